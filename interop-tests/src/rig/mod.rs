@@ -1,0 +1,9 @@
+//! The ping-pong's kernels in each API, over the user's side of the library, and the CPU's oracle.
+
+pub mod cuda;
+pub mod gl;
+pub mod kernel;
+pub mod oracle;
+pub mod vulkan;
+
+pub use kernel::{Kernel, Window, windows};

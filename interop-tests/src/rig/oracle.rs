@@ -1,0 +1,182 @@
+//! What the kernels must have computed, by the CPU alone. See `shaders/README.md`.
+
+use std::fmt;
+use std::thread;
+
+const MULTIPLIER: u32 = 1_664_525;
+const INDEX_FACTOR: u32 = 2_654_435_761;
+
+/// The word that `fill` writes at index `word`.
+pub fn hash(word: u32, seed: u32) -> u32 {
+    let mut x = word ^ seed.wrapping_mul(0x9e37_79b9);
+    x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
+    x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+    x ^ (x >> 16)
+}
+
+/// `bytes` bytes as `fill` makes them; a last part of a word is cut off.
+pub fn filled(bytes: usize, seed: u32) -> Vec<u8> {
+    let mut data = vec![0u8; bytes];
+    parallel(&mut data, |first_word, part| {
+        for (word, bytes) in (first_word..).zip(part.chunks_mut(4)) {
+            bytes.copy_from_slice(&hash(word, seed).to_le_bytes()[..bytes.len()]);
+        }
+    });
+    data
+}
+
+/// What a number of turns does to a word `x` at index `w`: `a·x + b·w + c`.
+///
+/// Turns with different steps don't commute, so that a turn that is lost, doubled or out of order
+/// shows in every word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turns {
+    a: u32,
+    b: u32,
+    c: u32,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { a: 1, b: 0, c: 0 }
+    }
+}
+
+impl Turns {
+    /// One turn more.
+    pub fn then(&mut self, step: u32) {
+        self.a = self.a.wrapping_mul(MULTIPLIER);
+        self.b = self.b.wrapping_mul(MULTIPLIER).wrapping_add(INDEX_FACTOR);
+        self.c = self.c.wrapping_mul(MULTIPLIER).wrapping_add(step);
+    }
+
+    /// The word that is at index `word` after these turns, where `fill` with `seed` was before.
+    pub fn word(&self, word: u32, seed: u32) -> u32 {
+        let x = self.a.wrapping_mul(hash(word, seed));
+        x.wrapping_add(self.b.wrapping_mul(word)).wrapping_add(self.c)
+    }
+}
+
+/// Bytes that are not what they must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// How many 32-bit words differ.
+    pub words: u64,
+    /// Index of the first of them.
+    pub first: u32,
+    /// What it must be.
+    pub expected: u32,
+    /// What it is.
+    pub found: u32,
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { words, first, expected, found } = self;
+        write!(
+            f,
+            "{words} words are wrong, the first at {first}: {found:#010x}, not {expected:#010x}"
+        )
+    }
+}
+
+impl std::error::Error for Wrong {}
+
+/// Checks every word of `data`.
+///
+/// # Errors
+/// [`Wrong`] with the first word that differs.
+pub fn check(data: &[u8], seed: u32, turns: &Turns) -> Result<(), Wrong> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let part_bytes = (data.len().div_ceil(threads).div_ceil(4) * 4).max(4);
+    thread::scope(|scope| {
+        let parts: Vec<_> = data
+            .chunks(part_bytes)
+            .enumerate()
+            .map(|(i, part)| {
+                let first_word = (i * (part_bytes / 4)) as u32;
+                scope.spawn(move || check_part(part, first_word, seed, turns))
+            })
+            .collect();
+        let mut wrong: Option<Wrong> = None;
+        for part in parts {
+            if let Err(found) = part.join().expect("the check does not panic") {
+                match &mut wrong {
+                    Some(before) => before.words += found.words,
+                    None => wrong = Some(found),
+                }
+            }
+        }
+        wrong.map_or(Ok(()), Err)
+    })
+}
+
+fn check_part(part: &[u8], first_word: u32, seed: u32, turns: &Turns) -> Result<(), Wrong> {
+    let mut wrong: Option<Wrong> = None;
+    for (word, bytes) in (first_word..).zip(part.chunks(4)) {
+        let expected = turns.word(word, seed);
+        if expected.to_le_bytes()[..bytes.len()] == *bytes {
+            continue;
+        }
+        let mut padded = [0u8; 4];
+        padded[..bytes.len()].copy_from_slice(bytes);
+        let found = u32::from_le_bytes(padded);
+        match &mut wrong {
+            Some(before) => before.words += 1,
+            None => wrong = Some(Wrong { words: 1, first: word, expected, found }),
+        }
+    }
+    wrong.map_or(Ok(()), Err)
+}
+
+fn parallel(data: &mut [u8], work: impl Fn(u32, &mut [u8]) + Sync) {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let part_bytes = (data.len().div_ceil(threads).div_ceil(4) * 4).max(4);
+    thread::scope(|scope| {
+        for (i, part) in data.chunks_mut(part_bytes).enumerate() {
+            let work = &work;
+            scope.spawn(move || work((i * (part_bytes / 4)) as u32, part));
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turn_by_turn(mut x: u32, w: u32, steps: &[u32]) -> u32 {
+        for &step in steps {
+            let added = w.wrapping_mul(INDEX_FACTOR).wrapping_add(step);
+            x = x.wrapping_mul(MULTIPLIER).wrapping_add(added);
+        }
+        x
+    }
+
+    #[test]
+    fn the_closed_form_is_the_turns_one_by_one() {
+        let steps = [7, 0, u32::MAX, 12345, 99];
+        let mut turns = Turns::default();
+        steps.iter().for_each(|&step| turns.then(step));
+        for word in [0, 1, 2, 1000, u32::MAX] {
+            assert_eq!(turns.word(word, 3), turn_by_turn(hash(word, 3), word, &steps));
+        }
+    }
+
+    #[test]
+    fn one_wrong_bit_a_lost_turn_and_exchanged_turns_are_found() {
+        let mut data = filled(1003, 5);
+        check(&data, 5, &Turns::default()).unwrap();
+        data[1001] ^= 0x10;
+        let wrong = check(&data, 5, &Turns::default()).unwrap_err();
+        assert_eq!((wrong.words, wrong.first), (1, 250));
+        let after = |steps: &[u32]| {
+            let mut turns = Turns::default();
+            steps.iter().for_each(|&step| turns.then(step));
+            turns
+        };
+        let data: Vec<u8> = (0..64).flat_map(|w| after(&[1, 2]).word(w, 5).to_le_bytes()).collect();
+        check(&data, 5, &after(&[1, 2])).unwrap();
+        assert_eq!(check(&data, 5, &after(&[2, 1])).unwrap_err().words, 64);
+        assert_eq!(check(&data, 5, &after(&[1])).unwrap_err().words, 64);
+    }
+}

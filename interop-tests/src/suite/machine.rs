@@ -1,0 +1,184 @@
+//! The GPU that the suite runs on, opened once in every API.
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use gpu_interop::capabilities::Capabilities;
+use gpu_interop::handle::{MemoryHandleType, SemaphoreHandleType};
+use gpu_interop::headless::{DeviceType, Headless, Validation, Vulkan, VulkanOptions, Wish};
+use gpu_interop::{Api, BufferDesc, Error};
+
+use super::case::Need;
+use super::messages;
+use crate::rig::cuda::CudaRig;
+use crate::rig::gl::GlRig;
+use crate::rig::vulkan::VulkanRig;
+
+/// One GPU, opened in every API it has, with the kernels loaded.
+///
+/// Shared by the cases of a run, one after the other; a case that breaks something opens its own.
+#[derive(Debug)]
+pub struct Machine {
+    // Dropped in this order: CUDA, OpenGL, Vulkan.
+    cuda: Result<CudaRig, Error>,
+    gl: Result<GlRig, Error>,
+    second_instance: OnceCell<VulkanRig>,
+    second_device: OnceCell<VulkanRig>,
+    vulkan: VulkanRig,
+    wish: Wish,
+}
+
+impl Machine {
+    /// Opens the GPU that `INTEROP_DEVICE` names, else the first discrete one, else whatever there
+    /// is.
+    ///
+    /// # Errors
+    /// Where there is no Vulkan at all, or a driver that is there fails.
+    pub fn open() -> Result<Rc<Self>> {
+        let wish = match std::env::var("INTEROP_DEVICE") {
+            Ok(device) => device.parse().context("INTEROP_DEVICE")?,
+            Err(_) => Wish::Any,
+        };
+        let Headless { vulkan, gl, cuda, .. } = Headless::open(&wish, &Self::options())?;
+        // From here on by UUID: a second opening must not find another GPU.
+        let wish = Wish::Uuid(vulkan.identity().device);
+        let vulkan = VulkanRig::new(vulkan)?;
+        let gl = match gl {
+            Ok(gl) => Ok(GlRig::new(gl)?),
+            Err(error) => Err(error),
+        };
+        let cuda = match cuda {
+            Ok(cuda) => Ok(CudaRig::new(cuda)?),
+            Err(error) => Err(error),
+        };
+        let (second_device, second_instance) = Default::default();
+        Ok(Rc::new(Self { cuda, gl, second_instance, second_device, vulkan, wish }))
+    }
+
+    /// How every Vulkan device of the suite is opened: validated where that is installed, unless
+    /// `INTEROP_VALIDATION=off`.
+    pub fn options() -> VulkanOptions {
+        let off = std::env::var("INTEROP_VALIDATION").is_ok_and(|value| value == "off");
+        let validation = if off { Validation::Off } else { Validation::IfInstalled };
+        VulkanOptions::default().validation(validation).messages(messages::keep)
+    }
+
+    /// The GPU of this machine, to open it again.
+    pub fn wish(&self) -> &Wish {
+        &self.wish
+    }
+
+    /// Vulkan.
+    pub fn vulkan(&self) -> &VulkanRig {
+        &self.vulkan
+    }
+
+    /// Another logical device of the same instance and GPU.
+    ///
+    /// # Errors
+    /// Where the driver refuses.
+    pub fn second_device(&self) -> Result<&VulkanRig> {
+        if self.second_device.get().is_none() {
+            let rig = VulkanRig::new(self.vulkan.vulkan.second_device()?)?;
+            let _ = self.second_device.set(rig);
+        }
+        self.second_device.get().context("set above")
+    }
+
+    /// A device of another instance on the same GPU.
+    ///
+    /// # Errors
+    /// Where the driver refuses.
+    pub fn second_instance(&self) -> Result<&VulkanRig> {
+        if self.second_instance.get().is_none() {
+            let rig = VulkanRig::new(Vulkan::open(&self.wish, &Self::options())?)?;
+            let _ = self.second_instance.set(rig);
+        }
+        self.second_instance.get().context("set above")
+    }
+
+    /// OpenGL, current on this thread.
+    ///
+    /// # Errors
+    /// Why there is none; a case that needs it says so with [`Need::Gl`].
+    pub fn gl(&self) -> Result<&GlRig> {
+        let rig = self.gl.as_ref().map_err(Clone::clone)?;
+        rig.gl.make_current()?;
+        Ok(rig)
+    }
+
+    /// CUDA.
+    ///
+    /// # Errors
+    /// Why there is none; a case that needs it says so with [`Need::Cuda`].
+    pub fn cuda(&self) -> Result<&CudaRig> {
+        Ok(self.cuda.as_ref().map_err(Clone::clone)?)
+    }
+
+    /// The Vulkan driver's name and version.
+    pub fn driver(&self) -> &str {
+        self.vulkan.vulkan.driver()
+    }
+
+    /// Whether the driver is a GPU's, not a CPU's.
+    pub fn is_hardware(&self) -> bool {
+        self.vulkan.vulkan.device_type() != DeviceType::Cpu
+    }
+
+    /// Which APIs are there, and why the others are not.
+    pub fn apis(&self) -> Vec<(&'static str, Result<(), Error>)> {
+        vec![
+            ("vulkan", Ok(())),
+            ("gl", self.gl.as_ref().map(drop).map_err(Clone::clone)),
+            ("cuda", self.cuda.as_ref().map(drop).map_err(Clone::clone)),
+        ]
+    }
+
+    /// What is missing of what a case needs.
+    ///
+    /// # Errors
+    /// Where a driver that is there fails: never a reason to skip.
+    pub(super) fn lacks(&self, need: Need) -> Result<Option<String>> {
+        let desc = BufferDesc::storage(4096).into();
+        let vulkan = self.vulkan.endpoint.capabilities(&desc)?;
+        let reason = match need {
+            Need::Gl => self.gl.as_ref().err().map(ToString::to_string),
+            Need::Cuda => self.cuda.as_ref().err().map(ToString::to_string),
+            Need::Hardware => (!self.is_hardware()).then(|| format!("{} is no GPU", self.driver())),
+            Need::Validation => (!self.vulkan.vulkan.is_validated())
+                .then(|| "the Khronos validation layer is not there".to_owned()),
+            Need::DmaBufExport => match vulkan.memory(MemoryHandleType::DmaBuf) {
+                Ok(support) => support.export.clone().err(),
+                Err(missing) => Some(missing),
+            }
+            .map(|missing| missing.to_string()),
+            Need::Semaphore(api, kind) => {
+                let importer = self.capabilities(api)?;
+                let handle_type = SemaphoreHandleType::OpaqueFd;
+                let pair = (|| {
+                    vulkan.semaphore(kind, handle_type)?.export.clone()?;
+                    importer?.semaphore(kind, handle_type)?.import.clone().map_err(Error::from)
+                })();
+                pair.err().map(|error: Error| error.to_string())
+            }
+        };
+        Ok(reason)
+    }
+
+    /// What `api`'s endpoint tells of a plain storage buffer; the inner error where there is none.
+    fn capabilities(&self, api: Api) -> Result<Result<Capabilities, Error>> {
+        let desc = BufferDesc::storage(4096).into();
+        Ok(match api {
+            Api::OpenGl => match &self.gl {
+                Ok(_) => Ok(self.gl()?.endpoint.capabilities(&desc)?),
+                Err(error) => Err(error.clone()),
+            },
+            Api::Cuda => match &self.cuda {
+                Ok(rig) => Ok(rig.endpoint.capabilities(&desc)?),
+                Err(error) => Err(error.clone()),
+            },
+            _ => Ok(self.vulkan.endpoint.capabilities(&desc)?),
+        })
+    }
+}

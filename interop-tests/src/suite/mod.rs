@@ -1,0 +1,22 @@
+//! The harness of the conformance suite: cases, what they need, and the report.
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `INTEROP_REQUIRE=vulkan,gl,cuda` | an API that is absent is a failure, not a skip |
+//! | `INTEROP_REPORT=FILE` | write name, verdict and reason of every case as JSON |
+//! | `INTEROP_DEVICE=UUID` | which GPU |
+//! | `INTEROP_VALIDATION=off` | leave the Khronos validation layer out |
+
+mod case;
+mod child;
+mod descriptors;
+mod machine;
+mod messages;
+mod report;
+mod run;
+
+pub use case::{Case, ExpectedFailure, Need};
+pub use child::{child_arguments, run_as_child};
+pub use descriptors::{Descriptors, open_descriptors};
+pub use machine::Machine;
+pub use run::run;

@@ -1,0 +1,302 @@
+//! A buffer in shared memory, for cudarc's copies and kernel launches.
+
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use cudarc::driver::{
+    CudaSlice, CudaView, CudaViewMut, DeviceRepr, DriverError as CudarcError, sys,
+};
+
+use super::endpoint::Endpoint;
+use super::error::failed;
+use super::event::is_idle;
+use super::memory::Memory;
+use crate::error::{ImportError, ImportResult, Invalid, Result};
+use crate::payload::BufferPayload;
+use crate::resource::BufferDesc;
+
+/// What a view of shared memory may be made of.
+///
+/// Whatever another API, or another process, has left in the memory is read as this type.
+///
+/// # Safety
+/// Every pattern of bits is a value of the type, which has no padding, no pointers and no interior
+/// mutability, and means the same on the device.
+pub unsafe trait Element: DeviceRepr + Copy + Send + Sync + 'static {}
+
+macro_rules! elements {
+    ($($ty:ty),*) => { $(
+        // SAFETY: a number: every pattern of bits is one, and the device has the same.
+        unsafe impl Element for $ty {}
+    )* };
+}
+elements!(u8, u16, u32, u64, u128, i8, i16, i32, i64, i128, f32, f64);
+
+// SAFETY: an array of numbers is numbers side by side.
+unsafe impl<T: Element, const N: usize> Element for [T; N] {}
+
+/// A buffer in shared memory, imported or created by CUDA.
+///
+/// [`as_view`](Self::as_view) and [`as_view_mut`](Self::as_view_mut) are cudarc's own views, for
+/// its copies, its libraries' wrappers and `launch_builder(&f).arg(&mut view)`.
+///
+/// # Order
+/// cudarc orders uses of one buffer in several streams of one context, as it does for its own
+/// slices. It knows nothing of the other APIs that share the memory, nor of other `Buffer`s in the
+/// same memory: those are ordered with semaphores or fences.
+///
+/// # Dropping
+/// Synchronise the streams that use the buffer before dropping it. What cudarc knows of (views in
+/// its copies and launches) is waited for, up to ten seconds; then the memory is left mapped for
+/// ever and `CUDA_ERROR_NOT_READY` is recorded in the context. Of kernels that were given the bare
+/// [`device_ptr`](Self::device_ptr), or where cudarc's event tracking is off, nothing is known
+/// here; unmapping may wait for them (`cuMemFree`) or make them fail.
+#[derive(Debug)]
+pub struct Buffer {
+    /// cudarc's slice would free the memory if it were dropped: see `drop`.
+    slice: ManuallyDrop<CudaSlice<u8>>,
+    address: sys::CUdeviceptr,
+    offset: u64,
+    desc: BufferDesc,
+    // Last: the memory goes after the buffer in it.
+    memory: Memory,
+}
+
+impl Endpoint {
+    /// Imports a buffer. The memory it lies in is found at [`Buffer::memory`].
+    ///
+    /// # Errors
+    /// As [`import_memory`](Self::import_memory) and [`Memory::buffer`]; the payload comes back.
+    ///
+    /// # References
+    /// `cuImportExternalMemory`, `cuExternalMemoryGetMappedBuffer`.
+    pub fn import_buffer(&self, payload: BufferPayload) -> ImportResult<Buffer, BufferPayload> {
+        // When mapping fails, the driver already owns the payload's own descriptor.
+        let spare = payload.memory().check(self.identities()).and_then(|()| payload.try_clone());
+        let spare = match spare {
+            Ok(spare) => spare,
+            Err(error) => return Err(ImportError::new(payload, error)),
+        };
+        let (memory, offset, desc) = payload.into_parts();
+        match self.import_memory(memory) {
+            Ok(memory) => {
+                memory.buffer(offset, &desc).map_err(|error| ImportError::new(spare, error))
+            }
+            Err(refused) => {
+                let (memory, error) = refused.into_parts();
+                // The very descriptor that was given. It was a payload before, so it is one again.
+                let payload = BufferPayload::new(memory, offset, desc).unwrap_or(spare);
+                Err(ImportError::new(payload, error))
+            }
+        }
+    }
+
+    /// A buffer in memory that CUDA makes, to be exported with [`Buffer::export`]. Its content is
+    /// undefined.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for a description that no API takes,
+    /// [`Error::Missing`](crate::Error::Missing) where the GPU's memory can't leave CUDA,
+    /// [`Error::Driver`](crate::Error::Driver).
+    ///
+    /// # References
+    /// `cuMemCreate` with `CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR`, `cuMemAddressReserve`,
+    /// `cuMemMap`, `cuMemSetAccess`.
+    #[doc(alias = "cuMemCreate")]
+    pub fn create_buffer(&self, desc: &BufferDesc) -> Result<Buffer> {
+        desc.validate()?;
+        self.create_memory(desc.size)?.buffer(0, desc)
+    }
+}
+
+impl Buffer {
+    /// `address` is `offset` bytes into `memory`, and `desc.size` bytes from there lie inside it.
+    pub(super) fn new(
+        memory: Memory,
+        address: sys::CUdeviceptr,
+        offset: u64,
+        desc: BufferDesc,
+    ) -> Result<Self> {
+        let slice = byte_slice(memory.endpoint(), address, desc.size)?;
+        Ok(Self { slice: ManuallyDrop::new(slice), address, offset, desc, memory })
+    }
+
+    /// The address on the GPU, valid for as long as the buffer lives. As a kernel's argument it is
+    /// used behind cudarc's back, which then orders nothing; prefer a view.
+    pub fn device_ptr(&self) -> sys::CUdeviceptr {
+        self.address
+    }
+
+    /// Its size in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "a buffer has at least one byte")]
+    pub fn len(&self) -> u64 {
+        self.desc.size
+    }
+
+    /// What it is.
+    pub fn desc(&self) -> &BufferDesc {
+        &self.desc
+    }
+
+    /// Where in its memory it begins, in bytes.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The memory it lies in.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// All of the buffer as `T`s to read.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) where the buffer is no whole number of `T`s, or
+    /// its address is no multiple of `T`'s alignment.
+    pub fn as_view<T: Element>(&self) -> Result<CudaView<'_, T>> {
+        let len = elements::<T>(self.desc.size, self.address)?;
+        // SAFETY: the memory has room for that many at that alignment (checked above), and any bits
+        // are values of `T` (`Element`).
+        let view = unsafe { self.slice.as_view().transmute::<T>(len) };
+        view.ok_or_else(|| too_large(self.desc.size))
+    }
+
+    /// All of the buffer as `T`s to read and write.
+    ///
+    /// # Errors
+    /// As [`as_view`](Self::as_view).
+    pub fn as_view_mut<T: Element>(&mut self) -> Result<CudaViewMut<'_, T>> {
+        let size = self.desc.size;
+        let len = elements::<T>(size, self.address)?;
+        // SAFETY: as in `as_view`; what is written as a `T` has no padding, so it is bytes again.
+        let view = unsafe { self.slice.transmute_mut::<T>(len) };
+        view.ok_or_else(|| too_large(size))
+    }
+
+    /// A new payload of the buffer, each time with a descriptor of its own.
+    ///
+    /// # Errors
+    /// As [`Memory::export`]: only what CUDA has made can be exported.
+    ///
+    /// # References
+    /// `cuMemExportToShareableHandle`.
+    pub fn export(&self) -> Result<BufferPayload> {
+        Ok(BufferPayload::new(self.memory.export()?, self.offset, self.desc)?)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let endpoint = self.memory.endpoint();
+        let context = endpoint.context();
+        let current = endpoint.enter();
+        // A cudarc call that finds an error recorded earlier returns that and does nothing: it must
+        // not be in the way of waiting, and must not get lost either.
+        let earlier = context.check_err();
+        // SAFETY: taken once, here; nothing uses the field afterwards.
+        let slice = unsafe { ManuallyDrop::take(&mut self.slice) };
+        let stream = slice.stream().clone();
+        // Makes the default stream wait for the uses that cudarc has tracked, then drops the slice's
+        // events and keeps the memory.
+        let _address = slice.leak();
+        if !endpoint.settle("waiting for the last use of a buffer", || is_idle(&stream)) {
+            self.memory.abandon();
+        }
+        if let Err(CudarcError(result)) = earlier {
+            context.record_err(Err::<(), _>(CudarcError(result)));
+        }
+        drop(current);
+    }
+}
+
+/// cudarc's slice of `size` bytes at `address`, with the events by which it orders streams.
+fn byte_slice(endpoint: &Endpoint, address: sys::CUdeviceptr, size: u64) -> Result<CudaSlice<u8>> {
+    let len = usize::try_from(size).map_err(|_| too_large(size))?;
+    let context = endpoint.context();
+    let _current = endpoint.enter()?;
+    if context.is_event_tracking() {
+        // `upgrade_device_ptr` makes two events and panics where it can't. What would keep it from
+        // that is found out before: an error recorded earlier, a context that is lost, no memory.
+        let earlier = context.check_err();
+        earlier.map_err(|CudarcError(result)| failed("a call made while dropping", result))?;
+        let event = context.new_event(None);
+        event.map_err(|CudarcError(result)| failed("cuEventCreate", result))?;
+    }
+    let stream = context.default_stream();
+    // SAFETY: the memory is mapped there and stays so while the slice exists (Buffer holds it), it
+    // is at least that long, and any bits are bytes. The slice is never dropped as such, which would
+    // free memory that cudarc did not allocate.
+    let upgraded =
+        catch_unwind(AssertUnwindSafe(|| unsafe { stream.upgrade_device_ptr::<u8>(address, len) }));
+    // Only where another thread has lost the context, or recorded an error, since the event above.
+    upgraded.map_err(|_| failed("cuEventCreate", sys::CUresult::CUDA_ERROR_UNKNOWN))
+}
+
+/// How many `T`s fill `size` bytes at `address`.
+fn elements<T: Element>(size: u64, address: sys::CUdeviceptr) -> Result<usize> {
+    let (each, align) = (size_of::<T>() as u64, align_of::<T>() as u64);
+    let name = std::any::type_name::<T>();
+    let refuse = |problem: String| Invalid::new("T", problem);
+    if each == 0 {
+        return Err(refuse(format!("{name} takes no bytes")).into());
+    }
+    if size % each != 0 {
+        let problem = format!("{size} bytes are no whole number of {name}s of {each} bytes");
+        return Err(refuse(problem).help("view the buffer as u8 and take a piece of it").into());
+    }
+    if address % align != 0 {
+        let problem =
+            format!("{name} wants a multiple of {align} for an address, not {address:#x}");
+        return Err(refuse(problem)
+            .help("place the buffer at an offset that is a multiple of T's alignment")
+            .into());
+    }
+    usize::try_from(size / each).map_err(|_| too_large(size))
+}
+
+fn too_large(size: u64) -> crate::Error {
+    Invalid::new("desc.size", format!("{size} bytes are more than can be addressed")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Copy)]
+    struct Nothing;
+    // SAFETY: it has no bits.
+    unsafe impl DeviceRepr for Nothing {}
+    // SAFETY: as above.
+    unsafe impl Element for Nothing {}
+
+    fn refused<T: Element>(size: u64, address: u64) -> String {
+        match elements::<T>(size, address) {
+            Err(Error::Invalid(invalid)) => invalid.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_view_is_a_whole_number_of_aligned_elements() {
+        assert_eq!(elements::<u8>(17, 3).unwrap(), 17);
+        assert_eq!(elements::<[f32; 4]>(64, 4).unwrap(), 4);
+        assert_eq!(elements::<f64>(64, 0x7f00_0000_0008).unwrap(), 8);
+        assert!(refused::<u32>(17, 0).contains("whole number of u32s of 4 bytes"));
+        assert!(refused::<u32>(16, 6).contains("multiple of 4"));
+        assert!(refused::<Nothing>(16, 0).contains("no bytes"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_view_covers_the_buffer_exactly(size in 1u64..1 << 40, address: u64) {
+            if let Ok(len) = elements::<u64>(size, address) {
+                prop_assert_eq!(len as u64 * 8, size);
+                prop_assert_eq!(address % 8, 0);
+            } else {
+                prop_assert!(size % 8 != 0 || address % 8 != 0);
+            }
+        }
+    }
+}

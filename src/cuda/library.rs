@@ -1,0 +1,144 @@
+//! Whether libcuda is there, and has all that is called.
+
+use std::sync::OnceLock;
+
+use cudarc::driver::sys;
+
+use super::error::check;
+use crate::error::{Api, Missing, Result};
+
+/// Every function of libcuda that this peer calls, itself or through cudarc.
+///
+/// cudarc looks a function up when it is first called, and panics where libcuda lacks it. Here they
+/// are looked up together, before the first call. The youngest is of CUDA 11.4.
+const FUNCTIONS: &[&str] = &[
+    "cuInit",
+    "cuGetErrorName",
+    "cuDeviceGet",
+    "cuDeviceGetCount",
+    "cuDeviceGetName",
+    "cuDeviceGetUuid_v2",
+    "cuDeviceGetAttribute",
+    "cuCtxGetCurrent",
+    "cuCtxSetCurrent",
+    "cuCtxPushCurrent_v2",
+    "cuCtxPopCurrent_v2",
+    "cuStreamQuery",
+    "cuStreamWaitEvent",
+    "cuEventCreate",
+    "cuEventRecord",
+    "cuEventQuery",
+    "cuEventDestroy_v2",
+    "cuImportExternalMemory",
+    "cuExternalMemoryGetMappedBuffer",
+    "cuMemFree_v2",
+    "cuDestroyExternalMemory",
+    "cuImportExternalSemaphore",
+    "cuWaitExternalSemaphoresAsync",
+    "cuSignalExternalSemaphoresAsync",
+    "cuDestroyExternalSemaphore",
+    "cuMemGetAllocationGranularity",
+    "cuMemCreate",
+    "cuMemAddressReserve",
+    "cuMemMap",
+    "cuMemSetAccess",
+    "cuMemExportToShareableHandle",
+    "cuMemUnmap",
+    "cuMemAddressFree",
+    "cuMemRelease",
+];
+
+/// Whether CUDA can be used: libcuda is there, new enough, and finds a GPU.
+///
+/// [`require`] says what is missing.
+pub fn is_available() -> bool {
+    require().is_ok()
+}
+
+/// Makes sure that libcuda is there, new enough and initialised. Never panics, unlike cudarc's own
+/// functions, which may be called once this has returned `Ok`.
+///
+/// # Errors
+/// [`Missing`] where libcuda, or a function of it, is missing;
+/// [`Error::Driver`](crate::Error::Driver) where it is there and can't be initialised, for want of
+/// a GPU (`CUDA_ERROR_NO_DEVICE`) for example.
+///
+/// # References
+/// `cuInit`.
+#[doc(alias = "cuInit")]
+pub fn require() -> Result<()> {
+    // Once found, libcuda stays loaded; where it is missing it is not looked for again.
+    static LIBRARY: OnceLock<Result<(), Missing>> = OnceLock::new();
+    LIBRARY.get_or_init(find_library).clone()?;
+    // SAFETY: libcuda is loaded and has cuInit. It may be called again and from any thread.
+    check("cuInit", unsafe { sys::cuInit(0) })
+}
+
+fn find_library() -> Result<(), Missing> {
+    // SAFETY: looks for libcuda as dlopen does. Its initialisers are run; they are the driver's own
+    // and touch nothing of this program.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(Missing::new(Api::Cuda, "libcuda.so.1", "any use of CUDA")
+            .help("install NVIDIA's driver with its CUDA part (Debian: libcuda1)"));
+    }
+    // SAFETY: as above. It was found just now, so this doesn't panic.
+    let library = unsafe { sys::culib() };
+    for &function in FUNCTIONS {
+        // SAFETY: the symbol is looked up and never called through this type.
+        let found = unsafe { library.get::<unsafe extern "C" fn()>(function.as_bytes()) };
+        if found.is_err() {
+            return Err(Missing::new(Api::Cuda, function, "the CUDA peer")
+                .help("update NVIDIA's driver to CUDA 11.4 (driver 470) or newer"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn require_answers_without_a_panic_whatever_the_machine() {
+        for _ in 0..2 {
+            match require() {
+                Ok(()) => assert!(is_available()),
+                Err(Error::Missing(missing)) => {
+                    assert!(!is_available());
+                    assert_eq!(missing.api, Api::Cuda);
+                    assert!(missing.help.is_some(), "{missing}");
+                }
+                Err(Error::Driver(driver)) => assert_eq!(driver.call, "cuInit"),
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_function_called_here_is_looked_up_first() {
+        let sources = [
+            include_str!("allocation.rs"),
+            include_str!("buffer.rs"),
+            include_str!("current.rs"),
+            include_str!("device.rs"),
+            include_str!("endpoint.rs"),
+            include_str!("error.rs"),
+            include_str!("event.rs"),
+            include_str!("fence.rs"),
+            include_str!("memory.rs"),
+            include_str!("semaphore.rs"),
+        ];
+        let mut calls = 0;
+        for source in sources {
+            for (at, prefix) in source.match_indices("sys::cu") {
+                let name = &source[at + "sys::".len()..];
+                let end = name.find(|c: char| !c.is_alphanumeric() && c != '_');
+                let name = &name[..end.unwrap_or(name.len())];
+                assert!(FUNCTIONS.contains(&name), "{prefix}: {name} is not looked up");
+                calls += 1;
+            }
+        }
+        assert!(calls > 20, "only {calls} calls were found");
+    }
+}

@@ -1,0 +1,78 @@
+//! The CUDA peer, over the user's own `cudarc` context.
+//!
+//! [`Endpoint`] borrows a context. [`Buffer`]s are imported from payloads or created exportable
+//! ([`Endpoint::create_buffer`]), and go into cudarc's copies and kernel launches as views
+//! ([`Buffer::as_view`]); [`Semaphore`]s are imported, waited for and signalled in the user's
+//! streams; a [`Fence`] lets the host wait.
+//!
+//! # Without CUDA
+//! libcuda is loaded at run time, so a program with this feature builds and starts where it is not
+//! installed. cudarc's own functions panic then: ask [`require`] or [`devices`] before the first
+//! `CudaContext::new`.
+//!
+//! # Contexts
+//! Each call makes the endpoint's context current for its own duration and puts back what was
+//! current before, so a thread's other CUDA libraries are not disturbed. (cudarc's own calls leave
+//! their context current.)
+//!
+//! # Errors while dropping
+//! As in cudarc, what fails while something is dropped is recorded in the context, and its next
+//! call, or `CudaContext::check_err`, returns it.
+//!
+//! ```no_run
+//! use gpu_interop::cudarc::driver::{CudaContext, CudaFunction, LaunchConfig, PushKernelArg};
+//! use gpu_interop::{BufferPayload, SemaphorePayload, Uuid, cuda};
+//!
+//! fn double(
+//!     gpu: Uuid,
+//!     buffer: BufferPayload,
+//!     timeline: SemaphorePayload,
+//!     kernel: impl FnOnce(&std::sync::Arc<CudaContext>) -> CudaFunction,
+//! ) -> Result<(), Box<dyn std::error::Error>> {
+//!     let devices = cuda::devices()?; // an error, and no panic, where there is no libcuda
+//!     let device = devices.iter().find(|d| d.identity.device == gpu).ok_or("no such GPU")?;
+//!     let context = CudaContext::new(device.ordinal)?;
+//!     let stream = context.new_stream()?;
+//!     let endpoint = cuda::Endpoint::new(context.clone())?;
+//!
+//!     let mut buffer = endpoint.import_buffer(buffer)?;
+//!     let timeline = endpoint.import_semaphore(timeline)?;
+//!     endpoint.wait(&stream, &timeline, Some(1))?;
+//!     let mut numbers = buffer.as_view_mut::<f32>()?;
+//!     let count = numbers.len() as u32;
+//!     let kernel = kernel(&context);
+//!     let mut launch = stream.launch_builder(&kernel);
+//!     launch.arg(&mut numbers).arg(&count);
+//!     // SAFETY: the kernel takes a float pointer and a count, and stays below the count.
+//!     unsafe { launch.launch(LaunchConfig::for_num_elems(count)) }?;
+//!     endpoint.signal(&stream, &timeline, Some(2))?;
+//!     stream.synchronize()?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # References
+//! CUDA driver API: "External Resource Interoperability", "Virtual Memory Management".
+
+mod allocation;
+mod buffer;
+mod capabilities;
+mod current;
+mod descriptors;
+mod device;
+mod endpoint;
+mod error;
+mod event;
+mod fence;
+mod library;
+mod memory;
+mod poll;
+mod semaphore;
+
+pub use buffer::{Buffer, Element};
+pub use device::{Device, devices};
+pub use endpoint::Endpoint;
+pub use fence::Fence;
+pub use library::{is_available, require};
+pub use memory::Memory;
+pub use semaphore::Semaphore;

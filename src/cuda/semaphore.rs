@@ -1,0 +1,348 @@
+//! Semaphores of another API, waited for and signalled in CUDA streams.
+
+use std::ffi::c_uint;
+use std::ptr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cudarc::driver::{CudaStream, sys};
+
+use super::endpoint::Endpoint;
+use super::error::{check, record};
+use super::event::Event;
+use super::{capabilities, descriptors};
+use crate::error::{ImportError, ImportResult, Invalid, Result};
+use crate::handle::hand_over;
+use crate::payload::{SemaphoreKind, SemaphorePayload};
+
+/// An imported semaphore. Cheap to clone: clones are the same semaphore.
+///
+/// # Dropping
+/// CUDA forbids destroying a semaphore before its waits and signals are done. So dropping the last
+/// clone waits for those that were queued here, up to ten seconds; then the semaphore is left alive
+/// for ever and `CUDA_ERROR_NOT_READY` is recorded in the context. After synchronising it waits not
+/// at all.
+#[derive(Clone, Debug)]
+pub struct Semaphore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    endpoint: Endpoint,
+    external: External,
+    kind: SemaphoreKind,
+    /// For each stream it was used in, what is complete when its last use there is.
+    uses: Mutex<Vec<(StreamId, Event)>>,
+}
+
+#[derive(Debug)]
+struct External(sys::CUexternalSemaphore);
+
+// SAFETY: an external semaphore belongs to a context, not to a thread, and the driver API may be
+// called from several threads at once.
+unsafe impl Send for External {}
+// SAFETY: as above.
+unsafe impl Sync for External {}
+
+/// A stream's number, to tell streams apart; never used as a stream.
+type StreamId = usize;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    Wait,
+    Signal,
+}
+
+impl Endpoint {
+    /// Imports a semaphore.
+    ///
+    /// # Errors
+    /// The payload comes back with [`Error::Mismatch`](crate::Error::Mismatch) for another GPU,
+    /// [`Error::Invalid`](crate::Error::Invalid) for a descriptor that is no semaphore,
+    /// [`Error::Missing`](crate::Error::Missing) for a sync fd, or a timeline semaphore that the
+    /// GPU's driver doesn't take, and [`Error::Driver`](crate::Error::Driver).
+    ///
+    /// # References
+    /// `cuImportExternalSemaphore` with `CU_EXTERNAL_SEMAPHORE_HANDLE_TYPE_OPAQUE_FD` or
+    /// `CU_EXTERNAL_SEMAPHORE_HANDLE_TYPE_TIMELINE_SEMAPHORE_FD`.
+    #[doc(alias = "cuImportExternalSemaphore")]
+    pub fn import_semaphore(
+        &self,
+        payload: SemaphorePayload,
+    ) -> ImportResult<Semaphore, SemaphorePayload> {
+        let info = payload.info();
+        let entered = payload
+            .check(self.identities())
+            .and_then(|()| {
+                capabilities::import_of_semaphores(self, info.kind, info.handle_type)
+                    .map_err(Into::into)
+            })
+            .and_then(|()| self.enter());
+        let _current = match entered {
+            Ok(current) => current,
+            Err(error) => return Err(ImportError::new(payload, error)),
+        };
+        let (fd, info) = payload.into_parts();
+        let imported = hand_over(fd, |raw| {
+            let desc = descriptors::semaphore_handle(raw, info.kind);
+            let mut external = ptr::null_mut();
+            // SAFETY: the context is current; the description is complete, its descriptor is open
+            // (`hand_over`) and is the driver's from the moment the call succeeds.
+            let result = unsafe { sys::cuImportExternalSemaphore(&mut external, &desc) };
+            check("cuImportExternalSemaphore", result).map(|()| External(external))
+        });
+        match imported {
+            Ok(external) => {
+                tracing::debug!(kind = ?info.kind, "imported a semaphore into CUDA");
+                let shared = Shared {
+                    endpoint: self.clone(),
+                    external,
+                    kind: info.kind,
+                    uses: Mutex::new(Vec::new()),
+                };
+                Ok(Semaphore { shared: Arc::new(shared) })
+            }
+            Err((fd, error)) => Err(ImportError::new(SemaphorePayload::new(fd, info), error)),
+        }
+    }
+
+    /// What `stream` is given from now on waits until `semaphore` is signalled, or a timeline
+    /// semaphore has reached `value`.
+    ///
+    /// A binary semaphore is unsignalled by the wait: one wait a signal.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for a timeline semaphore without a value or a
+    /// binary one with a value; [`Error::Mismatch`](crate::Error::Mismatch) for a stream or a
+    /// semaphore of another context; [`Error::Driver`](crate::Error::Driver).
+    ///
+    /// # References
+    /// `cuWaitExternalSemaphoresAsync`.
+    #[doc(alias = "cuWaitExternalSemaphoresAsync")]
+    pub fn wait(
+        &self,
+        stream: &CudaStream,
+        semaphore: &Semaphore,
+        value: Option<u64>,
+    ) -> Result<()> {
+        self.wait_many(stream, &[(semaphore, value)])
+    }
+
+    /// [`wait`](Self::wait) for all of `waits` in one call, binary and timeline mixed.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait); then none of them is waited for.
+    pub fn wait_many(
+        &self,
+        stream: &CudaStream,
+        waits: &[(&Semaphore, Option<u64>)],
+    ) -> Result<()> {
+        self.submit(Operation::Wait, stream, waits)
+    }
+
+    /// Signals `semaphore`, a timeline semaphore with `value`, when all that `stream` has been given
+    /// so far is done.
+    ///
+    /// A timeline's values only grow, whoever signals; a binary semaphore is signalled again only
+    /// after it was waited for. Neither can be checked here.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait), and [`Error::Invalid`](crate::Error::Invalid) for value 0, which no
+    /// timeline can grow to.
+    ///
+    /// # References
+    /// `cuSignalExternalSemaphoresAsync`; VUID-VkSemaphoreSignalInfo-value-03258 has the rule for
+    /// values.
+    #[doc(alias = "cuSignalExternalSemaphoresAsync")]
+    pub fn signal(
+        &self,
+        stream: &CudaStream,
+        semaphore: &Semaphore,
+        value: Option<u64>,
+    ) -> Result<()> {
+        self.signal_many(stream, &[(semaphore, value)])
+    }
+
+    /// [`signal`](Self::signal) for all of `signals` in one call, binary and timeline mixed.
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal); then none of them is signalled.
+    pub fn signal_many(
+        &self,
+        stream: &CudaStream,
+        signals: &[(&Semaphore, Option<u64>)],
+    ) -> Result<()> {
+        self.submit(Operation::Signal, stream, signals)
+    }
+
+    fn submit(
+        &self,
+        operation: Operation,
+        stream: &CudaStream,
+        list: &[(&Semaphore, Option<u64>)],
+    ) -> Result<()> {
+        if list.is_empty() {
+            return Ok(());
+        }
+        self.require_stream(stream)?;
+        let count = c_uint::try_from(list.len())
+            .map_err(|_| Invalid::new("semaphores", format!("{} are too many", list.len())))?;
+        let mut handles = Vec::with_capacity(list.len());
+        let mut values = Vec::with_capacity(list.len());
+        for (semaphore, value) in list {
+            let shared = &semaphore.shared;
+            self.require_context("the semaphore's CUDA context", shared.endpoint.context())?;
+            values.push(checked_value(operation, shared.kind, *value)?);
+            handles.push(shared.external.0);
+        }
+        // All that can fail comes first: what was submitted can't be taken back.
+        for (semaphore, _) in list {
+            semaphore.shared.prepare_use(stream)?;
+        }
+        let _current = self.enter()?;
+        match operation {
+            Operation::Wait => {
+                let params: Vec<_> = values.into_iter().map(descriptors::wait_params).collect();
+                // SAFETY: the context is current; both arrays have `count` elements, which the
+                // driver copies; the stream and the semaphores are of this context, alive, and the
+                // semaphores stay alive until the wait is done (`Shared::drop`).
+                check("cuWaitExternalSemaphoresAsync", unsafe {
+                    sys::cuWaitExternalSemaphoresAsync(
+                        handles.as_ptr(),
+                        params.as_ptr(),
+                        count,
+                        stream.cu_stream(),
+                    )
+                })?;
+            }
+            Operation::Signal => {
+                let params: Vec<_> = values.into_iter().map(descriptors::signal_params).collect();
+                // SAFETY: as above.
+                check("cuSignalExternalSemaphoresAsync", unsafe {
+                    sys::cuSignalExternalSemaphoresAsync(
+                        handles.as_ptr(),
+                        params.as_ptr(),
+                        count,
+                        stream.cu_stream(),
+                    )
+                })?;
+            }
+        }
+        for (semaphore, _) in list {
+            semaphore.shared.note_use(stream)?;
+        }
+        Ok(())
+    }
+}
+
+impl Semaphore {
+    /// Whether it is a flag or a counter.
+    pub fn kind(&self) -> SemaphoreKind {
+        self.shared.kind
+    }
+}
+
+impl Shared {
+    /// Makes the event that `note_use` records, so that hardly anything can fail after the
+    /// submission.
+    fn prepare_use(&self, stream: &CudaStream) -> Result<()> {
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        self.event_of(&mut uses, stream)?;
+        Ok(())
+    }
+
+    fn note_use(&self, stream: &CudaStream) -> Result<()> {
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        self.event_of(&mut uses, stream)?.record(stream)
+    }
+
+    /// The event for `stream`, made where there is none: also for one that another thread has
+    /// cleared away since `prepare_use`.
+    fn event_of<'a>(
+        &self,
+        uses: &'a mut Vec<(StreamId, Event)>,
+        stream: &CudaStream,
+    ) -> Result<&'a Event> {
+        let id = stream_id(stream);
+        let at = match uses.iter().position(|(used, _)| *used == id) {
+            Some(at) => at,
+            None => {
+                // Streams come and go: forget those in which all is done.
+                uses.retain(|(_, event)| event.is_complete() != Ok(true));
+                uses.push((id, Event::new(self.endpoint.context())?));
+                uses.len() - 1
+            }
+        };
+        Ok(&uses[at].1)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let context = self.endpoint.context();
+        let uses = self.uses.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let is_settled = self.endpoint.settle("waiting for the last use of a semaphore", || {
+            uses.iter().try_fold(true, |done, (_, event)| Ok(done & event.is_complete()?))
+        });
+        if !is_settled {
+            return;
+        }
+        let current = self.endpoint.enter();
+        // SAFETY: imported once, destroyed once, here; no wait or signal is outstanding.
+        let result = unsafe { sys::cuDestroyExternalSemaphore(self.external.0) };
+        record(context, "cuDestroyExternalSemaphore", result);
+        drop(current);
+    }
+}
+
+fn stream_id(stream: &CudaStream) -> StreamId {
+    stream.cu_stream() as StreamId
+}
+
+/// The value to submit: that of a timeline semaphore, and 0, which is ignored, for a binary one.
+fn checked_value(operation: Operation, kind: SemaphoreKind, value: Option<u64>) -> Result<u64> {
+    let refuse = |problem: &'static str, help: &'static str| {
+        Err(Invalid::new("value", problem).help(help).into())
+    };
+    match (kind, value) {
+        (SemaphoreKind::Binary, None) => Ok(0),
+        (SemaphoreKind::Binary, Some(_)) => {
+            refuse("is given for a binary semaphore", "give None: it has no value")
+        }
+        (SemaphoreKind::Timeline, None) => {
+            refuse("is missing for a timeline semaphore", "give Some(value)")
+        }
+        (SemaphoreKind::Timeline, Some(0)) if operation == Operation::Signal => {
+            Err(Invalid::new("value", "is 0, which a timeline semaphore starts at")
+                .vuid("VUID-VkSemaphoreSignalInfo-value-03258")
+                .help("signal with a value above the present one")
+                .into())
+        }
+        (SemaphoreKind::Timeline, Some(value)) => Ok(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use SemaphoreKind::{Binary, Timeline};
+
+    #[test]
+    fn a_timeline_has_a_value_and_a_binary_semaphore_none() {
+        for operation in [Operation::Wait, Operation::Signal] {
+            assert_eq!(checked_value(operation, Binary, None), Ok(0));
+            assert_eq!(checked_value(operation, Timeline, Some(7)), Ok(7));
+            for (kind, value) in [(Binary, Some(1)), (Timeline, None)] {
+                let refused = checked_value(operation, kind, value);
+                assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_timeline_is_waited_for_at_0_but_never_signalled_with_it() {
+        assert_eq!(checked_value(Operation::Wait, Timeline, Some(0)), Ok(0));
+        assert!(checked_value(Operation::Signal, Timeline, Some(0)).is_err());
+    }
+}

@@ -1,0 +1,92 @@
+//! What the context can import. It exports nothing.
+
+use super::endpoint::{Endpoint, Shared};
+use super::{memory, semaphore};
+use crate::capabilities::{Capabilities, Dedicated, MemorySupport, SemaphoreSupport, Support};
+use crate::error::{Api, Error, Missing, Result};
+use crate::handle::{MemoryHandleType, SemaphoreHandleType};
+use crate::payload::SemaphoreKind;
+use crate::resource::ResourceDesc;
+
+const SEMAPHORES: [(SemaphoreKind, SemaphoreHandleType); 4] = [
+    (SemaphoreKind::Timeline, SemaphoreHandleType::OpaqueFd),
+    (SemaphoreKind::Binary, SemaphoreHandleType::OpaqueFd),
+    (SemaphoreKind::Timeline, SemaphoreHandleType::SyncFd),
+    (SemaphoreKind::Binary, SemaphoreHandleType::SyncFd),
+];
+
+impl Endpoint {
+    /// What the context can do with `desc`, per handle type, and with semaphores. The context need
+    /// not be current.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::error::Invalid) where `desc` is wrong in itself; what the driver doesn't
+    /// support is part of the result, not an error.
+    ///
+    /// # References
+    /// `GL_EXT_memory_object_fd`, `GL_EXT_semaphore_fd`, `GL_NV_timeline_semaphore`.
+    pub fn capabilities(&self, desc: &ResourceDesc) -> Result<Capabilities> {
+        desc.validate()?;
+        let semaphores = SEMAPHORES
+            .into_iter()
+            .map(|(kind, handle_type)| SemaphoreSupport {
+                kind,
+                handle_type,
+                export: Err(no_export("semaphores")),
+                import: self.shared.semaphore_import(kind, handle_type),
+            })
+            .collect();
+        Ok(Capabilities {
+            api: Api::OpenGl,
+            identities: self.identities().to_vec(),
+            desc: *desc,
+            memory: vec![
+                memory_support(MemoryHandleType::OpaqueFd, self.shared.memory_import(desc)),
+                memory_support(
+                    MemoryHandleType::DmaBuf,
+                    Err(memory::missing_handle_type(MemoryHandleType::DmaBuf)),
+                ),
+            ],
+            semaphores,
+        })
+    }
+}
+
+impl Shared {
+    fn memory_import(&self, desc: &ResourceDesc) -> Support {
+        self.functions.memory.as_ref().map_err(Missing::clone)?;
+        match desc {
+            ResourceDesc::Buffer(_) => Ok(()),
+            ResourceDesc::Image(image) => match image.format.gl() {
+                Ok(_) => Ok(()),
+                Err(Error::Missing(missing)) => Err(missing),
+                Err(other) => Err(Missing::new(Api::OpenGl, other.to_string(), "a shared image")),
+            },
+        }
+    }
+
+    fn semaphore_import(&self, kind: SemaphoreKind, handle_type: SemaphoreHandleType) -> Support {
+        if handle_type != SemaphoreHandleType::OpaqueFd {
+            return Err(semaphore::missing_handle_type(handle_type));
+        }
+        match kind {
+            SemaphoreKind::Binary => self.functions.semaphore.as_ref().map(drop),
+            SemaphoreKind::Timeline => self.functions.timeline.as_ref().map(drop),
+        }
+        .map_err(Missing::clone)
+    }
+}
+
+fn memory_support(handle_type: MemoryHandleType, import: Support) -> MemorySupport {
+    MemorySupport {
+        handle_type,
+        export: Err(no_export("memory")),
+        import,
+        dedicated: Dedicated::Free,
+    }
+}
+
+fn no_export(what: &str) -> Missing {
+    Missing::new(Api::OpenGl, format!("exporting {what}"), "sharing what OpenGL made")
+        .help("let Vulkan own it: OpenGL can only import")
+}

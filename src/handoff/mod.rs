@@ -1,0 +1,25 @@
+//! Handoffs: a payload goes from one peer to the next, and each waits for the other.
+//!
+//! [`open`] connects two endpoints one way, with the best synchronisation both have: a timeline
+//! semaphore, else a binary semaphore, else the host waits. Which one was chosen, and why not a
+//! better one, is in [`Handoff::plan`]. The releasing side makes a [`Ticket`] once its work is
+//! submitted; the acquiring side takes it and goes on when that work is done.
+//!
+//! Vulkan's half is recorded into the user's own command buffer, with the release to and the acquire
+//! from `VK_QUEUE_FAMILY_EXTERNAL`, and says what to add to the user's submit. OpenGL's half lists
+//! the buffers and textures; CUDA's half is enqueued on the user's stream.
+//!
+//! The semaphores belong to a Vulkan device, their owner: OpenGL and CUDA can only import them.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "gl")]
+mod gl;
+mod lane;
+mod peer;
+mod ticket;
+mod vulkan;
+
+pub use lane::{Acquirer, Handoff, HandoffOptions, Releaser, open};
+pub use peer::Peer;
+pub use ticket::{AcquireError, Ticket, WaitMode};

@@ -1,0 +1,96 @@
+//! The ticket that goes from the releasing side to the acquiring side.
+
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ImportError, Result};
+use crate::vulkan;
+
+/// An acquire that failed: why, and the ticket, to be tried again.
+pub type AcquireError = ImportError<Ticket>;
+
+/// One release, to be acquired once.
+///
+/// It says which handoff it belongs to, its place in the order of releases, and, where the host
+/// waits, what for. Dropping it leaves the payload with nobody; a binary semaphore then stays
+/// signalled, and the next release of that slot is refused.
+#[derive(Debug)]
+#[must_use = "the other side acquires with the ticket; without it the payload belongs to nobody"]
+pub struct Ticket {
+    pub(super) lane: u64,
+    pub(super) sequence: u64,
+    pub(super) host: Option<HostPoint>,
+}
+
+impl Ticket {
+    /// The how manieth release of its handoff this is, from 1. Where a timeline semaphore
+    /// synchronises, this is the value that the release signals.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+}
+
+/// How the host waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum WaitMode {
+    /// Asleep until the driver wakes the thread.
+    #[default]
+    Block,
+    /// Asking over and over: wakes up sooner, and keeps a core busy.
+    Spin,
+}
+
+/// Work of the releasing side, as the host sees it.
+#[derive(Debug)]
+pub(super) enum HostPoint {
+    Vulkan(vulkan::Fence),
+    #[cfg(feature = "cuda")]
+    Cuda(crate::cuda::Fence),
+    /// Waited for already, at the release.
+    #[cfg(feature = "gl")]
+    Done,
+}
+
+impl WaitMode {
+    /// Waits in this mode for what `block` sleeps for and `is_done` tells.
+    pub(super) fn wait(
+        self,
+        timeout: Duration,
+        block: impl FnOnce(Duration) -> Result<()>,
+        is_done: impl Fn() -> Result<bool>,
+    ) -> Result<()> {
+        if self == Self::Block {
+            return block(timeout);
+        }
+        let start = Instant::now();
+        while !is_done()? {
+            if start.elapsed() >= timeout {
+                let what = "the releasing side's work".into();
+                return Err(Error::Timeout { what, waited: timeout });
+            }
+            std::hint::spin_loop();
+        }
+        Ok(())
+    }
+}
+
+impl HostPoint {
+    pub(super) fn block(&self, timeout: Duration) -> Result<()> {
+        match self {
+            Self::Vulkan(fence) => fence.wait(timeout),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(fence) => fence.wait(timeout),
+            #[cfg(feature = "gl")]
+            Self::Done => Ok(()),
+        }
+    }
+
+    pub(super) fn is_signaled(&self) -> Result<bool> {
+        match self {
+            Self::Vulkan(fence) => fence.is_signaled(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(fence) => fence.is_signaled(),
+            #[cfg(feature = "gl")]
+            Self::Done => Ok(true),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! EGL without a display server: devices, their displays, surfaceless contexts.
+
+use std::ffi::{CStr, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+use glutin::api::egl::Egl;
+use glutin::api::egl::context::{NotCurrentContext, PossiblyCurrentContext};
+use glutin::api::egl::device::Device;
+use glutin::api::egl::display::Display;
+use glutin::config::{Api as ConfigApi, ConfigSurfaceTypes, ConfigTemplateBuilder};
+use glutin::context::{ContextApi, ContextAttributesBuilder, GlProfile, Version};
+use glutin::display::GetDisplayExtensions;
+use glutin::prelude::*;
+
+use super::failure::{self, NEED_GL};
+use crate::error::{Api, DriverError, Error, Missing, Result};
+use crate::identity::Uuid;
+
+/// The versions of core contexts that are tried, best first. A driver may give a newer one.
+const VERSIONS: [(u8, u8); 4] = [(4, 6), (4, 5), (4, 3), (3, 3)];
+
+/// The EGL devices, hardware before software.
+pub(super) fn devices() -> Result<Vec<Device>> {
+    let mut devices: Vec<_> =
+        guarded("eglQueryDevicesEXT", "EGL_EXT_device_enumeration", Device::query_devices)?
+            .collect();
+    if devices.is_empty() {
+        return Err(Missing::new(Api::Egl, "a device", NEED_GL)
+            .help("install an EGL driver, or name its manifest in __EGL_VENDOR_LIBRARY_FILENAMES")
+            .into());
+    }
+    // A stable sort: within each kind the drivers' order stays.
+    devices.sort_by_key(|device| device.extensions().contains("EGL_MESA_device_software"));
+    Ok(devices)
+}
+
+/// The display of a device, initialised.
+///
+/// A device has one display in a process, and `eglTerminate` ends it for everybody who uses it. So
+/// each is opened once and kept for the rest of the process.
+pub(super) fn display_of(device: &Device) -> Result<Display> {
+    static OPEN: Mutex<Vec<(Device, Display)>> = Mutex::new(Vec::new());
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, display)) = open.iter().find(|(of, _)| of == device) {
+        return Ok(display.clone());
+    }
+    let display = guarded("eglInitialize", "EGL_EXT_platform_device", || {
+        // SAFETY: without a raw display handle there is nothing that has to be valid.
+        unsafe { Display::with_device(device, None) }
+    })?;
+    open.push((device.clone(), display.clone()));
+    Ok(display)
+}
+
+/// A surfaceless core context.
+pub(super) fn create_context(display: &Display) -> Result<NotCurrentContext> {
+    if !display.extensions().contains("EGL_KHR_surfaceless_context") {
+        return Err(failure::missing_in_egl("EGL_KHR_surfaceless_context"));
+    }
+    // Nothing is ever drawn to a surface of EGL's, so any config for OpenGL will do.
+    let template = ConfigTemplateBuilder::new()
+        .with_api(ConfigApi::OPENGL)
+        .with_surface_type(ConfigSurfaceTypes::empty())
+        .with_alpha_size(0)
+        .with_depth_size(0)
+        .with_stencil_size(0)
+        .build();
+    // SAFETY: the template names no native window that would have to be valid.
+    let configs = unsafe { display.find_configs(template) };
+    let config = configs
+        .map_err(failure::egl("eglChooseConfig", "a config for OpenGL"))?
+        .next()
+        .ok_or_else(|| failure::missing_in_egl("a config for OpenGL"))?;
+    let mut refusal = failure::missing_in_egl("OpenGL");
+    for (major, minor) in VERSIONS {
+        let attributes = ContextAttributesBuilder::new()
+            .with_context_api(ContextApi::OpenGl(Some(Version::new(major, minor))))
+            .with_profile(GlProfile::Core)
+            .build(None);
+        let context = guarded("eglCreateContext", "OpenGL", || {
+            // SAFETY: the attributes name no native window and no context to share with.
+            unsafe { display.create_context(&config, &attributes) }
+        });
+        match context {
+            Ok(context) => return Ok(context),
+            Err(error) => refusal = error,
+        }
+    }
+    Err(refusal)
+}
+
+/// The UUID of a device, where EGL tells it without a context (`EGL_EXT_device_persistent_id`).
+///
+/// Only a hint of which device to try first: what counts is what OpenGL says.
+pub(super) fn device_uuid(device: &Device) -> Option<Uuid> {
+    /// `EGL_DEVICE_UUID_EXT`.
+    const DEVICE_UUID: i32 = 0x335C;
+    type QueryDeviceBinary =
+        unsafe extern "system" fn(*const c_void, i32, i32, *mut c_void, *mut i32) -> u32;
+    if !device.extensions().contains("EGL_EXT_device_persistent_id") {
+        return None;
+    }
+    let address = display_of(device).ok()?.get_proc_address(c"eglQueryDeviceBinaryEXT");
+    if address.is_null() {
+        return None;
+    }
+    // SAFETY: this is the function's signature, and the device has the extension it belongs to.
+    let query = unsafe { std::mem::transmute::<*const c_void, QueryDeviceBinary>(address) };
+    let mut bytes = [0u8; 16];
+    let mut size = 0;
+    // SAFETY: EGL devices are valid for the rest of the process; at most 16 bytes are written to
+    // `bytes`, and their number to `size`.
+    let told = unsafe {
+        query(device.raw_device(), DEVICE_UUID, 16, bytes.as_mut_ptr().cast(), &mut size)
+    };
+    (told != 0 && size == 16).then_some(Uuid::from_bytes(bytes))
+}
+
+/// A context of one thread, released before it is destroyed.
+pub(super) struct Context(PossiblyCurrentContext);
+
+impl Context {
+    /// Makes a new context current, in place of any other.
+    pub(super) fn make_current_first(context: NotCurrentContext) -> Result<Self> {
+        context.make_current_surfaceless().map(Self).map_err(not_made_current)
+    }
+
+    pub(super) fn make_current(&self) -> Result<()> {
+        self.0.make_current_surfaceless().map_err(not_made_current)
+    }
+
+    pub(super) fn is_current(&self) -> bool {
+        self.0.is_current()
+    }
+
+    /// Makes no context current where this one is.
+    pub(super) fn release_current(&self) -> Result<()> {
+        if !self.is_current() {
+            return Ok(());
+        }
+        self.0.make_not_current_in_place().map_err(not_made_current)
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // A context that is destroyed while current lives on, and stays current, until it is
+        // released: with nobody left to release it.
+        if let Err(error) = self.release_current() {
+            tracing::error!(%error, "releasing an OpenGL context before it is destroyed");
+        }
+    }
+}
+
+fn not_made_current(error: glutin::error::Error) -> Error {
+    failure::egl("eglMakeCurrent", "EGL_KHR_surfaceless_context")(error)
+}
+
+/// The context that is current on this thread, whoever made it; put back by [`restore`](Self::restore).
+pub(super) struct Current {
+    egl: &'static Egl,
+    display: *const c_void,
+    draw: *const c_void,
+    read: *const c_void,
+    context: *const c_void,
+}
+
+impl Current {
+    /// What is current now.
+    pub(super) fn remember(display: &Display) -> Self {
+        /// `EGL_DRAW` and `EGL_READ`.
+        const DRAW_AND_READ: [i32; 2] = [0x3059, 0x305A];
+        let egl = display.egl();
+        // SAFETY: these calls only read the thread's state; EGL is loaded for the whole process.
+        unsafe {
+            let [draw, read] = DRAW_AND_READ.map(|which| egl.GetCurrentSurface(which));
+            Self {
+                egl,
+                display: egl.GetCurrentDisplay(),
+                draw,
+                read,
+                context: egl.GetCurrentContext(),
+            }
+        }
+    }
+
+    /// Makes current what was current before.
+    pub(super) fn restore(self) {
+        if self.context.is_null() {
+            return;
+        }
+        // SAFETY: the handles are those that were current on this same thread; should one have
+        // become invalid, the call fails and changes nothing.
+        let restored =
+            unsafe { self.egl.MakeCurrent(self.display, self.draw, self.read, self.context) };
+        if restored == 0 {
+            tracing::error!("the OpenGL context that was current before could not be put back");
+        }
+    }
+}
+
+/// The text of a driver's static string.
+///
+/// # Safety
+/// `text` is null or a null-terminated string that is never freed.
+pub(super) unsafe fn static_text(text: *const u8) -> Option<&'static str> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { CStr::from_ptr(text.cast()) }.to_str().ok()
+}
+
+/// Calls glutin, which panics where EGL fails and `eglGetError` doesn't say why.
+fn guarded<T>(
+    call: &'static str,
+    needs: &'static str,
+    egl: impl FnOnce() -> glutin::error::Result<T>,
+) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(egl)) {
+        Ok(result) => result.map_err(failure::egl(call, needs)),
+        Err(_) => {
+            let name = "no reason given by eglGetError".into();
+            Err(DriverError { api: Api::Egl, call, code: 0, name }.into())
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The Vulkan loader and an instance, with its messenger.
+
+use std::collections::BTreeSet;
+use std::ffi::{CStr, CString, c_char};
+use std::sync::{Mutex, PoisonError};
+
+use ash::vk;
+
+use super::failure;
+use super::messages::Sink;
+use super::options::{Validation, VulkanOptions};
+use crate::error::{Api, Missing, Result};
+
+const VALIDATION_LAYER: &CStr = c"VK_LAYER_KHRONOS_validation";
+
+/// The newest version this module knows; a newer driver is used at this one.
+const NEWEST: u32 = vk::API_VERSION_1_3;
+
+/// An instance and what must outlive it.
+pub(super) struct Instance {
+    pub(super) entry: ash::Entry,
+    pub(super) raw: ash::Instance,
+    /// `VkApplicationInfo::apiVersion`.
+    pub(super) api_version: u32,
+    /// Whether the validation layer watches.
+    pub(super) validated: bool,
+    messenger: Option<(ash::ext::debug_utils::Instance, vk::DebugUtilsMessengerEXT)>,
+    // Dropped after the instance, which talks to it until it is destroyed.
+    _sink: Box<Sink>,
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // SAFETY: whoever uses the instance or its devices holds this object, so nothing does any
+        // more. The messenger is a child of the instance and goes first
+        // (VUID-vkDestroyInstance-instance-00629).
+        unsafe {
+            if let Some((debug_utils, messenger)) = self.messenger.take() {
+                debug_utils.destroy_debug_utils_messenger(messenger, None);
+            }
+            self.raw.destroy_instance(None);
+        }
+    }
+}
+
+impl Instance {
+    pub(super) fn create(options: &VulkanOptions) -> Result<Self> {
+        let entry = loaded_entry()?;
+        let api_version = supported_version(&entry)?.min(NEWEST);
+        let layers =
+            if validation_wanted(&entry, options)? { vec![VALIDATION_LAYER] } else { vec![] };
+        let validated = !layers.is_empty();
+        let offered = offered_extensions(&entry, validated)?;
+        let mut extensions = Vec::new();
+        let listens = options.messages.is_some() || validated;
+        if listens && offered.contains(ash::ext::debug_utils::NAME) {
+            extensions.push(ash::ext::debug_utils::NAME);
+        }
+        let synchronisation = validated && options.synchronisation_validation;
+        if synchronisation {
+            require_validation_features(&offered, options.validation)?;
+            extensions.extend(
+                offered
+                    .get(ash::ext::validation_features::NAME)
+                    .map(|_| ash::ext::validation_features::NAME),
+            );
+        }
+
+        let sink = Sink::new(options.messages.clone());
+        let talks = extensions.contains(&ash::ext::debug_utils::NAME);
+        let checks_hazards = extensions.contains(&ash::ext::validation_features::NAME);
+        let names = |names: &[&CStr]| names.iter().map(|name| name.as_ptr()).collect::<Vec<_>>();
+        let (layer_names, extension_names): (Vec<*const c_char>, Vec<*const c_char>) =
+            (names(&layers), names(&extensions));
+        let application = vk::ApplicationInfo::default()
+            .application_name(c"gpu-interop")
+            .api_version(api_version);
+        let mut messenger_info = sink.create_info();
+        let hazards = [vk::ValidationFeatureEnableEXT::SYNCHRONIZATION_VALIDATION];
+        let mut features =
+            vk::ValidationFeaturesEXT::default().enabled_validation_features(&hazards);
+        let mut info = vk::InstanceCreateInfo::default()
+            .application_info(&application)
+            .enabled_layer_names(&layer_names)
+            .enabled_extension_names(&extension_names);
+        if talks {
+            // For the messages of vkCreateInstance and vkDestroyInstance themselves.
+            info = info.push_next(&mut messenger_info);
+        }
+        if checks_hazards {
+            info = info.push_next(&mut features);
+        }
+        // SAFETY: every name and structure the info points to outlives the call, and the layers and
+        // extensions are among those offered.
+        let raw = unsafe { entry.create_instance(&info, None) };
+        let raw = raw.map_err(failure::vulkan("vkCreateInstance"))?;
+        // From here on the instance is destroyed whatever happens.
+        let mut instance =
+            Self { entry, raw, api_version, validated, messenger: None, _sink: sink };
+        if talks {
+            let debug_utils = ash::ext::debug_utils::Instance::new(&instance.entry, &instance.raw);
+            let info = instance._sink.create_info();
+            // SAFETY: the extension is enabled; the sink lives in its box until after the instance.
+            let messenger = unsafe { debug_utils.create_debug_utils_messenger(&info, None) }
+                .map_err(failure::vulkan("vkCreateDebugUtilsMessengerEXT"))?;
+            instance.messenger = Some((debug_utils, messenger));
+        }
+        tracing::debug!(version = %Version(api_version), validated, "Vulkan instance");
+        Ok(instance)
+    }
+}
+
+/// The loader, which stays loaded for the rest of the process: drivers leave threads and
+/// thread-local destructors behind, which must not return into unmapped code.
+fn loaded_entry() -> Result<ash::Entry> {
+    static ENTRY: Mutex<Option<ash::Entry>> = Mutex::new(None);
+    let mut loaded = ENTRY.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(entry) = &*loaded {
+        return Ok(entry.clone());
+    }
+    // SAFETY: the system's Vulkan loader is what libvulkan.so.1 names; its initialisers are sound to
+    // run at any time.
+    let entry = unsafe { ash::Entry::load() }.map_err(failure::no_vulkan_loader)?;
+    Ok(loaded.insert(entry).clone())
+}
+
+/// The loader's version; at least 1.1, without which Vulkan can't be asked for UUIDs.
+fn supported_version(entry: &ash::Entry) -> Result<u32> {
+    // SAFETY: vkEnumerateInstanceVersion has no preconditions.
+    let version = unsafe { entry.try_enumerate_instance_version() };
+    // A loader without the function is one of Vulkan 1.0.
+    let version = version.map_err(failure::vulkan("vkEnumerateInstanceVersion"))?;
+    let version = version.unwrap_or(vk::API_VERSION_1_0);
+    if version < vk::API_VERSION_1_1 {
+        return Err(Missing::new(Api::Vulkan, "Vulkan 1.1", "external memory")
+            .help(format!("the loader is of version {}; install a newer one", Version(version)))
+            .into());
+    }
+    Ok(version)
+}
+
+fn validation_wanted(entry: &ash::Entry, options: &VulkanOptions) -> Result<bool> {
+    if options.validation == Validation::Off {
+        return Ok(false);
+    }
+    // SAFETY: the entry's functions are the loader's; the call has no other preconditions.
+    let layers = unsafe { entry.enumerate_instance_layer_properties() }
+        .map_err(failure::vulkan("vkEnumerateInstanceLayerProperties"))?;
+    let installed = layers.iter().any(|layer| layer.layer_name_as_c_str() == Ok(VALIDATION_LAYER));
+    if !installed && options.validation == Validation::Required {
+        return Err(Missing::new(Api::Vulkan, "VK_LAYER_KHRONOS_validation", "validation")
+            .help("install the validation layer (Debian: vulkan-validationlayers)")
+            .into());
+    }
+    Ok(installed)
+}
+
+/// The instance extensions of the loader, the drivers and, where it watches, the validation layer.
+fn offered_extensions(entry: &ash::Entry, validated: bool) -> Result<BTreeSet<CString>> {
+    let mut offered = BTreeSet::new();
+    for layer in [None, validated.then_some(VALIDATION_LAYER)] {
+        // SAFETY: the layer's name is null-terminated and the layer is installed.
+        let extensions = unsafe { entry.enumerate_instance_extension_properties(layer) }
+            .map_err(failure::vulkan("vkEnumerateInstanceExtensionProperties"))?;
+        offered.extend(
+            extensions.iter().filter_map(|e| e.extension_name_as_c_str().ok()).map(CStr::to_owned),
+        );
+    }
+    Ok(offered)
+}
+
+fn require_validation_features(offered: &BTreeSet<CString>, wish: Validation) -> Result<()> {
+    if wish == Validation::Required && !offered.contains(ash::ext::validation_features::NAME) {
+        return Err(Missing::new(
+            Api::Vulkan,
+            "VK_EXT_validation_features",
+            "synchronisation validation",
+        )
+        .help("install a validation layer of version 1.2 or newer")
+        .into());
+    }
+    Ok(())
+}
+
+/// A Vulkan version, to be printed.
+pub(super) struct Version(pub(super) u32);
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let version = self.0;
+        let (major, minor) = (vk::api_version_major(version), vk::api_version_minor(version));
+        write!(f, "{major}.{minor}.{}", vk::api_version_patch(version))
+    }
+}

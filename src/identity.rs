@@ -1,0 +1,189 @@
+//! Which GPU and which driver: the same-device test.
+//!
+//! An opaque fd means something only to the driver that made it and only on the GPU it lives on.
+//! Every API tells its device UUID and, except CUDA, its driver UUID; they are the same 16 bytes in
+//! all of them (`VkPhysicalDeviceIDProperties`, `GL_DEVICE_UUID_EXT`, `cuDeviceGetUuid`).
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Invalid, Mismatch, Result};
+
+/// A 16-byte UUID of a device or a driver.
+///
+/// Prints and parses as `6d657361-3232-2e33-2e36-000000000000`; parsing takes the dashes or leaves
+/// them, and accepts the `GPU-` that `nvidia-smi -L` prints before it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Uuid([u8; 16]);
+
+impl Uuid {
+    /// A UUID from the 16 bytes that a driver told.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 16 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, byte) in self.0.iter().enumerate() {
+            if matches!(i, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Uuid {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let refuse = || {
+            Invalid::new("UUID", format!("'{text}' is not a UUID"))
+                .help("give 32 hexadecimal digits, as in 6d657361-3232-2e33-2e36-000000000000")
+        };
+        let digits = text.strip_prefix("GPU-").unwrap_or(text);
+        let mut bytes = [0u8; 16];
+        let mut count = 0;
+        for digit in digits.chars().filter(|&c| c != '-') {
+            let value = digit.to_digit(16).ok_or_else(refuse)?;
+            if count == 32 {
+                return Err(refuse().into());
+            }
+            // Two digits a byte, the high one first; a digit is below 16 and fits.
+            bytes[count / 2] = (bytes[count / 2] << 4) | value as u8;
+            count += 1;
+        }
+        if count != 32 {
+            return Err(refuse().into());
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// One GPU as one API sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The device UUID: the same in every API.
+    pub device: Uuid,
+    /// The driver UUID; `None` where the API has none to tell (CUDA).
+    pub driver: Option<Uuid>,
+    /// The device's name, for people. Not part of the same-device test: drivers name one GPU
+    /// differently in different APIs.
+    pub name: String,
+}
+
+impl Identity {
+    /// Checks that a payload of `self` may be handed to an importer that is known by `importer`:
+    /// all 16 bytes of the device UUID and, where both APIs tell it, of the driver UUID.
+    ///
+    /// An OpenGL context may stand for several devices, so an importer has a list; one match is
+    /// enough.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] with both values.
+    ///
+    /// # References
+    /// VUID-VkMemoryAllocateInfo-None-00643 and -00644 (same `deviceUUID` and `driverUUID` as the
+    /// exporter).
+    pub fn require_same(&self, importer: &[Identity]) -> Result<()> {
+        if importer.iter().any(|other| self.is_same(other)) {
+            return Ok(());
+        }
+        let device_matches = importer.iter().any(|other| other.device == self.device);
+        let (field, expected, found): (_, _, Vec<String>) = if device_matches {
+            let show = |uuid: &Option<Uuid>| uuid.map_or("none".to_owned(), |u| u.to_string());
+            let found = importer.iter().map(|other| show(&other.driver)).collect();
+            ("driver UUID", show(&self.driver), found)
+        } else {
+            let show = |id: &Identity| format!("{} ({})", id.device, id.name);
+            ("device UUID", show(self), importer.iter().map(show).collect())
+        };
+        Err(Mismatch::new(field, expected, found.join(", "))
+            .help(
+                "open the importer on the exporter's GPU and driver: pick it by UUID, not by index",
+            )
+            .into())
+    }
+
+    fn is_same(&self, other: &Identity) -> bool {
+        let same_driver = match (self.driver, other.driver) {
+            (Some(a), Some(b)) => a == b,
+            // One of the two has no driver UUID to compare (CUDA).
+            _ => true,
+        };
+        self.device == other.device && same_driver
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn identity(device: u8, driver: Option<u8>) -> Identity {
+        Identity {
+            device: Uuid::from_bytes([device; 16]),
+            driver: driver.map(|d| Uuid::from_bytes([d; 16])),
+            name: format!("GPU {device}"),
+        }
+    }
+
+    #[test]
+    fn a_foreign_device_is_refused_with_both_values() {
+        let error = identity(1, Some(9)).require_same(&[identity(2, Some(9))]).unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, Error::Mismatch(ref m) if m.field == "device UUID"), "{error:?}");
+        assert!(text.contains("01010101-0101") && text.contains("02020202-0202"), "{text}");
+    }
+
+    #[test]
+    fn a_foreign_driver_is_refused_unless_the_api_tells_none() {
+        let error = identity(1, Some(9)).require_same(&[identity(1, Some(8))]).unwrap_err();
+        assert!(matches!(error, Error::Mismatch(ref m) if m.field == "driver UUID"), "{error:?}");
+        identity(1, Some(9)).require_same(&[identity(1, None)]).unwrap();
+        identity(1, Some(9)).require_same(&[identity(3, None), identity(1, Some(9))]).unwrap();
+    }
+
+    #[test]
+    fn an_importer_without_any_device_is_refused() {
+        assert!(identity(1, None).require_same(&[]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_uuid_survives_printing(bytes: [u8; 16]) {
+            let uuid = Uuid::from_bytes(bytes);
+            prop_assert_eq!(uuid.to_string().parse::<Uuid>().unwrap(), uuid);
+            prop_assert_eq!(format!("GPU-{uuid}").parse::<Uuid>().unwrap(), uuid);
+            prop_assert_eq!(uuid.to_string().replace('-', "").parse::<Uuid>().unwrap(), uuid);
+        }
+
+        #[test]
+        fn any_text_is_a_uuid_or_a_typed_error(text in ".*") {
+            if let Err(error) = text.parse::<Uuid>() {
+                prop_assert!(matches!(error, Error::Invalid(_)));
+            }
+        }
+
+        #[test]
+        fn one_byte_of_difference_is_enough(bytes: [u8; 16], at in 0usize..16, flip in 1u8..) {
+            let mut other = bytes;
+            other[at] ^= flip;
+            let make = |b| Identity { device: Uuid::from_bytes(b), driver: None, name: String::new() };
+            prop_assert!(make(bytes).require_same(&[make(other)]).is_err());
+        }
+    }
+}

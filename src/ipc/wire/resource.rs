@@ -1,0 +1,99 @@
+//! Buffer and image descriptions on the wire.
+
+use super::fields::Fields;
+use super::message::unknown;
+use crate::error::{Invalid, Result};
+use crate::format::Format;
+use crate::resource::{BufferDesc, BufferUsage, Extent, ImageDesc, ImageKind, ImageUsage, Tiling};
+
+/// `VK_IMAGE_CREATE_MUTABLE_FORMAT_BIT`.
+const MUTABLE_FORMAT: u32 = 0x8;
+
+pub(super) fn put_buffer(bytes: &mut Vec<u8>, desc: &BufferDesc) {
+    let BufferDesc { size, usage } = desc;
+    bytes.extend(size.to_le_bytes());
+    bytes.extend(usage.bits().to_le_bytes());
+    bytes.extend([0; 4]);
+}
+
+pub(super) fn buffer(fields: &mut Fields<'_>) -> Result<BufferDesc> {
+    let size = fields.u64("body.size")?;
+    let bits = fields.u32("body.usage")?;
+    let usage = BufferUsage::from_bits(bits)
+        .ok_or_else(|| unknown_bits(bits, BufferUsage::all().bits(), "buffer"))?;
+    fields.reserved::<4>("body.reserved")?;
+    Ok(BufferDesc { size, usage })
+}
+
+pub(super) fn put_image(bytes: &mut Vec<u8>, desc: &ImageDesc) {
+    let ImageDesc {
+        kind,
+        format,
+        extent: Extent { width, height, depth },
+        layers,
+        levels,
+        samples,
+        tiling,
+        usage,
+        mutable_format,
+    } = desc;
+    let kind: u32 = match kind {
+        ImageKind::D1 => 0,
+        ImageKind::D2 => 1,
+        ImageKind::D3 => 2,
+        ImageKind::Cube => 3,
+    };
+    let tiling: u32 = match tiling {
+        Tiling::Optimal => 0,
+        Tiling::Linear => 1,
+    };
+    let flags = if *mutable_format { MUTABLE_FORMAT } else { 0 };
+    bytes.extend(format.vulkan().to_le_bytes());
+    for value in [kind, *width, *height, *depth, *layers, *levels, *samples, tiling] {
+        bytes.extend(value.to_le_bytes());
+    }
+    for value in [usage.bits(), flags, 0] {
+        bytes.extend(value.to_le_bytes());
+    }
+}
+
+pub(super) fn image(fields: &mut Fields<'_>) -> Result<ImageDesc> {
+    let number = fields.i32("body.format")?;
+    let format = Format::from_vulkan(number).ok_or_else(|| {
+        Invalid::new("body.format", format!("VkFormat {number} is none that can be shared"))
+    })?;
+    let kind = match fields.u32("body.image_kind")? {
+        0 => ImageKind::D1,
+        1 => ImageKind::D2,
+        2 => ImageKind::D3,
+        3 => ImageKind::Cube,
+        other => return Err(unknown("body.image_kind", other, "image kind")),
+    };
+    let extent = Extent {
+        width: fields.u32("body.width")?,
+        height: fields.u32("body.height")?,
+        depth: fields.u32("body.depth")?,
+    };
+    let layers = fields.u32("body.layers")?;
+    let levels = fields.u32("body.levels")?;
+    let samples = fields.u32("body.samples")?;
+    let tiling = match fields.u32("body.tiling")? {
+        0 => Tiling::Optimal,
+        1 => Tiling::Linear,
+        other => return Err(unknown("body.tiling", other, "tiling")),
+    };
+    let bits = fields.u32("body.usage")?;
+    let usage = ImageUsage::from_bits(bits)
+        .ok_or_else(|| unknown_bits(bits, ImageUsage::all().bits(), "image"))?;
+    let mutable_format = match fields.u32("body.flags")? {
+        0 => false,
+        MUTABLE_FORMAT => true,
+        other => return Err(unknown("body.flags", other, "set of image flags")),
+    };
+    fields.reserved::<4>("body.reserved")?;
+    Ok(ImageDesc { kind, format, extent, layers, levels, samples, tiling, usage, mutable_format })
+}
+
+fn unknown_bits(bits: u32, known: u32, what: &str) -> Invalid {
+    Invalid::new("body.usage", format!("{:#x} names no known {what} usage", bits & !known))
+}

@@ -1,0 +1,38 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod capabilities;
+pub mod error;
+mod fd;
+pub mod format;
+pub mod handle;
+pub mod identity;
+pub mod payload;
+pub mod resource;
+
+#[cfg(feature = "cuda")]
+pub mod cuda;
+#[cfg(feature = "gl")]
+pub mod gl;
+#[cfg(feature = "vulkan")]
+pub mod vulkan;
+
+#[cfg(feature = "ipc")]
+pub mod ipc;
+
+#[cfg(feature = "vulkan")]
+pub mod handoff;
+#[cfg(feature = "headless")]
+pub mod headless;
+
+pub use error::{Api, Error, ImportError, ImportResult, Result};
+pub use identity::{Identity, Uuid};
+pub use payload::{BufferPayload, ImagePayload, MemoryPayload, SemaphoreKind, SemaphorePayload};
+pub use resource::{BufferDesc, BufferUsage, ImageDesc, ImageUsage, ResourceDesc};
+
+#[cfg(feature = "vulkan")]
+pub use ash;
+#[cfg(feature = "cuda")]
+pub use cudarc;
+#[cfg(feature = "gl")]
+pub use glow;

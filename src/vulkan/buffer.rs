@@ -1,0 +1,326 @@
+//! Shared buffers: created for export, put at an offset of an allocation, or adopted.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ash::vk;
+
+use super::allocation::{BufferOptions, DedicatedChoice, DedicatedTo, Requirements};
+use super::conv;
+use super::endpoint::{Endpoint, Shared, require_memory_type};
+use super::error::VkResultExt;
+use super::memory::{Inner, Memory, Origin};
+use crate::capabilities::Dedicated;
+use crate::error::{Api, Invalid, Missing, Result};
+use crate::handle::MemoryHandleType;
+use crate::payload::{BufferPayload, MemoryInfo, check_range};
+use crate::resource::{BufferDesc, BufferUsage};
+
+/// A buffer in shared memory.
+///
+/// Dropping it destroys the `VkBuffer` and, with the last user of its allocation, frees the memory.
+/// Whoever submits work that uses it keeps it until that work is done.
+pub struct Buffer {
+    // In this order: the buffer goes before the memory it is bound to.
+    pub(super) raw: RawBuffer,
+    pub(super) memory: Memory,
+    pub(super) offset: u64,
+    pub(super) desc: BufferDesc,
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer")
+            .field("handle", &self.raw.handle)
+            .field("desc", &self.desc)
+            .field("offset", &self.offset)
+            .field("memory", &self.memory)
+            .finish()
+    }
+}
+
+/// A `VkBuffer` that is destroyed when dropped, unless it is the user's.
+pub(super) struct RawBuffer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) handle: vk::Buffer,
+    owned: bool,
+}
+
+impl Drop for RawBuffer {
+    fn drop(&mut self) {
+        if self.owned {
+            // SAFETY: the handle was created by this library and is owned by this structure alone.
+            // That no submitted work uses it is promised with every submit
+            // (VUID-vkDestroyBuffer-buffer-00922).
+            unsafe { self.shared.device.destroy_buffer(self.handle, None) };
+        }
+    }
+}
+
+impl RawBuffer {
+    pub(super) fn requirements(&self) -> Requirements {
+        let info = vk::BufferMemoryRequirementsInfo2::default().buffer(self.handle);
+        let mut dedicated = vk::MemoryDedicatedRequirements::default();
+        let mut requirements = vk::MemoryRequirements2::default().push_next(&mut dedicated);
+        // SAFETY: the buffer is alive and of this device; Vulkan 1.1 has the call and the structure.
+        unsafe { self.shared.device.get_buffer_memory_requirements2(&info, &mut requirements) };
+        let found = requirements.memory_requirements;
+        Requirements {
+            size: found.size,
+            alignment: found.alignment,
+            types: found.memory_type_bits,
+            dedicated: match dedicated {
+                d if d.requires_dedicated_allocation == vk::TRUE => Dedicated::Required,
+                d if d.prefers_dedicated_allocation == vk::TRUE => Dedicated::Preferred,
+                _ => Dedicated::Free,
+            },
+        }
+    }
+
+    /// Binds the buffer, which makes it a whole one.
+    pub(super) fn bind(self, memory: &Memory, offset: u64, desc: &BufferDesc) -> Result<Buffer> {
+        // SAFETY: both are alive and of this device, the buffer is not bound yet, and offset, size,
+        // alignment and type were checked by the callers against the buffer's own requirements.
+        unsafe { self.shared.device.bind_buffer_memory(self.handle, memory.inner.handle, offset) }
+            .of("vkBindBufferMemory")?;
+        Ok(Buffer { raw: self, memory: memory.clone(), offset, desc: *desc })
+    }
+}
+
+/// A buffer and memory that the user made, with export enabled on both.
+#[derive(Clone, Copy, Debug)]
+pub struct AdoptedBuffer {
+    /// The buffer, made with `VkExternalMemoryBufferCreateInfo` of `handle_type`.
+    pub buffer: vk::Buffer,
+    /// What it was made as.
+    pub desc: BufferDesc,
+    /// The memory it is bound to, allocated with `VkExportMemoryAllocateInfo` of `handle_type`.
+    pub memory: vk::DeviceMemory,
+    /// Where it is bound, in bytes.
+    pub offset: u64,
+    /// `VkMemoryAllocateInfo::allocationSize`, in bytes.
+    pub allocation_size: u64,
+    /// `VkMemoryAllocateInfo::memoryTypeIndex`.
+    pub memory_type_index: u32,
+    /// Whether it was allocated with `VkMemoryDedicatedAllocateInfo` for this buffer.
+    pub dedicated: bool,
+    /// How it can be exported.
+    pub handle_type: MemoryHandleType,
+}
+
+impl Endpoint {
+    /// Creates a buffer in memory that can be exported.
+    ///
+    /// The memory is the buffer's own where the driver requires or prefers that, by
+    /// `options.dedicated`. Its content is undefined.
+    ///
+    /// # Errors
+    /// [`Invalid`] for a wrong description, [`Missing`] where the driver can't export such a buffer,
+    /// [`Driver`](crate::Error::Driver) where it is out of memory.
+    ///
+    /// # References
+    /// `VkExternalMemoryBufferCreateInfo`, `VkExportMemoryAllocateInfo`,
+    /// `VkMemoryDedicatedAllocateInfo`.
+    pub fn create_buffer(&self, desc: &BufferDesc, options: BufferOptions) -> Result<Buffer> {
+        let raw = self.create_exportable(desc, options.handle_type)?;
+        let needs = raw.requirements();
+        let support = self.shared.buffer_support(desc, options.handle_type);
+        let dedicated = match needs.dedicated.max(support.dedicated) {
+            Dedicated::Required => true,
+            Dedicated::Preferred => options.dedicated != DedicatedChoice::Avoid,
+            Dedicated::Free => options.dedicated == DedicatedChoice::Always,
+        };
+        let index = self.choose_type(needs.types, options.memory)?;
+        let (size, to) = if dedicated {
+            (needs.size, DedicatedTo::Buffer(raw.handle))
+        } else {
+            (self.padded(0, needs.size)?, DedicatedTo::Nothing)
+        };
+        let addressed = desc.usage.contains(BufferUsage::DEVICE_ADDRESS);
+        let memory = self.shared.allocate(size, index, options.handle_type, to, addressed)?;
+        raw.bind(&memory, 0, desc)
+    }
+
+    /// Creates several buffers at offsets of one exportable allocation.
+    ///
+    /// # Errors
+    /// As [`create_buffer`](Self::create_buffer), and [`Invalid`] where one of them needs an
+    /// allocation of its own.
+    pub fn create_buffers(
+        &self,
+        descs: &[BufferDesc],
+        options: BufferOptions,
+    ) -> Result<Vec<Buffer>> {
+        let (memory, offsets) = self.allocate(descs, options)?;
+        descs.iter().zip(offsets).map(|(desc, offset)| memory.buffer(offset, desc)).collect()
+    }
+
+    /// Makes a buffer of the user's own exportable. It and its memory stay the user's, who destroys
+    /// them after this object is gone.
+    ///
+    /// # Safety
+    /// `adopted` tells the truth, both handles are of this device, and they outlive the returned
+    /// buffer.
+    ///
+    /// # Errors
+    /// [`Invalid`] where the figures contradict each other.
+    pub unsafe fn adopt_buffer(&self, adopted: &AdoptedBuffer) -> Result<Buffer> {
+        adopted.desc.validate()?;
+        check_range(adopted.offset, adopted.desc.size, adopted.allocation_size)?;
+        require_memory_type(&self.shared.memory_properties, adopted.memory_type_index)?;
+        if adopted.dedicated && adopted.offset != 0 {
+            return Err(Invalid::new("adopted.offset", "a dedicated allocation is bound at 0")
+                .vuid("VUID-vkBindBufferMemory-memory-01508")
+                .into());
+        }
+        let info = MemoryInfo {
+            handle_type: adopted.handle_type,
+            allocation_size: adopted.allocation_size,
+            memory_type_index: Some(adopted.memory_type_index),
+            dedicated: adopted.dedicated,
+            identity: self.shared.identity().clone(),
+        };
+        let shared = self.shared.clone();
+        let (handle, origin) = (adopted.memory, Origin::Adopted);
+        let memory = Memory { inner: Arc::new(Inner { shared, handle, info, origin }) };
+        let raw = RawBuffer { shared: self.shared.clone(), handle: adopted.buffer, owned: false };
+        Ok(Buffer { raw, memory, offset: adopted.offset, desc: adopted.desc })
+    }
+
+    /// A buffer without memory, after asking whether it could be exported.
+    pub(super) fn create_exportable(
+        &self,
+        desc: &BufferDesc,
+        handle_type: MemoryHandleType,
+    ) -> Result<RawBuffer> {
+        desc.validate()?;
+        self.shared.buffer_support(desc, handle_type).export?;
+        self.create_raw(desc, handle_type)
+    }
+
+    /// A buffer without memory, for memory of `handle_type`.
+    pub(super) fn create_raw(
+        &self,
+        desc: &BufferDesc,
+        handle_type: MemoryHandleType,
+    ) -> Result<RawBuffer> {
+        let shared = &self.shared;
+        let addressed = desc.usage.contains(BufferUsage::DEVICE_ADDRESS);
+        if addressed && !shared.features.buffer_device_address {
+            let what = "the feature bufferDeviceAddress";
+            return Err(Missing::new(Api::Vulkan, what, "BufferUsage::DEVICE_ADDRESS")
+                .help("enable it when the device is created and set it in DeviceInfo::features")
+                .into());
+        }
+        let mut external = vk::ExternalMemoryBufferCreateInfo::default()
+            .handle_types(conv::memory_handle_type(handle_type));
+        let info = vk::BufferCreateInfo::default()
+            .size(desc.size)
+            .usage(conv::buffer_usage(desc))
+            .sharing_mode(vk::SharingMode::EXCLUSIVE)
+            .push_next(&mut external);
+        // SAFETY: the description was validated (size, usage), and the handle type's extension is
+        // enabled: `buffer_support` was asked by the callers.
+        let handle = unsafe { shared.device.create_buffer(&info, None) }.of("vkCreateBuffer")?;
+        Ok(RawBuffer { shared: shared.clone(), handle, owned: true })
+    }
+}
+
+impl Memory {
+    /// A buffer of `desc` at `offset` bytes into this memory.
+    ///
+    /// # Errors
+    /// [`Invalid`] where the buffer is none, lies askew, reaches past the end, or the memory belongs
+    /// to another resource or is of a type that doesn't suit it.
+    ///
+    /// # References
+    /// `vkBindBufferMemory` and its VUIDs.
+    pub fn buffer(&self, offset: u64, desc: &BufferDesc) -> Result<Buffer> {
+        desc.validate()?;
+        let (shared, info) = (&self.inner.shared, &self.inner.info);
+        check_range(offset, desc.size, info.allocation_size)?;
+        if info.dedicated {
+            return Err(Invalid::new("memory", "belongs to one resource (dedicated allocation)")
+                .vuid("VUID-vkBindBufferMemory-memory-01508")
+                .help("import it together with its resource, by import_buffer")
+                .into());
+        }
+        let endpoint = Endpoint { shared: shared.clone() };
+        let raw = endpoint.create_raw(desc, info.handle_type)?;
+        raw.requirements().check(offset, info)?;
+        raw.bind(self, offset, desc)
+    }
+}
+
+impl Requirements {
+    /// Checks that a resource of these requirements may lie at `offset` of the memory.
+    pub(super) fn check(&self, offset: u64, memory: &MemoryInfo) -> Result<()> {
+        check_range(offset, self.size, memory.allocation_size)?;
+        if offset % self.alignment.max(1) != 0 {
+            let what = format!("{offset} is no multiple of the alignment {}", self.alignment);
+            return Err(Invalid::new("offset", what)
+                .vuid("VUID-vkBindBufferMemory-memoryOffset-01036")
+                .into());
+        }
+        match memory.memory_type_index {
+            Some(index) if self.types.checked_shr(index).unwrap_or(0) & 1 == 0 => {
+                let what = format!("{index} does not suit the resource (mask {:#x})", self.types);
+                Err(Invalid::new("memory_type_index", what)
+                    .vuid("VUID-vkBindBufferMemory-memory-01035")
+                    .into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Buffer {
+    /// The Vulkan handle. Owned by this object, except when adopted.
+    pub fn handle(&self) -> vk::Buffer {
+        self.raw.handle
+    }
+
+    /// What the buffer is.
+    pub fn desc(&self) -> &BufferDesc {
+        &self.desc
+    }
+
+    /// The allocation it lies in.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Where in the allocation it lies, in bytes.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Its device address.
+    ///
+    /// # Errors
+    /// [`Invalid`] where it was not made with [`BufferUsage::DEVICE_ADDRESS`].
+    ///
+    /// # References
+    /// `vkGetBufferDeviceAddress`; VUID-VkBufferDeviceAddressInfo-buffer-02601.
+    pub fn device_address(&self) -> Result<vk::DeviceAddress> {
+        let addressed = self.desc.usage.contains(BufferUsage::DEVICE_ADDRESS);
+        if !(addressed && self.raw.shared.features.buffer_device_address) {
+            return Err(Invalid::new("buffer", "was not made with BufferUsage::DEVICE_ADDRESS")
+                .vuid("VUID-VkBufferDeviceAddressInfo-buffer-02601")
+                .into());
+        }
+        let info = vk::BufferDeviceAddressInfo::default().buffer(self.raw.handle);
+        // SAFETY: the buffer is alive, bound, and made with SHADER_DEVICE_ADDRESS, and the feature
+        // is enabled.
+        Ok(unsafe { self.raw.shared.device.get_buffer_device_address(&info) })
+    }
+
+    /// Exports the buffer: a payload with a new descriptor each time.
+    ///
+    /// # Errors
+    /// As [`Memory::export`].
+    #[doc(alias = "vkGetMemoryFdKHR")]
+    pub fn export(&self) -> Result<BufferPayload> {
+        Ok(BufferPayload::new(self.memory.export()?, self.offset, self.desc)?)
+    }
+}

@@ -1,0 +1,249 @@
+//! What the device can export and import, asked with the create info of the resource itself.
+
+use ash::vk;
+
+use super::conv;
+use super::endpoint::{Endpoint, Shared, missing_semaphore_fd, missing_timeline};
+use super::error::VkResultExt;
+use crate::capabilities::{Capabilities, Dedicated, MemorySupport, SemaphoreSupport, Support};
+use crate::error::{Api, Missing, Result};
+use crate::handle::{MemoryHandleType, SemaphoreHandleType};
+use crate::payload::SemaphoreKind;
+use crate::resource::{BufferDesc, ImageDesc, ResourceDesc};
+
+const MEMORY: [MemoryHandleType; 2] = [MemoryHandleType::OpaqueFd, MemoryHandleType::DmaBuf];
+const SEMAPHORES: [(SemaphoreKind, SemaphoreHandleType); 4] = [
+    (SemaphoreKind::Timeline, SemaphoreHandleType::OpaqueFd),
+    (SemaphoreKind::Binary, SemaphoreHandleType::OpaqueFd),
+    (SemaphoreKind::Timeline, SemaphoreHandleType::SyncFd),
+    (SemaphoreKind::Binary, SemaphoreHandleType::SyncFd),
+];
+
+impl Endpoint {
+    /// What the device can do with `desc`, per handle type, and with semaphores.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::error::Invalid) where `desc` is wrong in itself; what the driver doesn't
+    /// support is part of the result, not an error.
+    ///
+    /// # References
+    /// `vkGetPhysicalDeviceExternalBufferProperties`, `vkGetPhysicalDeviceImageFormatProperties2`
+    /// with `VkPhysicalDeviceExternalImageFormatInfo`,
+    /// `vkGetPhysicalDeviceExternalSemaphoreProperties`.
+    pub fn capabilities(&self, desc: &ResourceDesc) -> Result<Capabilities> {
+        desc.validate()?;
+        let memory = MEMORY
+            .into_iter()
+            .map(|handle_type| match desc {
+                ResourceDesc::Buffer(desc) => Ok(self.shared.buffer_support(desc, handle_type)),
+                ResourceDesc::Image(desc) => self.shared.image_support(desc, handle_type),
+            })
+            .collect::<Result<_>>()?;
+        let semaphores = SEMAPHORES
+            .into_iter()
+            .map(|(kind, handle_type)| self.shared.semaphore_support(kind, handle_type))
+            .collect();
+        Ok(Capabilities {
+            api: Api::Vulkan,
+            identities: self.identities().to_vec(),
+            desc: *desc,
+            memory,
+            semaphores,
+        })
+    }
+}
+
+impl Shared {
+    /// What can be done with a buffer of `desc` by `handle_type`.
+    pub(super) fn buffer_support(
+        &self,
+        desc: &BufferDesc,
+        handle_type: MemoryHandleType,
+    ) -> MemorySupport {
+        if let Some(missing) = self.missing_memory_extension(handle_type) {
+            return unsupported(handle_type, &missing);
+        }
+        let info = vk::PhysicalDeviceExternalBufferInfo::default()
+            .usage(conv::buffer_usage(desc))
+            .handle_type(conv::memory_handle_type(handle_type));
+        let mut properties = vk::ExternalBufferProperties::default();
+        // SAFETY: the instance and physical device are valid (Endpoint::new), and Vulkan 1.1 has
+        // the call.
+        unsafe {
+            self.instance.get_physical_device_external_buffer_properties(
+                self.physical_device,
+                &info,
+                &mut properties,
+            );
+        }
+        let what = format!("a buffer used as {:?} by {handle_type}", desc.usage);
+        memory_support(handle_type, properties.external_memory_properties, &what)
+    }
+
+    /// What can be done with an image of `desc` by `handle_type`.
+    pub(super) fn image_support(
+        &self,
+        desc: &ImageDesc,
+        handle_type: MemoryHandleType,
+    ) -> Result<MemorySupport> {
+        if let Some(missing) = self.missing_memory_extension(handle_type) {
+            return Ok(unsupported(handle_type, &missing));
+        }
+        let mut external = vk::PhysicalDeviceExternalImageFormatInfo::default()
+            .handle_type(conv::memory_handle_type(handle_type));
+        let info = conv::image_format_info(desc).push_next(&mut external);
+        let mut external_properties = vk::ExternalImageFormatProperties::default();
+        let mut properties =
+            vk::ImageFormatProperties2::default().push_next(&mut external_properties);
+        // SAFETY: as above.
+        let asked = unsafe {
+            self.instance.get_physical_device_image_format_properties2(
+                self.physical_device,
+                &info,
+                &mut properties,
+            )
+        };
+        let what = format!(
+            "{} images, {:?}, {:?}, used as {:?}, by {handle_type}",
+            desc.format.name(),
+            desc.kind,
+            desc.tiling,
+            desc.usage
+        );
+        match asked {
+            Err(vk::Result::ERROR_FORMAT_NOT_SUPPORTED) => {
+                return Ok(unsupported(handle_type, &lacks(&what)));
+            }
+            other => other.of("vkGetPhysicalDeviceImageFormatProperties2")?,
+        }
+        let limits = properties.image_format_properties;
+        if !fits(desc, &limits) {
+            let max = limits.max_extent;
+            let what = format!(
+                "{what} of that size: at most {}×{}×{}, {} levels, {} layers",
+                max.width, max.height, max.depth, limits.max_mip_levels, limits.max_array_layers
+            );
+            return Ok(unsupported(handle_type, &lacks(&what)));
+        }
+        let found = external_properties.external_memory_properties;
+        Ok(memory_support(handle_type, found, &what))
+    }
+
+    pub(super) fn missing_memory_extension(
+        &self,
+        handle_type: MemoryHandleType,
+    ) -> Option<Missing> {
+        let (name, has) = match handle_type {
+            MemoryHandleType::OpaqueFd => ("VK_KHR_external_memory_fd", self.memory_fd.is_some()),
+            MemoryHandleType::DmaBuf => (
+                "VK_EXT_external_memory_dma_buf",
+                self.memory_fd.is_some()
+                    && self.has_extension(ash::ext::external_memory_dma_buf::NAME),
+            ),
+        };
+        (!has).then(|| {
+            Missing::new(Api::Vulkan, name, format!("memory by {handle_type}"))
+                .help("enable the device extension where the driver has it")
+        })
+    }
+
+    /// What can be done with semaphores of `kind` by `handle_type`.
+    pub(super) fn semaphore_support(
+        &self,
+        kind: SemaphoreKind,
+        handle_type: SemaphoreHandleType,
+    ) -> SemaphoreSupport {
+        let refuse = |missing: Missing| SemaphoreSupport {
+            kind,
+            handle_type,
+            export: Err(missing.clone()),
+            import: Err(missing),
+        };
+        if self.semaphore_fd.is_none() {
+            return refuse(missing_semaphore_fd());
+        }
+        if kind == SemaphoreKind::Timeline {
+            if self.timeline.is_none() {
+                return refuse(missing_timeline());
+            }
+            if handle_type == SemaphoreHandleType::SyncFd {
+                // VUID-VkSemaphoreGetFdInfoKHR-handleType-01132 and -07307: whatever a driver says.
+                let what = "timeline semaphores by sync fd";
+                return refuse(Missing::new(Api::Vulkan, what, "a handoff on the GPU"));
+            }
+        }
+        let mut ty =
+            vk::SemaphoreTypeCreateInfo::default().semaphore_type(conv::semaphore_type(kind));
+        let mut info = vk::PhysicalDeviceExternalSemaphoreInfo::default()
+            .handle_type(conv::semaphore_handle_type(handle_type));
+        if kind == SemaphoreKind::Timeline {
+            info = info.push_next(&mut ty);
+        }
+        let mut properties = vk::ExternalSemaphoreProperties::default();
+        // SAFETY: the instance and physical device are valid (Endpoint::new), Vulkan 1.1 has the
+        // call, and the type structure is chained only where timeline semaphores are enabled.
+        unsafe {
+            self.instance.get_physical_device_external_semaphore_properties(
+                self.physical_device,
+                &info,
+                &mut properties,
+            );
+        }
+        let found = properties.external_semaphore_features;
+        let support = |bit, verb: &str| -> Support {
+            if found.contains(bit) {
+                return Ok(());
+            }
+            let what = format!("{verb} of {kind:?} semaphores by {handle_type}").to_lowercase();
+            Err(Missing::new(Api::Vulkan, what, "a handoff on the GPU"))
+        };
+        SemaphoreSupport {
+            kind,
+            handle_type,
+            export: support(vk::ExternalSemaphoreFeatureFlags::EXPORTABLE, "export"),
+            import: support(vk::ExternalSemaphoreFeatureFlags::IMPORTABLE, "import"),
+        }
+    }
+}
+
+fn lacks(what: &str) -> Missing {
+    Missing::new(Api::Vulkan, what.to_owned(), "a shared resource")
+}
+
+fn unsupported(handle_type: MemoryHandleType, missing: &Missing) -> MemorySupport {
+    MemorySupport {
+        handle_type,
+        export: Err(missing.clone()),
+        import: Err(missing.clone()),
+        dedicated: Dedicated::Free,
+    }
+}
+
+fn memory_support(
+    handle_type: MemoryHandleType,
+    found: vk::ExternalMemoryProperties,
+    what: &str,
+) -> MemorySupport {
+    let features = found.external_memory_features;
+    let support = |bit, verb: &str| -> Support {
+        if features.contains(bit) { Ok(()) } else { Err(lacks(&format!("{verb} of {what}"))) }
+    };
+    let dedicated_only = features.contains(vk::ExternalMemoryFeatureFlags::DEDICATED_ONLY);
+    MemorySupport {
+        handle_type,
+        export: support(vk::ExternalMemoryFeatureFlags::EXPORTABLE, "export"),
+        import: support(vk::ExternalMemoryFeatureFlags::IMPORTABLE, "import"),
+        dedicated: if dedicated_only { Dedicated::Required } else { Dedicated::Free },
+    }
+}
+
+fn fits(desc: &ImageDesc, limits: &vk::ImageFormatProperties) -> bool {
+    let (max, extent) = (limits.max_extent, desc.extent);
+    let samples = vk::SampleCountFlags::from_raw(desc.samples);
+    extent.width <= max.width
+        && extent.height <= max.height
+        && extent.depth <= max.depth
+        && desc.levels <= limits.max_mip_levels
+        && desc.layers <= limits.max_array_layers
+        && limits.sample_counts.contains(samples)
+}

@@ -1,0 +1,152 @@
+//! Knowing on the host that a submit is done: what a handoff by host wait rests on.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ash::vk;
+
+use super::endpoint::{Endpoint, Shared};
+use super::error::VkResultExt;
+use super::semaphore::Semaphore;
+use super::submit::{SemaphoreSignal, SubmitPart};
+use crate::error::{Error, Result};
+use crate::payload::SemaphoreKind;
+
+/// Makes [`Fence`]s for one queue: one after the other, in the order of the submits.
+///
+/// A timeline semaphore of the device's own where those are enabled, else a `VkFence` each.
+#[derive(Debug)]
+pub struct FenceSource {
+    shared: Arc<Shared>,
+    timeline: Option<(Semaphore, AtomicU64)>,
+}
+
+/// Done, or not yet: one submit as the host sees it. `Send` and cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Fence(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Timeline { semaphore: Semaphore, value: u64 },
+    Fence(Arc<RawFence>),
+}
+
+struct RawFence {
+    shared: Arc<Shared>,
+    handle: vk::Fence,
+}
+
+impl fmt::Debug for RawFence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RawFence").field(&self.handle).finish()
+    }
+}
+
+impl Drop for RawFence {
+    fn drop(&mut self) {
+        // A submit may still hold it, and a fence in use must not be destroyed
+        // (VUID-vkDestroyFence-fence-01120): it waits in the endpoint until it is signalled.
+        self.shared.retire_fence(self.handle);
+    }
+}
+
+impl FenceSource {
+    /// A source of fences for submits to one queue of `endpoint`'s device.
+    ///
+    /// # Errors
+    /// [`Driver`](crate::Error::Driver) where the driver is out of memory.
+    pub fn new(endpoint: &Endpoint) -> Result<Self> {
+        let shared = endpoint.shared.clone();
+        let timeline = match shared.timeline {
+            Some(_) => {
+                let semaphore = shared.create_semaphore(SemaphoreKind::Timeline, None)?;
+                Some((semaphore, AtomicU64::new(0)))
+            }
+            None => None,
+        };
+        Ok(Self { shared, timeline })
+    }
+
+    /// A fence that the submit `part` is for will signal. Submit in the order of these calls.
+    ///
+    /// # Errors
+    /// [`Driver`](crate::Error::Driver) where the driver is out of memory.
+    pub fn next(&self, part: &mut SubmitPart) -> Result<Fence> {
+        if let Some((semaphore, last)) = &self.timeline {
+            let value = last.fetch_add(1, Ordering::Relaxed) + 1;
+            part.signals.push(SemaphoreSignal { semaphore: semaphore.clone(), value: Some(value) });
+            return Ok(Fence(Kind::Timeline { semaphore: semaphore.clone(), value }));
+        }
+        let info = vk::FenceCreateInfo::default();
+        // SAFETY: the device is alive (Endpoint::new) and the structure has no chain.
+        let handle = unsafe { self.shared.device.create_fence(&info, None) }.of("vkCreateFence")?;
+        let fence = Fence(Kind::Fence(Arc::new(RawFence { shared: self.shared.clone(), handle })));
+        part.fence = Some(fence.clone());
+        Ok(fence)
+    }
+}
+
+impl Fence {
+    /// Waits, blocking, until the submit is done.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] after `timeout`.
+    ///
+    /// # References
+    /// `vkWaitSemaphores`, `vkWaitForFences`.
+    pub fn wait(&self, timeout: Duration) -> Result<()> {
+        match &self.0 {
+            Kind::Timeline { semaphore, value } => semaphore.wait(*value, timeout),
+            Kind::Fence(fence) => fence.wait(timeout),
+        }
+    }
+
+    /// Whether the submit is done; never blocks. Spinning on it saves the wake-up of a thread.
+    ///
+    /// # Errors
+    /// [`Driver`](crate::Error::Driver) where the device is lost.
+    ///
+    /// # References
+    /// `vkGetSemaphoreCounterValue`, `vkGetFenceStatus`.
+    pub fn is_signaled(&self) -> Result<bool> {
+        match &self.0 {
+            Kind::Timeline { semaphore, value } => Ok(semaphore.value()? >= *value),
+            Kind::Fence(fence) => fence.is_signaled(),
+        }
+    }
+
+    /// The `VkFence` to submit with, where this is one.
+    pub(super) fn handle(&self) -> vk::Fence {
+        match &self.0 {
+            Kind::Timeline { .. } => vk::Fence::null(),
+            Kind::Fence(fence) => fence.handle,
+        }
+    }
+}
+
+impl RawFence {
+    fn wait(&self, timeout: Duration) -> Result<()> {
+        // SAFETY: the fence is alive and of this device.
+        let waited = unsafe {
+            self.shared.device.wait_for_fences(&[self.handle], true, nanoseconds(timeout))
+        };
+        match waited {
+            Err(vk::Result::TIMEOUT) => {
+                Err(Error::Timeout { what: "vkWaitForFences".into(), waited: timeout })
+            }
+            other => other.of("vkWaitForFences"),
+        }
+    }
+
+    fn is_signaled(&self) -> Result<bool> {
+        // SAFETY: the fence is alive and of this device.
+        unsafe { self.shared.device.get_fence_status(self.handle) }.of("vkGetFenceStatus")
+    }
+}
+
+/// A timeout as Vulkan takes it; what doesn't fit waits for ever, as `u64::MAX` means.
+pub(super) fn nanoseconds(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)
+}

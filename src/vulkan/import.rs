@@ -1,0 +1,203 @@
+//! Importing memory and buffers from payloads.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
+
+use ash::vk;
+
+use super::allocation::{DedicatedTo, MemoryChoice};
+use super::buffer::Buffer;
+use super::conv;
+use super::endpoint::{Endpoint, require_memory_type};
+use super::error::{VkResultExt, driver_error};
+use super::memory::{Inner, Memory, Origin};
+use crate::error::{ImportError, ImportResult, Invalid, Result};
+use crate::handle::{MemoryHandleType, hand_over};
+use crate::payload::{BufferPayload, MemoryInfo, MemoryPayload};
+use crate::resource::BufferUsage;
+
+impl Endpoint {
+    /// Imports an allocation, to put one or several resources into it.
+    ///
+    /// The payload is consumed; on failure it comes back, its descriptor still open.
+    ///
+    /// # Errors
+    /// [`Mismatch`](crate::Error::Mismatch) for another GPU or driver, [`Invalid`] for a descriptor
+    /// that is no GPU memory, a memory type that doesn't exist, or a dedicated allocation (import it
+    /// with its resource), [`Missing`](crate::Error::Missing) for a handle type that is not enabled,
+    /// [`Driver`](crate::Error::Driver) where the driver refuses.
+    ///
+    /// # References
+    /// `VkImportMemoryFdInfoKHR`; VUID-VkMemoryAllocateInfo-allocationSize-01742,
+    /// VUID-VkImportMemoryFdInfoKHR-handleType-00670.
+    #[doc(alias = "VkImportMemoryFdInfoKHR")]
+    pub fn import_memory(&self, payload: MemoryPayload) -> ImportResult<Memory, MemoryPayload> {
+        match self.try_import_memory(&payload) {
+            Ok(memory) => Ok(memory),
+            Err(error) => Err(ImportError::new(payload, error)),
+        }
+    }
+
+    /// Imports a buffer.
+    ///
+    /// The payload is consumed; on failure it comes back, its descriptor still open.
+    ///
+    /// # Errors
+    /// As [`import_memory`](Self::import_memory), and [`Invalid`] where the buffer doesn't fit the
+    /// allocation.
+    #[doc(alias = "VkImportMemoryFdInfoKHR")]
+    pub fn import_buffer(&self, payload: BufferPayload) -> ImportResult<Buffer, BufferPayload> {
+        match self.try_import_buffer(&payload) {
+            Ok(buffer) => Ok(buffer),
+            Err(error) => Err(ImportError::new(payload, error)),
+        }
+    }
+
+    /// The memory types that `fd` can be imported as: bit i for type i.
+    ///
+    /// # Errors
+    /// [`Invalid`] for opaque fds, which can't be asked: their type travels in the payload.
+    /// [`Missing`](crate::Error::Missing) where the extension is not enabled,
+    /// [`Driver`](crate::Error::Driver) for a descriptor the driver doesn't know.
+    ///
+    /// # References
+    /// `vkGetMemoryFdPropertiesKHR`; VUID-vkGetMemoryFdPropertiesKHR-handleType-00674.
+    #[doc(alias = "vkGetMemoryFdPropertiesKHR")]
+    pub fn fd_memory_types(
+        &self,
+        handle_type: MemoryHandleType,
+        fd: BorrowedFd<'_>,
+    ) -> Result<u32> {
+        if handle_type == MemoryHandleType::OpaqueFd {
+            return Err(Invalid::new(
+                "handle_type",
+                "an opaque fd can't be asked its memory types",
+            )
+            .vuid("VUID-vkGetMemoryFdPropertiesKHR-handleType-00674")
+            .help("its memory type travels in the payload: MemoryInfo::memory_type_index")
+            .into());
+        }
+        self.require_handle_type(handle_type)?;
+        let mut properties = vk::MemoryFdPropertiesKHR::default();
+        // SAFETY: the extension of the handle type is enabled, and the descriptor is open while it
+        // is borrowed; the call doesn't take it.
+        unsafe {
+            self.shared.memory_fd()?.get_memory_fd_properties(
+                conv::memory_handle_type(handle_type),
+                fd.as_raw_fd(),
+                &mut properties,
+            )
+        }
+        .of("vkGetMemoryFdPropertiesKHR")?;
+        Ok(properties.memory_type_bits)
+    }
+
+    fn require_handle_type(&self, handle_type: MemoryHandleType) -> Result<()> {
+        self.shared.missing_memory_extension(handle_type).map_or(Ok(()), |lacks| Err(lacks.into()))
+    }
+
+    fn try_import_memory(&self, payload: &MemoryPayload) -> Result<Memory> {
+        if payload.info().dedicated {
+            return Err(Invalid::new("payload.dedicated", "the memory belongs to one resource")
+                .vuid("VUID-VkMemoryDedicatedAllocateInfo-buffer-01879")
+                .help("import it together with its resource, by import_buffer")
+                .into());
+        }
+        self.check(payload)?;
+        let index = self.import_type(payload, u32::MAX)?;
+        self.import(payload, index, DedicatedTo::Nothing, true)
+    }
+
+    fn try_import_buffer(&self, payload: &BufferPayload) -> Result<Buffer> {
+        let (memory, desc) = (payload.memory(), payload.desc());
+        self.check(memory)?;
+        let raw = self.create_raw(desc, memory.info().handle_type)?;
+        let needs = raw.requirements();
+        let index = self.import_type(memory, needs.types)?;
+        let info = MemoryInfo { memory_type_index: Some(index), ..memory.info().clone() };
+        needs.check(payload.offset(), &info)?;
+        let dedicated = if info.dedicated {
+            if payload.offset() != 0 {
+                return Err(Invalid::new("payload.offset", "a dedicated allocation is bound at 0")
+                    .vuid("VUID-vkBindBufferMemory-memory-01508")
+                    .into());
+            }
+            DedicatedTo::Buffer(raw.handle)
+        } else {
+            DedicatedTo::Nothing
+        };
+        let addressed = desc.usage.contains(BufferUsage::DEVICE_ADDRESS);
+        let imported = self.import(memory, index, dedicated, addressed)?;
+        raw.bind(&imported, payload.offset(), desc)
+    }
+
+    fn check(&self, payload: &MemoryPayload) -> Result<()> {
+        payload.check(self.identities())?;
+        self.require_handle_type(payload.info().handle_type)
+    }
+
+    /// The memory type to import `payload` as, among those that suit its resource.
+    fn import_type(&self, payload: &MemoryPayload, types: u32) -> Result<u32> {
+        let info = payload.info();
+        match (info.handle_type, info.memory_type_index) {
+            (MemoryHandleType::OpaqueFd, Some(index)) => {
+                require_memory_type(&self.shared.memory_properties, index)?;
+                Ok(index)
+            }
+            // The exporter knows no Vulkan memory types (CUDA); its memory is the device's.
+            (MemoryHandleType::OpaqueFd, None) => {
+                self.choose_type(types, MemoryChoice::DeviceLocal)
+            }
+            (MemoryHandleType::DmaBuf, _) => {
+                let importable = self.fd_memory_types(info.handle_type, payload.as_fd())?;
+                let types = types & importable;
+                self.choose_type(types, MemoryChoice::DeviceLocal)
+                    .or_else(|_| self.choose_type(types, MemoryChoice::HostVisible))
+            }
+        }
+    }
+
+    /// Imports a duplicate of the payload's descriptor, so that the payload stays whole if this or
+    /// a later step fails.
+    fn import(
+        &self,
+        payload: &MemoryPayload,
+        memory_type_index: u32,
+        dedicated: DedicatedTo,
+        addressed: bool,
+    ) -> Result<Memory> {
+        let (fd, mut memory_info) = payload.try_clone()?.into_parts();
+        memory_info.memory_type_index = Some(memory_type_index);
+        let mut dedicated_info = dedicated.info();
+        let mut flags =
+            vk::MemoryAllocateFlagsInfo::default().flags(vk::MemoryAllocateFlags::DEVICE_ADDRESS);
+        let allocated = hand_over(fd, |raw| {
+            let mut import = vk::ImportMemoryFdInfoKHR::default()
+                .handle_type(conv::memory_handle_type(memory_info.handle_type))
+                .fd(raw);
+            let mut info = vk::MemoryAllocateInfo::default()
+                .allocation_size(memory_info.allocation_size)
+                .memory_type_index(memory_type_index)
+                .push_next(&mut import);
+            if dedicated.is_something() {
+                info = info.push_next(&mut dedicated_info);
+            }
+            if addressed && self.shared.features.buffer_device_address {
+                info = info.push_next(&mut flags);
+            }
+            // SAFETY: the extension is enabled; the descriptor is open, of this GPU and driver as
+            // far as the payload tells, and not too short (`check`); size, type and dedication
+            // repeat the exporter's, as VUID-VkMemoryAllocateInfo-allocationSize-01742 wants.
+            unsafe { self.shared.device.allocate_memory(&info, None) }
+        });
+        let handle = match allocated {
+            Ok(handle) => handle,
+            Err((fd, result)) => {
+                self.shared.workarounds.after_failed_import(fd);
+                return Err(driver_error("vkAllocateMemory", result));
+            }
+        };
+        let (shared, origin) = (self.shared.clone(), Origin::Imported);
+        Ok(Memory { inner: Arc::new(Inner { shared, handle, info: memory_info, origin }) })
+    }
+}

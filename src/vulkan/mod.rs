@@ -1,0 +1,32 @@
+//! The Vulkan peer, over the user's own `ash` device.
+//!
+//! [`Endpoint`] borrows a device; [`Buffer`]s and [`Semaphore`]s are created exportable, imported
+//! from payloads, or adopted from the user. [`Buffer::export`] makes a new descriptor each time.
+//! Command buffers and queues stay the user's: [`Endpoint::record_release`] and
+//! [`Endpoint::record_acquire`] write barriers, [`SubmitPart`] says what to add to the submit.
+//!
+//! # References
+//! `VK_KHR_external_memory_fd`, `VK_KHR_external_semaphore_fd`, `VK_EXT_external_memory_dma_buf`.
+
+mod allocation;
+mod buffer;
+mod capabilities;
+mod conv;
+mod endpoint;
+mod error;
+mod fence;
+mod import;
+mod memory;
+mod ownership;
+mod semaphore;
+mod submit;
+pub mod workarounds;
+
+pub use allocation::{BufferOptions, DedicatedChoice, MemoryChoice};
+pub use buffer::{AdoptedBuffer, Buffer};
+pub use endpoint::{DeviceInfo, Endpoint, Features};
+pub use fence::{Fence, FenceSource};
+pub use memory::Memory;
+pub use ownership::BufferAccess;
+pub use semaphore::Semaphore;
+pub use submit::{SemaphoreSignal, SemaphoreWait, SubmitPart};

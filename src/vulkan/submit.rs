@@ -1,0 +1,116 @@
+//! What a handoff adds to the user's submit.
+
+use std::fmt;
+
+use ash::vk;
+
+use super::endpoint::Endpoint;
+use super::error::VkResultExt;
+use super::fence::Fence;
+use super::semaphore::Semaphore;
+use crate::error::{Invalid, Result};
+
+/// A semaphore to wait for.
+#[derive(Clone)]
+pub struct SemaphoreWait {
+    /// Which.
+    pub semaphore: Semaphore,
+    /// The value to wait for; `None` for a binary semaphore.
+    pub value: Option<u64>,
+    /// The stages that wait.
+    pub stage: vk::PipelineStageFlags,
+}
+
+impl fmt::Debug for SemaphoreWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SemaphoreWait")
+            .field("semaphore", &self.semaphore)
+            .field("value", &self.value)
+            .field("stage", &format_args!("{:#x}", self.stage.as_raw()))
+            .finish()
+    }
+}
+
+/// A semaphore to signal.
+#[derive(Clone, Debug)]
+pub struct SemaphoreSignal {
+    /// Which.
+    pub semaphore: Semaphore,
+    /// The value to set; `None` for a binary semaphore.
+    pub value: Option<u64>,
+}
+
+/// What to add to the submit of the command buffer that a release or an acquire was recorded in.
+///
+/// Parts of several handoffs are joined by [`merge`](Self::merge). [`submit`](Self::submit) does it
+/// all; who submits otherwise (`vkQueueSubmit2`, an engine's own queue) reads the fields.
+#[derive(Clone, Debug, Default)]
+#[must_use = "a handoff happens only when its part is added to the submit"]
+pub struct SubmitPart {
+    /// Semaphores to wait for.
+    pub waits: Vec<SemaphoreWait>,
+    /// Semaphores to signal.
+    pub signals: Vec<SemaphoreSignal>,
+    /// A `VkFence` to submit with, where the device has no timeline semaphores.
+    pub fence: Option<Fence>,
+}
+
+impl SubmitPart {
+    /// Adds what another handoff of the same submit needs.
+    ///
+    /// # Errors
+    /// [`Invalid`] where both need a fence: a submit has one.
+    pub fn merge(&mut self, other: SubmitPart) -> Result<()> {
+        if self.fence.is_some() && other.fence.is_some() {
+            return Err(Invalid::new("fence", "both parts need one, and a submit has one")
+                .help("enable timelineSemaphore, or submit twice")
+                .into());
+        }
+        self.waits.extend(other.waits);
+        self.signals.extend(other.signals);
+        self.fence = self.fence.take().or(other.fence);
+        Ok(())
+    }
+
+    /// Submits `command_buffers` to `queue` with all waits and signals of this part.
+    ///
+    /// # Safety
+    /// As `vkQueueSubmit`: `queue` is of `endpoint`'s device and externally synchronised, the
+    /// command buffers are executable, and they, the semaphores of this part and the buffers they
+    /// use live until the work is done.
+    ///
+    /// # Errors
+    /// [`Driver`](crate::Error::Driver) where the driver refuses or the device is lost.
+    ///
+    /// # References
+    /// `vkQueueSubmit`, `VkTimelineSemaphoreSubmitInfo`.
+    #[doc(alias = "vkQueueSubmit")]
+    pub unsafe fn submit(
+        &self,
+        endpoint: &Endpoint,
+        queue: vk::Queue,
+        command_buffers: &[vk::CommandBuffer],
+    ) -> Result<()> {
+        let waits: Vec<_> = self.waits.iter().map(|wait| wait.semaphore.handle()).collect();
+        let stages: Vec<_> = self.waits.iter().map(|wait| wait.stage).collect();
+        let signals: Vec<_> = self.signals.iter().map(|signal| signal.semaphore.handle()).collect();
+        // The values of binary semaphores are ignored, but counted.
+        let wait_values: Vec<_> = self.waits.iter().map(|w| w.value.unwrap_or(0)).collect();
+        let signal_values: Vec<_> = self.signals.iter().map(|s| s.value.unwrap_or(0)).collect();
+        let mut timeline = vk::TimelineSemaphoreSubmitInfo::default()
+            .wait_semaphore_values(&wait_values)
+            .signal_semaphore_values(&signal_values);
+        let mut info = vk::SubmitInfo::default()
+            .wait_semaphores(&waits)
+            .wait_dst_stage_mask(&stages)
+            .signal_semaphores(&signals)
+            .command_buffers(command_buffers);
+        if endpoint.shared.timeline.is_some() {
+            info = info.push_next(&mut timeline);
+        }
+        let fence = self.fence.as_ref().map_or(vk::Fence::null(), Fence::handle);
+        // SAFETY: the caller's promise covers queue, command buffers and lifetimes; the arrays have
+        // the lengths of each other and outlive the call.
+        unsafe { endpoint.shared.device.queue_submit(queue, &[info], fence) }.of("vkQueueSubmit")
+    }
+}
