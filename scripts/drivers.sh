@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Makes this machine able to run the examples and the tests: the Vulkan loader, EGL and OpenGL, Mesa's software drivers
-# (lavapipe and llvmpipe, so that no GPU is needed), the Khronos validation layer, and a C linker for Rust.
+# Makes this machine able to run the examples and the tests: the Vulkan loader, EGL and OpenGL, a driver for each (Mesa's
+# lavapipe and llvmpipe, which need no GPU, unless NVIDIA's are there), the Khronos validation layer, and a C linker.
 #
 #   scripts/drivers.sh           Debian, Ubuntu: install what is missing (with sudo where not root); where nothing is,
 #                                do nothing. Elsewhere: name the packages
 #   scripts/drivers.sh --check   install nothing; exit status 1 if something is missing
 #
-# An NVIDIA driver is never touched: Mesa is installed beside it (both loaders keep a list of drivers), and an
-# installation that would remove any package, or add or upgrade one of NVIDIA's, is refused.
+# An NVIDIA driver is never touched: where it is complete no other driver is installed, and an installation that would
+# remove any package, or add or upgrade one of NVIDIA's, is refused.
 set -euo pipefail
 
 # ldconfig is in sbin, which is not on every user's PATH.
@@ -27,6 +27,9 @@ die() {
 machine=$(uname -m)
 library_folders=(/usr/lib/"$machine"-linux-gnu /usr/lib64 /usr/lib /usr/local/lib)
 share_folders=(/etc /usr/share /usr/local/share /usr/local/etc)
+vulkan_drivers=("${share_folders[@]/%//vulkan/icd.d}")
+vulkan_layers=("${share_folders[@]/%//vulkan/explicit_layer.d}" "${HOME:-/root}/.local/share/vulkan/explicit_layer.d")
+egl_drivers=("${share_folders[@]/%//glvnd/egl_vendor.d}")
 
 # ldconfig's word for this machine's libraries: it also lists 32-bit ones, which are of no use on a 64-bit machine.
 case $machine in
@@ -57,27 +60,38 @@ file_in() {
     return 1
 }
 
-mesa_opengl() {
-    # Since Mesa 24.2 one library holds all drivers; before, there was a file for each.
-    file_in 'libgallium-*.so' "${library_folders[@]}" || file_in swrast_dri.so "${library_folders[@]/%//dri}" /usr/lib/xorg/modules/dri
+nvidia_vulkan() {
+    library libGLX_nvidia.so.0 || return
+    [[ ${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-} == *nvidia* ]] || file_in 'nvidia_icd*.json' "${vulkan_drivers[@]}"
 }
 
-mesa_egl() {
+nvidia_egl() {
+    library libEGL_nvidia.so.0 || return
+    [[ ${__EGL_VENDOR_LIBRARY_FILENAMES:-} == *nvidia* ]] || file_in '*nvidia*.json' "${egl_drivers[@]}"
+}
+
+vulkan_driver() {
+    nvidia_vulkan || file_in 'lvp_icd*.json' "${vulkan_drivers[@]}"
+}
+
+egl_driver() {
     # With glvnd Mesa's EGL is a vendor library; without (Alpine) it is libEGL itself.
-    library libEGL_mesa.so.0 || { library libEGL.so.1 && ! library libGLdispatch.so.0; }
+    nvidia_egl || library libEGL_mesa.so.0 || { library libEGL.so.1 && ! library libGLdispatch.so.0; }
 }
 
-mesa_vulkan() {
-    file_in 'lvp_icd*.json' "${share_folders[@]/%//vulkan/icd.d}"
+opengl_driver() {
+    # Since Mesa 24.2 one library holds all of Mesa's drivers; before, there was a file for each.
+    nvidia_egl || file_in 'libgallium-*.so' "${library_folders[@]}" ||
+        file_in swrast_dri.so "${library_folders[@]/%//dri}"
 }
 
 validation_layer() {
-    file_in VkLayer_khronos_validation.json "${share_folders[@]/%//vulkan/explicit_layer.d}" \
-        "${XDG_DATA_HOME:-${HOME:-/root}/.local/share}/vulkan/explicit_layer.d" ${VK_LAYER_PATH:+"$VK_LAYER_PATH"}
+    file_in VkLayer_khronos_validation.json "${vulkan_layers[@]}" ${VK_LAYER_PATH:+"$VK_LAYER_PATH"}
 }
 
 linker() {
-    command -v cc >/dev/null
+    # A compiler without the C library's development files cannot link; it then has no path to this file.
+    [[ $(cc -print-file-name=crt1.o 2>/dev/null) == /* ]]
 }
 
 missing=()  # what a person calls it
@@ -98,10 +112,10 @@ survey() {
     missing=()
     packages=()
     want "the Vulkan loader" libvulkan1 library libvulkan.so.1
-    want "Mesa's software Vulkan" mesa-vulkan-drivers mesa_vulkan
+    want "a Vulkan driver" mesa-vulkan-drivers vulkan_driver
     want "EGL" libegl1 library libEGL.so.1
-    want "Mesa's EGL" libegl-mesa0 mesa_egl
-    want "Mesa's software OpenGL" libgl1-mesa-dri mesa_opengl
+    want "an EGL driver" libegl-mesa0 egl_driver
+    want "an OpenGL driver" libgl1-mesa-dri opengl_driver
     want "OpenGL" libgl1 library libGL.so.1
     want "OpenGL ES" libgles2 library libGLESv2.so.2
     # A library of glvnd: where Mesa is built without it (Alpine) there is none to be had.
@@ -142,7 +156,8 @@ install_packages() {
     if ! planned=$(plan); then
         update
         updated=yes
-        planned=$(plan) || die "apt does not offer all of ${packages[*]} (no network? on Ubuntu, no universe component?):"$'\n'"$planned"
+        planned=$(plan) || die "apt does not offer all of ${packages[*]} (no network? on Ubuntu, no universe component?):" \
+            $'\n'"$planned"
     fi
     touched=$(awk '$1 == "Remv" || ($1 == "Inst" && $2 ~ /nvidia|^libcuda|^cuda-/) { print $2 }' <<<"$planned")
     [[ -z $touched ]] || die "refused: apt would change or remove ${touched//$'\n'/, }; install ${packages[*]} by hand"
@@ -151,7 +166,8 @@ install_packages() {
     # Old lists name package files that the mirror no longer has.
     [[ $updated == no ]] || die "apt-get install failed; see the messages above"
     update
-    apt install -y -qq --no-install-recommends --no-remove "${packages[@]}" || die "apt-get install failed; see the messages above"
+    apt install -y -qq --no-install-recommends --no-remove "${packages[@]}" ||
+        die "apt-get install failed; see the messages above"
 }
 
 become_root() {
@@ -172,19 +188,23 @@ name_packages() {
     fi
     case " $id " in
         *" fedora "* | *" rhel "*)
-            command="dnf install vulkan-loader mesa-vulkan-drivers mesa-dri-drivers mesa-libEGL libglvnd-egl libglvnd-glx libglvnd-gles libglvnd-opengl vulkan-validation-layers gcc"
+            command="dnf install vulkan-loader mesa-vulkan-drivers mesa-dri-drivers mesa-libEGL libglvnd-egl libglvnd-glx"
+            command+=" libglvnd-gles libglvnd-opengl vulkan-validation-layers gcc"
             ;;
         *" arch "*)
             command="pacman -S --needed vulkan-icd-loader vulkan-swrast mesa libglvnd vulkan-validation-layers gcc"
             ;;
         *suse*)
-            command="zypper install libvulkan1 libvulkan_lvp Mesa-dri Mesa-libEGL1 Mesa-libGL1 libglvnd vulkan-validationlayers gcc"
+            command="zypper install libvulkan1 libvulkan_lvp Mesa-dri Mesa-libEGL1 Mesa-libGL1 libglvnd"
+            command+=" vulkan-validationlayers gcc"
             ;;
         *" alpine "*)
-            command="apk add vulkan-loader mesa-vulkan-swrast mesa-dri-gallium mesa-egl mesa-gl mesa-gles vulkan-validation-layers gcc musl-dev"
+            command="apk add vulkan-loader mesa-vulkan-swrast mesa-dri-gallium mesa-egl mesa-gl mesa-gles"
+            command+=" vulkan-validation-layers gcc musl-dev"
             ;;
         *)
-            command="your package manager to install the Vulkan loader, Mesa with lavapipe and llvmpipe, EGL, OpenGL, the Khronos validation layer and gcc"
+            command="your package manager to install the Vulkan loader, Mesa with lavapipe and llvmpipe, EGL, OpenGL,"
+            command+=" the Khronos validation layer and gcc"
             ;;
     esac
     say "this script installs on Debian and Ubuntu only; here, use: $command"
@@ -194,12 +214,11 @@ name_packages() {
 
 # A driver put into a container is often there without the files that say so to the loaders.
 nvidia_hints() {
-    library libGLX_nvidia.so.0 || return 0
-    if [[ -z ${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-} ]] && ! file_in 'nvidia_icd*.json' "${share_folders[@]/%//vulkan/icd.d}"; then
-        say "note: there is an NVIDIA driver, but no nvidia_icd.json for the Vulkan loader; set VK_DRIVER_FILES to the driver's"
+    if library libGLX_nvidia.so.0 && ! nvidia_vulkan; then
+        say "note: an NVIDIA driver is here, but the Vulkan loader finds no nvidia_icd.json; set VK_DRIVER_FILES to it"
     fi
-    if [[ -z ${__EGL_VENDOR_LIBRARY_FILENAMES:-} ]] && ! file_in '*nvidia*.json' "${share_folders[@]/%//glvnd/egl_vendor.d}"; then
-        say "note: there is an NVIDIA driver, but no 10_nvidia.json for EGL; set __EGL_VENDOR_LIBRARY_FILENAMES to the driver's"
+    if library libEGL_nvidia.so.0 && ! nvidia_egl; then
+        say "note: an NVIDIA driver is here, but EGL finds no 10_nvidia.json; set __EGL_VENDOR_LIBRARY_FILENAMES to it"
     fi
 }
 

@@ -1,17 +1,22 @@
 //! What the kernel tells of a file descriptor, and FD_CLOEXEC.
 //!
-//! The only `unsafe` below the peers: three system calls that `std` doesn't offer for a borrowed
+//! The only `unsafe` below the peers: four system calls that `std` doesn't offer for a borrowed
 //! descriptor.
 
 use std::fmt;
+use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
-use crate::error::{Error, Result};
+use crate::error::{Api, DriverError, Error, Result};
 
 /// `/dev/null`, `/dev/zero` and the other devices of `Documentation/admin-guide/devices.txt` that
 /// share major number 1. GPUs have others.
 pub(crate) const MAJOR_MEMORY_DEVICES: u32 = 1;
+
+/// `/dev/nvidiactl` and the other devices of NVIDIA's kernel module, in the same list.
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl")), allow(dead_code))]
+pub(crate) const MAJOR_NVIDIA: u32 = 195;
 
 /// What kind of file a descriptor refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,16 +57,21 @@ impl fmt::Display for FileKind {
     }
 }
 
-/// Asks `fstat` what `fd` is.
-pub(crate) fn file_kind(fd: BorrowedFd<'_>) -> Result<FileKind> {
+/// Asks `fstat` about `raw`, which may be closed: then that is the error.
+fn stat(raw: RawFd) -> io::Result<libc::stat> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: `fd` is open for as long as it is borrowed, and `stat` is writable and of the size
-    // fstat fills.
-    if unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) } != 0 {
-        return Err(Error::io("fstat", &std::io::Error::last_os_error()));
+    // SAFETY: fstat reads and changes nothing but `stat`, which is writable and of the size it fills;
+    // a number that is no open descriptor makes it fail.
+    if unsafe { libc::fstat(raw, stat.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
     }
     // SAFETY: fstat returned 0, so it has filled the structure.
-    let stat = unsafe { stat.assume_init() };
+    Ok(unsafe { stat.assume_init() })
+}
+
+/// Asks `fstat` what `fd` is.
+pub(crate) fn file_kind(fd: BorrowedFd<'_>) -> Result<FileKind> {
+    let stat = stat(fd.as_raw_fd()).map_err(|error| Error::io("fstat", &error))?;
     Ok(match stat.st_mode & libc::S_IFMT {
         libc::S_IFREG => FileKind::Regular { len: u64::try_from(stat.st_size).unwrap_or(0) },
         libc::S_IFCHR => FileKind::CharDevice {
@@ -77,6 +87,46 @@ pub(crate) fn file_kind(fd: BorrowedFd<'_>) -> Result<FileKind> {
     })
 }
 
+/// Whether `raw`, which may have been closed and even opened again meanwhile, refers to the file that
+/// `fd` refers to.
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl")), allow(dead_code))]
+pub(crate) fn is_same_file(raw: RawFd, fd: BorrowedFd<'_>) -> bool {
+    match (stat(raw), stat(fd.as_raw_fd())) {
+        (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
+        _ => false,
+    }
+}
+
+/// Whether `fd` is a dma-buf: they are the files of a file system of their own.
+///
+/// # References
+/// `DMA_BUF_MAGIC` of `linux/magic.h` ("DMAB"), since Linux 5.3.
+pub(crate) fn is_dma_buf(fd: BorrowedFd<'_>) -> bool {
+    const DMA_BUF_MAGIC: u64 = 0x444d_4142;
+    let mut statfs = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: `fd` is open for as long as it is borrowed, and `statfs` is writable and of the size
+    // fstatfs fills.
+    if unsafe { libc::fstatfs(fd.as_raw_fd(), statfs.as_mut_ptr()) } != 0 {
+        return false;
+    }
+    // SAFETY: fstatfs returned 0, so it has filled the structure.
+    let magic = unsafe { statfs.assume_init() }.f_type;
+    u64::try_from(magic) == Ok(DMA_BUF_MAGIC)
+}
+
+/// Refuses a number that is no descriptor, though the driver's `call` said that it succeeded.
+///
+/// Mesa's lavapipe does that where the process has all the descriptors it may have (22.3.6, 23.2.1,
+/// 25.0.7 and 25.2.8 measured): `vkGetMemoryFdKHR` returns `VK_SUCCESS` and -1.
+#[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
+pub(crate) fn require_descriptor(api: Api, call: &'static str, raw: RawFd) -> Result<RawFd> {
+    if raw >= 0 {
+        return Ok(raw);
+    }
+    let name = "success, but no descriptor; is RLIMIT_NOFILE reached?".into();
+    Err(DriverError { api, call, code: i64::from(raw), name }.into())
+}
+
 /// Sets FD_CLOEXEC where a driver forgot it, so that no child inherits GPU memory.
 #[cfg_attr(not(any(feature = "vulkan", feature = "cuda")), allow(dead_code))]
 pub(crate) fn close_on_exec(fd: OwnedFd) -> Result<OwnedFd> {
@@ -84,12 +134,12 @@ pub(crate) fn close_on_exec(fd: OwnedFd) -> Result<OwnedFd> {
     // SAFETY: F_GETFD reads the flags of a descriptor that `fd` keeps open.
     let flags = unsafe { libc::fcntl(raw, libc::F_GETFD) };
     if flags < 0 {
-        return Err(Error::io("fcntl(F_GETFD)", &std::io::Error::last_os_error()));
+        return Err(Error::io("fcntl(F_GETFD)", &io::Error::last_os_error()));
     }
     if flags & libc::FD_CLOEXEC == 0 {
         // SAFETY: F_SETFD changes the flags of a descriptor that `fd` keeps open, nothing else.
         if unsafe { libc::fcntl(raw, libc::F_SETFD, flags | libc::FD_CLOEXEC) } < 0 {
-            return Err(Error::io("fcntl(F_SETFD)", &std::io::Error::last_os_error()));
+            return Err(Error::io("fcntl(F_SETFD)", &io::Error::last_os_error()));
         }
     }
     Ok(fd)
@@ -100,11 +150,70 @@ pub(crate) fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
     fd.as_fd().try_clone_to_owned().map_err(|error| Error::io("fcntl(F_DUPFD_CLOEXEC)", &error))
 }
 
+/// Closes `refused`, a duplicate of `original` that a driver was given and refused, unless the
+/// driver has closed it already: then the number may be another file's by now.
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl")), allow(dead_code))]
+pub(crate) fn close_refused(refused: OwnedFd, original: BorrowedFd<'_>) {
+    if !is_duplicate(refused.as_raw_fd(), original) {
+        let _driver_closed_it = refused.into_raw_fd();
+    }
+}
+
+/// Whether the number `raw` is open and a duplicate of `original`: more than the same file, which
+/// another thread may have opened at the number since.
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl")), allow(dead_code))]
+fn is_duplicate(raw: RawFd, original: BorrowedFd<'_>) -> bool {
+    /// `KCMP_FILE` of `linux/kcmp.h`.
+    const KCMP_FILE: libc::c_long = 0;
+    let long = |number: i32| libc::c_long::from(number);
+    // SAFETY: getpid takes nothing; kcmp compares two numbers, open or not, and changes nothing.
+    let compared = unsafe {
+        let pid = long(libc::getpid());
+        let (a, b) = (long(raw), long(original.as_raw_fd()));
+        libc::syscall(libc::SYS_kcmp, pid, pid, KCMP_FILE, a, b)
+    };
+    match compared {
+        0 => true,
+        // Not in every kernel, nor allowed in every container: then the same file has to do.
+        -1 if io::Error::last_os_error().raw_os_error() != Some(libc::EBADF) => {
+            is_same_file(raw, original)
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs::File;
     use std::os::fd::FromRawFd;
+
+    #[test]
+    fn what_a_driver_left_open_is_closed() {
+        let original = tempfile::tempfile().unwrap();
+        let refused = duplicate(&original).unwrap();
+        let raw = refused.as_raw_fd();
+        assert!(is_duplicate(raw, original.as_fd()));
+        close_refused(refused, original.as_fd());
+        assert!(!is_duplicate(raw, original.as_fd()));
+    }
+
+    #[test]
+    fn what_a_driver_closed_is_not_closed_again() {
+        let original = tempfile::tempfile().unwrap();
+        let refused = duplicate(&original).unwrap();
+        let raw = refused.as_raw_fd();
+        // The "driver" puts another file at the number, as if it had closed it and somebody else
+        // had opened one since.
+        let other = tempfile::tempfile().unwrap();
+        // SAFETY: dup2 replaces a number that `refused` owns.
+        assert_eq!(unsafe { libc::dup2(other.as_raw_fd(), raw) }, raw);
+        close_refused(refused, original.as_fd());
+        // SAFETY: the number is the duplicate of `other` made above, which nobody else owns.
+        let kept = unsafe { OwnedFd::from_raw_fd(raw) };
+        assert!(is_duplicate(kept.as_raw_fd(), other.as_fd()));
+        assert!(!is_duplicate(-1, other.as_fd()));
+    }
 
     #[test]
     fn a_file_tells_its_length_and_a_device_its_number() {
@@ -113,6 +222,24 @@ mod tests {
         assert_eq!(file_kind(dir.as_fd()).unwrap(), FileKind::Regular { len: 4097 });
         let null = File::open("/dev/null").unwrap();
         assert_eq!(file_kind(null.as_fd()).unwrap(), FileKind::CharDevice { major: 1, minor: 3 });
+    }
+
+    #[test]
+    fn a_duplicate_is_the_same_file_until_it_is_closed() {
+        let (one, other) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        let duplicate = one.try_clone().unwrap();
+        let raw = duplicate.as_raw_fd();
+        assert!(is_same_file(raw, one.as_fd()));
+        assert!(!is_same_file(raw, other.as_fd()));
+        assert!(!is_same_file(-1, one.as_fd()), "what is closed is no file at all");
+        assert!(!is_dma_buf(one.as_fd()));
+    }
+
+    #[test]
+    fn a_number_below_0_is_no_descriptor() {
+        assert_eq!(require_descriptor(Api::Vulkan, "vkGetMemoryFdKHR", 0), Ok(0));
+        let refused = require_descriptor(Api::Vulkan, "vkGetMemoryFdKHR", -1);
+        assert!(matches!(refused, Err(Error::Driver(_))), "{refused:?}");
     }
 
     #[test]

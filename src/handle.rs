@@ -71,26 +71,83 @@ pub(crate) fn hand_over<T, E>(
     }
 }
 
+/// Hands a duplicate of `fd` to a driver's import call, so that `fd` stays open if the call fails.
+///
+/// Some drivers close a descriptor that they refuse, which the rule of [`hand_over`] doesn't let
+/// them: Mesa's lavapipe every one (22.3.6, 23.2.1 and 25.0.7; 25.2.8 none), NVIDIA's (580.159, Vulkan
+/// and OpenGL) those that it made itself. So after a failure the duplicate is closed only where it is
+/// still there: closing it twice might close an unrelated file, closing it never would leak it.
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl")), allow(dead_code))]
+pub(crate) fn hand_over_duplicate<T>(
+    fd: impl AsFd,
+    import: impl FnOnce(RawFd) -> Result<T>,
+) -> Result<T> {
+    let fd = fd.as_fd();
+    hand_over(fd::duplicate(fd)?, import).map_err(|(refused, error)| {
+        fd::close_refused(refused, fd);
+        error
+    })
+}
+
+/// Refuses what NVIDIA's driver can't have exported, before it sees it.
+///
+/// An opaque fd of that driver is an open `/dev/nvidiactl`. Given anything else (a memfd, an
+/// eventfd, a pipe), the driver refuses it rightly, but from then on refuses *every* import of that
+/// kind through that API in the process, in other contexts and devices too (580.159, Vulkan and
+/// OpenGL).
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl")), allow(dead_code))]
+pub(crate) fn check_nvidia_fd(fd: impl AsFd) -> Result<()> {
+    match fd::file_kind(fd.as_fd())? {
+        FileKind::CharDevice { major: fd::MAJOR_NVIDIA, .. } => Ok(()),
+        other => Err(Invalid::new("payload.fd", format!("is {other}, none of NVIDIA's driver"))
+            .help("pass the fd that the exporter returned, with nothing in between")
+            .into()),
+    }
+}
+
 /// Refuses what can't be GPU memory, before a driver sees it.
 ///
 /// Drivers trust an opaque fd: Mesa's software drivers map it and read a header, so that a file
-/// shorter than promised ends in SIGBUS. What the kernel tells of a descriptor rules out pipes,
-/// sockets, directories, `/dev/null` and its like, and files that are shorter than the allocation.
+/// shorter than promised ends in SIGBUS. They trust a dma-buf too, and take any file for one. What
+/// the kernel tells of a descriptor rules out pipes, sockets, directories, `/dev/null` and its like,
+/// files that are shorter than the allocation, and files that are no dma-buf where one was promised.
 /// What remains (another allocation's fd, say) only the driver can judge.
-pub(crate) fn check_memory_fd(fd: impl AsFd, allocation_size: u64) -> Result<()> {
-    let refuse = |what: String| {
-        Err(Invalid::new("payload.fd", format!("is {what}, not GPU memory"))
-            .help("pass the fd that the exporter returned, with nothing in between")
-            .into())
-    };
-    match fd::file_kind(fd.as_fd())? {
+pub(crate) fn check_memory_fd(
+    fd: impl AsFd,
+    handle_type: MemoryHandleType,
+    allocation_size: u64,
+) -> Result<()> {
+    let fd = fd.as_fd();
+    let refuse = |what: String| Err(not_memory(&what).into());
+    match fd::file_kind(fd)? {
         FileKind::Regular { len } if len < allocation_size => {
             refuse(format!("a file of {len} bytes where {allocation_size} were promised"))
         }
-        FileKind::Regular { .. } | FileKind::Anonymous => Ok(()),
+        FileKind::Anonymous => Ok(()),
+        kind if handle_type == MemoryHandleType::DmaBuf && !fd::is_dma_buf(fd) => {
+            refuse(format!("{kind}, no dma-buf"))
+        }
+        FileKind::Regular { .. } => Ok(()),
         FileKind::CharDevice { major, .. } if major != fd::MAJOR_MEMORY_DEVICES => Ok(()),
         other => refuse(other.to_string()),
     }
+}
+
+/// Refuses all but a file with a length: what the memory of a driver that runs on the CPU is.
+///
+/// For drivers that read from whatever they are given, which waits for ever where nobody writes: an
+/// eventfd, a terminal.
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl")), allow(dead_code))]
+pub(crate) fn require_file(fd: impl AsFd) -> Result<()> {
+    match fd::file_kind(fd.as_fd())? {
+        FileKind::Regular { .. } => Ok(()),
+        other => Err(not_memory(&other.to_string()).into()),
+    }
+}
+
+fn not_memory(what: &str) -> Invalid {
+    Invalid::new("payload.fd", format!("is {what}, not GPU memory"))
+        .help("pass the fd that the exporter returned, with nothing in between")
 }
 
 /// Refuses what can't be a semaphore, before a driver sees it.
@@ -108,6 +165,7 @@ pub(crate) fn check_semaphore_fd(fd: impl AsFd) -> Result<()> {
 mod tests {
     use super::*;
     use std::fs::File;
+    use std::os::fd::FromRawFd;
     use std::os::unix::net::UnixStream;
     use std::process::{Command, Stdio};
 
@@ -137,6 +195,33 @@ mod tests {
     }
 
     #[test]
+    fn a_duplicate_is_handed_over_and_the_descriptor_stays_whole() {
+        let fd = null();
+        let refuse = |raw| {
+            assert_ne!(raw, fd.as_raw_fd());
+            Err::<(), _>(Invalid::new("fd", "is refused").into())
+        };
+        assert!(hand_over_duplicate(&fd, refuse).is_err());
+        assert!(fd::file_kind(fd.as_fd()).is_ok(), "it is still open");
+        // The "driver" closes what it is given.
+        let take = |raw| {
+            // SAFETY: on success the number is the driver's.
+            drop(unsafe { OwnedFd::from_raw_fd(raw) });
+            Ok(())
+        };
+        hand_over_duplicate(&fd, take).unwrap();
+        assert!(fd::file_kind(fd.as_fd()).is_ok(), "it is still open");
+    }
+
+    #[test]
+    fn only_nvidias_own_descriptors_go_to_nvidias_driver() {
+        for fd in [null(), tempfile::tempfile().unwrap().into()] {
+            let error = check_nvidia_fd(&fd).unwrap_err().to_string();
+            assert!(error.contains("NVIDIA"), "{error}");
+        }
+    }
+
+    #[test]
     fn what_is_no_gpu_memory_is_refused() {
         let (socket, _other) = UnixStream::pair().unwrap();
         let mut child = Command::new("true").stdout(Stdio::piped()).spawn().unwrap();
@@ -148,11 +233,32 @@ mod tests {
             (pipe.into(), "pipe"),
             (directory.into(), "directory"),
         ] {
-            let memory = check_memory_fd(&fd, 64).unwrap_err().to_string();
-            assert!(memory.contains(word), "{memory}");
+            for handle_type in [MemoryHandleType::OpaqueFd, MemoryHandleType::DmaBuf] {
+                let memory = check_memory_fd(&fd, handle_type, 64).unwrap_err().to_string();
+                assert!(memory.contains(word), "{memory}");
+            }
             let semaphore = check_semaphore_fd(&fd).unwrap_err().to_string();
             assert!(semaphore.contains(word), "{semaphore}");
         }
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_file_may_be_an_opaque_fd_but_never_a_dma_buf() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(64).unwrap();
+        check_memory_fd(&file, MemoryHandleType::OpaqueFd, 64).unwrap();
+        let error = check_memory_fd(&file, MemoryHandleType::DmaBuf, 64).unwrap_err();
+        assert!(error.to_string().contains("no dma-buf"), "{error}");
+    }
+
+    #[test]
+    fn only_a_file_is_read_from() {
+        require_file(tempfile::tempfile().unwrap()).unwrap();
+        let terminal = File::options().read(true).write(true).open("/dev/ptmx");
+        for fd in terminal.into_iter().map(OwnedFd::from).chain([null()]) {
+            let error = require_file(fd).unwrap_err();
+            assert!(error.to_string().contains("not GPU memory"), "{error}");
+        }
     }
 }

@@ -78,7 +78,7 @@ impl MemoryPayload {
                 .vuid("VUID-VkMemoryAllocateInfo-allocationSize-07897")
                 .into());
         }
-        check_memory_fd(&self.fd, self.info.allocation_size)
+        check_memory_fd(&self.fd, self.info.handle_type, self.info.allocation_size)
     }
 }
 

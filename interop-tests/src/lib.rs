@@ -1,5 +1,8 @@
 //! The conformance suite and the benchmarks of `gpu-interop`, and what they and the examples run on.
 
 pub mod cases;
+pub mod ping_pong;
 pub mod rig;
+pub mod size;
+pub mod statistics;
 pub mod suite;

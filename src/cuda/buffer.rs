@@ -47,10 +47,11 @@ unsafe impl<T: Element, const N: usize> Element for [T; N] {}
 ///
 /// # Dropping
 /// Synchronise the streams that use the buffer before dropping it. What cudarc knows of (views in
-/// its copies and launches) is waited for, up to ten seconds; then the memory is left mapped for
-/// ever and `CUDA_ERROR_NOT_READY` is recorded in the context. Of kernels that were given the bare
-/// [`device_ptr`](Self::device_ptr), or where cudarc's event tracking is off, nothing is known
-/// here; unmapping may wait for them (`cuMemFree`) or make them fail.
+/// its copies and launches), and the default stream, are waited for, up to ten seconds; then the
+/// memory is left mapped for ever and `CUDA_ERROR_NOT_READY` is recorded in the context. Of kernels
+/// that were given the bare [`device_ptr`](Self::device_ptr), of streams that are dropped already,
+/// and where cudarc's event tracking is off, nothing is known here; unmapping may wait for them
+/// (`cuMemFree`) or make them fail.
 #[derive(Debug)]
 pub struct Buffer {
     /// cudarc's slice would free the memory if it were dropped: see `drop`.

@@ -1,5 +1,6 @@
 //! The host waits for CUDA: the last resort of a handoff, and the only one without semaphores.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cudarc::driver::CudaStream;
@@ -10,13 +11,13 @@ use super::event::Event;
 use super::poll::poll;
 use crate::error::{Error, Result};
 
-/// A point in a stream that the host can wait for. `Send` and `Sync`.
+/// A point in a stream that the host can wait for. `Send`, `Sync` and cheap to clone.
 ///
 /// Dropping it waits for nothing and undoes nothing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "a fence that nobody waits for orders nothing"]
 pub struct Fence {
-    event: Event,
+    event: Arc<Event>,
 }
 
 impl Endpoint {
@@ -33,7 +34,7 @@ impl Endpoint {
         self.require_stream(stream)?;
         let event = Event::new(self.context())?;
         event.record(stream)?;
-        Ok(Fence { event })
+        Ok(Fence { event: Arc::new(event) })
     }
 }
 

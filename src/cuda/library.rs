@@ -7,7 +7,8 @@ use cudarc::driver::sys;
 use super::error::check;
 use crate::error::{Api, Missing, Result};
 
-/// Every function of libcuda that this peer calls, itself or through cudarc.
+/// Every function of libcuda that this peer calls, itself or through cudarc, and those by which
+/// cudarc opens a context.
 ///
 /// cudarc looks a function up when it is first called, and panics where libcuda lacks it. Here they
 /// are looked up together, before the first call. The youngest is of CUDA 11.4.
@@ -19,6 +20,8 @@ const FUNCTIONS: &[&str] = &[
     "cuDeviceGetName",
     "cuDeviceGetUuid_v2",
     "cuDeviceGetAttribute",
+    "cuDevicePrimaryCtxRetain",
+    "cuDevicePrimaryCtxRelease_v2",
     "cuCtxGetCurrent",
     "cuCtxSetCurrent",
     "cuCtxPushCurrent_v2",
@@ -56,7 +59,8 @@ pub fn is_available() -> bool {
 }
 
 /// Makes sure that libcuda is there, new enough and initialised. Never panics, unlike cudarc's own
-/// functions, which may be called once this has returned `Ok`.
+/// functions, which may be called once this has returned `Ok`. (Those for functions that are newer
+/// than CUDA 11.4 still panic where libcuda lacks them.)
 ///
 /// # Errors
 /// [`Missing`] where libcuda, or a function of it, is missing;

@@ -15,8 +15,8 @@ use crate::resource::BufferDesc;
 
 /// A buffer object over imported memory. Use [`name`](Self::name) with any OpenGL command.
 ///
-/// OpenGL lets such a buffer not be mapped; `glBufferSubData`, `glGetBufferSubData`, copies and
-/// shaders reach its content.
+/// Such a buffer can't be mapped (`GL_EXT_memory_object`, issue 12); `glBufferSubData`,
+/// `glGetBufferSubData`, copies and shaders reach its content.
 #[derive(Debug)]
 pub struct Buffer {
     // Before the memory: the name is deleted first.
@@ -49,26 +49,21 @@ impl Endpoint {
     ///
     /// # Errors
     /// The payload comes back, still open, with the errors of
-    /// [`import_memory`](Self::import_memory) and [`Memory::buffer`]. Where OpenGL itself refuses,
-    /// what comes back has a duplicate of the descriptor, for the first one may be OpenGL's by then.
+    /// [`import_memory`](Self::import_memory) and [`Memory::buffer`].
     ///
     /// # References
     /// `glImportMemoryFdEXT`, `glNamedBufferStorageMemEXT`.
+    #[doc(alias = "glImportMemoryFdEXT")]
     pub fn import_buffer(&self, payload: BufferPayload) -> ImportResult<Buffer, BufferPayload> {
-        let (memory, offset, desc) = (payload.memory(), payload.offset(), *payload.desc());
-        let checked = self.check_memory(memory).and_then(|functions| {
-            self.shared.check_buffer(memory.info(), offset, &desc)?;
-            Ok((functions, payload.try_clone()?))
-        });
-        let (functions, spare) = match checked {
-            Ok(checked) => checked,
-            Err(error) => return Err(ImportError::new(payload, error)),
-        };
-        let (memory, offset, desc) = payload.into_parts();
-        self.import_checked(memory, &functions)
-            .map_err(Error::from)
-            .and_then(|memory| Buffer::create(&memory, offset, &desc))
-            .map_err(|error| ImportError::new(spare, error))
+        self.try_import_buffer(&payload).map_err(|error| ImportError::new(payload, error))
+    }
+
+    fn try_import_buffer(&self, payload: &BufferPayload) -> Result<Buffer> {
+        let (memory, offset, desc) = (payload.memory(), payload.offset(), payload.desc());
+        let functions = self.check_memory(memory)?;
+        self.shared.check_buffer(memory.info(), offset, desc)?;
+        let memory = self.import_duplicate(memory, &functions)?;
+        Buffer::create(&memory, offset, desc)
     }
 }
 

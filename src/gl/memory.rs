@@ -11,7 +11,7 @@ use super::endpoint::{Endpoint, Shared};
 use super::error::{checked, driver_error};
 use super::ffi::{DEDICATED_MEMORY_OBJECT_EXT, HANDLE_TYPE_OPAQUE_FD_EXT, MemoryFns};
 use crate::error::{Api, Error, ImportError, ImportResult, Invalid, Missing, Result};
-use crate::handle::{MemoryHandleType, hand_over};
+use crate::handle::{MemoryHandleType, hand_over_duplicate};
 use crate::payload::{MemoryInfo, MemoryPayload, check_range};
 use crate::resource::BufferDesc;
 
@@ -56,14 +56,15 @@ impl Endpoint {
     /// # References
     /// `glCreateMemoryObjectsEXT`, `glMemoryObjectParameterivEXT`
     /// (`GL_DEDICATED_MEMORY_OBJECT_EXT`), `glImportMemoryFdEXT` (`GL_HANDLE_TYPE_OPAQUE_FD_EXT`).
+    #[doc(alias = "glImportMemoryFdEXT")]
     pub fn import_memory(&self, payload: MemoryPayload) -> ImportResult<Memory, MemoryPayload> {
-        match self.check_memory(&payload) {
-            Ok(functions) => self.import_checked(payload, &functions),
-            Err(error) => Err(ImportError::new(payload, error)),
-        }
+        let imported = self
+            .check_memory(&payload)
+            .and_then(|functions| self.import_duplicate(&payload, &functions));
+        imported.map_err(|error| ImportError::new(payload, error))
     }
 
-    /// All that can be known before the descriptor is handed over; the functions to go on with.
+    /// All that can be known before a descriptor is handed over; the functions to go on with.
     pub(super) fn check_memory(&self, payload: &MemoryPayload) -> Result<MemoryFns> {
         payload.check(self.identities())?;
         let handle_type = payload.info().handle_type;
@@ -71,56 +72,41 @@ impl Endpoint {
             return Err(missing_handle_type(handle_type).into());
         }
         let functions = *self.shared.functions.memory.as_ref().map_err(Missing::clone)?;
+        self.shared.workarounds.check_memory_fd(payload)?;
         self.shared.enter()?;
         Ok(functions)
     }
 
-    /// Imports what [`check_memory`](Self::check_memory) has found good.
-    pub(super) fn import_checked(
+    /// Imports a duplicate of the descriptor that [`check_memory`](Self::check_memory) has found
+    /// good, so that the payload stays whole if this or a later step fails.
+    pub(super) fn import_duplicate(
         &self,
-        payload: MemoryPayload,
+        payload: &MemoryPayload,
         functions: &MemoryFns,
-    ) -> ImportResult<Memory, MemoryPayload> {
-        let prepared = self.spare(&payload).and_then(|spare| {
-            let object = self.create_memory(payload.info(), functions)?;
-            Ok((spare, object))
-        });
-        let (spare, object) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => return Err(ImportError::new(payload, error)),
-        };
-        let (fd, info) = payload.into_parts();
-        let size = info.allocation_size;
-        let imported =
-            hand_over(fd, |raw| self.shared.import_fd(functions, object.name, size, raw));
-        if let Err((fd, error)) = imported {
-            return Err(ImportError::new(MemoryPayload::new(fd, info), error));
-        }
+    ) -> Result<Memory> {
+        let size = payload.info().allocation_size;
+        let object = self.create_memory(payload.info().clone(), functions)?;
+        hand_over_duplicate(payload, |raw| {
+            self.shared.import_fd(functions, object.name, size, raw)
+        })?;
         let memory = Memory { object: Rc::new(object) };
-        if let Some(spare) = spare {
-            if let Err(error) = memory.prove() {
-                return Err(ImportError::new(spare, error));
-            }
+        if self.shared.workarounds.prove_imports {
+            memory.prove()?;
         }
         tracing::debug!(memory = memory.name(), size, "imported memory into OpenGL");
         Ok(memory)
     }
 
-    /// A duplicate to give back where the driver takes a descriptor and tells nothing of a failure.
-    fn spare(&self, payload: &MemoryPayload) -> Result<Option<MemoryPayload>> {
-        self.shared.workarounds.prove_imports.then(|| payload.try_clone()).transpose()
-    }
-
     /// A memory object without memory, its parameters set: they can't be after the import.
-    fn create_memory(&self, info: &MemoryInfo, functions: &MemoryFns) -> Result<MemoryObject> {
+    fn create_memory(&self, info: MemoryInfo, functions: &MemoryFns) -> Result<MemoryObject> {
         let gl = &self.shared.gl;
         let mut name = 0;
         // SAFETY: the context is current (`check_memory`), and there is room for one name.
         checked(gl, "glCreateMemoryObjectsEXT", || unsafe { (functions.create)(1, &mut name) })?;
         let name = NonZeroU32::new(name)
             .ok_or_else(|| driver_error("glCreateMemoryObjectsEXT", glow::NO_ERROR))?;
-        let object = MemoryObject { name, info: info.clone(), shared: self.shared.clone() };
-        if info.dedicated {
+        let object = MemoryObject { name, info, shared: self.shared.clone() };
+        if object.info.dedicated {
             let call = "glMemoryObjectParameterivEXT(GL_DEDICATED_MEMORY_OBJECT_EXT)";
             let dedicated = i32::from(glow::TRUE);
             // SAFETY: the memory object exists and has no memory yet; the parameter is one integer.

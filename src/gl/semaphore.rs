@@ -12,7 +12,7 @@ use super::ffi::{
     HANDLE_TYPE_OPAQUE_FD_EXT, SEMAPHORE_TYPE_NV, SEMAPHORE_TYPE_TIMELINE_NV, SemaphoreFns,
 };
 use crate::error::{Api, ImportError, ImportResult, Missing, Result};
-use crate::handle::{SemaphoreHandleType, hand_over};
+use crate::handle::{SemaphoreHandleType, hand_over_duplicate};
 use crate::payload::{SemaphoreKind, SemaphorePayload};
 
 /// A semaphore that another API made, as OpenGL sees it. Reference counted: clones are the same
@@ -49,6 +49,11 @@ impl Drop for SemaphoreObject {
 impl Endpoint {
     /// Imports a semaphore. Success consumes the descriptor.
     ///
+    /// Import a semaphore once and keep it: NVIDIA's driver imports one
+    /// [`NVIDIA_IMPORTS_OF_ONE_SEMAPHORE`] times and no more.
+    ///
+    /// [`NVIDIA_IMPORTS_OF_ONE_SEMAPHORE`]: super::workarounds::NVIDIA_IMPORTS_OF_ONE_SEMAPHORE
+    ///
     /// # Errors
     /// The payload comes back, still open, with
     /// [`Mismatch`](crate::Error::Mismatch) where it is another GPU's or driver's,
@@ -60,36 +65,31 @@ impl Endpoint {
     /// `glGenSemaphoresEXT`, `glImportSemaphoreFdEXT` (`GL_HANDLE_TYPE_OPAQUE_FD_EXT`);
     /// `GL_NV_timeline_semaphore`: `glCreateSemaphoresNV`, `glSemaphoreParameterivNV`
     /// (`GL_SEMAPHORE_TYPE_NV`, before the import).
+    #[doc(alias = "glImportSemaphoreFdEXT")]
     pub fn import_semaphore(
         &self,
         payload: SemaphorePayload,
     ) -> ImportResult<Semaphore, SemaphorePayload> {
-        let prepared = self.check_semaphore(&payload).and_then(|functions| {
-            let object = self.create_semaphore(payload.info().kind, &functions)?;
-            Ok((functions, object))
-        });
-        let (functions, object) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => return Err(ImportError::new(payload, error)),
-        };
-        let (fd, info) = payload.into_parts();
-        let imported = hand_over(fd, |raw| {
+        self.try_import_semaphore(&payload).map_err(|error| ImportError::new(payload, error))
+    }
+
+    /// Imports a duplicate of the descriptor, so that the payload stays whole if this fails.
+    fn try_import_semaphore(&self, payload: &SemaphorePayload) -> Result<Semaphore> {
+        let functions = self.check_semaphore(payload)?;
+        let kind = payload.info().kind;
+        let object = self.create_semaphore(kind, &functions)?;
+        hand_over_duplicate(payload, |raw| {
             // SAFETY: the context is current, the semaphore's name exists and has no semaphore yet,
             // and `raw` is open. On success OpenGL owns it (GL_EXT_semaphore_fd, section 4.2.1).
             checked(&self.shared.gl, "glImportSemaphoreFdEXT", || unsafe {
                 (functions.import_fd)(object.name.get(), HANDLE_TYPE_OPAQUE_FD_EXT, raw);
             })
-        });
-        match imported {
-            Ok(()) => {
-                tracing::debug!(semaphore = object.name, kind = ?info.kind, "imported into OpenGL");
-                Ok(Semaphore { object: Rc::new(object) })
-            }
-            Err((fd, error)) => Err(ImportError::new(SemaphorePayload::new(fd, info), error)),
-        }
+        })?;
+        tracing::debug!(semaphore = object.name, ?kind, "imported into OpenGL");
+        Ok(Semaphore { object: Rc::new(object) })
     }
 
-    /// All that can be known before the descriptor is handed over; the functions to go on with.
+    /// All that can be known before a descriptor is handed over; the functions to go on with.
     fn check_semaphore(&self, payload: &SemaphorePayload) -> Result<SemaphoreFns> {
         payload.check(self.identities())?;
         let handle_type = payload.info().handle_type;
@@ -97,6 +97,7 @@ impl Endpoint {
             return Err(missing_handle_type(handle_type).into());
         }
         let functions = *self.shared.functions.semaphore.as_ref().map_err(Missing::clone)?;
+        self.shared.workarounds.check_semaphore_fd(payload)?;
         self.shared.enter()?;
         Ok(functions)
     }

@@ -130,8 +130,8 @@ impl Operation {
         };
         let (buffers, textures) = (count(&self.buffers)?, count(&self.textures)?);
         // SAFETY: the context is current and the semaphore one of its own; the arrays are as long as
-        // the counts say, the layouts as many as the textures, and they outlive the call. A texture
-        // that is none is OpenGL's to refuse.
+        // the counts say, the layouts as many as the textures, and they outlive the call. A name that
+        // is no texture is OpenGL's to refuse or, as NVIDIA's does, to ignore.
         checked(&endpoint.shared.gl, call, || unsafe {
             function(
                 self.semaphore,

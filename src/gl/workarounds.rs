@@ -1,12 +1,17 @@
 //! Driver bugs that this peer works around, each by name, driver, version and reason.
 
+use std::os::fd::AsFd;
+
+use crate::error::Result;
+use crate::handle::{check_nvidia_fd, require_file};
+
 /// Spare bytes behind a shared buffer that the driver wants in its allocation.
 ///
 /// Driver: Mesa llvmpipe, 22.3.6 and 25.0. `glNamedBufferStorageMemEXT` fails with
 /// `GL_OUT_OF_MEMORY` when the memory object ends where the buffer ends: llvmpipe adds
 /// `(LP_RASTER_BLOCK_SIZE - 1) * 4 * sizeof(float)` bytes to the buffer's size
 /// (`llvmpipe_resource_from_memobj`). The exporter must allocate them; an importer can only say so.
-pub const LLVMPIPE_BUFFER_TAIL_BYTES: u64 = 48;
+pub const LLVMPIPE_TAIL_BYTES_WANTED: u64 = 48;
 
 /// A buffer at a non-zero offset of its memory is refused.
 ///
@@ -22,6 +27,13 @@ pub const LLVMPIPE_IGNORES_OFFSETS: bool = true;
 /// `memobj_create_from_handle`); only a resource in that memory fails, with `GL_OUT_OF_MEMORY`.
 pub const LLVMPIPE_REPORTS_NO_FAILED_IMPORT: bool = true;
 
+/// Memory has to be a file.
+///
+/// Driver: Mesa llvmpipe, 22.3.6 measured. `glImportMemoryFdEXT` reads a header from whatever
+/// descriptor it is given (`os_import_memory_fd`), which never returns where nobody writes to it: an
+/// eventfd, a terminal. llvmpipe's own memory is a memfd.
+pub const LLVMPIPE_READS_FROM_DESCRIPTORS: bool = true;
+
 /// `glFinish` comes before a memory object is deleted.
 ///
 /// Driver: Mesa llvmpipe, 22.3.6 measured. Deleting the memory object unmaps the memory at once, also
@@ -29,17 +41,36 @@ pub const LLVMPIPE_REPORTS_NO_FAILED_IMPORT: bool = true;
 /// segmentation fault.
 pub const LLVMPIPE_FREES_MEMORY_IN_USE: bool = true;
 
+/// A descriptor that NVIDIA's driver can't have made is refused before the driver sees it.
+///
+/// Driver: NVIDIA 580.159. After one failed `glImportMemoryFdEXT` of a foreign descriptor (a memfd, an
+/// eventfd, a pipe, `/dev/null`) every later one in the process fails with `GL_OUT_OF_MEMORY`, in
+/// every context; after one failed `glImportSemaphoreFdEXT` Vulkan can't make exportable semaphores
+/// any more. Integrated GPUs are left out: their descriptors may be dma-bufs.
+pub const NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS: bool = true;
+
+/// How often a semaphore can be imported in its life.
+///
+/// Driver: NVIDIA 580.159. The 253rd import of one semaphore fails with `GL_OUT_OF_MEMORY`, though
+/// the earlier names were deleted; another semaphore can still be imported. There is no way round:
+/// import a semaphore once and keep it.
+pub const NVIDIA_IMPORTS_OF_ONE_SEMAPHORE: u32 = 252;
+
 /// Which of the bugs the present driver has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Workarounds {
-    /// [`LLVMPIPE_BUFFER_TAIL_BYTES`], or 0.
+    /// [`LLVMPIPE_TAIL_BYTES_WANTED`], or 0.
     pub(super) buffer_tail_bytes: u64,
     /// [`LLVMPIPE_IGNORES_OFFSETS`].
     pub(super) refuse_offsets: bool,
     /// [`LLVMPIPE_REPORTS_NO_FAILED_IMPORT`].
     pub(super) prove_imports: bool,
+    /// [`LLVMPIPE_READS_FROM_DESCRIPTORS`].
+    pub(super) memory_is_a_file: bool,
     /// [`LLVMPIPE_FREES_MEMORY_IN_USE`].
     pub(super) finish_before_freeing: bool,
+    /// [`NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS`].
+    pub(super) refuse_foreign_fds: bool,
 }
 
 impl Workarounds {
@@ -48,13 +79,35 @@ impl Workarounds {
     pub(super) fn of(renderer: &str) -> Self {
         if renderer.starts_with("llvmpipe") {
             return Self {
-                buffer_tail_bytes: LLVMPIPE_BUFFER_TAIL_BYTES,
+                buffer_tail_bytes: LLVMPIPE_TAIL_BYTES_WANTED,
                 refuse_offsets: LLVMPIPE_IGNORES_OFFSETS,
                 prove_imports: LLVMPIPE_REPORTS_NO_FAILED_IMPORT,
+                memory_is_a_file: LLVMPIPE_READS_FROM_DESCRIPTORS,
                 finish_before_freeing: LLVMPIPE_FREES_MEMORY_IN_USE,
+                refuse_foreign_fds: false,
+            };
+        }
+        // "NVIDIA H200/PCIe/SSE2", but "NVIDIA Tegra Orin (nvgpu)/integrated".
+        if renderer.starts_with("NVIDIA ") && renderer.contains("/PCIe") {
+            return Self {
+                refuse_foreign_fds: NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS,
+                ..Self::default()
             };
         }
         Self::default()
+    }
+
+    /// Refuses a descriptor that the driver would hang on, or be harmed by.
+    pub(super) fn check_memory_fd(self, fd: impl AsFd) -> Result<()> {
+        if self.memory_is_a_file {
+            require_file(&fd)?;
+        }
+        self.check_semaphore_fd(fd)
+    }
+
+    /// Refuses a descriptor that the driver would be harmed by.
+    pub(super) fn check_semaphore_fd(self, fd: impl AsFd) -> Result<()> {
+        if self.refuse_foreign_fds { check_nvidia_fd(fd) } else { Ok(()) }
     }
 }
 
@@ -63,10 +116,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_llvmpipe_itself_is_worked_around() {
+    fn a_driver_is_known_by_its_renderer() {
         assert!(Workarounds::of("llvmpipe (LLVM 15.0.6, 256 bits)").refuse_offsets);
-        for other in ["NVIDIA H200/PCIe/SSE2", "zink Vulkan 1.3 (llvmpipe (LLVM 15.0.6))"] {
+        assert!(Workarounds::of("NVIDIA H200/PCIe/SSE2").refuse_foreign_fds);
+        for other in [
+            "zink Vulkan 1.3 (llvmpipe (LLVM 15.0.6))",
+            "NVIDIA Tegra Orin (nvgpu)/integrated",
+            "AMD Radeon RX 7900 XTX (radeonsi, navi31)",
+        ] {
             assert_eq!(Workarounds::of(other), Workarounds::default(), "{other}");
         }
+    }
+
+    #[test]
+    fn what_harms_a_driver_is_kept_from_it() {
+        let [nvidia, llvmpipe] = ["NVIDIA H200/PCIe/SSE2", "llvmpipe"].map(Workarounds::of);
+        let file = tempfile::tempfile().unwrap();
+        assert!(nvidia.check_memory_fd(&file).is_err());
+        assert!(nvidia.check_semaphore_fd(&file).is_err());
+        assert!(llvmpipe.check_memory_fd(&file).is_ok());
+        let null = std::fs::File::open("/dev/null").unwrap();
+        assert!(llvmpipe.check_memory_fd(&null).is_err());
+        assert!(Workarounds::default().check_memory_fd(&null).is_ok());
     }
 }

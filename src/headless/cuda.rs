@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cudarc::driver::CudaContext;
 
 use super::failure;
+use super::turn::Turn;
 use super::wish::Wish;
 use crate::cuda::{self, Device, Endpoint};
 use crate::error::{Api, DriverError, Error, Missing, Result};
@@ -29,6 +30,7 @@ impl Cuda {
     /// [`Error::Missing`] where libcuda, a GPU or the GPU that is wished for (the error lists those
     /// there are) is not there; [`Error::Driver`] where CUDA refuses a call.
     pub fn open(wish: &Wish) -> Result<Self> {
+        let _turn = Turn::take();
         let Device { ordinal, identity, .. } = match *wish {
             Wish::Any => at_ordinal(0)?,
             Wish::CudaOrdinal(ordinal) => at_ordinal(ordinal)?,

@@ -9,6 +9,7 @@ use super::failure;
 use super::instance::Instance;
 use super::options::VulkanOptions;
 use super::physical::{PhysicalDevice, queue_family};
+use super::turn::Turn;
 use crate::error::Result;
 use crate::vulkan::Features;
 
@@ -45,6 +46,7 @@ impl Drop for Device {
             // A lost device, most likely; it is destroyed all the same.
             tracing::error!(%error, "waiting for a Vulkan device before it is destroyed");
         }
+        let _turn = Turn::take();
         // SAFETY: whoever uses the device holds this object, so nothing does any more; its queue is
         // idle or lost (VUID-vkDestroyDevice-device-05137).
         unsafe { self.raw.destroy_device(None) };

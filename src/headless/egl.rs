@@ -10,10 +10,11 @@ use glutin::api::egl::device::Device;
 use glutin::api::egl::display::Display;
 use glutin::config::{Api as ConfigApi, ConfigSurfaceTypes, ConfigTemplateBuilder};
 use glutin::context::{ContextApi, ContextAttributesBuilder, GlProfile, Version};
-use glutin::display::GetDisplayExtensions;
+use glutin::display::{GetDisplayExtensions, GetGlDisplay};
 use glutin::prelude::*;
 
 use super::failure::{self, NEED_GL};
+use super::turn::Turn;
 use crate::error::{Api, DriverError, Error, Missing, Result};
 use crate::identity::Uuid;
 
@@ -117,39 +118,57 @@ pub(super) fn device_uuid(device: &Device) -> Option<Uuid> {
     (told != 0 && size == 16).then_some(Uuid::from_bytes(bytes))
 }
 
-/// A context of one thread, released before it is destroyed.
-pub(super) struct Context(PossiblyCurrentContext);
+/// A context of one thread.
+pub(super) struct Context {
+    // Taken out by `drop`, which has something to do afterwards.
+    egl: Option<PossiblyCurrentContext>,
+}
 
 impl Context {
     /// Makes a new context current, in place of any other.
     pub(super) fn make_current_first(context: NotCurrentContext) -> Result<Self> {
-        context.make_current_surfaceless().map(Self).map_err(not_made_current)
+        let egl = context.make_current_surfaceless().map_err(not_made_current)?;
+        Ok(Self { egl: Some(egl) })
     }
 
     pub(super) fn make_current(&self) -> Result<()> {
-        self.0.make_current_surfaceless().map_err(not_made_current)
+        let mut context = self.egl.iter();
+        context.try_for_each(|egl| egl.make_current_surfaceless()).map_err(not_made_current)
     }
 
     pub(super) fn is_current(&self) -> bool {
-        self.0.is_current()
+        self.egl.iter().any(|egl| egl.is_current())
     }
 
     /// Makes no context current where this one is.
     pub(super) fn release_current(&self) -> Result<()> {
-        if !self.is_current() {
-            return Ok(());
-        }
-        self.0.make_not_current_in_place().map_err(not_made_current)
+        let mut current = self.egl.iter().filter(|egl| egl.is_current());
+        current.try_for_each(|egl| egl.make_not_current_in_place()).map_err(not_made_current)
     }
 }
 
 impl Drop for Context {
+    /// Destroys the context, and has EGL forget the thread unless another context is current on it.
+    ///
+    /// That another doesn't stay behind, current and dead, is one reason. The other: what NVIDIA's
+    /// EGL keeps of a thread it clears away when the thread ends, for which it takes a lock that
+    /// `vkDestroyDevice` holds on another thread while it waits for one of its own to end, which
+    /// waits for the first (driver 580.159: for ever, in most runs of a few seconds). After
+    /// `eglReleaseThread` there is nothing to clear away, and that call is made in a [`Turn`].
     fn drop(&mut self) {
-        // A context that is destroyed while current lives on, and stays current, until it is
-        // released: with nobody left to release it.
-        if let Err(error) = self.release_current() {
-            tracing::error!(%error, "releasing an OpenGL context before it is destroyed");
+        let _turn = Turn::take();
+        let Some(context) = self.egl.take() else { return };
+        let current = Current::remember(&context.display());
+        if current.is_some() && !context.is_current() {
+            return;
         }
+        // libglvnd passes eglReleaseThread on only where a context is current.
+        if let Err(error) = context.make_current_surfaceless() {
+            tracing::error!(%error, "an OpenGL context could not be made current to be released");
+        }
+        // A context that is destroyed while current lives on until it is released.
+        drop(context);
+        current.release_thread();
     }
 }
 
@@ -157,9 +176,10 @@ fn not_made_current(error: glutin::error::Error) -> Error {
     failure::egl("eglMakeCurrent", "EGL_KHR_surfaceless_context")(error)
 }
 
-/// The context that is current on this thread, whoever made it; put back by [`restore`](Self::restore).
+/// The context that is current on this thread, whoever made it, and the API that is bound.
 pub(super) struct Current {
     egl: &'static Egl,
+    api: u32,
     display: *const c_void,
     draw: *const c_void,
     read: *const c_void,
@@ -177,6 +197,7 @@ impl Current {
             let [draw, read] = DRAW_AND_READ.map(|which| egl.GetCurrentSurface(which));
             Self {
                 egl,
+                api: egl.QueryAPI(),
                 display: egl.GetCurrentDisplay(),
                 draw,
                 read,
@@ -185,16 +206,35 @@ impl Current {
         }
     }
 
-    /// Makes current what was current before.
-    pub(super) fn restore(self) {
-        if self.context.is_null() {
-            return;
+    /// Whether there is a current context.
+    fn is_some(&self) -> bool {
+        !self.context.is_null()
+    }
+
+    /// Makes nothing current, and has EGL forget all of this thread but the bound API.
+    fn release_thread(self) {
+        // SAFETY: both calls change this thread's state only. What was current is no more, and is
+        // nobody else's: the caller has seen to that.
+        let released = unsafe {
+            let released = self.egl.ReleaseThread();
+            self.egl.BindAPI(self.api);
+            released
+        };
+        if released == 0 {
+            tracing::error!("EGL did not release the thread of an OpenGL context");
         }
+    }
+
+    /// Makes current what was current before, and binds the API that was.
+    pub(super) fn restore(self) {
         // SAFETY: the handles are those that were current on this same thread; should one have
         // become invalid, the call fails and changes nothing.
-        let restored =
-            unsafe { self.egl.MakeCurrent(self.display, self.draw, self.read, self.context) };
-        if restored == 0 {
+        let restored = unsafe {
+            self.egl.BindAPI(self.api);
+            !self.is_some()
+                || self.egl.MakeCurrent(self.display, self.draw, self.read, self.context) != 0
+        };
+        if !restored {
             tracing::error!("the OpenGL context that was current before could not be put back");
         }
     }

@@ -11,6 +11,7 @@ use glutin::prelude::*;
 
 use super::egl::{self, Current};
 use super::failure;
+use super::turn::Turn;
 use super::wish::Wish;
 use crate::error::{Api, Error, Missing, Result};
 use crate::gl::Endpoint;
@@ -50,6 +51,7 @@ impl Gl {
     /// there are) is not there, or where OpenGL can't share memory at all; [`Error::Driver`] where
     /// EGL refuses a call.
     pub fn open(wish: &Wish) -> Result<Self> {
+        let _turn = Turn::take();
         let wanted = wish.device_uuid()?;
         let mut devices = egl::devices()?;
         if let Some(wanted) = wanted {
@@ -110,6 +112,7 @@ impl Gl {
 
     /// The GPUs that EGL has, each opened for a moment.
     pub(super) fn gpus() -> Result<Vec<Identity>> {
+        let _turn = Turn::take();
         let mut seen = Vec::new();
         for device in egl::devices()? {
             match Self::on(&device, None) {

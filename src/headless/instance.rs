@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_char};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 
 use ash::vk;
 
 use super::failure;
 use super::messages::Sink;
 use super::options::{Validation, VulkanOptions};
+use super::turn::Turn;
 use crate::error::{Api, Missing, Result};
 
 const VALIDATION_LAYER: &CStr = c"VK_LAYER_KHRONOS_validation";
@@ -31,6 +32,7 @@ pub(super) struct Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
+        let _turn = Turn::take();
         // SAFETY: whoever uses the instance or its devices holds this object, so nothing does any
         // more. The messenger is a child of the instance and goes first
         // (VUID-vkDestroyInstance-instance-00629).
@@ -94,6 +96,7 @@ impl Instance {
         // extensions are among those offered.
         let raw = unsafe { entry.create_instance(&info, None) };
         let raw = raw.map_err(failure::vulkan("vkCreateInstance"))?;
+        keep_drivers_loaded(&entry);
         // From here on the instance is destroyed whatever happens.
         let mut instance =
             Self { entry, raw, api_version, validated, messenger: None, _sink: sink };
@@ -122,6 +125,24 @@ fn loaded_entry() -> Result<ash::Entry> {
     // run at any time.
     let entry = unsafe { ash::Entry::load() }.map_err(failure::no_vulkan_loader)?;
     Ok(loaded.insert(entry).clone())
+}
+
+/// Keeps the drivers loaded for the rest of the process, by one instance that is never destroyed.
+///
+/// The loader unloads the drivers with the last instance, and NVIDIA's doesn't stand that (580.159):
+/// every OpenGL context of the process stops working then (it is not current any more, and
+/// `eglChooseConfig` fails), and after some 30 times the driver can't be loaded again
+/// (`VK_ERROR_INCOMPATIBLE_DRIVER`). Opening becomes faster too, with Mesa by a factor of 4.
+fn keep_drivers_loaded(entry: &ash::Entry) {
+    static KEPT: Once = Once::new();
+    KEPT.call_once(|| {
+        let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_1);
+        let info = vk::InstanceCreateInfo::default().application_info(&application);
+        // SAFETY: what the info points to outlives the call; no layer and no extension is asked for.
+        if let Err(error) = unsafe { entry.create_instance(&info, None) } {
+            tracing::warn!(%error, "the Vulkan drivers will be unloaded between instances");
+        }
+    });
 }
 
 /// The loader's version; at least 1.1, without which Vulkan can't be asked for UUIDs.

@@ -6,6 +6,7 @@ use super::gl::Gl;
 use super::instance::Instance;
 use super::options::VulkanOptions;
 use super::physical::{DeviceType, PhysicalDevice};
+use super::turn::Turn;
 use crate::cuda;
 use crate::error::{Api, Result};
 use crate::identity::{Identity, Uuid};
@@ -79,6 +80,7 @@ impl Gpus {
 }
 
 fn vulkan_gpus() -> Result<Vec<PhysicalDevice>> {
+    let _turn = Turn::take();
     PhysicalDevice::all(&Instance::create(&VulkanOptions::default())?)
 }
 

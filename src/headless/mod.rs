@@ -31,9 +31,12 @@ mod failure;
 mod gl;
 mod instance;
 mod list;
+#[cfg(test)]
+mod live_tests;
 mod messages;
 mod options;
 mod physical;
+mod turn;
 mod vulkan;
 mod wish;
 

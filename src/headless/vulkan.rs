@@ -10,6 +10,7 @@ use super::device::Device;
 use super::instance::Instance;
 use super::options::VulkanOptions;
 use super::physical::{DeviceType, PhysicalDevice, choose};
+use super::turn::Turn;
 use super::wish::Wish;
 use crate::error::Result;
 use crate::identity::Identity;
@@ -18,7 +19,8 @@ use crate::vulkan::{DeviceInfo, Endpoint, Features};
 /// A Vulkan instance, device and queue. Cheap to clone; `Send` and `Sync`.
 ///
 /// The device is destroyed, after it has become idle, when the last clone and the last thing made
-/// from its [`endpoint`](Self::endpoint)s are gone; the instance after the last of its devices.
+/// from its [`endpoint`](Self::endpoint)s are gone; the instance after the last of its devices. So a
+/// submit that waits for what nobody will signal keeps the last drop waiting too.
 ///
 /// # References
 /// `vkCreateInstance`, `vkCreateDevice`, `VK_EXT_debug_utils`.
@@ -40,6 +42,7 @@ impl Vulkan {
     /// error lists those there are) or a validation layer that is required is not there;
     /// [`Driver`](crate::Error::Driver) where the loader or the driver refuses a call.
     pub fn open(wish: &Wish, options: &VulkanOptions) -> Result<Self> {
+        let _turn = Turn::take();
         let wanted = wish.device_uuid()?;
         let instance = Instance::create(options)?;
         let physical = choose(PhysicalDevice::all(&instance)?, wanted)?;
@@ -54,6 +57,7 @@ impl Vulkan {
     /// [`Driver`](crate::Error::Driver) where the driver refuses.
     #[doc(alias = "vkCreateDevice")]
     pub fn second_device(&self) -> Result<Self> {
+        let _turn = Turn::take();
         let Device { instance, physical, options, .. } = &*self.device;
         let device = Device::create(instance.clone(), physical.clone(), options.clone())?;
         Ok(Self { device: Arc::new(device) })

@@ -1,12 +1,12 @@
 //! What can be found out of a descriptor that a stranger sent, before a driver sees it.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::error::{Error, Invalid, Result};
 use crate::fd::{FileKind, file_kind};
-use crate::handle::{MemoryHandleType, check_memory_fd, check_semaphore_fd};
-use crate::payload::{MemoryInfo, SemaphoreInfo};
+use crate::handle::{MemoryHandleType, check_memory_fd};
+use crate::payload::MemoryInfo;
 
 /// Refuses what can't be the memory that `info` describes.
 ///
@@ -16,16 +16,12 @@ use crate::payload::{MemoryInfo, SemaphoreInfo};
 /// where that is possible, *before* its length is asked.
 pub(super) fn check_memory(fd: BorrowedFd<'_>, info: &MemoryInfo) -> Result<()> {
     let is_file = matches!(file_kind(fd)?, FileKind::Regular { .. });
+    // A dma-buf may be shared for reading only, and has no seals.
     if is_file && info.handle_type == MemoryHandleType::OpaqueFd {
         check_writable(fd)?;
         keep_length(fd);
     }
-    check_memory_fd(fd, info.allocation_size)
-}
-
-/// Refuses what can't be a semaphore.
-pub(super) fn check_semaphore(fd: BorrowedFd<'_>, _info: &SemaphoreInfo) -> Result<()> {
-    check_semaphore_fd(fd)
+    check_memory_fd(fd, info.handle_type, info.allocation_size)
 }
 
 fn check_writable(fd: BorrowedFd<'_>) -> Result<()> {
@@ -65,6 +61,6 @@ fn keep_length(fd: BorrowedFd<'_>) {
     let added = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, libc::F_SEAL_SHRINK) };
     if added < 0 {
         let error = io::Error::last_os_error();
-        tracing::debug!(fd = fd.as_fd().as_raw_fd(), %error, "the peer can still shorten this file");
+        tracing::debug!(fd = fd.as_raw_fd(), %error, "the peer can still shorten this file");
     }
 }

@@ -1,7 +1,7 @@
 //! Payloads between processes, over a Unix stream socket.
 //!
-//! A payload is a file descriptor and a description. [`send`] puts the description into one message
-//! ([`wire`] has it byte for byte) and the descriptor on its first byte (`SCM_RIGHTS`); [`receive`]
+//! A payload is a file descriptor and a description. [`send()`] puts the description into one message
+//! ([`wire`] has it byte for byte) and the descriptor on its first byte (`SCM_RIGHTS`); [`receive()`]
 //! makes the same payload of them in the other process. Needs no GPU API: a process in between can
 //! pass payloads on.
 //!
@@ -57,10 +57,11 @@
 //!   [`ImageDesc::validate`](crate::ImageDesc::validate) ask; a buffer lies inside its allocation, an
 //!   image begins inside it.
 //! - *The kind of file.* Memory is no pipe, socket, directory, block device, `/dev/null` or its like;
-//!   a semaphore is none of these and no file with a length either.
-//! - *Size and access, for memory that is a file* (what drivers that run on the CPU share). It is as
-//!   long as the allocation is said to be, open for reading and writing, and not sealed against
-//!   writing (`F_SEAL_WRITE`, `F_SEAL_FUTURE_WRITE`). A memfd is sealed against shrinking
+//!   a semaphore is none of these and no file with a length either. What is said to be a dma-buf is no
+//!   file of another kind.
+//! - *Size and access, for memory that is a file* (what drivers that run on the CPU share as opaque
+//!   fd). It is as long as the allocation is said to be, open for reading and writing, and not sealed
+//!   against writing (`F_SEAL_WRITE`, `F_SEAL_FUTURE_WRITE`). A memfd is sealed against shrinking
 //!   (`F_SEAL_SHRINK`) before its length is asked, where its exporter has not done so and has not
 //!   forbidden it, so that the length stays true.
 //!

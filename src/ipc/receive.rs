@@ -117,7 +117,7 @@ fn stopped(half: Half) -> Error {
 /// Receives a memory payload.
 ///
 /// # Errors
-/// As [`receive`]; [`Error::Mismatch`] where another payload came, which is dropped.
+/// As [`receive()`]; [`Error::Mismatch`] where another payload came, which is dropped.
 pub fn receive_memory(socket: &UnixStream) -> Result<MemoryPayload> {
     receive(socket)?.into_memory()
 }
@@ -125,7 +125,7 @@ pub fn receive_memory(socket: &UnixStream) -> Result<MemoryPayload> {
 /// Receives a buffer payload.
 ///
 /// # Errors
-/// As [`receive`]; [`Error::Mismatch`] where another payload came, which is dropped.
+/// As [`receive()`]; [`Error::Mismatch`] where another payload came, which is dropped.
 pub fn receive_buffer(socket: &UnixStream) -> Result<BufferPayload> {
     receive(socket)?.into_buffer()
 }
@@ -133,7 +133,7 @@ pub fn receive_buffer(socket: &UnixStream) -> Result<BufferPayload> {
 /// Receives an image payload.
 ///
 /// # Errors
-/// As [`receive`]; [`Error::Mismatch`] where another payload came, which is dropped.
+/// As [`receive()`]; [`Error::Mismatch`] where another payload came, which is dropped.
 pub fn receive_image(socket: &UnixStream) -> Result<ImagePayload> {
     receive(socket)?.into_image()
 }
@@ -141,7 +141,7 @@ pub fn receive_image(socket: &UnixStream) -> Result<ImagePayload> {
 /// Receives a semaphore payload.
 ///
 /// # Errors
-/// As [`receive`]; [`Error::Mismatch`] where another payload came, which is dropped.
+/// As [`receive()`]; [`Error::Mismatch`] where another payload came, which is dropped.
 pub fn receive_semaphore(socket: &UnixStream) -> Result<SemaphorePayload> {
     receive(socket)?.into_semaphore()
 }

@@ -4,12 +4,13 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use super::descriptor;
+use super::descriptor::check_memory;
 use super::receive::Received;
 use super::socket::{self, Arrived, Read};
 use super::wait::{For, Wait};
 use super::wire::{HEADER_LEN, Header, Message};
 use crate::error::{Error, Invalid, Mismatch, Result};
+use crate::handle::check_semaphore_fd;
 use crate::payload::{BufferPayload, ImagePayload, MemoryPayload, SemaphorePayload};
 
 /// Descriptors that a message of any kind has at most. Who sends more is not listened to further.
@@ -152,6 +153,8 @@ impl Receiver {
 
     /// Reads until the first `wanted` bytes of the message are there, and none more.
     fn fill(&mut self, socket: &UnixStream, wanted: usize, wait: &Wait) -> Result<(), Stop> {
+        // Exactly: what a peer announces never makes an allocation larger than a message may be.
+        self.message.reserve_exact(wanted.saturating_sub(self.message.len()));
         self.message.resize(wanted, 0);
         let mut tries = 0;
         while self.filled < wanted {
@@ -230,7 +233,7 @@ const WITHHELD: &str =
     "did not all arrive, though there is room for them: a security module refuses";
 const OTHER_READER: &str = "was read by somebody else at the same time";
 
-/// What a message was that could not be delivered whole: `None` where it may be tried again at once.
+/// Why descriptors did not all arrive; `None` where it may be tried again at once.
 ///
 /// The control buffer has room for all that the kernel ever delivers, so truncation means that the
 /// process may not have another descriptor, or that a security module withholds one.
@@ -249,19 +252,19 @@ fn received(message: Message, descriptor: Option<OwnedFd>) -> Result<Received> {
     let fd = descriptor.ok_or_else(|| Mismatch::new("descriptors", 1, 0))?;
     let received = match message {
         Message::Memory(info) => {
-            descriptor::check_memory(fd.as_fd(), &info)?;
+            check_memory(fd.as_fd(), &info)?;
             Received::Memory(MemoryPayload::new(fd, info))
         }
         Message::Buffer { memory, offset, desc } => {
-            descriptor::check_memory(fd.as_fd(), &memory)?;
+            check_memory(fd.as_fd(), &memory)?;
             Received::Buffer(BufferPayload::new(MemoryPayload::new(fd, memory), offset, desc)?)
         }
         Message::Image { memory, offset, desc } => {
-            descriptor::check_memory(fd.as_fd(), &memory)?;
+            check_memory(fd.as_fd(), &memory)?;
             Received::Image(ImagePayload::new(MemoryPayload::new(fd, memory), offset, desc)?)
         }
         Message::Semaphore(info) => {
-            descriptor::check_semaphore(fd.as_fd(), &info)?;
+            check_semaphore_fd(&fd)?;
             Received::Semaphore(SemaphorePayload::new(fd, info))
         }
     };

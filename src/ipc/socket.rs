@@ -185,7 +185,10 @@ unsafe fn take_descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
         let libc::cmsghdr { cmsg_len, cmsg_level, cmsg_type, .. } = unsafe { *header };
         // SAFETY: CMSG_LEN computes a number, and the data of a header begin behind it.
         let (data, overhead) = unsafe { (libc::CMSG_DATA(header), libc::CMSG_LEN(0) as usize) };
-        let count = (cmsg_len as usize).saturating_sub(overhead) / FD_BYTES as usize;
+        // A u32 in some C libraries.
+        #[allow(clippy::unnecessary_cast)]
+        let cmsg_len = cmsg_len as usize;
+        let count = cmsg_len.saturating_sub(overhead) / FD_BYTES as usize;
         if cmsg_level == libc::SOL_SOCKET && cmsg_type == libc::SCM_RIGHTS {
             for index in 0..count {
                 // SAFETY: the header's length covers `count` descriptors, each new in this process

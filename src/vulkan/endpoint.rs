@@ -153,7 +153,7 @@ impl Endpoint {
             features: info.features,
             identities: [identity],
             memory_properties,
-            workarounds: Workarounds::of(driver.driver_id),
+            workarounds: Workarounds::of(driver.driver_id, core.device_type),
             extensions: info.enabled_extensions.iter().map(|&name| name.into()).collect(),
             retired_fences: Mutex::default(),
             _owner: owner,

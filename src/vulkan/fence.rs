@@ -71,6 +71,9 @@ impl FenceSource {
 
     /// A fence that the submit `part` is for will signal. Submit in the order of these calls.
     ///
+    /// Where the device has no timeline semaphores and `part` has a fence already, it is that one: a
+    /// submit has one.
+    ///
     /// # Errors
     /// [`Driver`](crate::Error::Driver) where the driver is out of memory.
     pub fn next(&self, part: &mut SubmitPart) -> Result<Fence> {
@@ -78,6 +81,9 @@ impl FenceSource {
             let value = last.fetch_add(1, Ordering::Relaxed) + 1;
             part.signals.push(SemaphoreSignal { semaphore: semaphore.clone(), value: Some(value) });
             return Ok(Fence(Kind::Timeline { semaphore: semaphore.clone(), value }));
+        }
+        if let Some(fence) = &part.fence {
+            return Ok(fence.clone());
         }
         let info = vk::FenceCreateInfo::default();
         // SAFETY: the device is alive (Endpoint::new) and the structure has no chain.

@@ -9,10 +9,10 @@ use super::allocation::{DedicatedTo, MemoryChoice};
 use super::buffer::Buffer;
 use super::conv;
 use super::endpoint::{Endpoint, require_memory_type};
-use super::error::{VkResultExt, driver_error};
+use super::error::VkResultExt;
 use super::memory::{Inner, Memory, Origin};
 use crate::error::{ImportError, ImportResult, Invalid, Result};
-use crate::handle::{MemoryHandleType, hand_over};
+use crate::handle::{MemoryHandleType, hand_over_duplicate};
 use crate::payload::{BufferPayload, MemoryInfo, MemoryPayload};
 use crate::resource::BufferUsage;
 
@@ -133,7 +133,9 @@ impl Endpoint {
 
     fn check(&self, payload: &MemoryPayload) -> Result<()> {
         payload.check(self.identities())?;
-        self.require_handle_type(payload.info().handle_type)
+        let handle_type = payload.info().handle_type;
+        self.require_handle_type(handle_type)?;
+        self.shared.workarounds.check_memory_fd(handle_type, payload.as_fd())
     }
 
     /// The memory type to import `payload` as, among those that suit its resource.
@@ -166,12 +168,12 @@ impl Endpoint {
         dedicated: DedicatedTo,
         addressed: bool,
     ) -> Result<Memory> {
-        let (fd, mut memory_info) = payload.try_clone()?.into_parts();
-        memory_info.memory_type_index = Some(memory_type_index);
+        let memory_info =
+            MemoryInfo { memory_type_index: Some(memory_type_index), ..payload.info().clone() };
         let mut dedicated_info = dedicated.info();
         let mut flags =
             vk::MemoryAllocateFlagsInfo::default().flags(vk::MemoryAllocateFlags::DEVICE_ADDRESS);
-        let allocated = hand_over(fd, |raw| {
+        let handle = hand_over_duplicate(payload, |raw| {
             let mut import = vk::ImportMemoryFdInfoKHR::default()
                 .handle_type(conv::memory_handle_type(memory_info.handle_type))
                 .fd(raw);
@@ -188,15 +190,8 @@ impl Endpoint {
             // SAFETY: the extension is enabled; the descriptor is open, of this GPU and driver as
             // far as the payload tells, and not too short (`check`); size, type and dedication
             // repeat the exporter's, as VUID-VkMemoryAllocateInfo-allocationSize-01742 wants.
-            unsafe { self.shared.device.allocate_memory(&info, None) }
-        });
-        let handle = match allocated {
-            Ok(handle) => handle,
-            Err((fd, result)) => {
-                self.shared.workarounds.after_failed_import(fd);
-                return Err(driver_error("vkAllocateMemory", result));
-            }
-        };
+            unsafe { self.shared.device.allocate_memory(&info, None) }.of("vkAllocateMemory")
+        })?;
         let (shared, origin) = (self.shared.clone(), Origin::Imported);
         Ok(Memory { inner: Arc::new(Inner { shared, handle, info: memory_info, origin }) })
     }

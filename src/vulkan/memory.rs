@@ -9,7 +9,7 @@ use ash::vk;
 use super::conv;
 use super::endpoint::Shared;
 use super::error::VkResultExt;
-use crate::error::{Invalid, Result};
+use crate::error::{Api, Invalid, Result};
 use crate::fd;
 use crate::payload::{MemoryInfo, MemoryPayload};
 
@@ -96,6 +96,7 @@ impl Memory {
         // was allocated with this handle type in VkExportMemoryAllocateInfo.
         let raw =
             unsafe { inner.shared.memory_fd()?.get_memory_fd(&get) }.of("vkGetMemoryFdKHR")?;
+        let raw = fd::require_descriptor(Api::Vulkan, "vkGetMemoryFdKHR", raw)?;
         // SAFETY: vkGetMemoryFdKHR returned success, so `raw` is a new descriptor that the
         // application owns ("Each call to vkGetMemoryFdKHR must create a new file descriptor
         // holding a reference to the memory object's payload and transfer ownership of the file

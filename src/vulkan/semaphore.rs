@@ -1,7 +1,7 @@
 //! External semaphores, binary and timeline.
 
 use std::fmt;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use ash::vk;
 
 use super::conv;
 use super::endpoint::{Endpoint, Shared, missing_timeline};
-use super::error::{VkResultExt, driver_error};
+use super::error::VkResultExt;
 use super::fence::nanoseconds;
-use crate::error::{Error, ImportError, ImportResult, Invalid, Result};
+use crate::error::{Api, Error, ImportError, ImportResult, Invalid, Result};
 use crate::fd;
-use crate::handle::{SemaphoreHandleType, hand_over};
+use crate::handle::{SemaphoreHandleType, hand_over_duplicate};
 use crate::payload::{SemaphoreInfo, SemaphoreKind, SemaphorePayload};
 
 /// A semaphore that is shared with another API, device or process. Cheap to clone.
@@ -92,15 +92,15 @@ impl Endpoint {
         payload.check(self.identities())?;
         let SemaphoreInfo { kind, handle_type, .. } = *payload.info();
         self.shared.semaphore_support(kind, handle_type).import?;
+        self.shared.workarounds.check_semaphore_fd(handle_type, payload.as_fd())?;
         let semaphore = self.shared.create_semaphore(kind, None)?;
         let functions = self.shared.semaphore_fd()?;
-        let (fd, _) = payload.try_clone()?.into_parts();
         // A sync fd can only be imported temporarily (VUID-VkImportSemaphoreFdInfoKHR-handleType-07307).
         let flags = match handle_type {
             SemaphoreHandleType::OpaqueFd => vk::SemaphoreImportFlags::empty(),
             SemaphoreHandleType::SyncFd => vk::SemaphoreImportFlags::TEMPORARY,
         };
-        let imported = hand_over(fd, |raw| {
+        hand_over_duplicate(payload, |raw| {
             let info = vk::ImportSemaphoreFdInfoKHR::default()
                 .semaphore(semaphore.inner.handle)
                 .handle_type(conv::semaphore_handle_type(handle_type))
@@ -108,12 +108,9 @@ impl Endpoint {
                 .fd(raw);
             // SAFETY: the extension is enabled; the semaphore is new, idle and of the kind the
             // payload tells; the descriptor is open and of this GPU and driver.
-            unsafe { functions.import_semaphore_fd(&info) }
-        });
-        match imported {
-            Ok(()) => Ok(semaphore),
-            Err((_fd, result)) => Err(driver_error("vkImportSemaphoreFdKHR", result)),
-        }
+            unsafe { functions.import_semaphore_fd(&info) }.of("vkImportSemaphoreFdKHR")
+        })?;
+        Ok(semaphore)
     }
 }
 
@@ -184,6 +181,8 @@ impl Semaphore {
         // SAFETY: the semaphore is alive and was created with this handle type for export.
         let raw = unsafe { inner.shared.semaphore_fd()?.get_semaphore_fd(&get) }
             .of("vkGetSemaphoreFdKHR")?;
+        // Of a sync fd, which is never exported here, -1 would mean that it is signalled already.
+        let raw = fd::require_descriptor(Api::Vulkan, "vkGetSemaphoreFdKHR", raw)?;
         // SAFETY: the call returned success, so `raw` is a new descriptor that the application
         // owns (vkGetSemaphoreFdKHR).
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };

@@ -1,8 +1,11 @@
 //! Driver bugs that this peer works around, each by name, driver, version and reason.
 
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use ash::vk;
+
+use crate::error::Result;
+use crate::handle::{MemoryHandleType, SemaphoreHandleType, check_nvidia_fd, require_file};
 
 /// Spare bytes behind a shared buffer in its allocation.
 ///
@@ -12,39 +15,96 @@ use ash::vk;
 /// (VUID-VkMemoryDedicatedAllocateInfo-buffer-02965) and can't be lengthened.
 pub const LLVMPIPE_BUFFER_TAIL_BYTES: u64 = 64;
 
-/// A failed import closes the descriptor.
+/// Memory has to be a file.
 ///
-/// Driver: Mesa lavapipe. When `vkAllocateMemory` refuses a descriptor, it has closed it all the
-/// same, against VUID-free text of `VkImportMemoryFdInfoKHR` ("importing memory from a file
-/// descriptor transfers ownership of the file descriptor from the application to the Vulkan
-/// implementation" on success only). Closing it again might close an unrelated file.
-pub const LAVAPIPE_CLOSES_FD_OF_FAILED_IMPORT: bool = true;
+/// Driver: Mesa lavapipe, 22.3.6 measured and all later sources seen. `vkAllocateMemory` reads a
+/// header from whatever descriptor it is given (`os_import_memory_fd`), which never returns where
+/// nobody writes to it: an eventfd, a terminal. lavapipe's own memory is a memfd.
+pub const LAVAPIPE_READS_FROM_DESCRIPTORS: bool = true;
+
+/// A descriptor that NVIDIA's driver can't have made is refused before the driver sees it.
+///
+/// Driver: NVIDIA 580.159. After one failed import of a foreign descriptor (a memfd, an eventfd, a
+/// pipe) every later import of that kind in the process fails, in every device. Integrated GPUs are
+/// left out: their descriptors may be dma-bufs.
+pub const NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS: bool = true;
 
 /// Which of the bugs the present driver has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Workarounds {
     /// [`LLVMPIPE_BUFFER_TAIL_BYTES`], or 0.
     pub(super) buffer_tail_bytes: u64,
-    /// [`LAVAPIPE_CLOSES_FD_OF_FAILED_IMPORT`].
-    pub(super) closes_fd_of_failed_import: bool,
+    /// [`LAVAPIPE_READS_FROM_DESCRIPTORS`].
+    pub(super) memory_is_a_file: bool,
+    /// [`NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS`].
+    pub(super) refuse_foreign_fds: bool,
 }
 
 impl Workarounds {
-    pub(super) fn of(driver: vk::DriverId) -> Self {
-        if driver == vk::DriverId::MESA_LLVMPIPE {
-            return Self {
+    pub(super) fn of(driver: vk::DriverId, device: vk::PhysicalDeviceType) -> Self {
+        match driver {
+            vk::DriverId::MESA_LLVMPIPE => Self {
                 buffer_tail_bytes: LLVMPIPE_BUFFER_TAIL_BYTES,
-                closes_fd_of_failed_import: LAVAPIPE_CLOSES_FD_OF_FAILED_IMPORT,
-            };
+                memory_is_a_file: LAVAPIPE_READS_FROM_DESCRIPTORS,
+                refuse_foreign_fds: false,
+            },
+            vk::DriverId::NVIDIA_PROPRIETARY
+                if device != vk::PhysicalDeviceType::INTEGRATED_GPU =>
+            {
+                Self {
+                    refuse_foreign_fds: NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS,
+                    ..Self::default()
+                }
+            }
+            _ => Self::default(),
         }
-        Self::default()
     }
 
-    /// Disposes of the duplicate that a driver refused.
-    pub(super) fn after_failed_import(self, fd: OwnedFd) {
-        if self.closes_fd_of_failed_import {
-            // The driver has closed it.
-            let _ = fd.into_raw_fd();
+    /// Refuses a descriptor that the driver would hang on, or be harmed by.
+    pub(super) fn check_memory_fd(
+        self,
+        handle_type: MemoryHandleType,
+        fd: BorrowedFd<'_>,
+    ) -> Result<()> {
+        match handle_type {
+            MemoryHandleType::OpaqueFd if self.memory_is_a_file => require_file(fd),
+            MemoryHandleType::OpaqueFd if self.refuse_foreign_fds => check_nvidia_fd(fd),
+            _ => Ok(()),
         }
+    }
+
+    /// Refuses a descriptor that the driver would be harmed by.
+    pub(super) fn check_semaphore_fd(
+        self,
+        handle_type: SemaphoreHandleType,
+        fd: BorrowedFd<'_>,
+    ) -> Result<()> {
+        match handle_type {
+            SemaphoreHandleType::OpaqueFd if self.refuse_foreign_fds => check_nvidia_fd(fd),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_descriptor_that_harms_the_driver_does_not_reach_it() {
+        use vk::{DriverId as Driver, PhysicalDeviceType as Type};
+        let file = tempfile::tempfile().unwrap();
+        let null = File::open("/dev/null").unwrap();
+        let takes = |driver, device, fd: &File| {
+            let workarounds = Workarounds::of(driver, device);
+            workarounds.check_memory_fd(MemoryHandleType::OpaqueFd, fd.as_fd()).is_ok()
+        };
+        assert!(takes(Driver::MESA_LLVMPIPE, Type::CPU, &file));
+        assert!(!takes(Driver::MESA_LLVMPIPE, Type::CPU, &null));
+        assert!(!takes(Driver::NVIDIA_PROPRIETARY, Type::DISCRETE_GPU, &file));
+        assert!(takes(Driver::NVIDIA_PROPRIETARY, Type::INTEGRATED_GPU, &file));
+        assert!(takes(Driver::MESA_RADV, Type::DISCRETE_GPU, &null));
     }
 }

@@ -1,14 +1,92 @@
-//! Group C: memory aliasing, Vulkan to Vulkan.
+//! Group C: memory aliasing, Vulkan to Vulkan. Order of export, import and bind; dedicated or not.
 
-use anyhow::Result;
-use gpu_interop::BufferDesc;
-use gpu_interop::vulkan::BufferOptions;
+use anyhow::{Context, Result, ensure};
+use gpu_interop::ash::vk;
+use gpu_interop::payload::BufferPayload;
+use gpu_interop::vulkan::{BufferOptions, DedicatedChoice};
+use gpu_interop::{BufferDesc, Error};
 
-use crate::rig::oracle;
+use crate::rig::oracle::{self, Turns};
+use crate::rig::vulkan::VulkanRig;
 use crate::suite::{Case, Machine};
 
+const BYTES: usize = 64 << 10;
+
 pub(super) fn cases() -> Vec<Case> {
-    vec![Case::new("vulkan→vulkan/opaque_fd/buffer/imported_twice/22", imported_twice)]
+    let name = |what: &str| format!("vulkan→vulkan/opaque_fd/buffer/{what}");
+    let mut cases = vec![Case::new(name("imported_twice/22"), imported_twice)];
+    type Order = fn(&VulkanRig, &VulkanRig) -> Result<()>;
+    let orders: [(&str, u32, Order); 3] = [
+        ("bind_export_import", 23, bind_export_import),
+        ("export_bind_import", 24, export_bind_import),
+        ("export_import_bind", 25, export_import_bind),
+    ];
+    for (order, row, run) in orders {
+        cases.extend(Place::ALL.map(|place| {
+            let name = name(&format!("{order}/{}/{row}", place.name()));
+            Case::new(name, move |machine| run(machine.vulkan(), place.rig(machine)?))
+        }));
+    }
+    for (dedicated, choice) in
+        [("dedicated", DedicatedChoice::Always), ("not_dedicated", DedicatedChoice::Avoid)]
+    {
+        cases.extend(Place::ALL.map(|place| {
+            let name = name(&format!("{dedicated}/{}/26", place.name()));
+            Case::new(name, move |machine| {
+                dedicated_on_both_sides(machine.vulkan(), place.rig(machine)?, choice)
+            })
+        }));
+    }
+    cases.push(Case::new(
+        name("dedicated_memory_without_its_buffer_is_refused/26a"),
+        dedicated_memory_alone,
+    ));
+    cases
+}
+
+/// Where a payload of the machine's first device is imported.
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    SameDevice,
+    SecondDevice,
+    SecondInstance,
+}
+
+impl Place {
+    pub(super) const ALL: [Place; 3] =
+        [Place::SameDevice, Place::SecondDevice, Place::SecondInstance];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Place::SameDevice => "same_device",
+            Place::SecondDevice => "second_device",
+            Place::SecondInstance => "second_instance",
+        }
+    }
+
+    pub(super) fn rig(self, machine: &Machine) -> Result<&VulkanRig> {
+        match self {
+            Place::SameDevice => Ok(machine.vulkan()),
+            Place::SecondDevice => machine.second_device(),
+            Place::SecondInstance => machine.second_instance(),
+        }
+    }
+}
+
+/// A buffer as one device sees it.
+pub(super) type View<'a> = (&'a VulkanRig, vk::Buffer);
+
+/// Each view in turn writes all `bytes` bytes, with a seed of its own, and every view reads them.
+pub(super) fn coherent(views: &[View<'_>], bytes: usize) -> Result<()> {
+    for (writer, (rig, buffer)) in (1u32..).zip(views) {
+        rig.upload(*buffer, 0, &oracle::filled(bytes, writer))?;
+        for (reader, (rig, buffer)) in (1u32..).zip(views) {
+            let read = rig.download(*buffer, 0, bytes as u64)?;
+            oracle::check(&read, writer, &Turns::default())
+                .with_context(|| format!("view {writer} wrote, view {reader} reads"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Exported once, imported by a second device and a second instance: each view sees what the others
@@ -16,19 +94,89 @@ pub(super) fn cases() -> Vec<Case> {
 fn imported_twice(machine: &Machine) -> Result<()> {
     let (first, second) = (machine.vulkan(), machine.second_device()?);
     let third = machine.second_instance()?;
-    let desc = BufferDesc::storage(64 << 10);
+    let desc = BufferDesc::storage(BYTES as u64);
     let exported = first.endpoint.create_buffer(&desc, BufferOptions::default())?;
     let payload = exported.export()?;
     let there = second.endpoint.import_buffer(payload.try_clone()?)?;
     let yonder = third.endpoint.import_buffer(payload)?;
-    let views = [(first, exported.handle()), (second, there.handle()), (third, yonder.handle())];
-    for (seed, (writer, buffer)) in (1u32..).zip(views) {
-        let data = oracle::filled(64 << 10, seed);
-        writer.upload(buffer, 0, &data)?;
-        for (reader, buffer) in views {
-            let read = reader.download(buffer, 0, desc.size)?;
-            oracle::check(&read, seed, &oracle::Turns::default())?;
-        }
-    }
-    Ok(())
+    coherent(
+        &[(first, exported.handle()), (second, there.handle()), (third, yonder.handle())],
+        BYTES,
+    )
+}
+
+fn bind_export_import(from: &VulkanRig, to: &VulkanRig) -> Result<()> {
+    let desc = BufferDesc::storage(BYTES as u64);
+    let exported = from.endpoint.create_buffer(&desc, BufferOptions::default())?;
+    from.upload(exported.handle(), 0, &oracle::filled(BYTES, 7))?;
+    let imported = to.endpoint.import_buffer(exported.export()?)?;
+    // What was written before the export is there.
+    let read = to.download(imported.handle(), 0, desc.size)?;
+    oracle::check(&read, 7, &Turns::default())?;
+    coherent(&[(from, exported.handle()), (to, imported.handle())], BYTES)
+}
+
+fn export_bind_import(from: &VulkanRig, to: &VulkanRig) -> Result<()> {
+    let desc = BufferDesc::storage(BYTES as u64);
+    let (memory, offsets) = from.endpoint.allocate(&[desc], BufferOptions::default())?;
+    let payload = memory.export()?;
+    let exported = memory.buffer(offsets[0], &desc)?;
+    from.upload(exported.handle(), 0, &oracle::filled(BYTES, 7))?;
+    let imported = to.endpoint.import_buffer(BufferPayload::new(payload, offsets[0], desc)?)?;
+    // What was written after the export, and before the import, is there.
+    let read = to.download(imported.handle(), 0, desc.size)?;
+    oracle::check(&read, 7, &Turns::default())?;
+    coherent(&[(from, exported.handle()), (to, imported.handle())], BYTES)
+}
+
+fn export_import_bind(from: &VulkanRig, to: &VulkanRig) -> Result<()> {
+    let desc = BufferDesc::storage(BYTES as u64);
+    let (memory, offsets) = from.endpoint.allocate(&[desc], BufferOptions::default())?;
+    let imported_memory = to.endpoint.import_memory(memory.export()?)?;
+    let imported = imported_memory.buffer(offsets[0], &desc)?;
+    to.upload(imported.handle(), 0, &oracle::filled(BYTES, 7))?;
+    let exported = memory.buffer(offsets[0], &desc)?;
+    // What the importer wrote before the exporter had a buffer is there.
+    let read = from.download(exported.handle(), 0, desc.size)?;
+    oracle::check(&read, 7, &Turns::default())?;
+    coherent(&[(from, exported.handle()), (to, imported.handle())], BYTES)
+}
+
+/// Whether the allocation is the buffer's own travels in the payload, and the importer does the same
+/// (the validation layer compares the two).
+fn dedicated_on_both_sides(
+    from: &VulkanRig,
+    to: &VulkanRig,
+    dedicated: DedicatedChoice,
+) -> Result<()> {
+    let desc = BufferDesc::storage(BYTES as u64);
+    let options = BufferOptions { dedicated, ..BufferOptions::default() };
+    let exported = from.endpoint.create_buffer(&desc, options)?;
+    let payload = exported.export()?;
+    let told = payload.memory().info().dedicated;
+    ensure!(told == exported.memory().info().dedicated, "the payload says dedicated: {told}");
+    // A driver may require what the caller would rather avoid, but not the other way round.
+    ensure!(told || dedicated == DedicatedChoice::Avoid, "asked for a dedicated allocation");
+    let imported = to.endpoint.import_buffer(payload)?;
+    ensure!(imported.memory().info().dedicated == told, "the importer forgot");
+    coherent(&[(from, exported.handle()), (to, imported.handle())], BYTES)
+}
+
+/// A dedicated allocation can't be imported without the buffer it belongs to, nor take a second one.
+fn dedicated_memory_alone(machine: &Machine) -> Result<()> {
+    let (first, second) = (machine.vulkan(), machine.second_device()?);
+    let desc = BufferDesc::storage(BYTES as u64);
+    let options = BufferOptions { dedicated: DedicatedChoice::Always, ..BufferOptions::default() };
+    let exported = first.endpoint.create_buffer(&desc, options)?;
+    let (memory, offset, _) = exported.export()?.into_parts();
+    let refused = second.endpoint.import_memory(memory).err().context("it was imported")?;
+    let (memory, error) = refused.into_parts();
+    ensure!(matches!(error, Error::Invalid(_)), "{error:?}");
+    ensure!(error.to_string().contains("import_buffer"), "no word of what would help: {error}");
+    let smaller = BufferDesc::storage(4096);
+    let error = exported.memory().buffer(0, &smaller).err().context("it took a second buffer")?;
+    ensure!(matches!(error, Error::Invalid(_)), "{error:?}");
+    // The payload came back whole: with its buffer it is imported.
+    let imported = second.endpoint.import_buffer(BufferPayload::new(memory, offset, desc)?)?;
+    coherent(&[(first, exported.handle()), (second, imported.handle())], BYTES)
 }

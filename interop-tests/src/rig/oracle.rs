@@ -87,6 +87,14 @@ impl std::error::Error for Wrong {}
 /// # Errors
 /// [`Wrong`] with the first word that differs.
 pub fn check(data: &[u8], seed: u32, turns: &Turns) -> Result<(), Wrong> {
+    check_from(data, 0, seed, turns)
+}
+
+/// Checks every word of `data`, which begins at word `from` of the payload.
+///
+/// # Errors
+/// [`Wrong`] with the first word that differs.
+pub fn check_from(data: &[u8], from: u32, seed: u32, turns: &Turns) -> Result<(), Wrong> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let part_bytes = (data.len().div_ceil(threads).div_ceil(4) * 4).max(4);
     thread::scope(|scope| {
@@ -94,7 +102,7 @@ pub fn check(data: &[u8], seed: u32, turns: &Turns) -> Result<(), Wrong> {
             .chunks(part_bytes)
             .enumerate()
             .map(|(i, part)| {
-                let first_word = (i * (part_bytes / 4)) as u32;
+                let first_word = from + (i * (part_bytes / 4)) as u32;
                 scope.spawn(move || check_part(part, first_word, seed, turns))
             })
             .collect();

@@ -18,6 +18,10 @@ pub enum Need {
     Semaphore(Api, SemaphoreKind),
     /// Memory as dma-buf, exported by Vulkan.
     DmaBufExport,
+    /// Memory that the host can map, exported by Vulkan as opaque fd.
+    HostVisibleExport,
+    /// This many bytes of memory, free on the host and present on the GPU.
+    MemoryBytes(u64),
     /// A driver that runs work asynchronously, on a GPU.
     Hardware,
     /// The Khronos validation layer.

@@ -15,8 +15,11 @@ pub fn child_arguments(role: &str) -> std::io::Result<Command> {
     Ok(command)
 }
 
-/// Runs the child that this process is, if it is one: `roles` names what each does.
-pub fn run_as_child(roles: &[(&str, fn() -> anyhow::Result<()>)]) -> Option<ExitCode> {
+/// A child's name and what it does.
+pub type Role = (&'static str, fn() -> anyhow::Result<()>);
+
+/// Runs the child that this process is, if it is one.
+pub fn run_as_child(roles: &[Role]) -> Option<ExitCode> {
     let role = std::env::var(VARIABLE).ok()?;
     let found = roles.iter().find(|(name, _)| *name == role);
     let result = match found {

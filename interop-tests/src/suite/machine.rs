@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use gpu_interop::capabilities::Capabilities;
 use gpu_interop::handle::{MemoryHandleType, SemaphoreHandleType};
 use gpu_interop::headless::{DeviceType, Headless, Validation, Vulkan, VulkanOptions, Wish};
+use gpu_interop::vulkan::{BufferOptions, MemoryChoice};
 use gpu_interop::{Api, BufferDesc, Error};
 
 use super::case::Need;
@@ -153,6 +154,8 @@ impl Machine {
                 Err(missing) => Some(missing),
             }
             .map(|missing| missing.to_string()),
+            Need::HostVisibleExport => self.lacks_host_visible_export()?,
+            Need::MemoryBytes(bytes) => self.lacks_memory(bytes)?,
             Need::Semaphore(api, kind) => {
                 let importer = self.capabilities(api)?;
                 let handle_type = SemaphoreHandleType::OpaqueFd;
@@ -164,6 +167,31 @@ impl Machine {
             }
         };
         Ok(reason)
+    }
+
+    fn lacks_host_visible_export(&self) -> Result<Option<String>> {
+        let memory = MemoryChoice::HostVisible;
+        let options = BufferOptions { memory, ..BufferOptions::default() };
+        match self.vulkan.endpoint.create_buffer(&BufferDesc::storage(4096), options) {
+            Ok(_) => Ok(None),
+            Err(Error::Missing(missing)) => Ok(Some(missing.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn lacks_memory(&self, bytes: u64) -> Result<Option<String>> {
+        let heaps = self.vulkan.endpoint.memory_properties().memory_heaps_as_slice();
+        let largest = heaps.iter().map(|heap| heap.size).max().unwrap_or(0);
+        let meminfo = std::fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
+        let available = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+        let kib = available.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        let free = kib.context("MemAvailable of /proc/meminfo")? * 1024;
+        let lacks = |what: &str, has| format!("{what} has {has} bytes of memory, not {bytes}");
+        Ok(match (largest < bytes, free < bytes) {
+            (true, _) => Some(lacks("the GPU", largest)),
+            (_, true) => Some(lacks("the host", free)),
+            _ => None,
+        })
     }
 
     /// What `api`'s endpoint tells of a plain storage buffer; the inner error where there is none.

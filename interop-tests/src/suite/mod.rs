@@ -16,7 +16,7 @@ mod report;
 mod run;
 
 pub use case::{Case, ExpectedFailure, Need};
-pub use child::{child_arguments, run_as_child};
+pub use child::{Role, child_arguments, run_as_child};
 pub use descriptors::{Descriptors, open_descriptors};
 pub use machine::Machine;
 pub use run::run;

@@ -188,6 +188,10 @@ fn what_can_not_be_the_memory_is_refused_and_the_next_message_still_comes() {
             assert!(error.to_string().contains(word), "{error}");
         }
     }
+    // Nor is it a dma-buf.
+    let dma_buf = MemoryInfo { handle_type: MemoryHandleType::DmaBuf, ..memory_info() };
+    let error = receive_with(&Message::Memory(dma_buf), memfd(SIZE)).unwrap_err();
+    assert!(error.to_string().contains("no dma-buf"), "{error}");
     // And what Mesa's software drivers share is taken.
     let mesa = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
     receive_with(&buffer, sealed(mesa)).unwrap();

@@ -30,7 +30,7 @@ pub struct VulkanRig {
 }
 
 /// A storage buffer, bound window by window.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Bound {
     sets: Vec<(Window, vk::DescriptorSet)>,
 }
@@ -71,6 +71,9 @@ impl VulkanRig {
     /// Gives the windows of `bound` back. No submitted work uses them any more.
     pub fn unbind(&self, bound: Bound) {
         let sets: Vec<_> = bound.sets.iter().map(|(_, set)| *set).collect();
+        if sets.is_empty() {
+            return;
+        }
         // SAFETY: allocated from this pool, which allows it; not in use, as the caller says. The
         // call never fails.
         let _ = unsafe { self.device().free_descriptor_sets(self.objects.descriptors, &sets) };
@@ -145,6 +148,12 @@ impl VulkanRig {
             .command_buffer_count(count);
         // SAFETY: the pool is alive and used by this thread alone.
         Ok(unsafe { self.device().allocate_command_buffers(&info) }?)
+    }
+
+    /// Frees command buffers that no submitted work uses.
+    pub fn free_command_buffers(&self, commands: &[vk::CommandBuffer]) {
+        // SAFETY: allocated from this pool, and not in use, as the caller says.
+        unsafe { self.device().free_command_buffers(self.objects.commands, commands) };
     }
 
     /// Begins recording `command`, which no submitted work uses.

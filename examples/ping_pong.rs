@@ -1,0 +1,193 @@
+//! The main job: a payload goes round between compute kernels of Vulkan, OpenGL and CUDA in one
+//! piece of memory, every byte is checked, and the speed is compared with memory that is not shared.
+//!
+//! `cargo run --release --example ping_pong -- --help`
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use gpu_interop::handoff::HandoffOptions;
+use gpu_interop::headless::{DeviceType, VulkanOptions, Wish};
+use gpu_interop::{Error, Uuid};
+use indicatif::{ProgressBar, ProgressStyle};
+use interop_tests::ping_pong::{Measured, Path, PathKind, Plan, Rigs, measure};
+use interop_tests::size;
+use serde::Serialize;
+
+/// Sends a payload round between compute kernels of several APIs and checks every byte.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Size of the payload; a multiple of 16 bytes [default: 256MiB on a GPU, 64MiB on a CPU]
+    #[arg(long, value_parser = size::parse_payload)]
+    size: Option<u64>,
+    /// How often the payload goes all the way round [default: 200 on a GPU, 10 on a CPU]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    iterations: Option<u32>,
+    /// Which way it takes; repeatable [default: every way this machine has]
+    #[arg(long)]
+    path: Vec<PathKind>,
+    /// Which GPU, by its UUID [default: the first discrete one, else whatever there is]
+    #[arg(long)]
+    device: Option<Uuid>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    device: Device,
+    payload_bytes: u64,
+    iterations: u32,
+    paths: Vec<PathReport>,
+    skipped: Vec<Skipped>,
+}
+
+#[derive(Debug, Serialize)]
+struct Device {
+    name: String,
+    uuid: String,
+    driver: String,
+}
+
+#[derive(Debug, Serialize)]
+struct PathReport {
+    path: String,
+    handoff: String,
+    #[serde(flatten)]
+    measured: Measured,
+}
+
+#[derive(Debug, Serialize)]
+struct Skipped {
+    path: String,
+    reason: String,
+}
+
+/// Seed of the payload's first content.
+const SEED: u32 = 2026;
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether at least one path ran and all that ran were verified.
+fn run(options: &Options) -> Result<bool> {
+    let wish = options.device.map_or(Wish::Any, Wish::Uuid);
+    let rigs = Rigs::open(&wish, &VulkanOptions::default())?;
+    let vulkan = &rigs.vulkan.vulkan;
+    let hardware = vulkan.device_type() != DeviceType::Cpu;
+    let plan = Plan {
+        bytes: options.size.unwrap_or(if hardware { 256 << 20 } else { 64 << 20 }),
+        seed: SEED,
+        iterations: options.iterations.unwrap_or(if hardware { 200 } else { 10 }),
+        handoffs: if hardware { 500 } else { 100 },
+        kernels: if hardware { 50 } else { 7 },
+    };
+    let identity = vulkan.identity();
+    let device = Device {
+        name: identity.name.clone(),
+        uuid: identity.device.to_string(),
+        driver: vulkan.driver().to_owned(),
+    };
+    if !options.json {
+        println!("GPU      {} ({})", device.name, device.driver);
+        println!("payload  {}, round {} times\n", size::human(plan.bytes), plan.iterations);
+    }
+    let (payload_bytes, iterations) = (plan.bytes, plan.iterations);
+    let mut report =
+        Report { device, payload_bytes, iterations, paths: Vec::new(), skipped: Vec::new() };
+    let wanted = if options.path.is_empty() { &PathKind::ALL[..] } else { &options.path };
+    for &kind in wanted {
+        run_path(&rigs, kind, &plan, options.json, &mut report)
+            .with_context(|| format!("the path {kind} failed"))?;
+    }
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else if report.paths.is_empty() {
+        eprintln!("error: not one path could run");
+    }
+    let verified = report.paths.iter().all(|path| path.measured.verified);
+    Ok(!report.paths.is_empty() && verified)
+}
+
+fn run_path(
+    rigs: &Rigs,
+    kind: PathKind,
+    plan: &Plan,
+    json: bool,
+    report: &mut Report,
+) -> Result<()> {
+    let path = kind.to_string();
+    let handoff = HandoffOptions::default();
+    let mut built = match Path::new(rigs, kind.players(), plan.bytes, plan.seed, handoff) {
+        Ok(built) => built,
+        // What this machine lacks is a reason to skip; anything else is a failure.
+        Err(error) => match error.downcast::<Error>() {
+            Ok(Error::Missing(missing)) => {
+                if !json {
+                    println!("{path:<16} skipped: {missing}");
+                }
+                report.skipped.push(Skipped { path, reason: missing.to_string() });
+                return Ok(());
+            }
+            Ok(error) => return Err(error.into()),
+            Err(error) => return Err(error),
+        },
+    };
+    let bar = progress_bar(&path);
+    let measured = measure(&mut built, plan, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
+    let done = PathReport { path, handoff: built.handoff(), measured };
+    if !json {
+        print(&done, &built.why());
+    }
+    report.paths.push(done);
+    Ok(())
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress_bar(path: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{prefix:<16} {wide_bar} {pos}/{len} {eta}");
+    let bar = ProgressBar::new(0).with_prefix(path.to_owned());
+    style.map_or(bar.clone(), |style| bar.with_style(style))
+}
+
+fn print(report: &PathReport, why: &[String]) {
+    let Measured { gb_per_s, verified, per_api, handoff_us, wrong, .. } = &report.measured;
+    let verdict = if *verified { "verified" } else { "WRONG" };
+    println!("{:<16} {gb_per_s:8.1} GB/s  {verdict}", report.path);
+    if let Some(wrong) = wrong {
+        println!("    {wrong}");
+    }
+    println!(
+        "    handoff by {}: {:.1} µs median, {:.1} µs 99th percentile",
+        report.handoff, handoff_us.p50, handoff_us.p99
+    );
+    for reason in why {
+        println!("      {reason}");
+    }
+    for api in per_api {
+        println!(
+            "    {:<8} kernel alone: {:8.1} GB/s shared, {:8.1} GB/s private, ratio {:.3}",
+            api.api, api.shared_gb_per_s, api.private_gb_per_s, api.ratio
+        );
+    }
+    println!();
+}

@@ -1,0 +1,138 @@
+//! Group C: memory aliasing, Vulkan to Vulkan. Buffers that the user made, with export enabled.
+
+use anyhow::{Context, Result, bail, ensure};
+use gpu_interop::ash::vk;
+use gpu_interop::handle::MemoryHandleType;
+use gpu_interop::vulkan::AdoptedBuffer;
+use gpu_interop::{BufferDesc, Error};
+
+use super::aliasing::{Place, coherent};
+use crate::rig::vulkan::VulkanRig;
+use crate::suite::{Case, Machine};
+
+const BYTES: usize = 64 << 10;
+
+pub(super) fn cases() -> Vec<Case> {
+    let name = |what: &str| format!("vulkan→vulkan/opaque_fd/buffer/{what}");
+    let mut cases = Vec::new();
+    for (kind, dedicated, blocks) in
+        [("plain", false, 0), ("at_an_offset", false, 3), ("dedicated", true, 0)]
+    {
+        cases.extend(Place::ALL.map(|place| {
+            let name = name(&format!("adopted/{kind}/{}/30c", place.name()));
+            Case::new(name, move |machine| adopted(machine, place, dedicated, blocks))
+        }));
+    }
+    cases.push(Case::new(name("adopted/contradictions_are_refused/30d"), contradictions));
+    cases
+}
+
+/// A buffer and memory as an app makes them by itself.
+struct Users<'a> {
+    rig: &'a VulkanRig,
+    made: AdoptedBuffer,
+}
+
+impl<'a> Users<'a> {
+    /// Bound `blocks` times the alignment into its memory.
+    fn new(rig: &'a VulkanRig, dedicated: bool, blocks: u64) -> Result<Self> {
+        let desc = BufferDesc::storage(BYTES as u64);
+        let device = rig.device();
+        let opaque = vk::ExternalMemoryHandleTypeFlags::OPAQUE_FD;
+        let mut external = vk::ExternalMemoryBufferCreateInfo::default().handle_types(opaque);
+        let info = vk::BufferCreateInfo::default()
+            .size(desc.size)
+            .usage(vk::BufferUsageFlags::from_raw(desc.usage.bits()))
+            .push_next(&mut external);
+        // SAFETY: a valid device that has opaque fds enabled; size and usage are not 0.
+        let buffer = unsafe { device.create_buffer(&info, None) }?;
+        // SAFETY: the buffer is alive.
+        let needs = unsafe { device.get_buffer_memory_requirements(buffer) };
+        let made = AdoptedBuffer {
+            buffer,
+            desc,
+            memory: vk::DeviceMemory::null(),
+            offset: blocks * needs.alignment,
+            allocation_size: blocks * needs.alignment + needs.size,
+            memory_type_index: needs.memory_type_bits.trailing_zeros(),
+            dedicated,
+            handle_type: MemoryHandleType::OpaqueFd,
+        };
+        let mut users = Self { rig, made };
+        let mut export = vk::ExportMemoryAllocateInfo::default().handle_types(opaque);
+        let mut own = vk::MemoryDedicatedAllocateInfo::default().buffer(buffer);
+        let mut info = vk::MemoryAllocateInfo::default()
+            .allocation_size(made.allocation_size)
+            .memory_type_index(made.memory_type_index)
+            .push_next(&mut export);
+        if dedicated {
+            info = info.push_next(&mut own);
+        }
+        // SAFETY: size and type are the buffer's own; it is bound once, at a multiple of its
+        // alignment.
+        unsafe {
+            users.made.memory = device.allocate_memory(&info, None)?;
+            device.bind_buffer_memory(buffer, users.made.memory, made.offset)?;
+        }
+        Ok(users)
+    }
+}
+
+impl Drop for Users<'_> {
+    fn drop(&mut self) {
+        let device = self.rig.device();
+        // SAFETY: the user's own, and idle: uploads and downloads wait. What adopted them is gone.
+        unsafe {
+            device.destroy_buffer(self.made.buffer, None);
+            device.free_memory(self.made.memory, None);
+        }
+    }
+}
+
+/// Adopted, exported and imported: it aliases. The user's own handles are left alone.
+fn adopted(machine: &Machine, place: Place, dedicated: bool, blocks: u64) -> Result<()> {
+    let (first, other) = (machine.vulkan(), place.rig(machine)?);
+    let users = Users::new(first, dedicated, blocks)?;
+    // SAFETY: `made` says how they were made, and they are dropped after `adopted`.
+    let adopted = unsafe { first.endpoint.adopt_buffer(&users.made) }?;
+    ensure!(adopted.handle() == users.made.buffer, "another buffer");
+    let payload = adopted.export()?;
+    ensure!(payload.offset() == users.made.offset, "another offset");
+    ensure!(payload.memory().info().dedicated == dedicated, "dedicated is not told");
+    let imported = other.endpoint.import_buffer(payload)?;
+    coherent(&[(first, adopted.handle()), (other, imported.handle())], BYTES)?;
+    // The adopted object goes, and the user's buffer is as it was.
+    drop(adopted);
+    coherent(&[(first, users.made.buffer), (other, imported.handle())], BYTES)
+        .context("after the adopted object was dropped")
+}
+
+fn contradictions(machine: &Machine) -> Result<()> {
+    let rig = machine.vulkan();
+    let users = Users::new(rig, false, 0)?;
+    let made = users.made;
+    let types = rig.endpoint.memory_properties().memory_type_count;
+    for (what, told) in [
+        ("past the end", AdoptedBuffer { offset: made.allocation_size, ..made }),
+        ("in less memory than it takes", AdoptedBuffer { allocation_size: 1, ..made }),
+        ("in memory of no type", AdoptedBuffer { memory_type_index: types, ..made }),
+        (
+            "dedicated at an offset",
+            AdoptedBuffer {
+                offset: 64,
+                allocation_size: made.allocation_size + 64,
+                dedicated: true,
+                ..made
+            },
+        ),
+        ("of size 0", AdoptedBuffer { desc: BufferDesc::storage(0), ..made }),
+    ] {
+        // SAFETY: what is told is not true, but both handles are good, and outlive what is returned:
+        // nothing is, for the figures contradict each other.
+        match unsafe { rig.endpoint.adopt_buffer(&told) } {
+            Err(Error::Invalid(_)) => {}
+            other => bail!("adopted {what}: {other:?}"),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! Group F: handoffs to and from CUDA, by each method of synchronisation. Vulkan owns the semaphores.
+
+use anyhow::{Result, ensure};
+use gpu_interop::capabilities::{PassedOver, SyncMethod, SyncPlan};
+use gpu_interop::handoff::{HandoffOptions, WaitMode};
+use gpu_interop::{Api, SemaphoreKind};
+
+use super::players::{CudaPlayer, Game, GlPlayer, VulkanPlayer, there_and_back};
+use crate::suite::{Case, Machine, Need};
+
+const BYTES: u64 = 256 << 10;
+const ROUNDS: u32 = 50;
+
+const WAYS: [(&str, SyncMethod, WaitMode); 4] = [
+    ("by_timeline", SyncMethod::Timeline, WaitMode::Block),
+    ("by_binary", SyncMethod::Binary, WaitMode::Block),
+    ("by_blocking_host", SyncMethod::HostWait, WaitMode::Block),
+    ("by_spinning_host", SyncMethod::HostWait, WaitMode::Spin),
+];
+
+type Play = fn(&Machine, Game) -> Result<[SyncPlan; 2]>;
+
+/// Who plays, and the APIs that need semaphores besides Vulkan's own.
+const PAIRS: [(&str, &[Api], Play); 4] = [
+    ("vulkan→vulkan→vulkan", &[Api::Vulkan], vulkan_vulkan),
+    ("vulkan→cuda→vulkan", &[Api::Cuda], vulkan_cuda),
+    ("cuda→vulkan→cuda", &[Api::Cuda], cuda_vulkan),
+    ("cuda→gl→cuda", &[Api::Cuda, Api::OpenGl], cuda_gl),
+];
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (pair, apis, play) in PAIRS {
+        for (way, method, wait) in WAYS {
+            let name = format!("{pair}/opaque_fd/buffer/{way}/50");
+            let case = Case::new(name, move |machine| handed_over(machine, play, method, wait));
+            cases.push(case.needs(&needs(apis, method)));
+        }
+    }
+    cases
+}
+
+fn needs(apis: &[Api], method: SyncMethod) -> Vec<Need> {
+    let mut needs = Vec::new();
+    for &api in apis {
+        match api {
+            Api::Cuda => needs.push(Need::Cuda),
+            Api::OpenGl => needs.push(Need::Gl),
+            _ => {}
+        }
+        match method {
+            SyncMethod::Timeline => needs.push(Need::Semaphore(api, SemaphoreKind::Timeline)),
+            SyncMethod::Binary => needs.push(Need::Semaphore(api, SemaphoreKind::Binary)),
+            _ => {}
+        }
+    }
+    needs
+}
+
+/// The payload goes both ways by the method that was asked for, with two releases under way at most,
+/// so that binary semaphores take turns.
+fn handed_over(machine: &Machine, play: Play, method: SyncMethod, wait: WaitMode) -> Result<()> {
+    let options =
+        HandoffOptions { method: Some(method), in_flight: 2, wait, ..HandoffOptions::default() };
+    for plan in play(machine, Game { options, ..Game::of(ROUNDS) })? {
+        ensure!(plan.method == method, "{plan:?}");
+        let better = SyncMethod::ORDER.iter().take_while(|better| **better != method);
+        ensure!(plan.passed_over.len() == better.count(), "{plan:?}");
+        let unwanted = |(_, why): &(_, PassedOver)| *why == PassedOver::NotWanted;
+        ensure!(plan.passed_over.iter().all(unwanted), "{plan:?}");
+    }
+    Ok(())
+}
+
+fn vulkan_vulkan(machine: &Machine, game: Game) -> Result<[SyncPlan; 2]> {
+    let mut first = VulkanPlayer::create(machine.vulkan(), BYTES)?;
+    let mut second = VulkanPlayer::import(machine.second_device()?, first.export()?)?;
+    there_and_back(&machine.vulkan().endpoint, (&mut first, &mut second), game)
+}
+
+fn vulkan_cuda(machine: &Machine, game: Game) -> Result<[SyncPlan; 2]> {
+    let mut vulkan = VulkanPlayer::create(machine.vulkan(), BYTES)?;
+    let mut cuda = CudaPlayer::import(machine.cuda()?, vulkan.export()?)?;
+    there_and_back(&machine.vulkan().endpoint, (&mut vulkan, &mut cuda), game)
+}
+
+fn cuda_vulkan(machine: &Machine, game: Game) -> Result<[SyncPlan; 2]> {
+    let mut vulkan = VulkanPlayer::create(machine.vulkan(), BYTES)?;
+    let mut cuda = CudaPlayer::import(machine.cuda()?, vulkan.export()?)?;
+    there_and_back(&machine.vulkan().endpoint, (&mut cuda, &mut vulkan), game)
+}
+
+/// Neither of the two is Vulkan: it made the memory and owns the semaphores, and stays out of it.
+fn cuda_gl(machine: &Machine, game: Game) -> Result<[SyncPlan; 2]> {
+    let vulkan = VulkanPlayer::create(machine.vulkan(), BYTES)?;
+    let mut cuda = CudaPlayer::import(machine.cuda()?, vulkan.export()?)?;
+    let mut gl = GlPlayer::import(machine.gl()?, vulkan.export()?)?;
+    there_and_back(&machine.vulkan().endpoint, (&mut cuda, &mut gl), game)
+}

@@ -1,0 +1,141 @@
+//! Group G: the validation layer watches. That it is silent is checked by the harness, case by case;
+//! here, that it would not be.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Result, ensure};
+use gpu_interop::ash::vk;
+use gpu_interop::headless::{Message, MessageKind, Severity, Validation, Vulkan, VulkanOptions};
+
+use super::players::{CudaPlayer, Game, GlPlayer, VulkanPlayer, there_and_back};
+use crate::rig::vulkan::{PrivateBuffer, VulkanRig};
+use crate::suite::{Case, Machine, Need};
+
+const BYTES: u64 = 64 << 10;
+const ROUNDS: u32 = 20;
+
+pub(super) fn cases() -> Vec<Case> {
+    let validation = [Need::Validation];
+    vec![
+        Case::new("vulkan/none/validation/a_mistake_is_heard/62", a_mistake_is_heard)
+            .needs(&validation),
+        Case::new("vulkan/none/validation/a_leak_is_heard/62", a_leak_is_heard).needs(&validation),
+        Case::new("vulkan/none/validation/a_hazard_is_heard/62", a_hazard_is_heard)
+            .needs(&validation),
+        Case::new("vulkan→gl→vulkan/opaque_fd/buffer/no_hazard/62", no_hazard_with_gl)
+            .needs(&validation)
+            .needs(&[Need::Gl]),
+        Case::new("vulkan→cuda→vulkan/opaque_fd/buffer/no_hazard/62", no_hazard_with_cuda)
+            .needs(&validation)
+            .needs(&[Need::Cuda]),
+    ]
+}
+
+/// What the layer says of one throwaway device.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<Message>>>);
+
+impl Heard {
+    /// A device that is watched as those of the suite are, by an ear of its own.
+    fn open(&self, machine: &Machine, hazards: bool) -> Result<Vulkan> {
+        let into = self.clone();
+        let keep =
+            move |message| into.0.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        let options = VulkanOptions::default()
+            .validation(Validation::Required)
+            .synchronisation_validation(hazards)
+            .messages(keep);
+        Ok(Vulkan::open(machine.wish(), &options)?)
+    }
+
+    /// The messages about the use of Vulkan; what a driver says of itself is left out.
+    fn take(&self) -> Vec<Message> {
+        let mut heard = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        heard.retain(|message| message.kind != MessageKind::General);
+        heard
+    }
+
+    fn require(&self, vuid: &str) -> Result<()> {
+        let heard = self.take();
+        let is_it = |m: &Message| m.severity == Severity::Error && m.to_string().contains(vuid);
+        ensure!(heard.iter().any(is_it), "{vuid} is not among {heard:?}");
+        Ok(())
+    }
+
+    fn require_silence(&self) -> Result<()> {
+        let heard = self.take();
+        ensure!(heard.is_empty(), "{heard:?}");
+        Ok(())
+    }
+}
+
+/// A buffer without any usage.
+fn a_mistake_is_heard(machine: &Machine) -> Result<()> {
+    let heard = Heard::default();
+    let vulkan = heard.open(machine, false)?;
+    heard.require_silence()?;
+    let info = vk::BufferCreateInfo::default().size(64);
+    // SAFETY: not a valid use, on purpose: the layer sees it first, and drivers take it as it is.
+    let made = unsafe { vulkan.device().create_buffer(&info, None) };
+    if let Ok(buffer) = made {
+        // SAFETY: made just now and used by nobody.
+        unsafe { vulkan.device().destroy_buffer(buffer, None) };
+    }
+    heard.require("VUID-VkBufferCreateInfo-usage-requiredbitmask")?;
+    drop(vulkan);
+    heard.require_silence()
+}
+
+/// A fence that is still there when its device goes: the messages of destruction arrive too.
+fn a_leak_is_heard(machine: &Machine) -> Result<()> {
+    let heard = Heard::default();
+    let vulkan = heard.open(machine, false)?;
+    // SAFETY: a valid device; what is forgotten here is memory of this process, until it ends.
+    let _left = unsafe { vulkan.device().create_fence(&vk::FenceCreateInfo::default(), None) }?;
+    heard.require_silence()?;
+    drop(vulkan);
+    heard.require("VUID-vkDestroyDevice-device-00378")
+}
+
+/// Two fills of one buffer with no barrier between them.
+fn a_hazard_is_heard(machine: &Machine) -> Result<()> {
+    let heard = Heard::default();
+    let rig = VulkanRig::new(heard.open(machine, true)?)?;
+    let made = PrivateBuffer::device(&rig.vulkan, 4096)?;
+    let fill_twice = |barrier: bool| {
+        rig.run(|command| {
+            for data in [1, 2] {
+                // SAFETY: the command buffer is being recorded, and the buffer is that long. The
+                // hazard is on purpose; either value would do.
+                unsafe { rig.device().cmd_fill_buffer(command, made.buffer, 0, 4096, data) };
+                if barrier {
+                    rig.record_barrier(command);
+                }
+            }
+            Ok(())
+        })
+    };
+    fill_twice(true)?;
+    heard.require_silence()?;
+    fill_twice(false)?;
+    heard.require("SYNC-HAZARD-WRITE-AFTER-WRITE")
+}
+
+/// The library's acquires and releases, and what is done between them, leave no hazard to be found.
+fn no_hazard_with_gl(machine: &Machine) -> Result<()> {
+    let heard = Heard::default();
+    let rig = VulkanRig::new(heard.open(machine, true)?)?;
+    let mut vulkan = VulkanPlayer::create(&rig, BYTES)?;
+    let mut gl = GlPlayer::import(machine.gl()?, vulkan.export()?)?;
+    there_and_back(&rig.endpoint, (&mut vulkan, &mut gl), Game::of(ROUNDS))?;
+    heard.require_silence()
+}
+
+fn no_hazard_with_cuda(machine: &Machine) -> Result<()> {
+    let heard = Heard::default();
+    let rig = VulkanRig::new(heard.open(machine, true)?)?;
+    let mut vulkan = VulkanPlayer::create(&rig, BYTES)?;
+    let mut cuda = CudaPlayer::import(machine.cuda()?, vulkan.export()?)?;
+    there_and_back(&rig.endpoint, (&mut vulkan, &mut cuda), Game::of(ROUNDS))?;
+    heard.require_silence()
+}

@@ -1,0 +1,291 @@
+//! Measuring a path: throughput, each API's share, the handoff alone; every byte checked.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use gpu_interop::handoff::Ticket;
+use serde::Serialize;
+
+use super::path::Path;
+use super::stage::{Stage, Work};
+use crate::rig::{Kernel, oracle};
+use crate::statistics::{gb_per_s, median, percentile};
+
+/// What to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Size of the payload in bytes.
+    pub bytes: u64,
+    /// Seed of the payload's first content.
+    pub seed: u32,
+    /// How often the payload goes all the way round.
+    pub iterations: u32,
+    /// How often the handoff alone is timed.
+    pub handoffs: u32,
+    /// How often each kernel alone is timed, on shared and on private memory.
+    pub kernels: u32,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// Bytes read and written by all kernels over the time that the payload went round, in GB/s.
+    pub gb_per_s: f64,
+    /// Every byte is what the CPU computes.
+    pub verified: bool,
+    /// The same kernel alone, API by API, in the order of the path.
+    pub per_api: Vec<PerApi>,
+    /// The handoff alone.
+    pub handoff_us: HandoffTimes,
+    /// What is wrong, where something is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wrong: Option<String>,
+}
+
+/// One API's kernel on the shared memory and on memory of its own.
+#[derive(Clone, Debug, Serialize)]
+pub struct PerApi {
+    /// Which API.
+    pub api: &'static str,
+    /// Median on the shared memory, at the grid size that is best for it, in GB/s.
+    pub shared_gb_per_s: f64,
+    /// Median on private memory, at the grid size that is best for it, in GB/s.
+    pub private_gb_per_s: f64,
+    /// Shared over private.
+    pub ratio: f64,
+}
+
+/// One handoff, with a kernel that touches 4 KiB: a round of the path over its handoffs, in µs.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct HandoffTimes {
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+}
+
+/// Told after each step: how many of how many are done.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+/// Work groups to try; 0 is a thread an element.
+const GRIDS: [u32; 6] = [0, 1 << 15, 1 << 14, 1 << 13, 1 << 12, 1 << 10];
+
+/// How often each grid size is tried.
+const TRIES: u32 = 3;
+
+/// Measures `path`, whose payload was filled with `plan.seed` and not worked on since.
+///
+/// # Errors
+/// Where a driver refuses. Wrong bytes are no error but part of the result.
+pub fn measure(path: &mut Path, plan: &Plan, progress: Progress<'_>) -> Result<Measured> {
+    let stages = &mut path.stages;
+    let mut run = Run::new(plan, stages.len(), progress);
+    let ticket = run.round(stages, None, &[])?;
+    let (ticket, grids, per_api) = run.kernels(stages, ticket)?;
+    let (ticket, time) = run.rounds(stages, ticket, &grids)?;
+    let (ticket, handoff_us) = run.handoffs(stages, ticket)?;
+
+    let first = &mut stages[0];
+    first.acquire(ticket)?;
+    first.finish()?;
+    let wrong = run.expected.check(&first.read()?, plan.seed).err();
+    let traffic = 2 * plan.bytes * u64::from(plan.iterations) * stages.len() as u64;
+    Ok(Measured {
+        gb_per_s: gb_per_s(traffic, time),
+        verified: wrong.is_none(),
+        per_api,
+        handoff_us,
+        wrong: wrong.map(|wrong| wrong.to_string()),
+    })
+}
+
+/// Sends the payload, filled with `seed`, round once and checks every byte where it began.
+///
+/// # Errors
+/// Where a driver refuses. Wrong bytes are the inner error.
+pub fn prove(path: &mut Path, seed: u32) -> Result<Result<(), oracle::Wrong>> {
+    let (mut ticket, mut turns) = (None, oracle::Turns::default());
+    for (step, stage) in (1u32..).zip(path.stages.iter_mut()) {
+        turns.then(step);
+        ticket = Some(stage.turn(ticket, Work::Whole(Kernel::PingPong { step }, 0))?);
+    }
+    let first = &mut path.stages[0];
+    first.acquire(ticket.context("a path has stages")?)?;
+    first.finish()?;
+    Ok(oracle::check(&first.read()?, seed, &turns))
+}
+
+/// What the payload must hold: the touching kernels work on its head only.
+#[derive(Clone, Copy, Debug, Default)]
+struct Expected {
+    head: oracle::Turns,
+    rest: oracle::Turns,
+}
+
+/// Bytes that a touching kernel works on.
+const HEAD_BYTES: usize = 4096;
+
+impl Expected {
+    fn check(&self, data: &[u8], seed: u32) -> Result<(), oracle::Wrong> {
+        let (head, rest) = data.split_at(HEAD_BYTES.min(data.len()));
+        oracle::check(head, seed, &self.head)?;
+        oracle::check_from(rest, (HEAD_BYTES / 4) as u32, seed, &self.rest)
+    }
+}
+
+type Stages = [Box<dyn Stage>];
+
+struct Run<'a, 'b> {
+    plan: &'a Plan,
+    expected: Expected,
+    step: u32,
+    done: u64,
+    total: u64,
+    progress: Progress<'b>,
+}
+
+impl<'a, 'b> Run<'a, 'b> {
+    fn new(plan: &'a Plan, stages: usize, progress: Progress<'b>) -> Self {
+        let timed = GRIDS.len() as u32 * TRIES + plan.kernels;
+        let total = u64::from(timed) * stages as u64 * 2;
+        let total = total + u64::from(plan.iterations) + u64::from(plan.handoffs);
+        Self { plan, expected: Expected::default(), step: 0, done: 0, total, progress }
+    }
+
+    fn advance(&mut self) {
+        self.done += 1;
+        (self.progress)(self.done, self.total);
+    }
+
+    /// The next turn over the whole payload, counted.
+    fn whole(&mut self) -> Kernel {
+        self.step += 1;
+        self.expected.head.then(self.step);
+        self.expected.rest.then(self.step);
+        Kernel::PingPong { step: self.step }
+    }
+
+    /// The next turn over the payload's head, counted.
+    fn touch(&mut self) -> Kernel {
+        self.step += 1;
+        self.expected.head.then(self.step);
+        Kernel::PingPong { step: self.step }
+    }
+
+    /// All the way round once, with the kernel at each stage.
+    fn round(
+        &mut self,
+        stages: &mut Stages,
+        mut ticket: Option<Ticket>,
+        grids: &[u32],
+    ) -> Result<Ticket> {
+        for (i, stage) in stages.iter_mut().enumerate() {
+            let groups = grids.get(i).copied().unwrap_or(0);
+            ticket = Some(stage.turn(ticket, Work::Whole(self.whole(), groups))?);
+        }
+        ticket.context("a path has stages")
+    }
+
+    /// Each API's kernel alone, on the shared payload and on memory of its own, taken in turns.
+    fn kernels(
+        &mut self,
+        stages: &mut Stages,
+        mut ticket: Ticket,
+    ) -> Result<(Ticket, Vec<u32>, Vec<PerApi>)> {
+        let (mut grids, mut per_api) = (Vec::new(), Vec::new());
+        for stage in stages {
+            stage.acquire(ticket)?;
+            stage.finish()?;
+            let (shared, private) = self.best_grids(&mut **stage)?;
+            let mut times = (Vec::new(), Vec::new());
+            for _ in 0..self.plan.kernels {
+                self.time_both(&mut **stage, (shared, private), &mut times)?;
+            }
+            grids.push(shared);
+            per_api.push(self.compare(stage.api(), &times));
+            ticket = stage.release()?;
+        }
+        Ok((ticket, grids, per_api))
+    }
+
+    /// The number of work groups that is best for shared and for private memory.
+    fn best_grids(&mut self, stage: &mut dyn Stage) -> Result<(u32, u32)> {
+        let mut medians = Vec::new();
+        for groups in GRIDS {
+            let mut times = (Vec::new(), Vec::new());
+            for _ in 0..TRIES {
+                self.time_both(stage, (groups, groups), &mut times)?;
+            }
+            medians.push((groups, median(&times.0), median(&times.1)));
+        }
+        let shared = medians.iter().min_by_key(|entry| entry.1).map_or(0, |entry| entry.0);
+        let private = medians.iter().min_by_key(|entry| entry.2).map_or(0, |entry| entry.0);
+        Ok((shared, private))
+    }
+
+    fn time_both(
+        &mut self,
+        stage: &mut dyn Stage,
+        (shared, private): (u32, u32),
+        times: &mut (Vec<Duration>, Vec<Duration>),
+    ) -> Result<()> {
+        let kernel = self.whole();
+        times.0.push(stage.time_shared(kernel, shared)?);
+        self.advance();
+        times.1.push(stage.time_private(kernel, private)?);
+        self.advance();
+        Ok(())
+    }
+
+    fn compare(&self, api: &'static str, times: &(Vec<Duration>, Vec<Duration>)) -> PerApi {
+        let (shared, private) = (median(&times.0), median(&times.1));
+        PerApi {
+            api,
+            shared_gb_per_s: gb_per_s(2 * self.plan.bytes, shared),
+            private_gb_per_s: gb_per_s(2 * self.plan.bytes, private),
+            ratio: private.as_secs_f64() / shared.as_secs_f64(),
+        }
+    }
+
+    /// Round and round without waiting in between, where the handoffs allow.
+    fn rounds(
+        &mut self,
+        stages: &mut Stages,
+        mut ticket: Ticket,
+        grids: &[u32],
+    ) -> Result<(Ticket, Duration)> {
+        finish(stages)?;
+        let start = Instant::now();
+        for _ in 0..self.plan.iterations {
+            ticket = self.round(stages, Some(ticket), grids)?;
+            self.advance();
+        }
+        finish(stages)?;
+        Ok((ticket, start.elapsed()))
+    }
+
+    /// Single rounds with next to no work, each waited for.
+    fn handoffs(
+        &mut self,
+        stages: &mut Stages,
+        mut ticket: Ticket,
+    ) -> Result<(Ticket, HandoffTimes)> {
+        let mut times = Vec::new();
+        for _ in 0..self.plan.handoffs {
+            let start = Instant::now();
+            for stage in stages.iter_mut() {
+                ticket = stage.turn(Some(ticket), Work::Touch(self.touch()))?;
+            }
+            finish(stages)?;
+            times.push(start.elapsed() / stages.len() as u32);
+            self.advance();
+        }
+        let us = |percent| percentile(&times, percent).as_secs_f64() * 1e6;
+        Ok((ticket, HandoffTimes { p50: us(50.0), p99: us(99.0) }))
+    }
+}
+
+/// Waits until every stage is done. The last first: it waits for all the others.
+fn finish(stages: &mut Stages) -> Result<()> {
+    stages.iter_mut().rev().try_for_each(|stage| stage.finish())
+}

@@ -1,0 +1,205 @@
+//! Vulkan's stage.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Result;
+use gpu_interop::ash::vk;
+use gpu_interop::handoff::{Acquirer, Releaser, Ticket};
+use gpu_interop::vulkan::{Buffer, BufferAccess, Endpoint, Fence, FenceSource, SubmitPart};
+
+use super::stage::{Stage, Work};
+use crate::rig::Kernel;
+use crate::rig::vulkan::{Bound, PrivateBuffer, VulkanRig};
+
+/// Turns that may be submitted and not yet done.
+const COMMAND_BUFFERS: u32 = 8;
+/// Far longer than any turn takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A Vulkan device that shares the payload.
+#[derive(Debug)]
+pub(super) struct VulkanStage {
+    rig: Rc<VulkanRig>,
+    acquirer: Acquirer<Endpoint>,
+    releaser: Releaser<Endpoint>,
+    slots: Vec<Slot>,
+    next: usize,
+    fences: FenceSource,
+    bound: Bound,
+    private_bound: Bound,
+    // The buffers go after what was bound to them.
+    buffer: Buffer,
+    _private: PrivateBuffer,
+}
+
+/// A command buffer, and the submit that used it last.
+#[derive(Debug)]
+struct Slot {
+    command: vk::CommandBuffer,
+    last: Option<Fence>,
+}
+
+impl VulkanStage {
+    pub(super) fn new(
+        rig: Rc<VulkanRig>,
+        buffer: Buffer,
+        acquirer: Acquirer<Endpoint>,
+        releaser: Releaser<Endpoint>,
+    ) -> Result<Self> {
+        let bytes = buffer.desc().size;
+        let bound = rig.bind(buffer.handle(), bytes)?;
+        let private = PrivateBuffer::device(&rig.vulkan, bytes)?;
+        let private_bound = rig.bind(private.buffer, bytes)?;
+        rig.run(|command| {
+            rig.record(command, Kernel::Fill { seed: 77 }, &private_bound, 0);
+            Ok(())
+        })?;
+        let commands = rig.command_buffers(COMMAND_BUFFERS)?;
+        let slots = commands.into_iter().map(|command| Slot { command, last: None }).collect();
+        let fences = FenceSource::new(&rig.endpoint)?;
+        let _private = private;
+        let next = 0;
+        Ok(Self {
+            rig,
+            acquirer,
+            releaser,
+            slots,
+            next,
+            fences,
+            bound,
+            private_bound,
+            buffer,
+            _private,
+        })
+    }
+
+    /// Fills the payload, which no one has worked on yet.
+    pub(super) fn fill(&self, seed: u32) -> Result<()> {
+        self.rig.run(|command| {
+            self.rig.record(command, Kernel::Fill { seed }, &self.bound, 0);
+            Ok(())
+        })
+    }
+
+    /// Records by `record` into the next free command buffer and submits it with what `record` adds.
+    fn submit<T>(
+        &mut self,
+        record: impl FnOnce(&mut Self, vk::CommandBuffer, &mut SubmitPart) -> Result<T>,
+    ) -> Result<T> {
+        let index = self.next % self.slots.len();
+        self.next += 1;
+        let Slot { command, last } = &mut self.slots[index];
+        let command = *command;
+        if let Some(last) = last.take() {
+            last.wait(PATIENCE)?;
+        }
+        self.rig.begin(command)?;
+        let mut part = SubmitPart::default();
+        let recorded = record(self, command, &mut part)?;
+        let done = self.fences.next(&mut part)?;
+        self.rig.submit(command, &part)?;
+        self.slots[index].last = Some(done);
+        Ok(recorded)
+    }
+
+    fn record_acquire(
+        &mut self,
+        ticket: Ticket,
+        command: vk::CommandBuffer,
+        part: &mut SubmitPart,
+    ) -> Result<()> {
+        let family = self.rig.vulkan.queue_family();
+        let used = [everything(&self.buffer)];
+        // SAFETY: the command buffer is being recorded for a queue of that family, outside a render
+        // pass; the buffer lives as long as the stage, which waits before it goes.
+        part.merge(unsafe { self.acquirer.acquire(ticket, command, family, &used) }?)?;
+        Ok(())
+    }
+
+    fn record_release(
+        &mut self,
+        command: vk::CommandBuffer,
+        part: &mut SubmitPart,
+    ) -> Result<Ticket> {
+        let family = self.rig.vulkan.queue_family();
+        let used = [everything(&self.buffer)];
+        // SAFETY: as above.
+        let (ticket, added) = unsafe { self.releaser.release(command, family, &used) }?;
+        part.merge(added)?;
+        Ok(ticket)
+    }
+}
+
+/// The payload as kernels and copies use it.
+fn everything(buffer: &Buffer) -> BufferAccess<'_> {
+    let (compute, transfer) = (BufferAccess::compute(buffer), BufferAccess::transfer(buffer));
+    BufferAccess {
+        buffer,
+        stage: compute.stage | transfer.stage,
+        access: compute.access | transfer.access,
+    }
+}
+
+impl Stage for VulkanStage {
+    fn api(&self) -> &'static str {
+        "vulkan"
+    }
+
+    fn turn(&mut self, ticket: Option<Ticket>, work: Work) -> Result<Ticket> {
+        self.submit(|stage, command, part| {
+            if let Some(ticket) = ticket {
+                stage.record_acquire(ticket, command, part)?;
+            }
+            match work {
+                Work::Whole(kernel, groups) => {
+                    stage.rig.record(command, kernel, &stage.bound, groups);
+                }
+                Work::Touch(kernel) => stage.rig.record_touch(command, kernel, &stage.bound),
+                Work::Nothing => {}
+            }
+            stage.record_release(command, part)
+        })
+    }
+
+    fn acquire(&mut self, ticket: Ticket) -> Result<()> {
+        self.submit(|stage, command, part| stage.record_acquire(ticket, command, part))
+    }
+
+    fn release(&mut self) -> Result<Ticket> {
+        self.submit(|stage, command, part| stage.record_release(command, part))
+    }
+
+    fn time_shared(&mut self, kernel: Kernel, groups: u32) -> Result<Duration> {
+        self.rig.time(kernel, &self.bound, groups)
+    }
+
+    fn time_private(&mut self, kernel: Kernel, groups: u32) -> Result<Duration> {
+        self.rig.time(kernel, &self.private_bound, groups)
+    }
+
+    fn read(&mut self) -> Result<Vec<u8>> {
+        self.rig.download(self.buffer.handle(), 0, self.buffer.desc().size)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        for slot in &mut self.slots {
+            if let Some(last) = slot.last.take() {
+                last.wait(PATIENCE)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for VulkanStage {
+    fn drop(&mut self) {
+        // Nothing may be in flight when the buffers go; a lost device has nothing in flight.
+        let _ = self.rig.vulkan.wait_idle();
+        let none = Bound::default;
+        self.rig.unbind(std::mem::replace(&mut self.bound, none()));
+        self.rig.unbind(std::mem::replace(&mut self.private_bound, none()));
+        let commands: Vec<_> = self.slots.iter().map(|slot| slot.command).collect();
+        self.rig.free_command_buffers(&commands);
+    }
+}

@@ -1,0 +1,71 @@
+//! Sizes as people write them.
+
+use anyhow::{Result, bail};
+
+const UNITS: [(&str, u64); 7] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("B", 1),
+];
+
+/// Bytes of a text like `256MiB`, `1GiB` or `4096`.
+///
+/// # Errors
+/// Where the text is no size, or more than 2⁶⁴ bytes.
+pub fn parse(text: &str) -> Result<u64> {
+    let text = text.trim();
+    let unit = UNITS.iter().find_map(|(name, factor)| Some((text.strip_suffix(name)?, *factor)));
+    let (number, factor) = unit.unwrap_or((text, 1));
+    let bytes = number.trim().parse::<u64>().ok().and_then(|n| n.checked_mul(factor));
+    let Some(bytes) = bytes else {
+        bail!("'{text}' is not a size; write one like 256MiB, 64KiB, 1GiB or 4096");
+    };
+    Ok(bytes)
+}
+
+/// A payload's size: as [`parse`], and what the kernels can work on.
+///
+/// # Errors
+/// As [`parse`], and for 0 or no multiple of 16 bytes.
+pub fn parse_payload(text: &str) -> Result<u64> {
+    let bytes = parse(text)?;
+    if bytes == 0 || bytes % 16 != 0 {
+        bail!("{bytes} bytes: a payload is a multiple of 16 bytes, and not 0");
+    }
+    Ok(bytes)
+}
+
+/// A size as a person reads it: `256 MiB`.
+pub fn human(bytes: u64) -> String {
+    for (name, factor) in [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
+        if bytes >= factor && bytes % factor == 0 {
+            return format!("{} {name}", bytes / factor);
+        }
+    }
+    format!("{bytes} B")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_and_nonsense_is_refused() {
+        assert_eq!(parse("256MiB").unwrap(), 256 << 20);
+        assert_eq!(parse(" 1 GiB ").unwrap(), 1 << 30);
+        assert_eq!(parse("4096").unwrap(), 4096);
+        assert_eq!(parse("4096B").unwrap(), 4096);
+        for nonsense in ["", "MiB", "-1", "1.5GiB", "99999999999GiB", "3 parsecs"] {
+            assert!(parse(nonsense).is_err(), "{nonsense}");
+        }
+        for nonsense in ["0", "17", "1000MiB1"] {
+            assert!(parse_payload(nonsense).is_err(), "{nonsense}");
+        }
+        assert_eq!(human(256 << 20), "256 MiB");
+        assert_eq!(human(1000), "1000 B");
+    }
+}
