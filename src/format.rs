@@ -122,6 +122,8 @@ const CU_U32: u32 = 0x03;
 const CU_I8: u32 = 0x08;
 const CU_F16: u32 = 0x10;
 const CU_F32: u32 = 0x20;
+/// `CU_AD_FORMAT_UNORM_INT_101010_2`: since CUDA 12.8.
+const CU_UNORM_10_10_10_2: u32 = 0x50;
 
 formats! {
     /// One 8-bit channel.
@@ -143,7 +145,7 @@ formats! {
     /// 5, 6 and 5 bits, red in the high bits of a 16-bit word.
     R5g6b5Unorm = 4 "R5G6B5_UNORM_PACK16", 2, C, Rgba, gl gl(0x8D62, RGB, U565), cuda None;
     /// 10, 10, 10 and 2 bits, red in the low bits of a 32-bit word.
-    Rgb10a2Unorm = 64 "A2B10G10R10_UNORM_PACK32", 4, C, Rgba, gl gl(0x8059, RGBA, U2_10_10_10_REV), cuda None;
+    Rgb10a2Unorm = 64 "A2B10G10R10_UNORM_PACK32", 4, C, Rgba, gl gl(0x8059, RGBA, U2_10_10_10_REV), cuda cuda(CU_UNORM_10_10_10_2, 4);
     /// One 16-bit float.
     R16Float = 76 "R16_SFLOAT", 2, C, Rgba, gl gl(0x822D, R, F16), cuda cuda(CU_F16, 1);
     /// Two 16-bit floats.
@@ -247,12 +249,14 @@ mod tests {
     fn cuda_channels_fill_the_texel() {
         for &format in Format::ALL {
             let Ok(names) = format.cuda() else { continue };
-            let channel_bytes = match names.array_format {
-                CU_U8 | CU_I8 => 1,
-                CU_U16 | CU_F16 => 2,
-                _ => 4,
+            let bytes = match names.array_format {
+                CU_U8 | CU_I8 => names.channels,
+                CU_U16 | CU_F16 => names.channels * 2,
+                // Four channels side by side in one word.
+                CU_UNORM_10_10_10_2 => 4,
+                _ => names.channels * 4,
             };
-            assert_eq!(names.channels * channel_bytes, format.texel_bytes(), "{format:?}");
+            assert_eq!(bytes, format.texel_bytes(), "{format:?}");
         }
     }
 

@@ -1,7 +1,13 @@
 #![cfg_attr(feature = "headless", doc = include_str!("../README.md"))]
-#![cfg_attr(not(feature = "headless"), doc = "One piece of GPU memory in several APIs, devices and processes.")]
+#![cfg_attr(
+    not(feature = "headless"),
+    doc = "One piece of GPU memory in several APIs, devices and processes."
+)]
 #![cfg_attr(not(feature = "headless"), doc = "")]
-#![cfg_attr(not(feature = "headless"), doc = "(Built without the feature `headless`, which the overview's example needs.)")]
+#![cfg_attr(
+    not(feature = "headless"),
+    doc = "(Built without the feature `headless`, which the overview's example needs.)"
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod capabilities;

@@ -8,9 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Error, ImportError, Invalid, Result};
 use crate::fd;
+use crate::format::Aspects;
 use crate::handle::{MemoryHandleType, SemaphoreHandleType, check_memory_fd, check_semaphore_fd};
 use crate::identity::Identity;
-use crate::resource::{BufferDesc, ImageDesc};
+use crate::resource::{BufferDesc, Extent, ImageDesc, Tiling};
 
 /// What an importer must know of an allocation, apart from its descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,12 +146,67 @@ impl BufferPayload {
     }
 }
 
+/// Where the rows of a linear image's first level lie, for importers that map it as pitched memory.
+/// All in bytes.
+///
+/// # References
+/// `VkSubresourceLayout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LinearLayout {
+    /// From the image's beginning, which is the payload's offset, to its first texel.
+    pub offset: u64,
+    /// From one row to the next; at least as long as a row.
+    pub row_pitch: u64,
+    /// From one slice of a three-dimensional image to the next; else without meaning.
+    pub depth_pitch: u64,
+    /// From one array layer to the next; without meaning where there is one.
+    pub array_pitch: u64,
+}
+
+impl LinearLayout {
+    /// Checks that the first level of an image of `desc`, laid out so, is one, and ends `room` bytes
+    /// after the image's beginning or before.
+    pub(crate) fn check(&self, desc: &ImageDesc, room: u64) -> Result<()> {
+        let refuse = |problem: String| Err(Invalid::new("payload.linear", problem).into());
+        if desc.tiling != Tiling::Linear {
+            return refuse("given for an optimal image".into());
+        }
+        // The aspects of depth and stencil together may lie apart.
+        let planar = desc.format.aspects() == Aspects::DEPTH | Aspects::STENCIL;
+        let texel = if planar { 1 } else { desc.format.texel_bytes() };
+        let Extent { width, height, depth } = desc.extent;
+        // No sum or product of these reaches 2^128.
+        let times = |count: u32, bytes: u64| u128::from(count) * u128::from(bytes);
+        let row = times(width, texel.into());
+        let slice = row + times(height - 1, self.row_pitch);
+        if height > 1 && u128::from(self.row_pitch) < row {
+            return refuse(format!("a row_pitch of {}, but rows of {row} bytes", self.row_pitch));
+        }
+        for (field, count, pitch) in [
+            ("depth_pitch", depth, self.depth_pitch),
+            ("array_pitch", desc.layers, self.array_pitch),
+        ] {
+            if count > 1 && u128::from(pitch) < slice {
+                return refuse(format!("a {field} of {pitch}, but slices of {slice} bytes"));
+            }
+        }
+        let last_slice =
+            times(depth - 1, self.depth_pitch) + times(desc.layers - 1, self.array_pitch);
+        let end = u128::from(self.offset) + last_slice + slice;
+        if end > u128::from(room) {
+            return refuse(format!("reaches {end} bytes into an allocation that has {room} left"));
+        }
+        Ok(())
+    }
+}
+
 /// An image on its way to an importer.
 #[derive(Debug)]
 pub struct ImagePayload {
     memory: MemoryPayload,
     offset: u64,
     desc: ImageDesc,
+    linear: Option<LinearLayout>,
 }
 
 impl ImagePayload {
@@ -169,9 +225,31 @@ impl ImagePayload {
         let fits =
             desc.validate().and_then(|()| check_range(offset, 1, memory.info.allocation_size));
         match fits {
-            Ok(()) => Ok(Self { memory, offset, desc }),
+            Ok(()) => Ok(Self { memory, offset, desc, linear: None }),
             Err(error) => Err(ImportError::new(memory, error)),
         }
+    }
+
+    /// Adds where the rows of a linear image lie. Vulkan's exports have it added already.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an optimal image, rows or slices that overlap, and a first level that
+    /// reaches past the end of the allocation; the payload comes back.
+    pub fn with_linear(mut self, linear: LinearLayout) -> Result<Self, ImportError<Self>> {
+        let room = self.memory.info.allocation_size - self.offset;
+        match linear.check(&self.desc, room) {
+            Ok(()) => {
+                self.linear = Some(linear);
+                Ok(self)
+            }
+            Err(error) => Err(ImportError::new(self, error)),
+        }
+    }
+
+    /// Where the rows of a linear image's first level lie; `None` for an optimal image, and where
+    /// the exporter didn't say.
+    pub fn linear(&self) -> Option<&LinearLayout> {
+        self.linear.as_ref()
     }
 
     /// The allocation the image lies in.
@@ -194,10 +272,11 @@ impl ImagePayload {
     /// # Errors
     /// [`Error::Driver`] when the process is out of descriptors; this payload is untouched.
     pub fn try_clone(&self) -> Result<Self> {
-        Ok(Self { memory: self.memory.try_clone()?, offset: self.offset, desc: self.desc })
+        let memory = self.memory.try_clone()?;
+        Ok(Self { memory, offset: self.offset, desc: self.desc, linear: self.linear })
     }
 
-    /// The memory, the offset in bytes and the description.
+    /// The memory, the offset in bytes and the description; [`linear`](Self::linear) is asked before.
     pub fn into_parts(self) -> (MemoryPayload, u64, ImageDesc) {
         (self.memory, self.offset, self.desc)
     }
@@ -293,91 +372,5 @@ pub(crate) fn check_range(offset: u64, size: u64, allocation_size: u64) -> Resul
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::identity::Uuid;
-    use proptest::prelude::*;
-    use std::fs::File;
-    use std::os::fd::AsRawFd;
-
-    fn identity(byte: u8) -> Identity {
-        let uuid = Uuid::from_bytes([byte; 16]);
-        Identity { device: uuid, driver: Some(uuid), name: "test".into() }
-    }
-
-    fn memory(fd: impl Into<OwnedFd>, allocation_size: u64) -> MemoryPayload {
-        let info = MemoryInfo {
-            handle_type: MemoryHandleType::OpaqueFd,
-            allocation_size,
-            memory_type_index: Some(0),
-            dedicated: false,
-            identity: identity(1),
-        };
-        MemoryPayload::new(fd.into(), info)
-    }
-
-    fn file(len: u64) -> File {
-        let file = tempfile::tempfile().unwrap();
-        file.set_len(len).unwrap();
-        file
-    }
-
-    #[test]
-    fn identity_is_checked_before_the_descriptor() {
-        let pipe_like = memory(File::open("/dev/null").unwrap(), 64);
-        assert!(matches!(pipe_like.check(&[identity(2)]), Err(Error::Mismatch(_))));
-        assert!(matches!(pipe_like.check(&[identity(1)]), Err(Error::Invalid(_))));
-    }
-
-    #[test]
-    fn a_file_shorter_than_promised_is_refused() {
-        assert!(memory(file(63), 64).check(&[identity(1)]).is_err());
-        assert!(memory(file(0), 0).check(&[identity(1)]).is_err());
-        memory(file(64), 64).check(&[identity(1)]).unwrap();
-    }
-
-    #[test]
-    fn a_clone_is_another_descriptor_of_the_same_memory() {
-        let memory = memory(file(64), 64);
-        let payload = BufferPayload::new(memory, 0, BufferDesc::storage(64)).unwrap();
-        let clone = payload.try_clone().unwrap();
-        assert_ne!(payload.memory().as_fd().as_raw_fd(), clone.memory().as_fd().as_raw_fd());
-        assert_eq!(payload.memory().info(), clone.memory().info());
-    }
-
-    #[test]
-    fn a_timeline_semaphore_is_never_a_sync_fd() {
-        let info = SemaphoreInfo {
-            handle_type: SemaphoreHandleType::SyncFd,
-            kind: SemaphoreKind::Timeline,
-            identity: identity(1),
-        };
-        let payload = SemaphorePayload::new(file(1).into(), info);
-        let error = payload.check(&[identity(1)]).unwrap_err();
-        assert!(error.to_string().contains("timeline"), "{error}");
-    }
-
-    proptest! {
-        #[test]
-        fn a_buffer_payload_never_reaches_past_its_allocation(
-            offset in prop_oneof![0u64..200, any::<u64>()],
-            size in prop_oneof![0u64..200, any::<u64>()],
-            allocation in prop_oneof![0u64..200, any::<u64>()],
-        ) {
-            let memory = memory(File::open("/dev/null").unwrap(), allocation);
-            let raw = memory.as_fd().as_raw_fd();
-            let fits = size > 0 && u128::from(offset) + u128::from(size) <= u128::from(allocation);
-            match BufferPayload::new(memory, offset, BufferDesc::storage(size)) {
-                Ok(payload) => {
-                    prop_assert!(fits);
-                    prop_assert_eq!(payload.offset(), offset);
-                }
-                Err(error) => {
-                    prop_assert!(!fits);
-                    let back = error.into_payload();
-                    prop_assert_eq!(back.as_fd().as_raw_fd(), raw);
-                }
-            }
-        }
-    }
-}
+#[path = "payload_tests.rs"]
+mod tests;

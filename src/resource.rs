@@ -196,7 +196,7 @@ impl ImageDesc {
                 format!("{width}×{height}×{depth}, {} layers: not {:?}", self.layers, self.kind);
             return refuse("desc.extent", problem, "VUID-VkImageCreateInfo-imageType-00956");
         }
-        if self.kind == ImageKind::Cube && (width != height || self.layers % 6 != 0) {
+        if self.kind == ImageKind::Cube && (width != height || !self.layers.is_multiple_of(6)) {
             let problem = format!("{width}×{height} with {} layers is no cube", self.layers);
             return refuse("desc.extent", problem, "VUID-VkImageCreateInfo-flags-08865");
         }

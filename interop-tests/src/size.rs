@@ -33,7 +33,7 @@ pub fn parse(text: &str) -> Result<u64> {
 /// As [`parse`], and for 0 or no multiple of 16 bytes.
 pub fn parse_payload(text: &str) -> Result<u64> {
     let bytes = parse(text)?;
-    if bytes == 0 || bytes % 16 != 0 {
+    if bytes == 0 || !bytes.is_multiple_of(16) {
         bail!("{bytes} bytes: a payload is a multiple of 16 bytes, and not 0");
     }
     Ok(bytes)
@@ -42,7 +42,7 @@ pub fn parse_payload(text: &str) -> Result<u64> {
 /// A size as a person reads it: `256 MiB`.
 pub fn human(bytes: u64) -> String {
     for (name, factor) in [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
-        if bytes >= factor && bytes % factor == 0 {
+        if bytes >= factor && bytes.is_multiple_of(factor) {
             return format!("{} {name}", bytes / factor);
         }
     }

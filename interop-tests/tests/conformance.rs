@@ -5,5 +5,8 @@ use std::process::ExitCode;
 use interop_tests::{cases, suite};
 
 fn main() -> ExitCode {
-    suite::run(cases::all())
+    match suite::run_as_child(&cases::roles()) {
+        Some(code) => code,
+        None => suite::run(cases::all()),
+    }
 }

@@ -1,16 +1,10 @@
 //! A buffer in shared memory, for cudarc's copies and kernel launches.
 
-use std::mem::ManuallyDrop;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use cudarc::driver::{
-    CudaSlice, CudaView, CudaViewMut, DeviceRepr, DriverError as CudarcError, sys,
-};
+use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, sys};
 
 use super::endpoint::Endpoint;
-use super::error::failed;
-use super::event::is_idle;
 use super::memory::Memory;
+use super::tracked::Tracked;
 use crate::error::{ImportError, ImportResult, Invalid, Result};
 use crate::payload::BufferPayload;
 use crate::resource::BufferDesc;
@@ -54,8 +48,7 @@ unsafe impl<T: Element, const N: usize> Element for [T; N] {}
 /// (`cuMemFree`) or make them fail.
 #[derive(Debug)]
 pub struct Buffer {
-    /// cudarc's slice would free the memory if it were dropped: see `drop`.
-    slice: ManuallyDrop<CudaSlice<u8>>,
+    bytes: Tracked,
     address: sys::CUdeviceptr,
     offset: u64,
     desc: BufferDesc,
@@ -118,8 +111,10 @@ impl Buffer {
         offset: u64,
         desc: BufferDesc,
     ) -> Result<Self> {
-        let slice = byte_slice(memory.endpoint(), address, desc.size)?;
-        Ok(Self { slice: ManuallyDrop::new(slice), address, offset, desc, memory })
+        let len = usize::try_from(desc.size).map_err(|_| too_large(desc.size))?;
+        // SAFETY: the bytes lie inside the memory, which this buffer holds until after `finish`.
+        let bytes = unsafe { Tracked::new(memory.endpoint(), address, len) }?;
+        Ok(Self { bytes, address, offset, desc, memory })
     }
 
     /// The address on the GPU, valid for as long as the buffer lives. As a kernel's argument it is
@@ -158,7 +153,7 @@ impl Buffer {
         let len = elements::<T>(self.desc.size, self.address)?;
         // SAFETY: the memory has room for that many at that alignment (checked above), and any bits
         // are values of `T` (`Element`).
-        let view = unsafe { self.slice.as_view().transmute::<T>(len) };
+        let view = unsafe { self.bytes.slice().as_view().transmute::<T>(len) };
         view.ok_or_else(|| too_large(self.desc.size))
     }
 
@@ -170,7 +165,7 @@ impl Buffer {
         let size = self.desc.size;
         let len = elements::<T>(size, self.address)?;
         // SAFETY: as in `as_view`; what is written as a `T` has no padding, so it is bytes again.
-        let view = unsafe { self.slice.transmute_mut::<T>(len) };
+        let view = unsafe { self.bytes.slice_mut().transmute_mut::<T>(len) };
         view.ok_or_else(|| too_large(size))
     }
 
@@ -188,49 +183,14 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let endpoint = self.memory.endpoint();
-        let context = endpoint.context();
-        let current = endpoint.enter();
-        // A cudarc call that finds an error recorded earlier returns that and does nothing: it must
-        // not be in the way of waiting, and must not get lost either.
-        let earlier = context.check_err();
-        // SAFETY: taken once, here; nothing uses the field afterwards.
-        let slice = unsafe { ManuallyDrop::take(&mut self.slice) };
-        let stream = slice.stream().clone();
-        // Makes the default stream wait for the uses that cudarc has tracked, then drops the slice's
-        // events and keeps the memory.
-        let _address = slice.leak();
-        if !endpoint.settle("waiting for the last use of a buffer", || is_idle(&stream)) {
+        // SAFETY: once, here.
+        let is_done = unsafe {
+            self.bytes.finish(self.memory.endpoint(), "waiting for the last use of a buffer")
+        };
+        if !is_done {
             self.memory.abandon();
         }
-        if let Err(CudarcError(result)) = earlier {
-            context.record_err(Err::<(), _>(CudarcError(result)));
-        }
-        drop(current);
     }
-}
-
-/// cudarc's slice of `size` bytes at `address`, with the events by which it orders streams.
-fn byte_slice(endpoint: &Endpoint, address: sys::CUdeviceptr, size: u64) -> Result<CudaSlice<u8>> {
-    let len = usize::try_from(size).map_err(|_| too_large(size))?;
-    let context = endpoint.context();
-    let _current = endpoint.enter()?;
-    if context.is_event_tracking() {
-        // `upgrade_device_ptr` makes two events and panics where it can't. What would keep it from
-        // that is found out before: an error recorded earlier, a context that is lost, no memory.
-        let earlier = context.check_err();
-        earlier.map_err(|CudarcError(result)| failed("a call made while dropping", result))?;
-        let event = context.new_event(None);
-        event.map_err(|CudarcError(result)| failed("cuEventCreate", result))?;
-    }
-    let stream = context.default_stream();
-    // SAFETY: the memory is mapped there and stays so while the slice exists (Buffer holds it), it
-    // is at least that long, and any bits are bytes. The slice is never dropped as such, which would
-    // free memory that cudarc did not allocate.
-    let upgraded =
-        catch_unwind(AssertUnwindSafe(|| unsafe { stream.upgrade_device_ptr::<u8>(address, len) }));
-    // Only where another thread has lost the context, or recorded an error, since the event above.
-    upgraded.map_err(|_| failed("cuEventCreate", sys::CUresult::CUDA_ERROR_UNKNOWN))
 }
 
 /// How many `T`s fill `size` bytes at `address`.
@@ -241,11 +201,11 @@ fn elements<T: Element>(size: u64, address: sys::CUdeviceptr) -> Result<usize> {
     if each == 0 {
         return Err(refuse(format!("{name} takes no bytes")).into());
     }
-    if size % each != 0 {
+    if !size.is_multiple_of(each) {
         let problem = format!("{size} bytes are no whole number of {name}s of {each} bytes");
         return Err(refuse(problem).help("view the buffer as u8 and take a piece of it").into());
     }
-    if address % align != 0 {
+    if !address.is_multiple_of(align) {
         let problem =
             format!("{name} wants a multiple of {align} for an address, not {address:#x}");
         return Err(refuse(problem)

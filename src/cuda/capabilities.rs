@@ -5,7 +5,7 @@
 
 use super::endpoint::Endpoint;
 use crate::capabilities::{Capabilities, Dedicated, MemorySupport, SemaphoreSupport, Support};
-use crate::error::{Api, Missing, Result};
+use crate::error::{Api, Error, Missing, Result};
 use crate::handle::{MemoryHandleType, SemaphoreHandleType};
 use crate::payload::SemaphoreKind;
 use crate::resource::{ImageDesc, ResourceDesc};
@@ -16,21 +16,23 @@ const HANDOFF: &str = "a handoff on the GPU";
 impl Endpoint {
     /// What CUDA can do with `desc`, per handle type, and with semaphores.
     ///
-    /// The allocation may be dedicated or not, as the exporter likes.
+    /// The allocation may be dedicated or not, as the exporter likes. CUDA can't be asked what a format
+    /// is used for; images are imported if it has their format and they are within its limits.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) where `desc` is wrong in itself; what CUDA doesn't
     /// support is part of the result, not an error.
     ///
     /// # References
-    /// `cuImportExternalMemory`, `cuImportExternalSemaphore`, `cuMemExportToShareableHandle`;
+    /// `cuImportExternalMemory`, `cuImportExternalSemaphore`, `cuMemExportToShareableHandle`,
+    /// `cuMipmappedArrayCreate`;
     /// `CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED`,
     /// `CU_DEVICE_ATTRIBUTE_TIMELINE_SEMAPHORE_INTEROP_SUPPORTED`.
     pub fn capabilities(&self, desc: &ResourceDesc) -> Result<Capabilities> {
         desc.validate()?;
         let (export, import) = match desc {
             ResourceDesc::Buffer(_) => (export_of_buffers(self), Ok(())),
-            ResourceDesc::Image(desc) => (export_of_images(), import_of_images(desc)),
+            ResourceDesc::Image(desc) => (Err(no_created_images()), import_of_images(self, desc)?),
         };
         let semaphore = |kind, handle_type| SemaphoreSupport {
             kind,
@@ -76,19 +78,20 @@ pub(super) fn export_of_buffers(endpoint: &Endpoint) -> Support {
         .help("make the memory in Vulkan and import it"))
 }
 
-/// CUDA arrays have no memory of their own that could be exported, and exportable memory holds no
+/// CUDA's arrays have no memory of their own that could be exported, and exportable memory holds no
 /// arrays.
-fn export_of_images() -> Support {
-    Err(Missing::new(Api::Cuda, "export of images", RESOURCE)
-        .help("make the image in Vulkan and import it"))
+pub(super) fn no_created_images() -> Missing {
+    Missing::new(Api::Cuda, "images in memory that it exports", RESOURCE)
+        .help("make the image in Vulkan and import it")
 }
 
-fn import_of_images(desc: &ImageDesc) -> Support {
-    if let Err(crate::Error::Missing(missing)) = desc.format.cuda() {
-        return Err(missing);
+/// Whether an image can be imported: its format, samples and size. An error is a driver's.
+fn import_of_images(endpoint: &Endpoint, desc: &ImageDesc) -> Result<Support> {
+    match endpoint.check_image(desc) {
+        Ok(_) => Ok(Ok(())),
+        Err(Error::Missing(missing)) => Ok(Err(missing)),
+        Err(error) => Err(error),
     }
-    Err(Missing::new(Api::Cuda, "import of images in this version of gpu-interop", RESOURCE)
-        .help("copy the image to a shared buffer"))
 }
 
 /// CUDA's semaphores are always somebody else's.
@@ -129,17 +132,10 @@ pub(super) fn no_dma_buf() -> Missing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::Format;
-    use crate::resource::ImageUsage;
 
     #[test]
-    fn an_image_is_refused_for_its_format_first() {
-        let image = |format| ImageDesc::d2(format, 16, 16, ImageUsage::SAMPLED);
-        let depth = import_of_images(&image(Format::D32Float)).unwrap_err();
-        assert!(depth.what.contains("D32_SFLOAT"), "{depth}");
-        let color = import_of_images(&image(Format::Rgba8Unorm)).unwrap_err();
-        assert!(color.what.contains("import of images"), "{color}");
-        for missing in [color, no_dma_buf(), export_of_semaphores().unwrap_err()] {
+    fn what_is_missing_is_said_with_what_would_help() {
+        for missing in [no_created_images(), no_dma_buf(), export_of_semaphores().unwrap_err()] {
             assert!(missing.api == Api::Cuda && missing.help.is_some(), "{missing}");
         }
     }

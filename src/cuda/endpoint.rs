@@ -54,7 +54,7 @@ impl Endpoint {
         library::require()?;
         let device = context.cu_device();
         let identity = device::identity(device)?;
-        let has = |attribute| attribute_is_set(device, attribute);
+        let has = |name| attribute(device, name).map(|value| value != 0);
         let export_fd = has(Attribute::CU_DEVICE_ATTRIBUTE_VIRTUAL_ADDRESS_MANAGEMENT_SUPPORTED)?
             && has(Attribute::CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED)?;
         let timeline = has(Attribute::CU_DEVICE_ATTRIBUTE_TIMELINE_SEMAPHORE_INTEROP_SUPPORTED)?;
@@ -92,6 +92,19 @@ impl Endpoint {
     /// Whether timeline semaphores can be imported.
     pub(super) fn has_timeline(&self) -> bool {
         self.shared.timeline
+    }
+
+    /// What the device says of itself.
+    pub(super) fn attribute(&self, name: sys::CUdevice_attribute) -> Result<c_int> {
+        attribute(self.context().cu_device(), name)
+    }
+
+    /// The newest CUDA that the driver knows: 12080 for 12.8.
+    pub(super) fn driver_version(&self) -> Result<c_int> {
+        let mut version: c_int = 0;
+        // SAFETY: libcuda is loaded and `version` is writable.
+        check("cuDriverGetVersion", unsafe { sys::cuDriverGetVersion(&mut version) })?;
+        Ok(version)
     }
 
     /// Makes the context current until the guard is dropped.
@@ -148,19 +161,21 @@ fn show(context: &CudaContext) -> String {
     format!("{:p} on device {}", context.cu_ctx(), context.ordinal())
 }
 
-fn attribute_is_set(device: sys::CUdevice, attribute: sys::CUdevice_attribute) -> Result<bool> {
+fn attribute(device: sys::CUdevice, attribute: sys::CUdevice_attribute) -> Result<c_int> {
     let mut value: c_int = 0;
     // SAFETY: libcuda is initialised and `value` is writable; an attribute or device that the driver
     // doesn't know is refused.
     check("cuDeviceGetAttribute", unsafe {
         sys::cuDeviceGetAttribute(&mut value, attribute, device)
     })?;
-    Ok(value != 0)
+    Ok(value)
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::cuda::{Buffer, Endpoint, Fence, Memory, Semaphore};
+    use crate::cuda::{
+        Array, Buffer, Endpoint, Fence, Memory, Semaphore, SurfaceObject, TextureObject,
+    };
 
     #[test]
     fn everything_may_go_to_another_thread() {
@@ -168,6 +183,9 @@ mod tests {
         crosses_threads::<Endpoint>();
         crosses_threads::<Memory>();
         crosses_threads::<Buffer>();
+        crosses_threads::<Array>();
+        crosses_threads::<TextureObject>();
+        crosses_threads::<SurfaceObject>();
         crosses_threads::<Semaphore>();
         crosses_threads::<Fence>();
     }

@@ -14,6 +14,7 @@ use crate::error::{Api, Missing, Result};
 /// are looked up together, before the first call. The youngest is of CUDA 11.4.
 const FUNCTIONS: &[&str] = &[
     "cuInit",
+    "cuDriverGetVersion",
     "cuGetErrorName",
     "cuDeviceGet",
     "cuDeviceGetCount",
@@ -35,6 +36,13 @@ const FUNCTIONS: &[&str] = &[
     "cuImportExternalMemory",
     "cuExternalMemoryGetMappedBuffer",
     "cuMemFree_v2",
+    "cuExternalMemoryGetMappedMipmappedArray",
+    "cuMipmappedArrayGetLevel",
+    "cuMipmappedArrayDestroy",
+    "cuTexObjectCreate",
+    "cuTexObjectDestroy",
+    "cuSurfObjectCreate",
+    "cuSurfObjectDestroy",
     "cuDestroyExternalMemory",
     "cuImportExternalSemaphore",
     "cuWaitExternalSemaphoresAsync",
@@ -123,6 +131,8 @@ mod tests {
     fn every_function_called_here_is_looked_up_first() {
         let sources = [
             include_str!("allocation.rs"),
+            include_str!("array.rs"),
+            include_str!("array_object.rs"),
             include_str!("buffer.rs"),
             include_str!("current.rs"),
             include_str!("device.rs"),
@@ -132,6 +142,9 @@ mod tests {
             include_str!("fence.rs"),
             include_str!("memory.rs"),
             include_str!("semaphore.rs"),
+            include_str!("surface_object.rs"),
+            include_str!("texture_object.rs"),
+            include_str!("tracked.rs"),
         ];
         let mut calls = 0;
         for source in sources {

@@ -49,7 +49,8 @@ unsafe impl Send for External {}
 unsafe impl Sync for External {}
 
 impl Endpoint {
-    /// Imports an allocation, to place resources in it with [`Memory::buffer`].
+    /// Imports an allocation, to place resources in it with [`Memory::buffer`] and
+    /// [`Memory::array`].
     ///
     /// # Errors
     /// The payload comes back with [`Error::Mismatch`](crate::Error::Mismatch) for another GPU,
@@ -177,8 +178,16 @@ impl Memory {
         }
     }
 
+    /// What arrays are mapped from: not memory that CUDA has made, which holds none.
+    pub(super) fn external(&self) -> Result<sys::CUexternalMemory> {
+        match &self.shared.backing {
+            Backing::Imported { external, .. } => Ok(external.0),
+            Backing::Created(_) => Err(capabilities::no_created_images().into()),
+        }
+    }
+
     /// Where the allocation begins.
-    fn address(&self) -> Result<sys::CUdeviceptr> {
+    pub(super) fn address(&self) -> Result<sys::CUdeviceptr> {
         let (external, mapping) = match &self.shared.backing {
             Backing::Created(allocation) => return Ok(allocation.address()),
             Backing::Imported { external, mapping } => (external, mapping),
@@ -221,7 +230,8 @@ impl Drop for Shared {
             // it are gone (each holds this memory) and have waited for their use.
             record(context, "cuMemFree", unsafe { sys::cuMemFree_v2(address) });
         }
-        // SAFETY: imported once, destroyed once, here, and nothing is mapped onto it any more.
+        // SAFETY: imported once, destroyed once, here, and nothing is mapped onto it any more: each
+        // array holds this memory and goes before it.
         let result = unsafe { sys::cuDestroyExternalMemory(external.0) };
         record(context, "cuDestroyExternalMemory", result);
         drop(current);

@@ -2,8 +2,9 @@
 //!
 //! [`Endpoint`] borrows a context. [`Buffer`]s are imported from payloads or created exportable
 //! ([`Endpoint::create_buffer`]), and go into cudarc's copies and kernel launches as views
-//! ([`Buffer::as_view`]); [`Semaphore`]s are imported, waited for and signalled in the user's
-//! streams; a [`Fence`] lets the host wait.
+//! ([`Buffer::as_view`]). Images are imported as mipmapped [`Array`]s, which kernels read through
+//! [`TextureObject`]s and write through [`SurfaceObject`]s. [`Semaphore`]s are imported, waited for
+//! and signalled in the user's streams; a [`Fence`] lets the host wait.
 //!
 //! # Without CUDA
 //! libcuda is loaded at run time, so a program with this feature builds and starts where it is not
@@ -52,9 +53,14 @@
 //! ```
 //!
 //! # References
-//! CUDA driver API: "External Resource Interoperability", "Virtual Memory Management".
+//! CUDA driver API: "External Resource Interoperability", "Virtual Memory Management", "Texture Object
+//! Management", "Surface Object Management".
 
 mod allocation;
+mod array;
+mod array_descriptors;
+mod array_object;
+mod array_shape;
 mod buffer;
 mod capabilities;
 mod current;
@@ -68,7 +74,12 @@ mod library;
 mod memory;
 mod poll;
 mod semaphore;
+mod surface_object;
+mod texture_object;
+mod texture_options;
+mod tracked;
 
+pub use array::Array;
 pub use buffer::{Buffer, Element};
 pub use device::{Device, devices};
 pub use endpoint::Endpoint;
@@ -76,3 +87,6 @@ pub use fence::Fence;
 pub use library::{is_available, require};
 pub use memory::Memory;
 pub use semaphore::Semaphore;
+pub use surface_object::SurfaceObject;
+pub use texture_object::TextureObject;
+pub use texture_options::{AddressMode, Filter, ReadMode, TextureOptions};

@@ -16,17 +16,23 @@ const SEMAPHORES: [(SemaphoreKind, SemaphoreHandleType); 4] = [
 ];
 
 impl Endpoint {
-    /// What the context can do with `desc`, per handle type, and with semaphores. The context need
-    /// not be current.
+    /// What the context can do with `desc`, per handle type, and with semaphores.
+    ///
+    /// For an image the context is asked whether it makes such textures of imported memory: the
+    /// format, the shape, the size, the tiling and the sample count. It must be current then; for a
+    /// buffer it need not be. OpenGL's textures have no usage: whether OpenGL can also draw to the
+    /// format, or store to it from a shader, is not part of the answer.
     ///
     /// # Errors
-    /// [`Invalid`](crate::error::Invalid) where `desc` is wrong in itself; what the driver doesn't
-    /// support is part of the result, not an error.
+    /// [`Invalid`](crate::error::Invalid) where `desc` is wrong in itself, or is an image and the
+    /// context is not current; what the driver doesn't support is part of the result, not an error.
     ///
     /// # References
-    /// `GL_EXT_memory_object_fd`, `GL_EXT_semaphore_fd`, `GL_NV_timeline_semaphore`.
+    /// `GL_EXT_memory_object_fd`, `GL_EXT_semaphore_fd`, `GL_NV_timeline_semaphore`;
+    /// `glGetInternalformativ` (`GL_INTERNALFORMAT_SUPPORTED`, `GL_TILING_TYPES_EXT`, `GL_SAMPLES`).
     pub fn capabilities(&self, desc: &ResourceDesc) -> Result<Capabilities> {
         desc.validate()?;
+        let import = self.shared.memory_import(desc)?;
         let semaphores = SEMAPHORES
             .into_iter()
             .map(|(kind, handle_type)| SemaphoreSupport {
@@ -41,7 +47,7 @@ impl Endpoint {
             identities: self.identities().to_vec(),
             desc: *desc,
             memory: vec![
-                memory_support(MemoryHandleType::OpaqueFd, self.shared.memory_import(desc)),
+                memory_support(MemoryHandleType::OpaqueFd, import),
                 memory_support(
                     MemoryHandleType::DmaBuf,
                     Err(memory::missing_handle_type(MemoryHandleType::DmaBuf)),
@@ -53,15 +59,19 @@ impl Endpoint {
 }
 
 impl Shared {
-    fn memory_import(&self, desc: &ResourceDesc) -> Support {
-        self.functions.memory.as_ref().map_err(Missing::clone)?;
+    fn memory_import(&self, desc: &ResourceDesc) -> Result<Support> {
         match desc {
-            ResourceDesc::Buffer(_) => Ok(()),
-            ResourceDesc::Image(image) => match image.format.gl() {
-                Ok(_) => Ok(()),
-                Err(Error::Missing(missing)) => Err(missing),
-                Err(other) => Err(Missing::new(Api::OpenGl, other.to_string(), "a shared image")),
-            },
+            ResourceDesc::Buffer(_) => {
+                Ok(self.functions.memory.as_ref().map(drop).map_err(Missing::clone))
+            }
+            ResourceDesc::Image(image) => {
+                self.enter()?;
+                match self.require_image(image) {
+                    Ok(()) => Ok(Ok(())),
+                    Err(Error::Missing(missing)) => Ok(Err(missing)),
+                    Err(other) => Err(other),
+                }
+            }
         }
     }
 

@@ -14,6 +14,7 @@ pub(super) enum Name {
     Fence(glow::Fence),
     Memory(NonZeroU32),
     Semaphore(NonZeroU32),
+    Texture(glow::Texture),
 }
 
 impl Shared {
@@ -46,6 +47,8 @@ impl Shared {
             // SAFETY: the context is current, and the name is a buffer's that this endpoint made
             // and that is deleted once, here.
             Name::Buffer(buffer) => unsafe { self.gl.delete_buffer(buffer) },
+            // SAFETY: as above, for a texture.
+            Name::Texture(texture) => unsafe { self.gl.delete_texture(texture) },
             // SAFETY: as above, for a sync object.
             Name::Fence(fence) => unsafe { self.gl.delete_sync(fence) },
             Name::Memory(memory) => {

@@ -13,7 +13,12 @@ use crate::error::{Api, Missing};
 pub(super) type Loader<'a> = dyn FnMut(&CStr) -> *const c_void + 'a;
 
 // GL_EXT_memory_object, GL_EXT_semaphore and their _fd extensions.
+pub(super) const TEXTURE_TILING_EXT: c_uint = 0x9580;
 pub(super) const DEDICATED_MEMORY_OBJECT_EXT: c_uint = 0x9581;
+pub(super) const NUM_TILING_TYPES_EXT: c_uint = 0x9582;
+pub(super) const TILING_TYPES_EXT: c_uint = 0x9583;
+pub(super) const OPTIMAL_TILING_EXT: c_uint = 0x9584;
+pub(super) const LINEAR_TILING_EXT: c_uint = 0x9585;
 pub(super) const HANDLE_TYPE_OPAQUE_FD_EXT: c_uint = 0x9586;
 pub(super) const NUM_DEVICE_UUIDS_EXT: c_uint = 0x9596;
 pub(super) const DEVICE_UUID_EXT: c_uint = 0x9597;
@@ -102,6 +107,42 @@ group! {
 }
 
 group! {
+    /// The part of `GL_EXT_memory_object` that gives the texture that is bound its storage.
+    TextureFns {
+        storage_2d = c"glTexStorageMem2DEXT":
+            fn(c_uint, c_int, c_uint, c_int, c_int, c_uint, u64);
+        storage_3d = c"glTexStorageMem3DEXT":
+            fn(c_uint, c_int, c_uint, c_int, c_int, c_int, c_uint, u64);
+        storage_2d_multisample = c"glTexStorageMem2DMultisampleEXT":
+            fn(c_uint, c_int, c_uint, c_int, c_int, u8, c_uint, u64);
+        storage_3d_multisample = c"glTexStorageMem3DMultisampleEXT":
+            fn(c_uint, c_int, c_uint, c_int, c_int, c_int, u8, c_uint, u64);
+    }
+}
+
+group! {
+    /// What OpenGL ES lacks of [`TextureFns`].
+    Texture1dFns {
+        storage_1d = c"glTexStorageMem1DEXT": fn(c_uint, c_int, c_uint, c_int, c_uint, u64);
+    }
+}
+
+group! {
+    /// Both of them with direct state access, which OpenGL ES never has.
+    NamedTextureFns {
+        storage_1d = c"glTextureStorageMem1DEXT": fn(c_uint, c_int, c_uint, c_int, c_uint, u64);
+        storage_2d = c"glTextureStorageMem2DEXT":
+            fn(c_uint, c_int, c_uint, c_int, c_int, c_uint, u64);
+        storage_3d = c"glTextureStorageMem3DEXT":
+            fn(c_uint, c_int, c_uint, c_int, c_int, c_int, c_uint, u64);
+        storage_2d_multisample = c"glTextureStorageMem2DMultisampleEXT":
+            fn(c_uint, c_int, c_uint, c_int, c_int, u8, c_uint, u64);
+        storage_3d_multisample = c"glTextureStorageMem3DMultisampleEXT":
+            fn(c_uint, c_int, c_uint, c_int, c_int, c_int, u8, c_uint, u64);
+    }
+}
+
+group! {
     /// `GL_EXT_semaphore` and `GL_EXT_semaphore_fd`.
     SemaphoreFns {
         generate = c"glGenSemaphoresEXT": fn(c_int, *mut c_uint);
@@ -123,6 +164,22 @@ group! {
     }
 }
 
+/// What gives a one-dimensional texture its storage: texture or target, levels, internal format,
+/// size, memory object, offset.
+pub(super) type Storage1dFn = unsafe extern "system" fn(c_uint, c_int, c_uint, c_int, c_uint, u64);
+/// The same with two sizes.
+pub(super) type Storage2dFn =
+    unsafe extern "system" fn(c_uint, c_int, c_uint, c_int, c_int, c_uint, u64);
+/// The same with three.
+pub(super) type Storage3dFn =
+    unsafe extern "system" fn(c_uint, c_int, c_uint, c_int, c_int, c_int, c_uint, u64);
+/// With samples for levels, and whether they lie at the same places in every texel.
+pub(super) type Storage2dMultisampleFn =
+    unsafe extern "system" fn(c_uint, c_int, c_uint, c_int, c_int, u8, c_uint, u64);
+/// The same with three sizes.
+pub(super) type Storage3dMultisampleFn =
+    unsafe extern "system" fn(c_uint, c_int, c_uint, c_int, c_int, c_int, u8, c_uint, u64);
+
 /// A group that is there, or what is missing.
 pub(super) type Group<T> = Result<T, Missing>;
 
@@ -133,11 +190,15 @@ pub(super) struct Functions {
     pub(super) uuid: Group<UuidFns>,
     pub(super) memory: Group<MemoryFns>,
     pub(super) named_memory: Group<NamedMemoryFns>,
+    pub(super) texture: Group<TextureFns>,
+    pub(super) texture_1d: Group<Texture1dFns>,
+    pub(super) named_texture: Group<NamedTextureFns>,
     pub(super) semaphore: Group<SemaphoreFns>,
     pub(super) timeline: Group<TimelineFns>,
 }
 
 const FOR_MEMORY: &str = "importing memory";
+const FOR_TEXTURES: &str = "a shared image";
 const FOR_SEMAPHORES: &str = "importing a semaphore";
 const FOR_TIMELINES: &str = "importing a timeline semaphore";
 const FOR_IDENTITY: &str = "knowing which GPU the context is on";
@@ -189,8 +250,17 @@ impl Functions {
             uuid: either.and_then(|()| {
                 UuidFns::load(loader).map_err(|name| unresolved(name, FOR_IDENTITY))
             }),
+            texture: memory.clone().and_then(|()| {
+                TextureFns::load(loader).map_err(|name| unresolved(name, FOR_TEXTURES))
+            }),
+            texture_1d: memory.clone().and_then(|()| {
+                Texture1dFns::load(loader).map_err(|name| unresolved(name, FOR_TEXTURES))
+            }),
             memory: memory.and_then(|()| {
                 MemoryFns::load(loader).map_err(|name| unresolved(name, FOR_MEMORY))
+            }),
+            named_texture: dsa.clone().and_then(|()| {
+                NamedTextureFns::load(loader).map_err(|name| unresolved(name, FOR_TEXTURES))
             }),
             named_memory: dsa.and_then(|()| {
                 NamedMemoryFns::load(loader).map_err(|name| unresolved(name, FOR_MEMORY))
@@ -228,7 +298,14 @@ mod tests {
                 std::ptr::null()
             }
         };
-        let features = Features { direct_state_access: true, sync: true, memory_barrier: true };
+        let version = glow::Version {
+            major: 4,
+            minor: 5,
+            is_embedded: false,
+            revision: None,
+            vendor_info: String::new(),
+        };
+        let features = Features::of(&version, &HashSet::new());
         Functions::load(&mut loader, &extensions(listed), &features)
     }
 

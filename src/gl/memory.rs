@@ -10,10 +10,12 @@ use super::deletion::Name;
 use super::endpoint::{Endpoint, Shared};
 use super::error::{checked, driver_error};
 use super::ffi::{DEDICATED_MEMORY_OBJECT_EXT, HANDLE_TYPE_OPAQUE_FD_EXT, MemoryFns};
+use super::texture::Texture;
+use super::texture_target;
 use crate::error::{Api, Error, ImportError, ImportResult, Invalid, Missing, Result};
 use crate::handle::{MemoryHandleType, hand_over_duplicate};
 use crate::payload::{MemoryInfo, MemoryPayload, check_range};
-use crate::resource::BufferDesc;
+use crate::resource::{BufferDesc, ImageDesc};
 
 /// Memory that another API allocated, as OpenGL sees it. Reference counted: clones are the same
 /// memory, and every resource in it keeps it alive.
@@ -169,6 +171,33 @@ impl Memory {
         Buffer::create(self, offset, desc)
     }
 
+    /// A texture of `desc`, `offset` bytes into the memory.
+    ///
+    /// The offset is one that the exporter's API allows for the image, and has bound it at.
+    ///
+    /// # Errors
+    /// [`Invalid`] where the image is none, certainly reaches past the end of the allocation, lies at
+    /// an offset of a dedicated one, or where the context is not current; [`Missing`] for a format,
+    /// shape, size, tiling or sample count that the context hasn't, and for an offset in a driver
+    /// that ignores it ([`LLVMPIPE_IGNORES_OFFSETS`]); [`Driver`](crate::Error::Driver) where OpenGL
+    /// refuses, as it does where the image doesn't fit.
+    ///
+    /// # References
+    /// `glGetInternalformativ` (`GL_TILING_TYPES_EXT`), `GL_TEXTURE_TILING_EXT`,
+    /// `glTextureStorageMem1DEXT`, `glTextureStorageMem2DEXT`, `glTextureStorageMem3DEXT`,
+    /// `glTextureStorageMem2DMultisampleEXT`, `glTextureStorageMem3DMultisampleEXT`; or
+    /// `glTexStorageMem2DEXT` and so on in a context without direct state access, where the binding
+    /// of the texture's target is put back afterwards.
+    ///
+    /// [`LLVMPIPE_IGNORES_OFFSETS`]: super::workarounds::LLVMPIPE_IGNORES_OFFSETS
+    #[doc(alias = "glTextureStorageMem2DEXT")]
+    pub fn texture(&self, offset: u64, desc: &ImageDesc) -> Result<Texture> {
+        self.shared().check_texture(self.info(), offset, desc)?;
+        self.shared().enter()?;
+        self.shared().require_image(desc)?;
+        Texture::create(self, offset, desc)
+    }
+
     pub(super) fn shared(&self) -> &Rc<Shared> {
         &self.object.shared
     }
@@ -200,16 +229,39 @@ impl Shared {
         desc.validate()?;
         check_range(offset, desc.size, info.allocation_size)?;
         buffer::gl_size(desc.size)?;
+        self.check_offset(info, offset, "buffer", "VUID-vkBindBufferMemory-memory-01508")
+    }
+
+    /// All that can be known of a texture before OpenGL is asked.
+    pub(super) fn check_texture(
+        &self,
+        info: &MemoryInfo,
+        offset: u64,
+        desc: &ImageDesc,
+    ) -> Result<()> {
+        desc.validate()?;
+        check_range(offset, texture_target::least_bytes(desc), info.allocation_size)?;
+        self.check_offset(info, offset, "texture", "VUID-vkBindImageMemory-memory-02628")
+    }
+
+    fn check_offset(
+        &self,
+        info: &MemoryInfo,
+        offset: u64,
+        resource: &str,
+        vuid: &'static str,
+    ) -> Result<()> {
         if offset != 0 && info.dedicated {
             return Err(Invalid::new("offset", format!("{offset} in a dedicated allocation"))
-                .vuid("VUID-vkBindBufferMemory-memory-01508")
+                .vuid(vuid)
                 .help("a dedicated allocation holds one resource, at offset 0")
                 .into());
         }
         if offset != 0 && self.workarounds.refuse_offsets {
-            let what = format!("a buffer at offset {offset} of its memory (llvmpipe ignores it)");
-            return Err(Missing::new(Api::OpenGl, what, "a shared buffer")
-                .help("share the buffer at offset 0, or in an allocation of its own")
+            let what =
+                format!("a {resource} at offset {offset} of its memory (llvmpipe ignores it)");
+            return Err(Missing::new(Api::OpenGl, what, format!("a shared {resource}"))
+                .help(format!("share the {resource} at offset 0, or in an allocation of its own"))
                 .into());
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! The OpenGL peer, over the user's own `glow` context.
 //!
 //! [`Endpoint`] borrows a context that is current on the calling thread and stays there: it is
-//! neither `Send` nor `Sync`. OpenGL only imports: [`Memory`] and [`Buffer`]s that lie in it, and
-//! [`Semaphore`]s. [`Endpoint::wait`] and [`Endpoint::signal`] synchronise on the GPU,
+//! neither `Send` nor `Sync`. OpenGL only imports: [`Memory`], [`Buffer`]s and [`Texture`]s that lie
+//! in it, and [`Semaphore`]s. [`Endpoint::wait`] and [`Endpoint::signal`] synchronise on the GPU,
 //! [`Endpoint::fence`] and [`Endpoint::memory_barrier`] where only the host can wait.
 //!
 //! An operation while another context (or none) is current is an error, never a call into the wrong
@@ -27,6 +27,10 @@ mod layout;
 mod memory;
 mod semaphore;
 mod sync;
+mod texture;
+mod texture_storage;
+mod texture_support;
+mod texture_target;
 pub mod workarounds;
 
 pub use buffer::Buffer;
@@ -35,3 +39,4 @@ pub use fence::Fence;
 pub use layout::Layout;
 pub use memory::Memory;
 pub use semaphore::Semaphore;
+pub use texture::Texture;

@@ -1,6 +1,7 @@
 //! OpenGL's ends of a handoff: waits and signals with lists of buffers and textures.
 
 use super::lane::{Acquirer, Releaser};
+use super::layouts::Layouts;
 use super::peer::{Peer, sealed};
 use super::ticket::{AcquireError, HostPoint, Ticket};
 use crate::capabilities::{Capabilities, SyncMethod};
@@ -30,7 +31,8 @@ impl Peer for Endpoint {
 
 impl Releaser<Endpoint> {
     /// Releases what the OpenGL commands so far have done to `buffers` and `textures`: every shared
-    /// one is listed, a texture with the layout that the acquiring side will take it in.
+    /// one is listed, a texture with the layout that the acquiring side will take it over from. The
+    /// ticket carries these layouts.
     ///
     /// Where the host waits, it waits here: an OpenGL fence can be asked only while the context is
     /// current, so it can't travel in the ticket.
@@ -47,12 +49,13 @@ impl Releaser<Endpoint> {
         if self.lane.method == SyncMethod::HostWait {
             let fence = self.endpoint.fence()?;
             self.lane.host_wait(|timeout| fence.wait(timeout), || fence.is_signaled())?;
-            return Ok(self.ticket(sequence, Some(HostPoint::Done)));
+            let ticket = self.ticket(sequence, Some(HostPoint::Done));
+            return Ok(Ticket { layouts: layouts_of(textures), ..ticket });
         }
         if let Some(point) = self.gpu_point(sequence) {
             self.endpoint.signal(point.semaphore, point.value, buffers, textures)?;
         }
-        Ok(self.ticket(sequence, None))
+        Ok(Ticket { layouts: layouts_of(textures), ..self.ticket(sequence, None) })
     }
 }
 
@@ -62,7 +65,8 @@ impl Acquirer<Endpoint> {
     /// releasing side left it in. Where the host waits, it waits here.
     ///
     /// # Errors
-    /// [`Mismatch`](crate::Error::Mismatch) for a ticket of another handoff,
+    /// [`Mismatch`](crate::Error::Mismatch) for a ticket of another handoff, or textures that are not
+    /// as many as the images that were released, or not in the layouts (except [`Layout::None`]),
     /// [`Invalid`](crate::error::Invalid) where the context is not current,
     /// [`Timeout`](crate::Error::Timeout) where the host waited too long; the ticket comes back.
     pub fn acquire(
@@ -71,10 +75,14 @@ impl Acquirer<Endpoint> {
         buffers: &[&Buffer],
         textures: &[(glow::Texture, Layout)],
     ) -> Result<(), AcquireError> {
-        self.take(ticket, |endpoint, point| match point {
+        self.take_images(ticket, &layouts_of(textures), |endpoint, point| match point {
             Some(point) => endpoint.wait(point.semaphore, point.value, buffers, textures),
             // What the other side wrote must not be shadowed by anything cached here.
             None => endpoint.memory_barrier(),
         })
     }
+}
+
+fn layouts_of(textures: &[(glow::Texture, Layout)]) -> Layouts {
+    Layouts::of_gl(textures.iter().map(|(_, layout)| *layout))
 }

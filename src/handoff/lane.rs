@@ -1,10 +1,12 @@
 //! One way from one endpoint to another: how it is synchronised, and its two ends.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::layouts::Layouts;
 use super::peer::Peer;
 use super::ticket::{AcquireError, HostPoint, Ticket, WaitMode};
 use crate::capabilities::{SyncMethod, SyncPlan, plan_handoff};
@@ -18,8 +20,12 @@ use crate::vulkan;
 pub struct HandoffOptions {
     /// The method of synchronisation; `None` for the best that both sides have.
     pub method: Option<SyncMethod>,
-    /// How many releases may be under way before the first is acquired; at least 1. A binary
-    /// semaphore carries one, so that many are made.
+    /// How many releases may be under way before the oldest of them is acquired; at least 1.
+    ///
+    /// A binary semaphore carries one, so that many are made and used in turn. Signalling one again
+    /// takes that its wait has *executed* (VUID-vkQueueSubmit-pSignalSemaphores-00067): release number
+    /// n + `in_flight` is to come after the acquire of number n on the GPU, as it does where the
+    /// payload comes back by another handoff.
     pub in_flight: u32,
     /// How the host waits, where it does.
     pub wait: WaitMode,
@@ -95,15 +101,29 @@ pub(super) struct Lane {
     id: u64,
     pub(super) method: SyncMethod,
     options: HandoffOptions,
-    released: AtomicU64,
-    acquired: AtomicU64,
+    course: Mutex<Course>,
+}
+
+/// Which releases there were.
+#[derive(Debug, Default)]
+struct Course {
+    /// The number of the last one.
+    released: u64,
+    /// Those that are not acquired. A count would not do: tickets may be acquired in any order, or
+    /// never, and a binary semaphore can't be signalled again before it was waited for.
+    under_way: BTreeSet<u64>,
 }
 
 impl Lane {
     fn new(method: SyncMethod, options: HandoffOptions) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, method, options, released: AtomicU64::new(0), acquired: AtomicU64::new(0) }
+        Self { id, method, options, course: Mutex::default() }
+    }
+
+    fn course(&self) -> MutexGuard<'_, Course> {
+        // Nothing panics while it is locked.
+        self.course.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits on the host as the options say.
@@ -167,16 +187,19 @@ impl<P: Peer> Releaser<P> {
 
     /// The number of the next release, if another may be under way.
     pub(super) fn next_sequence(&self) -> Result<u64> {
-        let released = self.lane.released.load(Ordering::Acquire);
-        let acquired = self.lane.acquired.load(Ordering::Acquire);
+        let course = self.lane.course();
+        let next = course.released + 1;
         let limit = u64::from(self.lane.options.in_flight);
-        if released - acquired >= limit {
-            let what = format!("{limit} not yet acquired, and no more may be in flight");
+        if let Some(oldest) = course.under_way.first().filter(|oldest| next - **oldest >= limit) {
+            let what = format!("number {next} while number {oldest} is not yet acquired");
             return Err(Invalid::new("release", what)
-                .help("acquire a ticket first, or open the handoff with more in_flight")
+                .help(format!(
+                    "acquire it first: {limit} may be in flight; or open the handoff with more \
+                     in_flight"
+                ))
                 .into());
         }
-        Ok(released + 1)
+        Ok(next)
     }
 
     pub(super) fn gpu_point(&self, sequence: u64) -> Option<GpuPoint<'_, P::Semaphore>> {
@@ -185,8 +208,10 @@ impl<P: Peer> Releaser<P> {
 
     /// Counts the release and makes its ticket.
     pub(super) fn ticket(&self, sequence: u64, host: Option<HostPoint>) -> Ticket {
-        self.lane.released.store(sequence, Ordering::Release);
-        Ticket { lane: self.lane.id, sequence, host }
+        let mut course = self.lane.course();
+        course.released = sequence;
+        course.under_way.insert(sequence);
+        Ticket { lane: self.lane.id, sequence, host, layouts: Layouts::default() }
     }
 }
 
@@ -202,9 +227,22 @@ impl<P: Peer> Acquirer<P> {
         ticket: Ticket,
         enqueue: impl FnOnce(&P, Option<GpuPoint<'_, P::Semaphore>>) -> Result<T>,
     ) -> Result<T, AcquireError> {
+        self.take_images(ticket, &Layouts::Unknown, enqueue)
+    }
+
+    /// As [`take`](Self::take), for images that this side takes over with the layouts `acquired`.
+    pub(super) fn take_images<T>(
+        &self,
+        ticket: Ticket,
+        acquired: &Layouts,
+        enqueue: impl FnOnce(&P, Option<GpuPoint<'_, P::Semaphore>>) -> Result<T>,
+    ) -> Result<T, AcquireError> {
         if ticket.lane != self.lane.id {
             let error = Mismatch::new("the ticket's handoff", self.lane.id, ticket.lane)
                 .help("acquire at the other end of the handoff that released");
+            return Err(ImportError::new(ticket, error));
+        }
+        if let Err(error) = ticket.layouts.check(acquired) {
             return Err(ImportError::new(ticket, error));
         }
         let waited = ticket.host.as_ref().map_or(Ok(()), |host| {
@@ -213,7 +251,7 @@ impl<P: Peer> Acquirer<P> {
         let point = gpu_point(&self.semaphores, self.lane.method, ticket.sequence);
         match waited.and_then(|()| enqueue(&self.endpoint, point)) {
             Ok(taken) => {
-                self.lane.acquired.fetch_add(1, Ordering::AcqRel);
+                self.lane.course().under_way.remove(&ticket.sequence);
                 Ok(taken)
             }
             Err(error) => Err(ImportError::new(ticket, error)),

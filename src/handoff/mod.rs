@@ -9,6 +9,10 @@
 //! from `VK_QUEUE_FAMILY_EXTERNAL`, and says what to add to the user's submit. OpenGL's half lists
 //! the buffers and textures; CUDA's half is enqueued on the user's stream.
 //!
+//! Images are handed over with their layouts, which travel in the ticket: the acquiring side lists
+//! the images in the order of the releasing side, and one that goes on from another layout is
+//! refused ([`ImageAccess`](crate::vulkan::ImageAccess) says which side names which).
+//!
 //! The semaphores belong to a Vulkan device, their owner: OpenGL and CUDA can only import them.
 
 #[cfg(feature = "cuda")]
@@ -16,7 +20,9 @@ mod cuda;
 #[cfg(feature = "gl")]
 mod gl;
 mod lane;
+mod layouts;
 mod peer;
+pub mod ring;
 mod ticket;
 mod vulkan;
 

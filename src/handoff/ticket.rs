@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::layouts::Layouts;
 use crate::error::{Error, ImportError, Result};
 use crate::vulkan;
 
@@ -10,15 +11,16 @@ pub type AcquireError = ImportError<Ticket>;
 
 /// One release, to be acquired once.
 ///
-/// It says which handoff it belongs to, its place in the order of releases, and, where the host
-/// waits, what for. Dropping it leaves the payload with nobody; a binary semaphore then stays
-/// signalled, and the next release of that slot is refused.
+/// It says which handoff it belongs to, its place in the order of releases, the layouts that images
+/// were released with, and, where the host waits, what for. Dropping it leaves the payload with nobody; a binary semaphore then stays
+/// signalled, and the release that would use it again, `in_flight` later, is refused.
 #[derive(Debug)]
 #[must_use = "the other side acquires with the ticket; without it the payload belongs to nobody"]
 pub struct Ticket {
     pub(super) lane: u64,
     pub(super) sequence: u64,
     pub(super) host: Option<HostPoint>,
+    pub(super) layouts: Layouts,
 }
 
 impl Ticket {

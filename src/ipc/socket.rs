@@ -144,7 +144,8 @@ pub(super) fn is_nonblocking(socket: BorrowedFd<'_>) -> Result<bool> {
 fn timespec(duration: Duration) -> libc::timespec {
     // SAFETY: a timespec is integers (and padding in some C libraries), for which 0 is a value.
     let mut spec: libc::timespec = unsafe { MaybeUninit::zeroed().assume_init() };
-    spec.tv_sec = libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX);
+    // Fits every C library's time_t; who wants to wait for longer than 68 years waits again.
+    spec.tv_sec = duration.as_secs().min(i32::MAX as u64) as _;
     spec.tv_nsec = duration.subsec_nanos() as _;
     spec
 }

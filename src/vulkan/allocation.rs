@@ -8,11 +8,12 @@ use super::conv;
 use super::endpoint::{Endpoint, Shared, require_memory_type};
 use super::error::VkResultExt;
 use super::memory::{Inner, Memory, Origin};
-use crate::capabilities::{Dedicated, Plan};
+use super::requirements::Requirements;
+use crate::capabilities::{Dedicated, MemorySupport, Plan};
 use crate::error::{Api, Invalid, Missing, Result};
 use crate::handle::MemoryHandleType;
 use crate::payload::MemoryInfo;
-use crate::resource::BufferDesc;
+use crate::resource::{BufferUsage, ResourceDesc, Tiling};
 
 /// Which memory type an allocation is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub enum MemoryChoice {
     Type(u32),
 }
 
-/// Whether a buffer gets an allocation of its own.
+/// Whether a resource gets an allocation of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DedicatedChoice {
     /// Where the driver requires or prefers it.
@@ -39,18 +40,24 @@ pub enum DedicatedChoice {
     Avoid,
 }
 
-/// How the memory of a shared buffer is made.
+/// How the memory of a shared buffer or image is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BufferOptions {
+pub struct MemoryOptions {
     /// How the memory will travel.
     pub handle_type: MemoryHandleType,
     /// What memory it is.
     pub memory: MemoryChoice,
-    /// Whether it belongs to the buffer alone.
+    /// Whether it belongs to the resource alone.
     pub dedicated: DedicatedChoice,
 }
 
-impl Default for BufferOptions {
+/// How the memory of a shared buffer is made.
+pub type BufferOptions = MemoryOptions;
+
+/// How the memory of a shared image is made.
+pub type ImageOptions = MemoryOptions;
+
+impl Default for MemoryOptions {
     fn default() -> Self {
         Self {
             handle_type: MemoryHandleType::OpaqueFd,
@@ -60,7 +67,7 @@ impl Default for BufferOptions {
     }
 }
 
-impl From<Plan> for BufferOptions {
+impl From<Plan> for MemoryOptions {
     fn from(plan: Plan) -> Self {
         let dedicated =
             if plan.dedicated { DedicatedChoice::Always } else { DedicatedChoice::Auto };
@@ -68,21 +75,12 @@ impl From<Plan> for BufferOptions {
     }
 }
 
-/// What a resource wants of its memory.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Requirements {
-    pub(super) size: u64,
-    pub(super) alignment: u64,
-    /// Bit i: memory type i will do.
-    pub(super) types: u32,
-    pub(super) dedicated: Dedicated,
-}
-
 /// The resource an allocation is dedicated to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum DedicatedTo {
     Nothing,
     Buffer(vk::Buffer),
+    Image(vk::Image),
 }
 
 impl DedicatedTo {
@@ -95,47 +93,71 @@ impl DedicatedTo {
         match self {
             Self::Nothing => info,
             Self::Buffer(buffer) => info.buffer(buffer),
+            Self::Image(image) => info.image(image),
+        }
+    }
+}
+
+impl DedicatedChoice {
+    /// Whether a resource that `needs` memory, of which the device tells `support`, gets its own.
+    pub(super) fn decide(self, needs: &Requirements, support: &MemorySupport) -> bool {
+        match needs.dedicated.max(support.dedicated) {
+            Dedicated::Required => true,
+            Dedicated::Preferred => self != Self::Avoid,
+            Dedicated::Free => self == Self::Always,
         }
     }
 }
 
 impl Endpoint {
-    /// Allocates one piece of exportable memory for several buffers, none of them made yet.
+    /// Allocates one piece of exportable memory for several resources, none of them made yet:
+    /// [`BufferDesc`](crate::BufferDesc)s, [`ImageDesc`](crate::ImageDesc)s, or both as
+    /// [`ResourceDesc`]s.
     ///
-    /// Returns the memory and each buffer's offset in it, in bytes; [`Memory::buffer`] makes the
-    /// buffers. This is the way to export memory before anything is bound to it, and to put
-    /// several resources into one allocation.
+    /// Returns the memory and each resource's offset in it, in bytes; [`Memory::buffer`] and
+    /// [`Memory::image`] make the resources. This is the way to export memory before anything is
+    /// bound to it, and to put several resources into one allocation.
     ///
     /// # Errors
-    /// [`Missing`] where a buffer can't be exported so, or no memory type suits all of them;
-    /// [`Invalid`] where a buffer needs an allocation of its own.
-    pub fn allocate(
+    /// [`Missing`] where a resource can't be exported so, or no memory type suits all of them;
+    /// [`Invalid`] where a resource needs an allocation of its own.
+    ///
+    /// # References
+    /// `bufferImageGranularity`: buffers and linear images are kept so far from optimal images.
+    pub fn allocate<D: Copy + Into<ResourceDesc>>(
         &self,
-        descs: &[BufferDesc],
-        options: BufferOptions,
+        descs: &[D],
+        options: MemoryOptions,
     ) -> Result<(Memory, Vec<u64>)> {
         if options.dedicated == DedicatedChoice::Always {
-            return Err(Invalid::new("options.dedicated", "one allocation for several buffers")
-                .help("make a buffer with an allocation of its own by create_buffer")
+            return Err(Invalid::new("options.dedicated", "one allocation for several resources")
+                .help("create_buffer and create_image give a resource an allocation of its own")
                 .into());
         }
         let mut offsets = Vec::with_capacity(descs.len());
         let (mut end, mut types, mut addressed) = (0u64, u32::MAX, false);
-        for desc in descs {
-            let buffer = self.create_exportable(desc, options.handle_type)?;
-            let needs = buffer.requirements();
+        let mut before = None;
+        for desc in descs.iter().map(|&desc| desc.into()) {
+            let needs = self.exportable_needs(&desc, options.handle_type)?;
             if needs.dedicated == Dedicated::Required {
-                let what = format!("{desc:?} needs an allocation of its own");
-                return Err(Invalid::new("descs", what).help("make it by create_buffer").into());
+                return Err(needs.needs_its_own("descs").into());
+            }
+            let layout = MemoryLayout::of(&desc);
+            if before.replace(layout).is_some_and(|before| before != layout) {
+                end = align_up(end, self.shared.buffer_image_granularity)?;
             }
             let offset = align_up(end, needs.alignment)?;
             offsets.push(offset);
-            end = self.padded(offset, needs.size)?;
+            end = match desc {
+                ResourceDesc::Buffer(_) => self.padded(offset, needs.size)?,
+                ResourceDesc::Image(_) => offset.checked_add(needs.size).ok_or_else(too_large)?,
+            };
             types &= needs.types;
-            addressed |= desc.usage.contains(crate::resource::BufferUsage::DEVICE_ADDRESS);
+            addressed |= matches!(desc, ResourceDesc::Buffer(desc)
+                if desc.usage.contains(BufferUsage::DEVICE_ADDRESS));
         }
         if descs.is_empty() {
-            return Err(Invalid::new("descs", "is empty").help("name at least one buffer").into());
+            return Err(Invalid::new("descs", "is empty").help("name at least one").into());
         }
         let index = self.choose_type(types, options.memory)?;
         let memory = self.shared.allocate(
@@ -148,12 +170,28 @@ impl Endpoint {
         Ok((memory, offsets))
     }
 
+    /// What an exportable resource of `desc` wants of its memory.
+    fn exportable_needs(
+        &self,
+        desc: &ResourceDesc,
+        handle_type: MemoryHandleType,
+    ) -> Result<Requirements> {
+        Ok(match desc {
+            ResourceDesc::Buffer(desc) => {
+                self.create_exportable_buffer(desc, handle_type)?.0.requirements()
+            }
+            ResourceDesc::Image(desc) => {
+                self.create_exportable_image(desc, handle_type)?.0.requirements()
+            }
+        })
+    }
+
     /// The end of a resource at `offset`, with the spare bytes that a driver wants behind it.
     pub(super) fn padded(&self, offset: u64, size: u64) -> Result<u64> {
         offset
             .checked_add(size)
             .and_then(|end| end.checked_add(self.shared.workarounds.buffer_tail_bytes))
-            .ok_or_else(|| Invalid::new("desc.size", "is too large to be allocated").into())
+            .ok_or_else(|| too_large().into())
     }
 
     /// The best memory type among `types` for `choice`.
@@ -226,8 +264,26 @@ impl Shared {
     }
 }
 
+/// How a resource's bytes lie in memory: `bufferImageGranularity` keeps the two kinds apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MemoryLayout {
+    Linear,
+    Optimal,
+}
+
+impl MemoryLayout {
+    fn of(desc: &ResourceDesc) -> Self {
+        match desc {
+            ResourceDesc::Image(image) if image.tiling == Tiling::Optimal => Self::Optimal,
+            ResourceDesc::Image(_) | ResourceDesc::Buffer(_) => Self::Linear,
+        }
+    }
+}
+
 fn align_up(offset: u64, alignment: u64) -> Result<u64> {
-    offset
-        .checked_next_multiple_of(alignment.max(1))
-        .ok_or_else(|| Invalid::new("descs", "are too large to be allocated together").into())
+    offset.checked_next_multiple_of(alignment.max(1)).ok_or_else(|| too_large().into())
+}
+
+fn too_large() -> Invalid {
+    Invalid::new("desc", "is too large to be allocated")
 }

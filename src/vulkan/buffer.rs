@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use ash::vk;
 
-use super::allocation::{BufferOptions, DedicatedChoice, DedicatedTo, Requirements};
+use super::allocation::{BufferOptions, DedicatedTo};
 use super::conv;
 use super::endpoint::{Endpoint, Shared, require_memory_type};
 use super::error::VkResultExt;
-use super::memory::{Inner, Memory, Origin};
-use crate::capabilities::Dedicated;
+use super::memory::Memory;
+use super::requirements::Requirements;
+use crate::capabilities::MemorySupport;
 use crate::error::{Api, Invalid, Missing, Result};
 use crate::handle::MemoryHandleType;
 use crate::payload::{BufferPayload, MemoryInfo, check_range};
@@ -64,17 +65,7 @@ impl RawBuffer {
         let mut requirements = vk::MemoryRequirements2::default().push_next(&mut dedicated);
         // SAFETY: the buffer is alive and of this device; Vulkan 1.1 has the call and the structure.
         unsafe { self.shared.device.get_buffer_memory_requirements2(&info, &mut requirements) };
-        let found = requirements.memory_requirements;
-        Requirements {
-            size: found.size,
-            alignment: found.alignment,
-            types: found.memory_type_bits,
-            dedicated: match dedicated {
-                d if d.requires_dedicated_allocation == vk::TRUE => Dedicated::Required,
-                d if d.prefers_dedicated_allocation == vk::TRUE => Dedicated::Preferred,
-                _ => Dedicated::Free,
-            },
-        }
+        Requirements::of_buffer(requirements.memory_requirements, &dedicated)
     }
 
     /// Binds the buffer, which makes it a whole one.
@@ -122,14 +113,9 @@ impl Endpoint {
     /// `VkExternalMemoryBufferCreateInfo`, `VkExportMemoryAllocateInfo`,
     /// `VkMemoryDedicatedAllocateInfo`.
     pub fn create_buffer(&self, desc: &BufferDesc, options: BufferOptions) -> Result<Buffer> {
-        let raw = self.create_exportable(desc, options.handle_type)?;
+        let (raw, support) = self.create_exportable_buffer(desc, options.handle_type)?;
         let needs = raw.requirements();
-        let support = self.shared.buffer_support(desc, options.handle_type);
-        let dedicated = match needs.dedicated.max(support.dedicated) {
-            Dedicated::Required => true,
-            Dedicated::Preferred => options.dedicated != DedicatedChoice::Avoid,
-            Dedicated::Free => options.dedicated == DedicatedChoice::Always,
-        };
+        let dedicated = options.dedicated.decide(&needs, &support);
         let index = self.choose_type(needs.types, options.memory)?;
         let (size, to) = if dedicated {
             (needs.size, DedicatedTo::Buffer(raw.handle))
@@ -180,26 +166,25 @@ impl Endpoint {
             dedicated: adopted.dedicated,
             identity: self.shared.identity().clone(),
         };
-        let shared = self.shared.clone();
-        let (handle, origin) = (adopted.memory, Origin::Adopted);
-        let memory = Memory { inner: Arc::new(Inner { shared, handle, info, origin }) };
+        let memory = Memory::adopted(&self.shared, adopted.memory, info);
         let raw = RawBuffer { shared: self.shared.clone(), handle: adopted.buffer, owned: false };
         Ok(Buffer { raw, memory, offset: adopted.offset, desc: adopted.desc })
     }
 
-    /// A buffer without memory, after asking whether it could be exported.
-    pub(super) fn create_exportable(
+    /// A buffer without memory, after asking whether it could be exported, and what was answered.
+    pub(super) fn create_exportable_buffer(
         &self,
         desc: &BufferDesc,
         handle_type: MemoryHandleType,
-    ) -> Result<RawBuffer> {
+    ) -> Result<(RawBuffer, MemorySupport)> {
         desc.validate()?;
-        self.shared.buffer_support(desc, handle_type).export?;
-        self.create_raw(desc, handle_type)
+        let support = self.shared.buffer_support(desc, handle_type);
+        support.export.clone()?;
+        Ok((self.create_raw_buffer(desc, handle_type)?, support))
     }
 
     /// A buffer without memory, for memory of `handle_type`.
-    pub(super) fn create_raw(
+    pub(super) fn create_raw_buffer(
         &self,
         desc: &BufferDesc,
         handle_type: MemoryHandleType,
@@ -239,38 +224,10 @@ impl Memory {
         desc.validate()?;
         let (shared, info) = (&self.inner.shared, &self.inner.info);
         check_range(offset, desc.size, info.allocation_size)?;
-        if info.dedicated {
-            return Err(Invalid::new("memory", "belongs to one resource (dedicated allocation)")
-                .vuid("VUID-vkBindBufferMemory-memory-01508")
-                .help("import it together with its resource, by import_buffer")
-                .into());
-        }
         let endpoint = Endpoint { shared: shared.clone() };
-        let raw = endpoint.create_raw(desc, info.handle_type)?;
-        raw.requirements().check(offset, info)?;
+        let raw = endpoint.create_raw_buffer(desc, info.handle_type)?;
+        raw.requirements().check_shared(offset, info)?;
         raw.bind(self, offset, desc)
-    }
-}
-
-impl Requirements {
-    /// Checks that a resource of these requirements may lie at `offset` of the memory.
-    pub(super) fn check(&self, offset: u64, memory: &MemoryInfo) -> Result<()> {
-        check_range(offset, self.size, memory.allocation_size)?;
-        if offset % self.alignment.max(1) != 0 {
-            let what = format!("{offset} is no multiple of the alignment {}", self.alignment);
-            return Err(Invalid::new("offset", what)
-                .vuid("VUID-vkBindBufferMemory-memoryOffset-01036")
-                .into());
-        }
-        match memory.memory_type_index {
-            Some(index) if self.types.checked_shr(index).unwrap_or(0) & 1 == 0 => {
-                let what = format!("{index} does not suit the resource (mask {:#x})", self.types);
-                Err(Invalid::new("memory_type_index", what)
-                    .vuid("VUID-vkBindBufferMemory-memory-01035")
-                    .into())
-            }
-            _ => Ok(()),
-        }
     }
 }
 

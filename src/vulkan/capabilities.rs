@@ -9,7 +9,7 @@ use crate::capabilities::{Capabilities, Dedicated, MemorySupport, SemaphoreSuppo
 use crate::error::{Api, Missing, Result};
 use crate::handle::{MemoryHandleType, SemaphoreHandleType};
 use crate::payload::SemaphoreKind;
-use crate::resource::{BufferDesc, ImageDesc, ResourceDesc};
+use crate::resource::{BufferDesc, Extent, ImageDesc, ResourceDesc};
 
 const MEMORY: [MemoryHandleType; 2] = [MemoryHandleType::OpaqueFd, MemoryHandleType::DmaBuf];
 const SEMAPHORES: [(SemaphoreKind, SemaphoreHandleType); 4] = [
@@ -91,7 +91,7 @@ impl Shared {
         }
         let mut external = vk::PhysicalDeviceExternalImageFormatInfo::default()
             .handle_type(conv::memory_handle_type(handle_type));
-        let info = conv::image_format_info(desc).push_next(&mut external);
+        let info = conv::image_format_info(&conv::image_create_info(desc)).push_next(&mut external);
         let mut external_properties = vk::ExternalImageFormatProperties::default();
         let mut properties =
             vk::ImageFormatProperties2::default().push_next(&mut external_properties);
@@ -116,14 +116,8 @@ impl Shared {
             }
             other => other.of("vkGetPhysicalDeviceImageFormatProperties2")?,
         }
-        let limits = properties.image_format_properties;
-        if !fits(desc, &limits) {
-            let max = limits.max_extent;
-            let what = format!(
-                "{what} of that size: at most {}×{}×{}, {} levels, {} layers",
-                max.width, max.height, max.depth, limits.max_mip_levels, limits.max_array_layers
-            );
-            return Ok(unsupported(handle_type, &lacks(&what)));
+        if let Some(limit) = over_limit(desc, &properties.image_format_properties) {
+            return Ok(unsupported(handle_type, &lacks(&format!("{what}, {limit}"))));
         }
         let found = external_properties.external_memory_properties;
         Ok(memory_support(handle_type, found, &what))
@@ -237,13 +231,22 @@ fn memory_support(
     }
 }
 
-fn fits(desc: &ImageDesc, limits: &vk::ImageFormatProperties) -> bool {
-    let (max, extent) = (limits.max_extent, desc.extent);
+/// Which limit of the format `desc` goes over, if any.
+fn over_limit(desc: &ImageDesc, limits: &vk::ImageFormatProperties) -> Option<String> {
+    let Extent { width, height, depth } = desc.extent;
+    let max = limits.max_extent;
+    if width > max.width || height > max.height || depth > max.depth {
+        return Some(format!(
+            "of {width}×{height}×{depth} texels: at most {}×{}×{}",
+            max.width, max.height, max.depth
+        ));
+    }
+    if desc.levels > limits.max_mip_levels {
+        return Some(format!("of {} levels: at most {}", desc.levels, limits.max_mip_levels));
+    }
+    if desc.layers > limits.max_array_layers {
+        return Some(format!("of {} layers: at most {}", desc.layers, limits.max_array_layers));
+    }
     let samples = vk::SampleCountFlags::from_raw(desc.samples);
-    extent.width <= max.width
-        && extent.height <= max.height
-        && extent.depth <= max.depth
-        && desc.levels <= limits.max_mip_levels
-        && desc.layers <= limits.max_array_layers
-        && limits.sample_counts.contains(samples)
+    (!limits.sample_counts.contains(samples)).then(|| format!("of {} samples", desc.samples))
 }

@@ -2,9 +2,10 @@
 
 use ash::vk;
 
+use crate::format::{Aspects, Format};
 use crate::handle::{MemoryHandleType, SemaphoreHandleType};
 use crate::payload::SemaphoreKind;
-use crate::resource::{BufferDesc, ImageDesc, ImageKind, Tiling};
+use crate::resource::{BufferDesc, Extent, ImageDesc, ImageKind, Tiling};
 
 pub(super) fn memory_handle_type(
     handle_type: MemoryHandleType,
@@ -36,8 +37,11 @@ pub(super) fn buffer_usage(desc: &BufferDesc) -> vk::BufferUsageFlags {
     vk::BufferUsageFlags::from_raw(desc.usage.bits())
 }
 
-/// The image part of a capability query: what `vkCreateImage` will be asked for.
-pub(super) fn image_format_info(desc: &ImageDesc) -> vk::PhysicalDeviceImageFormatInfo2<'static> {
+/// The image that `vkCreateImage` is asked for, without what makes it shareable.
+///
+/// The only place that translates an image: capabilities are asked about with
+/// [`image_format_info`] of this, so that the question and the creation can't differ.
+pub(super) fn image_create_info(desc: &ImageDesc) -> vk::ImageCreateInfo<'static> {
     let mut flags = vk::ImageCreateFlags::empty();
     if desc.kind == ImageKind::Cube {
         flags |= vk::ImageCreateFlags::CUBE_COMPATIBLE;
@@ -45,19 +49,55 @@ pub(super) fn image_format_info(desc: &ImageDesc) -> vk::PhysicalDeviceImageForm
     if desc.mutable_format {
         flags |= vk::ImageCreateFlags::MUTABLE_FORMAT;
     }
-    vk::PhysicalDeviceImageFormatInfo2::default()
-        .format(vk::Format::from_raw(desc.format.vulkan()))
-        .ty(match desc.kind {
+    let Extent { width, height, depth } = desc.extent;
+    vk::ImageCreateInfo::default()
+        .flags(flags)
+        .image_type(match desc.kind {
             ImageKind::D1 => vk::ImageType::TYPE_1D,
             ImageKind::D2 | ImageKind::Cube => vk::ImageType::TYPE_2D,
             ImageKind::D3 => vk::ImageType::TYPE_3D,
         })
+        .format(vk::Format::from_raw(desc.format.vulkan()))
+        .extent(vk::Extent3D { width, height, depth })
+        .mip_levels(desc.levels)
+        .array_layers(desc.layers)
+        .samples(vk::SampleCountFlags::from_raw(desc.samples))
         .tiling(match desc.tiling {
             Tiling::Optimal => vk::ImageTiling::OPTIMAL,
             Tiling::Linear => vk::ImageTiling::LINEAR,
         })
         .usage(vk::ImageUsageFlags::from_raw(desc.usage.bits()))
-        .flags(flags)
+        .sharing_mode(vk::SharingMode::EXCLUSIVE)
+        // PREINITIALIZED is not for images in external memory
+        // (VUID-VkImageCreateInfo-pNext-01443).
+        .initial_layout(vk::ImageLayout::UNDEFINED)
+}
+
+/// The question whether the device has the image of `info`.
+pub(super) fn image_format_info(
+    info: &vk::ImageCreateInfo<'_>,
+) -> vk::PhysicalDeviceImageFormatInfo2<'static> {
+    vk::PhysicalDeviceImageFormatInfo2::default()
+        .format(info.format)
+        .ty(info.image_type)
+        .tiling(info.tiling)
+        .usage(info.usage)
+        .flags(info.flags)
+}
+
+/// All aspects of a format, as `VkImageAspectFlags`.
+pub(super) fn aspects(format: Format) -> vk::ImageAspectFlags {
+    let mut flags = vk::ImageAspectFlags::empty();
+    for (aspect, flag) in [
+        (Aspects::COLOR, vk::ImageAspectFlags::COLOR),
+        (Aspects::DEPTH, vk::ImageAspectFlags::DEPTH),
+        (Aspects::STENCIL, vk::ImageAspectFlags::STENCIL),
+    ] {
+        if format.aspects().contains(aspect) {
+            flags |= flag;
+        }
+    }
+    flags
 }
 
 #[cfg(test)]
@@ -90,6 +130,40 @@ mod tests {
             (ImageUsage::DEPTH_STENCIL_ATTACHMENT, vk::ImageUsageFlags::DEPTH_STENCIL_ATTACHMENT),
         ] {
             assert_eq!(ours.bits(), vulkans.as_raw());
+        }
+    }
+
+    #[test]
+    fn an_image_is_asked_about_as_it_is_made() {
+        let desc = ImageDesc {
+            kind: ImageKind::Cube,
+            extent: Extent { width: 64, height: 64, depth: 1 },
+            layers: 6,
+            levels: 3,
+            tiling: Tiling::Linear,
+            mutable_format: true,
+            ..ImageDesc::d2(Format::Rgba8Unorm, 64, 64, ImageUsage::SAMPLED)
+        };
+        let made = image_create_info(&desc);
+        let asked = image_format_info(&made);
+        assert_eq!((made.mip_levels, made.array_layers), (3, 6));
+        assert_eq!(made.initial_layout, vk::ImageLayout::UNDEFINED);
+        assert_eq!(
+            (asked.format, asked.ty, asked.tiling, asked.usage, asked.flags),
+            (made.format, made.image_type, made.tiling, made.usage, made.flags)
+        );
+        let flags = vk::ImageCreateFlags::CUBE_COMPATIBLE | vk::ImageCreateFlags::MUTABLE_FORMAT;
+        assert_eq!(made.flags, flags);
+    }
+
+    #[test]
+    fn sample_counts_are_vulkans_bits() {
+        for (count, flag) in [
+            (1, vk::SampleCountFlags::TYPE_1),
+            (4, vk::SampleCountFlags::TYPE_4),
+            (64, vk::SampleCountFlags::TYPE_64),
+        ] {
+            assert_eq!(vk::SampleCountFlags::from_raw(count), flag);
         }
     }
 }

@@ -69,6 +69,8 @@ pub(super) struct Shared {
     pub(super) features: Features,
     pub(super) identities: [Identity; 1],
     pub(super) memory_properties: vk::PhysicalDeviceMemoryProperties,
+    /// How far a linear resource must be from an optimal image in one allocation, in bytes.
+    pub(super) buffer_image_granularity: u64,
     pub(super) workarounds: Workarounds,
     extensions: BTreeSet<CString>,
     /// Fences that were dropped while a submit may still have held them.
@@ -153,6 +155,7 @@ impl Endpoint {
             features: info.features,
             identities: [identity],
             memory_properties,
+            buffer_image_granularity: core.limits.buffer_image_granularity,
             workarounds: Workarounds::of(driver.driver_id, core.device_type),
             extensions: info.enabled_extensions.iter().map(|&name| name.into()).collect(),
             retired_fences: Mutex::default(),

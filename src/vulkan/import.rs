@@ -1,4 +1,4 @@
-//! Importing memory and buffers from payloads.
+//! Importing memory, buffers and images from payloads.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
@@ -10,10 +10,12 @@ use super::buffer::Buffer;
 use super::conv;
 use super::endpoint::{Endpoint, require_memory_type};
 use super::error::VkResultExt;
+use super::image::Image;
 use super::memory::{Inner, Memory, Origin};
+use super::requirements::Requirements;
 use crate::error::{ImportError, ImportResult, Invalid, Result};
 use crate::handle::{MemoryHandleType, hand_over_duplicate};
-use crate::payload::{BufferPayload, MemoryInfo, MemoryPayload};
+use crate::payload::{BufferPayload, ImagePayload, MemoryInfo, MemoryPayload};
 use crate::resource::BufferUsage;
 
 impl Endpoint {
@@ -49,6 +51,31 @@ impl Endpoint {
     pub fn import_buffer(&self, payload: BufferPayload) -> ImportResult<Buffer, BufferPayload> {
         match self.try_import_buffer(&payload) {
             Ok(buffer) => Ok(buffer),
+            Err(error) => Err(ImportError::new(payload, error)),
+        }
+    }
+
+    /// Imports an image: one of the same description, in the same memory.
+    ///
+    /// What is in it is kept, though its layout starts as `VK_IMAGE_LAYOUT_UNDEFINED`: acquire it
+    /// from `VK_QUEUE_FAMILY_EXTERNAL` with the layouts that the other side released it with
+    /// ([`ImageAccess`](super::ImageAccess)).
+    ///
+    /// The payload is consumed; on failure it comes back, its descriptor still open.
+    ///
+    /// # Errors
+    /// As [`import_memory`](Self::import_memory), [`Invalid`] where the image doesn't fit the
+    /// allocation, [`Missing`](crate::Error::Missing) where the device can't import such an image,
+    /// and [`Mismatch`](crate::Error::Mismatch) where a linear image's rows lie otherwise here or a
+    /// dedicated allocation is not as large as the image.
+    ///
+    /// # References
+    /// VUID-VkMemoryDedicatedAllocateInfo-image-01878: the image is made with the very same create
+    /// info as the exporter's.
+    #[doc(alias = "VkImportMemoryFdInfoKHR")]
+    pub fn import_image(&self, payload: ImagePayload) -> ImportResult<Image, ImagePayload> {
+        match self.try_import_image(&payload) {
+            Ok(image) => Ok(image),
             Err(error) => Err(ImportError::new(payload, error)),
         }
     }
@@ -100,7 +127,7 @@ impl Endpoint {
         if payload.info().dedicated {
             return Err(Invalid::new("payload.dedicated", "the memory belongs to one resource")
                 .vuid("VUID-VkMemoryDedicatedAllocateInfo-buffer-01879")
-                .help("import it together with its resource, by import_buffer")
+                .help("import it together with its resource, by import_buffer or import_image")
                 .into());
         }
         self.check(payload)?;
@@ -111,24 +138,43 @@ impl Endpoint {
     fn try_import_buffer(&self, payload: &BufferPayload) -> Result<Buffer> {
         let (memory, desc) = (payload.memory(), payload.desc());
         self.check(memory)?;
-        let raw = self.create_raw(desc, memory.info().handle_type)?;
-        let needs = raw.requirements();
-        let index = self.import_type(memory, needs.types)?;
-        let info = MemoryInfo { memory_type_index: Some(index), ..memory.info().clone() };
-        needs.check(payload.offset(), &info)?;
-        let dedicated = if info.dedicated {
-            if payload.offset() != 0 {
-                return Err(Invalid::new("payload.offset", "a dedicated allocation is bound at 0")
-                    .vuid("VUID-vkBindBufferMemory-memory-01508")
-                    .into());
-            }
-            DedicatedTo::Buffer(raw.handle)
-        } else {
-            DedicatedTo::Nothing
-        };
+        let raw = self.create_raw_buffer(desc, memory.info().handle_type)?;
+        let to = DedicatedTo::Buffer(raw.handle);
         let addressed = desc.usage.contains(BufferUsage::DEVICE_ADDRESS);
-        let imported = self.import(memory, index, dedicated, addressed)?;
+        let needs = raw.requirements();
+        let imported = self.import_for(&needs, memory, payload.offset(), to, addressed)?;
         raw.bind(&imported, payload.offset(), desc)
+    }
+
+    fn try_import_image(&self, payload: &ImagePayload) -> Result<Image> {
+        let (memory, desc) = (payload.memory(), payload.desc());
+        self.check(memory)?;
+        let raw = self.create_importable_image(desc, memory.info().handle_type)?;
+        if let Some(told) = payload.linear() {
+            raw.check_linear(desc, told)?;
+        }
+        let to = DedicatedTo::Image(raw.handle);
+        let imported = self.import_for(&raw.requirements(), memory, payload.offset(), to, false)?;
+        raw.bind(&imported, payload.offset(), desc)
+    }
+
+    /// Imports memory for a resource that `needs` it at `offset`, and, where it is dedicated, is `to`.
+    fn import_for(
+        &self,
+        needs: &Requirements,
+        payload: &MemoryPayload,
+        offset: u64,
+        to: DedicatedTo,
+        addressed: bool,
+    ) -> Result<Memory> {
+        let index = self.import_type(payload, needs.types)?;
+        let info = MemoryInfo { memory_type_index: Some(index), ..payload.info().clone() };
+        if info.dedicated {
+            needs.check_dedicated(offset, &info)?;
+            return self.import(payload, index, to, addressed);
+        }
+        needs.check_shared(offset, &info)?;
+        self.import(payload, index, DedicatedTo::Nothing, addressed)
     }
 
     fn check(&self, payload: &MemoryPayload) -> Result<()> {

@@ -13,8 +13,8 @@ use crate::error::{Api, Invalid, Result};
 use crate::fd;
 use crate::payload::{MemoryInfo, MemoryPayload};
 
-/// Device memory that can be shared. Reference counted: several buffers may lie in one allocation,
-/// which is freed with the last of them.
+/// Device memory that can be shared. Reference counted: several buffers and images may lie in one
+/// allocation, which is freed with the last of them.
 #[derive(Clone)]
 pub struct Memory {
     pub(super) inner: Arc<Inner>,
@@ -60,6 +60,20 @@ impl Drop for Inner {
 }
 
 impl Memory {
+    /// The user's memory.
+    pub(super) fn adopted(
+        shared: &Arc<Shared>,
+        handle: vk::DeviceMemory,
+        info: MemoryInfo,
+    ) -> Self {
+        let (shared, origin) = (shared.clone(), Origin::Adopted);
+        Self { inner: Arc::new(Inner { shared, handle, info, origin }) }
+    }
+
+    pub(super) fn is_imported(&self) -> bool {
+        self.inner.origin == Origin::Imported
+    }
+
     /// The Vulkan handle. Owned by this object, except when adopted.
     pub fn handle(&self) -> vk::DeviceMemory {
         self.inner.handle
@@ -83,7 +97,7 @@ impl Memory {
     #[doc(alias = "vkGetMemoryFdKHR")]
     pub fn export(&self) -> Result<MemoryPayload> {
         let inner = &*self.inner;
-        if inner.origin == Origin::Imported {
+        if self.is_imported() {
             return Err(Invalid::new("memory", "was imported, not allocated for export")
                 .vuid("VUID-VkMemoryGetFdInfoKHR-handleType-00671")
                 .help("duplicate the payload with try_clone before it is imported")
@@ -92,7 +106,7 @@ impl Memory {
         let get = vk::MemoryGetFdInfoKHR::default()
             .memory(inner.handle)
             .handle_type(conv::memory_handle_type(inner.info.handle_type));
-        // SAFETY: the memory is alive (owned, or promised by `adopt_buffer`), of this device, and
+        // SAFETY: the memory is alive (owned, or promised when it was adopted), of this device, and
         // was allocated with this handle type in VkExportMemoryAllocateInfo.
         let raw =
             unsafe { inner.shared.memory_fd()?.get_memory_fd(&get) }.of("vkGetMemoryFdKHR")?;

@@ -6,9 +6,10 @@ use gpu_interop::payload::BufferPayload;
 use gpu_interop::vulkan::{BufferOptions, DedicatedChoice};
 use gpu_interop::{BufferDesc, Error};
 
+use super::validation::Heard;
 use crate::rig::oracle::{self, Turns};
 use crate::rig::vulkan::VulkanRig;
-use crate::suite::{Case, Machine};
+use crate::suite::{Case, Machine, Need};
 
 const BYTES: usize = 64 << 10;
 
@@ -41,6 +42,10 @@ pub(super) fn cases() -> Vec<Case> {
         name("dedicated_memory_without_its_buffer_is_refused/26a"),
         dedicated_memory_alone,
     ));
+    cases.push(
+        Case::new(name("dedicated/is_told_to_the_driver/26b"), dedicated_is_told)
+            .needs(&[Need::Validation]),
+    );
     cases
 }
 
@@ -142,8 +147,7 @@ fn export_import_bind(from: &VulkanRig, to: &VulkanRig) -> Result<()> {
     coherent(&[(from, exported.handle()), (to, imported.handle())], BYTES)
 }
 
-/// Whether the allocation is the buffer's own travels in the payload, and the importer does the same
-/// (the validation layer compares the two).
+/// Whether the allocation is the buffer's own travels in the payload, and the importer does the same.
 fn dedicated_on_both_sides(
     from: &VulkanRig,
     to: &VulkanRig,
@@ -179,4 +183,37 @@ fn dedicated_memory_alone(machine: &Machine) -> Result<()> {
     // The payload came back whole: with its buffer it is imported.
     let imported = second.endpoint.import_buffer(BufferPayload::new(memory, offset, desc)?)?;
     coherent(&[(first, exported.handle()), (second, imported.handle())], BYTES)
+}
+
+/// What a driver was told of an allocation it doesn't tell, but the validation layer knows: a second
+/// buffer in it is a mistake where it is dedicated, and none where it isn't, for exporter and importer.
+fn dedicated_is_told(machine: &Machine) -> Result<()> {
+    let heard = Heard::default();
+    let rig = VulkanRig::new(heard.open(machine, false)?)?;
+    let desc = BufferDesc::storage(BYTES as u64);
+    for dedicated in [DedicatedChoice::Always, DedicatedChoice::Avoid] {
+        let options = BufferOptions { dedicated, ..BufferOptions::default() };
+        let exported = rig.endpoint.create_buffer(&desc, options)?;
+        let imported = rig.endpoint.import_buffer(exported.export()?)?;
+        for buffer in [&exported, &imported] {
+            let opaque = vk::ExternalMemoryHandleTypeFlags::OPAQUE_FD;
+            let mut external = vk::ExternalMemoryBufferCreateInfo::default().handle_types(opaque);
+            let usage = vk::BufferUsageFlags::from_raw(desc.usage.bits());
+            let info = vk::BufferCreateInfo::default().size(desc.size).usage(usage);
+            // SAFETY: a buffer like the one that fits the memory, and destroyed unused. That the
+            // memory belongs to the other one is wrong on purpose, where it does.
+            unsafe {
+                let second = rig.device().create_buffer(&info.push_next(&mut external), None)?;
+                let needs = rig.device().get_buffer_memory_requirements(second);
+                ensure!(needs.size <= buffer.memory().info().allocation_size, "a larger one");
+                rig.device().bind_buffer_memory(second, buffer.memory().handle(), 0)?;
+                rig.device().destroy_buffer(second, None);
+            }
+            match buffer.memory().info().dedicated {
+                true => heard.require("VUID-vkBindBufferMemory-memory-01508")?,
+                false => heard.require_silence()?,
+            }
+        }
+    }
+    Ok(())
 }

@@ -48,13 +48,19 @@ impl<'a> Users<'a> {
         let buffer = unsafe { device.create_buffer(&info, None) }?;
         // SAFETY: the buffer is alive.
         let needs = unsafe { device.get_buffer_memory_requirements(buffer) };
+        let suits = |(index, ty): &(u32, &vk::MemoryType)| {
+            let local = vk::MemoryPropertyFlags::DEVICE_LOCAL;
+            needs.memory_type_bits >> index & 1 == 1 && ty.property_flags.contains(local)
+        };
+        let types = rig.endpoint.memory_properties().memory_types_as_slice();
+        let found = (0..).zip(types).find(suits).context("no device-local memory");
         let made = AdoptedBuffer {
             buffer,
             desc,
             memory: vk::DeviceMemory::null(),
             offset: blocks * needs.alignment,
             allocation_size: blocks * needs.alignment + needs.size,
-            memory_type_index: needs.memory_type_bits.trailing_zeros(),
+            memory_type_index: found?.0,
             dedicated,
             handle_type: MemoryHandleType::OpaqueFd,
         };

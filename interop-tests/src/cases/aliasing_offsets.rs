@@ -111,7 +111,7 @@ fn bad_places(machine: &Machine) -> Result<()> {
 /// An allocation for no buffer, or for several with an allocation of their own each.
 fn nothing(machine: &Machine) -> Result<()> {
     let endpoint = &machine.vulkan().endpoint;
-    let none = endpoint.allocate(&[], BufferOptions::default());
+    let none = endpoint.allocate::<BufferDesc>(&[], BufferOptions::default());
     ensure!(matches!(none, Err(Error::Invalid(_))), "{none:?}");
     let options = BufferOptions { dedicated: DedicatedChoice::Always, ..Default::default() };
     let own = endpoint.allocate(&SIZES.map(BufferDesc::storage), options);

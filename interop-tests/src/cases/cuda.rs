@@ -36,7 +36,8 @@ fn absent_or_ready(machine: &Machine) -> Result<()> {
         match answer {
             Err(Error::Missing(missing)) => {
                 ensure!(missing.api == Api::Cuda && missing.help.is_some(), "{missing}");
-                ensure!(missing.what.contains("libcuda"), "{missing}");
+                let what = &missing.what;
+                ensure!(what.contains("libcuda") || what.starts_with("cu"), "{missing}");
             }
             // libcuda without a GPU.
             Err(Error::Driver(driver)) => ensure!(driver.call == "cuInit", "{driver}"),

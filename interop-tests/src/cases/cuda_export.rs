@@ -84,7 +84,6 @@ fn outlives_cuda(machine: &Machine) -> Result<()> {
     write(cuda, &mut made, &oracle::filled(64 << 10, 1))?;
     let imported = vulkan.endpoint.import_buffer(made.export()?)?;
     drop(made);
-    cuda.cuda.context().synchronize()?;
     // Whatever takes the place, should it have been given away.
     let mut next = cuda.endpoint.create_buffer(&BufferDesc::storage(64 << 10))?;
     write(cuda, &mut next, &oracle::filled(64 << 10, 2))?;

@@ -20,9 +20,8 @@ const WAYS: [(&str, SyncMethod, WaitMode); 4] = [
 
 type Play = fn(&Machine, Game) -> Result<[SyncPlan; 2]>;
 
-/// Who plays, and the APIs that need semaphores besides Vulkan's own.
-const PAIRS: [(&str, &[Api], Play); 4] = [
-    ("vulkan→vulkan→vulkan", &[Api::Vulkan], vulkan_vulkan),
+/// Who plays, and the APIs that need semaphores besides Vulkan, which owns them.
+const PAIRS: [(&str, &[Api], Play); 3] = [
     ("vulkan→cuda→vulkan", &[Api::Cuda], vulkan_cuda),
     ("cuda→vulkan→cuda", &[Api::Cuda], cuda_vulkan),
     ("cuda→gl→cuda", &[Api::Cuda, Api::OpenGl], cuda_gl),
@@ -70,12 +69,6 @@ fn handed_over(machine: &Machine, play: Play, method: SyncMethod, wait: WaitMode
         ensure!(plan.passed_over.iter().all(unwanted), "{plan:?}");
     }
     Ok(())
-}
-
-fn vulkan_vulkan(machine: &Machine, game: Game) -> Result<[SyncPlan; 2]> {
-    let mut first = VulkanPlayer::create(machine.vulkan(), BYTES)?;
-    let mut second = VulkanPlayer::import(machine.second_device()?, first.export()?)?;
-    there_and_back(&machine.vulkan().endpoint, (&mut first, &mut second), game)
 }
 
 fn vulkan_cuda(machine: &Machine, game: Game) -> Result<[SyncPlan; 2]> {

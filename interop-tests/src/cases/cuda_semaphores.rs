@@ -97,6 +97,7 @@ fn timeline_pairs(machine: &Machine) -> Result<()> {
     let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
     let semaphore = vulkan.endpoint.create_semaphore(Timeline)?;
     let there = cuda.endpoint.import_semaphore(semaphore.export()?)?;
+    let _end = Unstuck(&semaphore);
     let mut last = 0;
     for (wait, signal) in [(1, 2), (3, 4), (5, 1000), (1001, 1 << 20), (1 << 24, 1 << 30)] {
         cuda.endpoint.wait(&cuda.stream, &there, Some(wait))?;
@@ -121,6 +122,7 @@ fn timeline_chain(machine: &Machine) -> Result<()> {
     let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
     let semaphore = vulkan.endpoint.create_semaphore(Timeline)?;
     let there = cuda.endpoint.import_semaphore(semaphore.export()?)?;
+    let _end = Unstuck(&semaphore);
     for value in (1..).step_by(3).take(LINKS as usize) {
         cuda.endpoint.wait(&cuda.stream, &there, Some(value))?;
         cuda.endpoint.signal(&cuda.stream, &there, Some(value + 1))?;
@@ -159,13 +161,14 @@ fn both_in_one_call(machine: &Machine) -> Result<()> {
     thread::sleep(A_WHILE);
     ensure!(!fence.is_signaled()? && counter.value()? == 0, "CUDA did not wait");
     held.let_go()?;
-    let mut part = SubmitPart::default();
-    part.waits = vec![waiting(&counter, Some(2)), waiting(&back, None)];
-    submit_nothing(vulkan, &part)?;
+    fence.wait(PATIENCE)?;
+    counter.wait(2, PATIENCE)?;
+    let waits = vec![waiting(&counter, Some(2)), waiting(&back, None)];
+    submit_nothing(vulkan, &SubmitPart { waits, ..SubmitPart::default() })?;
     let data = vulkan.download(made.handle(), 0, BYTES)?;
     oracle::check(&data, 5, &Turns::default())?;
     ensure!(counter.value()? == 2, "{} at the end", counter.value()?);
-    Ok(fence.wait(PATIENCE)?)
+    Ok(())
 }
 
 fn signalling(signals: Vec<(&vulkan::Semaphore, Option<u64>)>) -> SubmitPart {
@@ -192,6 +195,18 @@ fn submit_nothing(vulkan: &VulkanRig, part: &SubmitPart) -> Result<()> {
 fn query(stream: &CudaStream) -> sys::CUresult {
     // SAFETY: the stream is alive, and libcuda is there, or there was no stream.
     unsafe { sys::cuStreamQuery(stream.cu_stream()) }
+}
+
+/// When it goes, whoever still waits for the timeline goes on: a case that has failed must leave no
+/// stream and no queue stuck for those that follow.
+pub(super) struct Unstuck<'a>(pub(super) &'a vulkan::Semaphore);
+
+impl Drop for Unstuck<'_> {
+    fn drop(&mut self) {
+        // SAFETY: in a case that has passed no signal is pending; in one that has failed, a value
+        // that grows no more is the lesser evil.
+        let _ = unsafe { self.0.signal((1 << 31) - 1) };
+    }
 }
 
 /// A submit that the GPU has begun and can't finish: it waits for an event that the host sets.

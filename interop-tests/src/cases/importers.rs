@@ -48,12 +48,16 @@ impl Importer {
         }
     }
 
-    fn needs(self) -> &'static [Need] {
+    pub(super) fn needs(self) -> &'static [Need] {
         match self {
             Self::Vulkan => &[],
             Self::Gl => &[Need::Gl],
             Self::Cuda => &[Need::Cuda],
         }
+    }
+
+    pub(super) fn is_there(self, machine: &Machine) -> bool {
+        self.open(machine).is_ok()
     }
 
     pub(super) fn open(self, machine: &Machine) -> Result<Peer<'_>> {
@@ -191,6 +195,15 @@ impl View<'_> {
         }
     }
 
+    /// Another buffer at the same place of the same memory, on the same side.
+    pub(super) fn again(&self, desc: &BufferDesc) -> Result<Self> {
+        Ok(match self {
+            Self::Vulkan(rig, old) => View::Vulkan(rig, old.memory().buffer(old.offset(), desc)?),
+            Self::Gl(rig, old) => View::Gl(rig, old.memory().buffer(old.offset(), desc)?),
+            Self::Cuda(rig, old) => View::Cuda(rig, old.memory().buffer(old.offset(), desc)?),
+        })
+    }
+
     /// Fills all of it with the hash of `seed`.
     pub(super) fn write(&mut self, seed: u32) -> Result<()> {
         let data = oracle::filled(usize::try_from(self.bytes())?, seed);
@@ -252,9 +265,7 @@ impl Semaphore<'_> {
                 submit(rig, SubmitPart { signals, ..SubmitPart::default() })
             }
             Self::Gl(rig, semaphore) => Ok(rig.endpoint.signal(semaphore, value, &[], &[])?),
-            Self::Cuda(rig, semaphore) => {
-                Ok(rig.endpoint.signal(&rig.stream, semaphore, value)?)
-            }
+            Self::Cuda(rig, semaphore) => Ok(rig.endpoint.signal(&rig.stream, semaphore, value)?),
         }
     }
 
@@ -284,6 +295,17 @@ impl Semaphore<'_> {
     }
 }
 
+impl Semaphore<'_> {
+    fn settle(&self) -> Result<()> {
+        match self {
+            Self::Vulkan(rig, _) => rig.vulkan.wait_idle()?,
+            Self::Gl(rig, _) => rig.finish(),
+            Self::Cuda(rig, _) => rig.stream.synchronize()?,
+        }
+        Ok(())
+    }
+}
+
 /// Submits nothing but waits and signals.
 fn submit(rig: &VulkanRig, part: SubmitPart) -> Result<()> {
     // SAFETY: the queue is guarded and of the endpoint's device; the semaphores outlive the work,
@@ -303,5 +325,8 @@ pub(super) fn check_signals(
     one.signal(value(first))?;
     other.wait(value(first)).context("the second view waits for what the first signalled")?;
     other.signal(value(first + 1))?;
-    one.wait(value(first + 1)).context("the first view waits for what the second signalled")
+    one.wait(value(first + 1)).context("the first view waits for what the second signalled")?;
+    // A semaphore is destroyed when all that uses it is known to be done.
+    one.settle()?;
+    other.settle()
 }

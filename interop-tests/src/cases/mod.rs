@@ -4,30 +4,71 @@ mod aliasing;
 mod aliasing_adopted;
 mod aliasing_memory;
 mod aliasing_offsets;
+mod capability;
+mod capability_proof;
+mod capability_raw;
 mod cuda;
 mod cuda_export;
 mod cuda_handoff;
 mod cuda_refusals;
 mod cuda_semaphores;
+mod descriptors;
+mod descriptors_exports;
+mod descriptors_foreign;
+mod descriptors_imports;
+mod descriptors_inherited;
+mod descriptors_limit;
+mod descriptors_refused;
+mod exporters;
+mod handoff;
+mod handoff_hazards;
+mod handoff_tickets;
+mod handoff_waits;
+mod identity;
+mod identity_raw;
+mod images_vulkan;
+mod importers;
 mod opengl;
+mod opengl_draw;
 mod opengl_raw;
+mod payload_lies;
 mod players;
 mod together;
 mod together_teardown;
 mod together_threads;
 mod validation;
+mod vulkan_gl;
+mod vulkan_gl_semaphores;
 
-use crate::suite::Case;
+use crate::suite::{Case, Role};
 
 /// Every case, in the order of the matrix.
 pub fn all() -> Vec<Case> {
     [
+        identity::cases(),
+        capability::cases(),
+        capability_proof::cases(),
+        descriptors_exports::cases(),
+        descriptors_imports::cases(),
+        descriptors_refused::cases(),
+        descriptors_inherited::cases(),
+        descriptors_limit::cases(),
+        descriptors_foreign::cases(),
+        payload_lies::cases(),
         aliasing::cases(),
         aliasing_memory::cases(),
         aliasing_offsets::cases(),
         aliasing_adopted::cases(),
+        images_vulkan::cases(),
         opengl::cases(),
         opengl_raw::cases(),
+        opengl_draw::cases(),
+        vulkan_gl::cases(),
+        vulkan_gl_semaphores::cases(),
+        handoff::cases(),
+        handoff_tickets::cases(),
+        handoff_waits::cases(),
+        handoff_hazards::cases(),
         cuda::cases(),
         cuda_handoff::cases(),
         cuda_refusals::cases(),
@@ -41,4 +82,9 @@ pub fn all() -> Vec<Case> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// What the children of the cases do.
+pub fn roles() -> Vec<Role> {
+    descriptors_inherited::roles()
 }

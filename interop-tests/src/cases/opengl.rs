@@ -9,7 +9,7 @@ use gpu_interop::{BufferDesc, Error, gl, vulkan};
 use super::opengl_raw::Raw;
 use crate::rig::gl::GlRig;
 use crate::rig::oracle::{self, Turns};
-use crate::suite::{Case, Machine, Need, open_descriptors};
+use crate::suite::{Case, Machine, Need};
 
 const BYTES: usize = 64 << 10;
 
@@ -23,7 +23,7 @@ pub(super) fn cases() -> Vec<Case> {
             "llvmpipe",
             "wants 48 bytes behind a buffer, and a dedicated allocation ends with the buffer",
         ),
-        case("too_short_a_tail_is_explained/26b", short_tail),
+        case("too_short_a_tail_is_explained/26c", short_tail),
         case("two_at_offsets/30", two_at_offsets).expected_failure(
             "llvmpipe",
             "ignores a buffer's offset, so that the library refuses one (see at_an_offset/30e)",
@@ -268,7 +268,6 @@ fn not_current(machine: &Machine) -> Result<()> {
     let desc = BufferDesc::storage(BYTES as u64);
     let ours = machine.vulkan().endpoint.create_buffer(&desc, BufferOptions::default())?;
     let memory = gl.endpoint.import_memory(ours.memory().export()?)?;
-    let before = open_descriptors();
     gl.gl.release_current()?;
     let import = gl.endpoint.import_buffer(ours.export()?);
     let buffer = memory.buffer(0, &desc);
@@ -282,7 +281,5 @@ fn not_current(machine: &Machine) -> Result<()> {
     let (payload, error) = import.err().context("imported without a context")?.into_parts();
     ensure!(matches!(error, Error::Invalid(_)), "{error:?}");
     let theirs = gl.endpoint.import_buffer(payload)?;
-    alias(machine, &ours, &theirs, 1)?;
-    drop(theirs);
-    before.require_same(&open_descriptors())
+    alias(machine, &ours, &theirs, 1)
 }

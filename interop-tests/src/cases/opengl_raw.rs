@@ -29,23 +29,30 @@ pub(super) fn cases() -> Vec<Case> {
     ]
 }
 
+type Create = unsafe extern "system" fn(i32, *mut u32);
+type Delete = unsafe extern "system" fn(i32, *const u32);
+type Is = unsafe extern "system" fn(u32) -> u8;
+type Set = unsafe extern "system" fn(u32, u32, *const i32);
+type Get = unsafe extern "system" fn(u32, u32, *mut i32);
+type NamedBufferStorage = unsafe extern "system" fn(u32, isize, u32, u64);
+
 /// The entry points of `GL_EXT_memory_object` that are needed here.
 pub(super) struct Raw {
-    create: unsafe extern "system" fn(i32, *mut u32),
-    delete: unsafe extern "system" fn(i32, *const u32),
-    is: unsafe extern "system" fn(u32) -> u8,
-    set: unsafe extern "system" fn(u32, u32, *const i32),
-    get: unsafe extern "system" fn(u32, u32, *mut i32),
-    named_buffer_storage: unsafe extern "system" fn(u32, isize, u32, u64),
+    create: Create,
+    delete: Delete,
+    is: Is,
+    set: Set,
+    get: Get,
+    named_buffer_storage: NamedBufferStorage,
 }
 
-/// A function of OpenGL's as a pointer of the type that the field has.
+/// A function of OpenGL's, by its name and type.
 macro_rules! function {
-    ($loader:expr, $name:literal) => {{
+    ($loader:expr, $name:literal, $type:ty) => {{
         let address: *const c_void = $loader($name);
         ensure!(!address.is_null(), "{:?} is not there", $name);
-        // SAFETY: the function of that name in GL_EXT_memory_object has the type of the field.
-        unsafe { std::mem::transmute(address) }
+        // SAFETY: the function of that name in GL_EXT_memory_object has that type.
+        unsafe { std::mem::transmute::<*const c_void, $type>(address) }
     }};
 }
 
@@ -53,12 +60,16 @@ impl Raw {
     pub(super) fn load(gl: &GlRig) -> Result<Self> {
         let loader: &dyn Fn(&CStr) -> *const c_void = &gl.gl.loader();
         Ok(Self {
-            create: function!(loader, c"glCreateMemoryObjectsEXT"),
-            delete: function!(loader, c"glDeleteMemoryObjectsEXT"),
-            is: function!(loader, c"glIsMemoryObjectEXT"),
-            set: function!(loader, c"glMemoryObjectParameterivEXT"),
-            get: function!(loader, c"glGetMemoryObjectParameterivEXT"),
-            named_buffer_storage: function!(loader, c"glNamedBufferStorageMemEXT"),
+            create: function!(loader, c"glCreateMemoryObjectsEXT", Create),
+            delete: function!(loader, c"glDeleteMemoryObjectsEXT", Delete),
+            is: function!(loader, c"glIsMemoryObjectEXT", Is),
+            set: function!(loader, c"glMemoryObjectParameterivEXT", Set),
+            get: function!(loader, c"glGetMemoryObjectParameterivEXT", Get),
+            named_buffer_storage: function!(
+                loader,
+                c"glNamedBufferStorageMemEXT",
+                NamedBufferStorage
+            ),
         })
     }
 

@@ -65,6 +65,18 @@ impl<'a> VulkanPlayer<'a> {
         Ok(self.buffer.export()?)
     }
 
+    /// Copies the payload to another buffer, in the same command buffer as the kernels.
+    pub(super) fn copy_to(&mut self, other: vk::Buffer) -> Result<()> {
+        let command = self.command()?;
+        self.rig.record_barrier(command);
+        let region = vk::BufferCopy::default().size(self.buffer.desc().size);
+        let (device, own) = (self.rig.device(), self.buffer.handle());
+        // SAFETY: the command buffer is being recorded; the callers pass a buffer as long as the
+        // payload, which lives longer than the player.
+        unsafe { device.cmd_copy_buffer(command, own, other, &[region]) };
+        Ok(())
+    }
+
     /// The command buffer that is being recorded, begun where none was.
     fn command(&mut self) -> Result<vk::CommandBuffer> {
         let (command, fence) = &mut self.commands[0];
@@ -244,7 +256,7 @@ impl Game {
 
     /// Whether the payload is looked at after `round`, which counts from 1.
     fn looks_after(&self, round: u32) -> bool {
-        round % self.check_every == 0 || round == self.rounds
+        round.is_multiple_of(self.check_every) || round == self.rounds
     }
 }
 
@@ -277,7 +289,7 @@ impl Course {
 }
 
 /// The payload goes from one player to the next.
-fn pass<A: Player, B: Player>(
+pub(super) fn pass<A: Player, B: Player>(
     lane: &mut Handoff<A::Endpoint, B::Endpoint>,
     from: &mut A,
     to: &mut B,

@@ -4,10 +4,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
+use gpu_interop::BufferPayload;
 use gpu_interop::ash::vk;
+use gpu_interop::handoff::{self, HandoffOptions};
 use gpu_interop::headless::{Message, MessageKind, Severity, Validation, Vulkan, VulkanOptions};
 
-use super::players::{CudaPlayer, Game, GlPlayer, VulkanPlayer, there_and_back};
+use super::players::{CudaPlayer, GlPlayer, Player, VulkanPlayer, pass};
+use crate::rig::Kernel;
 use crate::rig::vulkan::{PrivateBuffer, VulkanRig};
 use crate::suite::{Case, Machine, Need};
 
@@ -33,11 +36,11 @@ pub(super) fn cases() -> Vec<Case> {
 
 /// What the layer says of one throwaway device.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<Message>>>);
+pub(super) struct Heard(Arc<Mutex<Vec<Message>>>);
 
 impl Heard {
     /// A device that is watched as those of the suite are, by an ear of its own.
-    fn open(&self, machine: &Machine, hazards: bool) -> Result<Vulkan> {
+    pub(super) fn open(&self, machine: &Machine, hazards: bool) -> Result<Vulkan> {
         let into = self.clone();
         let keep =
             move |message| into.0.lock().unwrap_or_else(PoisonError::into_inner).push(message);
@@ -49,20 +52,20 @@ impl Heard {
     }
 
     /// The messages about the use of Vulkan; what a driver says of itself is left out.
-    fn take(&self) -> Vec<Message> {
+    pub(super) fn take(&self) -> Vec<Message> {
         let mut heard = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         heard.retain(|message| message.kind != MessageKind::General);
         heard
     }
 
-    fn require(&self, vuid: &str) -> Result<()> {
+    pub(super) fn require(&self, vuid: &str) -> Result<()> {
         let heard = self.take();
         let is_it = |m: &Message| m.severity == Severity::Error && m.to_string().contains(vuid);
         ensure!(heard.iter().any(is_it), "{vuid} is not among {heard:?}");
         Ok(())
     }
 
-    fn require_silence(&self) -> Result<()> {
+    pub(super) fn require_silence(&self) -> Result<()> {
         let heard = self.take();
         ensure!(heard.is_empty(), "{heard:?}");
         Ok(())
@@ -121,21 +124,37 @@ fn a_hazard_is_heard(machine: &Machine) -> Result<()> {
     heard.require("SYNC-HAZARD-WRITE-AFTER-WRITE")
 }
 
-/// The library's acquires and releases, and what is done between them, leave no hazard to be found.
-fn no_hazard_with_gl(machine: &Machine) -> Result<()> {
+/// The library's acquires and releases, in one command buffer with a kernel and a copy, leave no
+/// hazard to be found.
+fn no_hazard<P: Player>(
+    machine: &Machine,
+    join: impl FnOnce(BufferPayload) -> Result<P>,
+) -> Result<()> {
     let heard = Heard::default();
     let rig = VulkanRig::new(heard.open(machine, true)?)?;
+    let copy = PrivateBuffer::device(&rig.vulkan, BYTES)?;
     let mut vulkan = VulkanPlayer::create(&rig, BYTES)?;
-    let mut gl = GlPlayer::import(machine.gl()?, vulkan.export()?)?;
-    there_and_back(&rig.endpoint, (&mut vulkan, &mut gl), Game::of(ROUNDS))?;
+    let mut other = join(vulkan.export()?)?;
+    let (here, options) = (&rig.endpoint, HandoffOptions::default());
+    let mut there = handoff::open(here, here, other.endpoint(), options)?;
+    let mut back = handoff::open(here, other.endpoint(), here, options)?;
+    for seed in 0..ROUNDS {
+        vulkan.work(Kernel::Fill { seed })?;
+        vulkan.copy_to(copy.buffer)?;
+        pass(&mut there, &mut vulkan, &mut other)?;
+        other.work(Kernel::PingPong { step: 1 })?;
+        pass(&mut back, &mut other, &mut vulkan)?;
+    }
+    vulkan.read()?;
     heard.require_silence()
 }
 
+fn no_hazard_with_gl(machine: &Machine) -> Result<()> {
+    let rig = machine.gl()?;
+    no_hazard(machine, |payload| GlPlayer::import(rig, payload))
+}
+
 fn no_hazard_with_cuda(machine: &Machine) -> Result<()> {
-    let heard = Heard::default();
-    let rig = VulkanRig::new(heard.open(machine, true)?)?;
-    let mut vulkan = VulkanPlayer::create(&rig, BYTES)?;
-    let mut cuda = CudaPlayer::import(machine.cuda()?, vulkan.export()?)?;
-    there_and_back(&rig.endpoint, (&mut vulkan, &mut cuda), Game::of(ROUNDS))?;
-    heard.require_silence()
+    let rig = machine.cuda()?;
+    no_hazard(machine, |payload| CudaPlayer::import(rig, payload))
 }

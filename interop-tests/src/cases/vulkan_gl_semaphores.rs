@@ -81,7 +81,7 @@ fn one_semaphore(machine: &Machine, kind: SemaphoreKind) -> Result<()> {
         let mut part = SubmitPart::default();
         let stage = vk::PipelineStageFlags::ALL_COMMANDS;
         if turn > 0 {
-            acquire(vulkan, command, &ours);
+            acquire(vulkan, command, &ours)?;
             let (semaphore, value) = (semaphore.clone(), value(2 * turn));
             part.waits.push(SemaphoreWait { semaphore, value, stage });
         } else {
@@ -94,7 +94,7 @@ fn one_semaphore(machine: &Machine, kind: SemaphoreKind) -> Result<()> {
         }
         let step = u32::try_from(turn)?;
         vulkan.record(command, Kernel::PingPong { step }, bound, 0);
-        release(vulkan, command, &ours);
+        release(vulkan, command, &ours)?;
         let (semaphore, there) = (semaphore.clone(), value(2 * turn + 1));
         part.signals.push(SemaphoreSignal { semaphore, value: there });
         vulkan.submit(command, &part)?;
@@ -109,17 +109,17 @@ fn one_semaphore(machine: &Machine, kind: SemaphoreKind) -> Result<()> {
     Ok(oracle::check(&read, 46, &turns)?)
 }
 
-fn acquire(rig: &VulkanRig, command: vk::CommandBuffer, buffer: &vulkan::Buffer) {
+fn acquire(rig: &VulkanRig, command: vk::CommandBuffer, buffer: &vulkan::Buffer) -> Result<()> {
     let (family, used) = (rig.vulkan.queue_family(), [BufferAccess::compute(buffer)]);
     // SAFETY: the command buffer is being recorded for a queue of that family, its submit waits for
     // OpenGL's release, and the buffer lives until that is done (`Settled`).
-    unsafe { rig.endpoint.record_acquire(command, family, &used) };
+    Ok(unsafe { rig.endpoint.record_acquire(command, family, &used) }?)
 }
 
-fn release(rig: &VulkanRig, command: vk::CommandBuffer, buffer: &vulkan::Buffer) {
+fn release(rig: &VulkanRig, command: vk::CommandBuffer, buffer: &vulkan::Buffer) -> Result<()> {
     let (family, used) = (rig.vulkan.queue_family(), [BufferAccess::compute(buffer)]);
     // SAFETY: as above; the family owns the buffer, which it made or has acquired.
-    unsafe { rig.endpoint.record_release(command, family, &used) };
+    Ok(unsafe { rig.endpoint.record_release(command, family, &used) }?)
 }
 
 /// What OpenGL signals Vulkan reads, and what Vulkan's host signals OpenGL sees.

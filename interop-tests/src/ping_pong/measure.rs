@@ -70,9 +70,6 @@ pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 /// Work groups to try; 0 is a thread an element.
 const GRIDS: [u32; 6] = [0, 1 << 15, 1 << 14, 1 << 13, 1 << 12, 1 << 10];
 
-/// How often each grid size is tried.
-const TRIES: u32 = 3;
-
 /// Measures `path`, whose payload was filled with `plan.seed` and not worked on since.
 ///
 /// # Errors
@@ -146,7 +143,7 @@ struct Run<'a, 'b> {
 
 impl<'a, 'b> Run<'a, 'b> {
     fn new(plan: &'a Plan, stages: usize, progress: Progress<'b>) -> Self {
-        let timed = GRIDS.len() as u32 * TRIES + plan.kernels;
+        let timed = GRIDS.len() as u32 * plan.kernels;
         let total = u64::from(timed) * stages as u64 * 2;
         let total = total + u64::from(plan.iterations) + u64::from(plan.handoffs);
         Self { plan, expected: Expected::default(), step: 0, done: 0, total, progress }
@@ -187,6 +184,9 @@ impl<'a, 'b> Run<'a, 'b> {
     }
 
     /// Each API's kernel alone, on the shared payload and on memory of its own, taken in turns.
+    ///
+    /// Every grid size is measured to the end, and the best median of each side counts: which grid is
+    /// best differs less than two runs do, so that choosing by a few tries would compare luck.
     fn kernels(
         &mut self,
         stages: &mut Stages,
@@ -196,54 +196,42 @@ impl<'a, 'b> Run<'a, 'b> {
         for stage in stages {
             stage.acquire(ticket)?;
             stage.finish()?;
-            let (shared, private) = self.best_grids(&mut **stage)?;
-            let mut times = (Vec::new(), Vec::new());
+            let mut times = [(); GRIDS.len()].map(|()| (Vec::new(), Vec::new()));
             for _ in 0..self.plan.kernels {
-                self.time_both(&mut **stage, (shared, private), &mut times)?;
+                for (groups, times) in GRIDS.into_iter().zip(&mut times) {
+                    self.time_both(&mut **stage, groups, times)?;
+                }
             }
-            grids.push(shared);
-            per_api.push(self.compare(stage.api(), &times));
+            let shared = times.iter().map(|times| median(&times.0));
+            let private = times.iter().map(|times| median(&times.1)).min();
+            let best = shared.zip(GRIDS).min().unwrap_or_default();
+            grids.push(best.1);
+            per_api.push(self.compare(stage.api(), best.0, private.unwrap_or_default()));
             ticket = stage.release()?;
         }
         Ok((ticket, grids, per_api))
     }
 
-    /// The number of work groups that is best for shared and for private memory.
-    fn best_grids(&mut self, stage: &mut dyn Stage) -> Result<(u32, u32)> {
-        let mut medians = Vec::new();
-        for groups in GRIDS {
-            let mut times = (Vec::new(), Vec::new());
-            for _ in 0..TRIES {
-                self.time_both(stage, (groups, groups), &mut times)?;
-            }
-            medians.push((groups, median(&times.0), median(&times.1)));
-        }
-        let shared = medians.iter().min_by_key(|entry| entry.1).map_or(0, |entry| entry.0);
-        let private = medians.iter().min_by_key(|entry| entry.2).map_or(0, |entry| entry.0);
-        Ok((shared, private))
-    }
-
     fn time_both(
         &mut self,
         stage: &mut dyn Stage,
-        (shared, private): (u32, u32),
+        groups: u32,
         times: &mut (Vec<Duration>, Vec<Duration>),
     ) -> Result<()> {
         let kernel = self.whole();
-        times.0.push(stage.time_shared(kernel, shared)?);
+        times.0.push(stage.time_shared(kernel, groups)?);
         self.advance();
-        times.1.push(stage.time_private(kernel, private)?);
+        times.1.push(stage.time_private(kernel, groups)?);
         self.advance();
         Ok(())
     }
 
-    fn compare(&self, api: &'static str, times: &(Vec<Duration>, Vec<Duration>)) -> PerApi {
-        let (shared, private) = (median(&times.0), median(&times.1));
+    fn compare(&self, api: &'static str, shared: Duration, private: Duration) -> PerApi {
         PerApi {
             api,
             shared_gb_per_s: gb_per_s(2 * self.plan.bytes, shared),
             private_gb_per_s: gb_per_s(2 * self.plan.bytes, private),
-            ratio: private.as_secs_f64() / shared.as_secs_f64(),
+            ratio: private.as_secs_f64() / shared.as_secs_f64().max(1e-9),
         }
     }
 

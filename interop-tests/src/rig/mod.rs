@@ -2,6 +2,7 @@
 
 pub mod cuda;
 pub mod gl;
+pub mod image;
 pub mod kernel;
 pub mod oracle;
 pub mod vulkan;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use anyhow::Result;
-use gpu_interop::{Api, SemaphoreKind};
+use gpu_interop::{Api, ImageDesc, SemaphoreKind};
 
 use super::machine::Machine;
 
@@ -16,6 +16,8 @@ pub enum Need {
     Cuda,
     /// A semaphore of this kind that Vulkan exports and this API imports, by opaque fd.
     Semaphore(Api, SemaphoreKind),
+    /// Such an image, that Vulkan exports and this API imports, by opaque fd.
+    Image(Api, ImageDesc),
     /// Memory as dma-buf, exported by Vulkan.
     DmaBufExport,
     /// Memory that the host can map, exported by Vulkan as opaque fd.

@@ -4,11 +4,11 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use gpu_interop::capabilities::Capabilities;
+use gpu_interop::capabilities::{Capabilities, Plan, plan};
 use gpu_interop::handle::{MemoryHandleType, SemaphoreHandleType};
 use gpu_interop::headless::{DeviceType, Headless, Validation, Vulkan, VulkanOptions, Wish};
 use gpu_interop::vulkan::{BufferOptions, MemoryChoice};
-use gpu_interop::{Api, BufferDesc, Error};
+use gpu_interop::{Api, BufferDesc, Error, ImageDesc, ResourceDesc};
 
 use super::case::Need;
 use super::messages;
@@ -156,8 +156,9 @@ impl Machine {
             .map(|missing| missing.to_string()),
             Need::HostVisibleExport => self.lacks_host_visible_export()?,
             Need::MemoryBytes(bytes) => self.lacks_memory(bytes)?,
+            Need::Image(api, image) => self.lacks_image(api, &image)?,
             Need::Semaphore(api, kind) => {
-                let importer = self.capabilities(api)?;
+                let importer = self.capabilities(api, &desc)?;
                 let handle_type = SemaphoreHandleType::OpaqueFd;
                 let pair = (|| {
                     vulkan.semaphore(kind, handle_type)?.export.clone()?;
@@ -167,6 +168,22 @@ impl Machine {
             }
         };
         Ok(reason)
+    }
+
+    /// What is missing for an image that Vulkan exports and `api` imports.
+    fn lacks_image(&self, api: Api, image: &ImageDesc) -> Result<Option<String>> {
+        let desc = (*image).into();
+        let exporter = self.vulkan.endpoint.capabilities(&desc)?;
+        let importer = match self.capabilities(api, &desc)? {
+            Ok(importer) => importer,
+            Err(absent) => return Ok(Some(absent.to_string())),
+        };
+        match plan(&exporter, &importer, &desc) {
+            Ok(Plan { handle_type: MemoryHandleType::OpaqueFd, .. }) => Ok(None),
+            Ok(Plan { handle_type, .. }) => Ok(Some(format!("only by {handle_type}"))),
+            Err(Error::Missing(missing)) => Ok(Some(missing.to_string())),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn lacks_host_visible_export(&self) -> Result<Option<String>> {
@@ -194,19 +211,18 @@ impl Machine {
         })
     }
 
-    /// What `api`'s endpoint tells of a plain storage buffer; the inner error where there is none.
-    fn capabilities(&self, api: Api) -> Result<Result<Capabilities, Error>> {
-        let desc = BufferDesc::storage(4096).into();
+    /// What `api`'s endpoint tells of `desc`; the inner error where there is none.
+    fn capabilities(&self, api: Api, desc: &ResourceDesc) -> Result<Result<Capabilities, Error>> {
         Ok(match api {
             Api::OpenGl => match &self.gl {
-                Ok(_) => Ok(self.gl()?.endpoint.capabilities(&desc)?),
+                Ok(_) => Ok(self.gl()?.endpoint.capabilities(desc)?),
                 Err(error) => Err(error.clone()),
             },
             Api::Cuda => match &self.cuda {
-                Ok(rig) => Ok(rig.endpoint.capabilities(&desc)?),
+                Ok(rig) => Ok(rig.endpoint.capabilities(desc)?),
                 Err(error) => Err(error.clone()),
             },
-            _ => Ok(self.vulkan.endpoint.capabilities(&desc)?),
+            _ => Ok(self.vulkan.endpoint.capabilities(desc)?),
         })
     }
 }

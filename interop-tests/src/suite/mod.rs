@@ -5,6 +5,7 @@
 //! | `INTEROP_REQUIRE=vulkan,gl,cuda` | an API that is absent is a failure, not a skip |
 //! | `INTEROP_REPORT=FILE` | write name, verdict and reason of every case as JSON |
 //! | `INTEROP_DEVICE=UUID` | which GPU |
+//! | `INTEROP_CASE_LIMIT=SECONDS` | a case that takes longer hangs, and ends the run (300) |
 //! | `INTEROP_VALIDATION=off` | leave the Khronos validation layer out |
 
 mod case;

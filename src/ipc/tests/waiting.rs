@@ -144,3 +144,21 @@ fn a_full_socket_is_a_timeout_and_no_message_is_lost_or_cut() {
     waiting.join().unwrap().unwrap();
     assert!(matches!(receive(&consumer), Err(Error::Closed { .. })));
 }
+
+#[test]
+fn a_peer_that_is_gone_is_an_error_and_no_signal() {
+    let (producer, consumer) = pair();
+    drop(consumer);
+    // SAFETY: the sets are initialised before they are read; the mask is this thread's, which ends
+    // with the test. A blocked signal is pending even where it is ignored, as Rust's runtime does.
+    let pending = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        assert_eq!(libc::sigemptyset(&mut set), 0);
+        assert_eq!(libc::sigaddset(&mut set, libc::SIGPIPE), 0);
+        assert_eq!(libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()), 0);
+        assert!(matches!(send(&producer, &buffer(3)), Err(Error::Closed { .. })));
+        assert_eq!(libc::sigpending(&mut set), 0);
+        libc::sigismember(&set, libc::SIGPIPE)
+    };
+    assert_eq!(pending, 0);
+}

@@ -212,6 +212,15 @@ fn a_version_that_is_not_known_is_a_mismatch_with_both() {
     assert!(text.contains("expected 1, found 7"), "{text}");
 }
 
+#[test]
+fn a_message_is_no_longer_than_the_limit() {
+    let longest = Header { kind: Kind::Buffer, body_len: 4080 };
+    assert_eq!(longest.message_len(), MAX_MESSAGE);
+    assert_eq!(Header::decode(&longest.encode()).unwrap(), longest);
+    let longer = Header { body_len: 4081, ..longest };
+    assert_eq!(field_of(Header::decode(&longer.encode()).unwrap_err()), "header.body_length");
+}
+
 fn uuid() -> impl Strategy<Value = Uuid> {
     any::<[u8; 16]>().prop_map(Uuid::from_bytes)
 }

@@ -1,5 +1,6 @@
 //! The kernels in Vulkan: pipelines, windows of a buffer, staging copies, timestamps.
 
+pub mod images;
 mod objects;
 mod private;
 
@@ -10,6 +11,7 @@ use gpu_interop::ash::{self, vk};
 use gpu_interop::headless::Vulkan;
 use gpu_interop::vulkan::{Endpoint, SubmitPart};
 
+pub use self::images::ImageStaging;
 use self::objects::Objects;
 pub use self::private::PrivateBuffer;
 use super::kernel::{Kernel, Window, windows};
@@ -186,11 +188,7 @@ impl VulkanRig {
     /// # Errors
     /// What `record` returns, and where the driver refuses.
     pub fn run(&self, record: impl FnOnce(vk::CommandBuffer) -> Result<()>) -> Result<()> {
-        let command = self.objects.one_shot;
-        self.begin(command)?;
-        record(command)?;
-        self.submit(command, &SubmitPart::default())?;
-        Ok(self.vulkan.wait_idle()?)
+        self.run_with(|command, _| record(command))
     }
 
     /// Runs `kernel` over all of `bound` and tells how long it took: on the device by timestamps.

@@ -1,0 +1,127 @@
+//! Group B: the life of a file descriptor. What its cases share.
+
+use std::fs::{File, Metadata};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+
+use anyhow::{Context, Result, ensure};
+use gpu_interop::vulkan::{self, BufferOptions};
+use gpu_interop::{BufferDesc, BufferPayload, MemoryPayload};
+
+use crate::rig::oracle;
+use crate::suite::{Machine, open_descriptors};
+
+/// What most cases of this group share: enough for several pages.
+pub(super) const BYTES: u64 = 64 << 10;
+
+pub(super) fn desc() -> BufferDesc {
+    BufferDesc::storage(BYTES)
+}
+
+/// A buffer of the machine's first device.
+pub(super) fn export(machine: &Machine) -> Result<(vulkan::Buffer, BufferPayload)> {
+    let endpoint = &machine.vulkan().endpoint;
+    let buffer = endpoint.create_buffer(&desc(), BufferOptions::default())?;
+    let payload = buffer.export()?;
+    Ok((buffer, payload))
+}
+
+/// The same payload around another descriptor.
+pub(super) fn with_fd(fd: impl Into<OwnedFd>, like: &BufferPayload) -> Result<BufferPayload> {
+    let memory = MemoryPayload::new(fd.into(), like.memory().info().clone());
+    Ok(BufferPayload::new(memory, like.offset(), *like.desc())?)
+}
+
+/// The number of a payload's descriptor.
+pub(super) fn number(payload: &BufferPayload) -> RawFd {
+    payload.memory().as_fd().as_raw_fd()
+}
+
+/// Runs `work` and checks that it leaves as many descriptors open as there were.
+pub(super) fn leaves_nothing_open(work: impl FnMut() -> Result<()>) -> Result<()> {
+    leave_nothing_open(1, work)
+}
+
+/// Runs `work` so many times and checks that together they leave as many descriptors open as there
+/// were. It is run once more before, for what a driver opens once and keeps.
+pub(super) fn leave_nothing_open(times: u32, mut work: impl FnMut() -> Result<()>) -> Result<()> {
+    work()?;
+    let before = open_descriptors();
+    for _ in 0..times {
+        work()?;
+    }
+    before.require_same(&open_descriptors())
+}
+
+/// What the number refers to, if it is open.
+fn file(raw: RawFd) -> Option<Metadata> {
+    std::fs::metadata(format!("/proc/self/fd/{raw}")).ok()
+}
+
+pub(super) fn is_open(raw: RawFd) -> bool {
+    std::fs::symlink_metadata(format!("/proc/self/fd/{raw}")).is_ok()
+}
+
+/// Whether FD_CLOEXEC is set.
+pub(super) fn closes_on_exec(fd: BorrowedFd<'_>) -> Result<bool> {
+    // SAFETY: F_GETFD reads the flags of a descriptor that is open while it is borrowed.
+    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) };
+    ensure!(flags >= 0, "F_GETFD: {}", std::io::Error::last_os_error());
+    Ok(flags & libc::FD_CLOEXEC != 0)
+}
+
+/// A file in memory, filled with a hash.
+pub(super) fn memfd(bytes: usize) -> Result<File> {
+    // SAFETY: the name ends in a NUL; the result is checked before it is used.
+    let raw = unsafe { libc::memfd_create(c"junk".as_ptr(), libc::MFD_CLOEXEC) };
+    ensure!(raw >= 0, "memfd_create: {}", std::io::Error::last_os_error());
+    // SAFETY: a new descriptor that nobody else owns.
+    let mut file = File::from(unsafe { OwnedFd::from_raw_fd(raw) });
+    file.write_all(&oracle::filled(bytes, 0x0b5e55ed))?;
+    Ok(file)
+}
+
+/// A counter of events: a file that is none in any file system, as a GPU's descriptors may be.
+pub(super) fn eventfd() -> Result<OwnedFd> {
+    // SAFETY: eventfd takes two numbers; the result is checked before it is used.
+    let raw = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    ensure!(raw >= 0, "eventfd: {}", std::io::Error::last_os_error());
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Files that have nothing to do with sharing, each another one, at all the numbers that are free.
+///
+/// Who closes a descriptor twice, or one that is a driver's, closes one of these.
+pub(super) struct Bystanders(Vec<(File, u64)>);
+
+impl Bystanders {
+    /// As many that each number up to `highest` is taken, and some more.
+    pub(super) fn fill(highest: RawFd) -> Result<Self> {
+        let mut files = Vec::new();
+        let mut above = 0;
+        while above < 16 {
+            let file = memfd(1)?;
+            above += usize::from(file.as_raw_fd() > highest);
+            let inode = file.metadata()?.ino();
+            files.push((file, inode));
+        }
+        Ok(Self(files))
+    }
+
+    /// Whether one of them has the number.
+    pub(super) fn sit_at(&self, raw: RawFd) -> bool {
+        self.0.iter().any(|(file, _)| file.as_raw_fd() == raw)
+    }
+
+    /// Checks that each is still open and the file it was.
+    pub(super) fn check(&self) -> Result<()> {
+        for (bystander, inode) in &self.0 {
+            let raw = bystander.as_raw_fd();
+            let now = file(raw).with_context(|| format!("somebody closed {raw}, not his"))?;
+            ensure!(now.ino() == *inode, "{raw} was closed and is another file now");
+        }
+        Ok(())
+    }
+}

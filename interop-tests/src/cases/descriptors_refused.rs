@@ -1,0 +1,142 @@
+//! Group B: descriptors of an import that fails.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use gpu_interop::payload::MemoryInfo;
+use gpu_interop::{BufferPayload, Error, MemoryPayload};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
+
+use super::descriptors::{
+    self, Bystanders, is_open, leave_nothing_open, leaves_nothing_open, memfd, number, with_fd,
+};
+use super::importers::{Peer, View, check_aliases, for_each_importer};
+use crate::suite::{Case, Machine};
+
+pub(super) fn cases() -> Vec<Case> {
+    [
+        for_each_importer("buffer/a_failure_gives_the_descriptor_back/13", buffer_comes_back),
+        for_each_importer("memory/a_failure_gives_the_descriptor_back/13a", memory_comes_back),
+        for_each_importer("buffer/a_failure_closes_nobody_elses_file/13b", nobody_elses_file),
+        for_each_importer("buffer/4096_failures/13c", many_failures),
+        for_each_importer("buffer/a_failure_harms_nothing/13d", harms_nothing),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// A payload that the library finds nothing wrong with, and the driver refuses.
+///
+/// A driver for the CPU gets a file of the right length and nothing of its own in it. NVIDIA's gets
+/// memory of its own that is shorter than it is said to be: by a descriptor that is none of its own it
+/// would be broken for the rest of the process, and so the library refuses that itself.
+fn refused_by_the_driver(machine: &Machine) -> Result<BufferPayload> {
+    let (_, payload) = descriptors::export(machine)?;
+    if !machine.is_hardware() {
+        let bytes = usize::try_from(payload.memory().info().allocation_size)?;
+        return with_fd(memfd(bytes + 8192)?, &payload);
+    }
+    let (memory, offset, desc) = payload.into_parts();
+    let (fd, info) = memory.into_parts();
+    let allocation_size = info.allocation_size + (1 << 30);
+    let memory = MemoryPayload::new(fd, MemoryInfo { allocation_size, ..info });
+    Ok(BufferPayload::new(memory, offset, desc)?)
+}
+
+/// The driver's own no, or what the library makes of a driver's silence.
+fn check_refusal(error: &Error) -> Result<()> {
+    match error {
+        Error::Driver(driver) => ensure!(driver.code != 0, "no code: {driver:?}"),
+        Error::Invalid(invalid) => ensure!(invalid.help.is_some(), "no help: {invalid}"),
+        other => bail!("{other:?}"),
+    }
+    Ok(())
+}
+
+/// By the same number, still open; and dropped, it is closed, and nothing else is.
+fn buffer_comes_back(machine: &Machine, peer: Peer<'_>) -> Result<()> {
+    leaves_nothing_open(|| {
+        let payload = refused_by_the_driver(machine)?;
+        let raw = number(&payload);
+        let refused = peer.import_buffer(payload).err().context("it was imported")?;
+        check_refusal(refused.error())?;
+        let payload = refused.into_payload();
+        ensure!(number(&payload) == raw && is_open(raw), "{raw} is {}", number(&payload));
+        let bystanders = Bystanders::fill(raw)?;
+        drop(payload);
+        ensure!(!is_open(raw), "{raw} is still open");
+        bystanders.check()
+    })
+}
+
+/// As [`buffer_comes_back`], for memory without a resource.
+fn memory_comes_back(machine: &Machine, peer: Peer<'_>) -> Result<()> {
+    leaves_nothing_open(|| {
+        let payload = refused_by_the_driver(machine)?.into_parts().0;
+        let raw = payload.as_fd().as_raw_fd();
+        let refused = peer.import_memory(payload).err().context("it was imported")?;
+        check_refusal(refused.error())?;
+        let back = refused.into_payload();
+        ensure!(back.as_fd().as_raw_fd() == raw && is_open(raw), "{raw} is closed, or another");
+        Ok(())
+    })
+}
+
+fn many_failures(machine: &Machine, peer: Peer<'_>) -> Result<()> {
+    let mut payload = refused_by_the_driver(machine)?;
+    leave_nothing_open(4096, || {
+        let refused = peer.import_buffer(payload.try_clone()?).err().context("it was imported")?;
+        payload = refused.into_payload();
+        Ok(())
+    })
+}
+
+/// What was imported before, and what is imported after, is whole.
+fn harms_nothing(machine: &Machine, peer: Peer<'_>) -> Result<()> {
+    let (exported, payload) = descriptors::export(machine)?;
+    let mut exporter = View::Vulkan(machine.vulkan(), exported);
+    let mut before = peer.import_buffer(payload.try_clone()?)?;
+    for _ in 0..3 {
+        ensure!(peer.import_buffer(refused_by_the_driver(machine)?).is_err(), "it was imported");
+    }
+    check_aliases(&mut exporter, &mut before)?;
+    check_aliases(&mut exporter, &mut peer.import_buffer(payload)?)
+}
+
+/// While imports fail, another thread opens and closes files of its own: whoever closes a descriptor
+/// that a driver has closed already, closes one of those sooner or later.
+fn nobody_elses_file(machine: &Machine, peer: Peer<'_>) -> Result<()> {
+    let mut payload = refused_by_the_driver(machine)?;
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let other = scope.spawn(|| files_of_its_own(&is_over));
+        let failures = (0..2000).try_for_each(|_| {
+            let refused = peer.import_buffer(payload.try_clone()?).err().context("imported")?;
+            payload = refused.into_payload();
+            anyhow::Ok(())
+        });
+        is_over.store(true, Ordering::Relaxed);
+        other.join().map_err(|_| anyhow::anyhow!("the other thread panicked"))??;
+        failures
+    })
+}
+
+/// Opens a file, looks whether it stays, and closes it, again and again.
+fn files_of_its_own(is_over: &AtomicBool) -> Result<()> {
+    while !is_over.load(Ordering::Relaxed) {
+        let file = memfd(1)?;
+        let inode = file.metadata()?.ino();
+        thread::sleep(Duration::from_micros(1));
+        let raw = file.as_raw_fd();
+        if !file.metadata().is_ok_and(|now| now.ino() == inode) {
+            // It is nobody's any more, or another's.
+            std::mem::forget(file);
+            bail!("somebody closed {raw}, not his");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! The ring: several payloads in flight between two or three endpoints.
+//!
+//! Handing one payload over and waiting for it costs two switches between GPU contexts a turn,
+//! whatever the semaphore. With several payloads under way, one side works on one while the other
+//! works on the next.
+//!
+//! A ring has a [`Station`] for each endpoint. All of its slots begin at the first station. A station
+//! takes a slot ([`Slot`]), works on its buffer, and passes it on; from the last station a slot comes
+//! back to the first. Only who holds a slot can ask for its buffer, so that nothing writes what the
+//! other side has. Where no slot has arrived, [`Wait`] says whether to wait for one (backpressure) or
+//! to be told so.
+//!
+//! Dropping a station waits for its work on the slots. A station that goes closes the ring: the
+//! others are told so instead of waiting for ever.
+
+mod open;
+mod queue;
+mod slot;
+mod station;
+
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "gl")]
+mod gl;
+mod vulkan;
+
+pub use open::{RingOfThree, RingOptions, ring_of_three, ring_of_two};
+pub use queue::Wait;
+pub use slot::{Passing, Slot};
+pub use station::{RingPeer, Station};
