@@ -7,7 +7,7 @@ use super::error::checked;
 use super::ffi::{LINEAR_TILING_EXT, NUM_TILING_TYPES_EXT, OPTIMAL_TILING_EXT, TILING_TYPES_EXT};
 use super::texture_target::Target;
 use crate::error::{Api, Missing, Result};
-use crate::format::ChannelOrder;
+use crate::format::{Aspects, ChannelOrder};
 use crate::resource::{ImageDesc, Tiling};
 
 const FOR_IMAGES: &str = "a shared image";
@@ -45,6 +45,12 @@ struct Query<'a> {
 
 impl Query<'_> {
     fn require_format(&self, internal: u32) -> Result<()> {
+        // OpenGL 4.6, section 8.5.3: a rule of the storage calls, which no query tells everywhere.
+        let is_color = self.desc.format.aspects().contains(Aspects::COLOR);
+        if self.target == Target::D3 && !is_color {
+            let what = format!("the format {}", self.described());
+            return Err(self.missing(what, "share depth and stencil as a 2D image with layers"));
+        }
         if !self.shared.features.format_query {
             return Ok(());
         }

@@ -110,6 +110,8 @@ impl Device {
             features: Features {
                 timeline_semaphore: supported.timeline_semaphore,
                 buffer_device_address: supported.buffer_device_address,
+                storage_image_multisample: core_features.shader_storage_image_multisample
+                    == vk::TRUE,
             },
             synchronization2: supported.synchronization2,
             core_features,

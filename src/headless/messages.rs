@@ -63,6 +63,12 @@ impl fmt::Display for Message {
 /// is held around Vulkan calls.
 pub type MessageHandler = Arc<dyn Fn(Message) + Send + Sync>;
 
+/// Newer validation layers (1.4.309, not yet 1.3.239) warn of this with each device that ash 0.38
+/// makes: its table of device functions asks for
+/// `vkGetPhysicalDeviceVideoEncodeQualityLevelPropertiesKHR`, which is the instance's. No user of the
+/// device can do anything about it.
+const ASH_LOADS_AN_INSTANCE_FUNCTION: &str = "WARNING-vkGetDeviceProcAddr-device";
+
 /// Where messages go. Its address is given to Vulkan, so it stays in its box until the instance is
 /// gone.
 pub(super) struct Sink {
@@ -86,6 +92,9 @@ impl Sink {
     }
 
     fn take(&self, message: Message) {
+        if message.id.as_deref() == Some(ASH_LOADS_AN_INSTANCE_FUNCTION) {
+            return;
+        }
         match &self.handler {
             Some(handler) => {
                 // A panic must not unwind into the layer, which is C++. The panic hook has said it.

@@ -63,6 +63,10 @@ impl<'a> BufferAccess<'a> {
 /// what it signals with is the `old_layout` of Vulkan's acquire. CUDA names none: hand over with
 /// `VK_IMAGE_LAYOUT_GENERAL` on its side.
 ///
+/// The Khronos validation layer (1.3.239) overlooks an acquire whose two layouts are equal where the
+/// device has `synchronization2` enabled, and reports the next use of an image that it last saw in
+/// another layout (`DrawState-InvalidImageLayout`). Two layouts that differ avoid that.
+///
 /// # References
 /// "Queue Family Ownership Transfer": the oldLayout and newLayout of the release are those of the
 /// acquire. `GL_EXT_semaphore`: `srcLayouts`, `dstLayouts`.

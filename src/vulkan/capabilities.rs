@@ -9,7 +9,7 @@ use crate::capabilities::{Capabilities, Dedicated, MemorySupport, SemaphoreSuppo
 use crate::error::{Api, Missing, Result};
 use crate::handle::{MemoryHandleType, SemaphoreHandleType};
 use crate::payload::SemaphoreKind;
-use crate::resource::{BufferDesc, Extent, ImageDesc, ResourceDesc};
+use crate::resource::{BufferDesc, Extent, ImageDesc, ImageUsage, ResourceDesc};
 
 const MEMORY: [MemoryHandleType; 2] = [MemoryHandleType::OpaqueFd, MemoryHandleType::DmaBuf];
 const SEMAPHORES: [(SemaphoreKind, SemaphoreHandleType); 4] = [
@@ -87,6 +87,16 @@ impl Shared {
         handle_type: MemoryHandleType,
     ) -> Result<MemorySupport> {
         if let Some(missing) = self.missing_memory_extension(handle_type) {
+            return Ok(unsupported(handle_type, &missing));
+        }
+        let stored = desc.samples > 1 && desc.usage.contains(ImageUsage::STORAGE);
+        if stored && !self.features.storage_image_multisample {
+            // VUID-VkImageCreateInfo-usage-00968: the physical device may have it all the same.
+            let what = "the feature shaderStorageImageMultisample";
+            let needed_for =
+                format!("{} images of {} samples as STORAGE", desc.format.name(), desc.samples);
+            let missing = Missing::new(Api::Vulkan, what, needed_for)
+                .help("enable it when the device is created and set it in DeviceInfo::features");
             return Ok(unsupported(handle_type, &missing));
         }
         let mut external = vk::PhysicalDeviceExternalImageFormatInfo::default()

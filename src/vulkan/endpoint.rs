@@ -51,6 +51,8 @@ pub struct Features {
     pub timeline_semaphore: bool,
     /// `bufferDeviceAddress`, of Vulkan 1.2.
     pub buffer_device_address: bool,
+    /// `shaderStorageImageMultisample`, for multisample images that shaders write.
+    pub storage_image_multisample: bool,
 }
 
 /// A borrowed Vulkan device, able to export and import. Cheap to clone; `Send` and `Sync`.

@@ -180,8 +180,8 @@ fn foreign_stream(machine: &Machine) -> Result<()> {
     let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
     let counter = vulkan.endpoint.create_semaphore(SemaphoreKind::Timeline)?;
     let timeline = cuda.endpoint.import_semaphore(counter.export()?)?;
-    let _end = Unstuck(&counter);
     let other = CudaContext::new_non_primary(cuda.cuda.context().ordinal(), 0)?;
+    let _end = Unstuck(&counter);
     for stream in [other.new_stream()?, other.default_stream()] {
         let answers = [
             cuda.endpoint.wait(&stream, &timeline, Some(1)),

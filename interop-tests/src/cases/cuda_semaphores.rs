@@ -209,33 +209,52 @@ impl Drop for Unstuck<'_> {
     }
 }
 
-/// A submit that the GPU has begun and can't finish: it waits for an event that the host sets.
-///
-/// So the signals of the submit are pending and can't happen yet, without a race.
+/// A submit that the queue holds back until it is let go: the queue's earlier submit waits for a
+/// timeline semaphore that the host signals.
 struct Held<'a> {
     rig: &'a VulkanRig,
-    event: vk::Event,
+    gate: vk::Semaphore,
     // The semaphores live until the submit is done.
     _part: SubmitPart,
 }
 
 impl<'a> Held<'a> {
     fn submit(rig: &'a VulkanRig, part: SubmitPart) -> Result<Self> {
-        let (device, command) = (rig.device(), rig.command_buffers(1)?[0]);
-        // SAFETY: a valid device; the structure has no chain.
-        let event = unsafe { device.create_event(&vk::EventCreateInfo::default(), None) }?;
-        let held = Self { rig, event, _part: part };
+        let device = rig.device();
+        let mut ty = vk::SemaphoreTypeCreateInfo::default()
+            .semaphore_type(vk::SemaphoreType::TIMELINE)
+            .initial_value(0);
+        let info = vk::SemaphoreCreateInfo::default().push_next(&mut ty);
+        // SAFETY: a valid device with timeline semaphores, as `headless` enables them.
+        let gate = unsafe { device.create_semaphore(&info, None) }?;
+        let held = Self { rig, gate, _part: part };
+        let (gates, values) = ([gate], [1]);
+        let mut timeline =
+            vk::TimelineSemaphoreSubmitInfo::default().wait_semaphore_values(&values);
+        let wait = vk::SubmitInfo::default()
+            .wait_semaphores(&gates)
+            .wait_dst_stage_mask(&[vk::PipelineStageFlags::ALL_COMMANDS])
+            .push_next(&mut timeline);
+        rig.vulkan.with_queue(|queue| {
+            // SAFETY: the queue is guarded; the semaphore lives until `drop` has waited.
+            unsafe { device.queue_submit(queue, &[wait], vk::Fence::null()) }
+        })?;
+        let command = rig.command_buffers(1)?[0];
         rig.begin(command)?;
-        let (host, all) = (vk::PipelineStageFlags::HOST, vk::PipelineStageFlags::ALL_COMMANDS);
-        // SAFETY: the command buffer is being recorded; the event lives until `drop` has waited.
-        unsafe { device.cmd_wait_events(command, &[event], host, all, &[], &[], &[]) };
         rig.submit(command, &held._part)?;
         Ok(held)
     }
 
     fn let_go(&self) -> Result<()> {
-        // SAFETY: the event is alive, and of the kind that the host sets.
-        Ok(unsafe { self.rig.device().set_event(self.event) }?)
+        let device = self.rig.device();
+        // SAFETY: the semaphore is alive and a timeline; the value grows, once.
+        unsafe {
+            if device.get_semaphore_counter_value(self.gate)? == 0 {
+                let signal = vk::SemaphoreSignalInfo::default().semaphore(self.gate).value(1);
+                device.signal_semaphore(&signal)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -245,6 +264,6 @@ impl Drop for Held<'_> {
         let _ = self.let_go();
         let _ = self.rig.vulkan.wait_idle();
         // SAFETY: owned here alone, and idle.
-        unsafe { self.rig.device().destroy_event(self.event, None) };
+        unsafe { self.rig.device().destroy_semaphore(self.gate, None) };
     }
 }

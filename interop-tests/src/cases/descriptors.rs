@@ -2,10 +2,12 @@
 
 use std::fs::{File, Metadata};
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use gpu_interop::vulkan::{self, BufferOptions};
 use gpu_interop::{BufferDesc, BufferPayload, MemoryPayload};
 
@@ -124,4 +126,33 @@ impl Bystanders {
         }
         Ok(())
     }
+}
+
+/// Runs `work` while another thread opens and closes a file of its own, as fast as it can: who closes
+/// a number that a driver has closed already, closes one of those sooner or later.
+pub(super) fn closes_nobody_elses_file(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let other = scope.spawn(|| opens_and_closes(&is_over));
+        let worked = work();
+        is_over.store(true, Ordering::Relaxed);
+        other.join().map_err(|_| anyhow!("the other thread panicked"))??;
+        worked
+    })
+}
+
+/// Several at once, so that whatever number gets free is taken at once.
+fn opens_and_closes(is_over: &AtomicBool) -> Result<()> {
+    let file = memfd(1)?;
+    let inode = file.metadata()?.ino();
+    while !is_over.load(Ordering::Relaxed) {
+        let duplicates = (0..16).map(|_| file.try_clone()).collect::<Result<Vec<_>, _>>()?;
+        for duplicate in duplicates {
+            if !duplicate.metadata().is_ok_and(|now| now.ino() == inode) {
+                // The number is nobody's any more, or another's: not to be closed here.
+                bail!("somebody closed {}, not his", duplicate.into_raw_fd());
+            }
+        }
+    }
+    Ok(())
 }

@@ -7,7 +7,8 @@ use anyhow::{Result, ensure};
 use gpu_interop::SemaphoreKind;
 
 use super::descriptors::{
-    self, Bystanders, is_open, leave_nothing_open, leaves_nothing_open, number, with_fd,
+    self, Bystanders, closes_nobody_elses_file, is_open, leave_nothing_open, leaves_nothing_open,
+    number, with_fd,
 };
 use super::importers::{
     Peer, Semaphore, View, check_aliases, check_signals, for_each_importer, for_each_semaphore,
@@ -22,6 +23,7 @@ pub(super) fn cases() -> Vec<Case> {
     [
         for_each_importer("buffer/a_success_consumes_the_descriptor/10", consumed_buffer),
         for_each_semaphore("a_success_consumes_the_descriptor/10a", consumed_semaphore),
+        for_each_importer("buffer/a_success_closes_nobody_elses_file/10b", nobody_elses_file),
         for_each_importer("buffer/4096_duplicates_imported/16c", many_buffers),
         for_each_semaphore("4096_duplicates_imported/16d", many_semaphores),
         for_each_importer("buffer/dup_dup2_and_dup3_alias_the_payload/17", duplicated),
@@ -62,6 +64,17 @@ fn consumed_semaphore(machine: &Machine, peer: Peer<'_>, kind: SemaphoreKind) ->
         bystanders.check()?;
         drop(exported);
         bystanders.check()
+    })
+}
+
+/// A driver may close the number as soon as it likes, and somebody else may open a file by it then.
+fn nobody_elses_file(machine: &Machine, peer: Peer<'_>) -> Result<()> {
+    let (_exported, payload) = descriptors::export(machine)?;
+    closes_nobody_elses_file(|| {
+        for _ in 0..4096 {
+            drop(peer.import_buffer(payload.try_clone()?)?);
+        }
+        Ok(())
     })
 }
 

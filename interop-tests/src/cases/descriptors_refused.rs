@@ -1,17 +1,14 @@
 //! Group B: descriptors of an import that fails.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::payload::MemoryInfo;
 use gpu_interop::{BufferPayload, Error, MemoryPayload};
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::MetadataExt;
 
 use super::descriptors::{
-    self, Bystanders, is_open, leave_nothing_open, leaves_nothing_open, memfd, number, with_fd,
+    self, Bystanders, closes_nobody_elses_file, is_open, leave_nothing_open, leaves_nothing_open,
+    memfd, number, with_fd,
 };
 use super::importers::{Peer, View, check_aliases, for_each_importer};
 use crate::suite::{Case, Machine};
@@ -107,36 +104,15 @@ fn harms_nothing(machine: &Machine, peer: Peer<'_>) -> Result<()> {
     check_aliases(&mut exporter, &mut peer.import_buffer(payload)?)
 }
 
-/// While imports fail, another thread opens and closes files of its own: whoever closes a descriptor
-/// that a driver has closed already, closes one of those sooner or later.
+/// As long as a driver may have closed what it refused, somebody else may have opened a file by that
+/// number.
 fn nobody_elses_file(machine: &Machine, peer: Peer<'_>) -> Result<()> {
     let mut payload = refused_by_the_driver(machine)?;
-    let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let other = scope.spawn(|| files_of_its_own(&is_over));
-        let failures = (0..2000).try_for_each(|_| {
+    closes_nobody_elses_file(|| {
+        for _ in 0..4096 {
             let refused = peer.import_buffer(payload.try_clone()?).err().context("imported")?;
             payload = refused.into_payload();
-            anyhow::Ok(())
-        });
-        is_over.store(true, Ordering::Relaxed);
-        other.join().map_err(|_| anyhow::anyhow!("the other thread panicked"))??;
-        failures
-    })
-}
-
-/// Opens a file, looks whether it stays, and closes it, again and again.
-fn files_of_its_own(is_over: &AtomicBool) -> Result<()> {
-    while !is_over.load(Ordering::Relaxed) {
-        let file = memfd(1)?;
-        let inode = file.metadata()?.ino();
-        thread::sleep(Duration::from_micros(1));
-        let raw = file.as_raw_fd();
-        if !file.metadata().is_ok_and(|now| now.ino() == inode) {
-            // It is nobody's any more, or another's.
-            std::mem::forget(file);
-            bail!("somebody closed {raw}, not his");
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }

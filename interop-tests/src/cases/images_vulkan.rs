@@ -92,7 +92,7 @@ fn copied(image: &Image) -> ImageAccess<'_> {
 }
 
 /// Fills the image, which is in layout `old`, and releases it.
-fn write(
+pub(super) fn write(
     (rig, image): View<'_>,
     seed: u32,
     old: ImageLayout,
@@ -113,7 +113,7 @@ fn write(
 }
 
 /// Acquires the image and checks every part of it. It stays in `TRANSFER_SRC_OPTIMAL`.
-fn read(
+pub(super) fn read(
     (rig, image): View<'_>,
     seed: u32,
     from: &mut Acquirer<Endpoint>,

@@ -27,6 +27,10 @@ mod handoff_waits;
 mod identity;
 mod identity_raw;
 mod images_vulkan;
+mod images_vulkan_adopted;
+mod images_vulkan_layouts;
+mod images_vulkan_memory;
+mod images_vulkan_refused;
 mod importers;
 mod opengl;
 mod opengl_draw;
@@ -60,6 +64,10 @@ pub fn all() -> Vec<Case> {
         aliasing_offsets::cases(),
         aliasing_adopted::cases(),
         images_vulkan::cases(),
+        images_vulkan_memory::cases(),
+        images_vulkan_layouts::cases(),
+        images_vulkan_adopted::cases(),
+        images_vulkan_refused::cases(),
         opengl::cases(),
         opengl_raw::cases(),
         opengl_draw::cases(),

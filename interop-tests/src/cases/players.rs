@@ -28,6 +28,8 @@ pub(super) trait Player {
     fn give(&mut self, to: &mut Releaser<Self::Endpoint>) -> Result<Ticket>;
     /// The payload's bytes, when all the work so far is done.
     fn read(&mut self) -> Result<Vec<u8>>;
+    /// Waits until all that was given to the API is done.
+    fn settle(&mut self) -> Result<()>;
 }
 
 /// Vulkan: each turn is one command buffer, with the acquire, the kernels and the release in it.
@@ -150,6 +152,11 @@ impl Player for VulkanPlayer<'_> {
         self.submit()?;
         self.rig.download(self.buffer.handle(), 0, self.buffer.desc().size)
     }
+
+    fn settle(&mut self) -> Result<()> {
+        self.submit()?;
+        Ok(self.rig.vulkan.wait_idle()?)
+    }
 }
 
 impl Drop for VulkanPlayer<'_> {
@@ -196,6 +203,11 @@ impl Player for GlPlayer<'_> {
     fn read(&mut self) -> Result<Vec<u8>> {
         self.rig.download(self.buffer.name(), 0, self.buffer.desc().size)
     }
+
+    fn settle(&mut self) -> Result<()> {
+        self.rig.finish();
+        Ok(())
+    }
 }
 
 /// CUDA, on the rig's stream.
@@ -237,6 +249,10 @@ impl Player for CudaPlayer<'_> {
         let data = self.rig.stream.clone_dtoh(&self.buffer.as_view::<u8>()?)?;
         self.rig.stream.synchronize()?;
         Ok(data)
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        Ok(self.rig.stream.synchronize()?)
     }
 }
 
@@ -317,6 +333,9 @@ pub(super) fn there_and_back<A: Player, B: Player>(
             course.check(a)?;
         }
     }
+    // The semaphores go with the handoffs: every side must be known to be done with them.
+    b.settle()?;
+    a.settle()?;
     Ok([there.plan, back.plan])
 }
 
@@ -341,5 +360,7 @@ pub(super) fn around<A: Player, B: Player, C: Player>(
             course.check(a)?;
         }
     }
-    Ok(())
+    c.settle()?;
+    b.settle()?;
+    a.settle()
 }

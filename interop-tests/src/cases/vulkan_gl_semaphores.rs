@@ -102,6 +102,10 @@ fn one_semaphore(machine: &Machine, kind: SemaphoreKind) -> Result<()> {
         gl.endpoint.wait(&imported, there, &[&theirs], &[])?;
         gl.dispatch(Kernel::PingPong { step: step + 1000 }, theirs.name(), BYTES, 0)?;
         gl.endpoint.signal(&imported, value(2 * turn + 2), &[&theirs], &[])?;
+        if kind == SemaphoreKind::Binary {
+            // Vulkan's next wait must not take the signal that OpenGL's wait is for.
+            gl.finish();
+        }
         turns.then(step);
         turns.then(step + 1000);
     }

@@ -1,12 +1,15 @@
 //! The kernels in CUDA: PTX modules, launches on one stream, event timers.
 
-use std::sync::Arc;
+pub mod images;
+pub mod texels;
+
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use gpu_interop::cuda::Endpoint;
 use gpu_interop::cudarc::driver::{
-    CudaFunction, CudaSlice, CudaStream, CudaViewMut, LaunchConfig, PushKernelArg, sys,
+    CudaFunction, CudaModule, CudaSlice, CudaStream, CudaViewMut, LaunchConfig, PushKernelArg, sys,
 };
 use gpu_interop::cudarc::nvrtc::Ptx;
 use gpu_interop::headless::Cuda;
@@ -27,6 +30,7 @@ pub struct CudaRig {
     pub stream: Arc<CudaStream>,
     fill: CudaFunction,
     ping_pong: CudaFunction,
+    image_kernels: OnceLock<Arc<CudaModule>>,
 }
 
 impl CudaRig {
@@ -44,7 +48,8 @@ impl CudaRig {
         let fill = load(FILL, "fill").context("fill.ptx")?;
         let ping_pong = load(PING_PONG, "ping_pong").context("ping_pong.ptx")?;
         let stream = context.new_stream()?;
-        Ok(Self { cuda, endpoint, stream, fill, ping_pong })
+        let image_kernels = OnceLock::new();
+        Ok(Self { cuda, endpoint, stream, fill, ping_pong, image_kernels })
     }
 
     /// Launches `kernel` over `data`, with `groups` blocks; 0 for one thread an element.

@@ -138,15 +138,18 @@ impl Part {
         self.texels(desc) as usize * texel_bytes(desc.format, self.aspect) as usize
     }
 
+    /// A seed of its own for every part, so that exchanged parts show.
+    pub fn seed(&self, seed: u32) -> u32 {
+        hash(self.level << 20 | self.layer << 3 | self.aspect.bits(), seed)
+    }
+
     /// What the part holds after a filling with `seed`.
     ///
     /// Every bit pattern comes up, except those that an API may change on its way through a shader:
     /// floats are normal numbers, depth is 0 to 1, the second -1 of signed normalised numbers and
     /// what lies above 24-bit depth are left out.
     pub fn filled(&self, desc: &ImageDesc, seed: u32) -> Vec<u8> {
-        // A seed of its own for every part, so that exchanged parts show.
-        let place = self.level << 20 | self.layer << 3 | self.aspect.bits();
-        let seed = hash(place, seed);
+        let seed = self.seed(seed);
         let texel = texel_bytes(desc.format, self.aspect) as usize;
         let mut bytes = vec![0u8; self.bytes(desc)];
         if texel < 4 {

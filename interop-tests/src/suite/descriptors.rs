@@ -6,6 +6,9 @@ use std::os::fd::RawFd;
 
 use anyhow::{Result, ensure};
 
+/// How many are named where the number is wrong.
+const NAMED: usize = 16;
+
 /// Open descriptors and what they refer to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptors(BTreeMap<RawFd, String>);
@@ -35,8 +38,9 @@ impl Descriptors {
     /// # Errors
     /// With the descriptors that were left open or closed.
     pub fn require_same(&self, now: &Descriptors) -> Result<()> {
-        let new: Vec<_> = now.0.iter().filter(|(fd, _)| !self.0.contains_key(fd)).collect();
-        let gone: Vec<_> = self.0.iter().filter(|(fd, _)| !now.0.contains_key(fd)).collect();
+        let new = now.0.iter().filter(|(fd, _)| !self.0.contains_key(fd));
+        let gone = self.0.iter().filter(|(fd, _)| !now.0.contains_key(fd));
+        let (new, gone) = (new.take(NAMED).collect::<Vec<_>>(), gone.take(NAMED).collect::<Vec<_>>());
         ensure!(
             self.count() == now.count(),
             "{} descriptors before, {} after; new: {new:?}; gone: {gone:?}",

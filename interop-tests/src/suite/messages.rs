@@ -6,9 +6,38 @@ use gpu_interop::headless::{Message, MessageKind};
 
 static MESSAGES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
+/// A message that the layer is wrong about.
+struct FalseAlarm {
+    /// Its name.
+    id: &'static str,
+    /// Part of its text.
+    text: &'static str,
+}
+
+/// What the layer says wrongly of semaphores and memory that others share: it sees one API's side.
+const FALSE_ALARMS: [FalseAlarm; 3] = [
+    // 1.4.309 looks at the counter when it is done with the submit; by then the other API, which
+    // waited for this very signal, has signalled the next value.
+    FalseAlarm {
+        id: "VUID-VkSubmitInfo-pSignalSemaphores-03242",
+        text: "which is smaller than the current value",
+    },
+    // 1.3.239 takes a signal that it has not seen (another API's) for a pending one of a lower value.
+    FalseAlarm {
+        id: "VUID-VkSemaphoreSignalInfo-value-03259",
+        text: "must be less than value of any pending signal operation",
+    },
+    // 1.4.309 remembers what Vulkan exported by the number of the descriptor, and does not see the
+    // number being closed and used for something else: another export's duplicate, CUDA's memory.
+    FalseAlarm { id: "VUID-VkMemoryAllocateInfo-allocationSize-01742", text: "allocationSize (0)" },
+];
+
 /// Keeps a message. What a driver or the loader says of itself is no fault of a case.
 pub(super) fn keep(message: Message) {
-    if message.kind != MessageKind::General {
+    let known = |alarm: &FalseAlarm| {
+        message.id.as_deref() == Some(alarm.id) && message.text.contains(alarm.text)
+    };
+    if message.kind != MessageKind::General && !FALSE_ALARMS.iter().any(known) {
         MESSAGES.lock().unwrap_or_else(PoisonError::into_inner).push(message.to_string());
     }
 }

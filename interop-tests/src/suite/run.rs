@@ -163,7 +163,12 @@ fn trial(case: Case, entries: Arc<Mutex<Vec<Entry>>>) -> Trial {
 
 /// Runs one case and decides what became of it.
 fn judge(case: &Case, machine: &Machine) -> Entry {
-    let entry = |verdict, reason| Entry { name: case.name.clone(), verdict, reason };
+    let entry = |verdict, reason| Entry {
+        name: case.name.clone(),
+        verdict,
+        reason,
+        descriptors: open_descriptors().count(),
+    };
     for need in &case.needs {
         match machine.lacks(*need) {
             Ok(None) => {}

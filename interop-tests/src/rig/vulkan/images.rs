@@ -197,6 +197,8 @@ impl VulkanRig {
             self.record_layout(command, image, (old, vk::ImageLayout::TRANSFER_DST_OPTIMAL));
             staging.record_upload(self, command, image.handle());
             self.record_layout(command, image, (vk::ImageLayout::TRANSFER_DST_OPTIMAL, new));
+            // For who maps a linear image.
+            record_host_barrier(self.device(), command);
             Ok(())
         })
     }
