@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Compiles the kernels in shaders/: each .comp to SPIR-V (.comp.spv), each .cu to PTX (.ptx), beside the source.
+# Compiles the shaders in shaders/: each .comp, .vert and .frag to SPIR-V (.comp.spv and so on), each .cu to PTX (.ptx),
+# beside the source.
 #
 #   scripts/shaders.sh               compile everything and write what changed
 #   scripts/shaders.sh --check       write nothing; fail if a committed .spv is not what its source compiles to, and
@@ -100,7 +101,7 @@ mkdir "$scratch/out"
 shopt -s nullglob
 
 check_glslang
-for source in shaders/*.comp; do
+for source in shaders/*.{comp,vert,frag}; do
     compile_spirv "$source" "$scratch/out/${source##*/}.spv"
 done
 kinds=(shaders/*.spv)

@@ -15,7 +15,7 @@ use crate::error::{Api, DriverError, Error, Result};
 pub(crate) const MAJOR_MEMORY_DEVICES: u32 = 1;
 
 /// `/dev/nvidiactl` and the other devices of NVIDIA's kernel module, in the same list.
-#[cfg_attr(not(any(feature = "vulkan", feature = "gl")), allow(dead_code))]
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 pub(crate) const MAJOR_NVIDIA: u32 = 195;
 
 /// What kind of file a descriptor refers to.
@@ -89,7 +89,7 @@ pub(crate) fn file_kind(fd: BorrowedFd<'_>) -> Result<FileKind> {
 
 /// Whether `raw`, which may have been closed and even opened again meanwhile, refers to the file that
 /// `fd` refers to.
-#[cfg_attr(not(any(feature = "vulkan", feature = "gl")), allow(dead_code))]
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 pub(crate) fn is_same_file(raw: RawFd, fd: BorrowedFd<'_>) -> bool {
     match (stat(raw), stat(fd.as_raw_fd())) {
         (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
@@ -152,7 +152,7 @@ pub(crate) fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
 
 /// Closes `refused`, a duplicate of `original` that a driver was given and refused, unless the
 /// driver has closed it already: then the number may be another file's by now.
-#[cfg_attr(not(any(feature = "vulkan", feature = "gl")), allow(dead_code))]
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 pub(crate) fn close_refused(refused: OwnedFd, original: BorrowedFd<'_>) {
     if !is_duplicate(refused.as_raw_fd(), original) {
         let _driver_closed_it = refused.into_raw_fd();
@@ -161,7 +161,7 @@ pub(crate) fn close_refused(refused: OwnedFd, original: BorrowedFd<'_>) {
 
 /// Whether the number `raw` is open and a duplicate of `original`: more than the same file, which
 /// another thread may have opened at the number since.
-#[cfg_attr(not(any(feature = "vulkan", feature = "gl")), allow(dead_code))]
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 fn is_duplicate(raw: RawFd, original: BorrowedFd<'_>) -> bool {
     /// `KCMP_FILE` of `linux/kcmp.h`.
     const KCMP_FILE: libc::c_long = 0;

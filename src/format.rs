@@ -35,7 +35,8 @@ pub enum ChannelOrder {
 pub struct GlFormat {
     /// Sized internal format, as `glTextureStorageMem2DEXT` takes it.
     pub internal: u32,
-    /// Pixel format for uploads and reads, as `glTexSubImage2D` takes it.
+    /// Pixel format for uploads and reads, as `glTexSubImage2D` takes it. With it and
+    /// [`ty`](Self::ty) the bytes go as they lie in the image, blue first where it keeps blue first.
     pub format: u32,
     /// Pixel type for uploads and reads.
     pub ty: u32,
@@ -94,12 +95,12 @@ const C: Aspects = Aspects::COLOR;
 const D: Aspects = Aspects::DEPTH;
 const DS: Aspects = Aspects::DEPTH.union(Aspects::STENCIL);
 
-// Pixel formats: GL_RED, GL_RG, GL_RGB, GL_RGBA, GL_BGRA, the integer ones, depth.
+// Pixel formats: GL_RED, GL_RG, GL_RGB, GL_RGBA, the integer ones, depth. Never GL_BGRA: that is for
+// bytes that OpenGL exchanges on their way to or from an RGBA format.
 const R: u32 = 0x1903;
 const RG: u32 = 0x8227;
 const RGB: u32 = 0x1907;
 const RGBA: u32 = 0x1908;
-const BGRA: u32 = 0x80E1;
 const R_INT: u32 = 0x8D94;
 const RGBA_INT: u32 = 0x8D99;
 const DEPTH: u32 = 0x1902;
@@ -139,9 +140,9 @@ formats! {
     /// Four 8-bit channels, colour sRGB-encoded.
     Rgba8Srgb = 43 "R8G8B8A8_SRGB", 4, C, Rgba, gl gl(0x8C43, RGBA, U8), cuda cuda(CU_U8, 4);
     /// Four 8-bit channels, blue first. OpenGL takes it as RGBA8 with a swizzle.
-    Bgra8Unorm = 44 "B8G8R8A8_UNORM", 4, C, Bgra, gl gl(0x8058, BGRA, U8), cuda cuda(CU_U8, 4);
+    Bgra8Unorm = 44 "B8G8R8A8_UNORM", 4, C, Bgra, gl gl(0x8058, RGBA, U8), cuda cuda(CU_U8, 4);
     /// Four 8-bit channels, blue first, colour sRGB-encoded.
-    Bgra8Srgb = 50 "B8G8R8A8_SRGB", 4, C, Bgra, gl gl(0x8C43, BGRA, U8), cuda cuda(CU_U8, 4);
+    Bgra8Srgb = 50 "B8G8R8A8_SRGB", 4, C, Bgra, gl gl(0x8C43, RGBA, U8), cuda cuda(CU_U8, 4);
     /// 5, 6 and 5 bits, red in the high bits of a 16-bit word.
     R5g6b5Unorm = 4 "R5G6B5_UNORM_PACK16", 2, C, Rgba, gl gl(0x8D62, RGB, U565), cuda None;
     /// 10, 10, 10 and 2 bits, red in the low bits of a 32-bit word.

@@ -74,10 +74,10 @@ pub(crate) fn hand_over<T, E>(
 /// Hands a duplicate of `fd` to a driver's import call, so that `fd` stays open if the call fails.
 ///
 /// Some drivers close a descriptor that they refuse, which the rule of [`hand_over`] doesn't let
-/// them: Mesa's lavapipe every one (22.3.6, 23.2.1 and 25.0.7; 25.2.8 none), NVIDIA's (580.159, Vulkan
-/// and OpenGL) those that it made itself. So after a failure the duplicate is closed only where it is
+/// them: Mesa's lavapipe every one (22.3.6, 23.2.1 and 25.0.7; 25.2.8 none), NVIDIA's (580.159) those
+/// that it made itself in Vulkan and OpenGL, and others in CUDA. So after a failure the duplicate is closed only where it is
 /// still there: closing it twice might close an unrelated file, closing it never would leak it.
-#[cfg_attr(not(any(feature = "vulkan", feature = "gl")), allow(dead_code))]
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 pub(crate) fn hand_over_duplicate<T>(
     fd: impl AsFd,
     import: impl FnOnce(RawFd) -> Result<T>,
@@ -95,7 +95,7 @@ pub(crate) fn hand_over_duplicate<T>(
 /// eventfd, a pipe), the driver refuses it rightly, but from then on refuses *every* import of that
 /// kind through that API in the process, in other contexts and devices too (580.159, Vulkan and
 /// OpenGL).
-#[cfg_attr(not(any(feature = "vulkan", feature = "gl")), allow(dead_code))]
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 pub(crate) fn check_nvidia_fd(fd: impl AsFd) -> Result<()> {
     match fd::file_kind(fd.as_fd())? {
         FileKind::CharDevice { major: fd::MAJOR_NVIDIA, .. } => Ok(()),

@@ -12,7 +12,7 @@ use super::endpoint::Endpoint;
 use super::error::{check, record};
 use super::memory::Memory;
 use crate::error::{ImportError, ImportResult, Invalid, Result};
-use crate::payload::{ImagePayload, LinearLayout, MemoryPayload, check_range};
+use crate::payload::{ImagePayload, LinearLayout, check_range};
 use crate::resource::{BufferDesc, BufferUsage, ImageDesc, Tiling};
 
 /// An image in shared memory. Cheap to clone; `Send` and `Sync`.
@@ -80,32 +80,17 @@ impl Endpoint {
     /// `cuImportExternalMemory`, `cuExternalMemoryGetMappedMipmappedArray`,
     /// `cuExternalMemoryGetMappedBuffer`.
     pub fn import_image(&self, payload: ImagePayload) -> ImportResult<Array, ImagePayload> {
-        // When mapping fails, the driver already owns the payload's own descriptor.
-        let spare = payload
-            .memory()
-            .check(self.identities())
-            .and_then(|()| self.check_payload(&payload))
-            .and_then(|()| payload.try_clone());
-        let spare = match spare {
-            Ok(spare) => spare,
-            Err(error) => return Err(ImportError::new(payload, error)),
-        };
-        let linear = payload.linear().copied();
-        let (memory, offset, desc) = payload.into_parts();
-        match self.import_memory(memory) {
-            Ok(memory) => {
-                let array = match linear {
-                    Some(layout) => memory.linear_array(offset, &desc, layout),
-                    None => memory.array(offset, &desc),
-                };
-                array.map_err(|error| ImportError::new(spare, error))
-            }
-            Err(refused) => {
-                let (memory, error) = refused.into_parts();
-                // The very descriptor that was given. It was a payload before, so it is one again.
-                let payload = again(memory, offset, desc, linear).unwrap_or(spare);
-                Err(ImportError::new(payload, error))
-            }
+        self.try_import_image(&payload).map_err(|error| ImportError::new(payload, error))
+    }
+
+    fn try_import_image(&self, payload: &ImagePayload) -> Result<Array> {
+        let (offset, desc) = (payload.offset(), payload.desc());
+        payload.memory().check(self.identities())?;
+        self.check_payload(payload)?;
+        let memory = self.import_duplicate(payload.memory())?;
+        match payload.linear() {
+            Some(layout) => memory.linear_array(offset, desc, *layout),
+            None => memory.array(offset, desc),
         }
     }
 
@@ -129,20 +114,6 @@ impl Endpoint {
             shape.check_limits(|attribute| self.attribute(attribute))?;
         }
         Ok(shape)
-    }
-}
-
-/// The payload that was taken apart.
-fn again(
-    memory: MemoryPayload,
-    offset: u64,
-    desc: ImageDesc,
-    linear: Option<LinearLayout>,
-) -> Result<ImagePayload, ()> {
-    let payload = ImagePayload::new(memory, offset, desc).map_err(drop)?;
-    match linear {
-        Some(linear) => payload.with_linear(linear).map_err(drop),
-        None => Ok(payload),
     }
 }
 

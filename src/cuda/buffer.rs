@@ -65,24 +65,9 @@ impl Endpoint {
     /// # References
     /// `cuImportExternalMemory`, `cuExternalMemoryGetMappedBuffer`.
     pub fn import_buffer(&self, payload: BufferPayload) -> ImportResult<Buffer, BufferPayload> {
-        // When mapping fails, the driver already owns the payload's own descriptor.
-        let spare = payload.memory().check(self.identities()).and_then(|()| payload.try_clone());
-        let spare = match spare {
-            Ok(spare) => spare,
-            Err(error) => return Err(ImportError::new(payload, error)),
-        };
-        let (memory, offset, desc) = payload.into_parts();
-        match self.import_memory(memory) {
-            Ok(memory) => {
-                memory.buffer(offset, &desc).map_err(|error| ImportError::new(spare, error))
-            }
-            Err(refused) => {
-                let (memory, error) = refused.into_parts();
-                // The very descriptor that was given. It was a payload before, so it is one again.
-                let payload = BufferPayload::new(memory, offset, desc).unwrap_or(spare);
-                Err(ImportError::new(payload, error))
-            }
-        }
+        self.import_duplicate(payload.memory())
+            .and_then(|memory| memory.buffer(payload.offset(), payload.desc()))
+            .map_err(|error| ImportError::new(payload, error))
     }
 
     /// A buffer in memory that CUDA makes, to be exported with [`Buffer::export`]. Its content is

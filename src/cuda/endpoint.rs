@@ -10,6 +10,7 @@ use cudarc::driver::{CudaContext, CudaStream, sys};
 use super::current::Current;
 use super::error::{check, record};
 use super::poll::poll;
+use super::workarounds::Workarounds;
 use super::{device, library};
 use crate::error::{Mismatch, Result};
 use crate::identity::Identity;
@@ -32,6 +33,7 @@ struct Shared {
     identities: [Identity; 1],
     export_fd: bool,
     timeline: bool,
+    workarounds: Workarounds,
     /// The last wait in `settle` was in vain.
     is_stuck: AtomicBool,
 }
@@ -46,7 +48,7 @@ impl Endpoint {
     /// # References
     /// `cuDeviceGetUuid_v2`; `CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED`,
     /// `CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED`,
-    /// `CU_DEVICE_ATTRIBUTE_TIMELINE_SEMAPHORE_INTEROP_SUPPORTED`.
+    /// `CU_DEVICE_ATTRIBUTE_TIMELINE_SEMAPHORE_INTEROP_SUPPORTED`, `CU_DEVICE_ATTRIBUTE_INTEGRATED`.
     pub fn new(context: Arc<CudaContext>) -> Result<Self> {
         use sys::CUdevice_attribute as Attribute;
         // cudarc made a context, so libcuda is there; the functions that cudarc doesn't call are
@@ -58,15 +60,18 @@ impl Endpoint {
         let export_fd = has(Attribute::CU_DEVICE_ATTRIBUTE_VIRTUAL_ADDRESS_MANAGEMENT_SUPPORTED)?
             && has(Attribute::CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED)?;
         let timeline = has(Attribute::CU_DEVICE_ATTRIBUTE_TIMELINE_SEMAPHORE_INTEROP_SUPPORTED)?;
+        let workarounds = Workarounds::of(has(Attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)?);
         tracing::debug!(
             gpu = %identity.name,
             uuid = %identity.device,
             export_fd,
             timeline,
+            ?workarounds,
             "CUDA endpoint"
         );
         let is_stuck = AtomicBool::new(false);
-        let shared = Shared { context, identities: [identity], export_fd, timeline, is_stuck };
+        let identities = [identity];
+        let shared = Shared { context, identities, export_fd, timeline, workarounds, is_stuck };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -105,6 +110,10 @@ impl Endpoint {
         // SAFETY: libcuda is loaded and `version` is writable.
         check("cuDriverGetVersion", unsafe { sys::cuDriverGetVersion(&mut version) })?;
         Ok(version)
+    }
+
+    pub(super) fn workarounds(&self) -> Workarounds {
+        self.shared.workarounds
     }
 
     /// Makes the context current until the guard is dropped.

@@ -11,7 +11,7 @@ use super::endpoint::Endpoint;
 use super::error::{check, record};
 use super::{capabilities, descriptors};
 use crate::error::{Api, ImportError, ImportResult, Missing, Result};
-use crate::handle::{MemoryHandleType, hand_over};
+use crate::handle::{MemoryHandleType, hand_over_duplicate};
 use crate::payload::{MemoryInfo, MemoryPayload, check_range};
 use crate::resource::BufferDesc;
 
@@ -56,43 +56,40 @@ impl Endpoint {
     /// The payload comes back with [`Error::Mismatch`](crate::Error::Mismatch) for another GPU,
     /// [`Error::Invalid`](crate::Error::Invalid) for a descriptor that is no GPU memory,
     /// [`Error::Missing`](crate::Error::Missing) for a dma-buf, and
-    /// [`Error::Driver`](crate::Error::Driver).
+    /// [`Error::Driver`](crate::Error::Driver). An allocation that is shorter than the payload says
+    /// is found out when a resource is placed in it, not here.
     ///
     /// # References
     /// `cuImportExternalMemory` with `CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD` and
     /// `CUDA_EXTERNAL_MEMORY_DEDICATED`.
     #[doc(alias = "cuImportExternalMemory")]
     pub fn import_memory(&self, payload: MemoryPayload) -> ImportResult<Memory, MemoryPayload> {
-        let entered = payload
-            .check(self.identities())
-            .and_then(|()| require_import(payload.info().handle_type))
-            .and_then(|()| self.enter());
-        let _current = match entered {
-            Ok(current) => current,
-            Err(error) => return Err(ImportError::new(payload, error)),
-        };
-        let (fd, info) = payload.into_parts();
-        let imported = hand_over(fd, |raw| {
-            let desc = descriptors::memory_handle(raw, &info);
+        self.import_duplicate(&payload).map_err(|error| ImportError::new(payload, error))
+    }
+
+    /// Imports a duplicate of the descriptor, so that the payload stays whole if this or a later step
+    /// fails.
+    pub(super) fn import_duplicate(&self, payload: &MemoryPayload) -> Result<Memory> {
+        payload.check(self.identities())?;
+        let info = payload.info();
+        require_import(info.handle_type)?;
+        self.workarounds().check_fd(payload)?;
+        let _current = self.enter()?;
+        let external = hand_over_duplicate(payload, |raw| {
+            let desc = descriptors::memory_handle(raw, info);
             let mut external = ptr::null_mut();
             // SAFETY: the context is current; the description is complete, its descriptor is open
-            // (`hand_over`) and is the driver's from the moment the call succeeds.
+            // (`hand_over_duplicate`) and is the driver's from the moment the call succeeds.
             let result = unsafe { sys::cuImportExternalMemory(&mut external, &desc) };
             check("cuImportExternalMemory", result).map(|()| External(external))
-        });
-        match imported {
-            Ok(external) => {
-                tracing::debug!(
-                    bytes = info.allocation_size,
-                    dedicated = info.dedicated,
-                    "imported memory into CUDA"
-                );
-                let mapping = Mutex::new(None);
-                let backing = Backing::Imported { external, mapping };
-                Ok(Memory::new(self, info, backing))
-            }
-            Err((fd, error)) => Err(ImportError::new(MemoryPayload::new(fd, info), error)),
-        }
+        })?;
+        tracing::debug!(
+            bytes = info.allocation_size,
+            dedicated = info.dedicated,
+            "imported memory into CUDA"
+        );
+        let backing = Backing::Imported { external, mapping: Mutex::new(None) };
+        Ok(Memory::new(self, info.clone(), backing))
     }
 
     /// At least `size` bytes made by CUDA, to be exported.

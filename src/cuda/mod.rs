@@ -78,6 +78,7 @@ mod surface_object;
 mod texture_object;
 mod texture_options;
 mod tracked;
+pub mod workarounds;
 
 pub use array::Array;
 pub use buffer::{Buffer, Element};

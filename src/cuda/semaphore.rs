@@ -11,7 +11,7 @@ use super::error::{check, record};
 use super::event::Event;
 use super::{capabilities, descriptors};
 use crate::error::{ImportError, ImportResult, Invalid, Result};
-use crate::handle::hand_over;
+use crate::handle::hand_over_duplicate;
 use crate::payload::{SemaphoreKind, SemaphorePayload};
 
 /// An imported semaphore. Cheap to clone: clones are the same semaphore.
@@ -70,40 +70,27 @@ impl Endpoint {
         &self,
         payload: SemaphorePayload,
     ) -> ImportResult<Semaphore, SemaphorePayload> {
-        let info = payload.info();
-        let entered = payload
-            .check(self.identities())
-            .and_then(|()| {
-                capabilities::import_of_semaphores(self, info.kind, info.handle_type)
-                    .map_err(Into::into)
-            })
-            .and_then(|()| self.enter());
-        let _current = match entered {
-            Ok(current) => current,
-            Err(error) => return Err(ImportError::new(payload, error)),
-        };
-        let (fd, info) = payload.into_parts();
-        let imported = hand_over(fd, |raw| {
-            let desc = descriptors::semaphore_handle(raw, info.kind);
+        self.try_import_semaphore(&payload).map_err(|error| ImportError::new(payload, error))
+    }
+
+    /// Imports a duplicate of the descriptor, so that the payload stays whole if this fails.
+    fn try_import_semaphore(&self, payload: &SemaphorePayload) -> Result<Semaphore> {
+        payload.check(self.identities())?;
+        let kind = payload.info().kind;
+        capabilities::import_of_semaphores(self, kind, payload.info().handle_type)?;
+        self.workarounds().check_fd(payload)?;
+        let _current = self.enter()?;
+        let external = hand_over_duplicate(payload, |raw| {
+            let desc = descriptors::semaphore_handle(raw, kind);
             let mut external = ptr::null_mut();
             // SAFETY: the context is current; the description is complete, its descriptor is open
-            // (`hand_over`) and is the driver's from the moment the call succeeds.
+            // (`hand_over_duplicate`) and is the driver's from the moment the call succeeds.
             let result = unsafe { sys::cuImportExternalSemaphore(&mut external, &desc) };
             check("cuImportExternalSemaphore", result).map(|()| External(external))
-        });
-        match imported {
-            Ok(external) => {
-                tracing::debug!(kind = ?info.kind, "imported a semaphore into CUDA");
-                let shared = Shared {
-                    endpoint: self.clone(),
-                    external,
-                    kind: info.kind,
-                    uses: Mutex::new(Vec::new()),
-                };
-                Ok(Semaphore { shared: Arc::new(shared) })
-            }
-            Err((fd, error)) => Err(ImportError::new(SemaphorePayload::new(fd, info), error)),
-        }
+        })?;
+        tracing::debug!(?kind, "imported a semaphore into CUDA");
+        let uses = Mutex::new(Vec::new());
+        Ok(Semaphore { shared: Arc::new(Shared { endpoint: self.clone(), external, kind, uses }) })
     }
 
     /// What `stream` is given from now on waits until `semaphore` is signalled, or a timeline

@@ -56,6 +56,14 @@ pub const NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS: bool = true;
 /// import a semaphore once and keep it.
 pub const NVIDIA_IMPORTS_OF_ONE_SEMAPHORE: u32 = 252;
 
+/// `glGetBufferSubData` of an imported buffer tells what it told the first time.
+///
+/// Driver: NVIDIA 580.159. The driver keeps what it has read, and reads again only after an OpenGL
+/// shader has written to the buffer: not after a wait for a semaphore that lists it, a memory barrier,
+/// `glFinish`, or `glBufferSubData`. Shaders and `glCopyBufferSubData` always see what the other API
+/// wrote. Nothing here can help: copy to a buffer of OpenGL's own, and read that.
+pub const NVIDIA_KEEPS_WHAT_IT_READ: bool = true;
+
 /// Which of the bugs the present driver has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Workarounds {

@@ -210,7 +210,7 @@ fn dedicated_is_told(machine: &Machine) -> Result<()> {
                 rig.device().destroy_buffer(second, None);
             }
             match buffer.memory().info().dedicated {
-                true => heard.require("VUID-vkBindBufferMemory-memory-01508")?,
+                true => heard.require(&["VUID-vkBindBufferMemory-memory-01508"])?,
                 false => heard.require_silence()?,
             }
         }

@@ -70,12 +70,20 @@ fn buffer_comes_back(machine: &Machine, peer: Peer<'_>) -> Result<()> {
     })
 }
 
-/// As [`buffer_comes_back`], for memory without a resource.
+/// As [`buffer_comes_back`], for memory without a resource. CUDA takes any length on trust (driver
+/// 580.159) and finds out when a buffer is placed in the memory.
 fn memory_comes_back(machine: &Machine, peer: Peer<'_>) -> Result<()> {
     leaves_nothing_open(|| {
         let payload = refused_by_the_driver(machine)?.into_parts().0;
         let raw = payload.as_fd().as_raw_fd();
-        let refused = peer.import_memory(payload).err().context("it was imported")?;
+        let refused = match (peer.import_memory(payload), peer) {
+            (Err(refused), _) => refused,
+            (Ok(memory), Peer::Cuda(_)) => {
+                let placed = memory.buffer(0, &descriptors::desc());
+                return check_refusal(&placed.err().context("a buffer lies in it")?);
+            }
+            (Ok(_), _) => bail!("it was imported"),
+        };
         check_refusal(refused.error())?;
         let back = refused.into_payload();
         ensure!(back.as_fd().as_raw_fd() == raw && is_open(raw), "{raw} is closed, or another");

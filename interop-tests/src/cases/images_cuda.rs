@@ -17,15 +17,8 @@ use crate::rig::vulkan::{ImageStaging, VulkanRig};
 use crate::suite::{Case, Machine, Need};
 
 /// CUDA has no others: multisample is refused (`images_cuda_refused`).
-const SHAPES: [Shape; 7] = [
-    Shape::D1,
-    Shape::D1Array,
-    Shape::D2,
-    Shape::D2Array,
-    Shape::Cube,
-    Shape::D3,
-    Shape::MipChain,
-];
+const SHAPES: [Shape; 7] =
+    [Shape::D1, Shape::D1Array, Shape::D2, Shape::D2Array, Shape::Cube, Shape::D3, Shape::MipChain];
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();

@@ -49,9 +49,8 @@ fn rows(machine: &Machine, descs: &[ImageDesc; 2]) -> Result<()> {
             let told = *payload.linear().context("the payload tells no layout")?;
             let array = cuda.endpoint.import_image(payload)?;
             ensure!(array.linear() == Some(&told) && array.handle().is_none(), "{array:?}");
-            let store = |(cuda, array): InCuda<'_>, part: &Part, seed| {
-                cuda.store_rows(array, part, seed)
-            };
+            let store =
+                |(cuda, array): InCuda<'_>, part: &Part, seed| cuda.store_rows(array, part, seed);
             pass_by((vulkan, &image), (cuda, &array), check_rows, store)
                 .with_context(|| format!("{:?}, {dedicated:?}", desc.extent))?;
         }

@@ -5,12 +5,12 @@ use gpu_interop::ash::vk::ImageLayout;
 use gpu_interop::format::{Aspects, Format};
 use gpu_interop::handoff::{self, Acquirer, HandoffOptions, Releaser, Ticket};
 use gpu_interop::resource::Tiling;
-use gpu_interop::vulkan::{Endpoint, Image, ImageAccess, ImageOptions};
+use gpu_interop::vulkan::{Endpoint, Image, ImageOptions};
 use gpu_interop::{Api, ImageDesc, ImageUsage};
 
 use super::aliasing::Place;
 use crate::rig::image::{SIZES, Shape};
-use crate::rig::vulkan::{ImageStaging, VulkanRig};
+use crate::rig::vulkan::{ImageIo, VulkanRig};
 use crate::suite::{Case, Machine, Need};
 
 pub(super) const USAGE: ImageUsage =
@@ -20,7 +20,7 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for &format in Format::ALL {
         for tiling in [Tiling::Optimal, Tiling::Linear] {
-            for shape in Shape::ALL.into_iter().filter(|shape| *shape != Shape::Multisample) {
+            for shape in Shape::ALL.into_iter().filter(|shape| has(*shape, format, tiling)) {
                 cases.push(matrix(format, tiling, shape));
             }
         }
@@ -37,6 +37,25 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
+/// Multisample images are optimal, and shaders write no stencil.
+fn has(shape: Shape, format: Format, tiling: Tiling) -> bool {
+    let drawn = tiling == Tiling::Optimal && !format.aspects().contains(Aspects::STENCIL);
+    shape != Shape::Multisample || drawn
+}
+
+/// What the images of the matrix are: multisample ones are drawn to, and seen as what they are not.
+fn desc_of(format: Format, tiling: Tiling, shape: Shape, size: (u32, u32)) -> ImageDesc {
+    let mut desc = shape.desc(format, tiling, size, USAGE);
+    if shape == Shape::Multisample {
+        let color = format.aspects() == Aspects::COLOR;
+        let drawn =
+            if color { ImageUsage::COLOR_ATTACHMENT } else { ImageUsage::DEPTH_STENCIL_ATTACHMENT };
+        desc.usage = ImageUsage::SAMPLED | drawn;
+        desc.mutable_format = matches!(format, Format::Rgba8Srgb | Format::Bgra8Srgb);
+    }
+    desc
+}
+
 /// One format × tiling × shape, at both sizes.
 fn matrix(format: Format, tiling: Tiling, shape: Shape) -> Case {
     let row = match shape {
@@ -46,7 +65,7 @@ fn matrix(format: Format, tiling: Tiling, shape: Shape) -> Case {
     };
     let (texels, tiled) = (format.name().to_lowercase(), format!("{tiling:?}").to_lowercase());
     let name = format!("vulkan→vulkan/opaque_fd/image/{texels}/{tiled}/{}/{row}", shape.name());
-    let descs = SIZES.map(|size| shape.desc(format, tiling, size, USAGE));
+    let descs = SIZES.map(|size| desc_of(format, tiling, shape, size));
     let run = move |machine: &Machine| {
         for desc in &descs {
             let (first, second) = (machine.vulkan(), machine.second_device()?);
@@ -79,53 +98,49 @@ pub(super) fn pass(first: View<'_>, second: View<'_>) -> Result<()> {
     let (one, other) = (&first.0.endpoint, &second.0.endpoint);
     let mut there = handoff::open(one, one, other, HandoffOptions::default())?;
     let mut back = handoff::open(one, other, one, HandoffOptions::default())?;
-    let ticket = write(first, 1, ImageLayout::UNDEFINED, &mut there.release)?;
+    let ticket = write(first, 1, &mut there.release)?;
     read(second, 1, &mut there.acquire, ticket).context("the importer reads")?;
-    let ticket = write(second, 2, ImageLayout::TRANSFER_SRC_OPTIMAL, &mut back.release)?;
+    let ticket = write(second, 2, &mut back.release)?;
     read(first, 2, &mut back.acquire, ticket).context("the exporter reads")
 }
 
-/// How the writer leaves an image and the reader finds it.
-fn copied(image: &Image) -> ImageAccess<'_> {
-    let layouts = (ImageLayout::TRANSFER_DST_OPTIMAL, ImageLayout::TRANSFER_SRC_OPTIMAL);
-    ImageAccess::transfer(image, layouts.0, layouts.1)
-}
-
-/// Fills the image, which is in layout `old`, and releases it.
+/// Fills the image, whatever was in it, and releases it to who will download it.
 pub(super) fn write(
     (rig, image): View<'_>,
     seed: u32,
-    old: ImageLayout,
     to: &mut Releaser<Endpoint>,
 ) -> Result<Ticket> {
-    let staging = ImageStaging::new(rig, image.desc())?;
+    let staging = ImageIo::new(rig, image)?;
     staging.fill(seed)?;
     rig.run_with(|command, part| {
-        rig.record_layout(command, image, (old, ImageLayout::TRANSFER_DST_OPTIMAL));
-        staging.record_upload(rig, command, image.handle());
+        let anew = (ImageLayout::UNDEFINED, staging.upload_layout());
+        rig.record_layout(command, image, anew);
+        staging.record_upload(rig, command, image);
+        let used = [staging.uploaded(image, staging.download_layout())];
         let family = rig.vulkan.queue_family();
         // SAFETY: the command buffer is being recorded for a queue of that family, which owns the
-        // image, and the image is in the layout it was copied to; `run_with` waits.
-        let (ticket, added) = unsafe { to.release(command, family, &[copied(image)]) }?;
+        // image, and the image is in the layout it was uploaded in; `run_with` waits.
+        let (ticket, added) = unsafe { to.release(command, family, &used) }?;
         part.merge(added)?;
         Ok(ticket)
     })
 }
 
-/// Acquires the image and checks every part of it. It stays in `TRANSFER_SRC_OPTIMAL`.
+/// Acquires the image from [`write`], and checks every part of it.
 pub(super) fn read(
     (rig, image): View<'_>,
     seed: u32,
     from: &mut Acquirer<Endpoint>,
     ticket: Ticket,
 ) -> Result<()> {
-    let staging = ImageStaging::new(rig, image.desc())?;
+    let staging = ImageIo::new(rig, image)?;
     staging.wipe()?;
     rig.run_with(|command, part| {
+        let used = [staging.downloadable(image, staging.upload_layout())];
         let family = rig.vulkan.queue_family();
         // SAFETY: as above; the other side has released the image with the same layouts.
-        part.merge(unsafe { from.acquire(ticket, command, family, &[copied(image)]) }?)?;
-        staging.record_download(rig, command, image.handle());
+        part.merge(unsafe { from.acquire(ticket, command, family, &used) }?)?;
+        staging.record_download(rig, command, image);
         Ok(())
     })?;
     staging.check(seed)

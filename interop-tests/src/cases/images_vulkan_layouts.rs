@@ -14,7 +14,7 @@ use super::images_vulkan::{USAGE, View, read, write};
 use crate::rig::Kernel;
 use crate::rig::image::{SIZES, Shape};
 use crate::rig::oracle::{self, Turns};
-use crate::rig::vulkan::{ImageStaging, VulkanRig};
+use crate::rig::vulkan::{ImageIo, VulkanRig};
 use crate::suite::{Case, Machine};
 
 const TURNS: u32 = 255;
@@ -152,13 +152,11 @@ fn turns(machine: &Machine) -> Result<()> {
     let mut back = lane(pair.second, pair.first)?;
     let (ours, theirs): (View<'_>, View<'_>) =
         ((pair.first, &pair.ours), (pair.second, &pair.theirs));
-    let mut old = ImageLayout::UNDEFINED;
     for turn in (0..TURNS).map(|turn| 2 * turn) {
-        let ticket = write(ours, turn, old, &mut pair.there.release)?;
+        let ticket = write(ours, turn, &mut pair.there.release)?;
         read(theirs, turn, &mut pair.there.acquire, ticket)
             .with_context(|| format!("turn {turn}"))?;
-        old = ImageLayout::TRANSFER_SRC_OPTIMAL;
-        let ticket = write(theirs, turn + 1, old, &mut back.release)?;
+        let ticket = write(theirs, turn + 1, &mut back.release)?;
         read(ours, turn + 1, &mut back.acquire, ticket)
             .with_context(|| format!("turn {turn}, back"))?;
     }
@@ -174,13 +172,12 @@ fn with_a_buffer(machine: &Machine) -> Result<()> {
     let buffer =
         first.endpoint.create_buffer(&BufferDesc::storage(BYTES), BufferOptions::default())?;
     let their_buffer = second.endpoint.import_buffer(buffer.export()?)?;
-    let (bound, staging) =
-        (first.bind(buffer.handle(), BYTES)?, ImageStaging::new(first, ours.desc())?);
+    let (bound, staging) = (first.bind(buffer.handle(), BYTES)?, ImageIo::new(first, &ours)?);
     staging.fill(9)?;
     let ticket = first.run_with(|command, part| {
         first.record(command, Kernel::Fill { seed: 9 }, &bound, 0);
         first.record_layout(command, &ours, (ImageLayout::UNDEFINED, old));
-        staging.record_upload(first, command, ours.handle());
+        staging.record_upload(first, command, &ours);
         let buffers = [BufferAccess::compute(&buffer)];
         let images = [ImageAccess::transfer(&ours, old, new)];
         let used = Accesses { buffers: &buffers, images: &images };
@@ -192,7 +189,7 @@ fn with_a_buffer(machine: &Machine) -> Result<()> {
         Ok(ticket)
     });
     first.unbind(bound);
-    let (ticket, staging) = (ticket?, ImageStaging::new(second, theirs.desc())?);
+    let (ticket, staging) = (ticket?, ImageIo::new(second, &theirs)?);
     staging.wipe()?;
     second.run_with(|command, part| {
         let buffers = [BufferAccess::transfer(&their_buffer)];
@@ -201,7 +198,7 @@ fn with_a_buffer(machine: &Machine) -> Result<()> {
         let family = second.vulkan.queue_family();
         // SAFETY: as above; both were released with the same layouts.
         part.merge(unsafe { there.acquire.acquire(ticket, command, family, used) }?)?;
-        staging.record_download(second, command, theirs.handle());
+        staging.record_download(second, command, &theirs);
         Ok(())
     })?;
     staging.check(9)?;

@@ -19,8 +19,7 @@ use crate::suite::{Case, Machine, Need, open_descriptors};
 
 pub(super) fn cases() -> Vec<Case> {
     let name = |what: &str| format!("vulkan→vulkan/opaque_fd/image/{what}");
-    let mut cases =
-        vec![Case::new(name("dedicated_only_agrees_with_the_image/5"), dedicated_word)];
+    let mut cases = vec![Case::new(name("dedicated_only_agrees_with_the_image/5"), dedicated_word)];
     for (what, choice) in
         [("dedicated", DedicatedChoice::Always), ("not_dedicated", DedicatedChoice::Avoid)]
     {
@@ -106,7 +105,7 @@ fn importer_alone(machine: &Machine) -> Result<()> {
     let theirs = second.endpoint.import_image(ours.export()?)?;
     let (one, other) = (&first.endpoint, &second.endpoint);
     let mut lane = handoff::open(one, one, other, HandoffOptions::default())?;
-    let ticket = write((first, &ours), 18, vk::ImageLayout::UNDEFINED, &mut lane.release)?;
+    let ticket = write((first, &ours), 18, &mut lane.release)?;
     drop(ours);
     read((second, &theirs), 18, &mut lane.acquire, ticket)
 }
@@ -120,7 +119,7 @@ fn memory_first(machine: &Machine) -> Result<()> {
     let theirs = there.image(offsets[0], &desc)?;
     let (one, other) = (&first.endpoint, &second.endpoint);
     let mut lane = handoff::open(one, other, one, HandoffOptions::default())?;
-    let ticket = write((second, &theirs), 25, vk::ImageLayout::UNDEFINED, &mut lane.release)?;
+    let ticket = write((second, &theirs), 25, &mut lane.release)?;
     let ours = memory.image(offsets[0], &desc)?;
     read((first, &ours), 25, &mut lane.acquire, ticket)?;
     pass((first, &ours), (second, &theirs))
@@ -168,7 +167,7 @@ fn aside(pairs: &[(View<'_>, View<'_>)]) -> Result<()> {
     for (seed, (writer, reader)) in (100..).zip(pairs) {
         let (one, other) = (&writer.0.endpoint, &reader.0.endpoint);
         let mut lane = handoff::open(one, one, other, HandoffOptions::default())?;
-        let ticket = write(*writer, seed, vk::ImageLayout::UNDEFINED, &mut lane.release)?;
+        let ticket = write(*writer, seed, &mut lane.release)?;
         waiting.push((seed, *reader, lane, ticket));
     }
     for (seed, reader, mut lane, ticket) in waiting {

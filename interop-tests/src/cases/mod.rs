@@ -26,6 +26,10 @@ mod handoff_tickets;
 mod handoff_waits;
 mod identity;
 mod identity_raw;
+mod images_cuda;
+mod images_cuda_life;
+mod images_cuda_linear;
+mod images_cuda_reads;
 mod images_vulkan;
 mod images_vulkan_adopted;
 mod images_vulkan_layouts;
@@ -82,6 +86,10 @@ pub fn all() -> Vec<Case> {
         cuda_refusals::cases(),
         cuda_semaphores::cases(),
         cuda_export::cases(),
+        images_cuda::cases(),
+        images_cuda_reads::cases(),
+        images_cuda_linear::cases(),
+        images_cuda_life::cases(),
         together::cases(),
         together_teardown::cases(),
         together_threads::cases(),
@@ -94,5 +102,5 @@ pub fn all() -> Vec<Case> {
 
 /// What the children of the cases do.
 pub fn roles() -> Vec<Role> {
-    descriptors_inherited::roles()
+    [descriptors_inherited::roles(), validation::roles()].concat()
 }

@@ -15,7 +15,7 @@ use crate::suite::{Case, Machine, Need};
 pub(super) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = [
         for_each_importer("memory/size_0_is_refused/21d", size_0),
-        for_each_importer("memory/a_size_beyond_the_file_is_refused/21e", beyond_the_file),
+        for_each_importer("buffer/a_size_beyond_the_file_is_refused/21e", beyond_the_file),
         for_each_importer("buffer/past_the_end_is_refused/21f", past_the_end),
         for_each_importer("buffer/corrected_it_is_imported/21g", corrected),
     ]
@@ -78,12 +78,17 @@ fn size_0(machine: &Machine, peer: Peer<'_>) -> Result<()> {
     })
 }
 
-/// Where memory is a file, its length is known. A driver with other descriptors has to say it itself.
+/// Where memory is a file, its length is known. A driver with other descriptors has to say it itself,
+/// when the memory is imported or, as CUDA, when a buffer is placed in it.
 fn beyond_the_file(machine: &Machine, peer: Peer<'_>) -> Result<()> {
     leaves_nothing_open(|| {
         let payload = described(machine, |info| info.allocation_size += 1 << 30)?;
-        let (_, error) = given_back(payload, |payload| peer.import_memory(payload))?;
-        match error {
+        let imported = given_back(payload, |payload| {
+            let payload = BufferPayload::new(payload, 0, descriptors::desc())?;
+            peer.import_buffer(payload)
+                .map_err(|refused| refused.map(|payload| payload.into_parts().0))
+        });
+        match imported?.1 {
             Error::Driver(_) if machine.is_hardware() => Ok(()),
             error => check_invalid(&error, "fd").map(drop),
         }

@@ -5,6 +5,7 @@ pub mod gl;
 pub mod image;
 pub mod kernel;
 pub mod oracle;
+pub mod texel;
 pub mod vulkan;
 
 pub use kernel::{Kernel, Window, windows};

@@ -40,7 +40,8 @@ impl Descriptors {
     pub fn require_same(&self, now: &Descriptors) -> Result<()> {
         let new = now.0.iter().filter(|(fd, _)| !self.0.contains_key(fd));
         let gone = self.0.iter().filter(|(fd, _)| !now.0.contains_key(fd));
-        let (new, gone) = (new.take(NAMED).collect::<Vec<_>>(), gone.take(NAMED).collect::<Vec<_>>());
+        let (new, gone) =
+            (new.take(NAMED).collect::<Vec<_>>(), gone.take(NAMED).collect::<Vec<_>>());
         ensure!(
             self.count() == now.count(),
             "{} descriptors before, {} after; new: {new:?}; gone: {gone:?}",

@@ -15,7 +15,7 @@ struct FalseAlarm {
 }
 
 /// What the layer says wrongly of semaphores and memory that others share: it sees one API's side.
-const FALSE_ALARMS: [FalseAlarm; 3] = [
+const FALSE_ALARMS: [FalseAlarm; 5] = [
     // 1.4.309 looks at the counter when it is done with the submit; by then the other API, which
     // waited for this very signal, has signalled the next value.
     FalseAlarm {
@@ -29,7 +29,19 @@ const FALSE_ALARMS: [FalseAlarm; 3] = [
     },
     // 1.4.309 remembers what Vulkan exported by the number of the descriptor, and does not see the
     // number being closed and used for something else: another export's duplicate, CUDA's memory.
-    FalseAlarm { id: "VUID-VkMemoryAllocateInfo-allocationSize-01742", text: "allocationSize (0)" },
+    // The library compares these with the payload itself.
+    FalseAlarm {
+        id: "VUID-VkMemoryAllocateInfo-allocationSize-01742",
+        text: "pNext<VkImportMemoryFdInfoKHR>.fd (",
+    },
+    FalseAlarm {
+        id: "VUID-VkMemoryDedicatedAllocateInfo-image-01878",
+        text: "pNext<VkImportMemoryFdInfoKHR>.fd (",
+    },
+    FalseAlarm {
+        id: "VUID-VkMemoryDedicatedAllocateInfo-buffer-01879",
+        text: "pNext<VkImportMemoryFdInfoKHR>.fd (",
+    },
 ];
 
 /// Keeps a message. What a driver or the loader says of itself is no fault of a case.

@@ -39,12 +39,7 @@ impl CudaRig {
     ///
     /// # Errors
     /// Where CUDA refuses.
-    pub fn store_through(
-        &self,
-        surface: &mut SurfaceObject,
-        part: &Part,
-        seed: u32,
-    ) -> Result<()> {
+    pub fn store_through(&self, surface: &mut SurfaceObject, part: &Part, seed: u32) -> Result<()> {
         let desc = *surface.array().desc();
         ensure!(part.aspect == Aspects::COLOR, "CUDA has colour only");
         let function = self.image_kernel(&format!("store_{}", dimensions(&desc)))?;

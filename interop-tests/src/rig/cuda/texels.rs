@@ -78,7 +78,7 @@ fn pack_texel(format: Format, read: ReadMode, texel: &Texel, to: &mut Vec<u8>) -
                 encode_srgb(channel)?
             }
             (Stored::SignedByte, _) => signed_fraction(channel)?,
-            (Stored::Integer(bits), ReadMode::Normalized) => {
+            (Stored::Integer(bits), ReadMode::Normalized | ReadMode::DecodeSrgb) => {
                 fraction(channel, ((1u64 << bits) - 1) as f32)?
             }
             (Stored::Integer(_), _) => channel,

@@ -1,43 +1,36 @@
-//! Images: every part filled and read through a staging buffer, layout transitions, ownership.
+//! Images: every part filled and read, layout transitions, ownership.
 
-use anyhow::{Context, Result, ensure};
-use gpu_interop::ImageDesc;
+use anyhow::{Context, Result};
 use gpu_interop::ash::vk;
-use gpu_interop::format::Aspects;
-use gpu_interop::vulkan::{Image, SubmitPart};
+use gpu_interop::vulkan::{Image, ImageAccess, SubmitPart};
 
-use super::private::PrivateBuffer;
+use super::copies::ImageStaging;
+use super::samples::Samples;
 use super::{VulkanRig, record_host_barrier};
-use crate::rig::image::{Part, level_extent, parts};
 
-/// A copy's offset in its buffer is a multiple of the texel size, and of 4 for depth and stencil.
-const ALIGNMENT: usize = 16;
-
-/// A host-visible buffer with room for every part of an image of one sample, each tightly packed.
+/// A host-visible buffer with room for every part of an image, and what moves them: copies
+/// ([`ImageStaging`]), or, for a multisample image, shaders.
 #[derive(Debug)]
-pub struct ImageStaging {
-    desc: ImageDesc,
-    buffer: PrivateBuffer,
-    places: Vec<(Part, usize)>,
-    bytes: usize,
+pub struct ImageIo(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Copies(ImageStaging),
+    Samples(Box<Samples>),
 }
 
-impl ImageStaging {
-    /// Room for all of an image of `desc`.
+impl ImageIo {
+    /// Room for all of `image`.
     ///
     /// # Errors
-    /// For a multisample image, which can't be copied to a buffer, and where the driver is out of
-    /// memory.
-    pub fn new(rig: &VulkanRig, desc: &ImageDesc) -> Result<Self> {
-        ensure!(desc.samples == 1, "a multisample image is no place to copy to");
-        let mut bytes = 0;
-        let mut places = Vec::new();
-        for part in parts(desc) {
-            places.push((part, bytes));
-            bytes = (bytes + part.bytes(desc)).next_multiple_of(ALIGNMENT);
-        }
-        let buffer = PrivateBuffer::host(&rig.vulkan, bytes as u64)?;
-        Ok(Self { desc: *desc, buffer, places, bytes })
+    /// For a multisample image of depth and stencil, which no shader can write, and where the driver
+    /// is out of memory.
+    pub fn new(rig: &VulkanRig, image: &Image) -> Result<Self> {
+        Ok(Self(if image.desc().samples == 1 {
+            Kind::Copies(ImageStaging::new(rig, image.desc())?)
+        } else {
+            Kind::Samples(Box::new(Samples::new(rig, image)?))
+        }))
     }
 
     /// Fills the buffer with what the parts hold by `seed`.
@@ -45,20 +38,21 @@ impl ImageStaging {
     /// # Errors
     /// Where the driver refuses to map.
     pub fn fill(&self, seed: u32) -> Result<()> {
-        self.buffer.with_bytes(self.bytes, |all| {
-            for (part, at) in &self.places {
-                let bytes = part.filled(&self.desc, seed);
-                all[*at..*at + bytes.len()].copy_from_slice(&bytes);
-            }
-        })
+        match &self.0 {
+            Kind::Copies(copies) => copies.fill(seed),
+            Kind::Samples(samples) => samples.fill(seed),
+        }
     }
 
-    /// Overwrites the buffer, so that a copy that didn't happen shows.
+    /// Overwrites the buffer, so that a download that didn't happen shows.
     ///
     /// # Errors
     /// Where the driver refuses to map.
     pub fn wipe(&self) -> Result<()> {
-        self.buffer.with_bytes(self.bytes, |all| all.fill(0xA5))
+        match &self.0 {
+            Kind::Copies(copies) => copies.wipe(),
+            Kind::Samples(samples) => samples.wipe(),
+        }
     }
 
     /// Checks that the buffer holds what the parts hold by `seed`.
@@ -66,65 +60,62 @@ impl ImageStaging {
     /// # Errors
     /// With the first texel that differs.
     pub fn check(&self, seed: u32) -> Result<()> {
-        let mut found = vec![0; self.bytes];
-        self.buffer.with_bytes(self.bytes, |all| found.copy_from_slice(all))?;
-        for (part, at) in &self.places {
-            part.check(&self.desc, seed, &found[*at..*at + part.bytes(&self.desc)])?;
-        }
-        Ok(())
-    }
-
-    /// Records the copy of every part to `image`, which is in `TRANSFER_DST_OPTIMAL`.
-    pub fn record_upload(&self, rig: &VulkanRig, command: vk::CommandBuffer, image: vk::Image) {
-        let layout = vk::ImageLayout::TRANSFER_DST_OPTIMAL;
-        // SAFETY: the command buffer is being recorded, the regions lie within the buffer and an
-        // image of this description, which the callers pass.
-        unsafe {
-            let buffer = self.buffer.buffer;
-            rig.device().cmd_copy_buffer_to_image(command, buffer, image, layout, &self.regions());
+        match &self.0 {
+            Kind::Copies(copies) => copies.check(seed),
+            Kind::Samples(samples) => samples.check(seed),
         }
     }
 
-    /// Records the copy of every part from `image`, which is in `TRANSFER_SRC_OPTIMAL`.
-    pub fn record_download(&self, rig: &VulkanRig, command: vk::CommandBuffer, image: vk::Image) {
-        let layout = vk::ImageLayout::TRANSFER_SRC_OPTIMAL;
-        // SAFETY: as above.
-        unsafe {
-            let buffer = self.buffer.buffer;
-            rig.device().cmd_copy_image_to_buffer(command, image, layout, buffer, &self.regions());
+    /// The layout that an upload wants, and leaves the image in.
+    pub fn upload_layout(&self) -> vk::ImageLayout {
+        match &self.0 {
+            Kind::Copies(_) => vk::ImageLayout::TRANSFER_DST_OPTIMAL,
+            Kind::Samples(samples) => samples.attachment_layout(),
         }
-        record_host_barrier(rig.device(), command);
     }
 
-    fn regions(&self) -> Vec<vk::BufferImageCopy> {
-        let region = |(part, at): &(Part, usize)| {
-            let extent = level_extent(&self.desc, part.level);
-            vk::BufferImageCopy {
-                buffer_offset: *at as u64,
-                image_subresource: vk::ImageSubresourceLayers {
-                    aspect_mask: aspect(part.aspect),
-                    mip_level: part.level,
-                    base_array_layer: part.layer,
-                    layer_count: 1,
-                },
-                image_extent: vk::Extent3D {
-                    width: extent.width,
-                    height: extent.height,
-                    depth: extent.depth,
-                },
-                ..Default::default()
+    /// The layout that a download wants, and leaves the image in.
+    pub fn download_layout(&self) -> vk::ImageLayout {
+        match &self.0 {
+            Kind::Copies(_) => vk::ImageLayout::TRANSFER_SRC_OPTIMAL,
+            Kind::Samples(_) => vk::ImageLayout::SHADER_READ_ONLY_OPTIMAL,
+        }
+    }
+
+    /// `image` after an upload, as it is released to who goes on from `new`.
+    pub fn uploaded<'a>(&self, image: &'a Image, new: vk::ImageLayout) -> ImageAccess<'a> {
+        match &self.0 {
+            Kind::Copies(_) => ImageAccess::transfer(image, self.upload_layout(), new),
+            Kind::Samples(_) => ImageAccess::attachment(image, self.upload_layout(), new),
+        }
+    }
+
+    /// `image` before a download, as it is acquired from who left it in `old`.
+    pub fn downloadable<'a>(&self, image: &'a Image, old: vk::ImageLayout) -> ImageAccess<'a> {
+        match &self.0 {
+            Kind::Copies(_) => ImageAccess::transfer(image, old, self.download_layout()),
+            Kind::Samples(_) => ImageAccess::sampled(image, old, self.download_layout()),
+        }
+    }
+
+    /// Records the upload of every part to `image`, which is in the [`upload_layout`](Self::upload_layout).
+    pub fn record_upload(&self, rig: &VulkanRig, command: vk::CommandBuffer, image: &Image) {
+        match &self.0 {
+            Kind::Copies(copies) => copies.record_upload(rig, command, image.handle()),
+            Kind::Samples(samples) => samples.record_upload(rig, command),
+        }
+    }
+
+    /// Records the download of every part from `image`, which is in the
+    /// [`download_layout`](Self::download_layout).
+    pub fn record_download(&self, rig: &VulkanRig, command: vk::CommandBuffer, image: &Image) {
+        match &self.0 {
+            Kind::Copies(copies) => copies.record_download(rig, command, image.handle()),
+            Kind::Samples(samples) => {
+                samples.record_download(rig, command);
+                record_host_barrier(rig.device(), command);
             }
-        };
-        self.places.iter().map(region).collect()
-    }
-}
-
-/// The flag of a single aspect.
-pub fn aspect(aspect: Aspects) -> vk::ImageAspectFlags {
-    match aspect {
-        Aspects::DEPTH => vk::ImageAspectFlags::DEPTH,
-        Aspects::STENCIL => vk::ImageAspectFlags::STENCIL,
-        _ => vk::ImageAspectFlags::COLOR,
+        }
     }
 }
 
@@ -180,7 +171,7 @@ impl VulkanRig {
         }
     }
 
-    /// Fills every part of `image`, of one sample, by `seed`, and waits. It is in layout `old` and is
+    /// Fills every part of `image` by `seed`, and waits. It is in layout `old` and is
     /// left in `new`.
     ///
     /// # Errors
@@ -191,30 +182,31 @@ impl VulkanRig {
         seed: u32,
         (old, new): (vk::ImageLayout, vk::ImageLayout),
     ) -> Result<()> {
-        let staging = ImageStaging::new(self, image.desc())?;
+        let staging = ImageIo::new(self, image)?;
         staging.fill(seed)?;
         self.run(|command| {
-            self.record_layout(command, image, (old, vk::ImageLayout::TRANSFER_DST_OPTIMAL));
-            staging.record_upload(self, command, image.handle());
-            self.record_layout(command, image, (vk::ImageLayout::TRANSFER_DST_OPTIMAL, new));
+            let layout = staging.upload_layout();
+            self.record_layout(command, image, (old, layout));
+            staging.record_upload(self, command, image);
+            self.record_layout(command, image, (layout, new));
             // For who maps a linear image.
             record_host_barrier(self.device(), command);
             Ok(())
         })
     }
 
-    /// Checks that every part of `image`, of one sample, holds what `seed` fills it with. It is in
+    /// Checks that every part of `image` holds what `seed` fills it with. It is in
     /// `layout`, and is left in it.
     ///
     /// # Errors
     /// With the first texel that differs, and where the driver refuses.
     pub fn check_image(&self, image: &Image, seed: u32, layout: vk::ImageLayout) -> Result<()> {
-        let staging = ImageStaging::new(self, image.desc())?;
+        let staging = ImageIo::new(self, image)?;
         staging.wipe()?;
         self.run(|command| {
-            self.record_layout(command, image, (layout, vk::ImageLayout::TRANSFER_SRC_OPTIMAL));
-            staging.record_download(self, command, image.handle());
-            self.record_layout(command, image, (vk::ImageLayout::TRANSFER_SRC_OPTIMAL, layout));
+            self.record_layout(command, image, (layout, staging.download_layout()));
+            staging.record_download(self, command, image);
+            self.record_layout(command, image, (staging.download_layout(), layout));
             Ok(())
         })?;
         staging.check(seed).with_context(|| format!("{:?}", image.desc()))

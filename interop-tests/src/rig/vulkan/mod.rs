@@ -1,8 +1,11 @@
 //! The kernels in Vulkan: pipelines, windows of a buffer, staging copies, timestamps.
 
-pub mod images;
+mod copies;
+mod images;
 mod objects;
 mod private;
+mod samples;
+mod samples_objects;
 
 use std::time::Duration;
 
@@ -11,7 +14,8 @@ use gpu_interop::ash::{self, vk};
 use gpu_interop::headless::Vulkan;
 use gpu_interop::vulkan::{Endpoint, SubmitPart};
 
-pub use self::images::ImageStaging;
+pub use self::copies::ImageStaging;
+pub use self::images::ImageIo;
 use self::objects::Objects;
 pub use self::private::PrivateBuffer;
 use super::kernel::{Kernel, Window, windows};
@@ -286,15 +290,16 @@ impl VulkanRig {
     }
 }
 
-/// Makes what was copied visible to the host.
+/// Makes what was copied, or written by compute shaders, visible to the host.
 fn record_host_barrier(device: &ash::Device, command: vk::CommandBuffer) {
     let barrier = vk::MemoryBarrier::default()
-        .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)
+        .src_access_mask(vk::AccessFlags::TRANSFER_WRITE | vk::AccessFlags::SHADER_WRITE)
         .dst_access_mask(vk::AccessFlags::HOST_READ);
-    let (transfer, host) = (vk::PipelineStageFlags::TRANSFER, vk::PipelineStageFlags::HOST);
+    let work = vk::PipelineStageFlags::TRANSFER | vk::PipelineStageFlags::COMPUTE_SHADER;
+    let host = vk::PipelineStageFlags::HOST;
     // SAFETY: the command buffer is being recorded.
     unsafe {
         let none = vk::DependencyFlags::empty();
-        device.cmd_pipeline_barrier(command, transfer, host, none, &[barrier], &[], &[]);
+        device.cmd_pipeline_barrier(command, work, host, none, &[barrier], &[], &[]);
     }
 }

@@ -1,5 +1,11 @@
 //! The kernels in OpenGL: compute programs, windows of a buffer, timer queries.
 
+mod images;
+mod shaders;
+mod texels;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -7,10 +13,11 @@ use gpu_interop::gl::Endpoint;
 use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::headless::Gl;
 
+pub use self::texels::storable;
 use super::kernel::{Kernel, Window, windows};
 
-const FILL: &str = include_str!("../../../shaders/fill.comp");
-const PING_PONG: &str = include_str!("../../../shaders/ping_pong.comp");
+const FILL: &str = include_str!("../../../../shaders/fill.comp");
+const PING_PONG: &str = include_str!("../../../../shaders/ping_pong.comp");
 
 /// Locations of the uniforms, as the sources say.
 const FIRST: glow::NativeUniformLocation = glow::NativeUniformLocation(0);
@@ -32,6 +39,8 @@ pub struct GlRig {
     ping_pong: glow::Program,
     timer: Option<glow::Query>,
     max_window: u64,
+    /// By their sources: what many cases use is compiled once.
+    programs: RefCell<BTreeMap<String, glow::Program>>,
 }
 
 impl GlRig {
@@ -55,7 +64,23 @@ impl GlRig {
         };
         // glow takes offsets and sizes as i32.
         let max_window = u64::try_from(max_window)?.min(1 << 30);
-        Ok(Self { gl, endpoint, fill, ping_pong, timer, max_window })
+        let programs = RefCell::default();
+        Ok(Self { gl, endpoint, fill, ping_pong, timer, max_window, programs })
+    }
+
+    /// A program of these shaders, each a kind and a source. It is compiled once, and deleted with the
+    /// rig.
+    ///
+    /// # Errors
+    /// Where it does not compile.
+    pub fn program(&self, shaders: &[(u32, String)]) -> Result<glow::Program> {
+        let key = shaders.iter().map(|(_, source)| source.as_str()).collect::<String>();
+        if let Some(&program) = self.programs.borrow().get(&key) {
+            return Ok(program);
+        }
+        let program = link(self.glow(), shaders).with_context(|| key.clone())?;
+        self.programs.borrow_mut().insert(key, program);
+        Ok(program)
     }
 
     fn glow(&self) -> &glow::Context {
@@ -201,13 +226,19 @@ impl GlRig {
     /// Where OpenGL refuses.
     pub fn download(&self, buffer: glow::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
         let mut data = vec![0u8; usize::try_from(bytes)?];
-        let (gl, offset) = (self.glow(), i32::try_from(offset)?);
-        // SAFETY: the context is current and the buffer its own.
+        let (gl, offset, size) = (self.glow(), i32::try_from(offset)?, i32::try_from(bytes)?);
+        // By way of a buffer of OpenGL's own: see gl::workarounds::NVIDIA_KEEPS_WHAT_IT_READ.
+        let private = self.private_buffer(bytes)?;
+        let (from, to) = (glow::COPY_READ_BUFFER, glow::COPY_WRITE_BUFFER);
+        // SAFETY: the context is current and the buffers its own.
         unsafe {
             gl.memory_barrier(glow::BUFFER_UPDATE_BARRIER_BIT);
-            gl.bind_buffer(glow::COPY_READ_BUFFER, Some(buffer));
-            gl.get_buffer_sub_data(glow::COPY_READ_BUFFER, offset, &mut data);
+            gl.bind_buffer(from, Some(buffer));
+            gl.bind_buffer(to, Some(private));
+            gl.copy_buffer_sub_data(from, to, offset, 0, size);
+            gl.get_buffer_sub_data(to, 0, &mut data);
         }
+        self.delete_buffer(private);
         self.check("glGetBufferSubData")?;
         Ok(data)
     }
@@ -234,6 +265,9 @@ impl Drop for GlRig {
         unsafe {
             gl.delete_program(self.fill);
             gl.delete_program(self.ping_pong);
+            for program in self.programs.take().into_values() {
+                gl.delete_program(program);
+            }
             if let Some(timer) = self.timer {
                 gl.delete_query(timer);
             }
@@ -242,18 +276,24 @@ impl Drop for GlRig {
 }
 
 fn compile(gl: &glow::Context, source: &str) -> Result<glow::Program> {
+    link(gl, &[(glow::COMPUTE_SHADER, source.to_owned())])
+}
+
+fn link(gl: &glow::Context, shaders: &[(u32, String)]) -> Result<glow::Program> {
     // SAFETY: the context is current.
     unsafe {
-        let shader = gl.create_shader(glow::COMPUTE_SHADER).map_err(anyhow::Error::msg)?;
-        gl.shader_source(shader, source);
-        gl.compile_shader(shader);
-        if !gl.get_shader_compile_status(shader) {
-            bail!("does not compile: {}", gl.get_shader_info_log(shader));
-        }
         let program = gl.create_program().map_err(anyhow::Error::msg)?;
-        gl.attach_shader(program, shader);
+        for (kind, source) in shaders {
+            let shader = gl.create_shader(*kind).map_err(anyhow::Error::msg)?;
+            gl.shader_source(shader, source);
+            gl.compile_shader(shader);
+            if !gl.get_shader_compile_status(shader) {
+                bail!("does not compile: {}", gl.get_shader_info_log(shader));
+            }
+            gl.attach_shader(program, shader);
+            gl.delete_shader(shader);
+        }
         gl.link_program(program);
-        gl.delete_shader(shader);
         if !gl.get_program_link_status(program) {
             bail!("does not link: {}", gl.get_program_info_log(program));
         }

@@ -1,0 +1,26 @@
+// Writes one sample of a depth image, from a buffer.
+// data[(y * width + x) * samples + sample_index] is the value of texel (x, y). Which sample is written the sample mask says,
+// so that no shading per sample is needed. The same source is compiled to SPIR-V for Vulkan and handed to OpenGL as text. See
+// README.md.
+#version 450
+
+layout(std430, binding = 0) readonly buffer Data {
+    vec4 data[];
+};
+
+#ifdef VULKAN
+layout(push_constant) uniform Parameters {
+    uint width;
+    uint samples;
+    uint sample_index;
+};
+#else
+layout(location = 0) uniform uint width;
+layout(location = 1) uniform uint samples;
+layout(location = 2) uniform uint sample_index;
+#endif
+
+void main() {
+    const uvec2 at = uvec2(gl_FragCoord.xy);
+    gl_FragDepth = data[(at.y * width + at.x) * samples + sample_index].x;
+}

@@ -1,0 +1,46 @@
+//! Driver bugs that this peer works around, each by name, driver, version and reason.
+
+use std::os::fd::AsFd;
+
+use crate::error::Result;
+use crate::handle::check_nvidia_fd;
+
+/// A descriptor that NVIDIA's driver can't have made is refused before the driver sees it.
+///
+/// Driver: NVIDIA 580.159. `cuImportExternalMemory` closes what it refuses (an eventfd), against its
+/// documentation, and in Vulkan and OpenGL the same driver refuses every later import in the process
+/// after one such descriptor. Integrated GPUs are left out: their descriptors may be dma-bufs.
+pub const NVIDIA_IS_HARMED_BY_FOREIGN_FDS: bool = true;
+
+/// Which of the bugs the present driver has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Workarounds {
+    /// [`NVIDIA_IS_HARMED_BY_FOREIGN_FDS`].
+    refuse_foreign_fds: bool,
+}
+
+impl Workarounds {
+    /// `is_integrated`: the GPU is part of the CPU's chip.
+    pub(super) fn of(is_integrated: bool) -> Self {
+        Self { refuse_foreign_fds: NVIDIA_IS_HARMED_BY_FOREIGN_FDS && !is_integrated }
+    }
+
+    /// Refuses a descriptor that the driver would be harmed by.
+    pub(super) fn check_fd(self, fd: impl AsFd) -> Result<()> {
+        if self.refuse_foreign_fds { check_nvidia_fd(fd) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn a_foreign_descriptor_does_not_reach_the_driver() {
+        let file = tempfile::tempfile().unwrap();
+        let refused = Workarounds::of(false).check_fd(&file);
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+        Workarounds::of(true).check_fd(&file).unwrap();
+    }
+}
