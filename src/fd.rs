@@ -4,6 +4,7 @@
 //! descriptor.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
@@ -150,11 +151,29 @@ pub(crate) fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
     fd.as_fd().try_clone_to_owned().map_err(|error| Error::io("fcntl(F_DUPFD_CLOEXEC)", &error))
 }
 
+/// A descriptor of the same file as `fd` with an offset of its own where it has a length, else a
+/// duplicate; with FD_CLOEXEC.
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
+pub(crate) fn independent(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    if matches!(file_kind(fd)?, FileKind::Regular { .. }) {
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let reopened = File::options().read(true).write(true).open(path);
+        // Where there is no /proc, or the file is not ours to open, a duplicate has to do.
+        if let Ok(file) = reopened {
+            return Ok(file.into());
+        }
+    }
+    duplicate(fd)
+}
+
 /// Closes `refused`, a duplicate of `original` that a driver was given and refused, unless the
 /// driver has closed it already: then the number may be another file's by now.
 #[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 pub(crate) fn close_refused(refused: OwnedFd, original: BorrowedFd<'_>) {
-    if !is_duplicate(refused.as_raw_fd(), original) {
+    let is_file = matches!(file_kind(original), Ok(FileKind::Regular { .. }));
+    let raw = refused.as_raw_fd();
+    // A file may have been opened anew (`independent`), which is no duplicate.
+    if !(is_duplicate(raw, original) || is_file && is_same_file(raw, original)) {
         let _driver_closed_it = refused.into_raw_fd();
     }
 }
@@ -185,7 +204,6 @@ fn is_duplicate(raw: RawFd, original: BorrowedFd<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
     use std::os::fd::FromRawFd;
 
     #[test]
@@ -196,6 +214,21 @@ mod tests {
         assert!(is_duplicate(raw, original.as_fd()));
         close_refused(refused, original.as_fd());
         assert!(!is_duplicate(raw, original.as_fd()));
+    }
+
+    #[test]
+    fn an_independent_descriptor_has_an_offset_of_its_own() {
+        use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+        let mut original = tempfile::tempfile().unwrap();
+        original.write_all(b"header").unwrap();
+        let mut other = File::from(independent(original.as_fd()).unwrap());
+        original.seek(SeekFrom::Start(3)).unwrap();
+        let mut read = String::new();
+        other.read_to_string(&mut read).unwrap();
+        assert_eq!(read, "header");
+        let raw = other.as_raw_fd();
+        close_refused(other.into(), original.as_fd());
+        assert!(!is_same_file(raw, original.as_fd()), "it is closed");
     }
 
     #[test]

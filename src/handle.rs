@@ -73,6 +73,10 @@ pub(crate) fn hand_over<T, E>(
 
 /// Hands a duplicate of `fd` to a driver's import call, so that `fd` stays open if the call fails.
 ///
+/// Where memory is a file, it is opened anew rather than duplicated: Mesa's software drivers (22.3.6 to
+/// 25.2.8) seek and read in what they import (`os_import_memory_fd`), and duplicates share one file
+/// offset, so that two imports at once disturb each other.
+///
 /// Some drivers close a descriptor that they refuse, which the rule of [`hand_over`] doesn't let
 /// them: Mesa's lavapipe every one (22.3.6, 23.2.1 and 25.0.7; 25.2.8 none), NVIDIA's (580.159) those
 /// that it made itself in Vulkan and OpenGL, and others in CUDA. So after a failure the duplicate is closed only where it is
@@ -83,7 +87,7 @@ pub(crate) fn hand_over_duplicate<T>(
     import: impl FnOnce(RawFd) -> Result<T>,
 ) -> Result<T> {
     let fd = fd.as_fd();
-    hand_over(fd::duplicate(fd)?, import).map_err(|(refused, error)| {
+    hand_over(fd::independent(fd)?, import).map_err(|(refused, error)| {
         fd::close_refused(refused, fd);
         error
     })

@@ -30,6 +30,36 @@ use crate::resource::{BufferDesc, BufferUsage, ImageDesc, Tiling};
 ///
 /// The faces of a cube, and of each of several, are in the order that Vulkan and OpenGL have too.
 ///
+/// ```no_run
+/// use gpu_interop::ImagePayload;
+/// use gpu_interop::cuda::{Endpoint, TextureOptions};
+/// use gpu_interop::cudarc::driver::{CudaFunction, CudaStream, LaunchConfig, PushKernelArg};
+///
+/// fn half_as_large(
+///     endpoint: &Endpoint,
+///     stream: &CudaStream,
+///     image: ImagePayload,
+///     // (cudaSurfaceObject_t to, cudaTextureObject_t from, unsigned int width, unsigned int height)
+///     kernel: &CudaFunction,
+/// ) -> Result<(), Box<dyn std::error::Error>> {
+///     let image = endpoint.import_image(image)?;
+///     let from = image.level_texture(0, &TextureOptions::sampled())?;
+///     let mut to = image.surface(1)?;
+///     let (width, height) = (image.desc().extent.width / 2, image.desc().extent.height / 2);
+///     let config = LaunchConfig {
+///         grid_dim: (width.div_ceil(16), height.div_ceil(16), 1),
+///         block_dim: (16, 16, 1),
+///         shared_mem_bytes: 0,
+///     };
+///     let mut launch = stream.launch_builder(kernel);
+///     launch.arg(&mut to).arg(&from).arg(&width).arg(&height);
+///     // SAFETY: the kernel takes these arguments and writes inside the level only.
+///     unsafe { launch.launch(config) }?;
+///     stream.synchronize()?;
+///     Ok(())
+/// }
+/// ```
+///
 /// # Order
 /// Who reads and writes when, in CUDA's streams and in the other APIs, is ordered with events,
 /// semaphores and fences. Within one kernel, what is written through a surface is not seen through

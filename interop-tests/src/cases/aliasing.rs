@@ -15,7 +15,10 @@ const BYTES: usize = 64 << 10;
 
 pub(super) fn cases() -> Vec<Case> {
     let name = |what: &str| format!("vulkan→vulkan/opaque_fd/buffer/{what}");
-    let mut cases = vec![Case::new(name("imported_twice/22"), imported_twice)];
+    let mut cases = vec![
+        Case::new(name("imported_twice/22"), imported_twice),
+        Case::new(name("imported_by_four_threads/22a"), imported_at_once),
+    ];
     type Order = fn(&VulkanRig, &VulkanRig) -> Result<()>;
     let orders: [(&str, u32, Order); 3] = [
         ("bind_export_import", 23, bind_export_import),
@@ -92,6 +95,28 @@ pub(super) fn coherent(views: &[View<'_>], bytes: usize) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Imported by four threads at once, again and again: duplicates of one descriptor don't disturb each
+/// other.
+fn imported_at_once(machine: &Machine) -> Result<()> {
+    let rig = machine.vulkan();
+    let times = if machine.is_hardware() { 100 } else { 8000 };
+    let desc = BufferDesc::storage(4096);
+    let exported = rig.endpoint.create_buffer(&desc, BufferOptions::default())?;
+    let payload = exported.export()?;
+    std::thread::scope(|scope| {
+        let import = || -> Result<()> {
+            for _ in 0..times {
+                rig.endpoint.import_buffer(payload.try_clone()?)?;
+            }
+            Ok(())
+        };
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(import)).collect();
+        threads.into_iter().try_for_each(|thread| {
+            thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked")))
+        })
+    })
 }
 
 /// Exported once, imported by a second device and a second instance: each view sees what the others

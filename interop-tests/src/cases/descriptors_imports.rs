@@ -11,7 +11,8 @@ use super::descriptors::{
     number, with_fd,
 };
 use super::importers::{
-    Peer, Semaphore, View, check_aliases, check_signals, for_each_importer, for_each_semaphore,
+    Peer, Semaphore, View, check_aliases, check_signals, for_each_importer,
+    for_each_importer_in_rows, for_each_semaphore,
 };
 use crate::suite::{Case, Machine};
 
@@ -21,9 +22,17 @@ const IMPORTS_OF_ONE_SEMAPHORE: u32 = 128;
 
 pub(super) fn cases() -> Vec<Case> {
     [
-        for_each_importer("buffer/a_success_consumes_the_descriptor/10", consumed_buffer),
+        for_each_importer_in_rows(
+            "buffer/a_success_consumes_the_descriptor",
+            ["10", "11", "12"],
+            consumed_buffer,
+        ),
         for_each_semaphore("a_success_consumes_the_descriptor/10a", consumed_semaphore),
-        for_each_importer("buffer/a_success_closes_nobody_elses_file/10b", nobody_elses_file),
+        for_each_importer_in_rows(
+            "buffer/a_success_closes_nobody_elses_file",
+            ["10b", "11b", "12b"],
+            nobody_elses_file,
+        ),
         for_each_importer("buffer/4096_duplicates_imported/16c", many_buffers),
         for_each_semaphore("4096_duplicates_imported/16d", many_semaphores),
         for_each_importer("buffer/dup_dup2_and_dup3_alias_the_payload/17", duplicated),

@@ -16,7 +16,7 @@ use crate::rig::image::{Part, SIZES, Shape, parts};
 use crate::rig::vulkan::{ImageStaging, VulkanRig};
 use crate::suite::{Case, Machine, Need};
 
-/// CUDA has no others: multisample is refused (`images_cuda_refused`).
+/// CUDA has no others: multisample is refused (`images_cuda_life`).
 const SHAPES: [Shape; 7] =
     [Shape::D1, Shape::D1Array, Shape::D2, Shape::D2Array, Shape::Cube, Shape::D3, Shape::MipChain];
 

@@ -44,7 +44,7 @@ fn has(shape: Shape, format: Format, tiling: Tiling) -> bool {
 }
 
 /// What the images of the matrix are: multisample ones are drawn to, and seen as what they are not.
-fn desc_of(format: Format, tiling: Tiling, shape: Shape, size: (u32, u32)) -> ImageDesc {
+pub(super) fn desc_of(format: Format, tiling: Tiling, shape: Shape, size: (u32, u32)) -> ImageDesc {
     let mut desc = shape.desc(format, tiling, size, USAGE);
     if shape == Shape::Multisample {
         let color = format.aspects() == Aspects::COLOR;

@@ -66,13 +66,23 @@ impl<'a> Users<'a> {
         let image = unsafe { device.create_image(&info, None) }?;
         // SAFETY: the image is alive.
         let needs = unsafe { device.get_image_memory_requirements(image) };
+        let types = rig.endpoint.memory_properties().memory_types_as_slice();
+        let local = vk::MemoryPropertyFlags::DEVICE_LOCAL;
+        let index = (0u32..).zip(types).position(|(index, ty)| {
+            needs.memory_type_bits >> index & 1 == 1 && ty.property_flags.contains(local)
+        });
+        let Some(index) = index else {
+            // SAFETY: made just now and used by nobody.
+            unsafe { device.destroy_image(image, None) };
+            bail!("no memory of the GPU suits the image");
+        };
         let made = AdoptedImage {
             image,
             desc,
             memory: vk::DeviceMemory::null(),
             offset: blocks * needs.alignment,
             allocation_size: blocks * needs.alignment + needs.size,
-            memory_type_index: needs.memory_type_bits.trailing_zeros(),
+            memory_type_index: u32::try_from(index)?,
             dedicated,
             handle_type: MemoryHandleType::OpaqueFd,
         };

@@ -10,12 +10,13 @@ use gpu_interop::vulkan::{
 };
 use gpu_interop::{BufferDesc, Error, ImageDesc, ImageUsage};
 
-use super::images_vulkan::{USAGE, View, read, write};
+use super::images_vulkan::{USAGE, View, desc_of, read, there_and_back, write};
+use super::validation::Heard;
 use crate::rig::Kernel;
 use crate::rig::image::{SIZES, Shape};
 use crate::rig::oracle::{self, Turns};
 use crate::rig::vulkan::{ImageIo, VulkanRig};
-use crate::suite::{Case, Machine};
+use crate::suite::{Case, Machine, Need};
 
 const TURNS: u32 = 255;
 
@@ -29,6 +30,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new(name("another_pair_is_refused/44"), another_pair),
         Case::new(name("what_no_image_can_be_in_is_refused/44"), impossible),
         Case::new(name("of_another_device_is_refused/44"), of_another_device),
+        Case::new(name("no_hazard/62"), no_hazard).needs(&[Need::Validation]),
     ]
 }
 
@@ -356,4 +358,24 @@ fn of_another_device(machine: &Machine) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Watched by synchronisation validation, what the library records leaves no hazard to be found
+/// around copies, drawings and fetches.
+fn no_hazard(machine: &Machine) -> Result<()> {
+    let heard = Heard::default();
+    let first = VulkanRig::new(heard.open(machine, true)?)?;
+    let second = VulkanRig::new(heard.open(machine, true)?)?;
+    for (shape, format) in [
+        (Shape::MipChain, Format::Rgba8Unorm),
+        (Shape::D2, Format::D32Float),
+        (Shape::Multisample, Format::Rgba8Uint),
+        (Shape::Multisample, Format::D16Unorm),
+    ] {
+        let desc = desc_of(format, Tiling::Optimal, shape, SIZES[0]);
+        there_and_back(&first, &second, &desc, ImageOptions::default())
+            .with_context(|| format!("{shape:?}, {format:?}"))?;
+        heard.require_silence()?;
+    }
+    Ok(())
 }

@@ -37,7 +37,7 @@ fn color() -> ImageDesc {
 }
 
 fn linear() -> ImageDesc {
-    Shape::D2Array.desc(Format::R8Unorm, Tiling::Linear, SIZES[0], USAGE)
+    Shape::D2.desc(Format::R8Unorm, Tiling::Linear, SIZES[0], USAGE)
 }
 
 /// Every format × tiling × shape × usage: it is made where the capability says so, and where not, what
@@ -183,7 +183,7 @@ fn other_rows(machine: &Machine) -> Result<()> {
     let told = *ours.export()?.linear().context("the payload of a linear image tells no rows")?;
     for (field, lie) in [
         ("row_pitch", LinearLayout { row_pitch: told.row_pitch - 1, ..told }),
-        ("array_pitch", LinearLayout { array_pitch: told.array_pitch - 1, ..told }),
+        ("offset", LinearLayout { offset: told.offset + 1, row_pitch: told.row_pitch - 1, ..told }),
     ] {
         let (memory, offset, desc) = ours.export()?.into_parts();
         let payload = ImagePayload::new(memory, offset, desc)?.with_linear(lie)?;
@@ -212,7 +212,7 @@ fn no_rows(machine: &Machine) -> Result<()> {
         array_layer,
     };
     let color = ImageAspectFlags::COLOR;
-    let _last_layer = rows.subresource_layout(at(color, 0, 2))?;
+    let _its_own = rows.subresource_layout(at(color, 0, 0))?;
     for (image, place) in [
         (&optimal, at(color, 0, 0)),
         (&rows, at(color, 1, 0)),

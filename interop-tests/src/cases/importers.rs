@@ -82,6 +82,20 @@ pub(super) fn for_each_importer(
     Importer::ALL.map(case).into()
 }
 
+/// [`for_each_importer`], where the matrix has a row for each.
+pub(super) fn for_each_importer_in_rows(
+    what: &str,
+    rows: [&str; 3],
+    run: fn(&Machine, Peer<'_>) -> Result<()>,
+) -> Vec<Case> {
+    let case = |(importer, row): (Importer, &str)| {
+        let name = format!("vulkan→{}/opaque_fd/{what}/{row}", importer.name());
+        Case::new(name, move |machine| run(machine, importer.open(machine)?))
+            .needs(importer.needs())
+    };
+    Importer::ALL.into_iter().zip(rows).map(case).collect()
+}
+
 /// One case an importer and semaphore kind.
 pub(super) fn for_each_semaphore(
     what: &str,

@@ -22,6 +22,8 @@ pub enum Need {
     DmaBufExport,
     /// Memory that the host can map, exported by Vulkan as opaque fd.
     HostVisibleExport,
+    /// Such an image in memory that the host can map, exported by Vulkan as opaque fd.
+    HostVisibleImage(ImageDesc),
     /// This many bytes of memory, free on the host and present on the GPU.
     MemoryBytes(u64),
     /// A driver that runs work asynchronously, on a GPU.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use gpu_interop::capabilities::{Capabilities, Plan, plan};
 use gpu_interop::handle::{MemoryHandleType, SemaphoreHandleType};
 use gpu_interop::headless::{DeviceType, Headless, Validation, Vulkan, VulkanOptions, Wish};
-use gpu_interop::vulkan::{BufferOptions, MemoryChoice};
+use gpu_interop::vulkan::{BufferOptions, ImageOptions, MemoryChoice};
 use gpu_interop::{Api, BufferDesc, Error, ImageDesc, ResourceDesc};
 
 use super::case::Need;
@@ -155,6 +155,7 @@ impl Machine {
             }
             .map(|missing| missing.to_string()),
             Need::HostVisibleExport => self.lacks_host_visible_export()?,
+            Need::HostVisibleImage(image) => self.lacks_host_visible_image(&image)?,
             Need::MemoryBytes(bytes) => self.lacks_memory(bytes)?,
             Need::Image(api, image) => self.lacks_image(api, &image)?,
             Need::Semaphore(api, kind) => {
@@ -179,21 +180,23 @@ impl Machine {
             Err(absent) => return Ok(Some(absent.to_string())),
         };
         match plan(&exporter, &importer, &desc) {
-            Ok(Plan { handle_type: MemoryHandleType::OpaqueFd, .. }) => Ok(None),
-            Ok(Plan { handle_type, .. }) => Ok(Some(format!("only by {handle_type}"))),
-            Err(Error::Missing(missing)) => Ok(Some(missing.to_string())),
-            Err(error) => Err(error.into()),
+            Ok(Plan { handle_type: MemoryHandleType::DmaBuf, .. }) => {
+                Ok(Some("only dma-buf".into()))
+            }
+            other => reason(other),
         }
     }
 
     fn lacks_host_visible_export(&self) -> Result<Option<String>> {
         let memory = MemoryChoice::HostVisible;
         let options = BufferOptions { memory, ..BufferOptions::default() };
-        match self.vulkan.endpoint.create_buffer(&BufferDesc::storage(4096), options) {
-            Ok(_) => Ok(None),
-            Err(Error::Missing(missing)) => Ok(Some(missing.to_string())),
-            Err(error) => Err(error.into()),
-        }
+        reason(self.vulkan.endpoint.create_buffer(&BufferDesc::storage(4096), options))
+    }
+
+    fn lacks_host_visible_image(&self, image: &ImageDesc) -> Result<Option<String>> {
+        let memory = MemoryChoice::HostVisible;
+        let options = ImageOptions { memory, ..ImageOptions::default() };
+        reason(self.vulkan.endpoint.create_image(image, options))
     }
 
     fn lacks_memory(&self, bytes: u64) -> Result<Option<String>> {
@@ -224,5 +227,14 @@ impl Machine {
             },
             _ => Ok(self.vulkan.endpoint.capabilities(desc)?),
         })
+    }
+}
+
+/// What is missing, by the library's word.
+fn reason<T>(tried: Result<T, Error>) -> Result<Option<String>> {
+    match tried {
+        Ok(_) => Ok(None),
+        Err(Error::Missing(missing)) => Ok(Some(missing.to_string())),
+        Err(error) => Err(error.into()),
     }
 }

@@ -177,7 +177,7 @@ impl CudaRig {
     }
 
     fn image_kernel(&self, name: &str) -> Result<CudaFunction> {
-        Ok(self.image_module()?.load_function(name).with_context(|| name.to_owned())?)
+        self.image_module()?.load_function(name).with_context(|| name.to_owned())
     }
 
     fn image_module(&self) -> Result<&Arc<CudaModule>> {

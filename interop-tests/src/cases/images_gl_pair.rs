@@ -1,0 +1,208 @@
+//! An image of Vulkan's and OpenGL's texture of it, handed there and back.
+
+use anyhow::{Context, Result};
+use gpu_interop::ImageDesc;
+use gpu_interop::ash::vk;
+use gpu_interop::format::Aspects;
+use gpu_interop::gl::{self, Layout, Texture};
+use gpu_interop::handle::MemoryHandleType;
+use gpu_interop::handoff::{self, Handoff, HandoffOptions, Ticket};
+use gpu_interop::vulkan::{self, Image, ImageAccess, ImageOptions};
+use gpu_interop::{ImageUsage, capabilities::SyncMethod};
+
+use crate::rig::gl::GlRig;
+use crate::rig::vulkan::{ImageIo, VulkanRig};
+use crate::suite::Machine;
+
+/// What every image of these cases is for.
+pub(super) const USAGE: ImageUsage =
+    ImageUsage::TRANSFER_SRC.union(ImageUsage::TRANSFER_DST).union(ImageUsage::SAMPLED);
+
+/// `desc` with every other usage that Vulkan shares such images for, and open to views of other formats:
+/// as `GL_EXT_memory_object` wants it (issues 13 and 17).
+pub(super) fn richest(machine: &Machine, desc: &ImageDesc) -> Result<ImageDesc> {
+    let mut richest = ImageDesc { mutable_format: true, ..*desc };
+    let more: &[_] = if desc.format.aspects().contains(Aspects::COLOR) {
+        &[ImageUsage::COLOR_ATTACHMENT, ImageUsage::STORAGE]
+    } else {
+        &[ImageUsage::DEPTH_STENCIL_ATTACHMENT]
+    };
+    for &more in more {
+        let asked = ImageDesc { usage: richest.usage | more, ..richest };
+        let told = machine.vulkan().endpoint.capabilities(&asked.into())?;
+        if told.memory(MemoryHandleType::OpaqueFd)?.export.is_ok() {
+            richest = asked;
+        }
+    }
+    Ok(richest)
+}
+
+/// The layout of Vulkan's that OpenGL calls `layout`.
+pub(super) fn vulkan_layout(layout: Layout) -> vk::ImageLayout {
+    vk::ImageLayout::from_raw(layout.vulkan())
+}
+
+/// An image, its texture, and a handoff each way. Nobody waits on the host for more than the handoffs
+/// and the checks want.
+pub(super) struct Pair<'a> {
+    pub(super) vulkan: &'a VulkanRig,
+    pub(super) gl: &'a GlRig,
+    pub(super) texture: Texture,
+    pub(super) image: Image,
+    to_gl: Handoff<vulkan::Endpoint, gl::Endpoint>,
+    to_vulkan: Handoff<gl::Endpoint, vulkan::Endpoint>,
+    command: vk::CommandBuffer,
+    /// What the command buffer that was submitted last works with.
+    in_use: Option<ImageIo>,
+}
+
+impl<'a> Pair<'a> {
+    /// A new image, imported, and handed over by the best method there is.
+    pub(super) fn new(machine: &'a Machine, desc: &ImageDesc) -> Result<Self> {
+        Self::with(machine, desc, HandoffOptions::default())
+    }
+
+    /// A new image, imported.
+    pub(super) fn with(
+        machine: &'a Machine,
+        desc: &ImageDesc,
+        options: HandoffOptions,
+    ) -> Result<Self> {
+        let image = machine.vulkan().endpoint.create_image(desc, ImageOptions::default())?;
+        let texture = machine.gl()?.endpoint.import_image(image.export()?)?;
+        Self::of(machine, image, texture, options)
+    }
+
+    /// Two views of one image.
+    pub(super) fn of(
+        machine: &'a Machine,
+        image: Image,
+        texture: Texture,
+        options: HandoffOptions,
+    ) -> Result<Self> {
+        let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
+        let to_gl = handoff::open(&vulkan.endpoint, &vulkan.endpoint, &gl.endpoint, options)?;
+        let to_vulkan = handoff::open(&vulkan.endpoint, &gl.endpoint, &vulkan.endpoint, options)?;
+        let command = vulkan.command_buffers(1)?[0];
+        Ok(Self { vulkan, gl, texture, image, to_gl, to_vulkan, command, in_use: None })
+    }
+
+    /// How the handoffs are synchronised, there and back.
+    pub(super) fn methods(&self) -> [SyncMethod; 2] {
+        [self.to_gl.plan.method, self.to_vulkan.plan.method]
+    }
+
+    /// Vulkan, which has the image, fills it by `seed`, whatever was in it, and hands it to OpenGL in
+    /// `layout`.
+    pub(super) fn vulkan_fills(&mut self, seed: u32, layout: Layout) -> Result<()> {
+        let io = ImageIo::new(self.vulkan, &self.image)?;
+        self.vulkan_fills_by(io, seed, layout)
+    }
+
+    /// The same, by `io`.
+    pub(super) fn vulkan_fills_by(&mut self, io: ImageIo, seed: u32, layout: Layout) -> Result<()> {
+        io.fill(seed)?;
+        self.settle()?;
+        let (rig, image, command) = (self.vulkan, &self.image, self.command);
+        rig.begin(command)?;
+        rig.record_layout(command, image, (vk::ImageLayout::UNDEFINED, io.upload_layout()));
+        io.record_upload(rig, command, image);
+        let used = io.uploaded(image, vulkan_layout(layout));
+        let ticket = release(rig, command, &mut self.to_gl, used)?;
+        self.in_use = Some(io);
+        self.gl_takes(ticket, layout)
+    }
+
+    /// Vulkan, which has the image in layout `old`, hands it to OpenGL as it is, in `layout`.
+    pub(super) fn vulkan_passes(&mut self, old: vk::ImageLayout, layout: Layout) -> Result<()> {
+        self.settle()?;
+        self.vulkan.begin(self.command)?;
+        let used = ImageAccess::transfer(&self.image, old, vulkan_layout(layout));
+        let ticket = release(self.vulkan, self.command, &mut self.to_gl, used)?;
+        self.gl_takes(ticket, layout)
+    }
+
+    fn gl_takes(&mut self, ticket: Ticket, layout: Layout) -> Result<()> {
+        Ok(self.to_gl.acquire.acquire(ticket, &[], &[self.texture.in_layout(layout)])?)
+    }
+
+    /// OpenGL, which has the image, hands it to Vulkan in `layout`, where it must hold what `seed` fills
+    /// it with. It stays in the layout that is returned.
+    pub(super) fn vulkan_checks(&mut self, seed: u32, layout: Layout) -> Result<vk::ImageLayout> {
+        let io = ImageIo::new(self.vulkan, &self.image)?;
+        io.wipe()?;
+        let used = io.downloadable(&self.image, vulkan_layout(layout));
+        let ticket = self.to_vulkan.release.release(&[], &[self.texture.in_layout(layout)])?;
+        self.vulkan.vulkan.wait_idle()?;
+        acquire(self.vulkan, self.command, &mut self.to_vulkan, ticket, used, |command| {
+            io.record_download(self.vulkan, command, &self.image);
+        })?;
+        self.settle()?;
+        io.check(seed).context("Vulkan reads")?;
+        Ok(io.download_layout())
+    }
+
+    /// OpenGL hands the image to Vulkan in `layout`; it is in layout `new` then.
+    pub(super) fn vulkan_takes(&mut self, layout: Layout, new: vk::ImageLayout) -> Result<()> {
+        let used = ImageAccess::transfer(&self.image, vulkan_layout(layout), new);
+        let ticket = self.to_vulkan.release.release(&[], &[self.texture.in_layout(layout)])?;
+        self.vulkan.vulkan.wait_idle()?;
+        acquire(self.vulkan, self.command, &mut self.to_vulkan, ticket, used, |_| ())
+    }
+
+    /// OpenGL reads and samples what `seed` fills the image with.
+    pub(super) fn gl_checks(&self, seed: u32) -> Result<()> {
+        if self.image.desc().samples == 1 {
+            self.gl.check_texture(&self.texture, seed).context("OpenGL reads")?;
+        }
+        self.gl.sample_texture(&self.texture, seed).context("OpenGL samples")
+    }
+
+    /// Waits for what Vulkan was told.
+    fn settle(&mut self) -> Result<()> {
+        self.vulkan.vulkan.wait_idle()?;
+        self.in_use = None;
+        Ok(())
+    }
+}
+
+impl Drop for Pair<'_> {
+    fn drop(&mut self) {
+        self.gl.finish();
+        // A lost device has nothing in flight.
+        let _ = self.vulkan.vulkan.wait_idle();
+        self.vulkan.free_command_buffers(&[self.command]);
+    }
+}
+
+/// Records the release behind what `command` has already, and submits.
+fn release(
+    rig: &VulkanRig,
+    command: vk::CommandBuffer,
+    lane: &mut Handoff<vulkan::Endpoint, gl::Endpoint>,
+    used: ImageAccess<'_>,
+) -> Result<Ticket> {
+    let family = rig.vulkan.queue_family();
+    // SAFETY: the command buffer is being recorded for a queue of that family, which owns the image; it
+    // is in the layout that the callers say, and lives until `Pair` has waited.
+    let (ticket, part) = unsafe { lane.release.release(command, family, &[used]) }?;
+    rig.submit(command, &part)?;
+    Ok(ticket)
+}
+
+/// Records the acquire, and `then` what follows, and submits. No submitted work uses `command`.
+fn acquire(
+    rig: &VulkanRig,
+    command: vk::CommandBuffer,
+    lane: &mut Handoff<gl::Endpoint, vulkan::Endpoint>,
+    ticket: Ticket,
+    used: ImageAccess<'_>,
+    then: impl FnOnce(vk::CommandBuffer),
+) -> Result<()> {
+    let family = rig.vulkan.queue_family();
+    rig.begin(command)?;
+    // SAFETY: as above; OpenGL has released the image in this layout.
+    let part = unsafe { lane.acquire.acquire(ticket, command, family, &[used]) }?;
+    then(command);
+    rig.submit(command, &part)
+}
