@@ -41,6 +41,7 @@ mod opengl_draw;
 mod opengl_raw;
 mod payload_lies;
 mod players;
+mod ring;
 mod together;
 mod together_teardown;
 mod together_threads;
@@ -90,6 +91,7 @@ pub fn all() -> Vec<Case> {
         images_cuda_reads::cases(),
         images_cuda_linear::cases(),
         images_cuda_life::cases(),
+        ring::cases(),
         together::cases(),
         together_teardown::cases(),
         together_threads::cases(),
