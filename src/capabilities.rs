@@ -3,6 +3,8 @@
 //! Export is not import, a buffer is not an image, memory is not a semaphore: each is asked apart,
 //! with the very create info the resource will be made with. [`plan`] and [`plan_handoff`] are pure.
 
+#![forbid(unsafe_code)]
+
 use crate::error::{Api, Invalid, Missing, Result};
 use crate::handle::{MemoryHandleType, SemaphoreHandleType};
 use crate::identity::Identity;

@@ -1,5 +1,7 @@
 //! The one error type, and the shape of an import that failed.
 
+#![forbid(unsafe_code)]
+
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;

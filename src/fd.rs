@@ -151,11 +151,13 @@ pub(crate) fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
     fd.as_fd().try_clone_to_owned().map_err(|error| Error::io("fcntl(F_DUPFD_CLOEXEC)", &error))
 }
 
-/// A descriptor of the same file as `fd` with an offset of its own where it has a length, else a
-/// duplicate; with FD_CLOEXEC.
+/// A descriptor of the same file as `fd` with an offset of its own where it has a length and is open
+/// for reading and writing, else a duplicate; with FD_CLOEXEC.
+///
+/// Opening it anew never allows more than `fd` does.
 #[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 pub(crate) fn independent(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
-    if matches!(file_kind(fd)?, FileKind::Regular { .. }) {
+    if matches!(file_kind(fd)?, FileKind::Regular { .. }) && is_read_write(fd) {
         let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let reopened = File::options().read(true).write(true).open(path);
         // Where there is no /proc, or the file is not ours to open, a duplicate has to do.
@@ -166,14 +168,20 @@ pub(crate) fn independent(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     duplicate(fd)
 }
 
-/// Closes `refused`, a duplicate of `original` that a driver was given and refused, unless the
-/// driver has closed it already: then the number may be another file's by now.
+/// Whether `fd` is open for reading and writing.
+fn is_read_write(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: F_GETFL reads the flags of a descriptor that is open for as long as it is borrowed.
+    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+    flags >= 0 && flags & libc::O_ACCMODE == libc::O_RDWR
+}
+
+/// Closes `refused`, which a driver was given and refused, unless the driver has closed it already:
+/// then the number may be another thread's by now, even for the same file.
+///
+/// `witness` is a duplicate of `refused`, made before the driver was given it.
 #[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
-pub(crate) fn close_refused(refused: OwnedFd, original: BorrowedFd<'_>) {
-    let is_file = matches!(file_kind(original), Ok(FileKind::Regular { .. }));
-    let raw = refused.as_raw_fd();
-    // A file may have been opened anew (`independent`), which is no duplicate.
-    if !(is_duplicate(raw, original) || is_file && is_same_file(raw, original)) {
+pub(crate) fn close_refused(refused: OwnedFd, witness: BorrowedFd<'_>) {
+    if !is_duplicate(refused.as_raw_fd(), witness) {
         let _driver_closed_it = refused.into_raw_fd();
     }
 }
@@ -226,9 +234,35 @@ mod tests {
         let mut read = String::new();
         other.read_to_string(&mut read).unwrap();
         assert_eq!(read, "header");
-        let raw = other.as_raw_fd();
-        close_refused(other.into(), original.as_fd());
-        assert!(!is_same_file(raw, original.as_fd()), "it is closed");
+    }
+
+    #[test]
+    fn an_independent_descriptor_is_not_open_for_more() {
+        let writable = tempfile::tempfile().unwrap();
+        let path = format!("/proc/self/fd/{}", writable.as_raw_fd());
+        let original = File::open(path).unwrap();
+        let other = independent(original.as_fd()).unwrap();
+        assert!(is_read_write(writable.as_fd()));
+        assert!(!is_read_write(other.as_fd()));
+    }
+
+    #[test]
+    fn another_threads_descriptor_of_the_same_file_is_not_closed() {
+        let original = tempfile::tempfile().unwrap();
+        let refused = independent(original.as_fd()).unwrap();
+        let witness = duplicate(&refused).unwrap();
+        if is_duplicate(refused.as_raw_fd(), original.as_fd()) {
+            eprintln!("skipped: no kcmp or no /proc here");
+            return;
+        }
+        let raw = refused.as_raw_fd();
+        // The "driver" closes the number, and another thread duplicates its own descriptor there.
+        // SAFETY: dup2 replaces a number that `refused` owns.
+        assert_eq!(unsafe { libc::dup2(original.as_raw_fd(), raw) }, raw);
+        close_refused(refused, witness.as_fd());
+        // SAFETY: the number is the duplicate of `original` made above, which nobody else owns.
+        let kept = unsafe { OwnedFd::from_raw_fd(raw) };
+        assert!(is_duplicate(kept.as_raw_fd(), original.as_fd()), "it is still open");
     }
 
     #[test]

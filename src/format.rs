@@ -3,6 +3,8 @@
 //! Plain numbers, so that the table needs no GPU API: each peer converts them to its own types, and
 //! its tests compare them with its own names.
 
+#![forbid(unsafe_code)]
+
 use bitflags::bitflags;
 
 use crate::error::{Api, Missing, Result};

@@ -34,7 +34,7 @@ pub enum SemaphoreHandleType {
     /// `VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_OPAQUE_FD_BIT`: binary and timeline semaphores.
     OpaqueFd,
     /// `VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT`: a Linux sync file, one signal of a binary
-    /// semaphore. Never a timeline semaphore (VUID-VkSemaphoreGetFdInfoKHR-handleType-01132).
+    /// semaphore. Never a timeline semaphore (VUID-VkSemaphoreGetFdInfoKHR-handleType-03253).
     SyncFd,
 }
 
@@ -75,20 +75,23 @@ pub(crate) fn hand_over<T, E>(
 ///
 /// Where memory is a file, it is opened anew rather than duplicated: Mesa's software drivers (22.3.6 to
 /// 25.2.8) seek and read in what they import (`os_import_memory_fd`), and duplicates share one file
-/// offset, so that two imports at once disturb each other.
+/// offset, so that two imports at once disturb each other. Only where it isn't open for reading and
+/// writing it is duplicated: nothing is opened for more than its owner allowed.
 ///
 /// Some drivers close a descriptor that they refuse, which the rule of [`hand_over`] doesn't let
 /// them: Mesa's lavapipe every one (22.3.6, 23.2.1 and 25.0.7; 25.2.8 none), NVIDIA's (580.159) those
-/// that it made itself in Vulkan and OpenGL, and others in CUDA. So after a failure the duplicate is closed only where it is
-/// still there: closing it twice might close an unrelated file, closing it never would leak it.
+/// that it made itself in Vulkan and OpenGL, and others in CUDA. So after a failure the duplicate is
+/// closed only where it is still there: closing it twice might close another thread's descriptor,
+/// closing it never would leak it. A second duplicate, kept from the driver, tells.
 #[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 pub(crate) fn hand_over_duplicate<T>(
     fd: impl AsFd,
     import: impl FnOnce(RawFd) -> Result<T>,
 ) -> Result<T> {
-    let fd = fd.as_fd();
-    hand_over(fd::independent(fd)?, import).map_err(|(refused, error)| {
-        fd::close_refused(refused, fd);
+    let given = fd::independent(fd.as_fd())?;
+    let witness = fd::duplicate(&given)?;
+    hand_over(given, import).map_err(|(refused, error)| {
+        fd::close_refused(refused, witness.as_fd());
         error
     })
 }
@@ -124,14 +127,14 @@ pub(crate) fn check_memory_fd(
     let fd = fd.as_fd();
     let refuse = |what: String| Err(not_memory(&what).into());
     match fd::file_kind(fd)? {
-        FileKind::Regular { len } if len < allocation_size => {
-            refuse(format!("a file of {len} bytes where {allocation_size} were promised"))
-        }
-        FileKind::Anonymous => Ok(()),
+        // First: other anonymous inodes (an eventfd, a sync file) look like a dma-buf otherwise.
         kind if handle_type == MemoryHandleType::DmaBuf && !fd::is_dma_buf(fd) => {
             refuse(format!("{kind}, no dma-buf"))
         }
-        FileKind::Regular { .. } => Ok(()),
+        FileKind::Regular { len } if len < allocation_size => {
+            refuse(format!("a file of {len} bytes where {allocation_size} were promised"))
+        }
+        FileKind::Regular { .. } | FileKind::Anonymous => Ok(()),
         FileKind::CharDevice { major, .. } if major != fd::MAJOR_MEMORY_DEVICES => Ok(()),
         other => refuse(other.to_string()),
     }
@@ -254,6 +257,18 @@ mod tests {
         check_memory_fd(&file, MemoryHandleType::OpaqueFd, 64).unwrap();
         let error = check_memory_fd(&file, MemoryHandleType::DmaBuf, 64).unwrap_err();
         assert!(error.to_string().contains("no dma-buf"), "{error}");
+    }
+
+    #[test]
+    fn an_anonymous_inode_may_be_an_opaque_fd_but_is_no_dma_buf_by_itself() {
+        // SAFETY: eventfd takes two numbers and returns a new descriptor, checked below.
+        let raw = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        assert!(raw >= 0);
+        // SAFETY: new and nobody else's.
+        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+        check_memory_fd(&fd, MemoryHandleType::OpaqueFd, 64).unwrap();
+        let error = check_memory_fd(&fd, MemoryHandleType::DmaBuf, 64).unwrap_err();
+        assert!(error.to_string().contains("anonymous inode, no dma-buf"), "{error}");
     }
 
     #[test]

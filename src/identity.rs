@@ -4,6 +4,8 @@
 //! Every API tells its device UUID and, except CUDA, its driver UUID; they are the same 16 bytes in
 //! all of them (`VkPhysicalDeviceIDProperties`, `GL_DEVICE_UUID_EXT`, `cuDeviceGetUuid`).
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -4,6 +4,8 @@
 //! driver consumes the number. To import twice, export twice or [`try_clone`](BufferPayload::try_clone),
 //! which duplicates the descriptor.
 
+#![forbid(unsafe_code)]
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Error, ImportError, Invalid, Result};
@@ -41,6 +43,18 @@ pub struct MemoryPayload {
 impl MemoryPayload {
     /// Puts a descriptor and what is known of it together. Any descriptor will do: whether it is
     /// memory is found out by the import.
+    ///
+    /// # Trust
+    /// An importer checks what can be checked: that `info` names its own GPU and driver, that the
+    /// descriptor may be GPU memory at all, that a file is as long as `info` says, that sizes are
+    /// within the device's limits, that the memory type exists and suits the resource, and that a
+    /// dma-buf, which can be asked, is known to the driver.
+    ///
+    /// What nobody can ask an opaque fd of a GPU is the allocation's size, its memory type, whether
+    /// it is dedicated, and whether it is of the GPU and driver that `info` names. The driver takes
+    /// these as they are told, and where they are wrong its behaviour is undefined
+    /// (VUID-VkMemoryAllocateInfo-allocationSize-01742, -01743). Import only payloads whose exporter
+    /// you trust as you trust your own process.
     pub fn new(fd: OwnedFd, info: MemoryInfo) -> Self {
         Self { fd, info }
     }
@@ -291,6 +305,24 @@ pub enum SemaphoreKind {
     Timeline,
 }
 
+#[cfg(any(feature = "vulkan", feature = "gl", feature = "cuda"))]
+impl SemaphoreKind {
+    /// A timeline semaphore has a value, a binary one has none.
+    pub(crate) fn check_value(self, value: Option<u64>) -> Result<()> {
+        let (problem, help) = match (self, value) {
+            (Self::Binary, None) | (Self::Timeline, Some(_)) => return Ok(()),
+            (Self::Binary, Some(_)) => {
+                ("given for a binary semaphore", "leave it out: a binary semaphore has no counter")
+            }
+            (Self::Timeline, None) => (
+                "missing for a timeline semaphore",
+                "give the counter's value to wait for or to signal",
+            ),
+        };
+        Err(Invalid::new("value", problem).help(help).into())
+    }
+}
+
 /// What an importer must know of a semaphore, apart from its descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SemaphoreInfo {
@@ -311,6 +343,13 @@ pub struct SemaphorePayload {
 
 impl SemaphorePayload {
     /// Puts a descriptor and what is known of it together.
+    ///
+    /// # Trust
+    /// An importer checks that `info` names its own GPU and driver, and that the descriptor may be a
+    /// semaphore at all. Whether an opaque fd of a GPU is a semaphore, is binary or a timeline, and
+    /// is of the GPU and driver that `info` names, nobody can ask: the driver takes it as it is told,
+    /// and where that is wrong its behaviour is undefined. Import only payloads whose exporter you
+    /// trust as you trust your own process.
     pub fn new(fd: OwnedFd, info: SemaphoreInfo) -> Self {
         Self { fd, info }
     }
@@ -343,7 +382,7 @@ impl SemaphorePayload {
         let sync_fd = self.info.handle_type == SemaphoreHandleType::SyncFd;
         if sync_fd && self.info.kind == SemaphoreKind::Timeline {
             return Err(Invalid::new("payload.kind", "a timeline semaphore can't be a sync fd")
-                .vuid("VUID-VkImportSemaphoreFdInfoKHR-handleType-07307")
+                .vuid("VUID-VkImportSemaphoreFdInfoKHR-flags-03323")
                 .into());
         }
         check_semaphore_fd(&self.fd)

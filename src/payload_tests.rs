@@ -53,6 +53,17 @@ fn a_clone_is_another_descriptor_of_the_same_memory() {
     assert_eq!(payload.memory().info(), clone.memory().info());
 }
 
+#[cfg(any(feature = "vulkan", feature = "gl", feature = "cuda"))]
+#[test]
+fn a_value_belongs_to_a_timeline_semaphore() {
+    SemaphoreKind::Binary.check_value(None).unwrap();
+    SemaphoreKind::Timeline.check_value(Some(0)).unwrap();
+    let given = SemaphoreKind::Binary.check_value(Some(1)).unwrap_err().to_string();
+    assert!(given.contains("binary"), "{given}");
+    let missing = SemaphoreKind::Timeline.check_value(None).unwrap_err().to_string();
+    assert!(missing.contains("missing for a timeline"), "{missing}");
+}
+
 #[test]
 fn a_timeline_semaphore_is_never_a_sync_fd() {
     let info = SemaphoreInfo {

@@ -1,5 +1,7 @@
 //! What a shared resource is, in no API's words, and the one place that validates it.
 
+#![forbid(unsafe_code)]
+
 use bitflags::bitflags;
 
 use crate::error::{Invalid, Result};

@@ -11,7 +11,8 @@ use super::buffer::Buffer;
 use super::endpoint::Endpoint;
 use super::error::{check, record};
 use super::memory::Memory;
-use crate::error::{ImportError, ImportResult, Invalid, Result};
+use super::workarounds::NVIDIA_LAYS_OUT_LAYERED_LEVELS_OTHERWISE;
+use crate::error::{Api, ImportError, ImportResult, Invalid, Missing, Result};
 use crate::payload::{ImagePayload, LinearLayout, check_range};
 use crate::resource::{BufferDesc, BufferUsage, ImageDesc, Tiling};
 
@@ -140,9 +141,16 @@ impl Endpoint {
     pub(super) fn check_image(&self, desc: &ImageDesc) -> Result<Shape> {
         let shape = Shape::of(desc)?;
         shape.check_driver(|| self.driver_version())?;
-        if desc.tiling == Tiling::Optimal {
-            shape.check_limits(|attribute| self.attribute(attribute))?;
+        if desc.tiling == Tiling::Linear {
+            return Ok(shape);
         }
+        if NVIDIA_LAYS_OUT_LAYERED_LEVELS_OTHERWISE && desc.layers > 1 && desc.levels > 1 {
+            let what = "images with several layers and levels as Vulkan lays them out";
+            return Err(Missing::new(Api::Cuda, what, "a shared image")
+                .help("share an image of one level, or one for each layer")
+                .into());
+        }
+        shape.check_limits(|attribute| self.attribute(attribute))?;
         Ok(shape)
     }
 }
@@ -154,7 +162,9 @@ impl Memory {
     /// [`Error::Invalid`](crate::Error::Invalid) for a description that no API takes, for a linear
     /// one, and for an image that reaches past the end;
     /// [`Error::Missing`](crate::Error::Missing) for a format that CUDA lacks, for more than one
-    /// sample, for a size over the device's limits, and in memory that CUDA itself has made;
+    /// sample, for several layers with several levels
+    /// ([`workarounds`](super::workarounds::NVIDIA_LAYS_OUT_LAYERED_LEVELS_OTHERWISE)), for a size
+    /// over the device's limits, and in memory that CUDA itself has made;
     /// [`Error::Driver`](crate::Error::Driver).
     ///
     /// # References

@@ -71,9 +71,10 @@ pub fn is_available() -> bool {
 /// than CUDA 11.4 still panic where libcuda lacks them.)
 ///
 /// # Errors
-/// [`Missing`] where libcuda, or a function of it, is missing;
-/// [`Error::Driver`](crate::Error::Driver) where it is there and can't be initialised, for want of
-/// a GPU (`CUDA_ERROR_NO_DEVICE`) for example.
+/// [`Missing`] where libcuda, a function of it or a GPU is missing, or where libcuda doesn't belong to
+/// this machine (`CUDA_ERROR_NO_DEVICE`, `CUDA_ERROR_STUB_LIBRARY`,
+/// `CUDA_ERROR_SYSTEM_DRIVER_MISMATCH`, `CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE`);
+/// [`Error::Driver`](crate::Error::Driver) where all are there and it can't be initialised.
 ///
 /// # References
 /// `cuInit`.
@@ -83,7 +84,36 @@ pub fn require() -> Result<()> {
     static LIBRARY: OnceLock<Result<(), Missing>> = OnceLock::new();
     LIBRARY.get_or_init(find_library).clone()?;
     // SAFETY: libcuda is loaded and has cuInit. It may be called again and from any thread.
-    check("cuInit", unsafe { sys::cuInit(0) })
+    initialised(unsafe { sys::cuInit(0) })
+}
+
+/// What `cuInit` returned: where that means that something isn't there, it is missing, and CUDA hasn't
+/// failed.
+fn initialised(result: sys::CUresult) -> Result<()> {
+    let (what, help) = match result {
+        sys::CUresult::CUDA_ERROR_NO_DEVICE => (
+            "a GPU",
+            "is NVIDIA's kernel module loaded, and is the GPU's device file there (in a container)? \
+             CUDA_VISIBLE_DEVICES may hide GPUs (CUDA_ERROR_NO_DEVICE)",
+        ),
+        sys::CUresult::CUDA_ERROR_STUB_LIBRARY => (
+            "a driver's libcuda.so.1",
+            "the one found is the toolkit's stub, made for linking only: take its folder out of \
+             LD_LIBRARY_PATH (CUDA_ERROR_STUB_LIBRARY)",
+        ),
+        sys::CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => (
+            "a libcuda.so.1 of the kernel module's version",
+            "restart after an update of NVIDIA's driver; in a container, mount the host's libcuda \
+             (CUDA_ERROR_SYSTEM_DRIVER_MISMATCH)",
+        ),
+        sys::CUresult::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE => (
+            "a libcuda.so.1 that supports the GPU",
+            "the one found is of the forward compatibility package, which is not for this GPU: use \
+             the driver's own (CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE)",
+        ),
+        other => return check("cuInit", other),
+    };
+    Err(Missing::new(Api::Cuda, what, "any use of CUDA").help(help).into())
 }
 
 fn find_library() -> Result<(), Missing> {
@@ -124,6 +154,30 @@ mod tests {
                 Err(Error::Driver(driver)) => assert_eq!(driver.call, "cuInit"),
                 Err(other) => panic!("{other}"),
             }
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_missing_and_the_rest_is_the_drivers() {
+        use sys::CUresult as Code;
+        initialised(Code::CUDA_SUCCESS).unwrap();
+        for code in [
+            Code::CUDA_ERROR_NO_DEVICE,
+            Code::CUDA_ERROR_STUB_LIBRARY,
+            Code::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH,
+            Code::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE,
+        ] {
+            let missing = initialised(code);
+            assert!(
+                matches!(&missing, Err(Error::Missing(Missing { help: Some(help), .. }))
+                    if help.contains(&format!("{code:?}"))),
+                "{missing:?}"
+            );
+        }
+        // A driver's error is named by cuGetErrorName, which may not be there.
+        if find_library().is_ok() {
+            let failed = initialised(Code::CUDA_ERROR_OUT_OF_MEMORY);
+            assert!(matches!(failed, Err(Error::Driver(_))), "{failed:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::c_uint;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{CudaStream, sys};
@@ -20,7 +21,7 @@ use crate::payload::{SemaphoreKind, SemaphorePayload};
 /// CUDA forbids destroying a semaphore before its waits and signals are done. So dropping the last
 /// clone waits for those that were queued here, up to ten seconds; then the semaphore is left alive
 /// for ever and `CUDA_ERROR_NOT_READY` is recorded in the context. After synchronising it waits not
-/// at all.
+/// at all. Where CUDA could not be asked to tell of a use, the semaphore is left alive too.
 #[derive(Clone, Debug)]
 pub struct Semaphore {
     shared: Arc<Shared>,
@@ -33,6 +34,8 @@ struct Shared {
     kind: SemaphoreKind,
     /// For each stream it was used in, what is complete when its last use there is.
     uses: Mutex<Vec<(StreamId, Event)>>,
+    /// A use was submitted that `uses` doesn't tell of.
+    is_use_lost: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -89,8 +92,9 @@ impl Endpoint {
             check("cuImportExternalSemaphore", result).map(|()| External(external))
         })?;
         tracing::debug!(?kind, "imported a semaphore into CUDA");
-        let uses = Mutex::new(Vec::new());
-        Ok(Semaphore { shared: Arc::new(Shared { endpoint: self.clone(), external, kind, uses }) })
+        let (uses, is_use_lost) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+        let endpoint = self.clone();
+        Ok(Semaphore { shared: Arc::new(Shared { endpoint, external, kind, uses, is_use_lost }) })
     }
 
     /// What `stream` is given from now on waits until `semaphore` is signalled, or a timeline
@@ -216,7 +220,7 @@ impl Endpoint {
             }
         }
         for (semaphore, _) in list {
-            semaphore.shared.note_use(stream)?;
+            semaphore.shared.note_use(stream);
         }
         Ok(())
     }
@@ -238,9 +242,18 @@ impl Shared {
         Ok(())
     }
 
-    fn note_use(&self, stream: &CudaStream) -> Result<()> {
+    /// Notes what was submitted to `stream`.
+    ///
+    /// A failure here is none of the submission, which stands: who was told of one would submit
+    /// again. So it is logged, and the semaphore stays alive for ever, since nothing tells any more
+    /// when it is unused.
+    fn note_use(&self, stream: &CudaStream) {
         let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
-        self.event_of(&mut uses, stream)?.record(stream)
+        let noted = self.event_of(&mut uses, stream).and_then(|event| event.record(stream));
+        if let Err(error) = noted {
+            self.is_use_lost.store(true, Ordering::Relaxed);
+            tracing::error!(%error, "a semaphore's use can't be followed: it is never destroyed");
+        }
     }
 
     /// The event for `stream`, made where there is none: also for one that another thread has
@@ -266,6 +279,9 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        if *self.is_use_lost.get_mut() {
+            return;
+        }
         let context = self.endpoint.context();
         let uses = self.uses.get_mut().unwrap_or_else(PoisonError::into_inner);
         let is_settled = self.endpoint.settle("waiting for the last use of a semaphore", || {
@@ -288,24 +304,15 @@ fn stream_id(stream: &CudaStream) -> StreamId {
 
 /// The value to submit: that of a timeline semaphore, and 0, which is ignored, for a binary one.
 fn checked_value(operation: Operation, kind: SemaphoreKind, value: Option<u64>) -> Result<u64> {
-    let refuse = |problem: &'static str, help: &'static str| {
-        Err(Invalid::new("value", problem).help(help).into())
-    };
-    match (kind, value) {
-        (SemaphoreKind::Binary, None) => Ok(0),
-        (SemaphoreKind::Binary, Some(_)) => {
-            refuse("is given for a binary semaphore", "give None: it has no value")
-        }
-        (SemaphoreKind::Timeline, None) => {
-            refuse("is missing for a timeline semaphore", "give Some(value)")
-        }
-        (SemaphoreKind::Timeline, Some(0)) if operation == Operation::Signal => {
+    kind.check_value(value)?;
+    match value {
+        Some(0) if operation == Operation::Signal => {
             Err(Invalid::new("value", "is 0, which a timeline semaphore starts at")
                 .vuid("VUID-VkSemaphoreSignalInfo-value-03258")
                 .help("signal with a value above the present one")
                 .into())
         }
-        (SemaphoreKind::Timeline, Some(value)) => Ok(value),
+        value => Ok(value.unwrap_or(0)),
     }
 }
 

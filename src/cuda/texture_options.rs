@@ -3,6 +3,7 @@
 use cudarc::driver::sys;
 
 use super::array_shape::UNORM_101010_2;
+use super::workarounds::NVIDIA_DECODES_RED_OF_TWO_CHANNELS;
 use crate::error::{Invalid, Result};
 use crate::format::Format;
 use crate::resource::{ImageDesc, ImageKind};
@@ -38,7 +39,7 @@ pub enum ReadMode {
     /// Integers of 8 and 16 bits as floats, as they are stored.
     Normalized,
     /// Bytes as floats, red, green and blue decoded from sRGB, whatever the format's name says
-    /// (`CU_TRSF_SRGB`). For formats of unsigned bytes.
+    /// (`CU_TRSF_SRGB`). For formats of one or four unsigned bytes.
     DecodeSrgb,
 }
 
@@ -196,7 +197,9 @@ fn read_flags(read: ReadMode, format: Format, array_format: u32) -> Result<(u32,
         Channel::Short | Channel::Normalized => Some((0, Gives::Floats)),
         Channel::Integer | Channel::Float => None,
     };
-    let decoded = (array_format == BYTE).then_some((sys::CU_TRSF_SRGB, Gives::Floats));
+    let decodes =
+        array_format == BYTE && !(NVIDIA_DECODES_RED_OF_TWO_CHANNELS && format == Format::Rg8Unorm);
+    let decoded = decodes.then_some((sys::CU_TRSF_SRGB, Gives::Floats));
     let found = match read {
         ReadMode::AsFormat => match numeric(format) {
             Numeric::Plain => as_stored,

@@ -22,7 +22,7 @@ fn refused(options: TextureOptions, format: Format) -> String {
 /// The table of [`ReadMode`]: flags of `AsFormat`, `Stored`, `Normalized` and `DecodeSrgb`.
 const TABLE: [(Format, [Option<u32>; 4]); 16] = [
     (Format::R8Unorm, [Some(0), Some(AS_INTEGER), Some(0), Some(SRGB)]),
-    (Format::Rg8Unorm, [Some(0), Some(AS_INTEGER), Some(0), Some(SRGB)]),
+    (Format::Rg8Unorm, [Some(0), Some(AS_INTEGER), Some(0), None]),
     (Format::Rgba8Unorm, [Some(0), Some(AS_INTEGER), Some(0), Some(SRGB)]),
     (Format::Bgra8Unorm, [Some(0), Some(AS_INTEGER), Some(0), Some(SRGB)]),
     (Format::Rgba8Snorm, [Some(0), Some(AS_INTEGER), Some(0), None]),

@@ -12,6 +12,19 @@ use crate::handle::check_nvidia_fd;
 /// after one such descriptor. Integrated GPUs are left out: their descriptors may be dma-bufs.
 pub const NVIDIA_IS_HARMED_BY_FOREIGN_FDS: bool = true;
 
+/// An image with several layers and several levels is refused.
+///
+/// Driver: NVIDIA 580.159. Of a mipmapped array with layers, CUDA expects the second layer elsewhere
+/// than Vulkan has put it: the first is read right, of the others not a texel. Layers without levels
+/// and levels without layers are right.
+pub const NVIDIA_LAYS_OUT_LAYERED_LEVELS_OTHERWISE: bool = true;
+
+/// Red alone of two channels is decoded from sRGB.
+///
+/// Driver: NVIDIA 580.159. A texture object of two channels of bytes with `CU_TRSF_SRGB` gives green
+/// as it is stored. [`ReadMode::DecodeSrgb`](super::ReadMode::DecodeSrgb) is refused for those.
+pub const NVIDIA_DECODES_RED_OF_TWO_CHANNELS: bool = true;
+
 /// Which of the bugs the present driver has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Workarounds {

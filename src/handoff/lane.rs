@@ -97,7 +97,7 @@ pub fn open<A: Peer, B: Peer>(
 
 /// What both ends know.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(crate) struct Lane {
     id: u64,
     pub(super) method: SyncMethod,
     options: HandoffOptions,
@@ -124,6 +124,15 @@ impl Lane {
     fn course(&self) -> MutexGuard<'_, Course> {
         // Nothing panics while it is locked.
         self.course.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a release back that never happened.
+    pub(crate) fn withdraw(&self, sequence: u64) {
+        let mut course = self.course();
+        course.under_way.remove(&sequence);
+        if course.released == sequence {
+            course.released -= 1;
+        }
     }
 
     /// Waits on the host as the options say.
@@ -185,6 +194,21 @@ impl<P: Peer> Releaser<P> {
         &self.endpoint
     }
 
+    /// Leaves alive for ever what work that may never end still uses.
+    pub(super) fn abandon(&self) {
+        std::mem::forget(self.semaphores.clone());
+        P::abandon(&self.fences);
+    }
+
+    /// Refuses a ticket of another handoff, which comes back.
+    pub(super) fn require_own(&self, ticket: Ticket) -> Result<Ticket, AcquireError> {
+        if ticket.lane == self.lane.id {
+            return Ok(ticket);
+        }
+        let error = Mismatch::new("the ticket's handoff", self.lane.id, ticket.lane);
+        Err(ImportError::new(ticket, error))
+    }
+
     /// The number of the next release, if another may be under way.
     pub(super) fn next_sequence(&self) -> Result<u64> {
         let course = self.lane.course();
@@ -219,6 +243,11 @@ impl<P: Peer> Acquirer<P> {
     /// The endpoint that acquires.
     pub fn endpoint(&self) -> &P {
         &self.endpoint
+    }
+
+    /// Leaves alive for ever what work that may never end still uses.
+    pub(super) fn abandon(&self) {
+        std::mem::forget(self.semaphores.clone());
     }
 
     /// Takes a ticket: where the host waits, waits; else tells `enqueue` what the GPU waits for.

@@ -2,8 +2,9 @@
 //!
 //! [`open`] connects two endpoints one way, with the best synchronisation both have: a timeline
 //! semaphore, else a binary semaphore, else the host waits. Which one was chosen, and why not a
-//! better one, is in [`Handoff::plan`]. The releasing side makes a [`Ticket`] once its work is
-//! submitted; the acquiring side takes it and goes on when that work is done.
+//! better one, is in [`Handoff::plan`]. The releasing side makes a [`Ticket`], which is
+//! passed on once its work is submitted; the acquiring side takes it and goes on when that work is
+//! done.
 //!
 //! Vulkan's half is recorded into the user's own command buffer, with the release to and the acquire
 //! from `VK_QUEUE_FAMILY_EXTERNAL`, and says what to add to the user's submit. OpenGL's half lists

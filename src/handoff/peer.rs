@@ -20,6 +20,10 @@ pub trait Peer: Clone + sealed::Sealed {
 
     #[doc(hidden)]
     fn fences(&self) -> Result<Self::Fences>;
+
+    /// Leaves alive for ever what work that may never end still uses.
+    #[doc(hidden)]
+    fn abandon(_fences: &Self::Fences) {}
 }
 
 pub(super) mod sealed {
@@ -45,5 +49,9 @@ impl Peer for vulkan::Endpoint {
 
     fn fences(&self) -> Result<vulkan::FenceSource> {
         vulkan::FenceSource::new(self)
+    }
+
+    fn abandon(fences: &vulkan::FenceSource) {
+        fences.abandon();
     }
 }

@@ -12,8 +12,11 @@ pub type AcquireError = ImportError<Ticket>;
 /// One release, to be acquired once.
 ///
 /// It says which handoff it belongs to, its place in the order of releases, the layouts that images
-/// were released with, and, where the host waits, what for. Dropping it leaves the payload with nobody; a binary semaphore then stays
-/// signalled, and the release that would use it again, `in_flight` later, is refused.
+/// were released with, and, where the host waits, what for. Pass it on once the release is submitted:
+/// a binary semaphore must not be waited for before its signal is on its way. Where the submit failed,
+/// take it back with [`Releaser::withdraw`](super::Releaser::withdraw). Dropping it leaves the payload
+/// with nobody; a binary semaphore then stays signalled, and the release that would use it again,
+/// `in_flight` later, is refused.
 #[derive(Debug)]
 #[must_use = "the other side acquires with the ticket; without it the payload belongs to nobody"]
 pub struct Ticket {

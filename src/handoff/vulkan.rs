@@ -11,7 +11,8 @@ use crate::vulkan::{Accesses, Endpoint, Semaphore, SemaphoreSignal, SemaphoreWai
 
 impl Releaser<Endpoint> {
     /// Records the release of `used`, buffers and images, after the commands that used them, and
-    /// says what to add to the submit. The ticket carries the images' layouts.
+    /// says what to add to the submit. The ticket carries the images' layouts; pass it on once the
+    /// submit is made.
     ///
     /// # Safety
     /// As [`Endpoint::record_release`].
@@ -33,6 +34,17 @@ impl Releaser<Endpoint> {
         // SAFETY: the caller's promise.
         unsafe { self.endpoint.record_release(command_buffer, queue_family, used) }?;
         Ok((ticket, part))
+    }
+
+    /// Takes a release back whose submit did not happen: it failed, say. The payload stays with this
+    /// side, and the handoff goes on as if nothing had been released.
+    ///
+    /// # Errors
+    /// [`Mismatch`](crate::Error::Mismatch) for a ticket of another handoff, which comes back.
+    pub fn withdraw(&mut self, ticket: Ticket) -> Result<(), AcquireError> {
+        let ticket = self.require_own(ticket)?;
+        self.lane.withdraw(ticket.sequence);
+        Ok(())
     }
 
     /// The ticket and submit part of a release whose barriers are recorded already, for command

@@ -8,19 +8,20 @@ use glutin::error::ErrorKind;
 use crate::error::{Api, DriverError, Error, Missing};
 use crate::identity::{Identity, Uuid};
 
-/// A failed Vulkan call.
+/// A failed Vulkan call; where no instance can be made for want of a driver, that is missing.
 pub(super) fn vulkan(call: &'static str) -> impl Fn(vk::Result) -> Error {
     move |result| {
-        let code = i64::from(result.as_raw());
-        let name = match result {
+        if result == vk::Result::ERROR_INCOMPATIBLE_DRIVER && call == "vkCreateInstance" {
             // What the loader says when it finds no driver at all.
-            vk::Result::ERROR_INCOMPATIBLE_DRIVER => {
-                "VK_ERROR_INCOMPATIBLE_DRIVER: the loader found no usable driver; install one, or \
-                 name its manifest in VK_DRIVER_FILES"
-                    .into()
-            }
-            other => format!("VK_{other:?}").into(),
-        };
+            return Missing::new(Api::Vulkan, "a Vulkan driver", OPEN_VULKAN)
+                .help(
+                    "the loader found no usable one (VK_ERROR_INCOMPATIBLE_DRIVER); install one \
+                     (scripts/drivers.sh does it), or name its manifest in VK_DRIVER_FILES",
+                )
+                .into();
+        }
+        let code = i64::from(result.as_raw());
+        let name = format!("VK_{result:?}").into();
         DriverError { api: Api::Vulkan, call, code, name }.into()
     }
 }
@@ -49,6 +50,9 @@ pub(super) fn missing_in_egl(what: &'static str) -> Error {
     Missing::new(Api::Egl, what, NEED_GL).into()
 }
 
+/// What the Vulkan loader and a driver are needed for.
+const OPEN_VULKAN: &str = "opening a Vulkan device";
+
 /// What EGL is needed for.
 pub(super) const NEED_GL: &str = "an OpenGL context without a display";
 
@@ -68,7 +72,7 @@ pub(super) fn no_such_gpu<'a>(
 
 /// The Vulkan loader could not be loaded; `reason` is what the dynamic linker says.
 pub(super) fn no_vulkan_loader(reason: impl Display) -> Error {
-    Missing::new(Api::Vulkan, "libvulkan.so.1", "opening a Vulkan device")
+    Missing::new(Api::Vulkan, "libvulkan.so.1", OPEN_VULKAN)
         .help(format!(
             "install the Vulkan loader (Debian: libvulkan1) and a driver; scripts/drivers.sh does \
              it ({reason})"
@@ -96,8 +100,10 @@ mod tests {
     #[test]
     fn a_driverless_loader_is_told_what_would_help() {
         let error = vulkan("vkCreateInstance")(vk::Result::ERROR_INCOMPATIBLE_DRIVER);
-        assert!(matches!(error, Error::Driver(_)), "{error:?}");
+        assert!(matches!(error, Error::Missing(_)), "{error:?}");
         assert!(error.to_string().contains("VK_DRIVER_FILES"), "{error}");
+        let other = vulkan("vkCreateInstance")(vk::Result::ERROR_INITIALIZATION_FAILED);
+        assert!(matches!(other, Error::Driver(_)), "{other:?}");
     }
 
     #[test]

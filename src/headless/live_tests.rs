@@ -8,17 +8,12 @@ use super::*;
 use crate::error::Missing;
 use crate::identity::Uuid;
 
-/// What was opened, or `None` and a word why not: only what is *missing* is skipped, which is also
-/// what a Vulkan loader without any driver means by VK_ERROR_INCOMPATIBLE_DRIVER.
+/// What was opened, or `None` and a word why not: only what is *missing* is skipped.
 fn there<T>(opened: Result<T>) -> Option<T> {
     match opened {
         Ok(opened) => Some(opened),
         Err(Error::Missing(missing)) => {
             eprintln!("skipped: {missing}");
-            None
-        }
-        Err(Error::Driver(error)) if error.call == "vkCreateInstance" && error.code == -9 => {
-            eprintln!("skipped: {error}");
             None
         }
         Err(error) => panic!("{error}"),

@@ -55,7 +55,9 @@
 //!   A peer can attach 253 to a byte; these are open (twice) for the moment of one call.
 //! - *The description.* What [`BufferDesc::validate`](crate::BufferDesc::validate) and
 //!   [`ImageDesc::validate`](crate::ImageDesc::validate) ask; a buffer lies inside its allocation, an
-//!   image begins inside it.
+//!   image begins inside it. Of a row pitch and the like what
+//!   [`ImagePayload::with_linear`](crate::ImagePayload::with_linear) asks: a linear image whose first
+//!   level, laid out so, lies inside the allocation.
 //! - *The kind of file.* Memory is no pipe, socket, directory, block device, `/dev/null` or its like;
 //!   a semaphore is none of these and no file with a length either. What is said to be a dma-buf is no
 //!   file of another kind.
@@ -73,10 +75,10 @@
 //!
 //! - *Who the peer is.* Ask the socket for the peer's credentials (`SO_PEERCRED`), and let only your
 //!   own user connect: a socket in a directory of mode 0700.
-//! - *That the UUIDs, the memory type, the dedicated flag, the format, the tiling, the usage and the
-//!   kind of a semaphore are the exporter's.* The kernel knows nothing of them. A driver may find out,
-//!   or misread the memory: its content is whatever the peer wants it to be, in any case, and can
-//!   change at any time.
+//! - *That the UUIDs, the memory type, the dedicated flag, the format, the tiling, the pitches, the
+//!   usage and the kind of a semaphore are the exporter's.* The kernel knows nothing of them. A driver
+//!   may find out, or misread the memory: its content is whatever the peer wants it to be, in any case,
+//!   and can change at any time.
 //! - *The size of memory that is no file.* NVIDIA's descriptors are devices and tell no length; that
 //!   driver compares the size with what it knows of the allocation, or does not.
 //! - *That a file is what a driver made of it.* Mesa's software drivers read the size to map from the

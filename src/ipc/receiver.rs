@@ -79,8 +79,9 @@ impl Receiver {
     /// - [`Error::Driver`] with `EMFILE` or `ENFILE`: there is no room for another descriptor. The
     ///   message stays in the socket and comes with the next call.
     /// - [`Error::Invalid`] and [`Error::Mismatch`] for a message that arrived whole: a field of the
-    ///   body (`body.`…) or of the description (`desc.`…, `offset`) is wrong, or the descriptor
-    ///   can't be what is said of it (`payload.fd`). The next call receives the next message.
+    ///   body (`body.`…) or of the description (`desc.`…, `offset`, `payload.linear`) is wrong, or
+    ///   the descriptor can't be what is said of it (`payload.fd`). The next call receives the next
+    ///   message.
     ///
     /// What ends it; every later call returns the same error, and the socket should be closed:
     /// - [`Error::Closed`]: the peer closed the connection between two messages.
@@ -259,9 +260,13 @@ fn received(message: Message, descriptor: Option<OwnedFd>) -> Result<Received> {
             check_memory(fd.as_fd(), &memory)?;
             Received::Buffer(BufferPayload::new(MemoryPayload::new(fd, memory), offset, desc)?)
         }
-        Message::Image { memory, offset, desc } => {
+        Message::Image { memory, offset, desc, linear } => {
             check_memory(fd.as_fd(), &memory)?;
-            Received::Image(ImagePayload::new(MemoryPayload::new(fd, memory), offset, desc)?)
+            let image = ImagePayload::new(MemoryPayload::new(fd, memory), offset, desc)?;
+            Received::Image(match linear {
+                Some(linear) => image.with_linear(linear)?,
+                None => image,
+            })
         }
         Message::Semaphore(info) => {
             check_semaphore_fd(&fd)?;

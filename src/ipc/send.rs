@@ -48,7 +48,8 @@ impl sealed::Parts for BufferPayload {
 impl sealed::Parts for ImagePayload {
     fn message(&self) -> Message {
         let memory = self.memory().info().clone();
-        Message::Image { memory, offset: self.offset(), desc: *self.desc() }
+        let linear = self.linear().copied();
+        Message::Image { memory, offset: self.offset(), desc: *self.desc(), linear }
     }
 
     fn descriptor(&self) -> BorrowedFd<'_> {

@@ -9,7 +9,7 @@ use super::endpoint::{Endpoint, Shared, require_memory_type};
 use super::error::VkResultExt;
 use super::memory::{Inner, Memory, Origin};
 use super::requirements::Requirements;
-use crate::capabilities::{Dedicated, MemorySupport, Plan};
+use crate::capabilities::{Dedicated, Plan};
 use crate::error::{Api, Invalid, Missing, Result};
 use crate::handle::MemoryHandleType;
 use crate::payload::MemoryInfo;
@@ -99,9 +99,9 @@ impl DedicatedTo {
 }
 
 impl DedicatedChoice {
-    /// Whether a resource that `needs` memory, of which the device tells `support`, gets its own.
-    pub(super) fn decide(self, needs: &Requirements, support: &MemorySupport) -> bool {
-        match needs.dedicated.max(support.dedicated) {
+    /// Whether a resource that `needs` memory gets its own.
+    pub(super) fn decide(self, needs: &Requirements) -> bool {
+        match needs.dedicated {
             Dedicated::Required => true,
             Dedicated::Preferred => self != Self::Avoid,
             Dedicated::Free => self == Self::Always,
@@ -178,10 +178,10 @@ impl Endpoint {
     ) -> Result<Requirements> {
         Ok(match desc {
             ResourceDesc::Buffer(desc) => {
-                self.create_exportable_buffer(desc, handle_type)?.0.requirements()
+                self.create_exportable_buffer(desc, handle_type)?.requirements()
             }
             ResourceDesc::Image(desc) => {
-                self.create_exportable_image(desc, handle_type)?.0.requirements()
+                self.create_exportable_image(desc, handle_type)?.requirements()
             }
         })
     }
@@ -234,6 +234,8 @@ impl Shared {
         dedicated: DedicatedTo,
         addressed: bool,
     ) -> Result<Memory> {
+        self.check_allocation_size("desc", size, memory_type_index)?;
+        let addressed = addressed && self.features.buffer_device_address;
         let mut export = vk::ExportMemoryAllocateInfo::default()
             .handle_types(conv::memory_handle_type(handle_type));
         let mut dedicated_info = dedicated.info();
@@ -246,10 +248,10 @@ impl Shared {
         if dedicated.is_something() {
             info = info.push_next(&mut dedicated_info);
         }
-        if addressed && self.features.buffer_device_address {
+        if addressed {
             info = info.push_next(&mut flags);
         }
-        // SAFETY: the size is not 0, the type exists (choose_type), the handle type was found to be
+        // SAFETY: the size is not 0 and fits the heap, the type exists (choose_type), the handle type was found to be
         // exportable, and each chained structure is filled by the rules of its feature.
         let handle = unsafe { self.device.allocate_memory(&info, None) }.of("vkAllocateMemory")?;
         let info = MemoryInfo {
@@ -259,8 +261,33 @@ impl Shared {
             dedicated: dedicated.is_something(),
             identity: self.identity().clone(),
         };
-        let shared = self.clone();
-        Ok(Memory { inner: Arc::new(Inner { shared, handle, info, origin: Origin::Created }) })
+        let (shared, origin) = (self.clone(), Origin::Created);
+        Ok(Memory { inner: Arc::new(Inner { shared, handle, info, origin, addressed }) })
+    }
+
+    /// Refuses an allocation that is larger than the heap of its memory type.
+    pub(super) fn check_allocation_size(
+        &self,
+        parameter: &'static str,
+        size: u64,
+        memory_type_index: u32,
+    ) -> Result<()> {
+        let properties = &self.memory_properties;
+        let types = properties.memory_types_as_slice().iter();
+        let heaps = properties.memory_heaps_as_slice();
+        let heap = (0u32..)
+            .zip(types)
+            .find(|(index, _)| *index == memory_type_index)
+            .and_then(|(_, ty)| (0u32..).zip(heaps).find(|(index, _)| *index == ty.heap_index));
+        match heap {
+            Some((_, heap)) if size > heap.size => {
+                let what = format!("takes {size} bytes, and its heap has {}", heap.size);
+                Err(Invalid::new(parameter, what)
+                    .vuid("VUID-vkAllocateMemory-pAllocateInfo-01713")
+                    .into())
+            }
+            _ => Ok(()),
+        }
     }
 }
 

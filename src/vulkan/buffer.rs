@@ -11,8 +11,8 @@ use super::endpoint::{Endpoint, Shared, require_memory_type};
 use super::error::VkResultExt;
 use super::memory::Memory;
 use super::requirements::Requirements;
-use crate::capabilities::MemorySupport;
-use crate::error::{Api, Invalid, Missing, Result};
+use crate::capabilities::Dedicated;
+use crate::error::{Invalid, Result};
 use crate::handle::MemoryHandleType;
 use crate::payload::{BufferPayload, MemoryInfo, check_range};
 use crate::resource::{BufferDesc, BufferUsage};
@@ -44,6 +44,8 @@ impl fmt::Debug for Buffer {
 pub(super) struct RawBuffer {
     pub(super) shared: Arc<Shared>,
     pub(super) handle: vk::Buffer,
+    /// Whether the handle type it is shared by wants memory of its own.
+    dedicated: Dedicated,
     owned: bool,
 }
 
@@ -66,12 +68,14 @@ impl RawBuffer {
         // SAFETY: the buffer is alive and of this device; Vulkan 1.1 has the call and the structure.
         unsafe { self.shared.device.get_buffer_memory_requirements2(&info, &mut requirements) };
         Requirements::of_buffer(requirements.memory_requirements, &dedicated)
+            .shared_by(self.dedicated)
     }
 
     /// Binds the buffer, which makes it a whole one.
     pub(super) fn bind(self, memory: &Memory, offset: u64, desc: &BufferDesc) -> Result<Buffer> {
         // SAFETY: both are alive and of this device, the buffer is not bound yet, and offset, size,
-        // alignment and type were checked by the callers against the buffer's own requirements.
+        // alignment, type, dedication and device address were checked by the callers against the
+        // buffer's own requirements, or the memory was allocated for them.
         unsafe { self.shared.device.bind_buffer_memory(self.handle, memory.inner.handle, offset) }
             .of("vkBindBufferMemory")?;
         Ok(Buffer { raw: self, memory: memory.clone(), offset, desc: *desc })
@@ -85,7 +89,9 @@ pub struct AdoptedBuffer {
     pub buffer: vk::Buffer,
     /// What it was made as.
     pub desc: BufferDesc,
-    /// The memory it is bound to, allocated with `VkExportMemoryAllocateInfo` of `handle_type`.
+    /// The memory it is bound to, allocated with `VkExportMemoryAllocateInfo` of `handle_type`, and
+    /// with `VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT` where `desc.usage` has
+    /// [`BufferUsage::DEVICE_ADDRESS`].
     pub memory: vk::DeviceMemory,
     /// Where it is bound, in bytes.
     pub offset: u64,
@@ -106,16 +112,16 @@ impl Endpoint {
     /// `options.dedicated`. Its content is undefined.
     ///
     /// # Errors
-    /// [`Invalid`] for a wrong description, [`Missing`] where the driver can't export such a buffer,
+    /// [`Invalid`] for a wrong description, [`Missing`](crate::error::Missing) where the driver can't export such a buffer,
     /// [`Driver`](crate::Error::Driver) where it is out of memory.
     ///
     /// # References
     /// `VkExternalMemoryBufferCreateInfo`, `VkExportMemoryAllocateInfo`,
     /// `VkMemoryDedicatedAllocateInfo`.
     pub fn create_buffer(&self, desc: &BufferDesc, options: BufferOptions) -> Result<Buffer> {
-        let (raw, support) = self.create_exportable_buffer(desc, options.handle_type)?;
+        let raw = self.create_exportable_buffer(desc, options.handle_type)?;
         let needs = raw.requirements();
-        let dedicated = options.dedicated.decide(&needs, &support);
+        let dedicated = options.dedicated.decide(&needs);
         let index = self.choose_type(needs.types, options.memory)?;
         let (size, to) = if dedicated {
             (needs.size, DedicatedTo::Buffer(raw.handle))
@@ -166,37 +172,50 @@ impl Endpoint {
             dedicated: adopted.dedicated,
             identity: self.shared.identity().clone(),
         };
-        let memory = Memory::adopted(&self.shared, adopted.memory, info);
-        let raw = RawBuffer { shared: self.shared.clone(), handle: adopted.buffer, owned: false };
+        // The user bound such a buffer to it, which promises that it was allocated for it.
+        let addressed = adopted.desc.usage.contains(BufferUsage::DEVICE_ADDRESS);
+        let memory = Memory::adopted(&self.shared, adopted.memory, info, addressed);
+        let raw = RawBuffer {
+            shared: self.shared.clone(),
+            handle: adopted.buffer,
+            dedicated: Dedicated::Free,
+            owned: false,
+        };
         Ok(Buffer { raw, memory, offset: adopted.offset, desc: adopted.desc })
     }
 
-    /// A buffer without memory, after asking whether it could be exported, and what was answered.
+    /// A buffer without memory, after asking whether it could be exported.
     pub(super) fn create_exportable_buffer(
         &self,
         desc: &BufferDesc,
         handle_type: MemoryHandleType,
-    ) -> Result<(RawBuffer, MemorySupport)> {
-        desc.validate()?;
+    ) -> Result<RawBuffer> {
+        self.shared.check_buffer(desc)?;
         let support = self.shared.buffer_support(desc, handle_type);
-        support.export.clone()?;
-        Ok((self.create_raw_buffer(desc, handle_type)?, support))
+        support.export?;
+        self.create_raw_buffer(desc, handle_type, support.dedicated)
     }
 
-    /// A buffer without memory, for memory of `handle_type`.
-    pub(super) fn create_raw_buffer(
+    /// A buffer without memory, after asking whether it could be imported.
+    pub(super) fn create_importable_buffer(
         &self,
         desc: &BufferDesc,
         handle_type: MemoryHandleType,
     ) -> Result<RawBuffer> {
+        self.shared.check_buffer(desc)?;
+        let support = self.shared.buffer_support(desc, handle_type);
+        support.import?;
+        self.create_raw_buffer(desc, handle_type, support.dedicated)
+    }
+
+    /// A buffer without memory, for memory of `handle_type`.
+    fn create_raw_buffer(
+        &self,
+        desc: &BufferDesc,
+        handle_type: MemoryHandleType,
+        dedicated: Dedicated,
+    ) -> Result<RawBuffer> {
         let shared = &self.shared;
-        let addressed = desc.usage.contains(BufferUsage::DEVICE_ADDRESS);
-        if addressed && !shared.features.buffer_device_address {
-            let what = "the feature bufferDeviceAddress";
-            return Err(Missing::new(Api::Vulkan, what, "BufferUsage::DEVICE_ADDRESS")
-                .help("enable it when the device is created and set it in DeviceInfo::features")
-                .into());
-        }
         let mut external = vk::ExternalMemoryBufferCreateInfo::default()
             .handle_types(conv::memory_handle_type(handle_type));
         let info = vk::BufferCreateInfo::default()
@@ -204,10 +223,22 @@ impl Endpoint {
             .usage(conv::buffer_usage(desc))
             .sharing_mode(vk::SharingMode::EXCLUSIVE)
             .push_next(&mut external);
-        // SAFETY: the description was validated (size, usage), and the handle type's extension is
-        // enabled: `buffer_support` was asked by the callers.
+        // SAFETY: the description was checked (size, usage), and the device was asked about this very
+        // usage with this handle type, whose extension is enabled (`buffer_support`), by the callers.
         let handle = unsafe { shared.device.create_buffer(&info, None) }.of("vkCreateBuffer")?;
-        Ok(RawBuffer { shared: shared.clone(), handle, owned: true })
+        Ok(RawBuffer { shared: shared.clone(), handle, dedicated, owned: true })
+    }
+}
+
+impl Shared {
+    /// Checks `desc`, and that it is no larger than a buffer of this device can be.
+    fn check_buffer(&self, desc: &BufferDesc) -> Result<()> {
+        desc.validate()?;
+        if desc.size <= self.max_buffer_size {
+            return Ok(());
+        }
+        let what = format!("{}, but a buffer has at most {}", desc.size, self.max_buffer_size);
+        Err(Invalid::new("desc.size", what).vuid("VUID-VkBufferCreateInfo-size-06409").into())
     }
 }
 
@@ -216,7 +247,9 @@ impl Memory {
     ///
     /// # Errors
     /// [`Invalid`] where the buffer is none, lies askew, reaches past the end, or the memory belongs
-    /// to another resource or is of a type that doesn't suit it.
+    /// to another resource, is of a type that doesn't suit it, or was not allocated for the device
+    /// address that it is to have; [`Missing`](crate::error::Missing) where the device can't share
+    /// such a buffer.
     ///
     /// # References
     /// `vkBindBufferMemory` and its VUIDs.
@@ -225,7 +258,17 @@ impl Memory {
         let (shared, info) = (&self.inner.shared, &self.inner.info);
         check_range(offset, desc.size, info.allocation_size)?;
         let endpoint = Endpoint { shared: shared.clone() };
-        let raw = endpoint.create_raw_buffer(desc, info.handle_type)?;
+        let raw = if self.is_imported() {
+            endpoint.create_importable_buffer(desc, info.handle_type)?
+        } else {
+            endpoint.create_exportable_buffer(desc, info.handle_type)?
+        };
+        if desc.usage.contains(BufferUsage::DEVICE_ADDRESS) && !self.inner.addressed {
+            return Err(Invalid::new("memory", "was not allocated for buffers with an address")
+                .vuid("VUID-vkBindBufferMemory-bufferDeviceAddress-03339")
+                .help("give BufferUsage::DEVICE_ADDRESS to the buffer it is allocated or imported for")
+                .into());
+        }
         raw.requirements().check_shared(offset, info)?;
         raw.bind(self, offset, desc)
     }

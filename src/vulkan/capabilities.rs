@@ -9,7 +9,7 @@ use crate::capabilities::{Capabilities, Dedicated, MemorySupport, SemaphoreSuppo
 use crate::error::{Api, Missing, Result};
 use crate::handle::{MemoryHandleType, SemaphoreHandleType};
 use crate::payload::SemaphoreKind;
-use crate::resource::{BufferDesc, Extent, ImageDesc, ImageUsage, ResourceDesc};
+use crate::resource::{BufferDesc, BufferUsage, Extent, ImageDesc, ImageUsage, ResourceDesc};
 
 const MEMORY: [MemoryHandleType; 2] = [MemoryHandleType::OpaqueFd, MemoryHandleType::DmaBuf];
 const SEMAPHORES: [(SemaphoreKind, SemaphoreHandleType); 4] = [
@@ -62,6 +62,18 @@ impl Shared {
     ) -> MemorySupport {
         if let Some(missing) = self.missing_memory_extension(handle_type) {
             return unsupported(handle_type, &missing);
+        }
+        let addressed = desc.usage.contains(BufferUsage::DEVICE_ADDRESS);
+        if addressed && !self.features.buffer_device_address {
+            let what = "the feature bufferDeviceAddress";
+            let missing = Missing::new(Api::Vulkan, what, "BufferUsage::DEVICE_ADDRESS")
+                .help("enable it when the device is created and set it in DeviceInfo::features");
+            return unsupported(handle_type, &missing);
+        }
+        if desc.size > self.max_buffer_size {
+            let (size, limit) = (desc.size, self.max_buffer_size);
+            let what = format!("buffers of {size} bytes: at most {limit}");
+            return unsupported(handle_type, &lacks(&what));
         }
         let info = vk::PhysicalDeviceExternalBufferInfo::default()
             .usage(conv::buffer_usage(desc))
@@ -171,7 +183,8 @@ impl Shared {
                 return refuse(missing_timeline());
             }
             if handle_type == SemaphoreHandleType::SyncFd {
-                // VUID-VkSemaphoreGetFdInfoKHR-handleType-01132 and -07307: whatever a driver says.
+                // Whatever a driver says: VUID-VkSemaphoreGetFdInfoKHR-handleType-03253 and
+                // VUID-VkImportSemaphoreFdInfoKHR-flags-03323.
                 let what = "timeline semaphores by sync fd";
                 return refuse(Missing::new(Api::Vulkan, what, "a handoff on the GPU"));
             }

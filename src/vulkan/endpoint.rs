@@ -49,7 +49,7 @@ impl fmt::Debug for DeviceInfo<'_> {
 pub struct Features {
     /// `timelineSemaphore`, of Vulkan 1.2 or `VK_KHR_timeline_semaphore`.
     pub timeline_semaphore: bool,
-    /// `bufferDeviceAddress`, of Vulkan 1.2.
+    /// `bufferDeviceAddress`, of Vulkan 1.2; taken as `false` where the device is used with 1.1.
     pub buffer_device_address: bool,
     /// `shaderStorageImageMultisample`, for multisample images that shaders write.
     pub storage_image_multisample: bool,
@@ -73,6 +73,8 @@ pub(super) struct Shared {
     pub(super) memory_properties: vk::PhysicalDeviceMemoryProperties,
     /// How far a linear resource must be from an optimal image in one allocation, in bytes.
     pub(super) buffer_image_granularity: u64,
+    /// How large a buffer can be, in bytes.
+    pub(super) max_buffer_size: u64,
     pub(super) workarounds: Workarounds,
     extensions: BTreeSet<CString>,
     /// Fences that were dropped while a submit may still have held them.
@@ -109,7 +111,8 @@ impl Endpoint {
     /// - The device outlives the endpoint and everything made from it, unless `owner` sees to it.
     ///
     /// # Errors
-    /// [`Missing`] for Vulkan 1.0, which can't be asked about external memory.
+    /// [`Missing`] for Vulkan 1.0, which can't be asked about external memory;
+    /// [`Driver`](crate::Error::Driver) where the driver is out of memory.
     pub unsafe fn new(
         info: &DeviceInfo<'_>,
         owner: Option<Arc<dyn Any + Send + Sync>>,
@@ -126,15 +129,28 @@ impl Endpoint {
         let semaphore_fd = enabled(ash::khr::external_semaphore_fd::NAME)
             .then(|| ash::khr::external_semaphore_fd::Device::new(instance, device));
         let timeline = timeline_fns(info);
+        let features = Features {
+            timeline_semaphore: timeline.is_some(),
+            // Only the call of Vulkan 1.2 is made.
+            buffer_device_address: info.features.buffer_device_address
+                && info.api_version >= vk::API_VERSION_1_2,
+            ..info.features
+        };
 
         let mut id = vk::PhysicalDeviceIDProperties::default();
         let mut driver = vk::PhysicalDeviceDriverProperties::default();
+        let mut maintenance4 = vk::PhysicalDeviceMaintenance4Properties::default();
         let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut id);
-        if info.api_version >= vk::API_VERSION_1_2 {
+        // The workarounds rest on it, so it is asked for wherever it can be.
+        if info.api_version >= vk::API_VERSION_1_2 || offers_driver_properties(info)? {
             properties = properties.push_next(&mut driver);
         }
-        // SAFETY: the caller promises a valid instance and one of its physical devices; both
-        // structures of the chain exist in the versions they are chained for.
+        if info.api_version >= vk::API_VERSION_1_3 || enabled(ash::khr::maintenance4::NAME) {
+            properties = properties.push_next(&mut maintenance4);
+        }
+        // SAFETY: the caller promises a valid instance and one of its physical devices; the
+        // structures of the chain exist in the versions, or with the extensions of the physical
+        // device, that they are chained for.
         unsafe { instance.get_physical_device_properties2(info.physical_device, &mut properties) };
         let core = properties.properties;
         let name = core.device_name_as_c_str().map(CStr::to_string_lossy).unwrap_or_default();
@@ -146,6 +162,12 @@ impl Endpoint {
         // SAFETY: as above.
         let memory_properties =
             unsafe { instance.get_physical_device_memory_properties(info.physical_device) };
+        // Without a limit of its own, a buffer still has to fit a heap.
+        let heaps = memory_properties.memory_heaps_as_slice().iter().map(|heap| heap.size);
+        let max_buffer_size = match maintenance4.max_buffer_size {
+            0 => heaps.max().unwrap_or(0),
+            limit => limit,
+        };
         tracing::debug!(gpu = %identity.name, uuid = %identity.device, "Vulkan endpoint");
         let shared = Shared {
             instance: instance.clone(),
@@ -154,10 +176,11 @@ impl Endpoint {
             memory_fd,
             semaphore_fd,
             timeline,
-            features: info.features,
+            features,
             identities: [identity],
             memory_properties,
             buffer_image_granularity: core.limits.buffer_image_granularity,
+            max_buffer_size,
             workarounds: Workarounds::of(driver.driver_id, core.device_type),
             extensions: info.enabled_extensions.iter().map(|&name| name.into()).collect(),
             retired_fences: Mutex::default(),
@@ -181,7 +204,7 @@ impl Endpoint {
         self.shared.physical_device
     }
 
-    /// The features that were enabled.
+    /// The features that were enabled and that this library can make use of.
     pub fn features(&self) -> Features {
         self.shared.features
     }
@@ -205,10 +228,19 @@ impl Endpoint {
 impl Drop for Shared {
     fn drop(&mut self) {
         let fences = self.retired_fences.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut leaked = 0u32;
         for fence in fences.drain(..) {
-            // SAFETY: a fence of this device that nobody else knows. With the last object of the
-            // endpoint gone, the caller has no submit in flight that uses any of them.
+            // SAFETY: the fence is alive, of this device, and known to nobody else.
+            if !matches!(unsafe { self.device.get_fence_status(fence) }, Ok(true)) {
+                // A submit may still hold it (VUID-vkDestroyFence-fence-01120).
+                leaked += 1;
+                continue;
+            }
+            // SAFETY: signalled, so that no submit holds it any more.
             unsafe { self.device.destroy_fence(fence, None) };
+        }
+        if leaked > 0 {
+            tracing::warn!(leaked, "fences that never signalled outlive their endpoint");
         }
     }
 }
@@ -262,6 +294,16 @@ pub(super) fn missing_semaphore_fd() -> Missing {
 pub(super) fn missing_timeline() -> Missing {
     Missing::new(Api::Vulkan, "the feature timelineSemaphore", "a timeline semaphore")
         .help("enable it when the device is created and set it in DeviceInfo::features")
+}
+
+/// Whether the physical device has `VkPhysicalDeviceDriverProperties` as an extension.
+fn offers_driver_properties(info: &DeviceInfo<'_>) -> Result<bool> {
+    // SAFETY: the caller of `Endpoint::new` promises a valid instance and one of its devices.
+    let found =
+        unsafe { info.instance.enumerate_device_extension_properties(info.physical_device) }
+            .of("vkEnumerateDeviceExtensionProperties")?;
+    let name = ash::khr::driver_properties::NAME;
+    Ok(found.iter().any(|extension| extension.extension_name_as_c_str() == Ok(name)))
 }
 
 fn timeline_fns(info: &DeviceInfo<'_>) -> Option<TimelineFns> {

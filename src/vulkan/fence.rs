@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ash::vk;
@@ -36,6 +36,8 @@ enum Kind {
 struct RawFence {
     shared: Arc<Shared>,
     handle: vk::Fence,
+    /// A submit may hold it.
+    submitted: AtomicBool,
 }
 
 impl fmt::Debug for RawFence {
@@ -46,9 +48,14 @@ impl fmt::Debug for RawFence {
 
 impl Drop for RawFence {
     fn drop(&mut self) {
-        // A submit may still hold it, and a fence in use must not be destroyed
-        // (VUID-vkDestroyFence-fence-01120): it waits in the endpoint until it is signalled.
-        self.shared.retire_fence(self.handle);
+        if *self.submitted.get_mut() {
+            // A submit may still hold it, and a fence in use must not be destroyed
+            // (VUID-vkDestroyFence-fence-01120): it waits in the endpoint until it is signalled.
+            return self.shared.retire_fence(self.handle);
+        }
+        // SAFETY: made here, owned here alone, and given to no submit: the handle leaves this
+        // structure only by `Fence::to_submit`.
+        unsafe { self.shared.device.destroy_fence(self.handle, None) };
     }
 }
 
@@ -88,9 +95,19 @@ impl FenceSource {
         let info = vk::FenceCreateInfo::default();
         // SAFETY: the device is alive (Endpoint::new) and the structure has no chain.
         let handle = unsafe { self.shared.device.create_fence(&info, None) }.of("vkCreateFence")?;
-        let fence = Fence(Kind::Fence(Arc::new(RawFence { shared: self.shared.clone(), handle })));
+        let (shared, submitted) = (self.shared.clone(), AtomicBool::new(false));
+        let fence = Fence(Kind::Fence(Arc::new(RawFence { shared, handle, submitted })));
         part.fence = Some(fence.clone());
         Ok(fence)
+    }
+}
+
+impl FenceSource {
+    /// Leaves the semaphore alive for ever: a submit that may never end still signals it.
+    pub(crate) fn abandon(&self) {
+        if let Some((semaphore, _)) = &self.timeline {
+            std::mem::forget(semaphore.clone());
+        }
     }
 }
 
@@ -123,11 +140,22 @@ impl Fence {
         }
     }
 
-    /// The `VkFence` to submit with, where this is one.
-    pub(super) fn handle(&self) -> vk::Fence {
+    /// The device it is of.
+    pub(super) fn device(&self) -> vk::Device {
+        match &self.0 {
+            Kind::Timeline { semaphore, .. } => semaphore.device(),
+            Kind::Fence(fence) => fence.shared.device.handle(),
+        }
+    }
+
+    /// The `VkFence` to submit with, where this is one, which is from now on taken for submitted.
+    pub(super) fn to_submit(&self) -> vk::Fence {
         match &self.0 {
             Kind::Timeline { .. } => vk::Fence::null(),
-            Kind::Fence(fence) => fence.handle,
+            Kind::Fence(fence) => {
+                fence.submitted.store(true, Ordering::Relaxed);
+                fence.handle
+            }
         }
     }
 }

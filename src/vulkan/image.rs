@@ -11,7 +11,7 @@ use super::endpoint::{Endpoint, Shared};
 use super::error::VkResultExt;
 use super::memory::Memory;
 use super::requirements::Requirements;
-use crate::capabilities::MemorySupport;
+use crate::capabilities::Dedicated;
 use crate::error::{Invalid, Mismatch, Result};
 use crate::format::Aspects;
 use crate::handle::MemoryHandleType;
@@ -45,6 +45,8 @@ impl fmt::Debug for Image {
 pub(super) struct RawImage {
     pub(super) shared: Arc<Shared>,
     pub(super) handle: vk::Image,
+    /// Whether the handle type it is shared by wants memory of its own.
+    pub(super) dedicated: Dedicated,
     pub(super) owned: bool,
 }
 
@@ -68,6 +70,7 @@ impl RawImage {
         // the structure.
         unsafe { self.shared.device.get_image_memory_requirements2(&info, &mut requirements) };
         Requirements::of_image(requirements.memory_requirements, &dedicated)
+            .shared_by(self.dedicated)
     }
 
     /// Binds the image, which makes it a whole one.
@@ -173,9 +176,9 @@ impl Endpoint {
     /// `VkMemoryDedicatedAllocateInfo`; `vkGetPhysicalDeviceImageFormatProperties2` with
     /// `VkPhysicalDeviceExternalImageFormatInfo`.
     pub fn create_image(&self, desc: &ImageDesc, options: ImageOptions) -> Result<Image> {
-        let (raw, support) = self.create_exportable_image(desc, options.handle_type)?;
+        let raw = self.create_exportable_image(desc, options.handle_type)?;
         let needs = raw.requirements();
-        let dedicated = options.dedicated.decide(&needs, &support);
+        let dedicated = options.dedicated.decide(&needs);
         let to = if dedicated { DedicatedTo::Image(raw.handle) } else { DedicatedTo::Nothing };
         let index = self.choose_type(needs.types, options.memory)?;
         let memory = self.shared.allocate(needs.size, index, options.handle_type, to, false)?;
@@ -192,16 +195,16 @@ impl Endpoint {
         descs.iter().zip(offsets).map(|(desc, offset)| memory.image(offset, desc)).collect()
     }
 
-    /// An image without memory, after asking whether it could be exported, and what was answered.
+    /// An image without memory, after asking whether it could be exported.
     pub(super) fn create_exportable_image(
         &self,
         desc: &ImageDesc,
         handle_type: MemoryHandleType,
-    ) -> Result<(RawImage, MemorySupport)> {
+    ) -> Result<RawImage> {
         desc.validate()?;
         let support = self.shared.image_support(desc, handle_type)?;
-        support.export.clone()?;
-        Ok((self.create_raw_image(desc, handle_type)?, support))
+        support.export?;
+        self.create_raw_image(desc, handle_type, support.dedicated)
     }
 
     /// An image without memory, after asking whether it could be imported.
@@ -211,8 +214,9 @@ impl Endpoint {
         handle_type: MemoryHandleType,
     ) -> Result<RawImage> {
         desc.validate()?;
-        self.shared.image_support(desc, handle_type)?.import?;
-        self.create_raw_image(desc, handle_type)
+        let support = self.shared.image_support(desc, handle_type)?;
+        support.import?;
+        self.create_raw_image(desc, handle_type, support.dedicated)
     }
 
     /// An image without memory, for memory of `handle_type`.
@@ -220,6 +224,7 @@ impl Endpoint {
         &self,
         desc: &ImageDesc,
         handle_type: MemoryHandleType,
+        dedicated: Dedicated,
     ) -> Result<RawImage> {
         let mut external = vk::ExternalMemoryImageCreateInfo::default()
             .handle_types(conv::memory_handle_type(handle_type));
@@ -227,7 +232,7 @@ impl Endpoint {
         // SAFETY: the description was validated, and the device was asked about this very image with
         // this handle type, whose extension is enabled (`image_support`), by the callers.
         let handle = unsafe { self.shared.device.create_image(&info, None) }.of("vkCreateImage")?;
-        Ok(RawImage { shared: self.shared.clone(), handle, owned: true })
+        Ok(RawImage { shared: self.shared.clone(), handle, dedicated, owned: true })
     }
 }
 
@@ -249,7 +254,7 @@ impl Memory {
         let raw = if self.is_imported() {
             endpoint.create_importable_image(desc, info.handle_type)?
         } else {
-            endpoint.create_exportable_image(desc, info.handle_type)?.0
+            endpoint.create_exportable_image(desc, info.handle_type)?
         };
         raw.requirements().check_shared(offset, info)?;
         raw.bind(self, offset, desc)

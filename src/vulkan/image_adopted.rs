@@ -53,7 +53,8 @@ impl Endpoint {
             return Err(Invalid::new("adopted", "names no image, or no memory").into());
         }
         require_memory_type(&self.shared.memory_properties, adopted.memory_type_index)?;
-        self.shared.image_support(&adopted.desc, adopted.handle_type)?.export?;
+        let support = self.shared.image_support(&adopted.desc, adopted.handle_type)?;
+        support.export?;
         let info = MemoryInfo {
             handle_type: adopted.handle_type,
             allocation_size: adopted.allocation_size,
@@ -62,14 +63,19 @@ impl Endpoint {
             identity: self.shared.identity().clone(),
         };
         let shared = &self.shared;
-        let raw = RawImage { shared: shared.clone(), handle: adopted.image, owned: false };
+        let raw = RawImage {
+            shared: shared.clone(),
+            handle: adopted.image,
+            dedicated: support.dedicated,
+            owned: false,
+        };
         let needs = raw.requirements();
         if adopted.dedicated {
             needs.check_dedicated(adopted.offset, &info)?;
         } else {
             needs.check_shared(adopted.offset, &info)?;
         }
-        let memory = Memory::adopted(shared, adopted.memory, info);
+        let memory = Memory::adopted(shared, adopted.memory, info, false);
         Ok(Image { raw, memory, offset: adopted.offset, desc: adopted.desc })
     }
 }

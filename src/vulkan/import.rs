@@ -45,8 +45,9 @@ impl Endpoint {
     /// The payload is consumed; on failure it comes back, its descriptor still open.
     ///
     /// # Errors
-    /// As [`import_memory`](Self::import_memory), and [`Invalid`] where the buffer doesn't fit the
-    /// allocation.
+    /// As [`import_memory`](Self::import_memory), [`Invalid`] where the buffer doesn't fit the
+    /// allocation or is larger than a buffer of this device can be, and
+    /// [`Missing`](crate::Error::Missing) where the device can't import such a buffer.
     #[doc(alias = "VkImportMemoryFdInfoKHR")]
     pub fn import_buffer(&self, payload: BufferPayload) -> ImportResult<Buffer, BufferPayload> {
         match self.try_import_buffer(&payload) {
@@ -138,7 +139,7 @@ impl Endpoint {
     fn try_import_buffer(&self, payload: &BufferPayload) -> Result<Buffer> {
         let (memory, desc) = (payload.memory(), payload.desc());
         self.check(memory)?;
-        let raw = self.create_raw_buffer(desc, memory.info().handle_type)?;
+        let raw = self.create_importable_buffer(desc, memory.info().handle_type)?;
         let to = DedicatedTo::Buffer(raw.handle);
         let addressed = desc.usage.contains(BufferUsage::DEVICE_ADDRESS);
         let needs = raw.requirements();
@@ -216,6 +217,9 @@ impl Endpoint {
     ) -> Result<Memory> {
         let memory_info =
             MemoryInfo { memory_type_index: Some(memory_type_index), ..payload.info().clone() };
+        let size = memory_info.allocation_size;
+        self.shared.check_allocation_size("payload.allocation_size", size, memory_type_index)?;
+        let addressed = addressed && self.shared.features.buffer_device_address;
         let mut dedicated_info = dedicated.info();
         let mut flags =
             vk::MemoryAllocateFlagsInfo::default().flags(vk::MemoryAllocateFlags::DEVICE_ADDRESS);
@@ -224,21 +228,25 @@ impl Endpoint {
                 .handle_type(conv::memory_handle_type(memory_info.handle_type))
                 .fd(raw);
             let mut info = vk::MemoryAllocateInfo::default()
-                .allocation_size(memory_info.allocation_size)
+                .allocation_size(size)
                 .memory_type_index(memory_type_index)
                 .push_next(&mut import);
             if dedicated.is_something() {
                 info = info.push_next(&mut dedicated_info);
             }
-            if addressed && self.shared.features.buffer_device_address {
+            if addressed {
                 info = info.push_next(&mut flags);
             }
-            // SAFETY: the extension is enabled; the descriptor is open, of this GPU and driver as
-            // far as the payload tells, and not too short (`check`); size, type and dedication
-            // repeat the exporter's, as VUID-VkMemoryAllocateInfo-allocationSize-01742 wants.
+            // SAFETY: the extension is enabled, and the device said that it imports such a resource;
+            // the descriptor is open, and a file is not too short (`check`). As far as the payload
+            // tells, the memory is of this GPU and driver, and size, type and dedication repeat the
+            // exporter's (VUID-VkMemoryAllocateInfo-allocationSize-01742 and -01743): nobody can
+            // ask an opaque fd, so these are the exporter's word (`MemoryPayload::new`).
             unsafe { self.shared.device.allocate_memory(&info, None) }.of("vkAllocateMemory")
         })?;
         let (shared, origin) = (self.shared.clone(), Origin::Imported);
-        Ok(Memory { inner: Arc::new(Inner { shared, handle, info: memory_info, origin }) })
+        Ok(Memory {
+            inner: Arc::new(Inner { shared, handle, info: memory_info, origin, addressed }),
+        })
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Inner {
     pub(super) handle: vk::DeviceMemory,
     pub(super) info: MemoryInfo,
     pub(super) origin: Origin,
+    /// Allocated with VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT.
+    pub(super) addressed: bool,
 }
 
 /// Where an allocation comes from: who frees it, and whether it can be exported.
@@ -60,14 +62,15 @@ impl Drop for Inner {
 }
 
 impl Memory {
-    /// The user's memory.
+    /// The user's memory; `addressed` where it was allocated for device addresses.
     pub(super) fn adopted(
         shared: &Arc<Shared>,
         handle: vk::DeviceMemory,
         info: MemoryInfo,
+        addressed: bool,
     ) -> Self {
         let (shared, origin) = (shared.clone(), Origin::Adopted);
-        Self { inner: Arc::new(Inner { shared, handle, info, origin }) }
+        Self { inner: Arc::new(Inner { shared, handle, info, origin, addressed }) }
     }
 
     pub(super) fn is_imported(&self) -> bool {

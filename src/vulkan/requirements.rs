@@ -85,6 +85,16 @@ impl Requirements {
         }
     }
 
+    /// The same, where the handle type that the resource is shared by wants `dedicated`.
+    pub(super) fn shared_by(mut self, dedicated: Dedicated) -> Self {
+        if dedicated > self.dedicated {
+            self.dedicated = dedicated;
+            // It was VK_EXTERNAL_MEMORY_FEATURE_DEDICATED_ONLY_BIT that asked for it.
+            self.rules.needs_its_own = "VUID-VkMemoryAllocateInfo-pNext-00639";
+        }
+        self
+    }
+
     /// What to say where the resource would have to share its allocation, and can't.
     pub(super) fn needs_its_own(&self, resource: &'static str) -> Invalid {
         Invalid::new(resource, "needs an allocation of its own")
@@ -194,7 +204,12 @@ mod tests {
     fn an_allocation_of_its_own_is_wanted_or_not() {
         let refused = image(true).check_shared(0, &memory(4096, false)).unwrap_err().to_string();
         assert!(refused.contains("create_image"), "{refused}");
-        let needs = image(false);
+        let exported = image(false).shared_by(Dedicated::Required);
+        let refused = exported.check_shared(0, &memory(4096, false)).unwrap_err().to_string();
+        assert!(refused.contains("pNext-00639"), "{refused}");
+        exported.check_dedicated(0, &memory(4096, true)).unwrap();
+        let needs = image(false).shared_by(Dedicated::Free);
+        needs.check_shared(0, &memory(4096, false)).unwrap();
         needs.check_dedicated(0, &memory(4096, true)).unwrap();
         assert!(needs.check_dedicated(256, &memory(8192, true)).is_err());
         let larger = needs.check_dedicated(0, &memory(8192, true));

@@ -106,8 +106,10 @@ impl Endpoint {
                 .handle_type(conv::semaphore_handle_type(handle_type))
                 .flags(flags)
                 .fd(raw);
-            // SAFETY: the extension is enabled; the semaphore is new, idle and of the kind the
-            // payload tells; the descriptor is open and of this GPU and driver.
+            // SAFETY: the extension is enabled; the semaphore is new and idle; the descriptor is
+            // open. As far as the payload tells, it is of this GPU and driver, and the semaphore of
+            // its kind: nobody can ask an opaque fd, so both are the exporter's word
+            // (`SemaphorePayload::new`).
             unsafe { functions.import_semaphore_fd(&info) }.of("vkImportSemaphoreFdKHR")
         })?;
         Ok(semaphore)
@@ -155,7 +157,11 @@ impl Semaphore {
 
     /// Whether this semaphore is of `endpoint`'s device.
     pub fn is_of(&self, endpoint: &Endpoint) -> bool {
-        self.inner.shared.device.handle() == endpoint.shared.device.handle()
+        self.device() == endpoint.shared.device.handle()
+    }
+
+    pub(super) fn device(&self) -> vk::Device {
+        self.inner.shared.device.handle()
     }
 
     /// Exports the semaphore: a new descriptor each time, with FD_CLOEXEC.

@@ -8,7 +8,7 @@ use super::endpoint::Endpoint;
 use super::error::VkResultExt;
 use super::fence::Fence;
 use super::semaphore::Semaphore;
-use crate::error::{Invalid, Result};
+use crate::error::{Invalid, Mismatch, Result};
 
 /// A semaphore to wait for.
 #[derive(Clone)]
@@ -76,10 +76,13 @@ impl SubmitPart {
     ///
     /// # Safety
     /// As `vkQueueSubmit`: `queue` is of `endpoint`'s device and externally synchronised, the
-    /// command buffers are executable, and they, the semaphores of this part and the buffers they
-    /// use live until the work is done.
+    /// command buffers are executable, and they, the semaphores and the fence of this part and the
+    /// buffers and images they use live until the work is done. For the fence it is enough that the
+    /// endpoint lives, which keeps a fence that was dropped until it is signalled.
     ///
     /// # Errors
+    /// Before anything is submitted, [`Invalid`] for a timeline semaphore without a value or a
+    /// binary one with a value, and [`Mismatch`] for a semaphore or fence of another device;
     /// [`Driver`](crate::Error::Driver) where the driver refuses or the device is lost.
     ///
     /// # References
@@ -91,6 +94,7 @@ impl SubmitPart {
         queue: vk::Queue,
         command_buffers: &[vk::CommandBuffer],
     ) -> Result<()> {
+        self.check(endpoint)?;
         let waits: Vec<_> = self.waits.iter().map(|wait| wait.semaphore.handle()).collect();
         let stages: Vec<_> = self.waits.iter().map(|wait| wait.stage).collect();
         let signals: Vec<_> = self.signals.iter().map(|signal| signal.semaphore.handle()).collect();
@@ -108,9 +112,33 @@ impl SubmitPart {
         if endpoint.shared.timeline.is_some() {
             info = info.push_next(&mut timeline);
         }
-        let fence = self.fence.as_ref().map_or(vk::Fence::null(), Fence::handle);
-        // SAFETY: the caller's promise covers queue, command buffers and lifetimes; the arrays have
+        let fence = self.fence.as_ref().map_or(vk::Fence::null(), Fence::to_submit);
+        // SAFETY: the caller's promise covers queue, command buffers and lifetimes; semaphores and
+        // fence are of this device, and timeline semaphores have values (`check`); the arrays have
         // the lengths of each other and outlive the call.
         unsafe { endpoint.shared.device.queue_submit(queue, &[info], fence) }.of("vkQueueSubmit")
     }
+
+    /// Checks what a submit to `endpoint`'s device would be undefined with.
+    fn check(&self, endpoint: &Endpoint) -> Result<()> {
+        let waits = self.waits.iter().map(|wait| (&wait.semaphore, wait.value));
+        let signals = self.signals.iter().map(|signal| (&signal.semaphore, signal.value));
+        for (semaphore, value) in waits.chain(signals) {
+            semaphore.kind().check_value(value)?;
+            require_device("the semaphore's VkDevice", endpoint, semaphore.device())?;
+        }
+        self.fence.as_ref().map_or(Ok(()), |fence| {
+            require_device("the fence's VkDevice", endpoint, fence.device())
+        })
+    }
+}
+
+fn require_device(field: &'static str, endpoint: &Endpoint, device: vk::Device) -> Result<()> {
+    let expected = endpoint.shared.device.handle();
+    if device == expected {
+        return Ok(());
+    }
+    Err(Mismatch::new(field, format!("{expected:?}"), format!("{device:?}"))
+        .help("submit with the endpoint it is of, or export it and import it here")
+        .into())
 }

@@ -1,8 +1,11 @@
 //! Group C: memory aliasing, Vulkan to Vulkan. Several buffers in one allocation.
 
 use anyhow::{Context, Result, bail, ensure};
-use gpu_interop::vulkan::{Buffer, BufferOptions, DedicatedChoice};
-use gpu_interop::{BufferDesc, Error};
+use gpu_interop::ash::vk;
+use gpu_interop::vulkan::{
+    Buffer, BufferOptions, DedicatedChoice, SemaphoreSignal, SemaphoreWait, SubmitPart,
+};
+use gpu_interop::{BufferDesc, BufferUsage, Error, SemaphoreKind};
 
 use super::aliasing::Place;
 use crate::rig::oracle::{self, Turns};
@@ -22,6 +25,8 @@ pub(super) fn cases() -> Vec<Case> {
     cases.push(Case::new(name("two_at_offsets/one_import/30"), one_import));
     cases.push(Case::new(name("bad_places_are_refused/30a"), bad_places));
     cases.push(Case::new(name("allocation_of_nothing_is_refused/30b"), nothing));
+    cases.push(Case::new(name("too_large_or_without_address_is_refused/30c"), beyond_limits));
+    cases.push(Case::new("vulkan/submit/wrong_parts_are_refused/30d".to_owned(), wrong_parts));
     cases
 }
 
@@ -118,5 +123,63 @@ fn nothing(machine: &Machine) -> Result<()> {
     ensure!(matches!(own, Err(Error::Invalid(_))), "{own:?}");
     let help = own.err().map(|error| error.to_string()).unwrap_or_default();
     ensure!(help.contains("create_buffer"), "no word of what would help: {help}");
+    Ok(())
+}
+
+/// A buffer larger than any, and one with a device address in memory that was allocated without.
+fn beyond_limits(machine: &Machine) -> Result<()> {
+    let endpoint = &machine.vulkan().endpoint;
+    let ours = allocated(machine.vulkan())?;
+    let huge = endpoint.create_buffer(&BufferDesc::storage(1 << 62), BufferOptions::default());
+    check_rule(huge, "VUID-VkBufferCreateInfo-size-06409")?;
+    let usage = BufferUsage::STORAGE | BufferUsage::DEVICE_ADDRESS;
+    let addressed = BufferDesc { size: 64, usage };
+    let refused = ours[0].memory().buffer(0, &addressed);
+    if !endpoint.features().buffer_device_address {
+        ensure!(matches!(refused, Err(Error::Missing(_))), "{refused:?}");
+        return Ok(());
+    }
+    check_rule(refused, "VUID-vkBindBufferMemory-bufferDeviceAddress-03339")?;
+    let (memory, _) = endpoint.allocate(&[addressed], BufferOptions::default())?;
+    ensure!(memory.buffer(0, &addressed)?.device_address()? != 0, "no address");
+    Ok(())
+}
+
+fn check_rule(refused: gpu_interop::Result<Buffer>, vuid: &str) -> Result<()> {
+    match refused {
+        Err(Error::Invalid(refused)) if refused.vuid == Some(vuid) => Ok(()),
+        other => bail!("not refused by {vuid}: {other:?}"),
+    }
+}
+
+/// A value for a binary semaphore, none for a timeline, and a semaphore of another device.
+fn wrong_parts(machine: &Machine) -> Result<()> {
+    let (first, second) = (machine.vulkan(), machine.second_device()?);
+    let (binary, timeline) = (SemaphoreKind::Binary, SemaphoreKind::Timeline);
+    for (rig, kind, value) in [
+        (first, binary, Some(1)),
+        (first, timeline, None),
+        (second, binary, None),
+        (second, timeline, Some(1)),
+    ] {
+        let semaphore = rig.endpoint.create_semaphore(kind)?;
+        let stage = vk::PipelineStageFlags::ALL_COMMANDS;
+        let mut waiting = SubmitPart::default();
+        waiting.waits.push(SemaphoreWait { semaphore: semaphore.clone(), value, stage });
+        let mut signalling = SubmitPart::default();
+        signalling.signals.push(SemaphoreSignal { semaphore, value });
+        for part in [waiting, signalling] {
+            let refused = first.vulkan.with_queue(|queue| {
+                // SAFETY: the queue is of this device and guarded; nothing is to be submitted.
+                unsafe { part.submit(&first.endpoint, queue, &[]) }
+            });
+            let right = match &refused {
+                Err(Error::Invalid(_)) => std::ptr::eq(rig, first),
+                Err(Error::Mismatch(_)) => std::ptr::eq(rig, second),
+                _ => false,
+            };
+            ensure!(right, "{part:?}: {refused:?}");
+        }
+    }
     Ok(())
 }

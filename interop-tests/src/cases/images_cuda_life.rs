@@ -162,7 +162,7 @@ fn again_and_again(machine: &Machine) -> Result<()> {
     before.require_same(&open_descriptors())
 }
 
-/// A format, a number of samples and a size that CUDA hasn't: named in the capabilities, with what
+/// A format, a number of samples, a shape and a size that CUDA hasn't: named in the capabilities, with what
 /// would help, and refused alike by the import.
 fn lacks(machine: &Machine) -> Result<()> {
     let cuda = machine.cuda()?;
@@ -171,6 +171,7 @@ fn lacks(machine: &Machine) -> Result<()> {
     let mut bad = vec![
         (Shape::Multisample.desc(plain.format, Tiling::Optimal, SIZES[0], USAGE), "samples"),
         (ImageDesc { extent: wide, ..plain }, "1048576"),
+        (Shape::MipArray.desc(plain.format, Tiling::Optimal, SIZES[0], USAGE), "layers and levels"),
     ];
     for &format in Format::ALL {
         if format.cuda().is_err() {

@@ -25,6 +25,14 @@ pub(super) fn cases() -> Vec<Case> {
         let plain = [desc_of(format, Tiling::Optimal, Shape::D2, SIZES[0])];
         cases.extend(both_ways("2d_for_no_more_than_needed", &plain, |_, desc| Ok(*desc)));
     }
+    for &format in Format::ALL {
+        for tiling in [Tiling::Optimal, Tiling::Linear] {
+            // What shaders don't draw is stencil.
+            if !format.aspects().contains(Aspects::STENCIL) {
+                cases.push(drawn_by_vulkan(format, tiling));
+            }
+        }
+    }
     for format in [Format::Bgra8Srgb, Format::Rgba16Uint] {
         for (name, desc) in more_shapes(format) {
             cases.extend(both_ways(name, &[desc], richest));
@@ -48,8 +56,8 @@ fn desc_of(format: Format, tiling: Tiling, shape: Shape, size: (u32, u32)) -> Im
     } else {
         USAGE
     };
-    let srgb = matches!(format, Format::Rgba8Srgb | Format::Bgra8Srgb);
     // Vulkan's own drawing sees sRGB as what is not.
+    let srgb = matches!(format, Format::Rgba8Srgb | Format::Bgra8Srgb);
     let mutable_format = srgb && shape == Shape::Multisample;
     ImageDesc { mutable_format, ..shape.desc(format, tiling, size, usage) }
 }
@@ -76,7 +84,8 @@ fn both_ways(
     descs: &[ImageDesc],
     made: fn(&Machine, &ImageDesc) -> Result<ImageDesc>,
 ) -> Vec<Case> {
-    let Some(&ImageDesc { format, tiling, kind, layers, levels, samples, .. }) = descs.first() else {
+    let Some(&ImageDesc { format, tiling, kind, layers, levels, samples, .. }) = descs.first()
+    else {
         return Vec::new();
     };
     let color = format.aspects().contains(Aspects::COLOR);
@@ -104,6 +113,29 @@ fn both_ways(
         cases.push(case("gl→vulkan", gl_to_vulkan));
     }
     cases
+}
+
+/// Vulkan draws by a graphics pipeline; OpenGL reads and samples.
+fn drawn_by_vulkan(format: Format, tiling: Tiling) -> Case {
+    let attachment = match format.aspects().contains(Aspects::COLOR) {
+        true => ImageUsage::COLOR_ATTACHMENT,
+        false => ImageUsage::DEPTH_STENCIL_ATTACHMENT,
+    };
+    let descs = SIZES.map(|size| {
+        let desc = desc_of(format, tiling, Shape::D2, size);
+        // Vulkan's own drawing sees sRGB as what is not.
+        ImageDesc { usage: desc.usage | attachment, mutable_format: true, ..desc }
+    });
+    let (texels, tiled) = (format.name().to_lowercase(), format!("{tiling:?}").to_lowercase());
+    let name = format!("vulkan→gl/opaque_fd/image/drawn_by_vulkan/{texels}/{tiled}/41");
+    let run = move |machine: &Machine| {
+        descs.iter().try_for_each(|desc| {
+            let mut pair = Pair::new(machine, &richest(machine, desc)?)?;
+            pair.vulkan_draws(41, Layout::ShaderReadOnly)?;
+            pair.gl_checks(41).with_context(|| format!("{:?}", desc.extent))
+        })
+    };
+    Case::new(name, run).needs(&descs.map(|desc| Need::Image(Api::OpenGl, desc)))
 }
 
 /// Vulkan fills every part; OpenGL reads each by `glGetTexImage` and samples each in a shader.

@@ -11,6 +11,7 @@ use gpu_interop::vulkan::{self, Image, ImageAccess, ImageOptions};
 use gpu_interop::{ImageUsage, capabilities::SyncMethod};
 
 use crate::rig::gl::GlRig;
+use crate::rig::image::Part;
 use crate::rig::vulkan::{ImageIo, VulkanRig};
 use crate::suite::Machine;
 
@@ -95,12 +96,32 @@ impl<'a> Pair<'a> {
     /// Vulkan, which has the image, fills it by `seed`, whatever was in it, and hands it to OpenGL in
     /// `layout`.
     pub(super) fn vulkan_fills(&mut self, seed: u32, layout: Layout) -> Result<()> {
-        let io = ImageIo::new(self.vulkan, &self.image)?;
-        self.vulkan_fills_by(io, seed, layout)
+        self.vulkan_fills_for(seed, layout, layout)
     }
 
-    /// The same, by `io`.
-    pub(super) fn vulkan_fills_by(&mut self, io: ImageIo, seed: u32, layout: Layout) -> Result<()> {
+    /// The same, but OpenGL takes the image for one in `taken`.
+    pub(super) fn vulkan_fills_for(
+        &mut self,
+        seed: u32,
+        layout: Layout,
+        taken: Layout,
+    ) -> Result<()> {
+        self.vulkan_gives(ImageIo::new(self.vulkan, &self.image)?, seed, layout, taken)
+    }
+
+    /// Vulkan, which has the image, a plain one of one aspect, draws what `seed` fills it with, and hands
+    /// it to OpenGL in `layout`.
+    pub(super) fn vulkan_draws(&mut self, seed: u32, layout: Layout) -> Result<()> {
+        self.vulkan_gives(ImageIo::drawing(self.vulkan, &self.image)?, seed, layout, layout)
+    }
+
+    fn vulkan_gives(
+        &mut self,
+        io: ImageIo,
+        seed: u32,
+        layout: Layout,
+        taken: Layout,
+    ) -> Result<()> {
         io.fill(seed)?;
         self.settle()?;
         let (rig, image, command) = (self.vulkan, &self.image, self.command);
@@ -110,16 +131,26 @@ impl<'a> Pair<'a> {
         let used = io.uploaded(image, vulkan_layout(layout));
         let ticket = release(rig, command, &mut self.to_gl, used)?;
         self.in_use = Some(io);
-        self.gl_takes(ticket, layout)
+        self.gl_takes(ticket, taken)
     }
 
     /// Vulkan, which has the image in layout `old`, hands it to OpenGL as it is, in `layout`.
     pub(super) fn vulkan_passes(&mut self, old: vk::ImageLayout, layout: Layout) -> Result<()> {
+        self.vulkan_passes_for(old, layout, layout)
+    }
+
+    /// The same, but OpenGL takes the image for one in `taken`.
+    pub(super) fn vulkan_passes_for(
+        &mut self,
+        old: vk::ImageLayout,
+        layout: Layout,
+        taken: Layout,
+    ) -> Result<()> {
         self.settle()?;
         self.vulkan.begin(self.command)?;
         let used = ImageAccess::transfer(&self.image, old, vulkan_layout(layout));
         let ticket = release(self.vulkan, self.command, &mut self.to_gl, used)?;
-        self.gl_takes(ticket, layout)
+        self.gl_takes(ticket, taken)
     }
 
     fn gl_takes(&mut self, ticket: Ticket, layout: Layout) -> Result<()> {
@@ -129,23 +160,60 @@ impl<'a> Pair<'a> {
     /// OpenGL, which has the image, hands it to Vulkan in `layout`, where it must hold what `seed` fills
     /// it with. It stays in the layout that is returned.
     pub(super) fn vulkan_checks(&mut self, seed: u32, layout: Layout) -> Result<vk::ImageLayout> {
-        let io = ImageIo::new(self.vulkan, &self.image)?;
-        io.wipe()?;
-        let used = io.downloadable(&self.image, vulkan_layout(layout));
-        let ticket = self.to_vulkan.release.release(&[], &[self.texture.in_layout(layout)])?;
-        self.vulkan.vulkan.wait_idle()?;
-        acquire(self.vulkan, self.command, &mut self.to_vulkan, ticket, used, |command| {
-            io.record_download(self.vulkan, command, &self.image);
-        })?;
-        self.settle()?;
+        let ticket = self.gl_gives(layout)?;
+        self.vulkan_checks_after(ticket, seed, layout)
+    }
+
+    /// OpenGL, which has the image, hands it to Vulkan in `layout`.
+    pub(super) fn gl_gives(&mut self, layout: Layout) -> Result<Ticket> {
+        Ok(self.to_vulkan.release.release(&[], &[self.texture.in_layout(layout)])?)
+    }
+
+    /// Vulkan takes the image over from the release of `ticket`, and checks it.
+    pub(super) fn vulkan_checks_after(
+        &mut self,
+        ticket: Ticket,
+        seed: u32,
+        layout: Layout,
+    ) -> Result<vk::ImageLayout> {
+        let io = self.vulkan_downloads(ticket, layout)?;
         io.check(seed).context("Vulkan reads")?;
         Ok(io.download_layout())
     }
 
+    /// OpenGL, which has the image, of one sample, hands it to Vulkan in `layout`, which reads it.
+    pub(super) fn vulkan_reads(&mut self, layout: Layout) -> Result<Vec<(Part, Vec<u8>)>> {
+        let ticket = self.gl_gives(layout)?;
+        self.vulkan_downloads(ticket, layout)?.read()
+    }
+
+    fn vulkan_downloads(&mut self, ticket: Ticket, layout: Layout) -> Result<ImageIo> {
+        let io = ImageIo::new(self.vulkan, &self.image)?;
+        io.wipe()?;
+        let (rig, image, wanted) = (self.vulkan, &self.image, io.download_layout());
+        let mut used = io.downloadable(image, vulkan_layout(layout));
+        if used.old_layout == wanted {
+            // The validation layer 1.3.239 overlooks an acquire whose layouts are equal (with
+            // synchronization2, where that is no transition) and thinks of the image as it was before
+            // the release. So it goes a longer way.
+            used.new_layout = vk::ImageLayout::GENERAL;
+        }
+        let acquired = used.new_layout;
+        rig.vulkan.wait_idle()?;
+        acquire(rig, self.command, &mut self.to_vulkan, ticket, used, |command| {
+            if acquired != wanted {
+                rig.record_layout(command, image, (acquired, wanted));
+            }
+            io.record_download(rig, command, image);
+        })?;
+        self.settle()?;
+        Ok(io)
+    }
+
     /// OpenGL hands the image to Vulkan in `layout`; it is in layout `new` then.
     pub(super) fn vulkan_takes(&mut self, layout: Layout, new: vk::ImageLayout) -> Result<()> {
+        let ticket = self.gl_gives(layout)?;
         let used = ImageAccess::transfer(&self.image, vulkan_layout(layout), new);
-        let ticket = self.to_vulkan.release.release(&[], &[self.texture.in_layout(layout)])?;
         self.vulkan.vulkan.wait_idle()?;
         acquire(self.vulkan, self.command, &mut self.to_vulkan, ticket, used, |_| ())
     }
@@ -159,7 +227,7 @@ impl<'a> Pair<'a> {
     }
 
     /// Waits for what Vulkan was told.
-    fn settle(&mut self) -> Result<()> {
+    pub(super) fn settle(&mut self) -> Result<()> {
         self.vulkan.vulkan.wait_idle()?;
         self.in_use = None;
         Ok(())

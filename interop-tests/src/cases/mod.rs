@@ -27,9 +27,16 @@ mod handoff_waits;
 mod identity;
 mod identity_raw;
 mod images_cuda;
+mod images_cuda_gl;
 mod images_cuda_life;
 mod images_cuda_linear;
 mod images_cuda_reads;
+mod images_gl;
+mod images_gl_depth;
+mod images_gl_layouts;
+mod images_gl_memory;
+mod images_gl_pair;
+mod images_gl_refused;
 mod images_vulkan;
 mod images_vulkan_adopted;
 mod images_vulkan_layouts;
@@ -73,6 +80,11 @@ pub fn all() -> Vec<Case> {
         images_vulkan_layouts::cases(),
         images_vulkan_adopted::cases(),
         images_vulkan_refused::cases(),
+        images_gl::cases(),
+        images_gl_depth::cases(),
+        images_gl_layouts::cases(),
+        images_gl_memory::cases(),
+        images_gl_refused::cases(),
         opengl::cases(),
         opengl_raw::cases(),
         opengl_draw::cases(),
@@ -91,6 +103,7 @@ pub fn all() -> Vec<Case> {
         images_cuda_reads::cases(),
         images_cuda_linear::cases(),
         images_cuda_life::cases(),
+        images_cuda_gl::cases(),
         ring::cases(),
         together::cases(),
         together_teardown::cases(),

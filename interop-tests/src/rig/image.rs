@@ -29,15 +29,17 @@ pub enum Shape {
     Cube,
     /// Three slices.
     D3,
-    /// Two layers with every level down to one texel.
+    /// Every level down to one texel.
     MipChain,
+    /// Two layers with every level down to one texel.
+    MipArray,
     /// Four samples a texel.
     Multisample,
 }
 
 impl Shape {
     /// Every shape.
-    pub const ALL: [Shape; 8] = [
+    pub const ALL: [Shape; 9] = [
         Self::D1,
         Self::D1Array,
         Self::D2,
@@ -45,6 +47,7 @@ impl Shape {
         Self::Cube,
         Self::D3,
         Self::MipChain,
+        Self::MipArray,
         Self::Multisample,
     ];
 
@@ -58,6 +61,7 @@ impl Shape {
             Self::Cube => "cube",
             Self::D3 => "3d",
             Self::MipChain => "mip_chain",
+            Self::MipArray => "mip_chain_of_layers",
             Self::Multisample => "4_samples",
         }
     }
@@ -74,13 +78,14 @@ impl Shape {
         let (kind, extent, layers) = match self {
             Self::D1 => (ImageKind::D1, Extent { height: 1, ..flat.extent }, 1),
             Self::D1Array => (ImageKind::D1, Extent { height: 1, ..flat.extent }, 3),
-            Self::D2 | Self::Multisample => (ImageKind::D2, flat.extent, 1),
+            Self::D2 | Self::MipChain | Self::Multisample => (ImageKind::D2, flat.extent, 1),
             Self::D2Array => (ImageKind::D2, flat.extent, 3),
-            Self::MipChain => (ImageKind::D2, flat.extent, 2),
+            Self::MipArray => (ImageKind::D2, flat.extent, 2),
             Self::Cube => (ImageKind::Cube, Extent { height: width, ..flat.extent }, 6),
             Self::D3 => (ImageKind::D3, Extent { depth: 3, ..flat.extent }, 1),
         };
-        let levels = if self == Self::MipChain { full_mip_chain(extent) } else { 1 };
+        let chain = matches!(self, Self::MipChain | Self::MipArray);
+        let levels = if chain { full_mip_chain(extent) } else { 1 };
         let samples = if self == Self::Multisample { 4 } else { 1 };
         ImageDesc { kind, extent, layers, levels, samples, ..flat }
     }

@@ -35,7 +35,8 @@ impl Machine {
     /// is.
     ///
     /// # Errors
-    /// Where there is no Vulkan at all, or a driver that is there fails.
+    /// Where there is no Vulkan at all, or a driver of any API that is there fails: only what is
+    /// missing is a reason to skip.
     pub fn open() -> Result<Rc<Self>> {
         let wish = match std::env::var("INTEROP_DEVICE") {
             Ok(device) => device.parse().context("INTEROP_DEVICE")?,
@@ -45,11 +46,11 @@ impl Machine {
         // From here on by UUID: a second opening must not find another GPU.
         let wish = Wish::Uuid(vulkan.identity().device);
         let vulkan = VulkanRig::new(vulkan)?;
-        let gl = match gl {
+        let gl = match unless_missing(gl).context("OpenGL")? {
             Ok(gl) => Ok(GlRig::new(gl)?),
             Err(error) => Err(error),
         };
-        let cuda = match cuda {
+        let cuda = match unless_missing(cuda).context("CUDA")? {
             Ok(cuda) => Ok(CudaRig::new(cuda)?),
             Err(error) => Err(error),
         };
@@ -230,11 +231,33 @@ impl Machine {
     }
 }
 
+/// What was opened, or what is missing for it; every other error is a failure.
+fn unless_missing<T>(opened: Result<T, Error>) -> Result<Result<T, Error>> {
+    match opened {
+        Err(error) if !matches!(error, Error::Missing(_)) => Err(error.into()),
+        there_or_missing => Ok(there_or_missing),
+    }
+}
+
 /// What is missing, by the library's word.
 fn reason<T>(tried: Result<T, Error>) -> Result<Option<String>> {
     match tried {
         Ok(_) => Ok(None),
         Err(Error::Missing(missing)) => Ok(Some(missing.to_string())),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gpu_interop::error::{Invalid, Missing};
+
+    #[test]
+    fn only_what_is_missing_is_skipped() {
+        unless_missing(Ok(())).unwrap().unwrap();
+        let missing = Missing::new(Api::Cuda, "a GPU", "CUDA");
+        assert!(unless_missing::<()>(Err(missing.into())).unwrap().is_err());
+        unless_missing::<()>(Err(Invalid::new("wish", "is refused").into())).unwrap_err();
     }
 }

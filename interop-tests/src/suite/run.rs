@@ -53,8 +53,10 @@ fn run_with(cases: Vec<Case>, arguments: &Arguments) -> Result<ExitCode> {
     let about = about(&machine);
     MACHINE.with_borrow_mut(|slot| *slot = Some(machine));
     let conclusion = libtest_mimic::run(arguments, trials);
+    let _ = messages::take();
     MACHINE.with_borrow_mut(|slot| *slot = None);
     open_and_close()?;
+    let said = messages::take();
     let after = open_descriptors();
 
     let cases = entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -77,6 +79,9 @@ fn run_with(cases: Vec<Case>, arguments: &Arguments) -> Result<ExitCode> {
         report.write(path.as_ref()).context("INTEROP_REPORT")?;
     }
     before.require_same(&after).context("the suite leaves descriptors behind")?;
+    if !said.is_empty() {
+        bail!("the validation layer says, when all was closed: {}", said.join("\n"));
+    }
     if nothing_ran {
         bail!("not one case ran");
     }

@@ -1,18 +1,14 @@
 //! CUDA's station.
 
-use std::time::Duration;
-
 use cudarc::driver::CudaStream;
 
+use super::PATIENCE;
 use super::queue::{Arrival, Wait};
 use super::slot::Slot;
 use super::station::{RingPeer, Station};
 use crate::cuda::{Buffer, Endpoint, Fence};
 use crate::error::{ImportResult, Result};
 use crate::payload::BufferPayload;
-
-/// How long a station that goes waits for its last work.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 impl RingPeer for Endpoint {
     type Buffer = Buffer;
@@ -41,15 +37,18 @@ impl Station<Endpoint> {
         Ok(taken.map(|(slot, ())| slot))
     }
 
-    /// Gives a slot to the next station, after the work on `stream` so far.
+    /// Gives a slot to the next station, after the work on `stream` so far: the stream that it was
+    /// taken on, or one that waits for that.
     ///
     /// # Errors
     /// [`Mismatch`](crate::Error::Mismatch) for a slot of another station or a stream of another
     /// context. The slot then goes back to this station.
     pub fn release(&mut self, slot: Slot, stream: &CudaStream) -> Result<()> {
-        self.require_own(&slot)?;
+        self.require_releasable(&slot)?;
+        // The fence first: what follows can't fail half-way.
+        let fence = self.endpoint.fence(stream)?;
         let ticket = self.releaser.release(stream)?;
-        self.work = Some(self.endpoint.fence(stream)?);
+        self.work = Some(fence);
         self.next.push(Arrival { index: slot.pass(), ticket: Some(ticket) });
         Ok(())
     }

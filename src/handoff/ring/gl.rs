@@ -1,16 +1,12 @@
 //! OpenGL's station. It stays on the context's thread.
 
-use std::time::Duration;
-
+use super::PATIENCE;
 use super::queue::{Arrival, Wait};
 use super::slot::Slot;
 use super::station::{RingPeer, Station};
 use crate::error::{ImportResult, Result};
 use crate::gl::{Buffer, Endpoint};
 use crate::payload::BufferPayload;
-
-/// How long a station that goes waits for OpenGL.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 impl RingPeer for Endpoint {
     type Buffer = Buffer;
@@ -47,7 +43,7 @@ impl Station<Endpoint> {
     /// [`Invalid`](crate::error::Invalid) where the context is not current. The slot then goes back
     /// to this station.
     pub fn release(&mut self, slot: Slot) -> Result<()> {
-        self.require_own(&slot)?;
+        self.require_releasable(&slot)?;
         let ticket = self.releaser.release(&[&self.buffers[slot.index]], &[])?;
         self.next.push(Arrival { index: slot.pass(), ticket: Some(ticket) });
         Ok(())

@@ -10,8 +10,9 @@
 //! other side has. Where no slot has arrived, [`Wait`] says whether to wait for one (backpressure) or
 //! to be told so.
 //!
-//! Dropping a station waits for its work on the slots. A station that goes closes the ring: the
-//! others are told so instead of waiting for ever.
+//! Dropping a station waits for the slots it has released; work on a slot that it still holds is its
+//! owner's to wait for. Where the wait fails, what the work uses is left alive for ever. A station
+//! that goes closes the ring: the others are told so instead of waiting for ever.
 
 mod open;
 mod queue;
@@ -26,5 +27,12 @@ mod vulkan;
 
 pub use open::{RingOfThree, RingOptions, ring_of_three, ring_of_two};
 pub use queue::Wait;
-pub use slot::{Passing, Slot};
+pub use slot::Slot;
 pub use station::{RingPeer, Station};
+pub use vulkan::Passing;
+
+use std::time::Duration;
+
+/// How long a station that goes waits for its last work. What takes longer is lost, or waits for a
+/// signal that never comes.
+const PATIENCE: Duration = Duration::from_secs(60);

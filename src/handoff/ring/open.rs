@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::queue::{Arrival, Queue};
 use super::station::{RingPeer, Station};
-use crate::capabilities::{Capabilities, SyncPlan, plan};
-use crate::error::{Invalid, Result};
+use crate::capabilities::{Capabilities, Plan, SyncPlan, plan};
+use crate::error::{Invalid, Mismatch, Result};
 use crate::handoff::{Acquirer, Handoff, HandoffOptions, Releaser, open};
 use crate::resource::BufferDesc;
 use crate::vulkan;
@@ -124,13 +124,21 @@ impl Slots {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let resource = (*desc).into();
         let exporter = owner.capabilities(&resource)?;
-        let mut options = vulkan::BufferOptions::default();
+        let mut all: Option<Plan> = None;
         for importer in importers {
             let wants = plan(&exporter, importer, &resource)?;
-            if wants.dedicated {
-                options = wants.into();
+            let before = all.unwrap_or(wants);
+            if before.handle_type != wants.handle_type {
+                return Err(Mismatch::new(
+                    "the handle type that all stations take",
+                    before.handle_type,
+                    wants.handle_type,
+                )
+                .into());
             }
+            all = Some(Plan { dedicated: before.dedicated || wants.dedicated, ..wants });
         }
+        let options = all.map_or_else(vulkan::BufferOptions::default, Into::into);
         let make = |_| owner.create_buffer(desc, options);
         let buffers = (0..depth).map(make).collect::<Result<_>>()?;
         Ok(Self { ring: NEXT.fetch_add(1, Ordering::Relaxed), buffers })
@@ -162,6 +170,7 @@ impl Slots {
             ring: self.ring,
             arrivals: queues[place].clone(),
             next: queues[(place + 1) % queues.len()].clone(),
+            all: queues.to_vec(),
         })
     }
 }

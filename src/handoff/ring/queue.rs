@@ -24,7 +24,7 @@ pub(super) struct Arrival {
     pub(super) ticket: Option<Ticket>,
 }
 
-/// Slots on their way to one station.
+/// Slots on their way to one station, and those that it holds.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -34,12 +34,15 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     arrivals: VecDeque<Arrival>,
+    /// Taken and not yet passed on, the oldest first.
+    held: Vec<usize>,
     closed: bool,
 }
 
 impl Queue {
     pub(super) fn new(arrivals: impl Iterator<Item = Arrival>) -> Arc<Self> {
-        let state = Mutex::new(State { arrivals: arrivals.collect(), closed: false });
+        let arrivals = arrivals.collect();
+        let state = Mutex::new(State { arrivals, ..State::default() });
         Arc::new(Self { state, changed: Condvar::new() })
     }
 
@@ -56,7 +59,10 @@ impl Queue {
 
     /// Puts a slot back before the others: it was taken and could not be acquired.
     pub(super) fn put_back(&self, arrival: Arrival) {
-        self.state().arrivals.push_front(arrival);
+        let mut state = self.state();
+        state.held.retain(|held| *held != arrival.index);
+        state.arrivals.push_front(arrival);
+        drop(state);
         self.changed.notify_one();
     }
 
@@ -72,6 +78,7 @@ impl Queue {
         let start = Instant::now();
         loop {
             if let Some(arrival) = state.arrivals.pop_front() {
+                state.held.push(arrival.index);
                 return Ok(Some(arrival));
             }
             if state.closed {
@@ -87,6 +94,16 @@ impl Queue {
             let woken = self.changed.wait_timeout(state, left);
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// The station no longer holds a slot.
+    pub(super) fn forget(&self, index: usize) {
+        self.state().held.retain(|held| *held != index);
+    }
+
+    /// The slot that the station has held longest.
+    pub(super) fn oldest_held(&self) -> Option<usize> {
+        self.state().held.first().copied()
     }
 
     /// How many slots have arrived.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::queue::{Arrival, Queue};
-use crate::handoff::Ticket;
 
 /// A slot of a ring, held by a station: the right to its buffer.
 ///
@@ -26,7 +25,9 @@ impl Slot {
 
     /// Ends the hold, because the slot goes on.
     pub(super) fn pass(mut self) -> usize {
-        self.home = None;
+        if let Some(home) = self.home.take() {
+            home.forget(self.index);
+        }
         self.index
     }
 }
@@ -34,27 +35,8 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(home) = self.home.take() {
+            home.forget(self.index);
             home.push(Arrival { index: self.index, ticket: None });
         }
-    }
-}
-
-/// A slot whose release is recorded but not submitted yet.
-///
-/// [`send`](Self::send) it once the submit is made: a binary semaphore must not be waited for before
-/// its signal is submitted. Dropping it instead is right only where the submit never happened; the
-/// slot then stays with nobody.
-#[derive(Debug)]
-#[must_use = "send it when the submit is made, or the next station never gets the slot"]
-pub struct Passing {
-    pub(super) index: usize,
-    pub(super) ticket: Ticket,
-    pub(super) next: Arc<Queue>,
-}
-
-impl Passing {
-    /// Gives the slot to the next station. The submit has been made.
-    pub fn send(self) {
-        self.next.push(Arrival { index: self.index, ticket: Some(self.ticket) });
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::queue::{Arrival, Queue, Wait};
 use super::slot::Slot;
-use crate::error::{ImportResult, Mismatch, Result};
+use crate::capabilities::SyncMethod;
+use crate::error::{ImportResult, Invalid, Mismatch, Result};
 use crate::handoff::{Acquirer, Peer, Releaser, Ticket};
 use crate::payload::BufferPayload;
 
@@ -35,6 +36,8 @@ pub struct Station<P: RingPeer> {
     pub(super) ring: u64,
     pub(super) arrivals: Arc<Queue>,
     pub(super) next: Arc<Queue>,
+    /// Those before every station, to be closed when one goes.
+    pub(super) all: Vec<Arc<Queue>>,
 }
 
 impl<P: RingPeer> fmt::Debug for Station<P> {
@@ -86,6 +89,22 @@ impl<P: RingPeer> Station<P> {
             .into())
     }
 
+    /// Checks that a slot may be released now.
+    ///
+    /// Binary semaphores are used in turn, so that slots must go on in the order in which they came:
+    /// else one might be signalled again before its wait has executed.
+    pub(super) fn require_releasable(&self, slot: &Slot) -> Result<()> {
+        self.require_own(slot)?;
+        let oldest = self.arrivals.oldest_held();
+        if self.releaser.lane.method != SyncMethod::Binary || oldest == Some(slot.index) {
+            return Ok(());
+        }
+        let what = format!("slot {} while slot {oldest:?} was taken before it", slot.index);
+        Err(Invalid::new("slot", what)
+            .help("with binary semaphores, release slots in the order in which they were taken")
+            .into())
+    }
+
     /// Takes the next slot and acquires it by `acquire`, where it comes with a ticket.
     ///
     /// A slot that can't be acquired (the host waited too long, say) goes back to be tried again.
@@ -117,11 +136,13 @@ impl<P: RingPeer> Station<P> {
 
 impl<P: RingPeer> Drop for Station<P> {
     fn drop(&mut self) {
-        self.arrivals.close();
-        self.next.close();
+        self.all.iter().for_each(|queue| queue.close());
         if let Err(error) = self.endpoint.finish(&self.work) {
-            // A lost device or context has nothing in flight; a wrong thread is the caller's fault.
+            // Something may still use all of it, and freeing it then would be a fault on the GPU.
             tracing::warn!(%error, "a station of a ring went before its work was done");
+            std::mem::forget(std::mem::take(&mut self.buffers));
+            self.acquirer.abandon();
+            self.releaser.abandon();
         }
     }
 }

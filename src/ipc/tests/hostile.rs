@@ -5,10 +5,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::Result;
+use crate::format::Format;
 use crate::handle::SemaphoreHandleType;
 use crate::ipc::wire::{HEADER_LEN, Message};
 use crate::ipc::{Received, Receiver, receive, send};
-use crate::payload::{SemaphoreInfo, SemaphoreKind};
+use crate::payload::{LinearLayout, SemaphoreInfo, SemaphoreKind};
+use crate::resource::{Extent, ImageDesc, ImageKind, ImageUsage, Tiling};
 
 /// The bytes of a good buffer message.
 fn good() -> Vec<u8> {
@@ -249,8 +251,87 @@ fn a_description_that_makes_no_sense_is_refused_and_the_next_message_still_comes
     assert_eq!(field_of(&receive_with(&Message::Memory(huge), &fd).unwrap_err()), "payload.fd");
 }
 
+/// A linear image of 10 × 3 texels of 4 bytes, at 4096 bytes into the allocation.
+fn linear_image(linear: LinearLayout) -> (ImageDesc, Message) {
+    let desc = ImageDesc::d2(Format::Rgba8Unorm, 10, 3, ImageUsage::SAMPLED);
+    let desc = ImageDesc { tiling: Tiling::Linear, ..desc };
+    let linear = Some(linear);
+    (desc, Message::Image { memory: memory_info(), offset: 4096, desc, linear })
+}
+
+#[test]
+fn a_layout_that_is_not_the_images_is_refused_and_the_next_message_still_comes() {
+    // The last row ends where the allocation does.
+    let good = LinearLayout { offset: 4096 - 168, row_pitch: 64, depth_pitch: 0, array_pitch: 0 };
+    let fd = memfd(SIZE);
+    let (desc, message) = linear_image(good);
+    let received = receive_with(&message, &fd).unwrap().into_image().unwrap();
+    assert_eq!(received.linear(), Some(&good));
+    drop(received);
+    for (linear, word) in [
+        (LinearLayout { offset: good.offset + 1, ..good }, "reaches"),
+        (LinearLayout { offset: u64::MAX, ..good }, "reaches"),
+        (LinearLayout { row_pitch: 65, ..good }, "reaches"),
+        (LinearLayout { row_pitch: u64::MAX, ..good }, "reaches"),
+        (LinearLayout { row_pitch: 39, ..good }, "row_pitch"),
+        (LinearLayout { row_pitch: 0, ..good }, "row_pitch"),
+    ] {
+        let error = receive_with(&linear_image(linear).1, &fd).unwrap_err();
+        assert_eq!(field_of(&error), "payload.linear");
+        assert!(error.to_string().contains(word), "{error}");
+    }
+    let (linear, layers) = (Some(LinearLayout { offset: 0, ..good }), 2);
+    for desc in [
+        ImageDesc { tiling: Tiling::Optimal, ..desc },
+        ImageDesc { layers, ..desc },
+        ImageDesc { kind: ImageKind::D3, extent: Extent { depth: 2, ..desc.extent }, ..desc },
+    ] {
+        let message = Message::Image { memory: memory_info(), offset: 0, desc, linear };
+        assert_eq!(field_of(&receive_with(&message, &fd).unwrap_err()), "payload.linear");
+    }
+}
+
+/// Numbers that fit, nearly fit, and overflow.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![6 => 0u64..300, 1 => 0..2 * SIZE, 1 => any::<u64>()]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// A peer that says anything of where an image lies.
+    #[test]
+    fn any_layout_is_the_payloads_or_a_typed_error(
+        offset in number(),
+        linear in [number(), number(), number(), number()],
+        (width, height) in (0u32..9, 0u32..9),
+        // Slices of a 3D image or layers of another.
+        slices in prop_oneof![4 => 0u32..4, 1 => any::<u32>()],
+        kind in prop::sample::select(vec![ImageKind::D1, ImageKind::D2, ImageKind::D3]),
+        tiling in prop::sample::select(vec![Tiling::Linear, Tiling::Linear, Tiling::Optimal]),
+    ) {
+        let [linear_offset, row_pitch, depth_pitch, array_pitch] = linear;
+        let linear = LinearLayout { offset: linear_offset, row_pitch, depth_pitch, array_pitch };
+        let (depth, layers) = if kind == ImageKind::D3 { (slices, 1) } else { (1, slices) };
+        let extent = Extent { width, height, depth };
+        let desc = ImageDesc::d2(Format::Rgba8Unorm, 1, 1, ImageUsage::SAMPLED);
+        let desc = ImageDesc { kind, extent, layers, tiling, ..desc };
+        let linear = Some(linear);
+        let message = Message::Image { memory: memory_info(), offset, desc, linear };
+        match receive_with(&message, memfd(SIZE)) {
+            Ok(received) => {
+                let image = received.into_image().unwrap();
+                prop_assert_eq!((image.linear(), tiling), (linear.as_ref(), Tiling::Linear));
+                let end = u128::from(offset) + u128::from(linear_offset) + 4 * u128::from(width);
+                prop_assert!(end <= u128::from(SIZE));
+            }
+            Err(error) => {
+                let field = field_of(&error);
+                let known = field == "payload.linear" || field == "offset";
+                prop_assert!(known || field.starts_with("desc."), "{}", error);
+            }
+        }
+    }
 
     /// A peer that sends pieces of a good message, changed, in any order, with any descriptors.
     #[test]

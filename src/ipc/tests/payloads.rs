@@ -9,8 +9,8 @@ use crate::ipc::{
     Received, Receiver, receive, receive_buffer, receive_image, receive_memory, receive_semaphore,
     send,
 };
-use crate::payload::{ImagePayload, SemaphoreInfo, SemaphoreKind, SemaphorePayload};
-use crate::resource::{ImageDesc, ImageUsage};
+use crate::payload::{ImagePayload, LinearLayout, SemaphoreInfo, SemaphoreKind, SemaphorePayload};
+use crate::resource::{ImageDesc, ImageUsage, Tiling};
 
 fn semaphore() -> SemaphorePayload {
     let info = SemaphoreInfo {
@@ -30,6 +30,28 @@ fn semaphore() -> SemaphorePayload {
 fn image() -> ImagePayload {
     let desc = ImageDesc::d2(Format::Rgba8Unorm, 113, 7, ImageUsage::SAMPLED);
     ImagePayload::new(MemoryPayload::new(memfd(SIZE), memory_info()), 4096, desc).unwrap()
+}
+
+fn linear_image() -> ImagePayload {
+    let desc = ImageDesc::d2(Format::Rgba8Unorm, 113, 7, ImageUsage::SAMPLED);
+    let desc = ImageDesc { tiling: Tiling::Linear, ..desc };
+    ImagePayload::new(MemoryPayload::new(memfd(SIZE), memory_info()), 4096, desc).unwrap()
+}
+
+#[test]
+fn a_linear_image_arrives_with_its_pitches_through_a_process_in_between_too() {
+    let layout = LinearLayout { offset: 64, row_pitch: 512, depth_pitch: 9, array_pitch: 4096 };
+    // The exporter may not have said where the rows lie.
+    for sent in [linear_image().with_linear(layout).unwrap(), linear_image(), image()] {
+        let (producer, relay_in) = pair();
+        let (relay_out, consumer) = pair();
+        send(&producer, &sent).unwrap();
+        send(&relay_out, &receive_image(&relay_in).unwrap()).unwrap();
+        let received = receive_image(&consumer).unwrap();
+        assert_eq!((received.desc(), received.offset()), (sent.desc(), sent.offset()));
+        assert_eq!(received.linear(), sent.linear());
+        assert_eq!(open_here(sent.memory()), 2);
+    }
 }
 
 #[test]

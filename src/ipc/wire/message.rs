@@ -6,7 +6,7 @@ use super::resource;
 use crate::error::{Error, Invalid, Result};
 use crate::handle::{MemoryHandleType, SemaphoreHandleType};
 use crate::identity::{Identity, Uuid};
-use crate::payload::{MemoryInfo, SemaphoreInfo, SemaphoreKind};
+use crate::payload::{LinearLayout, MemoryInfo, SemaphoreInfo, SemaphoreKind};
 use crate::resource::{BufferDesc, ImageDesc};
 
 /// Bytes of a device's name at most.
@@ -41,6 +41,8 @@ pub enum Message {
         offset: u64,
         /// What the image is.
         desc: ImageDesc,
+        /// Where its rows lie, where it is linear and the exporter said so.
+        linear: Option<LinearLayout>,
     },
     /// Of a [`SemaphorePayload`](crate::SemaphorePayload).
     Semaphore(SemaphoreInfo),
@@ -69,16 +71,17 @@ impl Message {
                 resource::put_buffer(&mut bytes, desc);
                 name
             }
-            Self::Image { memory, offset, desc } => {
+            Self::Image { memory, offset, desc, linear } => {
                 let name = put_memory(&mut bytes, memory);
                 bytes.extend(offset.to_le_bytes());
                 resource::put_image(&mut bytes, desc);
+                resource::put_linear(&mut bytes, linear.as_ref());
                 name
             }
             Self::Semaphore(semaphore) => put_semaphore(&mut bytes, semaphore),
         };
         bytes.extend(name.as_bytes());
-        // The longest body has 112 + MAX_NAME bytes, so the length fits.
+        // The longest body has 144 + MAX_NAME bytes, so the length fits.
         let body_len = (bytes.len() - HEADER_LEN) as u32;
         let header = Header { kind: self.kind(), body_len };
         bytes[..HEADER_LEN].copy_from_slice(&header.encode());
@@ -126,8 +129,9 @@ impl Message {
                 let (memory, name) = memory(&mut fields)?;
                 let offset = fields.u64("body.offset")?;
                 let desc = resource::image(&mut fields)?;
+                let linear = resource::linear(&mut fields)?;
                 let memory = with_memory_name(memory, name, &mut fields)?;
-                Self::Image { memory, offset, desc }
+                Self::Image { memory, offset, desc, linear }
             }
             Kind::Semaphore => Self::Semaphore(semaphore(&mut fields)?),
         };
@@ -281,7 +285,12 @@ fn sendable_name(name: &str) -> String {
 }
 
 /// A value that is sent as `none` where its flag is 0.
-fn optional<T: PartialEq>(field: &'static str, has: bool, value: T, none: T) -> Result<Option<T>> {
+pub(super) fn optional<T: PartialEq>(
+    field: &'static str,
+    has: bool,
+    value: T,
+    none: T,
+) -> Result<Option<T>> {
     match has {
         true => Ok(Some(value)),
         false if value == none => Ok(None),

@@ -73,7 +73,7 @@
 //! | 76 | 4 | reserved | 0 |
 //! | 80 | *n* | name | |
 //!
-//! # Kind 3, image payload: 112 + *n* bytes
+//! # Kind 3, image payload: 144 + *n* bytes
 //! | offset | bytes | field | value |
 //! |---|---|---|---|
 //! | 0 | 56 | memory block | |
@@ -89,8 +89,18 @@
 //! | 96 | 4 | tiling | `VkImageTiling`: 0 optimal, 1 linear |
 //! | 100 | 4 | usage | `VkImageUsageFlags`, the bits of [`ImageUsage`](crate::ImageUsage) |
 //! | 104 | 4 | flags | `VkImageCreateFlags`: 0, or 8 for mutable format |
-//! | 108 | 4 | reserved | 0 |
-//! | 112 | *n* | name | |
+//! | 108 | 1 | has linear layout | flag: the four fields from 112 on are known |
+//! | 109 | 3 | reserved | 0 |
+//! | 112 | 8 | linear offset | from the image's beginning to its first texel |
+//! | 120 | 8 | row pitch | from one row to the next |
+//! | 128 | 8 | depth pitch | from one slice of a 3D image to the next |
+//! | 136 | 8 | array pitch | from one array layer to the next |
+//! | 144 | *n* | name | |
+//!
+//! The linear layout is [`LinearLayout`](crate::payload::LinearLayout), level 0 of
+//! `VkSubresourceLayout`. A linear image comes with it or without. With an optimal one it is well
+//! formed here, and refused when the payload is made of the message, as is a layout that does not lie
+//! in the allocation. A pitch without meaning (the depth pitch of a 2D image) is any number.
 //!
 //! # Kind 4, semaphore payload: 48 + *n* bytes
 //! | offset | bytes | field | value |

@@ -1,9 +1,10 @@
-//! Buffer and image descriptions on the wire.
+//! Buffer and image descriptions, and the layout of linear images, on the wire.
 
 use super::fields::Fields;
-use super::message::unknown;
+use super::message::{optional, unknown};
 use crate::error::{Invalid, Result};
 use crate::format::Format;
+use crate::payload::LinearLayout;
 use crate::resource::{BufferDesc, BufferUsage, Extent, ImageDesc, ImageKind, ImageUsage, Tiling};
 
 /// `VK_IMAGE_CREATE_MUTABLE_FORMAT_BIT`.
@@ -52,7 +53,7 @@ pub(super) fn put_image(bytes: &mut Vec<u8>, desc: &ImageDesc) {
     for value in [kind, *width, *height, *depth, *layers, *levels, *samples, tiling] {
         bytes.extend(value.to_le_bytes());
     }
-    for value in [usage.bits(), flags, 0] {
+    for value in [usage.bits(), flags] {
         bytes.extend(value.to_le_bytes());
     }
 }
@@ -90,8 +91,35 @@ pub(super) fn image(fields: &mut Fields<'_>) -> Result<ImageDesc> {
         MUTABLE_FORMAT => true,
         other => return Err(unknown("body.flags", other, "set of image flags")),
     };
-    fields.reserved::<4>("body.reserved")?;
     Ok(ImageDesc { kind, format, extent, layers, levels, samples, tiling, usage, mutable_format })
+}
+
+pub(super) fn put_linear(bytes: &mut Vec<u8>, linear: Option<&LinearLayout>) {
+    bytes.push(u8::from(linear.is_some()));
+    bytes.extend([0; 3]);
+    let values = linear.map_or([0; 4], |linear| {
+        let LinearLayout { offset, row_pitch, depth_pitch, array_pitch } = *linear;
+        [offset, row_pitch, depth_pitch, array_pitch]
+    });
+    for value in values {
+        bytes.extend(value.to_le_bytes());
+    }
+}
+
+pub(super) fn linear(fields: &mut Fields<'_>) -> Result<Option<LinearLayout>> {
+    let has = fields.flag("body.has_linear_layout")?;
+    fields.reserved::<3>("body.reserved")?;
+    let mut value = |field| {
+        let value = fields.u64(field)?;
+        optional(field, has, value, 0).map(Option::unwrap_or_default)
+    };
+    let linear = LinearLayout {
+        offset: value("body.linear_offset")?,
+        row_pitch: value("body.row_pitch")?,
+        depth_pitch: value("body.depth_pitch")?,
+        array_pitch: value("body.array_pitch")?,
+    };
+    Ok(has.then_some(linear))
 }
 
 fn unknown_bits(bits: u32, known: u32, what: &str) -> Invalid {

@@ -1,5 +1,6 @@
 //! The kernels in OpenGL: compute programs, windows of a buffer, timer queries.
 
+mod depth;
 mod images;
 mod shaders;
 mod texels;
@@ -13,6 +14,7 @@ use gpu_interop::gl::Endpoint;
 use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::headless::Gl;
 
+pub use self::depth::{DepthCanvas, Tested};
 pub use self::texels::storable;
 use super::kernel::{Kernel, Window, windows};
 

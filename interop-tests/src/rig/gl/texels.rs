@@ -132,6 +132,30 @@ impl GlRig {
         Ok(())
     }
 
+    /// Clears `texture`, a small plain one of `R32_UINT`, to what `seed` fills it with: texel by texel.
+    ///
+    /// # Errors
+    /// Where OpenGL refuses.
+    pub fn clear_texture(&self, texture: &Texture, seed: u32) -> Result<()> {
+        let (gl, desc) = (self.glow(), texture.desc());
+        ensure!(desc.format == Format::R32Uint, "only R32_UINT is cleared");
+        let canvas = Canvas::new(self)?;
+        let part = parts(desc)[0];
+        canvas.attach(texture, part, 0)?;
+        let width = i32::try_from(desc.extent.width)?;
+        for (i, texel) in (0i32..).zip(part.filled(desc, seed).chunks_exact(4)) {
+            // SAFETY: the context is current and the framebuffer complete.
+            unsafe {
+                gl.enable(glow::SCISSOR_TEST);
+                gl.scissor(i % width, i / width, 1, 1);
+                let color = decode(desc.format, texel);
+                gl.clear_buffer_u32_slice(glow::COLOR, 0, &color);
+                gl.disable(glow::SCISSOR_TEST);
+            }
+        }
+        self.check("glClearBufferuiv")
+    }
+
     /// Stores what `seed` fills `texture`, of colour and of one sample, with, by a compute shader.
     ///
     /// # Errors

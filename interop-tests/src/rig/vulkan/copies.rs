@@ -65,12 +65,21 @@ impl ImageStaging {
     /// # Errors
     /// With the first texel that differs.
     pub fn check(&self, seed: u32) -> Result<()> {
-        let mut found = vec![0; self.bytes];
-        self.buffer.with_bytes(self.bytes, |all| found.copy_from_slice(all))?;
-        for (part, at) in &self.places {
-            part.check(&self.desc, seed, &found[*at..*at + part.bytes(&self.desc)])?;
-        }
-        Ok(())
+        self.read()?.iter().try_for_each(|(part, found)| part.check(&self.desc, seed, found))
+    }
+
+    /// What the buffer holds, part by part.
+    ///
+    /// # Errors
+    /// Where the driver refuses to map.
+    pub fn read(&self) -> Result<Vec<(Part, Vec<u8>)>> {
+        let mut found = Vec::with_capacity(self.places.len());
+        self.buffer.with_bytes(self.bytes, |all| {
+            for (part, at) in &self.places {
+                found.push((*part, all[*at..*at + part.bytes(&self.desc)].to_vec()));
+            }
+        })?;
+        Ok(found)
     }
 
     /// Records the copy of every part to `image`, which is in `TRANSFER_DST_OPTIMAL`.

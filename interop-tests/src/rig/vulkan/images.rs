@@ -1,12 +1,13 @@
 //! Images: every part filled and read, layout transitions, ownership.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use gpu_interop::ash::vk;
 use gpu_interop::vulkan::{Image, ImageAccess, SubmitPart};
 
 use super::copies::ImageStaging;
 use super::samples::Samples;
 use super::{VulkanRig, record_host_barrier};
+use crate::rig::image::Part;
 
 /// A host-visible buffer with room for every part of an image, and what moves them: copies
 /// ([`ImageStaging`]), or, for a multisample image, shaders.
@@ -31,6 +32,15 @@ impl ImageIo {
         } else {
             Kind::Samples(Box::new(Samples::new(rig, image)?))
         }))
+    }
+
+    /// The same for a plain image of one aspect, which shaders fill, though it could be copied to: a
+    /// drawing. It is not downloaded so.
+    ///
+    /// # Errors
+    /// For an image that is not plain, and where the driver is out of memory.
+    pub fn drawing(rig: &VulkanRig, image: &Image) -> Result<Self> {
+        Ok(Self(Kind::Samples(Box::new(Samples::new(rig, image)?))))
     }
 
     /// Fills the buffer with what the parts hold by `seed`.
@@ -63,6 +73,17 @@ impl ImageIo {
         match &self.0 {
             Kind::Copies(copies) => copies.check(seed),
             Kind::Samples(samples) => samples.check(seed),
+        }
+    }
+
+    /// What the buffer holds, part by part.
+    ///
+    /// # Errors
+    /// For what shaders move, and where the driver refuses to map.
+    pub fn read(&self) -> Result<Vec<(Part, Vec<u8>)>> {
+        match &self.0 {
+            Kind::Copies(copies) => copies.read(),
+            Kind::Samples(_) => bail!("samples are only checked"),
         }
     }
 

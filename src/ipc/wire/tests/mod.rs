@@ -1,12 +1,13 @@
-use proptest::prelude::*;
-use proptest::sample::{Index, select};
+//! Every field by its place and by what it refuses; in `properties`, any message and any bytes.
+
+mod properties;
 
 use super::*;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::format::Format;
 use crate::handle::{MemoryHandleType, SemaphoreHandleType};
 use crate::identity::{Identity, Uuid};
-use crate::payload::{MemoryInfo, SemaphoreInfo, SemaphoreKind};
+use crate::payload::{LinearLayout, MemoryInfo, SemaphoreInfo, SemaphoreKind};
 use crate::resource::{BufferDesc, BufferUsage, Extent, ImageDesc, ImageKind, ImageUsage, Tiling};
 
 /// A message of `kind` whose body has `fields` at the offsets of the module's tables, else 0.
@@ -91,10 +92,35 @@ fn image_message() -> (Message, Vec<u8>) {
         (96, &[1]),
         (100, &[0x14]),
         (104, &[8]),
-        (112, "GPÜ".as_bytes()),
+        (144, "GPÜ".as_bytes()),
     ]);
     let (memory, desc) = (memory_info(), image_desc());
-    (Message::Image { memory, offset: 0x070809, desc }, by_hand(3, 116, &fields))
+    let message = Message::Image { memory, offset: 0x070809, desc, linear: None };
+    (message, by_hand(3, 148, &fields))
+}
+
+fn linear_image_message() -> (Message, Vec<u8>) {
+    let (mut message, mut bytes) = image_message();
+    let layout = LinearLayout {
+        offset: 0x2122_2324_2526_2728,
+        row_pitch: 0x3132_3334_3536_3738,
+        depth_pitch: 0x4142_4344_4546_4748,
+        array_pitch: 0x5152_5354_5556_5758,
+    };
+    if let Message::Image { linear, .. } = &mut message {
+        *linear = Some(layout);
+    }
+    bytes[16 + 108] = 1;
+    for (at, high) in [(112, 0x20), (120, 0x30), (128, 0x40), (136, 0x50)] {
+        bytes[16 + at..][..8].copy_from_slice(&[8, 7, 6, 5, 4, 3, 2, 1].map(|low| high | low));
+    }
+    (message, bytes)
+}
+
+/// Of each kind one, and of what is optional in an image both.
+fn messages() -> [(Message, Vec<u8>); 5] {
+    let (image, linear_image) = (image_message(), linear_image_message());
+    [memory_message(), buffer_message(), image, linear_image, semaphore_message()]
 }
 
 fn semaphore_message() -> (Message, Vec<u8>) {
@@ -109,9 +135,7 @@ fn semaphore_message() -> (Message, Vec<u8>) {
 
 #[test]
 fn every_field_lies_where_the_page_says() {
-    for (message, bytes) in
-        [memory_message(), buffer_message(), image_message(), semaphore_message()]
-    {
+    for (message, bytes) in messages() {
         assert_eq!(message.encode(), bytes, "{message:?}");
         assert_eq!(Message::decode(&bytes).unwrap(), message);
     }
@@ -158,9 +182,17 @@ fn whatever_the_page_does_not_know_is_refused_by_its_field() {
         (112, 2, "body.tiling"),
         (116, 0x40, "body.usage"),
         (120, 9, "body.flags"),
-        (124, 1, "body.reserved"),
-        (128, b'\x1b', "body.name"),
-        (131, b'X', "body.name"),
+        (124, 2, "body.has_linear_layout"),
+        (125, 1, "body.reserved"),
+        (127, 0x80, "body.reserved"),
+        (160, b'\x1b', "body.name"),
+        (163, b'X', "body.name"),
+    ];
+    let no_layout = [
+        (128, 1, "body.linear_offset"),
+        (136, 1, "body.row_pitch"),
+        (151, 0x80, "body.depth_pitch"),
+        (152, 1, "body.array_pitch"),
     ];
     let buffer = [(89, 0x80, "body.usage"), (92, 1, "body.reserved")];
     let semaphore = [
@@ -182,6 +214,9 @@ fn whatever_the_page_does_not_know_is_refused_by_its_field() {
     refused(&image_bytes, &header);
     refused(&image_bytes, &block);
     refused(&image_bytes, &image);
+    refused(&image_bytes, &no_layout);
+    refused(&linear_image_message().1, &image);
+    refused(&linear_image_message().1, &[(124, 0, "body.linear_offset")]);
     refused(&buffer_message().1, &buffer);
     refused(&semaphore_message().1, &semaphore);
     for len in 0..image_bytes.len() {
@@ -194,7 +229,7 @@ fn whatever_the_page_does_not_know_is_refused_by_its_field() {
 
 #[test]
 fn a_body_that_its_header_cuts_short_names_the_field_that_is_missing() {
-    for (_, bytes) in [memory_message(), buffer_message(), image_message(), semaphore_message()] {
+    for (_, bytes) in messages() {
         for body_len in 0..bytes.len() - HEADER_LEN {
             let mut short = bytes[..HEADER_LEN + body_len].to_vec();
             short[8..12].copy_from_slice(&(body_len as u32).to_le_bytes());
@@ -219,151 +254,4 @@ fn a_message_is_no_longer_than_the_limit() {
     assert_eq!(Header::decode(&longest.encode()).unwrap(), longest);
     let longer = Header { body_len: 4081, ..longest };
     assert_eq!(field_of(Header::decode(&longer.encode()).unwrap_err()), "header.body_length");
-}
-
-fn uuid() -> impl Strategy<Value = Uuid> {
-    any::<[u8; 16]>().prop_map(Uuid::from_bytes)
-}
-
-fn identity(name: &'static str) -> impl Strategy<Value = Identity> {
-    (uuid(), proptest::option::of(uuid()), name).prop_map(|(device, driver, name)| Identity {
-        device,
-        driver,
-        name,
-    })
-}
-
-fn memory(name: &'static str) -> impl Strategy<Value = MemoryInfo> {
-    let handle_type = select(vec![MemoryHandleType::OpaqueFd, MemoryHandleType::DmaBuf]);
-    (handle_type, any::<(u64, Option<u32>, bool)>(), identity(name)).prop_map(
-        |(handle_type, (allocation_size, memory_type_index, dedicated), identity)| MemoryInfo {
-            handle_type,
-            allocation_size,
-            memory_type_index,
-            dedicated,
-            identity,
-        },
-    )
-}
-
-fn image() -> impl Strategy<Value = ImageDesc> {
-    let kinds = vec![ImageKind::D1, ImageKind::D2, ImageKind::D3, ImageKind::Cube];
-    let names = (select(kinds), select(Format::ALL), select(vec![Tiling::Optimal, Tiling::Linear]));
-    (names, any::<([u32; 3], [u32; 4], bool)>()).prop_map(
-        |(names, (extent, counts, mutable_format))| {
-            let [width, height, depth] = extent;
-            let [layers, levels, samples, usage] = counts;
-            ImageDesc {
-                kind: names.0,
-                format: names.1,
-                extent: Extent { width, height, depth },
-                layers,
-                levels,
-                samples,
-                tiling: names.2,
-                usage: ImageUsage::from_bits_truncate(usage),
-                mutable_format,
-            }
-        },
-    )
-}
-
-/// Any message; `name` is the pattern of its device's name.
-fn message(name: &'static str) -> impl Strategy<Value = Message> {
-    let handle_type = select(vec![SemaphoreHandleType::OpaqueFd, SemaphoreHandleType::SyncFd]);
-    let kind = select(vec![SemaphoreKind::Binary, SemaphoreKind::Timeline]);
-    prop_oneof![
-        memory(name).prop_map(Message::Memory),
-        (memory(name), any::<(u64, u64, u32)>()).prop_map(|(memory, (offset, size, bits))| {
-            let usage = BufferUsage::from_bits_truncate(bits);
-            Message::Buffer { memory, offset, desc: BufferDesc { size, usage } }
-        }),
-        (memory(name), any::<u64>(), image()).prop_map(|(memory, offset, desc)| Message::Image {
-            memory,
-            offset,
-            desc
-        }),
-        (handle_type, kind, identity(name)).prop_map(|(handle_type, kind, identity)| {
-            Message::Semaphore(SemaphoreInfo { handle_type, kind, identity })
-        }),
-    ]
-}
-
-fn name_of(message: &mut Message) -> &mut String {
-    match message {
-        Message::Memory(memory) => &mut memory.identity.name,
-        Message::Buffer { memory, .. } | Message::Image { memory, .. } => &mut memory.identity.name,
-        Message::Semaphore(semaphore) => &mut semaphore.identity.name,
-    }
-}
-
-/// Bytes are one message's only encoding, or a typed error.
-fn check_any(bytes: &[u8]) -> Result<(), TestCaseError> {
-    match Message::decode(bytes) {
-        Ok(message) => prop_assert_eq!(message.encode(), bytes),
-        Err(Error::Invalid(_) | Error::Mismatch(_)) => {}
-        Err(other) => prop_assert!(false, "{:?}", other),
-    }
-    Ok(())
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
-
-    #[test]
-    fn a_message_survives_the_wire(message in message("\\PC{0,64}")) {
-        let bytes = message.encode();
-        prop_assert!(bytes.len() <= HEADER_LEN + 112 + MAX_NAME);
-        prop_assert_eq!(Message::decode(&bytes).unwrap(), message);
-    }
-
-    #[test]
-    fn any_name_can_be_sent_and_only_the_name_may_change(message in message("(?s).{0,300}")) {
-        let (mut sent, mut back) = (message.clone(), Message::decode(&message.encode()).unwrap());
-        let (long, name) = (name_of(&mut sent), name_of(&mut back).clone());
-        prop_assert!(name.len() <= MAX_NAME && long.chars().count() >= name.chars().count());
-        for (before, after) in long.chars().zip(name.chars()) {
-            prop_assert!(after == before || (before.is_control() && after == char::REPLACEMENT_CHARACTER));
-        }
-        *long = name;
-        prop_assert_eq!(sent, back);
-    }
-
-    #[test]
-    fn a_message_with_any_byte_changed_is_another_message_or_a_typed_error(
-        message in message("\\PC{0,16}"),
-        changes in prop::collection::vec((any::<Index>(), any::<u8>()), 1..4),
-    ) {
-        let mut bytes = message.encode();
-        for (at, value) in changes {
-            let at = at.index(bytes.len());
-            bytes[at] = value;
-        }
-        check_any(&bytes)?;
-    }
-
-    #[test]
-    fn any_header_is_a_header_within_the_limit_or_a_typed_error(
-        tail in any::<[u8; 10]>(), junk in any::<[u8; 16]>(), kind in 0u8..6, one in 0u8..2,
-    ) {
-        let mut bytes = *b"GIPC\x01\0\0\0\0\0\0\0\0\0\0\0";
-        bytes[6..].copy_from_slice(&tail);
-        bytes[6..8].copy_from_slice(&[kind, 0]);
-        let mut near = bytes;
-        near[10..].copy_from_slice(&[0, 0, one, 0, 0, 0]);
-        for bytes in [bytes, near, junk] {
-            if let Ok(header) = Header::decode(&bytes) {
-                prop_assert!(header.message_len() <= MAX_MESSAGE);
-                prop_assert_eq!(header.encode(), bytes);
-            }
-        }
-    }
-
-    #[test]
-    fn any_body_is_a_message_or_a_typed_error(
-        kind in 0u16..6, body in prop::collection::vec(any::<u8>(), 0..200),
-    ) {
-        check_any(&body)?;
-        check_any(&by_hand(kind, body.len(), &[(0, &body)]))?;
-    }
 }

@@ -1,0 +1,176 @@
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use super::*;
+use crate::error::Result;
+
+fn uuid() -> impl Strategy<Value = Uuid> {
+    any::<[u8; 16]>().prop_map(Uuid::from_bytes)
+}
+
+fn identity(name: &'static str) -> impl Strategy<Value = Identity> {
+    (uuid(), proptest::option::of(uuid()), name).prop_map(|(device, driver, name)| Identity {
+        device,
+        driver,
+        name,
+    })
+}
+
+fn memory(name: &'static str) -> impl Strategy<Value = MemoryInfo> {
+    let handle_type = select(vec![MemoryHandleType::OpaqueFd, MemoryHandleType::DmaBuf]);
+    (handle_type, any::<(u64, Option<u32>, bool)>(), identity(name)).prop_map(
+        |(handle_type, (allocation_size, memory_type_index, dedicated), identity)| MemoryInfo {
+            handle_type,
+            allocation_size,
+            memory_type_index,
+            dedicated,
+            identity,
+        },
+    )
+}
+
+fn image() -> impl Strategy<Value = ImageDesc> {
+    let kinds = vec![ImageKind::D1, ImageKind::D2, ImageKind::D3, ImageKind::Cube];
+    let names = (select(kinds), select(Format::ALL), select(vec![Tiling::Optimal, Tiling::Linear]));
+    (names, any::<([u32; 3], [u32; 4], bool)>()).prop_map(
+        |(names, (extent, counts, mutable_format))| {
+            let [width, height, depth] = extent;
+            let [layers, levels, samples, usage] = counts;
+            ImageDesc {
+                kind: names.0,
+                format: names.1,
+                extent: Extent { width, height, depth },
+                layers,
+                levels,
+                samples,
+                tiling: names.2,
+                usage: ImageUsage::from_bits_truncate(usage),
+                mutable_format,
+            }
+        },
+    )
+}
+
+fn linear() -> impl Strategy<Value = LinearLayout> {
+    any::<[u64; 4]>().prop_map(|[offset, row_pitch, depth_pitch, array_pitch]| LinearLayout {
+        offset,
+        row_pitch,
+        depth_pitch,
+        array_pitch,
+    })
+}
+
+/// Any message; `name` is the pattern of its device's name.
+fn message(name: &'static str) -> impl Strategy<Value = Message> {
+    let handle_type = select(vec![SemaphoreHandleType::OpaqueFd, SemaphoreHandleType::SyncFd]);
+    let kind = select(vec![SemaphoreKind::Binary, SemaphoreKind::Timeline]);
+    prop_oneof![
+        memory(name).prop_map(Message::Memory),
+        (memory(name), any::<(u64, u64, u32)>()).prop_map(|(memory, (offset, size, bits))| {
+            let usage = BufferUsage::from_bits_truncate(bits);
+            Message::Buffer { memory, offset, desc: BufferDesc { size, usage } }
+        }),
+        (memory(name), any::<u64>(), image(), proptest::option::of(linear())).prop_map(
+            |(memory, offset, desc, linear)| Message::Image { memory, offset, desc, linear }
+        ),
+        (handle_type, kind, identity(name)).prop_map(|(handle_type, kind, identity)| {
+            Message::Semaphore(SemaphoreInfo { handle_type, kind, identity })
+        }),
+    ]
+}
+
+fn name_of(message: &mut Message) -> &mut String {
+    match message {
+        Message::Memory(memory) => &mut memory.identity.name,
+        Message::Buffer { memory, .. } | Message::Image { memory, .. } => &mut memory.identity.name,
+        Message::Semaphore(semaphore) => &mut semaphore.identity.name,
+    }
+}
+
+/// Bytes are one message's only encoding, or a typed error.
+fn check_any(bytes: &[u8]) -> Result<(), TestCaseError> {
+    match Message::decode(bytes) {
+        Ok(message) => prop_assert_eq!(message.encode(), bytes),
+        Err(Error::Invalid(_) | Error::Mismatch(_)) => {}
+        Err(other) => prop_assert!(false, "{:?}", other),
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn a_message_survives_the_wire(message in message("\\PC{0,64}")) {
+        let bytes = message.encode();
+        prop_assert!(bytes.len() <= HEADER_LEN + 144 + MAX_NAME);
+        prop_assert_eq!(Message::decode(&bytes).unwrap(), message);
+    }
+
+    #[test]
+    fn any_name_can_be_sent_and_only_the_name_may_change(message in message("(?s).{0,300}")) {
+        let (mut sent, mut back) = (message.clone(), Message::decode(&message.encode()).unwrap());
+        let (long, name) = (name_of(&mut sent), name_of(&mut back).clone());
+        prop_assert!(name.len() <= MAX_NAME && long.chars().count() >= name.chars().count());
+        for (before, after) in long.chars().zip(name.chars()) {
+            prop_assert!(after == before || (before.is_control() && after == char::REPLACEMENT_CHARACTER));
+        }
+        *long = name;
+        prop_assert_eq!(sent, back);
+    }
+
+    #[test]
+    fn a_message_with_any_byte_changed_is_another_message_or_a_typed_error(
+        message in message("\\PC{0,16}"),
+        changes in prop::collection::vec((any::<Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut bytes = message.encode();
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        check_any(&bytes)?;
+    }
+
+    #[test]
+    fn any_header_is_a_header_within_the_limit_or_a_typed_error(
+        tail in any::<[u8; 10]>(), junk in any::<[u8; 16]>(), kind in 0u8..6, one in 0u8..2,
+    ) {
+        let mut bytes = *b"GIPC\x01\0\0\0\0\0\0\0\0\0\0\0";
+        bytes[6..].copy_from_slice(&tail);
+        bytes[6..8].copy_from_slice(&[kind, 0]);
+        let mut near = bytes;
+        near[10..].copy_from_slice(&[0, 0, one, 0, 0, 0]);
+        for bytes in [bytes, near, junk] {
+            if let Ok(header) = Header::decode(&bytes) {
+                prop_assert!(header.message_len() <= MAX_MESSAGE);
+                prop_assert_eq!(header.encode(), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_has_its_whole_layout_or_zeros(
+        flag in 0u8..3,
+        reserved in select(vec![0, 0, 0, 1, 0x80]),
+        values in any::<[Option<u64>; 4]>(),
+    ) {
+        let mut bytes = image_message().1;
+        bytes[16 + 108..][..2].copy_from_slice(&[flag, reserved]);
+        let values = values.map(Option::unwrap_or_default);
+        for (at, value) in [112, 120, 128, 136].into_iter().zip(values) {
+            bytes[16 + at..][..8].copy_from_slice(&value.to_le_bytes());
+        }
+        check_any(&bytes)?;
+        let good = reserved == 0 && (flag == 1 || (flag == 0 && values == [0; 4]));
+        prop_assert_eq!(Message::decode(&bytes).is_ok(), good);
+    }
+
+    #[test]
+    fn any_body_is_a_message_or_a_typed_error(
+        kind in 0u16..6, body in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        check_any(&body)?;
+        check_any(&by_hand(kind, body.len(), &[(0, &body)]))?;
+    }
+}
