@@ -92,7 +92,7 @@ fn run(options: &Options) -> Result<bool> {
         seed: SEED,
         iterations: options.iterations.unwrap_or(if hardware { 200 } else { 10 }),
         handoffs: if hardware { 500 } else { 100 },
-        kernels: if hardware { 101 } else { 5 },
+        kernels: if hardware { 101 } else { 15 },
     };
     let identity = vulkan.identity();
     let device = Device {
