@@ -18,6 +18,7 @@ pub mod handle;
 pub mod identity;
 pub mod payload;
 pub mod resource;
+mod semaphore_payload;
 
 #[cfg(feature = "cuda")]
 pub mod cuda;

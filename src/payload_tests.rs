@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::format::Format;
+use crate::handle::SemaphoreHandleType;
 use crate::identity::Uuid;
 use crate::resource::ImageUsage;
 use proptest::prelude::*;
