@@ -11,7 +11,6 @@ use super::endpoint::{Endpoint, Shared};
 use super::error::{checked, driver_error};
 use super::ffi::{DEDICATED_MEMORY_OBJECT_EXT, HANDLE_TYPE_OPAQUE_FD_EXT, MemoryFns};
 use super::texture::Texture;
-use super::texture_target;
 use crate::error::{Api, Error, ImportError, ImportResult, Invalid, Missing, Result};
 use crate::handle::{MemoryHandleType, hand_over_duplicate};
 use crate::payload::{MemoryInfo, MemoryPayload, check_range};
@@ -240,7 +239,14 @@ impl Shared {
         desc: &ImageDesc,
     ) -> Result<()> {
         desc.validate()?;
-        check_range(offset, texture_target::least_bytes(desc), info.allocation_size)?;
+        let (bytes, room) = (self.workarounds.texture_bytes(desc), info.allocation_size);
+        if offset.checked_add(bytes).is_none_or(|end| end > room) {
+            let what = format!("an image of {bytes} bytes or more at {offset} reaches past {room}");
+            return Err(Invalid::new("offset", what)
+                .vuid("VUID-vkBindImageMemory-size-01049")
+                .help("import the image as it was exported: at its offset, with its description")
+                .into());
+        }
         self.check_offset(info, offset, "texture", "VUID-vkBindImageMemory-memory-02628")
     }
 

@@ -45,7 +45,7 @@ struct Query<'a> {
 
 impl Query<'_> {
     fn require_format(&self, internal: u32) -> Result<()> {
-        // OpenGL 4.6, section 8.5.3: a rule of the storage calls, which no query tells everywhere.
+        // OpenGL 4.6, section 8.5: a rule of the specification, which OpenGL ES can't be asked for.
         let is_color = self.desc.format.aspects().contains(Aspects::COLOR);
         if self.target == Target::D3 && !is_color {
             let what = format!("the format {}", self.described());
@@ -64,13 +64,15 @@ impl Query<'_> {
 
     fn require_tiling(&self, internal: u32) -> Result<()> {
         let wanted = self.desc.tiling;
+        let what = format!("{wanted:?} tiling of {} in imported memory", self.described());
         if !self.shared.features.format_query {
             if wanted == Tiling::Optimal {
                 // What a texture has that nobody sets a tiling of.
                 return Ok(());
             }
-            let help = "open a context of OpenGL 4.3, or share the image with optimal tiling";
-            return Err(self.missing("GL_TILING_TYPES_EXT in glGetInternalformativ", help));
+            let help = "the context can't be asked for it: open one of OpenGL 4.3, or share the \
+                        image with optimal tiling";
+            return Err(self.missing(what, help));
         }
         let [count] = self.ask(internal, NUM_TILING_TYPES_EXT)?;
         let tilings: [i32; MAX_ANSWERS] = self.ask(internal, TILING_TYPES_EXT)?;
@@ -78,7 +80,6 @@ impl Query<'_> {
         if tilings.contains(&tiling_token(wanted)) {
             return Ok(());
         }
-        let what = format!("{wanted:?} tiling of {} in imported memory", self.described());
         let other = match wanted {
             Tiling::Optimal => Tiling::Linear,
             Tiling::Linear => Tiling::Optimal,

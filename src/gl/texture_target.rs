@@ -143,15 +143,20 @@ impl Target {
 
 /// Bytes that an image takes at least, in any tiling. What it really takes only its driver knows.
 pub(super) fn least_bytes(desc: &ImageDesc) -> u64 {
+    bytes_by(desc, |width, height| {
+        width.saturating_mul(height).saturating_mul(least_texel_bytes(desc.format).into())
+    })
+}
+
+/// Bytes that an image takes, where `slice` tells those of one slice of so many texels in x and y.
+pub(super) fn bytes_by(desc: &ImageDesc, slice: impl Fn(u64, u64) -> u64) -> u64 {
     let Extent { width, height, depth } = desc.extent;
     let at = |side: u32, level: u32| u64::from(side.checked_shr(level).unwrap_or(0).max(1));
-    let texels = (0..desc.levels).fold(0u64, |sum, level| {
-        let texels = at(width, level).saturating_mul(at(height, level));
-        sum.saturating_add(texels.saturating_mul(at(depth, level)))
+    let bytes = (0..desc.levels).fold(0u64, |sum, level| {
+        let slice = slice(at(width, level), at(height, level));
+        sum.saturating_add(slice.saturating_mul(at(depth, level)))
     });
-    [desc.layers, desc.samples, least_texel_bytes(desc.format)]
-        .into_iter()
-        .fold(texels, |bytes, factor| bytes.saturating_mul(factor.into()))
+    bytes.saturating_mul(desc.layers.into()).saturating_mul(desc.samples.into())
 }
 
 /// Bytes that a texel takes at least: a driver may keep stencil apart from depth, without padding.

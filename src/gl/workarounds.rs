@@ -2,8 +2,10 @@
 
 use std::os::fd::AsFd;
 
+use super::texture_target;
 use crate::error::Result;
 use crate::handle::{check_nvidia_fd, require_file};
+use crate::resource::{ImageDesc, ImageKind};
 
 /// Spare bytes behind a shared buffer that the driver wants in its allocation.
 ///
@@ -13,12 +15,20 @@ use crate::handle::{check_nvidia_fd, require_file};
 /// (`llvmpipe_resource_from_memobj`). The exporter must allocate them; an importer can only say so.
 pub const LLVMPIPE_TAIL_BYTES_WANTED: u64 = 48;
 
-/// A buffer at a non-zero offset of its memory is refused.
+/// A buffer or texture at a non-zero offset of its memory is refused.
 ///
 /// Driver: Mesa llvmpipe, 22.3.6 measured, and all later sources seen.
 /// `llvmpipe_resource_from_memobj` ignores the offset, so that every resource begins where the
 /// memory begins: no error, but another resource's bytes.
 pub const LLVMPIPE_IGNORES_OFFSETS: bool = true;
+
+/// A texture that is larger than its memory is refused.
+///
+/// Driver: Mesa llvmpipe, 22.3.6 and 23.2.1 measured; 25.0.7 and 25.2.8 refuse it with
+/// `GL_OUT_OF_MEMORY`. The older ones take it, and what is behind the memory is read and overwritten.
+/// How much llvmpipe wants for a texture is known (`llvmpipe_texture_layout`): rows and columns of
+/// blocks of four texels, each row from the beginning of a cache line.
+pub const LLVMPIPE_CHECKS_NO_TEXTURE_SIZE: bool = true;
 
 /// An import is proven by a small buffer, which is deleted again.
 ///
@@ -71,6 +81,8 @@ pub(super) struct Workarounds {
     pub(super) buffer_tail_bytes: u64,
     /// [`LLVMPIPE_IGNORES_OFFSETS`].
     pub(super) refuse_offsets: bool,
+    /// [`LLVMPIPE_CHECKS_NO_TEXTURE_SIZE`].
+    pub(super) check_texture_size: bool,
     /// [`LLVMPIPE_REPORTS_NO_FAILED_IMPORT`].
     pub(super) prove_imports: bool,
     /// [`LLVMPIPE_READS_FROM_DESCRIPTORS`].
@@ -89,6 +101,7 @@ impl Workarounds {
             return Self {
                 buffer_tail_bytes: LLVMPIPE_TAIL_BYTES_WANTED,
                 refuse_offsets: LLVMPIPE_IGNORES_OFFSETS,
+                check_texture_size: LLVMPIPE_CHECKS_NO_TEXTURE_SIZE,
                 prove_imports: LLVMPIPE_REPORTS_NO_FAILED_IMPORT,
                 memory_is_a_file: LLVMPIPE_READS_FROM_DESCRIPTORS,
                 finish_before_freeing: LLVMPIPE_FREES_MEMORY_IN_USE,
@@ -103,6 +116,22 @@ impl Workarounds {
             };
         }
         Self::default()
+    }
+
+    /// Bytes that a texture of `desc` takes at least.
+    pub(super) fn texture_bytes(self, desc: &ImageDesc) -> u64 {
+        if !self.check_texture_size {
+            return texture_target::least_bytes(desc);
+        }
+        const BLOCK: u64 = 4;
+        // What a cache line is elsewhere, Mesa's own detection leaves open.
+        let line = if cfg!(any(target_arch = "x86_64", target_arch = "x86")) { 64 } else { 1 };
+        let texel = u64::from(desc.format.texel_bytes());
+        let flat = desc.kind == ImageKind::D1;
+        texture_target::bytes_by(desc, |width, height| {
+            let row = width.next_multiple_of(BLOCK).saturating_mul(texel).next_multiple_of(line);
+            row.saturating_mul(if flat { 1 } else { height.next_multiple_of(BLOCK) })
+        })
     }
 
     /// Refuses a descriptor that the driver would hang on, or be harmed by.
@@ -122,6 +151,8 @@ impl Workarounds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Format;
+    use crate::resource::{Extent, ImageUsage};
 
     #[test]
     fn a_driver_is_known_by_its_renderer() {
@@ -134,6 +165,23 @@ mod tests {
         ] {
             assert_eq!(Workarounds::of(other), Workarounds::default(), "{other}");
         }
+    }
+
+    #[test]
+    fn llvmpipe_wants_whole_blocks_and_lines() {
+        let llvmpipe = Workarounds::of("llvmpipe (LLVM 15.0.6, 256 bits)");
+        let desc = ImageDesc::d2(Format::R8Unorm, 113, 211, ImageUsage::SAMPLED);
+        let wanted = if cfg!(target_arch = "x86_64") { 128 * 212 } else { 116 * 212 };
+        assert_eq!(llvmpipe.texture_bytes(&desc), wanted);
+        assert_eq!(Workarounds::default().texture_bytes(&desc), 113 * 211);
+        let row = ImageDesc {
+            kind: ImageKind::D1,
+            extent: Extent { width: 16, height: 1, depth: 1 },
+            format: Format::Rgba32Float,
+            layers: 3,
+            ..desc
+        };
+        assert_eq!(llvmpipe.texture_bytes(&row), 16 * 16 * 3);
     }
 
     #[test]

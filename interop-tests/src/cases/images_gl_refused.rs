@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_void};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use anyhow::{Context, Result, bail, ensure};
+use gpu_interop::ash::vk;
 use gpu_interop::format::Format;
 use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::handle::MemoryHandleType;
@@ -24,6 +25,7 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![
         case("what_opengl_has_not_is_named/4", unsupported),
         case("past_the_end_is_refused_before_gl_sees_it/33", past_the_end),
+        case("too_little_memory_is_explained/33a", too_little),
         case("at_an_offset_of_a_dedicated_allocation_is_refused/33", dedicated_offset),
     ];
     for storage in STORAGES {
@@ -146,6 +148,32 @@ fn past_the_end(machine: &Machine) -> Result<()> {
     let texture = memory.texture(0, &desc)?;
     ensure!(texture.memory().info().allocation_size == size, "{texture:?}");
     Ok(())
+}
+
+/// How much memory an image takes only its driver knows. Where it is too little, that is said, by the library
+/// or by OpenGL, and the payload comes back, to be used for what it is.
+fn too_little(machine: &Machine) -> Result<()> {
+    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
+    let small = Shape::D2.desc(Format::R8Unorm, Tiling::Optimal, (113, 211), USAGE);
+    // Hardly larger: llvmpipe, whose rows are multiples of 64 bytes, has no room for it.
+    let large = Shape::D2.desc(Format::R8Unorm, Tiling::Optimal, (129, 205), USAGE);
+    let image = vulkan.endpoint.create_image(&small, ImageOptions::default())?;
+    let payload = ImagePayload::new(image.memory().export()?, 0, large)?;
+    let (payload, error) = match gl.endpoint.import_image(payload) {
+        Err(refused) => refused.into_parts(),
+        Ok(texture) => {
+            ensure!(machine.is_hardware(), "llvmpipe has room for {texture:?}");
+            return gl.check("the import");
+        }
+    };
+    ensure!(matches!(error, Error::Invalid(_) | Error::Driver(_)), "{error:?}");
+    let text = error.to_string();
+    ensure!(text.contains("bytes"), "{text}");
+    let (memory, ..) = payload.into_parts();
+    let texture = gl.endpoint.import_image(ImagePayload::new(memory, 0, small)?)?;
+    vulkan.fill_image(&image, 33, (vk::ImageLayout::UNDEFINED, vk::ImageLayout::GENERAL))?;
+    gl.endpoint.memory_barrier()?;
+    gl.check_texture(&texture, 33)
 }
 
 fn dedicated_offset(machine: &Machine) -> Result<()> {

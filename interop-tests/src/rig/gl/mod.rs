@@ -4,6 +4,7 @@ mod depth;
 mod images;
 mod shaders;
 mod texels;
+mod words;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::headless::Gl;
 
 pub use self::depth::{DepthCanvas, Tested};
-pub use self::texels::storable;
+pub use self::words::storable;
 use super::kernel::{Kernel, Window, windows};
 
 const FILL: &str = include_str!("../../../../shaders/fill.comp");

@@ -3,16 +3,17 @@
 //! Between the shaders and the host is a storage buffer with a `uvec4` for each sample of each texel
 //! of a part: the bits of the four floats or integers that the shader read, or shall write.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use gpu_interop::ImageDesc;
-use gpu_interop::format::{Aspects, ChannelOrder, Format};
+use gpu_interop::format::{Aspects, Format};
 use gpu_interop::gl::Texture;
 use gpu_interop::glow::{self, HasContext as _};
 
 use super::GlRig;
-use super::shaders::{Access, Type, source};
+use super::shaders::{Access, source};
+use super::words::{is_exactly, is_near, packed, sampled_type, storable, to_write, written_type};
 use crate::rig::image::{Part, level_extent, parts, texel_bytes};
-use crate::rig::texel::{Class, class, decode, encode};
+use crate::rig::texel::decode;
 
 /// Bytes of a texel's sample in the buffer.
 const WORDS: usize = 16;
@@ -21,7 +22,7 @@ const WORDS: usize = 16;
 const EXTENT: glow::NativeUniformLocation = glow::NativeUniformLocation(0);
 const PLACE: glow::NativeUniformLocation = glow::NativeUniformLocation(1);
 
-/// `GL_EXT_memory_object`'s textures are sampled in unit 0, stored to in unit 0.
+/// The unit that textures are sampled in, and image variables stored in.
 const UNIT: u32 = 0;
 
 impl GlRig {
@@ -38,7 +39,12 @@ impl GlRig {
             let bytes = texel_bytes(desc.format, part.aspect) as usize;
             let mut found = Vec::with_capacity(filled.len());
             for (words, filled) in words.chunks_exact(WORDS).zip(filled.chunks_exact(bytes)) {
-                let texel = packed(desc.format, part.aspect, bytemuck::pod_read_unaligned(words))?;
+                let seen = bytemuck::pod_read_unaligned(words);
+                if is_exactly(desc.format, part.aspect, seen, filled) {
+                    found.extend_from_slice(filled);
+                    continue;
+                }
+                let texel = packed(desc.format, part.aspect, seen)?;
                 let near = is_near(desc.format, part.aspect, &texel, filled);
                 found.extend_from_slice(if near { filled } else { &texel });
             }
@@ -213,95 +219,6 @@ impl GlRig {
     }
 }
 
-/// Whether OpenGL has image variables of the format (OpenGL 4.6, table 8.26). An sRGB texture takes none,
-/// as its texels would go in unencoded.
-pub fn storable(format: Format) -> bool {
-    let color = format.aspects().contains(Aspects::COLOR);
-    color && !is_srgb(format) && format != Format::R5g6b5Unorm
-}
-
-fn is_srgb(format: Format) -> bool {
-    matches!(format, Format::Rgba8Srgb | Format::Bgra8Srgb)
-}
-
-fn sampled_type(format: Format, aspect: Aspects) -> Type {
-    if aspect == Aspects::STENCIL || class(format) == Class::Uint {
-        Type::Uint
-    } else {
-        Type::Float
-    }
-}
-
-fn written_type(format: Format) -> Result<Type> {
-    match class(format) {
-        Class::Float => Ok(Type::Float),
-        Class::Uint => Ok(Type::Uint),
-        Class::Depth => bail!("{} is no colour", format.name()),
-    }
-}
-
-/// What a shader writes, so that OpenGL makes it `texel`: OpenGL, which takes a texture with blue first
-/// for one with red first, finds red where blue is.
-fn to_write(format: Format, texel: &[u8]) -> [u32; 4] {
-    let mut words = decode(format, texel);
-    if is_srgb(format) {
-        for word in &mut words[..3] {
-            *word = (srgb_to_linear(f64::from(f32::from_bits(*word))) as f32).to_bits();
-        }
-    }
-    if format.channel_order() == ChannelOrder::Bgra {
-        words.swap(0, 2);
-    }
-    words
-}
-
-/// The bytes of one aspect of the texel that a sampler reads as `seen`.
-fn packed(format: Format, aspect: Aspects, seen: [u32; 4]) -> Result<Vec<u8>> {
-    if aspect == Aspects::STENCIL {
-        return Ok(vec![u8::try_from(seen[0]).context("stencil is 8 bits")?]);
-    }
-    ensure!(has_right_rest(format, seen), "{} is sampled as {seen:08x?}", format.name());
-    let mut seen = seen;
-    if is_srgb(format) {
-        for word in &mut seen[..3] {
-            *word = (linear_to_srgb(f64::from(f32::from_bits(*word))) as f32).to_bits();
-        }
-    }
-    Ok(encode(format, seen)[..texel_bytes(format, aspect) as usize].to_vec())
-}
-
-/// Whether what was sampled may stand for what is there. A float has 24 bits, as many as depth has: where a
-/// driver divides by 2^24 - 1 in floats (llvmpipe), it is one code off.
-fn is_near(format: Format, aspect: Aspects, sampled: &[u8], there: &[u8]) -> bool {
-    if (format, aspect) != (Format::D24UnormS8Uint, Aspects::DEPTH) {
-        return false;
-    }
-    let code =
-        |texel: &[u8]| i64::from(texel[0]) | i64::from(texel[1]) << 8 | i64::from(texel[2]) << 16;
-    code(sampled).abs_diff(code(there)) <= 1
-}
-
-/// Whether the channels that the format lacks read as 0, 0, 1.
-fn has_right_rest(format: Format, seen: [u32; 4]) -> bool {
-    let one = if class(format) == Class::Uint { 1 } else { 1f32.to_bits() };
-    let channels = match format {
-        Format::R8Unorm | Format::R16Float | Format::R32Uint | Format::R32Float => 1,
-        Format::Rg8Unorm | Format::Rg16Float => 2,
-        Format::R5g6b5Unorm => 3,
-        // What is in the other channels of depth OpenGL leaves open by its texture mode.
-        _ => return true,
-    };
-    (channels..4).all(|channel| seen[channel] == if channel == 3 { one } else { 0 })
-}
-
-fn srgb_to_linear(c: f64) -> f64 {
-    if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
-}
-
-fn linear_to_srgb(c: f64) -> f64 {
-    if c <= 0.003_130_8 { c * 12.92 } else { 1.055 * c.powf(1.0 / 2.4) - 0.055 }
-}
-
 /// A framebuffer and a vertex array to draw without attributes. Unbound and deleted when dropped.
 struct Canvas<'a> {
     rig: &'a GlRig,
@@ -355,35 +272,5 @@ impl Drop for Canvas<'_> {
             gl.delete_framebuffer(self.framebuffer);
             gl.delete_vertex_array(self.vertex_array);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn srgb_goes_there_and_back() {
-        for code in 0..=255u8 {
-            for format in [Format::Rgba8Srgb, Format::Bgra8Srgb] {
-                let texel = [code, 255 - code, code / 2, code];
-                let mut seen = to_write(format, &texel);
-                if format.channel_order() == ChannelOrder::Bgra {
-                    // What the swizzle does when OpenGL reads.
-                    seen.swap(0, 2);
-                }
-                assert_eq!(packed(format, Aspects::COLOR, seen).unwrap(), texel);
-            }
-        }
-    }
-
-    #[test]
-    fn a_channel_that_is_not_there_reads_0_or_1() {
-        let one = 1f32.to_bits();
-        assert!(packed(Format::R8Unorm, Aspects::COLOR, [one, 0, 0, one]).is_ok());
-        for wrong in [[one, one, 0, one], [one, 0, 0, 0], [one, 0, 0, 1]] {
-            assert!(packed(Format::R8Unorm, Aspects::COLOR, wrong).is_err());
-        }
-        assert!(packed(Format::R32Uint, Aspects::COLOR, [7, 0, 0, 1]).is_ok());
     }
 }
