@@ -39,6 +39,12 @@ impl Endpoint {
 }
 
 impl Fence {
+    /// Whether both are the same point.
+    #[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
+    pub(crate) fn is_same(&self, other: &Fence) -> bool {
+        Arc::ptr_eq(&self.event, &other.event)
+    }
+
     /// Whether the work is done. What it wrote may then be read by anybody on that GPU.
     ///
     /// # Errors

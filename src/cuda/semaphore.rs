@@ -4,14 +4,16 @@ use std::ffi::c_uint;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cudarc::driver::{CudaStream, sys};
 
 use super::endpoint::Endpoint;
-use super::error::{check, record};
+use super::error::{check, failed, record};
 use super::event::Event;
+use super::poll::poll;
 use super::{capabilities, descriptors};
-use crate::error::{ImportError, ImportResult, Invalid, Result};
+use crate::error::{Error, ImportError, ImportResult, Invalid, Result};
 use crate::handle::hand_over_duplicate;
 use crate::payload::{SemaphoreKind, SemaphorePayload};
 
@@ -176,47 +178,40 @@ impl Endpoint {
             return Ok(());
         }
         self.require_stream(stream)?;
-        let count = c_uint::try_from(list.len())
-            .map_err(|_| Invalid::new("semaphores", format!("{} are too many", list.len())))?;
+        if let [(semaphore, value)] = list {
+            // A handoff's own case, and made for every one: nothing is allocated.
+            let value = self.check_use(operation, semaphore, *value)?;
+            semaphore.shared.prepare_use(stream)?;
+            let handles = [semaphore.shared.external.0];
+            match operation {
+                Operation::Wait => {
+                    self.enqueue_waits(stream, &handles, &[descriptors::wait_params(value)])?;
+                }
+                Operation::Signal => {
+                    self.enqueue_signals(stream, &handles, &[descriptors::signal_params(value)])?;
+                }
+            }
+            semaphore.shared.note_use(stream);
+            return Ok(());
+        }
         let mut handles = Vec::with_capacity(list.len());
         let mut values = Vec::with_capacity(list.len());
         for (semaphore, value) in list {
-            let shared = &semaphore.shared;
-            self.require_context("the semaphore's CUDA context", shared.endpoint.context())?;
-            values.push(checked_value(operation, shared.kind, *value)?);
-            handles.push(shared.external.0);
+            values.push(self.check_use(operation, semaphore, *value)?);
+            handles.push(semaphore.shared.external.0);
         }
         // All that can fail comes first: what was submitted can't be taken back.
         for (semaphore, _) in list {
             semaphore.shared.prepare_use(stream)?;
         }
-        let _current = self.enter()?;
         match operation {
             Operation::Wait => {
                 let params: Vec<_> = values.into_iter().map(descriptors::wait_params).collect();
-                // SAFETY: the context is current; both arrays have `count` elements, which the
-                // driver copies; the stream and the semaphores are of this context, alive, and the
-                // semaphores stay alive until the wait is done (`Shared::drop`).
-                check("cuWaitExternalSemaphoresAsync", unsafe {
-                    sys::cuWaitExternalSemaphoresAsync(
-                        handles.as_ptr(),
-                        params.as_ptr(),
-                        count,
-                        stream.cu_stream(),
-                    )
-                })?;
+                self.enqueue_waits(stream, &handles, &params)?;
             }
             Operation::Signal => {
                 let params: Vec<_> = values.into_iter().map(descriptors::signal_params).collect();
-                // SAFETY: as above.
-                check("cuSignalExternalSemaphoresAsync", unsafe {
-                    sys::cuSignalExternalSemaphoresAsync(
-                        handles.as_ptr(),
-                        params.as_ptr(),
-                        count,
-                        stream.cu_stream(),
-                    )
-                })?;
+                self.enqueue_signals(stream, &handles, &params)?;
             }
         }
         for (semaphore, _) in list {
@@ -224,12 +219,89 @@ impl Endpoint {
         }
         Ok(())
     }
+
+    /// The value to submit for `semaphore`, which is of this context.
+    fn check_use(
+        &self,
+        operation: Operation,
+        semaphore: &Semaphore,
+        value: Option<u64>,
+    ) -> Result<u64> {
+        let shared = &semaphore.shared;
+        self.require_context("the semaphore's CUDA context", shared.endpoint.context())?;
+        checked_value(operation, shared.kind, value)
+    }
+
+    /// Waits for semaphores of this context that `check_use` has found good.
+    fn enqueue_waits(
+        &self,
+        stream: &CudaStream,
+        handles: &[sys::CUexternalSemaphore],
+        params: &[sys::CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS],
+    ) -> Result<()> {
+        let count = count(handles.len().min(params.len()))?;
+        let _current = self.enter()?;
+        // SAFETY: the context is current; both arrays have `count` elements, which the driver copies;
+        // the stream and the semaphores are of this context, alive, and the semaphores stay alive
+        // until the wait is done (`Shared::drop`).
+        check("cuWaitExternalSemaphoresAsync", unsafe {
+            sys::cuWaitExternalSemaphoresAsync(
+                handles.as_ptr(),
+                params.as_ptr(),
+                count,
+                stream.cu_stream(),
+            )
+        })
+    }
+
+    /// As `enqueue_waits`, for signals.
+    fn enqueue_signals(
+        &self,
+        stream: &CudaStream,
+        handles: &[sys::CUexternalSemaphore],
+        params: &[sys::CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS],
+    ) -> Result<()> {
+        let count = count(handles.len().min(params.len()))?;
+        let _current = self.enter()?;
+        // SAFETY: as in `enqueue_waits`.
+        check("cuSignalExternalSemaphoresAsync", unsafe {
+            sys::cuSignalExternalSemaphoresAsync(
+                handles.as_ptr(),
+                params.as_ptr(),
+                count,
+                stream.cu_stream(),
+            )
+        })
+    }
+}
+
+fn count(len: usize) -> Result<c_uint> {
+    let too_many = |_| Invalid::new("semaphores", format!("{len} are too many"));
+    Ok(c_uint::try_from(len).map_err(too_many)?)
 }
 
 impl Semaphore {
     /// Whether it is a flag or a counter.
     pub fn kind(&self) -> SemaphoreKind {
         self.shared.kind
+    }
+
+    /// Waits on the host until all waits and signals that were queued here, in any stream, are done,
+    /// and with them the work before them.
+    #[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
+    pub(crate) fn wait_for_uses(&self, timeout: Duration) -> Result<()> {
+        let what = "the last use of a semaphore in CUDA";
+        if self.shared.is_use_lost.load(Ordering::Relaxed) {
+            return Err(Error::Timeout { what: what.into(), waited: Duration::ZERO });
+        }
+        let uses = self.shared.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, event) in uses.iter() {
+            let is_done = || event.is_complete().map_err(|result| failed("cuEventQuery", result));
+            if !poll(timeout, is_done)? {
+                return Err(Error::Timeout { what: what.into(), waited: timeout });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -317,26 +389,5 @@ fn checked_value(operation: Operation, kind: SemaphoreKind, value: Option<u64>) 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::Error;
-    use SemaphoreKind::{Binary, Timeline};
-
-    #[test]
-    fn a_timeline_has_a_value_and_a_binary_semaphore_none() {
-        for operation in [Operation::Wait, Operation::Signal] {
-            assert_eq!(checked_value(operation, Binary, None), Ok(0));
-            assert_eq!(checked_value(operation, Timeline, Some(7)), Ok(7));
-            for (kind, value) in [(Binary, Some(1)), (Timeline, None)] {
-                let refused = checked_value(operation, kind, value);
-                assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_timeline_is_waited_for_at_0_but_never_signalled_with_it() {
-        assert_eq!(checked_value(Operation::Wait, Timeline, Some(0)), Ok(0));
-        assert!(checked_value(Operation::Signal, Timeline, Some(0)).is_err());
-    }
-}
+#[path = "semaphore_tests.rs"]
+mod tests;

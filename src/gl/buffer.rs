@@ -93,6 +93,12 @@ impl Buffer {
         &self.memory
     }
 
+    /// Whether `endpoint` imported it.
+    #[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
+    pub(crate) fn is_of(&self, endpoint: &Endpoint) -> bool {
+        Rc::ptr_eq(self.memory().shared(), &endpoint.shared)
+    }
+
     /// A buffer of what [`check_buffer`](Shared::check_buffer) has found good. The context is current.
     pub(super) fn create(memory: &Memory, offset: u64, desc: &BufferDesc) -> Result<Self> {
         let name = create_name(memory, offset, desc.size)

@@ -1,12 +1,15 @@
 //! CUDA's ends of a handoff: waits and signals on the user's stream.
 
+use std::ops::Range;
+
 use cudarc::driver::CudaStream;
 
-use super::lane::{Acquirer, Releaser};
+use super::lane::{Acquirer, Points, Releaser};
 use super::peer::{Peer, sealed};
+use super::points::GpuPoint;
 use super::ticket::{AcquireError, HostPoint, Ticket};
 use crate::capabilities::{Capabilities, SyncMethod};
-use crate::cuda::{Endpoint, Semaphore};
+use crate::cuda::{Endpoint, Fence, Semaphore};
 use crate::error::Result;
 use crate::resource::ResourceDesc;
 use crate::vulkan;
@@ -37,15 +40,39 @@ impl Releaser<Endpoint> {
     /// [`Invalid`](crate::error::Invalid) where as many releases are under way as may be, or the
     /// stream is of another context.
     pub fn release(&mut self, stream: &CudaStream) -> Result<Ticket> {
-        let sequence = self.next_sequence()?;
+        let sequences = self.next_sequences(1)?;
+        let host = self.signal(stream, sequences.clone())?;
+        Ok(self.ticket(sequences, host))
+    }
+
+    /// Releases `count` payloads that the work on `stream` so far has done with, by one signal. The
+    /// fence is there where the host waits.
+    pub(super) fn release_many(
+        &mut self,
+        stream: &CudaStream,
+        count: usize,
+    ) -> Result<(impl ExactSizeIterator<Item = Ticket> + use<>, Option<Fence>)> {
+        let sequences = self.next_sequences(count)?;
+        let host = self.signal(stream, sequences.clone())?;
+        let fence = match &host {
+            Some(HostPoint::Cuda(fence)) => Some(fence.clone()),
+            _ => None,
+        };
+        Ok((self.tickets(sequences, host), fence))
+    }
+
+    /// Signals on `stream` for the releases `sequences`, or tells what the host waits for.
+    fn signal(&self, stream: &CudaStream, sequences: Range<u64>) -> Result<Option<HostPoint>> {
         if self.lane.method == SyncMethod::HostWait {
-            let fence = self.endpoint.fence(stream)?;
-            return Ok(self.ticket(sequence, Some(HostPoint::Cuda(fence))));
+            return Ok(Some(HostPoint::Cuda(self.endpoint.fence(stream)?)));
         }
-        if let Some(point) = self.gpu_point(sequence) {
-            self.endpoint.signal(stream, point.semaphore, point.value)?;
+        let mut points = self.points(sequences);
+        let Some(GpuPoint { semaphore, value }) = points.next() else { return Ok(None) };
+        match others((semaphore, value), &mut points) {
+            None => self.endpoint.signal(stream, semaphore, value)?,
+            Some(signals) => self.endpoint.signal_many(stream, &signals)?,
         }
-        Ok(self.ticket(sequence, None))
+        Ok(None)
     }
 }
 
@@ -58,9 +85,34 @@ impl Acquirer<Endpoint> {
     /// [`Invalid`](crate::error::Invalid) where the stream is of another context,
     /// [`Timeout`](crate::Error::Timeout) where the host waited too long; the ticket comes back.
     pub fn acquire(&mut self, ticket: Ticket, stream: &CudaStream) -> Result<(), AcquireError> {
-        self.take(ticket, |endpoint, point| match point {
-            Some(point) => endpoint.wait(stream, point.semaphore, point.value),
-            None => Ok(()),
-        })
+        self.take(ticket, |endpoint, points| wait(endpoint, stream, points))
     }
+
+    /// As [`acquire`](Self::acquire), for several tickets at a time: all of them or none.
+    pub(super) fn acquire_all<'t>(
+        &mut self,
+        tickets: impl Iterator<Item = &'t Ticket> + Clone,
+        stream: &CudaStream,
+    ) -> Result<()> {
+        self.take_all(tickets, |endpoint, points| wait(endpoint, stream, points))
+    }
+}
+
+fn wait(endpoint: &Endpoint, stream: &CudaStream, points: Points<'_, '_, Semaphore>) -> Result<()> {
+    let Some(GpuPoint { semaphore, value }) = points.next() else { return Ok(()) };
+    match others((semaphore, value), points) {
+        None => endpoint.wait(stream, semaphore, value),
+        Some(waits) => endpoint.wait_many(stream, &waits),
+    }
+}
+
+/// `first` and the rest, where there are more: for the one point of a timeline nothing is allocated.
+fn others<'a>(
+    first: (&'a Semaphore, Option<u64>),
+    rest: Points<'_, 'a, Semaphore>,
+) -> Option<Vec<(&'a Semaphore, Option<u64>)>> {
+    let second = rest.next()?;
+    let mut all = vec![first, (second.semaphore, second.value)];
+    all.extend(rest.map(|point| (point.semaphore, point.value)));
+    Some(all)
 }

@@ -1,16 +1,18 @@
 //! One way from one endpoint to another: how it is synchronised, and its two ends.
 
-use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::course::Course;
 use super::layouts::Layouts;
 use super::peer::Peer;
+use super::points::{GpuPoint, points};
 use super::ticket::{AcquireError, HostPoint, Ticket, WaitMode};
 use crate::capabilities::{SyncMethod, SyncPlan, plan_handoff};
-use crate::error::{ImportError, Invalid, Mismatch, Result};
+use crate::error::{Error, ImportError, Invalid, Mismatch, Result};
 use crate::payload::SemaphoreKind;
 use crate::resource::BufferDesc;
 use crate::vulkan;
@@ -104,16 +106,6 @@ pub(crate) struct Lane {
     course: Mutex<Course>,
 }
 
-/// Which releases there were.
-#[derive(Debug, Default)]
-struct Course {
-    /// The number of the last one.
-    released: u64,
-    /// Those that are not acquired. A count would not do: tickets may be acquired in any order, or
-    /// never, and a binary semaphore can't be signalled again before it was waited for.
-    under_way: BTreeSet<u64>,
-}
-
 impl Lane {
     fn new(method: SyncMethod, options: HandoffOptions) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -128,14 +120,11 @@ impl Lane {
 
     /// Takes a release back that never happened.
     pub(crate) fn withdraw(&self, sequence: u64) {
-        let mut course = self.course();
-        course.under_way.remove(&sequence);
-        if course.released == sequence {
-            course.released -= 1;
-        }
+        self.course().withdraw(sequence);
     }
 
     /// Waits on the host as the options say.
+    #[cfg(feature = "gl")]
     pub(super) fn host_wait(
         &self,
         block: impl FnOnce(Duration) -> Result<()>,
@@ -143,12 +132,35 @@ impl Lane {
     ) -> Result<()> {
         self.options.wait.wait(self.options.timeout, block, is_done)
     }
+
+    /// Waits on the host for all that `tickets` name, for the time of one wait in all. Those that
+    /// were released together name the same, which is waited for once.
+    fn host_wait_all<'t>(&self, tickets: impl Iterator<Item = &'t Ticket>) -> Result<()> {
+        if self.method != SyncMethod::HostWait {
+            return Ok(());
+        }
+        let (start, timeout) = (Instant::now(), self.options.timeout);
+        let mut before: Option<&HostPoint> = None;
+        for host in tickets.filter_map(|ticket| ticket.host.as_ref()) {
+            if before.replace(host).is_some_and(|before| before.is_same(host)) {
+                continue;
+            }
+            let left = timeout.saturating_sub(start.elapsed());
+            let waited =
+                self.options.wait.wait(left, |left| host.block(left), || host.is_signaled());
+            waited.map_err(|error| match error {
+                Error::Timeout { what, .. } => Error::Timeout { what, waited: timeout },
+                other => other,
+            })?;
+        }
+        Ok(())
+    }
 }
 
 /// The releasing end of a handoff.
 pub struct Releaser<P: Peer> {
     pub(super) endpoint: P,
-    semaphores: Vec<P::Semaphore>,
+    pub(super) semaphores: Vec<P::Semaphore>,
     pub(super) fences: P::Fences,
     pub(super) lane: Arc<Lane>,
 }
@@ -172,22 +184,6 @@ impl<P: Peer> fmt::Debug for Acquirer<P> {
     }
 }
 
-/// What a release signals and an acquire waits for on the GPU.
-pub(super) struct GpuPoint<'a, S> {
-    pub(super) semaphore: &'a S,
-    /// `None` for a binary semaphore.
-    pub(super) value: Option<u64>,
-}
-
-/// The semaphore of release number `sequence`; `None` where the host waits.
-fn gpu_point<S>(semaphores: &[S], method: SyncMethod, sequence: u64) -> Option<GpuPoint<'_, S>> {
-    let count = semaphores.len() as u64;
-    let slot = (sequence - 1).checked_rem(count)?;
-    let value = (method == SyncMethod::Timeline).then_some(sequence);
-    // The slot is below the count, which came from a length.
-    semaphores.get(slot as usize).map(|semaphore| GpuPoint { semaphore, value })
-}
-
 impl<P: Peer> Releaser<P> {
     /// The endpoint that releases.
     pub fn endpoint(&self) -> &P {
@@ -209,35 +205,45 @@ impl<P: Peer> Releaser<P> {
         Err(ImportError::new(ticket, error))
     }
 
-    /// The number of the next release, if another may be under way.
-    pub(super) fn next_sequence(&self) -> Result<u64> {
-        let course = self.lane.course();
-        let next = course.released + 1;
+    /// The numbers of the next `count` releases, if so many more may be under way.
+    pub(super) fn next_sequences(&self, count: usize) -> Result<Range<u64>> {
         let limit = u64::from(self.lane.options.in_flight);
-        if let Some(oldest) = course.under_way.first().filter(|oldest| next - **oldest >= limit) {
-            let what = format!("number {next} while number {oldest} is not yet acquired");
-            return Err(Invalid::new("release", what)
-                .help(format!(
-                    "acquire it first: {limit} may be in flight; or open the handoff with more \
-                     in_flight"
-                ))
-                .into());
-        }
-        Ok(next)
+        self.lane.course().next(count as u64, limit)
     }
 
-    pub(super) fn gpu_point(&self, sequence: u64) -> Option<GpuPoint<'_, P::Semaphore>> {
-        gpu_point(&self.semaphores, self.lane.method, sequence)
+    /// What the GPU signals for the releases `sequences`.
+    pub(super) fn points(
+        &self,
+        sequences: Range<u64>,
+    ) -> impl Iterator<Item = GpuPoint<'_, P::Semaphore>> {
+        points(&self.semaphores, self.lane.method, sequences)
     }
 
-    /// Counts the release and makes its ticket.
-    pub(super) fn ticket(&self, sequence: u64, host: Option<HostPoint>) -> Ticket {
-        let mut course = self.lane.course();
-        course.released = sequence;
-        course.under_way.insert(sequence);
-        Ticket { lane: self.lane.id, sequence, host, layouts: Layouts::default() }
+    /// Counts the releases and makes their tickets; the host waits for `host`, once for all of them.
+    pub(super) fn tickets(
+        &self,
+        sequences: Range<u64>,
+        host: Option<HostPoint>,
+    ) -> impl ExactSizeIterator<Item = Ticket> + use<P> {
+        self.lane.course().release(sequences.clone());
+        let lane = self.lane.id;
+        let numbers = 0..usize::try_from(sequences.end - sequences.start).unwrap_or(usize::MAX);
+        numbers.map(move |number| {
+            let sequence = sequences.start + number as u64;
+            Ticket { lane, sequence, host: host.clone(), layouts: Layouts::default() }
+        })
+    }
+
+    /// Counts the one release `sequences` and makes its ticket.
+    pub(super) fn ticket(&self, sequences: Range<u64>, host: Option<HostPoint>) -> Ticket {
+        let (lane, sequence) = (self.lane.id, sequences.start);
+        self.lane.course().release(sequences);
+        Ticket { lane, sequence, host, layouts: Layouts::default() }
     }
 }
+
+/// What an acquire on the GPU waits for, one after the other.
+pub(super) type Points<'a, 'b, S> = &'a mut dyn Iterator<Item = GpuPoint<'b, S>>;
 
 impl<P: Peer> Acquirer<P> {
     /// The endpoint that acquires.
@@ -254,7 +260,7 @@ impl<P: Peer> Acquirer<P> {
     pub(super) fn take<T>(
         &self,
         ticket: Ticket,
-        enqueue: impl FnOnce(&P, Option<GpuPoint<'_, P::Semaphore>>) -> Result<T>,
+        enqueue: impl FnOnce(&P, Points<'_, '_, P::Semaphore>) -> Result<T>,
     ) -> Result<T, AcquireError> {
         self.take_images(ticket, &Layouts::Unknown, enqueue)
     }
@@ -264,26 +270,33 @@ impl<P: Peer> Acquirer<P> {
         &self,
         ticket: Ticket,
         acquired: &Layouts,
-        enqueue: impl FnOnce(&P, Option<GpuPoint<'_, P::Semaphore>>) -> Result<T>,
+        enqueue: impl FnOnce(&P, Points<'_, '_, P::Semaphore>) -> Result<T>,
     ) -> Result<T, AcquireError> {
-        if ticket.lane != self.lane.id {
-            let error = Mismatch::new("the ticket's handoff", self.lane.id, ticket.lane)
-                .help("acquire at the other end of the handoff that released");
-            return Err(ImportError::new(ticket, error));
-        }
         if let Err(error) = ticket.layouts.check(acquired) {
             return Err(ImportError::new(ticket, error));
         }
-        let waited = ticket.host.as_ref().map_or(Ok(()), |host| {
-            self.lane.host_wait(|timeout| host.block(timeout), || host.is_signaled())
-        });
-        let point = gpu_point(&self.semaphores, self.lane.method, ticket.sequence);
-        match waited.and_then(|()| enqueue(&self.endpoint, point)) {
-            Ok(taken) => {
-                self.lane.course().under_way.remove(&ticket.sequence);
-                Ok(taken)
-            }
-            Err(error) => Err(ImportError::new(ticket, error)),
+        self.take_all(std::iter::once(&ticket), enqueue)
+            .map_err(|error| ImportError::new(ticket, error))
+    }
+
+    /// Takes all of `tickets` or none: where the host waits, waits; else tells `enqueue` what the GPU
+    /// waits for. Whoever gets `Ok` drops the tickets, and may try again with an error.
+    pub(super) fn take_all<'t, T>(
+        &self,
+        tickets: impl Iterator<Item = &'t Ticket> + Clone,
+        enqueue: impl FnOnce(&P, Points<'_, '_, P::Semaphore>) -> Result<T>,
+    ) -> Result<T> {
+        if let Some(foreign) = tickets.clone().find(|ticket| ticket.lane != self.lane.id) {
+            return Err(Mismatch::new("the ticket's handoff", self.lane.id, foreign.lane)
+                .help("acquire at the other end of the handoff that released")
+                .into());
         }
+        self.lane.host_wait_all(tickets.clone())?;
+        let sequences = tickets.map(|ticket| ticket.sequence);
+        let mut waits = points(&self.semaphores, self.lane.method, sequences.clone());
+        let taken = enqueue(&self.endpoint, &mut waits)?;
+        let mut course = self.lane.course();
+        sequences.for_each(|sequence| course.arrive(sequence));
+        Ok(taken)
     }
 }

@@ -14,8 +14,13 @@
 //! the images in the order of the releasing side, and one that goes on from another layout is
 //! refused ([`ImageAccess`](crate::vulkan::ImageAccess) says which side names which).
 //!
+//! A [`Route`] is a way for payloads to go, and says what it needs. [`ring`] keeps several payloads
+//! under way, and a [`calibration`] measures which route and how many payloads are best.
+//!
 //! The semaphores belong to a Vulkan device, their owner: OpenGL and CUDA can only import them.
 
+pub mod calibration;
+mod course;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "gl")]
@@ -23,10 +28,13 @@ mod gl;
 mod lane;
 mod layouts;
 mod peer;
+mod points;
 pub mod ring;
+mod route;
 mod ticket;
 mod vulkan;
 
 pub use lane::{Acquirer, Handoff, HandoffOptions, Releaser, open};
 pub use peer::Peer;
+pub use route::{Between, Route, RouteNeed};
 pub use ticket::{AcquireError, Ticket, WaitMode};

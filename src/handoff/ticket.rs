@@ -22,6 +22,7 @@ pub type AcquireError = ImportError<Ticket>;
 pub struct Ticket {
     pub(super) lane: u64,
     pub(super) sequence: u64,
+    /// Shared by those that were released together.
     pub(super) host: Option<HostPoint>,
     pub(super) layouts: Layouts,
 }
@@ -44,8 +45,8 @@ pub enum WaitMode {
     Spin,
 }
 
-/// Work of the releasing side, as the host sees it.
-#[derive(Debug)]
+/// Work of the releasing side, as the host sees it. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(super) enum HostPoint {
     Vulkan(vulkan::Fence),
     #[cfg(feature = "cuda")]
@@ -79,6 +80,19 @@ impl WaitMode {
 }
 
 impl HostPoint {
+    /// Whether both are the same work, for which it is enough to wait once.
+    pub(super) fn is_same(&self, other: &HostPoint) -> bool {
+        match (self, other) {
+            (Self::Vulkan(fence), Self::Vulkan(other)) => fence.is_same(other),
+            #[cfg(feature = "cuda")]
+            (Self::Cuda(fence), Self::Cuda(other)) => fence.is_same(other),
+            #[cfg(feature = "gl")]
+            (Self::Done, Self::Done) => true,
+            #[cfg(any(feature = "cuda", feature = "gl"))]
+            _ => false,
+        }
+    }
+
     pub(super) fn block(&self, timeout: Duration) -> Result<()> {
         match self {
             Self::Vulkan(fence) => fence.wait(timeout),

@@ -1,13 +1,17 @@
 //! Vulkan's ends of a handoff: recorded into the user's command buffer, added to the user's submit.
 
+use std::ops::Range;
+
 use ash::vk;
 
-use super::lane::{Acquirer, GpuPoint, Releaser};
+use super::lane::{Acquirer, Points, Releaser};
 use super::layouts::Layouts;
 use super::ticket::{AcquireError, HostPoint, Ticket};
 use crate::capabilities::SyncMethod;
 use crate::error::Result;
-use crate::vulkan::{Accesses, Endpoint, Semaphore, SemaphoreSignal, SemaphoreWait, SubmitPart};
+use crate::vulkan::{
+    Accesses, Endpoint, Fence, Semaphore, SemaphoreSignal, SemaphoreWait, SubmitPart,
+};
 
 impl Releaser<Endpoint> {
     /// Records the release of `used`, buffers and images, after the commands that used them, and
@@ -53,16 +57,46 @@ impl Releaser<Endpoint> {
     /// # Errors
     /// [`Invalid`](crate::error::Invalid) where as many releases are under way as may be.
     pub fn signal(&mut self) -> Result<(Ticket, SubmitPart)> {
-        let sequence = self.next_sequence()?;
-        let mut part = SubmitPart::default();
-        let mut host = None;
-        if self.lane.method == SyncMethod::HostWait {
-            host = Some(HostPoint::Vulkan(self.fences.next(&mut part)?));
-        } else if let Some(point) = self.gpu_point(sequence) {
-            let semaphore = point.semaphore.clone();
-            part.signals.push(SemaphoreSignal { semaphore, value: point.value });
+        let sequences = self.next_sequences(1)?;
+        let (part, host) = self.signals(sequences.clone())?;
+        Ok((self.ticket(sequences, host), part))
+    }
+
+    /// As [`signal`](Self::signal), for `count` payloads of one submit.
+    pub(super) fn signal_many(
+        &mut self,
+        count: usize,
+    ) -> Result<(impl ExactSizeIterator<Item = Ticket> + use<>, SubmitPart)> {
+        let sequences = self.next_sequences(count)?;
+        let (part, host) = self.signals(sequences.clone())?;
+        Ok((self.tickets(sequences, host), part))
+    }
+
+    /// A fence that tells when the submit of `ticket`'s release is done, where what the other side
+    /// waits for can tell: a binary semaphore can't.
+    pub(super) fn fence_of(&self, ticket: &Ticket) -> Option<Fence> {
+        match (self.lane.method, &ticket.host) {
+            (_, Some(HostPoint::Vulkan(fence))) => Some(fence.clone()),
+            (SyncMethod::Timeline, _) => {
+                let timeline = self.semaphores.first()?;
+                Some(Fence::of_timeline(timeline, ticket.sequence))
+            }
+            _ => None,
         }
-        Ok((self.ticket(sequence, host), part))
+    }
+
+    /// What the submit signals for the releases `sequences`, and what the host waits for.
+    fn signals(&self, sequences: Range<u64>) -> Result<(SubmitPart, Option<HostPoint>)> {
+        let mut part = SubmitPart::default();
+        if self.lane.method == SyncMethod::HostWait {
+            let fence = self.fences.next(&mut part)?;
+            return Ok((part, Some(HostPoint::Vulkan(fence))));
+        }
+        part.signals.extend(self.points(sequences).map(|point| SemaphoreSignal {
+            semaphore: point.semaphore.clone(),
+            value: point.value,
+        }));
+        Ok((part, None))
     }
 }
 
@@ -87,10 +121,23 @@ impl Acquirer<Endpoint> {
     ) -> Result<SubmitPart, AcquireError> {
         let used = used.into();
         let acquired = Layouts::of_vulkan(&used);
-        self.take_images(ticket, &acquired, |endpoint, point| {
+        self.take_images(ticket, &acquired, |endpoint, points| {
             // SAFETY: the caller's promise.
             unsafe { endpoint.record_acquire(command_buffer, queue_family, used) }?;
-            Ok(wait_for(point))
+            Ok(wait_for(points))
+        })
+    }
+
+    /// Acquires what `tickets` stand for, all of it or nothing, and says what to add to the submit.
+    /// `record` records the acquires, when the host has waited where it does.
+    pub(super) fn acquire_all<'t>(
+        &mut self,
+        tickets: impl Iterator<Item = &'t Ticket> + Clone,
+        record: impl FnOnce(&Endpoint) -> Result<()>,
+    ) -> Result<SubmitPart> {
+        self.take_all(tickets, |endpoint, points| {
+            record(endpoint)?;
+            Ok(wait_for(points))
         })
     }
 
@@ -100,20 +147,17 @@ impl Acquirer<Endpoint> {
     /// # Errors
     /// As [`acquire`](Self::acquire).
     pub fn wait(&mut self, ticket: Ticket) -> Result<SubmitPart, AcquireError> {
-        self.take(ticket, |_, point| Ok(wait_for(point)))
+        self.take(ticket, |_, points| Ok(wait_for(points)))
     }
 }
 
 /// What the submit waits for.
-fn wait_for(point: Option<GpuPoint<'_, Semaphore>>) -> SubmitPart {
-    let mut part = SubmitPart::default();
-    if let Some(point) = point {
-        part.waits.push(SemaphoreWait {
-            semaphore: point.semaphore.clone(),
-            value: point.value,
-            // All: which commands come first only the user's command buffer knows.
-            stage: vk::PipelineStageFlags::ALL_COMMANDS,
-        });
-    }
-    part
+fn wait_for(points: Points<'_, '_, Semaphore>) -> SubmitPart {
+    let waits = points.map(|point| SemaphoreWait {
+        semaphore: point.semaphore.clone(),
+        value: point.value,
+        // All: which commands come first only the user's command buffer knows.
+        stage: vk::PipelineStageFlags::ALL_COMMANDS,
+    });
+    SubmitPart { waits: waits.collect(), ..SubmitPart::default() }
 }

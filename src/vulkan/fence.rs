@@ -112,6 +112,23 @@ impl FenceSource {
 }
 
 impl Fence {
+    /// The submit that sets `semaphore`, a timeline, to `value`.
+    pub(crate) fn of_timeline(semaphore: &Semaphore, value: u64) -> Self {
+        Self(Kind::Timeline { semaphore: semaphore.clone(), value })
+    }
+
+    /// Whether both are of the same submit.
+    pub(crate) fn is_same(&self, other: &Fence) -> bool {
+        match (&self.0, &other.0) {
+            (
+                Kind::Timeline { semaphore, value },
+                Kind::Timeline { semaphore: other, value: other_value },
+            ) => semaphore.handle() == other.handle() && value == other_value,
+            (Kind::Fence(fence), Kind::Fence(other)) => Arc::ptr_eq(fence, other),
+            _ => false,
+        }
+    }
+
     /// Waits, blocking, until the submit is done.
     ///
     /// # Errors

@@ -66,8 +66,8 @@ impl SubmitPart {
                 .help("enable timelineSemaphore, or submit twice")
                 .into());
         }
-        self.waits.extend(other.waits);
-        self.signals.extend(other.signals);
+        append(&mut self.waits, other.waits);
+        append(&mut self.signals, other.signals);
         self.fence = self.fence.take().or(other.fence);
         Ok(())
     }
@@ -95,12 +95,13 @@ impl SubmitPart {
         command_buffers: &[vk::CommandBuffer],
     ) -> Result<()> {
         self.check(endpoint)?;
-        let waits: Vec<_> = self.waits.iter().map(|wait| wait.semaphore.handle()).collect();
-        let stages: Vec<_> = self.waits.iter().map(|wait| wait.stage).collect();
-        let signals: Vec<_> = self.signals.iter().map(|signal| signal.semaphore.handle()).collect();
+        let none = vk::Semaphore::null();
+        let waits = Few::new(none, &self.waits, |wait| wait.semaphore.handle());
+        let stages = Few::new(vk::PipelineStageFlags::empty(), &self.waits, |wait| wait.stage);
+        let signals = Few::new(none, &self.signals, |signal| signal.semaphore.handle());
         // The values of binary semaphores are ignored, but counted.
-        let wait_values: Vec<_> = self.waits.iter().map(|w| w.value.unwrap_or(0)).collect();
-        let signal_values: Vec<_> = self.signals.iter().map(|s| s.value.unwrap_or(0)).collect();
+        let wait_values = Few::new(0, &self.waits, |wait| wait.value.unwrap_or(0));
+        let signal_values = Few::new(0, &self.signals, |signal| signal.value.unwrap_or(0));
         let mut timeline = vk::TimelineSemaphoreSubmitInfo::default()
             .wait_semaphore_values(&wait_values)
             .signal_semaphore_values(&signal_values);
@@ -133,6 +134,46 @@ impl SubmitPart {
     }
 }
 
+/// Adds `more` to `list`; a list that is empty becomes `more`, and nothing is allocated.
+fn append<T>(list: &mut Vec<T>, more: Vec<T>) {
+    if list.is_empty() {
+        *list = more;
+    } else {
+        list.extend(more);
+    }
+}
+
+/// A list that is on the stack while it is short, as those of a submit are: a submit is made for every
+/// handoff.
+struct Few<T> {
+    short: [T; FEW],
+    long: Vec<T>,
+    len: usize,
+}
+
+/// What a handoff each way and a fence take, twice.
+const FEW: usize = 8;
+
+impl<T: Copy> Few<T> {
+    fn new<S>(empty: T, list: &[S], get: impl Fn(&S) -> T) -> Self {
+        let (mut short, mut long, len) = ([empty; FEW], Vec::new(), list.len());
+        if len > FEW {
+            long.extend(list.iter().map(get));
+        } else {
+            short.iter_mut().zip(list).for_each(|(to, from)| *to = get(from));
+        }
+        Self { short, long, len }
+    }
+}
+
+impl<T> std::ops::Deref for Few<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        if self.len > FEW { &self.long } else { &self.short[..self.len] }
+    }
+}
+
 fn require_device(field: &'static str, endpoint: &Endpoint, device: vk::Device) -> Result<()> {
     let expected = endpoint.shared.device.handle();
     if device == expected {
@@ -141,4 +182,27 @@ fn require_device(field: &'static str, endpoint: &Endpoint, device: vk::Device) 
     Err(Mismatch::new(field, format!("{expected:?}"), format!("{device:?}"))
         .help("submit with the endpoint it is of, or export it and import it here")
         .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_as_long_as_what_it_was_made_of() {
+        for len in [0, 1, FEW - 1, FEW, FEW + 1, 64] {
+            let list: Vec<_> = (0..len as u64).collect();
+            let few = Few::new(u64::MAX, &list, |number| number + 1);
+            assert!(few.iter().copied().eq(1..=len as u64), "{len}: {:?}", &few[..]);
+        }
+    }
+
+    #[test]
+    fn lists_are_joined_in_order() {
+        let mut list = Vec::new();
+        append(&mut list, vec![1, 2]);
+        append(&mut list, vec![3]);
+        append(&mut list, Vec::new());
+        assert_eq!(list, [1, 2, 3]);
+    }
 }

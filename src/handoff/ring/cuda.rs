@@ -1,26 +1,30 @@
 //! CUDA's station.
 
+use std::ops::RangeInclusive;
+
 use cudarc::driver::CudaStream;
 
 use super::PATIENCE;
-use super::queue::{Arrival, Wait};
-use super::slot::Slot;
+use super::queue::Wait;
+use super::slot::{Batch, Slot};
 use super::station::{RingPeer, Station};
 use crate::cuda::{Buffer, Endpoint, Fence};
 use crate::error::{ImportResult, Result};
+use crate::handoff::Releaser;
 use crate::payload::BufferPayload;
 
 impl RingPeer for Endpoint {
     type Buffer = Buffer;
-    /// The last release.
-    type Work = Option<Fence>;
+    /// The last release of each slot, where the host waits; a semaphore knows its uses itself.
+    type Work = Vec<Option<Fence>>;
 
     fn import_slot(&self, payload: BufferPayload) -> ImportResult<Buffer, BufferPayload> {
         self.import_buffer(payload)
     }
 
-    fn finish(&self, work: &Option<Fence>) -> Result<()> {
-        work.as_ref().map_or(Ok(()), |last| last.wait(PATIENCE))
+    fn finish(releaser: &Releaser<Endpoint>, work: &Vec<Option<Fence>>) -> Result<()> {
+        work.iter().flatten().try_for_each(|last| last.wait(PATIENCE))?;
+        releaser.semaphores.iter().try_for_each(|semaphore| semaphore.wait_for_uses(PATIENCE))
     }
 }
 
@@ -33,8 +37,34 @@ impl Station<Endpoint> {
     /// for the station before: the ring stays usable. [`Invalid`](crate::error::Invalid) where a
     /// station of the ring is gone.
     pub fn take(&mut self, wait: Wait, stream: &CudaStream) -> Result<Option<Slot>> {
-        let taken = self.take_with(wait, |acquirer, ticket, _| acquirer.acquire(ticket, stream))?;
-        Ok(taken.map(|(slot, ())| slot))
+        let taken = self.acquire(wait, 1..=1, stream)?;
+        Ok(taken.and_then(|()| self.taken_slot()))
+    }
+
+    /// Takes several slots at a time, acquired by one wait. `how_many` says how many must have
+    /// arrived, and how many to take at most; fewer come only where a station of the ring is gone.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take), and [`Invalid`](crate::error::Invalid) for more than the ring has.
+    pub fn take_many(
+        &mut self,
+        wait: Wait,
+        how_many: RangeInclusive<usize>,
+        stream: &CudaStream,
+    ) -> Result<Option<Batch>> {
+        let taken = self.acquire(wait, how_many, stream)?;
+        Ok(taken.map(|()| self.taken_batch()))
+    }
+
+    fn acquire(
+        &mut self,
+        wait: Wait,
+        how_many: RangeInclusive<usize>,
+        stream: &CudaStream,
+    ) -> Result<Option<()>> {
+        self.take_with(wait, how_many, |acquirer, arrived| {
+            acquirer.acquire_all(arrived.tickets(), stream)
+        })
     }
 
     /// Gives a slot to the next station, after the work on `stream` so far: the stream that it was
@@ -44,12 +74,22 @@ impl Station<Endpoint> {
     /// [`Mismatch`](crate::Error::Mismatch) for a slot of another station or a stream of another
     /// context. The slot then goes back to this station.
     pub fn release(&mut self, slot: Slot, stream: &CudaStream) -> Result<()> {
-        self.require_releasable(&slot)?;
-        // The fence first: what follows can't fail half-way.
-        let fence = self.endpoint.fence(stream)?;
-        let ticket = self.releaser.release(stream)?;
-        self.work = Some(fence);
-        self.next.push(Arrival { index: slot.pass(), ticket: Some(ticket) });
+        self.release_many(slot.into(), stream)
+    }
+
+    /// Gives several slots to the next station, after the work on `stream` so far, by one signal.
+    ///
+    /// # Errors
+    /// As [`release`](Self::release), and [`Invalid`](crate::error::Invalid) for an empty batch. The
+    /// slots then go back to this station.
+    pub fn release_many(&mut self, batch: Batch, stream: &CudaStream) -> Result<()> {
+        self.require_releasable(&batch.slots)?;
+        let (tickets, fence) = self.releaser.release_many(stream, batch.len())?;
+        if let Some(fence) = fence {
+            self.work.resize(self.buffers.len(), None);
+            batch.iter().for_each(|slot| self.work[slot.index] = Some(fence.clone()));
+        }
+        self.pass(batch.slots, tickets);
         Ok(())
     }
 }

@@ -1,11 +1,14 @@
 //! OpenGL's station. It stays on the context's thread.
 
+use std::ops::RangeInclusive;
+
 use super::PATIENCE;
-use super::queue::{Arrival, Wait};
-use super::slot::Slot;
+use super::queue::Wait;
+use super::slot::{Batch, Slot};
 use super::station::{RingPeer, Station};
 use crate::error::{ImportResult, Result};
 use crate::gl::{Buffer, Endpoint};
+use crate::handoff::Releaser;
 use crate::payload::BufferPayload;
 
 impl RingPeer for Endpoint {
@@ -17,8 +20,8 @@ impl RingPeer for Endpoint {
         self.import_buffer(payload)
     }
 
-    fn finish(&self, (): &()) -> Result<()> {
-        self.fence()?.wait(PATIENCE)
+    fn finish(releaser: &Releaser<Endpoint>, (): &()) -> Result<()> {
+        releaser.endpoint().fence()?.wait(PATIENCE)
     }
 }
 
@@ -31,9 +34,29 @@ impl Station<Endpoint> {
     /// for the station before: the ring stays usable. [`Invalid`](crate::error::Invalid) where a
     /// station of the ring is gone, or the context is not current.
     pub fn take(&mut self, wait: Wait) -> Result<Option<Slot>> {
-        let taken = self
-            .take_with(wait, |acquirer, ticket, buffer| acquirer.acquire(ticket, &[buffer], &[]))?;
-        Ok(taken.map(|(slot, ())| slot))
+        let taken = self.acquire(wait, 1..=1)?;
+        Ok(taken.and_then(|()| self.taken_slot()))
+    }
+
+    /// Takes several slots at a time, acquired by one wait. `how_many` says how many must have
+    /// arrived, and how many to take at most; fewer come only where a station of the ring is gone.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take), and [`Invalid`](crate::error::Invalid) for more than the ring has.
+    pub fn take_many(
+        &mut self,
+        wait: Wait,
+        how_many: RangeInclusive<usize>,
+    ) -> Result<Option<Batch>> {
+        let taken = self.acquire(wait, how_many)?;
+        Ok(taken.map(|()| self.taken_batch()))
+    }
+
+    fn acquire(&mut self, wait: Wait, how_many: RangeInclusive<usize>) -> Result<Option<()>> {
+        self.take_with(wait, how_many, |acquirer, arrived| {
+            let buffers: Vec<_> = arrived.buffers().collect();
+            acquirer.acquire_all(arrived.tickets(), &buffers)
+        })
     }
 
     /// Gives a slot to the next station, after the OpenGL commands so far.
@@ -43,9 +66,19 @@ impl Station<Endpoint> {
     /// [`Invalid`](crate::error::Invalid) where the context is not current. The slot then goes back
     /// to this station.
     pub fn release(&mut self, slot: Slot) -> Result<()> {
-        self.require_releasable(&slot)?;
-        let ticket = self.releaser.release(&[&self.buffers[slot.index]], &[])?;
-        self.next.push(Arrival { index: slot.pass(), ticket: Some(ticket) });
+        self.release_many(slot.into())
+    }
+
+    /// Gives several slots to the next station, after the OpenGL commands so far, by one signal.
+    ///
+    /// # Errors
+    /// As [`release`](Self::release), and [`Invalid`](crate::error::Invalid) for an empty batch. The
+    /// slots then go back to this station.
+    pub fn release_many(&mut self, batch: Batch) -> Result<()> {
+        self.require_releasable(&batch.slots)?;
+        let buffers: Vec<_> = batch.iter().map(|slot| &self.buffers[slot.index]).collect();
+        let tickets = self.releaser.release_many(&buffers)?;
+        self.pass(batch.slots, tickets);
         Ok(())
     }
 }

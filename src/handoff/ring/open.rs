@@ -12,7 +12,7 @@ use crate::resource::BufferDesc;
 use crate::vulkan;
 
 /// The most slots a ring can have.
-const MAX_DEPTH: u32 = 64;
+pub(crate) const MAX_DEPTH: u32 = 64;
 
 /// How a ring is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +171,7 @@ impl Slots {
             arrivals: queues[place].clone(),
             next: queues[(place + 1) % queues.len()].clone(),
             all: queues.to_vec(),
+            taken: Vec::with_capacity(self.buffers.len()),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! What lies between two stations: slots that were passed and not yet taken.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,15 @@ struct State {
     closed: bool,
 }
 
+impl State {
+    fn forget(&mut self, index: usize) {
+        // Mostly the first: slots are passed on in the order in which they were taken.
+        if let Some(at) = self.held.iter().position(|held| *held == index) {
+            self.held.remove(at);
+        }
+    }
+}
+
 impl Queue {
     pub(super) fn new(arrivals: impl Iterator<Item = Arrival>) -> Arc<Self> {
         let arrivals = arrivals.collect();
@@ -51,17 +61,19 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a slot behind the others.
-    pub(super) fn push(&self, arrival: Arrival) {
-        self.state().arrivals.push_back(arrival);
+    /// Adds slots behind the others.
+    pub(super) fn push(&self, arrivals: impl IntoIterator<Item = Arrival>) {
+        self.state().arrivals.extend(arrivals);
         self.changed.notify_one();
     }
 
-    /// Puts a slot back before the others: it was taken and could not be acquired.
-    pub(super) fn put_back(&self, arrival: Arrival) {
+    /// Puts slots back before the others: they were taken and could not be acquired.
+    pub(super) fn put_back(&self, arrivals: &mut Vec<Arrival>) {
         let mut state = self.state();
-        state.held.retain(|held| *held != arrival.index);
-        state.arrivals.push_front(arrival);
+        while let Some(arrival) = arrivals.pop() {
+            state.forget(arrival.index);
+            state.arrivals.push_front(arrival);
+        }
         drop(state);
         self.changed.notify_one();
     }
@@ -72,38 +84,75 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Takes the first slot; `None` where there is none and `wait` says not to wait.
-    pub(super) fn take(&self, wait: Wait) -> Result<Option<Arrival>> {
+    /// Moves the first slots to `taken`, as many as `how_many` allows; `false` where there are too few
+    /// and `wait` says not to wait. Where no more will come, those that are left are enough.
+    pub(super) fn take(
+        &self,
+        wait: Wait,
+        how_many: &RangeInclusive<usize>,
+        taken: &mut Vec<Arrival>,
+    ) -> Result<bool> {
         let mut state = self.state();
-        let start = Instant::now();
+        // The clock is asked only where there is something to wait for.
+        let mut start = None;
         loop {
-            if let Some(arrival) = state.arrivals.pop_front() {
-                state.held.push(arrival.index);
-                return Ok(Some(arrival));
+            let arrived = state.arrivals.len();
+            if arrived >= *how_many.start() || (state.closed && arrived > 0) {
+                let count = arrived.min(*how_many.end());
+                let State { arrivals, held, .. } = &mut *state;
+                held.extend(arrivals.iter().take(count).map(|arrival| arrival.index));
+                taken.extend(arrivals.drain(..count));
+                return Ok(true);
             }
             if state.closed {
                 return Err(Invalid::new("ring", "another station of it is gone")
                     .help("open a new ring")
                     .into());
             }
-            let Wait::UpTo(timeout) = wait else { return Ok(None) };
+            let Wait::UpTo(timeout) = wait else { return Ok(false) };
+            let start = *start.get_or_insert_with(Instant::now);
             let Some(left) = timeout.checked_sub(start.elapsed()).filter(|left| !left.is_zero())
             else {
-                return Err(Error::Timeout { what: "a slot of the ring".into(), waited: timeout });
+                let what = match how_many.start() {
+                    1 => "a slot of the ring".into(),
+                    least => format!("{least} slots of the ring").into(),
+                };
+                return Err(Error::Timeout { what, waited: timeout });
             };
             let woken = self.changed.wait_timeout(state, left);
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// The station no longer holds a slot.
-    pub(super) fn forget(&self, index: usize) {
-        self.state().held.retain(|held| *held != index);
+    /// The station no longer holds these slots.
+    pub(super) fn forget(&self, indices: impl Iterator<Item = usize>) {
+        let mut state = self.state();
+        indices.for_each(|index| state.forget(index));
     }
 
-    /// The slot that the station has held longest.
-    pub(super) fn oldest_held(&self) -> Option<usize> {
-        self.state().held.first().copied()
+    /// Puts a slot that was held behind the others.
+    pub(super) fn give_up(&self, index: usize) {
+        let mut state = self.state();
+        state.forget(index);
+        state.arrivals.push_back(Arrival { index, ticket: None });
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Whether `slots` are those that the station has held longest, in their order; else the one that
+    /// it has held longest.
+    pub(super) fn are_oldest(
+        &self,
+        slots: impl Iterator<Item = usize>,
+    ) -> Result<(), Option<usize>> {
+        let state = self.state();
+        let mut held = state.held.iter().copied();
+        for slot in slots {
+            if held.next() != Some(slot) {
+                return Err(state.held.first().copied());
+            }
+        }
+        Ok(())
     }
 
     /// How many slots have arrived.
@@ -120,26 +169,60 @@ mod tests {
         Arrival { index, ticket: None }
     }
 
+    /// The slots that are taken now.
+    fn taken(queue: &Queue, wait: Wait, how_many: RangeInclusive<usize>) -> Result<Vec<usize>> {
+        let mut taken = Vec::new();
+        queue.take(wait, &how_many, &mut taken)?;
+        Ok(taken.into_iter().map(|arrival| arrival.index).collect())
+    }
+
     #[test]
-    fn slots_come_in_order_and_one_put_back_comes_first() {
-        let queue = Queue::new((0..2).map(arrival));
-        queue.push(arrival(2));
-        let first = queue.take(Wait::No).unwrap().unwrap();
-        assert_eq!((first.index, queue.len()), (0, 2));
-        queue.put_back(first);
-        let order: Vec<_> =
-            std::iter::from_fn(|| queue.take(Wait::No).unwrap()).map(|slot| slot.index).collect();
-        assert_eq!(order, [0, 1, 2]);
+    fn slots_come_in_order_and_those_put_back_come_first() {
+        let queue = Queue::new((0..3).map(arrival));
+        queue.push([arrival(3)]);
+        let mut first = Vec::new();
+        assert_eq!(queue.take(Wait::No, &(1..=2), &mut first), Ok(true));
+        assert_eq!((first.len(), queue.len()), (2, 2));
+        queue.put_back(&mut first);
+        assert!(first.is_empty());
+        assert_eq!(taken(&queue, Wait::No, 1..=64), Ok(vec![0, 1, 2, 3]));
+        assert_eq!(taken(&queue, Wait::No, 1..=64), Ok(vec![]));
+    }
+
+    #[test]
+    fn too_few_are_none_until_no_more_will_come() {
+        let queue = Queue::new((0..3).map(arrival));
+        assert_eq!(taken(&queue, Wait::No, 4..=8), Ok(vec![]));
+        let short = Wait::UpTo(Duration::from_millis(5));
+        let late = taken(&queue, short, 4..=8);
+        assert!(matches!(late, Err(Error::Timeout { .. })), "{late:?}");
+        queue.close();
+        assert_eq!(taken(&queue, Wait::No, 4..=8), Ok(vec![0, 1, 2]));
+        assert!(matches!(taken(&queue, Wait::No, 1..=1), Err(Error::Invalid(_))));
+    }
+
+    #[test]
+    fn what_is_held_has_an_order() {
+        let queue = Queue::new((0..4).map(arrival));
+        taken(&queue, Wait::No, 4..=4).unwrap();
+        assert_eq!(queue.are_oldest([0, 1].into_iter()), Ok(()));
+        assert_eq!(queue.are_oldest([1, 0].into_iter()), Err(Some(0)));
+        queue.forget([0].into_iter());
+        assert_eq!(queue.are_oldest([1].into_iter()), Ok(()));
+        queue.give_up(1);
+        assert_eq!(queue.are_oldest([2, 3].into_iter()), Ok(()));
+        assert_eq!(queue.are_oldest([2, 3, 1].into_iter()), Err(Some(2)));
+        assert_eq!(taken(&queue, Wait::No, 1..=1), Ok(vec![1]));
     }
 
     #[test]
     fn an_empty_queue_says_so_or_times_out_and_works_again() {
         let queue = Queue::new(std::iter::empty());
-        assert!(queue.take(Wait::No).unwrap().is_none());
-        let late = queue.take(Wait::UpTo(Duration::from_millis(5)));
+        assert_eq!(taken(&queue, Wait::No, 1..=1), Ok(vec![]));
+        let late = taken(&queue, Wait::UpTo(Duration::from_millis(5)), 1..=1);
         assert!(matches!(late, Err(Error::Timeout { .. })), "{late:?}");
-        queue.push(arrival(7));
-        assert_eq!(queue.take(Wait::No).unwrap().unwrap().index, 7);
+        queue.push([arrival(7)]);
+        assert_eq!(taken(&queue, Wait::No, 1..=1), Ok(vec![7]));
     }
 
     #[test]
@@ -147,10 +230,14 @@ mod tests {
         let queue = Queue::new(std::iter::empty());
         let patient = Wait::UpTo(Duration::from_secs(30));
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| queue.take(patient).map(|slot| slot.map(|s| s.index)));
-            queue.push(arrival(3));
-            assert_eq!(waiting.join().unwrap(), Ok(Some(3)));
-            let waiting = scope.spawn(|| queue.take(patient));
+            let waiting = scope.spawn(|| taken(&queue, patient, 1..=1));
+            queue.push([arrival(3)]);
+            assert_eq!(waiting.join().unwrap(), Ok(vec![3]));
+            let waiting = scope.spawn(|| taken(&queue, patient, 2..=2));
+            queue.push([arrival(4)]);
+            queue.push([arrival(5)]);
+            assert_eq!(waiting.join().unwrap(), Ok(vec![4, 5]));
+            let waiting = scope.spawn(|| taken(&queue, patient, 1..=1));
             queue.close();
             assert!(matches!(waiting.join().unwrap(), Err(Error::Invalid(_))));
         });

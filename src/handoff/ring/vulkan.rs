@@ -1,15 +1,17 @@
 //! Vulkan's station: slots are acquired and released in the user's command buffer.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ash::vk;
 
 use super::PATIENCE;
 use super::queue::{Arrival, Queue, Wait};
-use super::slot::Slot;
-use super::station::{RingPeer, Station};
+use super::slot::{Batch, Slot};
+use super::station::{RingPeer, Station, arrivals};
+use crate::capabilities::SyncMethod;
 use crate::error::{ImportResult, Result};
-use crate::handoff::Ticket;
+use crate::handoff::Releaser;
 use crate::handoff::lane::Lane;
 use crate::payload::BufferPayload;
 use crate::vulkan::{Buffer, BufferAccess, Endpoint, Fence, FenceSource, SubmitPart};
@@ -17,6 +19,7 @@ use crate::vulkan::{Buffer, BufferAccess, Endpoint, Fence, FenceSource, SubmitPa
 /// What a station has submitted, as the host sees it.
 #[derive(Debug, Default)]
 pub struct VulkanWork {
+    /// Where binary semaphores synchronise, which the host can't ask.
     fences: Option<FenceSource>,
     /// The last submit that was made.
     last: Last,
@@ -45,7 +48,7 @@ impl RingPeer for Endpoint {
         self.import_buffer(payload)
     }
 
-    fn finish(&self, work: &VulkanWork) -> Result<()> {
+    fn finish(_: &Releaser<Endpoint>, work: &VulkanWork) -> Result<()> {
         let last = work.last.lock().unwrap_or_else(PoisonError::into_inner).take();
         let finished = last.map_or(Ok(()), |last| last.wait(PATIENCE));
         if let (Err(_), Some(fences)) = (&finished, &work.fences) {
@@ -55,17 +58,16 @@ impl RingPeer for Endpoint {
     }
 }
 
-/// A slot whose release is recorded but not submitted yet.
+/// Slots whose release is recorded but not submitted yet.
 ///
 /// [`send`](Self::send) it once the submit is made: a binary semaphore must not be waited for before
-/// its signal is submitted. Dropping it instead means that the submit did not happen: the slot goes
-/// back to its station.
+/// its signal is submitted. Dropping it instead means that the submit did not happen: the slots go
+/// back to their station.
 #[derive(Debug)]
-#[must_use = "send it when the submit is made, or the slot stays with its station"]
+#[must_use = "send it when the submit is made, or the slots stay with their station"]
 pub struct Passing {
-    index: usize,
-    /// `None` once it was sent.
-    ticket: Option<Ticket>,
+    /// Empty once they were sent.
+    slots: Vec<Arrival>,
     fence: Fence,
     last: Last,
     lane: Arc<Lane>,
@@ -74,24 +76,33 @@ pub struct Passing {
 }
 
 impl Passing {
-    /// Gives the slot to the next station. The submit has been made.
+    /// Gives the slots to the next station. The submit has been made.
     pub fn send(mut self) {
-        let ticket = self.ticket.take();
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.fence.clone());
-        self.next.push(Arrival { index: self.index, ticket });
+        self.next.push(self.slots.drain(..));
     }
 }
 
 impl Drop for Passing {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
+        // The last first, so that the numbers are free again.
+        for ticket in self.slots.iter().rev().filter_map(|slot| slot.ticket.as_ref()) {
             self.lane.withdraw(ticket.sequence());
-            self.home.push(Arrival { index: self.index, ticket: None });
+        }
+        if !self.slots.is_empty() {
+            let new = |slot: Arrival| Arrival { index: slot.index, ticket: None };
+            self.home.push(self.slots.drain(..).map(new));
         }
     }
 }
 
 impl Station<Endpoint> {
+    /// The buffers of all slots, by their index: to bind them, and to record command buffers that use
+    /// them, beforehand. What is in a buffer is only its slot's holder's to use.
+    pub fn buffers(&self) -> &[Buffer] {
+        &self.buffers
+    }
+
     /// Takes the next slot and records its acquire before the commands that will use it as `used`
     /// says ([`BufferAccess::compute`], say). `None` where no slot has arrived and `wait` says not to
     /// wait.
@@ -111,11 +122,62 @@ impl Station<Endpoint> {
         queue_family: u32,
         used: impl FnOnce(&Buffer) -> BufferAccess<'_>,
     ) -> Result<Option<(Slot, SubmitPart)>> {
-        self.take_with(wait, |acquirer, ticket, buffer| {
+        let part = self.take_with(wait, 1..=1, |acquirer, arrived| {
+            let used = arrived.buffers().next().map(used);
             // SAFETY: the caller's promise; the station keeps the buffer until the work it has
             // released is done, and the caller keeps the station for the rest.
-            unsafe { acquirer.acquire(ticket, command_buffer, queue_family, &[used(buffer)]) }
-        })
+            acquirer.acquire_all(arrived.tickets(), |endpoint| unsafe {
+                endpoint.record_acquire(command_buffer, queue_family, used.as_slice())
+            })
+        })?;
+        Ok(part.and_then(|part| Some((self.taken_slot()?, part))))
+    }
+
+    /// Takes several slots at a time, acquired by one barrier and one wait. `how_many` says how many
+    /// must have arrived, and how many to take at most; fewer come only where a station of the ring
+    /// is gone.
+    ///
+    /// # Safety
+    /// As [`take`](Self::take).
+    ///
+    /// # Errors
+    /// As [`take`](Self::take), and [`Invalid`](crate::error::Invalid) for more than the ring has.
+    pub unsafe fn take_many(
+        &mut self,
+        wait: Wait,
+        how_many: RangeInclusive<usize>,
+        command_buffer: vk::CommandBuffer,
+        queue_family: u32,
+        used: impl Fn(&Buffer) -> BufferAccess<'_>,
+    ) -> Result<Option<(Batch, SubmitPart)>> {
+        let part = self.take_with(wait, how_many, |acquirer, arrived| {
+            let used: Vec<_> = arrived.buffers().map(used).collect();
+            // SAFETY: as in `take`.
+            acquirer.acquire_all(arrived.tickets(), |endpoint| unsafe {
+                endpoint.record_acquire(command_buffer, queue_family, used.as_slice())
+            })
+        })?;
+        Ok(part.map(|part| (self.taken_batch(), part)))
+    }
+
+    /// As [`take_many`](Self::take_many), for command buffers that were recorded beforehand, with the
+    /// acquires ([`Endpoint::record_acquire`]) in them: nothing is recorded here.
+    ///
+    /// A slot that [is new](Slot::is_new) has nothing to acquire: submit it with commands that have no
+    /// acquire barrier. The part is added to a submit that the commands of all these slots are in, or
+    /// come after.
+    ///
+    /// # Errors
+    /// As [`take_many`](Self::take_many).
+    pub fn take_recorded(
+        &mut self,
+        wait: Wait,
+        how_many: RangeInclusive<usize>,
+    ) -> Result<Option<(Batch, SubmitPart)>> {
+        let part = self.take_with(wait, how_many, |acquirer, arrived| {
+            acquirer.acquire_all(arrived.tickets(), |_| Ok(()))
+        })?;
+        Ok(part.map(|part| (self.taken_batch(), part)))
     }
 
     /// Records the release of a slot after the commands that used it as `used` says.
@@ -128,7 +190,8 @@ impl Station<Endpoint> {
     ///
     /// # Errors
     /// [`Mismatch`](crate::Error::Mismatch) for a slot of another station,
-    /// [`Invalid`](crate::error::Invalid) for one out of turn with binary semaphores.
+    /// [`Invalid`](crate::error::Invalid) for one out of turn with binary semaphores. The slot then
+    /// goes back to this station.
     pub unsafe fn release(
         &mut self,
         slot: Slot,
@@ -136,22 +199,75 @@ impl Station<Endpoint> {
         queue_family: u32,
         used: impl FnOnce(&Buffer) -> BufferAccess<'_>,
     ) -> Result<(SubmitPart, Passing)> {
-        self.require_releasable(&slot)?;
-        let access = used(&self.buffers[slot.index]);
+        let batch = Batch::from(slot);
+        self.require_releasable(&batch.slots)?;
+        let used = batch.iter().next().map(|slot| used(&self.buffers[slot.index]));
         // SAFETY: the caller's promise; the station keeps the buffer until its work is done.
-        let (ticket, mut part) =
-            unsafe { self.releaser.release(command_buffer, queue_family, &[access]) }?;
+        unsafe { self.endpoint.record_release(command_buffer, queue_family, used.as_slice()) }?;
+        self.signal(batch)
+    }
+
+    /// Records the release of several slots by one barrier; they are passed on by one signal.
+    ///
+    /// # Safety
+    /// As [`release`](Self::release).
+    ///
+    /// # Errors
+    /// As [`release`](Self::release), and [`Invalid`](crate::error::Invalid) for an empty batch. The
+    /// slots then go back to this station.
+    pub unsafe fn release_many(
+        &mut self,
+        batch: Batch,
+        command_buffer: vk::CommandBuffer,
+        queue_family: u32,
+        used: impl Fn(&Buffer) -> BufferAccess<'_>,
+    ) -> Result<(SubmitPart, Passing)> {
+        self.require_releasable(&batch.slots)?;
+        let used: Vec<_> = batch.iter().map(|slot| used(&self.buffers[slot.index])).collect();
+        // SAFETY: as in `release`.
+        unsafe { self.endpoint.record_release(command_buffer, queue_family, used.as_slice()) }?;
+        self.signal(batch)
+    }
+
+    /// As [`release_many`](Self::release_many), for command buffers that were recorded beforehand,
+    /// with the releases ([`Endpoint::record_release`]) in them: nothing is recorded here.
+    ///
+    /// # Errors
+    /// As [`release_many`](Self::release_many).
+    pub fn release_recorded(&mut self, batch: Batch) -> Result<(SubmitPart, Passing)> {
+        self.require_releasable(&batch.slots)?;
+        self.signal(batch)
+    }
+
+    /// What the submit of the releases signals.
+    fn signal(&mut self, batch: Batch) -> Result<(SubmitPart, Passing)> {
+        let (tickets, mut part) = self.releaser.signal_many(batch.len())?;
         let lane = self.releaser.lane.clone();
-        let fence = match self.work.fence(&self.endpoint, &mut part) {
-            Ok(fence) => fence,
-            Err(error) => {
-                lane.withdraw(ticket.sequence());
-                return Err(error);
-            }
+        self.arrivals.forget(batch.iter().map(Slot::index));
+        let slots: Vec<_> = arrivals(batch.slots, tickets).collect();
+        // What tells the next station tells this one too when its work is done. Only a binary
+        // semaphore can't be asked.
+        let own = match lane.method {
+            SyncMethod::Binary => None,
+            _ => slots
+                .last()
+                .and_then(|slot| slot.ticket.as_ref())
+                .and_then(|ticket| self.releaser.fence_of(ticket)),
+        };
+        let fence = match own {
+            Some(fence) => Ok(fence),
+            None => self.work.fence(&self.endpoint, &mut part),
         };
         let (last, home, next) = (self.work.last.clone(), self.arrivals.clone(), self.next.clone());
-        let passing =
-            Passing { index: slot.pass(), ticket: Some(ticket), fence, last, lane, home, next };
-        Ok((part, passing))
+        match fence {
+            Ok(fence) => Ok((part, Passing { slots, fence, last, lane, home, next })),
+            Err(error) => {
+                for ticket in slots.iter().rev().filter_map(|slot| slot.ticket.as_ref()) {
+                    lane.withdraw(ticket.sequence());
+                }
+                home.push(slots.into_iter().map(|slot| Arrival { ticket: None, ..slot }));
+                Err(error)
+            }
+        }
     }
 }
