@@ -57,6 +57,10 @@ const FUNCTIONS: &[&str] = &[
     "cuMemUnmap",
     "cuMemAddressFree",
     "cuMemRelease",
+    "cuLinkCreate_v2",
+    "cuLinkAddData_v2",
+    "cuLinkComplete",
+    "cuLinkDestroy",
 ];
 
 /// Whether CUDA can be used: libcuda is there, new enough, and finds a GPU.
@@ -194,6 +198,7 @@ mod tests {
             include_str!("error.rs"),
             include_str!("event.rs"),
             include_str!("fence.rs"),
+            include_str!("link.rs"),
             include_str!("memory.rs"),
             include_str!("semaphore.rs"),
             include_str!("surface_object.rs"),

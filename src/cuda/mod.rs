@@ -71,6 +71,7 @@ mod error;
 mod event;
 mod fence;
 mod library;
+mod link;
 mod memory;
 mod poll;
 mod semaphore;

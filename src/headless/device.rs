@@ -13,13 +13,15 @@ use super::turn::Turn;
 use crate::error::Result;
 use crate::vulkan::Features;
 
-/// What shares memory, semaphores and fences by descriptor. The capability halves of these are part
-/// of Vulkan 1.1.
-const EXTERNAL: [&CStr; 4] = [
+/// What shares memory, semaphores and fences by descriptor (the capability halves of these are part
+/// of Vulkan 1.1), and runs CUDA kernels where that is built in.
+const SHARING: &[&CStr] = &[
     ash::khr::external_memory_fd::NAME,
     ash::khr::external_semaphore_fd::NAME,
     ash::khr::external_fence_fd::NAME,
     ash::ext::external_memory_dma_buf::NAME,
+    #[cfg(feature = "nvx-binary-import")]
+    ash::nvx::binary_import::NAME,
 ];
 
 /// A logical device, its queue, and what they were made of.
@@ -184,7 +186,7 @@ fn extensions_to_enable(
             extensions.push(name);
         }
     };
-    EXTERNAL.into_iter().for_each(&mut enable);
+    SHARING.iter().copied().for_each(&mut enable);
     // What a feature needs where it is not part of the version yet.
     for (supported, version, name) in [
         (supported.timeline_semaphore, vk::API_VERSION_1_2, ash::khr::timeline_semaphore::NAME),

@@ -71,8 +71,7 @@ impl VulkanOptions {
         self
     }
 
-    /// Adds a device extension, enabled where the GPU has it
-    /// (`ash::nvx::binary_import::NAME`, say).
+    /// Adds a device extension, enabled where the GPU has it (`ash::khr::swapchain::NAME`, say).
     #[must_use]
     pub fn extension(mut self, name: &'static CStr) -> Self {
         self.extensions.push(name);

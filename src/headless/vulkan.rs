@@ -35,7 +35,8 @@ impl Vulkan {
     /// All of `VK_KHR_external_memory_fd`, `VK_KHR_external_semaphore_fd`,
     /// `VK_KHR_external_fence_fd`, `VK_EXT_external_memory_dma_buf` and the features
     /// `timelineSemaphore`, `bufferDeviceAddress` and `synchronization2` that the GPU has are
-    /// enabled; what they are is recorded. Vulkan 1.3 is used where it is there, and at least 1.1.
+    /// enabled, and `VK_NVX_binary_import` where the cargo feature `nvx-binary-import` is; what they
+    /// are is recorded. Vulkan 1.3 is used where it is there, and at least 1.1.
     ///
     /// # Errors
     /// [`Missing`](crate::Error::Missing) where the loader, a GPU, the GPU that is wished for (the

@@ -307,6 +307,9 @@ impl Buffer {
         if !(addressed && self.raw.shared.features.buffer_device_address) {
             return Err(Invalid::new("buffer", "was not made with BufferUsage::DEVICE_ADDRESS")
                 .vuid("VUID-VkBufferDeviceAddressInfo-buffer-02601")
+                .help(
+                    "add it to the usage of the buffer, or of the exporter's where it is imported",
+                )
                 .into());
         }
         let info = vk::BufferDeviceAddressInfo::default().buffer(self.raw.handle);

@@ -11,6 +11,8 @@
 
 mod access;
 mod allocation;
+#[cfg(feature = "nvx-binary-import")]
+pub mod binary_import;
 mod buffer;
 mod capabilities;
 mod conv;
@@ -20,6 +22,7 @@ mod fence;
 mod image;
 mod image_adopted;
 mod import;
+mod in_queue;
 mod layout;
 mod memory;
 mod ownership;
@@ -30,6 +33,8 @@ pub mod workarounds;
 
 pub use access::{Accesses, BufferAccess, ImageAccess};
 pub use allocation::{BufferOptions, DedicatedChoice, ImageOptions, MemoryChoice, MemoryOptions};
+#[cfg(feature = "nvx-binary-import")]
+pub use binary_import::{Argument, Function, Launch, MemoryUse, Module};
 pub use buffer::{AdoptedBuffer, Buffer};
 pub use endpoint::{DeviceInfo, Endpoint, Features};
 pub use fence::{Fence, FenceSource};

@@ -29,6 +29,14 @@ pub const LAVAPIPE_READS_FROM_DESCRIPTORS: bool = true;
 /// left out: their descriptors may be dma-bufs.
 pub const NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS: bool = true;
 
+/// Bytes of a block's shared memory that a launch in a Vulkan queue can't have.
+///
+/// Driver: NVIDIA 580.159 on an H200. `vkCmdCuLaunchKernelNVX` with as much dynamic shared memory as
+/// `maxComputeSharedMemorySize` loses the device; with 1 KiB less it is right. Since compute
+/// capability 8.0 the system keeps 1 KiB of each block's shared memory to itself; `cuLaunchKernel`
+/// adds it to what is asked for, and this call seems not to.
+pub const NVIDIA_KEEPS_SHARED_MEMORY_BYTES: u32 = 1024;
+
 /// Which of the bugs the present driver has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Workarounds {
@@ -38,6 +46,9 @@ pub(super) struct Workarounds {
     pub(super) memory_is_a_file: bool,
     /// [`NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS`].
     pub(super) refuse_foreign_fds: bool,
+    /// [`NVIDIA_KEEPS_SHARED_MEMORY_BYTES`], or 0.
+    #[cfg_attr(not(feature = "nvx-binary-import"), allow(dead_code))]
+    pub(super) kept_shared_bytes: u32,
 }
 
 impl Workarounds {
@@ -46,16 +57,14 @@ impl Workarounds {
             vk::DriverId::MESA_LLVMPIPE => Self {
                 buffer_tail_bytes: LLVMPIPE_BUFFER_TAIL_BYTES,
                 memory_is_a_file: LAVAPIPE_READS_FROM_DESCRIPTORS,
-                refuse_foreign_fds: false,
+                ..Self::default()
             },
-            vk::DriverId::NVIDIA_PROPRIETARY
-                if device != vk::PhysicalDeviceType::INTEGRATED_GPU =>
-            {
-                Self {
-                    refuse_foreign_fds: NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS,
-                    ..Self::default()
-                }
-            }
+            vk::DriverId::NVIDIA_PROPRIETARY => Self {
+                refuse_foreign_fds: NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS
+                    && device != vk::PhysicalDeviceType::INTEGRATED_GPU,
+                kept_shared_bytes: NVIDIA_KEEPS_SHARED_MEMORY_BYTES,
+                ..Self::default()
+            },
             _ => Self::default(),
         }
     }

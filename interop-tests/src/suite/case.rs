@@ -26,6 +26,8 @@ pub enum Need {
     HostVisibleImage(ImageDesc),
     /// This many bytes of memory, free on the host and present on the GPU.
     MemoryBytes(u64),
+    /// CUDA kernels in a Vulkan queue, linked by CUDA.
+    InQueue,
     /// A driver that runs work asynchronously, on a GPU.
     Hardware,
     /// The Khronos validation layer.

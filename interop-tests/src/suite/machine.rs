@@ -147,6 +147,10 @@ impl Machine {
         let reason = match need {
             Need::Gl => self.gl.as_ref().err().map(ToString::to_string),
             Need::Cuda => self.cuda.as_ref().err().map(ToString::to_string),
+            Need::InQueue => match self.vulkan.endpoint.in_queue() {
+                Ok(()) => self.cuda.as_ref().err().map(ToString::to_string),
+                Err(missing) => Some(missing.to_string()),
+            },
             Need::Hardware => (!self.is_hardware()).then(|| format!("{} is no GPU", self.driver())),
             Need::Validation => (!self.vulkan.vulkan.is_validated())
                 .then(|| "the Khronos validation layer is not there".to_owned()),

@@ -2,6 +2,7 @@
 
 mod copies;
 mod images;
+pub mod in_queue;
 mod objects;
 mod private;
 mod samples;
@@ -16,6 +17,7 @@ use gpu_interop::vulkan::{Endpoint, SubmitPart};
 
 pub use self::copies::ImageStaging;
 pub use self::images::ImageIo;
+pub use self::in_queue::InQueue;
 use self::objects::Objects;
 pub use self::private::PrivateBuffer;
 use super::kernel::{Kernel, Window, windows};
