@@ -3,7 +3,7 @@
 //! A payload is a file descriptor and a description. [`send()`] puts the description into one message
 //! ([`wire`] has it byte for byte) and the descriptor on its first byte (`SCM_RIGHTS`); [`receive()`]
 //! makes the same payload of them in the other process. Needs no GPU API: a process in between can
-//! pass payloads on.
+//! pass payloads on. A [`session`] goes on from there: a ring of payloads, and frames that go round.
 //!
 //! ```
 //! use std::os::unix::net::UnixStream;
@@ -74,7 +74,7 @@
 //! What can't be verified here:
 //!
 //! - *Who the peer is.* Ask the socket for the peer's credentials (`SO_PEERCRED`), and let only your
-//!   own user connect: a socket in a directory of mode 0700.
+//!   own user connect: a socket in a directory of mode 0700. A [`session`] does so.
 //! - *That the UUIDs, the memory type, the dedicated flag, the format, the tiling, the pitches, the
 //!   usage and the kind of a semaphore are the exporter's.* The kernel knows nothing of them. A driver
 //!   may find out, or misread the memory: its content is whatever the peer wants it to be, in any case,
@@ -98,6 +98,7 @@ mod descriptor;
 mod receive;
 mod receiver;
 mod send;
+pub mod session;
 mod socket;
 mod wait;
 pub mod wire;
@@ -109,4 +110,5 @@ pub use receive::{
     Received, receive, receive_buffer, receive_image, receive_memory, receive_semaphore,
 };
 pub use receiver::Receiver;
+use send::send_message;
 pub use send::{Payload, send};

@@ -8,7 +8,7 @@ use super::descriptor::check_memory;
 use super::receive::Received;
 use super::socket::{self, Arrived, Read};
 use super::wait::{For, Wait};
-use super::wire::{HEADER_LEN, Header, Message};
+use super::wire::{HEADER_LEN, Header, Kind, Message};
 use crate::error::{Error, Invalid, Mismatch, Result};
 use crate::handle::check_semaphore_fd;
 use crate::payload::{BufferPayload, ImagePayload, MemoryPayload, SemaphorePayload};
@@ -80,8 +80,8 @@ impl Receiver {
     ///   message stays in the socket and comes with the next call.
     /// - [`Error::Invalid`] and [`Error::Mismatch`] for a message that arrived whole: a field of the
     ///   body (`body.`…) or of the description (`desc.`…, `offset`, `payload.linear`) is wrong, or
-    ///   the descriptor can't be what is said of it (`payload.fd`). The next call receives the next
-    ///   message.
+    ///   the descriptor can't be what is said of it (`payload.fd`), or it is no payload but a
+    ///   session's (`message kind`). The next call receives the next message.
     ///
     /// What ends it; every later call returns the same error, and the socket should be closed:
     /// - [`Error::Closed`]: the peer closed the connection between two messages.
@@ -91,6 +91,12 @@ impl Receiver {
     /// - [`Error::Driver`]: the kernel refused.
     #[doc(alias = "recvmsg")]
     pub fn receive(&mut self, socket: &UnixStream) -> Result<Received> {
+        let (message, descriptor) = self.message(socket)?;
+        received(message, descriptor)
+    }
+
+    /// Receives the next message, whatever it is, with the descriptor that rode on it.
+    pub(super) fn message(&mut self, socket: &UnixStream) -> Result<(Message, Option<OwnedFd>)> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
@@ -99,7 +105,7 @@ impl Receiver {
                 let message = Message::decode_body(&header, &self.message[HEADER_LEN..]);
                 let descriptor = self.descriptors.pop();
                 self.clear();
-                received(message?, descriptor)
+                Ok((message?, descriptor))
             }
             Err(Stop::Later(error)) => Err(error),
             Err(Stop::Broken(error)) => {
@@ -249,8 +255,9 @@ fn truncated(socket: &UnixStream, arrived: Arrived, first: bool) -> Option<Stop>
 }
 
 /// Puts a message and its descriptor together, and checks what can be checked without a driver.
-fn received(message: Message, descriptor: Option<OwnedFd>) -> Result<Received> {
-    let fd = descriptor.ok_or_else(|| Mismatch::new("descriptors", 1, 0))?;
+pub(super) fn received(message: Message, descriptor: Option<OwnedFd>) -> Result<Received> {
+    let kind = message.kind();
+    let fd = descriptor.ok_or_else(|| not_a_payload(kind))?;
     let received = match message {
         Message::Memory(info) => {
             check_memory(fd.as_fd(), &info)?;
@@ -272,7 +279,15 @@ fn received(message: Message, descriptor: Option<OwnedFd>) -> Result<Received> {
             check_semaphore_fd(&fd)?;
             Received::Semaphore(SemaphorePayload::new(fd, info))
         }
+        // Those of a session have no descriptor.
+        _ => return Err(not_a_payload(kind)),
     };
     tracing::debug!(kind = received.kind().name(), "payload received");
     Ok(received)
+}
+
+fn not_a_payload(kind: Kind) -> Error {
+    Mismatch::new("message kind", "a payload", kind.name())
+        .help("a session is joined by ipc::session::Consumer")
+        .into()
 }

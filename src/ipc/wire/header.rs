@@ -51,6 +51,18 @@ kinds! {
     Image = 3 "an image payload", 1 fd;
     /// A [`SemaphorePayload`](crate::SemaphorePayload).
     Semaphore = 4 "a semaphore payload", 1 fd;
+    /// A consumer asks to join a session.
+    Join = 16 "a request to join", 0 fd;
+    /// A producer announces its ring, whose payloads follow.
+    Ring = 17 "a ring", 0 fd;
+    /// A consumer is ready for frames.
+    Ready = 18 "a word of readiness", 0 fd;
+    /// A producer hands a slot over.
+    Frame = 19 "a frame", 0 fd;
+    /// A consumer gives a slot back.
+    Release = 20 "a release", 0 fd;
+    /// Either side ends the session.
+    Leave = 21 "a leave", 0 fd;
 }
 
 impl Kind {

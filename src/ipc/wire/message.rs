@@ -3,19 +3,20 @@
 use super::fields::Fields;
 use super::header::{HEADER_LEN, Header, Kind};
 use super::resource;
+use super::session::{self, FrameToken, LeaveReason, ReleaseToken, RingInfo};
 use crate::error::{Error, Invalid, Result};
 use crate::handle::{MemoryHandleType, SemaphoreHandleType};
 use crate::identity::{Identity, Uuid};
 use crate::payload::{LinearLayout, MemoryInfo, SemaphoreInfo, SemaphoreKind};
 use crate::resource::{BufferDesc, ImageDesc};
 
-/// Bytes of a device's name at most.
+/// Bytes of a name at most: a device's, a ring's, a consumer's.
 ///
-/// A longer one is cut where a character ends, and control characters are sent as U+FFFD: the name
-/// is for people and no part of the same-device test.
+/// A longer one is cut where a character ends, and control characters are sent as U+FFFD: names are
+/// for people, and a device's is no part of the same-device test.
 pub const MAX_NAME: usize = 256;
 
-/// Everything that is sent of a payload, apart from its descriptor.
+/// Everything that is sent of a payload, apart from its descriptor, and what a session says.
 ///
 /// Decoding checks the format: each field has a value that this version knows, and nothing is
 /// missing or left over. Whether a description makes sense the payload's constructor checks.
@@ -46,6 +47,21 @@ pub enum Message {
     },
     /// Of a [`SemaphorePayload`](crate::SemaphorePayload).
     Semaphore(SemaphoreInfo),
+    /// A consumer asks to join a session.
+    Join {
+        /// What the consumer is called, for people only.
+        name: String,
+    },
+    /// A producer's ring, whose payloads follow.
+    Ring(RingInfo),
+    /// A consumer has the ring and is ready for frames.
+    Ready,
+    /// A producer hands a slot over.
+    Frame(FrameToken),
+    /// A consumer gives a slot back.
+    Release(ReleaseToken),
+    /// Either side ends the session.
+    Leave(LeaveReason),
 }
 
 impl Message {
@@ -56,6 +72,12 @@ impl Message {
             Self::Buffer { .. } => Kind::Buffer,
             Self::Image { .. } => Kind::Image,
             Self::Semaphore(_) => Kind::Semaphore,
+            Self::Join { .. } => Kind::Join,
+            Self::Ring(_) => Kind::Ring,
+            Self::Ready => Kind::Ready,
+            Self::Frame(_) => Kind::Frame,
+            Self::Release(_) => Kind::Release,
+            Self::Leave(_) => Kind::Leave,
         }
     }
 
@@ -79,9 +101,15 @@ impl Message {
                 name
             }
             Self::Semaphore(semaphore) => put_semaphore(&mut bytes, semaphore),
+            Self::Join { name } => session::put_join(&mut bytes, name),
+            Self::Ring(ring) => session::put_ring(&mut bytes, ring),
+            Self::Ready => String::new(),
+            Self::Frame(frame) => session::put_frame(&mut bytes, frame),
+            Self::Release(release) => session::put_release(&mut bytes, release),
+            Self::Leave(reason) => session::put_leave(&mut bytes, *reason),
         };
         bytes.extend(name.as_bytes());
-        // The longest body has 144 + MAX_NAME bytes, so the length fits.
+        // The longest body has 20 + 2 MAX_NAME bytes, so the length fits.
         let body_len = (bytes.len() - HEADER_LEN) as u32;
         let header = Header { kind: self.kind(), body_len };
         bytes[..HEADER_LEN].copy_from_slice(&header.encode());
@@ -134,6 +162,12 @@ impl Message {
                 Self::Image { memory, offset, desc, linear }
             }
             Kind::Semaphore => Self::Semaphore(semaphore(&mut fields)?),
+            Kind::Join => Self::Join { name: session::join(&mut fields)? },
+            Kind::Ring => Self::Ring(session::ring(&mut fields)?),
+            Kind::Ready => Self::Ready,
+            Kind::Frame => Self::Frame(session::frame(&mut fields)?),
+            Kind::Release => Self::Release(session::release(&mut fields)?),
+            Kind::Leave => Self::Leave(session::leave(&mut fields)?),
         };
         fields.end()?;
         Ok(message)
@@ -248,31 +282,39 @@ fn nameless(fields: &mut Fields<'_>, has_driver: bool) -> Result<Identity> {
     Ok(Identity { device, driver, name: String::new() })
 }
 
-fn name_len(fields: &mut Fields<'_>) -> Result<usize> {
-    match fields.u32("body.name_length")? as usize {
+pub(super) fn name_len(fields: &mut Fields<'_>) -> Result<usize> {
+    text_len(fields, "body.name_length")
+}
+
+pub(super) fn text_len(fields: &mut Fields<'_>, field: &'static str) -> Result<usize> {
+    match fields.u32(field)? as usize {
         len if len <= MAX_NAME => Ok(len),
         len => {
             let problem = format!("{len} bytes are more than a name's {MAX_NAME}");
-            Err(Invalid::new("body.name_length", problem).into())
+            Err(Invalid::new(field, problem).into())
         }
     }
 }
 
-fn name(fields: &mut Fields<'_>, len: usize) -> Result<String> {
-    let bytes = fields.bytes("body.name", len)?;
+pub(super) fn name(fields: &mut Fields<'_>, len: usize) -> Result<String> {
+    text(fields, "body.name", len)
+}
+
+pub(super) fn text(fields: &mut Fields<'_>, field: &'static str, len: usize) -> Result<String> {
+    let bytes = fields.bytes(field, len)?;
     let text = std::str::from_utf8(bytes)
-        .map_err(|error| Invalid::new("body.name", format!("is no UTF-8: {error}")))?;
+        .map_err(|error| Invalid::new(field, format!("is no UTF-8: {error}")))?;
     // Names end up in error messages and logs; a terminal must not obey them.
     match text.chars().find(|c| c.is_control()) {
         None => Ok(text.to_owned()),
         Some(control) => {
             let problem = format!("has the control character {:#x}", u32::from(control));
-            Err(Invalid::new("body.name", problem).into())
+            Err(Invalid::new(field, problem).into())
         }
     }
 }
 
-fn sendable_name(name: &str) -> String {
+pub(super) fn sendable_name(name: &str) -> String {
     let mut sendable = String::new();
     for c in name.chars() {
         let c = if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };

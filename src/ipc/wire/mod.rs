@@ -34,7 +34,13 @@
 //! | 3 | image payload | 1 |
 //! | 4 | semaphore payload | 1 |
 //! | 5 – 15 | reserved for further payloads | |
-//! | 16 – 63 | reserved for sessions (joining, rings, frames) | |
+//! | 16 | join | 0 |
+//! | 17 | ring | 0 |
+//! | 18 | ready | 0 |
+//! | 19 | frame | 0 |
+//! | 20 | release | 0 |
+//! | 21 | leave | 0 |
+//! | 22 – 63 | reserved for sessions | |
 //! | 64 – 65535 | reserved | |
 //!
 //! A receiver refuses a version or a kind that it does not know. The first six bytes of the header
@@ -114,6 +120,70 @@
 //! | 32 | 16 | driver UUID | |
 //! | 48 | *n* | name | |
 //!
+//! # Sessions
+//! A [session](super::session) is one connection between a producer, which listens, and a consumer:
+//!
+//! 1. The consumer sends *join*.
+//! 2. The producer sends *ring*, then the payload of each slot in the order of their numbers (kind 1, 2
+//!    or 3), then each semaphore (kind 4, timeline).
+//! 3. The consumer imports them and sends *ready*.
+//! 4. The producer sends *frame* for each frame, with a slot that the consumer does not have. The
+//!    consumer sends *release* when it no longer uses the slot, in any order. So there are never more
+//!    frames under way than the ring has slots.
+//! 5. Either side sends *leave* and closes the socket, at any time. Nothing follows a *leave*.
+//!
+//! A side that gets anything else, or at another time, sends *leave* with reason 4 and closes.
+//! Frames that arrived before a *leave* with reason 0 are good; before any other, or before an end
+//! without *leave*, the producer may already have written over them.
+//!
+//! # Kind 16, join: 4 + *n* bytes
+//! | offset | bytes | field | value |
+//! |---|---|---|---|
+//! | 0 | 4 | name length *n* | at most 256 |
+//! | 4 | *n* | name | the consumer's, as a device's name above |
+//!
+//! # Kind 17, ring: 20 + *n* + *m* bytes
+//! | offset | bytes | field | value |
+//! |---|---|---|---|
+//! | 0 | 4 | slots | 1 to 64: so many payloads follow |
+//! | 4 | 4 | semaphores | 0 to 8: so many follow the payloads |
+//! | 8 | 1 | leaves out | flag: a slow consumer misses frames, else it holds the producer up |
+//! | 9 | 3 | reserved | 0 |
+//! | 12 | 4 | name length *n* | at most 256 |
+//! | 16 | 4 | format length *m* | at most 256 |
+//! | 20 | *n* | name | the ring's, as a device's name above |
+//! | 20 + *n* | *m* | format | what a frame is, in the producer's words; as a name |
+//!
+//! # Kind 18, ready: 0 bytes
+//!
+//! # Kind 19, frame: 56 bytes
+//! | offset | bytes | field | value |
+//! |---|---|---|---|
+//! | 0 | 4 | slot | from 0, less than the ring's slots |
+//! | 4 | 1 | has point | flag: the frame is there when a semaphore reaches a value |
+//! | 5 | 1 | has layouts | flag |
+//! | 6 | 2 | reserved | 0 |
+//! | 8 | 8 | sequence | of the session's frames, from 1, growing |
+//! | 16 | 4 | semaphore | from 0, less than the ring's semaphores |
+//! | 20 | 4 | reserved | 0 |
+//! | 24 | 8 | value | of that semaphore |
+//! | 32 | 4 | old layout | `VkImageLayout` before the release to `VK_QUEUE_FAMILY_EXTERNAL` |
+//! | 36 | 4 | new layout | `VkImageLayout` after it |
+//! | 40 | 8 | published | `CLOCK_MONOTONIC` when the frame was sent, nanoseconds |
+//! | 48 | 8 | tag | the app's own |
+//!
+//! # Kind 20, release: 16 bytes
+//! | offset | bytes | field | value |
+//! |---|---|---|---|
+//! | 0 | 4 | slot | one that the consumer has |
+//! | 4 | 4 | reserved | 0 |
+//! | 8 | 8 | sequence | of the frame that it came with |
+//!
+//! # Kind 21, leave: 4 bytes
+//! | offset | bytes | field | value |
+//! |---|---|---|---|
+//! | 0 | 4 | reason | 0 done, 1 evicted, 2 refused (the peer's user may not), 3 full, 4 broke |
+//!
 //! # An example
 //! A timeline semaphore of a device named "GPU", in full:
 //! ```
@@ -153,9 +223,14 @@ mod fields;
 mod header;
 mod message;
 mod resource;
+mod session;
 
 #[cfg(test)]
 mod tests;
 
 pub use header::{HEADER_LEN, Header, Kind, MAGIC, MAX_MESSAGE, VERSION};
 pub use message::{MAX_NAME, Message};
+pub use session::{
+    FrameToken, Layouts, LeaveReason, MAX_SEMAPHORES, MAX_SLOTS, ReleaseToken, RingInfo,
+    TimelinePoint,
+};

@@ -1,6 +1,7 @@
 //! Every field by its place and by what it refuses; in `properties`, any message and any bytes.
 
 mod properties;
+mod session;
 
 use super::*;
 use crate::error::Error;
@@ -12,10 +13,15 @@ use crate::resource::{BufferDesc, BufferUsage, Extent, ImageDesc, ImageKind, Ima
 
 /// A message of `kind` whose body has `fields` at the offsets of the module's tables, else 0.
 fn by_hand(kind: u16, body_len: usize, fields: &[(usize, &[u8])]) -> Vec<u8> {
+    by_hand_with(kind, body_len, 1, fields)
+}
+
+/// As [`by_hand`], with any number of descriptors.
+fn by_hand_with(kind: u16, body_len: usize, descriptors: u8, fields: &[(usize, &[u8])]) -> Vec<u8> {
     let mut bytes = b"GIPC\x01\0".to_vec();
     bytes.extend(kind.to_le_bytes());
     bytes.extend((body_len as u32).to_le_bytes());
-    bytes.extend([1, 0, 0, 0]);
+    bytes.extend([descriptors, 0, 0, 0]);
     bytes.resize(16 + body_len, 0);
     for (offset, value) in fields {
         bytes[16 + offset..][..value.len()].copy_from_slice(value);

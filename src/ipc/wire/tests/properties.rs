@@ -79,11 +79,40 @@ fn message(name: &'static str) -> impl Strategy<Value = Message> {
     ]
 }
 
+/// Any message of a session.
+fn said(name: &'static str) -> impl Strategy<Value = Message> {
+    let point = any::<(u32, u64)>();
+    let point = point.prop_map(|(semaphore, value)| TimelinePoint { semaphore, value });
+    let layouts = any::<(i32, i32)>().prop_map(|(old, new)| Layouts { old, new });
+    let optional = (proptest::option::of(point), proptest::option::of(layouts));
+    let reasons = (0..5u32).prop_map(|number| {
+        Message::decode(&by_hand_with(21, 4, 0, &[(0, &number.to_le_bytes())])).unwrap()
+    });
+    prop_oneof![
+        name.prop_map(|name| Message::Join { name }),
+        (1u32..=64, 0u32..=8, any::<bool>(), name, name).prop_map(
+            |(slots, semaphores, leaves_out, name, format)| {
+                Message::Ring(RingInfo { slots, semaphores, leaves_out, name, format })
+            }
+        ),
+        Just(Message::Ready),
+        (0u32..64, 1u64.., optional, any::<[u64; 2]>()).prop_map(
+            |(slot, sequence, (point, layouts), [published, tag])| {
+                Message::Frame(FrameToken { slot, sequence, point, layouts, published, tag })
+            }
+        ),
+        (0u32..64, 1u64..)
+            .prop_map(|(slot, sequence)| Message::Release(ReleaseToken { slot, sequence })),
+        reasons,
+    ]
+}
+
 fn name_of(message: &mut Message) -> &mut String {
     match message {
         Message::Memory(memory) => &mut memory.identity.name,
         Message::Buffer { memory, .. } | Message::Image { memory, .. } => &mut memory.identity.name,
         Message::Semaphore(semaphore) => &mut semaphore.identity.name,
+        other => panic!("{other:?} has no device"),
     }
 }
 
@@ -108,6 +137,13 @@ proptest! {
     }
 
     #[test]
+    fn what_a_session_says_survives_the_wire(message in said("\\PC{0,64}")) {
+        let bytes = message.encode();
+        prop_assert!(bytes.len() <= HEADER_LEN + 20 + 2 * MAX_NAME);
+        prop_assert_eq!(Message::decode(&bytes).unwrap(), message);
+    }
+
+    #[test]
     fn any_name_can_be_sent_and_only_the_name_may_change(message in message("(?s).{0,300}")) {
         let (mut sent, mut back) = (message.clone(), Message::decode(&message.encode()).unwrap());
         let (long, name) = (name_of(&mut sent), name_of(&mut back).clone());
@@ -121,7 +157,7 @@ proptest! {
 
     #[test]
     fn a_message_with_any_byte_changed_is_another_message_or_a_typed_error(
-        message in message("\\PC{0,16}"),
+        message in prop_oneof![message("\\PC{0,16}"), said("\\PC{0,16}")],
         changes in prop::collection::vec((any::<Index>(), any::<u8>()), 1..4),
     ) {
         let mut bytes = message.encode();
@@ -134,7 +170,7 @@ proptest! {
 
     #[test]
     fn any_header_is_a_header_within_the_limit_or_a_typed_error(
-        tail in any::<[u8; 10]>(), junk in any::<[u8; 16]>(), kind in 0u8..6, one in 0u8..2,
+        tail in any::<[u8; 10]>(), junk in any::<[u8; 16]>(), kind in 0u8..24, one in 0u8..2,
     ) {
         let mut bytes = *b"GIPC\x01\0\0\0\0\0\0\0\0\0\0\0";
         bytes[6..].copy_from_slice(&tail);
@@ -168,9 +204,11 @@ proptest! {
 
     #[test]
     fn any_body_is_a_message_or_a_typed_error(
-        kind in 0u16..6, body in prop::collection::vec(any::<u8>(), 0..200),
+        kind in 0u16..24, body in prop::collection::vec(any::<u8>(), 0..200),
     ) {
         check_any(&body)?;
-        check_any(&by_hand(kind, body.len(), &[(0, &body)]))?;
+        for descriptors in 0..2 {
+            check_any(&by_hand_with(kind, body.len(), descriptors, &[(0, &body)]))?;
+        }
     }
 }
