@@ -1,0 +1,27 @@
+//! Bytes and a number of descriptors, through the parser.
+
+#![no_main]
+
+#[path = "../src/allocations.rs"]
+mod allocations;
+#[path = "../src/message.rs"]
+mod message;
+
+use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
+
+#[global_allocator]
+static ALLOCATIONS: allocations::Watched = allocations::Watched;
+
+fuzz_target!(|bytes: &[u8]| allocations::within(message::LARGEST_ALLOCATION, || {
+    message::check(bytes);
+}));
+
+// Nearly every change makes the header a wrong one. Most inputs get a right one back, so that what
+// lies behind it is reached.
+fuzz_mutator!(|bytes: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    let size = fuzzer_mutate(bytes, size, max_size);
+    if seed % 8 != 0 {
+        message::put_header_right(&mut bytes[..size]);
+    }
+    size
+});

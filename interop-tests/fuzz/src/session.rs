@@ -1,0 +1,141 @@
+//! What holds of a session whose other side says anything.
+
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use gpu_interop::handle::MemoryHandleType;
+use gpu_interop::ipc::session::{
+    Consumer, FrameInfo, JoinOptions, Producer, ProducerOptions, Ring, Slot,
+};
+use gpu_interop::payload::MemoryInfo;
+use gpu_interop::{BufferDesc, BufferPayload, Error, Identity, MemoryPayload, Uuid};
+
+use crate::allocations;
+use crate::stream::{Descriptors, FILE_BYTES, lowest_free, next_piece, send_piece};
+
+/// What a side may allocate at once because of what its peer says, in bytes: a message is the largest.
+pub(crate) const LARGEST_ALLOCATION: usize = gpu_interop::ipc::wire::MAX_MESSAGE;
+
+/// No wait here is for somebody who will do something.
+const SOON: Duration = Duration::from_millis(20);
+
+/// Sends what `script` says to one side of a session; panics where that breaks a promise.
+///
+/// The first byte picks the side: 0 and even numbers the producer, odd ones a consumer. What follows is a
+/// script as of the target `stream`.
+///
+/// # Panics
+/// Where an error is of a kind that a peer can't cause, a slot is free that somebody has or stays away for
+/// ever, a descriptor stays open, or an allocation is larger than a message.
+pub(crate) fn check(script: &[u8]) {
+    let Some((side, script)) = script.split_first() else { return };
+    let descriptors = Descriptors::new().expect("files to send");
+    let before = lowest_free();
+    match side % 2 {
+        0 => producer(script, &descriptors),
+        _ => consumer(script, &descriptors),
+    }
+    assert_eq!(lowest_free(), before, "a descriptor stays open");
+}
+
+fn typed(error: &Error) {
+    let typed = matches!(
+        error,
+        Error::Invalid(_) | Error::Mismatch(_) | Error::Closed { .. } | Error::Timeout { .. }
+    );
+    assert!(typed, "{error:?}");
+}
+
+fn ring(descriptors: &Descriptors) -> Ring {
+    let info = MemoryInfo {
+        handle_type: MemoryHandleType::OpaqueFd,
+        allocation_size: FILE_BYTES,
+        memory_type_index: Some(0),
+        dedicated: false,
+        identity: Identity { device: Uuid::from_bytes([7; 16]), driver: None, name: "GPU".into() },
+    };
+    let slot = |offset| {
+        let memory = MemoryPayload::new(descriptors.memory(), info.clone());
+        BufferPayload::new(memory, offset, BufferDesc::storage(64)).expect("it fits")
+    };
+    Ring::new("fuzz", "words").slot(slot(0)).slot(slot(64))
+}
+
+/// A producer publishes a frame after each piece that somebody sends.
+fn producer(mut script: &[u8], descriptors: &Descriptors) {
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    theirs.set_nonblocking(true).expect("a socket");
+    let options = ProducerOptions::default();
+    let mut producer = Producer::unbound(ring(descriptors), options).expect("a ring");
+    producer.admit(ours).expect("one consumer");
+    while let Some((piece, fd, count, rest)) = next_piece(script, descriptors) {
+        script = rest;
+        send_piece(&theirs, piece, fd, count);
+        allocations::within(LARGEST_ALLOCATION, || {
+            while producer.poll(Duration::ZERO).expect("one consumer breaks nothing").is_some() {}
+        });
+        assert!(producer.consumers() <= 1);
+        let slot = match producer.free_slot(Duration::ZERO) {
+            Ok(slot) => slot,
+            Err(error @ Error::Timeout { .. }) => {
+                assert_eq!(producer.consumers(), 1, "nobody has the slots: {error}");
+                continue;
+            }
+            Err(other) => panic!("{other:?}"),
+        };
+        let published = producer.publish(slot, FrameInfo::default()).expect("a slot of its own");
+        assert!(published.sent <= producer.consumers().max(1));
+    }
+    drop(theirs);
+    while producer.poll(Duration::ZERO).expect("one consumer breaks nothing").is_some() {}
+    // Nobody is left: each slot is free, once.
+    assert_eq!(producer.consumers(), 0);
+    let mut free: Vec<Slot> = Vec::new();
+    while let Ok(slot) = producer.free_slot(Duration::ZERO) {
+        free.push(slot);
+    }
+    let indices: Vec<_> = free.iter().map(Slot::index).collect();
+    assert!(indices.len() == 2 && indices[0] != indices[1], "{indices:?}");
+}
+
+/// A consumer joins somebody who has said all of it already, and takes frames as long as there are any.
+fn consumer(mut script: &[u8], descriptors: &Descriptors) {
+    let (ours, mut theirs) = UnixStream::pair().expect("sockets");
+    theirs.set_nonblocking(true).expect("a socket");
+    while let Some((piece, fd, count, rest)) = next_piece(script, descriptors) {
+        script = rest;
+        send_piece(&theirs, piece, fd, count);
+    }
+    theirs.flush().expect("nothing to flush");
+    theirs.shutdown(std::net::Shutdown::Write).expect("a socket");
+    let options = JoinOptions { name: "fuzz".into(), timeout: SOON, ..JoinOptions::default() };
+    let joined = allocations::within(LARGEST_ALLOCATION, || Consumer::over(ours, options));
+    let (mut consumer, ring) = match joined {
+        Ok(joined) => joined,
+        Err(error) => return typed(&error),
+    };
+    assert!((1..=64).contains(&ring.slots.len()) && ring.semaphores.len() <= 8);
+    let mut last = 0;
+    let error = loop {
+        match allocations::within(LARGEST_ALLOCATION, || consumer.next_frame(SOON)) {
+            Ok(frame) => {
+                assert!(frame.slot() < ring.slots.len());
+                assert!(frame.sequence() > last, "{} after {last}", frame.sequence());
+                last = frame.sequence();
+                let semaphores = ring.semaphores.len();
+                assert!(frame.point().is_none_or(|p| (p.semaphore as usize) < semaphores));
+                // Every other one is kept until it is dropped.
+                if last % 2 == 0
+                    && let Err(error) = frame.release()
+                {
+                    typed(&error);
+                }
+            }
+            Err(error) => break error,
+        }
+    };
+    typed(&error);
+    assert!(!matches!(error, Error::Timeout { .. }), "the end of the stream is not seen");
+    assert!(consumer.end().is_some(), "{error}");
+}

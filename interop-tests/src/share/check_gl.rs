@@ -1,0 +1,127 @@
+//! Checking frames with OpenGL.
+
+use anyhow::{Context, Result};
+use gpu_interop::gl::{Buffer, Semaphore};
+use gpu_interop::glow::{self, HasContext as _};
+use gpu_interop::headless::Gl;
+use gpu_interop::ipc::session::Frame;
+
+use super::check_vulkan::verdict;
+use super::checker::{Checker, NOTHING_FOUND, PATIENCE, Parts, WARM_UP_BYTES};
+use super::frame::Shape;
+use super::tally::Verdict;
+use crate::rig::gl::GlRig;
+use crate::rig::kernel::{GROUP_SIZE, windows};
+
+const CHECK: &str = include_str!("../../../shaders/check.comp");
+
+/// Work groups at most: OpenGL has so many everywhere.
+const MAX_GROUPS: u32 = 1 << 13;
+
+#[derive(Debug)]
+pub(super) struct GlChecker {
+    slots: Vec<Buffer>,
+    semaphore: Option<Semaphore>,
+    program: glow::Program,
+    counted: glow::Buffer,
+    max_window: u64,
+    shape: Shape,
+    rig: GlRig,
+}
+
+impl GlChecker {
+    pub(super) fn new(gl: Gl, parts: Parts) -> Result<Self> {
+        let Parts { shape, buffers, semaphore } = parts;
+        let rig = GlRig::new(gl)?;
+        let program = rig.program(&[(glow::COMPUTE_SHADER, CHECK.to_owned())])?;
+        let import = |payload| rig.endpoint.import_buffer(payload);
+        let slots = buffers.into_iter().map(import).collect::<Result<_, _>>()?;
+        let import = |payload| rig.endpoint.import_semaphore(payload);
+        let semaphore = semaphore.map(import).transpose()?;
+        let counted = rig.private_buffer(size_of_val(&NOTHING_FOUND) as u64)?;
+        // SAFETY: the context is current: the rig made it so.
+        let limit = unsafe { rig.gl.glow().get_parameter_i64(glow::MAX_SHADER_STORAGE_BLOCK_SIZE) };
+        // glow takes offsets and sizes as i32.
+        let max_window = u64::try_from(limit)?.min(1 << 30);
+        let made = Self { slots, semaphore, program, counted, max_window, shape, rig };
+        made.warm_up()?;
+        Ok(made)
+    }
+
+    /// Runs the kernel over a frame of its own, once: some drivers compile it only then.
+    fn warm_up(&self) -> Result<()> {
+        let frame = self.rig.private_buffer(WARM_UP_BYTES)?;
+        self.dispatch(frame, Shape::new(WARM_UP_BYTES)?, 0)?;
+        self.rig.finish();
+        self.rig.delete_buffer(frame);
+        Ok(())
+    }
+
+    fn dispatch(&self, buffer: glow::Buffer, shape: Shape, number: u32) -> Result<()> {
+        let gl = self.rig.gl.glow();
+        let storage = glow::SHADER_STORAGE_BUFFER;
+        for window in windows(shape.bytes(), self.max_window) {
+            let groups = window.count().div_ceil(GROUP_SIZE).clamp(1, MAX_GROUPS);
+            let parameters = [window.first(), window.count(), number, shape.width_log2()];
+            let (offset, size) = (i32::try_from(window.offset)?, i32::try_from(window.bytes)?);
+            // SAFETY: the context is current on this thread; the program and the buffers are its own.
+            unsafe {
+                gl.use_program(Some(self.program));
+                gl.bind_buffer_range(storage, 0, Some(buffer), offset, size);
+                gl.bind_buffer_base(storage, 1, Some(self.counted));
+                for (location, value) in (0..).zip(parameters) {
+                    let location = glow::NativeUniformLocation(location);
+                    gl.uniform_1_u32(Some(&location), value);
+                }
+                gl.dispatch_compute(groups, 1, 1);
+                gl.memory_barrier(
+                    glow::SHADER_STORAGE_BARRIER_BIT | glow::BUFFER_UPDATE_BARRIER_BIT,
+                );
+            }
+        }
+        self.rig.check("glDispatchCompute")
+    }
+}
+
+impl Checker for GlChecker {
+    fn check(&mut self, frame: &Frame, number: u32) -> Result<Verdict> {
+        let (rig, gl) = (&self.rig, self.rig.gl.glow());
+        let buffer = self.slots.get(frame.slot()).context("no such slot")?;
+        match (frame.point(), &self.semaphore) {
+            // OpenGL can't wait for a semaphore on the host: where the producer dies before it signals,
+            // the fence below is what ends the wait.
+            (Some(point), Some(semaphore)) => {
+                rig.endpoint.wait(semaphore, Some(point.value), &[buffer], &[])?;
+            }
+            _ => rig.endpoint.memory_barrier()?,
+        }
+        rig.upload(self.counted, 0, bytemuck::bytes_of(&NOTHING_FOUND))?;
+        self.dispatch(buffer.name(), self.shape, number)?;
+        let fence = rig.endpoint.fence()?;
+        frame.wait(PATIENCE, |_, time| fence.wait(time))?;
+        fence.wait(PATIENCE)?;
+        let mut found = NOTHING_FOUND;
+        // SAFETY: the context is current and the buffer its own, of this length.
+        unsafe {
+            gl.bind_buffer(glow::COPY_READ_BUFFER, Some(self.counted));
+            let bytes = bytemuck::bytes_of_mut(&mut found);
+            gl.get_buffer_sub_data(glow::COPY_READ_BUFFER, 0, bytes);
+        }
+        rig.check("glGetBufferSubData")?;
+        Ok(verdict(found))
+    }
+
+    fn read(&mut self, slot: usize) -> Result<Vec<u8>> {
+        let buffer = self.slots.get(slot).context("no such slot")?;
+        self.rig.endpoint.memory_barrier()?;
+        self.rig.download(buffer.name(), 0, self.shape.bytes())
+    }
+}
+
+impl Drop for GlChecker {
+    fn drop(&mut self) {
+        if self.rig.gl.make_current().is_ok() {
+            self.rig.delete_buffer(self.counted);
+        }
+    }
+}

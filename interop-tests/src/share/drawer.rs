@@ -1,0 +1,164 @@
+//! What draws frames, with Vulkan: the ring's buffers, and a kernel that fills one.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use gpu_interop::ash::vk;
+use gpu_interop::capabilities::SyncMethod;
+use gpu_interop::headless::Vulkan;
+use gpu_interop::ipc::session::{Ring, TimelinePoint};
+use gpu_interop::vulkan::{
+    Buffer, BufferAccess, BufferOptions, Endpoint, Fence, FenceSource, Semaphore, SemaphoreSignal,
+    SubmitPart,
+};
+use gpu_interop::{BufferDesc, Error, SemaphoreKind};
+
+use super::frame::{Announced, Shape};
+use super::vulkan_kernel::{Bound, VulkanKernel};
+
+const DRAW: &[u8] = include_bytes!("../../../shaders/draw.comp.spv");
+
+/// How long drawing a frame takes at most.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Draws frames into the buffers of a ring.
+#[derive(Debug)]
+pub struct Drawer {
+    // Dropped in this order: the kernel waits for the device.
+    kernel: VulkanKernel,
+    slots: Vec<Slot>,
+    fences: FenceSource,
+    /// Signalled with a frame's number plus one when it is drawn; `None` where the host waits.
+    timeline: Option<Semaphore>,
+    shape: Shape,
+    endpoint: Endpoint,
+    vulkan: Vulkan,
+}
+
+#[derive(Debug)]
+struct Slot {
+    buffer: Buffer,
+    bound: Bound,
+    command: vk::CommandBuffer,
+    /// Whether it has been released to outside this device before.
+    was_away: bool,
+    drawn: Option<Fence>,
+}
+
+impl Drawer {
+    /// Makes `slots` buffers for frames of `shape`, on `vulkan`'s device.
+    ///
+    /// # Errors
+    /// [`Missing`](gpu_interop::error::Missing) where `sync` is a timeline semaphore and the driver can't
+    /// share one, or [`SyncMethod::Binary`], of which each signal has one waiter only. Else where the
+    /// driver refuses.
+    pub fn new(
+        vulkan: &Vulkan,
+        shape: Shape,
+        slots: usize,
+        sync: Option<SyncMethod>,
+    ) -> Result<Self> {
+        let endpoint = vulkan.endpoint()?;
+        let timeline = match sync {
+            Some(SyncMethod::HostWait) => None,
+            Some(SyncMethod::Timeline) => Some(endpoint.create_semaphore(SemaphoreKind::Timeline)?),
+            Some(other) => anyhow::bail!("frames have several readers, which {other:?} has not"),
+            None => match endpoint.create_semaphore(SemaphoreKind::Timeline) {
+                Ok(semaphore) => Some(semaphore),
+                Err(Error::Missing(_)) => None,
+                Err(error) => return Err(error.into()),
+            },
+        };
+        let kernel = VulkanKernel::new(vulkan, DRAW, 1)?;
+        let make = |command| -> Result<Slot> {
+            let desc = BufferDesc::storage(shape.bytes());
+            let buffer = endpoint.create_buffer(&desc, BufferOptions::default())?;
+            let bound = kernel.bind(buffer.handle(), shape.bytes(), None)?;
+            Ok(Slot { buffer, bound, command, was_away: false, drawn: None })
+        };
+        let commands = kernel.command_buffers(u32::try_from(slots)?)?;
+        let slots = commands.into_iter().map(make).collect::<Result<_>>()?;
+        let fences = FenceSource::new(&endpoint)?;
+        Ok(Self { kernel, slots, fences, timeline, shape, endpoint, vulkan: vulkan.clone() })
+    }
+
+    /// What is announced: the buffers, the semaphore, and what the frames are.
+    ///
+    /// # Errors
+    /// Where the driver refuses to export.
+    pub fn ring(&self, frames: u32) -> Result<Ring> {
+        let announced = Announced { shape: self.shape, frames };
+        let mut ring = Ring::new("gpu-interop share", announced.to_string());
+        for slot in &self.slots {
+            ring = ring.slot(slot.buffer.export()?);
+        }
+        if let Some(timeline) = &self.timeline {
+            ring = ring.semaphore(timeline.export()?);
+        }
+        Ok(ring)
+    }
+
+    /// How consumers know that a frame is drawn.
+    pub fn sync(&self) -> SyncMethod {
+        self.timeline.as_ref().map_or(SyncMethod::HostWait, |_| SyncMethod::Timeline)
+    }
+
+    /// Submits the drawing of frame number `frame` into a slot that nobody reads. Frames are drawn in the
+    /// order of their numbers.
+    ///
+    /// Returns what consumers are to wait for; `None` where the host has to
+    /// [`wait`](Self::wait) before the frame is published.
+    ///
+    /// # Errors
+    /// Where the driver refuses.
+    pub fn draw(&mut self, slot: usize, frame: u32) -> Result<Option<TimelinePoint>> {
+        // The command buffer of the frame that was drawn here before.
+        self.wait(slot)?;
+        let slot = self.slots.get_mut(slot).context("no such slot")?;
+        let (command, family) = (slot.command, self.vulkan.queue_family());
+        self.kernel.begin(command)?;
+        let used = [BufferAccess::compute(&slot.buffer)];
+        if slot.was_away {
+            // SAFETY: recorded outside a render pass, for a queue of this family; the consumers have
+            // given the slot back, as their hosts saw it.
+            unsafe { self.endpoint.record_acquire(command, family, &used) }?;
+        }
+        self.kernel.record(command, &slot.bound, self.shape, frame);
+        // SAFETY: as above; the buffer is this queue family's, and lives as long as the drawer, which
+        // waits for the device when it goes.
+        unsafe {
+            self.endpoint.record_release(command, family, &used)?;
+            self.vulkan.device().end_command_buffer(command)?;
+        }
+        let value = u64::from(frame) + 1;
+        let mut part = SubmitPart::default();
+        part.signals.extend(
+            self.timeline.iter().map(|semaphore| SemaphoreSignal {
+                semaphore: semaphore.clone(),
+                value: Some(value),
+            }),
+        );
+        slot.drawn = Some(self.fences.next(&mut part)?);
+        self.vulkan.with_queue(|queue| {
+            // SAFETY: the queue is guarded and of this device; what was recorded and the semaphores
+            // live as long as the drawer.
+            unsafe { part.submit(&self.endpoint, queue, &[command]) }
+        })?;
+        slot.was_away = true;
+        Ok(self.timeline.as_ref().map(|_| TimelinePoint { semaphore: 0, value }))
+    }
+
+    /// Waits on the host until the last frame of a slot is drawn.
+    ///
+    /// # Errors
+    /// Where the driver refuses, or takes too long.
+    pub fn wait(&mut self, slot: usize) -> Result<()> {
+        let slot = self.slots.get_mut(slot).context("no such slot")?;
+        slot.drawn.take().map_or(Ok(()), |fence| fence.wait(PATIENCE)).context("drawing a frame")
+    }
+
+    /// The buffer of a slot.
+    pub fn buffer(&self, slot: usize) -> Option<&Buffer> {
+        self.slots.get(slot).map(|slot| &slot.buffer)
+    }
+}

@@ -1,0 +1,102 @@
+//! What a consumer saw: frames that are right, lost, doubled, torn.
+
+use std::fmt;
+
+/// What one frame's check found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Words that are the frame's.
+    pub right: u64,
+    /// Words that are not.
+    pub wrong: u64,
+    /// The first of these.
+    pub first_wrong: u32,
+}
+
+impl Verdict {
+    /// Whether all of a frame's `words` were looked at and are right.
+    pub fn is_whole(&self, words: u64) -> bool {
+        self.wrong == 0 && self.right == words
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { right, wrong, first_wrong } = self;
+        write!(f, "{right} words are right, {wrong} wrong, the first at {first_wrong}")
+    }
+}
+
+/// Counts frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Frames that came.
+    pub frames: u64,
+    /// Of these, those of which every word was checked and is right.
+    pub verified: u64,
+    /// Frames that are missing before one that came.
+    pub lost: u64,
+    /// Frames that came again, or after a later one.
+    pub doubled: u64,
+    /// Frames with a wrong word, or with a slot that was taken away meanwhile.
+    pub torn: u64,
+    last: Option<u64>,
+}
+
+impl Tally {
+    /// Counts frame number `frame`, of which all is right or not.
+    pub fn count(&mut self, frame: u64, is_whole: bool) {
+        self.frames += 1;
+        match self.last {
+            Some(last) if frame <= last => {
+                self.doubled += 1;
+                return;
+            }
+            Some(last) => self.lost += frame - last - 1,
+            // Who joins later has lost nothing.
+            None => {}
+        }
+        self.last = Some(frame);
+        match is_whole {
+            true => self.verified += 1,
+            false => self.torn += 1,
+        }
+    }
+
+    /// The number that the next frame should have; `None` before the first.
+    pub fn next(&self) -> Option<u64> {
+        self.last.map(|last| last + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(frames: &[(u64, bool)]) -> (u64, u64, u64, u64, u64) {
+        let mut tally = Tally::default();
+        frames.iter().for_each(|&(frame, is_whole)| tally.count(frame, is_whole));
+        let Tally { frames, verified, lost, doubled, torn, .. } = tally;
+        (frames, verified, lost, doubled, torn)
+    }
+
+    #[test]
+    fn what_is_lost_doubled_and_torn_is_counted() {
+        let all: Vec<_> = (0..10).map(|frame| (frame, true)).collect();
+        assert_eq!(tally(&all), (10, 10, 0, 0, 0));
+        assert_eq!(tally(&all[3..]), (7, 7, 0, 0, 0), "who joins later has lost nothing");
+        assert_eq!(
+            tally(&[(0, true), (3, true), (3, true), (2, true), (9, false)]),
+            (5, 2, 7, 2, 1)
+        );
+        assert_eq!(tally(&[]), (0, 0, 0, 0, 0));
+    }
+
+    #[test]
+    fn words_that_nobody_looked_at_are_not_right() {
+        let verdict = |right, wrong| Verdict { right, wrong, first_wrong: 0 };
+        assert!(verdict(64, 0).is_whole(64));
+        assert!(!verdict(0, 0).is_whole(64) && !verdict(63, 0).is_whole(64));
+        assert!(!verdict(64, 1).is_whole(64));
+    }
+}

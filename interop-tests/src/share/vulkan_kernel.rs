@@ -1,0 +1,233 @@
+//! A compute kernel over a frame in Vulkan: its pipeline, and the frame's windows as descriptor sets.
+
+use anyhow::{Context, Result};
+use gpu_interop::ash::{self, vk};
+use gpu_interop::headless::Vulkan;
+
+use super::frame::Shape;
+use crate::rig::kernel::{GROUP_SIZE, Window, windows};
+
+/// Frames that may be bound at once, times their windows.
+const MAX_SETS: u32 = 1024;
+
+/// A kernel of `shaders/` with the parameters of `draw` and `check`.
+#[derive(Debug)]
+pub(super) struct VulkanKernel {
+    vulkan: Vulkan,
+    commands: vk::CommandPool,
+    descriptors: vk::DescriptorPool,
+    set_layout: vk::DescriptorSetLayout,
+    layout: vk::PipelineLayout,
+    pipeline: vk::Pipeline,
+    max_window: u64,
+}
+
+/// A frame's buffer, bound window by window.
+#[derive(Debug)]
+pub(super) struct Bound(Vec<(Window, vk::DescriptorSet)>);
+
+impl VulkanKernel {
+    /// The kernel of `spirv`, which takes the frame's buffer at binding 0 and, where `buffers` is 2,
+    /// another one at binding 1.
+    pub(super) fn new(vulkan: &Vulkan, spirv: &[u8], buffers: u32) -> Result<Self> {
+        // SAFETY: a valid instance and physical device.
+        let properties =
+            unsafe { vulkan.instance().get_physical_device_properties(vulkan.physical_device()) };
+        // Null handles are ignored by every vkDestroy call, so that a failure half-way is cleaned up
+        // by Drop.
+        let mut made = Self {
+            vulkan: vulkan.clone(),
+            commands: vk::CommandPool::null(),
+            descriptors: vk::DescriptorPool::null(),
+            set_layout: vk::DescriptorSetLayout::null(),
+            layout: vk::PipelineLayout::null(),
+            pipeline: vk::Pipeline::null(),
+            max_window: u64::from(properties.limits.max_storage_buffer_range),
+        };
+        made.create_pools(buffers)?;
+        made.create_layouts(buffers)?;
+        made.create_pipeline(spirv)?;
+        Ok(made)
+    }
+
+    fn device(&self) -> &ash::Device {
+        self.vulkan.device()
+    }
+
+    fn create_pools(&mut self, buffers: u32) -> Result<()> {
+        let commands = vk::CommandPoolCreateInfo::default()
+            .flags(vk::CommandPoolCreateFlags::RESET_COMMAND_BUFFER)
+            .queue_family_index(self.vulkan.queue_family());
+        let sizes = [vk::DescriptorPoolSize {
+            ty: vk::DescriptorType::STORAGE_BUFFER,
+            descriptor_count: MAX_SETS * buffers,
+        }];
+        let descriptors =
+            vk::DescriptorPoolCreateInfo::default().max_sets(MAX_SETS).pool_sizes(&sizes);
+        let device = self.vulkan.device().clone();
+        // SAFETY: a valid device and queue family; the array outlives the call.
+        unsafe {
+            self.commands = device.create_command_pool(&commands, None)?;
+            self.descriptors = device.create_descriptor_pool(&descriptors, None)?;
+        }
+        Ok(())
+    }
+
+    fn create_layouts(&mut self, buffers: u32) -> Result<()> {
+        let binding = |binding| {
+            vk::DescriptorSetLayoutBinding::default()
+                .binding(binding)
+                .descriptor_type(vk::DescriptorType::STORAGE_BUFFER)
+                .descriptor_count(1)
+                .stage_flags(vk::ShaderStageFlags::COMPUTE)
+        };
+        let bindings: Vec<_> = (0..buffers).map(binding).collect();
+        let set = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
+        let device = self.vulkan.device().clone();
+        // SAFETY: a valid device; the array outlives the call.
+        self.set_layout = unsafe { device.create_descriptor_set_layout(&set, None) }?;
+        let sets = [self.set_layout];
+        let constants = [vk::PushConstantRange {
+            stage_flags: vk::ShaderStageFlags::COMPUTE,
+            offset: 0,
+            size: 16,
+        }];
+        let layout = vk::PipelineLayoutCreateInfo::default()
+            .set_layouts(&sets)
+            .push_constant_ranges(&constants);
+        // SAFETY: as above.
+        self.layout = unsafe { device.create_pipeline_layout(&layout, None) }?;
+        Ok(())
+    }
+
+    fn create_pipeline(&mut self, spirv: &[u8]) -> Result<()> {
+        let device = self.vulkan.device().clone();
+        let code = ash::util::read_spv(&mut std::io::Cursor::new(spirv)).context("SPIR-V")?;
+        let module = vk::ShaderModuleCreateInfo::default().code(&code);
+        // SAFETY: valid SPIR-V: it was checked when it was compiled.
+        let module = unsafe { device.create_shader_module(&module, None) }?;
+        let stage = vk::PipelineShaderStageCreateInfo::default()
+            .stage(vk::ShaderStageFlags::COMPUTE)
+            .module(module)
+            .name(c"main");
+        let info = vk::ComputePipelineCreateInfo::default().stage(stage).layout(self.layout);
+        let none = vk::PipelineCache::null();
+        // SAFETY: the layout has the shader's bindings and its push constants.
+        let made = unsafe { device.create_compute_pipelines(none, &[info], None) };
+        // SAFETY: the module is not needed once the pipeline is made.
+        unsafe { device.destroy_shader_module(module, None) };
+        self.pipeline = made.map_err(|(_, result)| result)?[0];
+        Ok(())
+    }
+
+    /// Command buffers that can be recorded again and again. They live as long as the kernel.
+    pub(super) fn command_buffers(&self, count: u32) -> Result<Vec<vk::CommandBuffer>> {
+        let info = vk::CommandBufferAllocateInfo::default()
+            .command_pool(self.commands)
+            .level(vk::CommandBufferLevel::PRIMARY)
+            .command_buffer_count(count);
+        // SAFETY: the pool is alive and used by this thread alone.
+        Ok(unsafe { self.device().allocate_command_buffers(&info) }?)
+    }
+
+    /// Binds a frame's buffer and, for a kernel that takes it, `other`. Both outlive the kernel's work.
+    pub(super) fn bind(
+        &self,
+        frame: vk::Buffer,
+        bytes: u64,
+        other: Option<vk::Buffer>,
+    ) -> Result<Bound> {
+        let bind = |window: Window| Ok((window, self.descriptor_set(frame, window, other)?));
+        windows(bytes, self.max_window).into_iter().map(bind).collect::<Result<_>>().map(Bound)
+    }
+
+    fn descriptor_set(
+        &self,
+        frame: vk::Buffer,
+        window: Window,
+        other: Option<vk::Buffer>,
+    ) -> Result<vk::DescriptorSet> {
+        let (device, layouts) = (self.device(), [self.set_layout]);
+        let info = vk::DescriptorSetAllocateInfo::default()
+            .descriptor_pool(self.descriptors)
+            .set_layouts(&layouts);
+        // SAFETY: the pool is alive and used by this thread alone.
+        let set = unsafe { device.allocate_descriptor_sets(&info) }
+            .context("too many windows bound at once")?[0];
+        let frame = [vk::DescriptorBufferInfo {
+            buffer: frame,
+            offset: window.offset,
+            range: window.bytes,
+        }];
+        let whole = |buffer| vk::DescriptorBufferInfo { buffer, offset: 0, range: vk::WHOLE_SIZE };
+        let other = other.map(|other| [whole(other)]);
+        let write = |(binding, info)| {
+            vk::WriteDescriptorSet::default()
+                .dst_set(set)
+                .dst_binding(binding)
+                .descriptor_type(vk::DescriptorType::STORAGE_BUFFER)
+                .buffer_info(info)
+        };
+        let writes: Vec<_> = (0..)
+            .zip([Some(&frame), other.as_ref()].into_iter().flatten())
+            .map(|(binding, info)| write((binding, &info[..])))
+            .collect();
+        // SAFETY: the set is new and has the bindings; the callers pass live buffers that are at least
+        // as long.
+        unsafe { device.update_descriptor_sets(&writes, &[]) };
+        Ok(set)
+    }
+
+    /// Begins recording `command`, which no submitted work uses.
+    pub(super) fn begin(&self, command: vk::CommandBuffer) -> Result<()> {
+        let info = vk::CommandBufferBeginInfo::default()
+            .flags(vk::CommandBufferUsageFlags::ONE_TIME_SUBMIT);
+        // SAFETY: the command buffer is of a pool that allows resetting, and not in use.
+        Ok(unsafe { self.device().begin_command_buffer(command, &info) }?)
+    }
+
+    /// Records the kernel over all of a frame.
+    pub(super) fn record(
+        &self,
+        command: vk::CommandBuffer,
+        bound: &Bound,
+        shape: Shape,
+        frame: u32,
+    ) {
+        let (device, point) = (self.device(), vk::PipelineBindPoint::COMPUTE);
+        for (window, set) in &bound.0 {
+            let (first, count) = (window.first(), window.count());
+            let groups = count.div_ceil(GROUP_SIZE).clamp(1, MAX_GROUPS);
+            let parameters = [first, count, frame, shape.width_log2()];
+            // SAFETY: the command buffer is being recorded (the caller's), and everything bound is alive
+            // as long as the kernel and `bound`.
+            unsafe {
+                device.cmd_bind_pipeline(command, point, self.pipeline);
+                device.cmd_bind_descriptor_sets(command, point, self.layout, 0, &[*set], &[]);
+                let bytes = bytemuck::bytes_of(&parameters);
+                let stage = vk::ShaderStageFlags::COMPUTE;
+                device.cmd_push_constants(command, self.layout, stage, 0, bytes);
+                device.cmd_dispatch(command, groups, 1, 1);
+            }
+        }
+    }
+}
+
+/// Enough for every GPU, so that a group has some work to add its counts up over.
+const MAX_GROUPS: u32 = 1 << 13;
+
+impl Drop for VulkanKernel {
+    fn drop(&mut self) {
+        // A lost device has nothing in flight.
+        let _ = self.vulkan.wait_idle();
+        let device = self.vulkan.device();
+        // SAFETY: all owned here alone, idle, and null where never made.
+        unsafe {
+            device.destroy_pipeline(self.pipeline, None);
+            device.destroy_pipeline_layout(self.layout, None);
+            device.destroy_descriptor_pool(self.descriptors, None);
+            device.destroy_descriptor_set_layout(self.set_layout, None);
+            device.destroy_command_pool(self.commands, None);
+        }
+    }
+}
