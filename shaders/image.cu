@@ -295,3 +295,45 @@ extern "C" __global__ void fetch_rows(unsigned char* texels, const unsigned char
         texels[i] = first_texel[static_cast<unsigned long long>(i / row) * pitch + i % row];
     }
 }
+
+// The nearest that a channel of such a kind can hold. ANY_BITS is 0 to 1 in 255 steps here.
+__device__ uint32 nearest(float number, uint32 kind) {
+    switch (kind) {
+    case SIGNED_BYTES:
+        return static_cast<uint32>(__float2int_rn(fminf(fmaxf(number, -1.0f), 1.0f) * 127.0f)) & 0xffu;
+    case HALVES: {
+        unsigned short half;
+        asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(number));
+        return half;
+    }
+    case FLOATS:
+        return __float_as_uint(number);
+    default:
+        return __float2uint_rn(__saturatef(number) * 255.0f);
+    }
+}
+
+// Stores numbers, four for a texel, in a plain image of one channel of a byte, or of four: surfaces take bits, so that the
+// kernel rounds.
+extern "C" __global__ void store_numbers(cudaSurfaceObject_t surface, uint32 width, uint32 height, const float4* numbers,
+                                         uint32 texel_bytes, uint32 kind) {
+    for (uint32 i = first_index(); i < width * height; i += stride()) {
+        const Place at(i, width, height);
+        const uint4 near = make_uint4(nearest(numbers[i].x, kind), nearest(numbers[i].y, kind), nearest(numbers[i].z, kind),
+                                      nearest(numbers[i].w, kind));
+        switch (texel_bytes) {
+        case 1:
+            Store2d::write(static_cast<unsigned char>(near.x), surface, at, 0);
+            break;
+        case 4:
+            Store2d::write(near.x | near.y << 8 | near.z << 16 | near.w << 24, surface, at, 0);
+            break;
+        case 8:
+            Store2d::write(make_uint2(near.x | near.y << 16, near.z | near.w << 16), surface, at, 0);
+            break;
+        case 16:
+            Store2d::write(near, surface, at, 0);
+            break;
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Pictures: how large they may be, and how they get to disk.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use gpu_interop::error::Invalid;
+use gpu_interop::glow::{self, HasContext as _};
+use gpu_interop::headless::Vulkan;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder as _};
+
+/// Width and height of a text like `1920x1080`.
+pub(crate) fn parse_size(text: &str) -> Result<(u32, u32)> {
+    let parts = text.split_once(['x', 'X', '×']);
+    let number = |text: &str| text.trim().parse::<u32>().ok();
+    let size = parts.and_then(|(width, height)| Some((number(width)?, number(height)?)));
+    let Some((width, height)) = size else {
+        anyhow::bail!("'{text}' is no size; write one like 1920x1080");
+    };
+    ensure!(width > 0 && height > 0, "a picture has at least 1x1 pixels");
+    Ok((width, height))
+}
+
+/// Refuses a size that one of the APIs can't draw.
+pub(crate) fn check_limits(vulkan: &Vulkan, gl: &glow::Context, size: (u32, u32)) -> Result<()> {
+    // SAFETY: the physical device is the instance's.
+    let limits = unsafe {
+        vulkan.instance().get_physical_device_properties(vulkan.physical_device()).limits
+    };
+    let one = |name: u32| {
+        // SAFETY: the context is current, and the names are of single integers.
+        let limit = unsafe { gl.get_parameter_i32(name) };
+        u32::try_from(limit).unwrap_or(0)
+    };
+    let mut viewport = [0; 2];
+    // SAFETY: the context is current, and the name is of two integers.
+    unsafe { gl.get_parameter_i32_slice(glow::MAX_VIEWPORT_DIMS, &mut viewport) };
+    let viewport = viewport.map(|limit| u32::try_from(limit).unwrap_or(0));
+    let square = |side: u32| (side, side);
+    for (limit, name) in [
+        (square(limits.max_image_dimension2_d), "Vulkan's maxImageDimension2D"),
+        (
+            (limits.max_framebuffer_width, limits.max_framebuffer_height),
+            "Vulkan's maxFramebufferWidth and maxFramebufferHeight",
+        ),
+        (
+            (limits.max_viewport_dimensions[0], limits.max_viewport_dimensions[1]),
+            "Vulkan's maxViewportDimensions",
+        ),
+        (square(one(glow::MAX_TEXTURE_SIZE)), "OpenGL's GL_MAX_TEXTURE_SIZE"),
+        (square(one(glow::MAX_RENDERBUFFER_SIZE)), "OpenGL's GL_MAX_RENDERBUFFER_SIZE"),
+        ((viewport[0], viewport[1]), "OpenGL's GL_MAX_VIEWPORT_DIMS"),
+    ] {
+        if size.0 > limit.0 || size.1 > limit.1 {
+            let problem = format!("{}x{} is over {name} on this device", size.0, size.1);
+            let help = format!("it draws at most {}x{}", limit.0, limit.1);
+            return Err(Invalid::new("--size", problem).help(help).into());
+        }
+    }
+    Ok(())
+}
+
+/// Checks that there is something to see.
+pub(crate) fn check_content(pixels: &[u8]) -> Result<()> {
+    let bright = pixels.chunks(4).map(|pixel| pixel[0].max(pixel[1]).max(pixel[2]));
+    let (darkest, brightest) =
+        bright.fold((u8::MAX, 0), |(low, high), value| (low.min(value), high.max(value)));
+    let is = |what: &str| format!("the picture is {what}: nothing was drawn, or it did not arrive");
+    ensure!(brightest > 0, is("black"));
+    ensure!(brightest - darkest > 16, is("of one colour"));
+    ensure!(pixels.chunks(4).all(|pixel| pixel[3] == 255), is("transparent"));
+    Ok(())
+}
+
+/// Makes the folder, if it isn't there, and checks that files can be made in it.
+pub(crate) fn prepare(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)
+        .and_then(|()| tempfile::tempfile_in(folder))
+        .map(drop)
+        .with_context(|| {
+            format!("can't write to the folder {}; name another with --output", folder.display())
+        })
+}
+
+/// Writes a PNG: all of it, or nothing.
+pub(crate) fn write(path: &Path, size: (u32, u32), pixels: &[u8]) -> Result<()> {
+    let colours: Vec<u8> =
+        pixels.chunks(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+    let mut png = Vec::new();
+    let compression = (CompressionType::Default, FilterType::Adaptive);
+    let encoder = PngEncoder::new_with_quality(&mut png, compression.0, compression.1);
+    encoder.write_image(&colours, size.0, size.1, ExtendedColorType::Rgb8)?;
+    std::fs::write(path, &png).map_err(|error| {
+        // Half a picture is of no use; where there was no room for it, this makes some. But what is no
+        // plain file (/dev/full) was there before.
+        if path.is_file() {
+            let _ = std::fs::remove_file(path);
+        }
+        let wanted = png.len().div_ceil(1024);
+        anyhow::Error::new(error).context(format!(
+            "can't write {} ({wanted} KiB); make room there, or name another folder with --output",
+            path.display()
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_and_nonsense_is_refused() {
+        assert_eq!(parse_size("1920x1080").unwrap(), (1920, 1080));
+        assert_eq!(parse_size("1X2").unwrap(), (1, 2));
+        for nonsense in ["", "1920", "x", "0x10", "10x0", "-1x5", "1.5x2", "99999999999x1"] {
+            assert!(parse_size(nonsense).is_err(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_picture_of_nothing_is_found() {
+        assert!(check_content(&[0, 0, 0, 255, 0, 0, 0, 255]).is_err());
+        assert!(check_content(&[90, 90, 90, 255, 90, 90, 90, 255]).is_err());
+        assert!(check_content(&[90, 90, 90, 255, 9, 0, 0, 0]).is_err());
+        assert!(check_content(&[90, 90, 90, 255, 9, 0, 0, 255]).is_ok());
+    }
+}

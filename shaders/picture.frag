@@ -1,0 +1,13 @@
+// Samples a whole picture, a texel for a pixel: the pass by which a shared texture is compared with one that is not. The same
+// source is compiled to SPIR-V for Vulkan and handed to OpenGL as text. See README.md.
+#version 450
+
+layout(location = 2) in vec2 uv;
+
+layout(binding = 1) uniform sampler2D picture;
+
+layout(location = 0) out vec4 result;
+
+void main() {
+    result = textureLod(picture, uv, 0.0);
+}
