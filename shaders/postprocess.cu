@@ -1,7 +1,8 @@
-// What a camera does to light: denoise, bloom, exposure and tone mapping. Every kernel reads images through texture objects
-// with normalized coordinates and linear filtering (clamped at the edges), and writes one level of one image through a
-// surface object: R16G16B16A16_SFLOAT where it is light, R8G8B8A8 with the colour sRGB-encoded in the end. `width` and
-// `height` are those of what is written; a thread writes a texel. See README.md.
+// What a camera does to light: denoise, bloom, exposure and tone mapping. Every kernel reads images through texture objects,
+// clamped at the edges, and writes one level of one image through a surface object: R16G16B16A16_SFLOAT where it is light,
+// R8G8B8A8 with the colour sRGB-encoded in the end. What is read texel by texel has coordinates that count texels and no
+// filter; what is read at another size has normalized coordinates and linear filtering. `width` and `height` are those of
+// what is written; a thread writes a texel. See README.md.
 
 typedef unsigned int uint32;
 
@@ -58,13 +59,23 @@ struct Pixel {
           v((y + 0.5f) / height), du(1.0f / width), dv(1.0f / height) {}
 };
 
-// Light as the eye compares it: bright noise must not outweigh all else.
-__device__ float3 compressed(float3 color) {
-    return scaled(color, 1.0f / (1.0f + luminance(color)));
+__device__ float brightest(float3 color) {
+    return fmaxf(color.x, fmaxf(color.y, color.z));
 }
 
+// A texel as it is stored. Coordinates that count texels are exact at any size, which normalized ones are not.
+__device__ float4 texel_at(cudaTextureObject_t from, int x, int y) {
+    return tex2D<float4>(from, x + 0.5f, y + 0.5f);
+}
+
+// Light as the eye compares it, from 0 to 1: bright noise must not outweigh all else.
+__device__ float3 compressed(float3 color) {
+    return scaled(color, 1.0f / (1.0f + brightest(color)));
+}
+
+// The reverse, for halves: the brightest is 65504.
 __device__ float3 expanded(float3 color) {
-    return scaled(color, 1.0f / fmaxf(1.0f - luminance(color), 1e-4f));
+    return scaled(color, 1.0f / fmaxf(1.0f - brightest(color), 1.0f / 65505.0f));
 }
 
 __device__ float distance_squared(float3 a, float3 b) {
@@ -80,7 +91,7 @@ extern "C" __global__ void denoise(cudaSurfaceObject_t to, cudaTextureObject_t f
     if (!at.is_inside) {
         return;
     }
-    const float4 middle = tex2D<float4>(from, at.u, at.v);
+    const float4 middle = texel_at(from, at.x, at.y);
     const float3 own = compressed(rgb(middle));
     // A lone texel, or two, like hardly any of their neighbours, would stay: they are compared as the mean of those.
     float3 around = make_float3(0.0f, 0.0f, 0.0f);
@@ -88,7 +99,7 @@ extern "C" __global__ void denoise(cudaSurfaceObject_t to, cudaTextureObject_t f
     for (int y = -1; y <= 1; ++y) {
         for (int x = -1; x <= 1; ++x) {
             if (x != 0 || y != 0) {
-                const float3 texel = compressed(rgb(tex2D<float4>(from, at.u + x * at.du, at.v + y * at.dv)));
+                const float3 texel = compressed(rgb(texel_at(from, at.x + x, at.y + y)));
                 around = sum(around, scaled(texel, 0.125f));
                 alike += distance_squared(texel, own) < 4.0f * likeness * likeness ? 1 : 0;
             }
@@ -101,7 +112,7 @@ extern "C" __global__ void denoise(cudaSurfaceObject_t to, cudaTextureObject_t f
     float3 total = scaled(reference, weights);
     for (int y = -radius; y <= radius; ++y) {
         for (int x = -radius; x <= radius; ++x) {
-            const float3 texel = compressed(rgb(tex2D<float4>(from, at.u + x * at.du, at.v + y * at.dv)));
+            const float3 texel = compressed(rgb(texel_at(from, at.x + x, at.y + y)));
             const float far = static_cast<float>(x * x + y * y) / (2.0f * sigma * sigma);
             const float unlike = distance_squared(texel, reference) / (2.0f * likeness * likeness);
             const float weight = __expf(-far - unlike);
@@ -148,7 +159,7 @@ extern "C" __global__ void bloom_bright(cudaSurfaceObject_t to, cudaTextureObjec
         return;
     }
     const float3 color = halved(from, at, true);
-    const float bright = fmaxf(color.x, fmaxf(color.y, color.z));
+    const float bright = brightest(color);
     const float soft = fminf(fmaxf(bright - threshold + knee, 0.0f), 2.0f * knee);
     const float above = fmaxf(soft * soft / (4.0f * knee + 1e-6f), bright - threshold);
     write_light(to, at.x, at.y, scaled(color, fmaxf(above, 0.0f) / fmaxf(bright, 1e-6f)), 1.0f);
@@ -186,9 +197,10 @@ extern "C" __global__ void bloom_up(cudaSurfaceObject_t to, cudaTextureObject_t 
     write_light(to, at.x, at.y, sum(scaled(own, share), scaled(spread, 1.0f - share)), 1.0f);
 }
 
-// A film's response to light: dark as it is, bright bent towards white.
+// A film's response to light: middle grey as it is, bright bent towards white. The curve is Krzysztof Narkowicz's fit of
+// ACES; the factor is what keeps 0.18 where it is.
 __device__ float filmic(float x) {
-    x = fmaxf(x, 0.0f);
+    x = fmaxf(0.72317f * x, 0.0f);
     return fminf(x * (2.51f * x + 0.03f) / (x * (2.43f * x + 0.59f) + 0.14f), 1.0f);
 }
 
@@ -217,7 +229,7 @@ extern "C" __global__ void develop(cudaSurfaceObject_t to, cudaTextureObject_t l
     if (!at.is_inside) {
         return;
     }
-    const float4 texel = tex2D<float4>(light, at.u, at.v);
+    const float4 texel = texel_at(light, at.x, at.y);
     float3 color = rgb(texel);
     if (bloom_share > 0.0f) {
         color = sum(color, scaled(rgb(tex2D<float4>(bloom, at.u, at.v)), bloom_share));

@@ -1,0 +1,214 @@
+//! Vulkan's last stage.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use gpu_interop::ash::vk;
+use gpu_interop::format::Format;
+use gpu_interop::handoff::{Acquirer, Releaser, Ticket};
+use gpu_interop::vulkan::{Endpoint, Image, ImageOptions};
+use gpu_interop::{ImageDesc, ImageUsage};
+use interop_tests::post_process::{BoundImages, ComputePass, ImageView, PICTURE, transfer};
+use interop_tests::rig::vulkan::{PrivateBuffer, VulkanRig};
+
+use crate::finish::{Finish, FinishTimes};
+use crate::host_pages::HostPages;
+use crate::source::by_anyone;
+use crate::worker::Worker;
+
+const VIGNETTE: &[u8] = include_bytes!("../../shaders/vignette.comp.spv");
+
+/// Layouts of the picture: as it is handed over, as it is sampled.
+const OUTSIDE: vk::ImageLayout = vk::ImageLayout::GENERAL;
+const SAMPLED: vk::ImageLayout = vk::ImageLayout::SHADER_READ_ONLY_OPTIMAL;
+
+/// Vulkan frames the picture with a compute shader.
+#[derive(Debug)]
+pub(crate) struct VulkanFinish {
+    // First: it waits before the rest goes.
+    worker: Worker,
+    vignette: Vignette,
+    ends: Option<(Acquirer<Endpoint>, Releaser<Endpoint>)>,
+    copy_on_host: Duration,
+    readback: PrivateBuffer,
+    framed: Image,
+    picture: Rc<Image>,
+}
+
+/// The shader with its images.
+#[derive(Debug)]
+struct Vignette {
+    pass: ComputePass,
+    images: BoundImages,
+    _views: [ImageView; 2],
+    strength: f32,
+    size: (u32, u32),
+}
+
+impl VulkanFinish {
+    /// Frames `picture`, which comes and goes by `ends`.
+    pub(crate) fn shared(
+        rig: &Rc<VulkanRig>,
+        picture: Rc<Image>,
+        ends: (Acquirer<Endpoint>, Releaser<Endpoint>),
+        strength: f32,
+    ) -> Result<Self> {
+        Self::new(rig, picture, Some(ends), strength)
+    }
+
+    /// Frames what is copied here.
+    pub(crate) fn copied(
+        rig: &Rc<VulkanRig>,
+        (width, height): (u32, u32),
+        strength: f32,
+    ) -> Result<Self> {
+        let usage = ImageUsage::TRANSFER_DST | ImageUsage::SAMPLED;
+        let desc = ImageDesc::d2(PICTURE, width, height, usage);
+        let picture = rig.endpoint.create_image(&desc, ImageOptions::default())?;
+        Self::new(rig, Rc::new(picture), None, strength)
+    }
+
+    fn new(
+        rig: &Rc<VulkanRig>,
+        picture: Rc<Image>,
+        ends: Option<(Acquirer<Endpoint>, Releaser<Endpoint>)>,
+        strength: f32,
+    ) -> Result<Self> {
+        let extent = picture.desc().extent;
+        let usage = ImageUsage::TRANSFER_SRC | ImageUsage::STORAGE;
+        let desc = ImageDesc::d2(Format::Rgba8Unorm, extent.width, extent.height, usage);
+        let framed = rig.endpoint.create_image(&desc, ImageOptions::default())?;
+        rig.run(|command| {
+            rig.record_layout(command, &framed, (vk::ImageLayout::UNDEFINED, OUTSIDE));
+            Ok(())
+        })?;
+        let bytes = u64::from(extent.width) * u64::from(extent.height) * 4;
+        Ok(Self {
+            worker: Worker::new(rig)?,
+            vignette: Vignette::new(rig, &picture, &framed, strength)?,
+            ends,
+            copy_on_host: Duration::ZERO,
+            readback: PrivateBuffer::host(&rig.vulkan, bytes)?,
+            framed,
+            picture,
+        })
+    }
+}
+
+impl Vignette {
+    fn new(rig: &VulkanRig, picture: &Image, framed: &Image, strength: f32) -> Result<Self> {
+        let views = [
+            ImageView::new(&rig.vulkan, picture.handle(), picture.format())?,
+            ImageView::new(&rig.vulkan, framed.handle(), framed.format())?,
+        ];
+        let sampled = vk::DescriptorType::COMBINED_IMAGE_SAMPLER;
+        let stored = vk::DescriptorType::STORAGE_IMAGE;
+        let pass = ComputePass::new(&rig.vulkan, VIGNETTE, &[sampled, stored], 4)?;
+        let images =
+            pass.bind(&[(sampled, views[0].handle, SAMPLED), (stored, views[1].handle, OUTSIDE)])?;
+        let extent = framed.desc().extent;
+        let size = (extent.width, extent.height);
+        Ok(Self { pass, images, _views: views, strength, size })
+    }
+
+    fn record(&self, command: vk::CommandBuffer) {
+        let strength = [self.strength];
+        self.pass.record(command, self.images, bytemuck::bytes_of(&strength), self.size);
+    }
+}
+
+impl Finish for VulkanFinish {
+    fn api(&self) -> &'static str {
+        "vulkan"
+    }
+
+    fn frame_shared(&mut self, ticket: Ticket) -> Result<Ticket> {
+        let (acquirer, releaser) = self.ends.as_mut().context("nobody hands a picture over")?;
+        let (picture, vignette) = (&*self.picture, &self.vignette);
+        let family = self.worker.rig.vulkan.queue_family();
+        self.worker.submit(|recording| {
+            let command = recording.command;
+            let found = [by_anyone(picture, OUTSIDE, SAMPLED)];
+            // SAFETY: the command buffer is being recorded for a queue of that family; the part is
+            // submitted with it; the picture lives until the work was waited for.
+            let part = unsafe { acquirer.acquire(ticket, command, family, &found) }?;
+            recording.part.merge(part)?;
+            recording.stamp();
+            // There is nothing to upload.
+            recording.stamp();
+            vignette.record(command);
+            recording.stamp();
+            let left = [by_anyone(picture, SAMPLED, OUTSIDE)];
+            // SAFETY: as above; this queue has the picture, in this layout.
+            let (ticket, part) = unsafe { releaser.release(command, family, &left) }?;
+            recording.part.merge(part)?;
+            Ok(ticket)
+        })
+    }
+
+    fn frame_copied(&mut self, pages: &mut HostPages) -> Result<()> {
+        self.copy_on_host = pages.pass_to_vulkan()?;
+        let (picture, vignette) = (&*self.picture, &self.vignette);
+        let (rig, buffer) = (self.worker.rig.clone(), pages.buffer()?);
+        self.worker.submit(|recording| {
+            let command = recording.command;
+            let copied = vk::ImageLayout::TRANSFER_DST_OPTIMAL;
+            rig.record_layout(command, picture, (vk::ImageLayout::UNDEFINED, copied));
+            recording.stamp();
+            let region = [transfer::region(picture, 0)];
+            // SAFETY: the command buffer is being recorded; the buffer has all of the picture, which
+            // is in this layout; both live until the work was waited for.
+            unsafe {
+                let (device, to) = (rig.device(), picture.handle());
+                device.cmd_copy_buffer_to_image(command, buffer, to, copied, &region);
+            }
+            rig.record_layout(command, picture, (copied, SAMPLED));
+            recording.stamp();
+            vignette.record(command);
+            recording.stamp();
+            Ok(())
+        })
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        self.worker.wait()
+    }
+
+    fn times(&mut self) -> Result<FinishTimes> {
+        let [upload, vignette] = self.worker.times()?;
+        Ok(FinishTimes { copy_on_host: self.copy_on_host, upload, vignette })
+    }
+
+    fn read(&mut self) -> Result<Vec<u8>> {
+        let (rig, framed) = (self.worker.rig.clone(), &self.framed);
+        rig.run(|command| {
+            rig.record_layout(command, framed, (OUTSIDE, OUTSIDE));
+            let region = [transfer::region(framed, 0)];
+            // SAFETY: the command buffer is being recorded; the buffer has room for all of the
+            // picture, which is in this layout; `run` waits.
+            unsafe {
+                let (device, from, to) = (rig.device(), framed.handle(), self.readback.buffer);
+                device.cmd_copy_image_to_buffer(command, from, OUTSIDE, to, &region);
+            }
+            record_host_read(&rig, command);
+            Ok(())
+        })?;
+        let mut bytes = vec![0; usize::try_from(self.readback.bytes)?];
+        self.readback.with_bytes(bytes.len(), |from| bytes.copy_from_slice(from))?;
+        Ok(bytes)
+    }
+}
+
+/// Makes what was copied visible to the host.
+pub(crate) fn record_host_read(rig: &VulkanRig, command: vk::CommandBuffer) {
+    let barrier = vk::MemoryBarrier::default()
+        .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)
+        .dst_access_mask(vk::AccessFlags::HOST_READ);
+    let (copies, host) = (vk::PipelineStageFlags::TRANSFER, vk::PipelineStageFlags::HOST);
+    let none = vk::DependencyFlags::empty();
+    // SAFETY: the command buffer is being recorded, outside of a render pass.
+    unsafe {
+        rig.device().cmd_pipeline_barrier(command, copies, host, none, &[barrier], &[], &[]);
+    }
+}

@@ -1,0 +1,106 @@
+//! The GPU, opened in every API, and what is to be done on it.
+
+use std::fmt;
+use std::rc::Rc;
+
+use anyhow::{Context as _, Result, bail};
+use gpu_interop::ash;
+use gpu_interop::headless::{Headless, VulkanOptions, Wish};
+use gpu_interop::{Error, Uuid, cuda};
+use interop_tests::post_process::{Kernels, Light, Settings};
+use interop_tests::rig::cuda::CudaRig;
+use interop_tests::rig::gl::GlRig;
+use interop_tests::rig::vulkan::VulkanRig;
+
+use crate::options::FinishApi;
+
+/// One GPU in Vulkan, CUDA, and OpenGL where it is there.
+pub(crate) struct Gpu {
+    // CUDA goes first, then OpenGL, then Vulkan.
+    pub(crate) kernels: Rc<Kernels>,
+    pub(crate) cuda: Rc<CudaRig>,
+    gl: Result<Rc<GlRig>, Error>,
+    pub(crate) vulkan: Rc<VulkanRig>,
+}
+
+/// What is to be done.
+pub(crate) struct Job {
+    pub(crate) size: (u32, u32),
+    /// The picture to work on; the scene without one.
+    pub(crate) picture: Option<Light>,
+    pub(crate) noise: f32,
+    pub(crate) settings: Settings,
+    pub(crate) vignette: f32,
+    /// OpenGL for the last stage; Vulkan without it.
+    pub(crate) finish: Option<Rc<GlRig>>,
+}
+
+/// There is no CUDA, or it doesn't see the GPU: no error of this program's, but nothing to do either.
+#[derive(Debug)]
+pub(crate) struct NoCuda(gpu_interop::error::Missing);
+
+impl fmt::Display for NoCuda {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for NoCuda {}
+
+impl Gpu {
+    /// Opens the GPU that is wished for.
+    ///
+    /// [`NoCuda`] where CUDA is not there.
+    pub(crate) fn open(device: Option<Uuid>) -> Result<Self> {
+        let wish = device.map_or(Wish::Any, Wish::Uuid);
+        // First: what there is of the others doesn't matter without it.
+        of_cuda(cuda::require())?;
+        // For the copies that sharing is compared with.
+        let options = VulkanOptions::default().extension(ash::ext::external_memory_host::NAME);
+        let Headless { vulkan, gl, cuda, .. } = Headless::open(&wish, &options)?;
+        let cuda = of_cuda(cuda)?;
+        let gl = match gl {
+            Ok(gl) => Ok(Rc::new(GlRig::new(gl)?)),
+            Err(error @ Error::Missing(_)) => Err(error),
+            Err(error) => return Err(error.into()),
+        };
+        let cuda = Rc::new(CudaRig::new(cuda)?);
+        let kernels = Rc::new(Kernels::new(cuda.cuda.context())?);
+        Ok(Self { kernels, cuda, gl, vulkan: Rc::new(VulkanRig::new(vulkan)?) })
+    }
+
+    /// OpenGL where it is wanted, or there; `None` for Vulkan.
+    pub(crate) fn finish(&self, wanted: Option<FinishApi>) -> Result<Option<Rc<GlRig>>> {
+        match (wanted, &self.gl) {
+            (Some(FinishApi::Vulkan), _) | (None, Err(_)) => Ok(None),
+            (_, Ok(gl)) => Ok(Some(gl.clone())),
+            (Some(FinishApi::Gl), Err(error)) => Err(error.clone()).context("--finish gl"),
+        }
+    }
+
+    /// Refuses a picture that is larger than the GPU's images.
+    pub(crate) fn check_size(&self, (width, height): (u32, u32)) -> Result<()> {
+        let vulkan = &self.vulkan.vulkan;
+        // SAFETY: a valid instance and physical device.
+        let properties =
+            unsafe { vulkan.instance().get_physical_device_properties(vulkan.physical_device()) };
+        let limits = properties.limits;
+        let limit = limits
+            .max_image_dimension2_d
+            .min(limits.max_framebuffer_width)
+            .min(limits.max_framebuffer_height);
+        if width.max(height) > limit {
+            let name = &vulkan.identity().name;
+            bail!("{width}x{height}: pictures on {name} have at most {limit} pixels a side");
+        }
+        Ok(())
+    }
+}
+
+/// What is missing of CUDA is told apart from what goes wrong.
+fn of_cuda<T>(result: gpu_interop::Result<T>) -> Result<T> {
+    result.map_err(|error| match error {
+        Error::Missing(missing) => NoCuda(missing).into(),
+        error => error.into(),
+    })
+}
