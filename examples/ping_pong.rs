@@ -8,11 +8,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use gpu_interop::handoff::HandoffOptions;
+use gpu_interop::handoff::Route;
+use gpu_interop::handoff::calibration::Candidate;
 use gpu_interop::headless::{DeviceType, VulkanOptions, Wish};
 use gpu_interop::{Error, Uuid};
 use indicatif::{ProgressBar, ProgressStyle};
-use interop_tests::ping_pong::{Measured, Path, PathKind, Plan, Rigs, measure};
+use interop_tests::ping_pong::{Measured, PathKind, Plan, Rigs, Way, measure, send};
 use interop_tests::size;
 use serde::Serialize;
 
@@ -28,6 +29,12 @@ struct Options {
     /// Which way it takes; repeatable [default: every way this machine has]
     #[arg(long)]
     path: Vec<PathKind>,
+    /// How the payload is handed over: auto measures what there is and takes the fastest
+    #[arg(long, value_enum, default_value_t)]
+    handoff: Way,
+    /// How many payloads are in flight in a ring, 2 to 64 [default: 16; half of them are handed over at a time]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..=64))]
+    depth: Option<u32>,
     /// Which GPU, by its UUID [default: the first discrete one, else whatever there is]
     #[arg(long)]
     device: Option<Uuid>,
@@ -57,6 +64,13 @@ struct Device {
 struct PathReport {
     path: String,
     handoff: String,
+    /// The route that the payloads took, and how many were in flight.
+    route: String,
+    depth: u32,
+    /// Payloads handed over at a time.
+    batch: u32,
+    /// Why this route.
+    chosen: String,
     #[serde(flatten)]
     measured: Measured,
 }
@@ -109,7 +123,7 @@ fn run(options: &Options) -> Result<bool> {
         Report { device, payload_bytes, iterations, paths: Vec::new(), skipped: Vec::new() };
     let wanted = if options.path.is_empty() { &PathKind::ALL[..] } else { &options.path };
     for &kind in wanted {
-        run_path(&rigs, kind, &plan, options.json, &mut report)
+        run_path(&rigs, kind, &plan, options, &mut report)
             .with_context(|| format!("the path {kind} failed"))?;
     }
     if options.json {
@@ -125,17 +139,16 @@ fn run_path(
     rigs: &Rigs,
     kind: PathKind,
     plan: &Plan,
-    json: bool,
+    options: &Options,
     report: &mut Report,
 ) -> Result<()> {
-    let path = kind.to_string();
-    let handoff = HandoffOptions::default();
-    let mut built = match Path::new(rigs, kind.players(), plan.bytes, plan.seed, handoff) {
+    let (path, bytes) = (kind.to_string(), plan.bytes);
+    let mut built = match options.handoff.path(rigs, kind, bytes, plan.seed) {
         Ok(built) => built,
         // What this machine lacks is a reason to skip; anything else is a failure.
         Err(error) => match error.downcast::<Error>() {
             Ok(Error::Missing(missing)) => {
-                if !json {
+                if !options.json {
                     println!("{path:<16} skipped: {missing}");
                 }
                 report.skipped.push(Skipped { path, reason: missing.to_string() });
@@ -146,14 +159,34 @@ fn run_path(
         },
     };
     let bar = progress_bar(&path);
-    let measured = measure(&mut built, plan, &mut |done, total| {
+    let mut measured = measure(&mut built, plan, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })?;
+    let (handoff, reasons) = (built.handoff(), built.why());
+    let chosen = options.handoff.choose(rigs, kind, &built, bytes, options.depth)?;
+    drop(built);
+    let candidate = chosen.candidate;
+    // One payload that is handed to and fro is what was measured above.
+    let is_pipelined = |one: &Candidate| one.depth > 1 || one.route == Route::InQueue;
+    if let Some(candidate) = candidate.filter(is_pipelined) {
+        let sent = send(rigs, kind, candidate, bytes, plan.iterations)?;
+        measured.gb_per_s = sent.gb_per_s;
+        measured.verified &= sent.wrong.is_none();
+        measured.wrong = measured.wrong.or(sent.wrong.map(|wrong| wrong.to_string()));
+    }
     bar.finish_and_clear();
-    let done = PathReport { path, handoff: built.handoff(), measured };
-    if !json {
-        print(&done, &built.why());
+    let done = PathReport {
+        path,
+        route: candidate.map_or(handoff.clone(), |candidate| candidate.route.to_string()),
+        handoff,
+        depth: candidate.map_or(1, |candidate| candidate.depth),
+        batch: candidate.map_or(1, |candidate| candidate.batch),
+        chosen: chosen.why,
+        measured,
+    };
+    if !options.json {
+        print(&done, &reasons);
     }
     report.paths.push(done);
     Ok(())
@@ -176,8 +209,17 @@ fn print(report: &PathReport, why: &[String]) {
     if let Some(wrong) = wrong {
         println!("    {wrong}");
     }
+    let PathReport { route, depth, batch, chosen, .. } = report;
+    let how = match (route.as_str(), depth, batch) {
+        ("in-queue", _, 1) => "1 pair a submit".into(),
+        ("in-queue", ..) => format!("{batch} pairs a submit"),
+        (_, 1, _) => "1 payload in flight".into(),
+        (_, _, 1) => format!("{depth} payloads in flight"),
+        _ => format!("{depth} payloads in flight, {batch} handed over at a time"),
+    };
+    println!("    route {route}, {how}: {chosen}");
     println!(
-        "    handoff by {}: {:.1} µs median, {:.1} µs 99th percentile",
+        "    one handoff by {}: {:.1} µs median, {:.1} µs 99th percentile",
         report.handoff, handoff_us.p50, handoff_us.p99
     );
     for reason in why {

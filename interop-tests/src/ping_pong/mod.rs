@@ -11,7 +11,11 @@ mod measure;
 mod path;
 mod stage;
 mod vulkan;
+mod way;
 
 pub use measure::{HandoffTimes, Measured, PerApi, Plan, Progress, measure, prove};
+pub(crate) use path::create_for;
 pub use path::{Path, PathKind, Player, Rigs, handoff_name, why};
 pub use stage::{Stage, Work};
+pub(crate) use way::half;
+pub use way::{Chosen, Sent, Way, send};

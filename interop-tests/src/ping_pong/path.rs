@@ -4,7 +4,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use gpu_interop::capabilities::{PassedOver, SyncMethod, SyncPlan, plan};
+use gpu_interop::capabilities::{Capabilities, PassedOver, SyncMethod, SyncPlan, plan};
 use gpu_interop::handoff::HandoffOptions;
 use gpu_interop::headless::{Headless, Vulkan, VulkanOptions, Wish};
 use gpu_interop::vulkan::BufferOptions;
@@ -165,7 +165,8 @@ impl Path {
         };
         let owner = owner.clone();
         let desc = BufferDesc::storage(bytes);
-        let buffer = create_for_all(&owner.endpoint, &rigs[1..], &desc)?;
+        let importers = rigs[1..].iter().map(|rig| rig.endpoint().capabilities(&desc));
+        let buffer = create_for(&owner.endpoint, &importers.collect::<Result<Vec<_>>>()?, &desc)?;
         let imports =
             rigs[1..].iter().map(|rig| rig.import(&buffer)).collect::<Result<Vec<_>>>()?;
 
@@ -293,16 +294,15 @@ impl Import {
 }
 
 /// The payload, made as every importer can take it.
-fn create_for_all(
+pub(crate) fn create_for(
     owner: &vulkan::Endpoint,
-    importers: &[Rig],
+    importers: &[Capabilities],
     desc: &BufferDesc,
 ) -> Result<vulkan::Buffer> {
     let exporter = owner.capabilities(&(*desc).into())?;
     let mut options = BufferOptions::default();
-    for rig in importers {
-        let importer = rig.endpoint().capabilities(desc)?;
-        let plan = plan(&exporter, &importer, &(*desc).into())?;
+    for importer in importers {
+        let plan = plan(&exporter, importer, &(*desc).into())?;
         if plan.dedicated {
             options = BufferOptions::from(plan);
         }

@@ -1,0 +1,96 @@
+//! What the library costs the processor: its handoffs beside the same with the APIs' own calls.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+
+use super::grids::Grids;
+use super::kind::RungKind;
+use super::rung::{Rung, time};
+use super::rungs::Builder;
+use crate::ping_pong::{PathKind, Rigs};
+use crate::statistics::{median, percentile};
+
+/// As small as a payload gets: what is left is the handoff.
+const BYTES: u64 = 4096;
+/// Batches of each side, in turns.
+const BATCHES: u32 = 201;
+/// Pairs in a batch.
+const PAIRS: u32 = 40;
+
+/// Processor time of the thread that hands over, a handoff.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CpuCost {
+    /// Which APIs.
+    pub path: String,
+    /// How they are synchronised.
+    pub handoff: String,
+    /// Handoffs of each side that were timed.
+    pub handoffs: u32,
+    /// Median with the library, in µs.
+    pub library_us: f64,
+    /// Median with the APIs' own calls, in µs.
+    pub raw_us: f64,
+    /// The library's less the own calls', in µs.
+    pub difference_us: f64,
+    /// The 99th percentiles, in the same order.
+    pub p99_us: [f64; 2],
+    /// Whether every byte was what the CPU computes.
+    pub verified: bool,
+}
+
+/// The library's rung and its control: by semaphore where there is one, else by host wait, asleep (asking
+/// over and over takes a processor's time, however long it lasts).
+///
+/// # Errors
+/// Where this machine lacks the path, or a driver refuses.
+pub fn cpu_rungs(rigs: &Rigs, path: PathKind) -> Result<[Box<dyn Rung>; 2]> {
+    let builder = Builder { rigs, path, bytes: BYTES, grids: Grids::default() };
+    let mut reasons = Vec::new();
+    for kinds in [
+        [RungKind::Semaphore, RungKind::RawSemaphore],
+        [RungKind::HostWaitBlock, RungKind::RawHostWaitBlock],
+    ] {
+        match (builder.build(kinds[0])?, builder.build(kinds[1])?) {
+            (Ok(library), Ok(raw)) => return Ok([library, raw]),
+            (Err(reason), _) | (_, Err(reason)) => reasons.push(reason),
+        }
+    }
+    bail!("{path}: {}", reasons.join("; "))
+}
+
+/// Measures it, in turns.
+///
+/// # Errors
+/// As [`cpu_rungs`].
+pub fn cpu(rigs: &Rigs, path: PathKind) -> Result<CpuCost> {
+    let mut rungs = cpu_rungs(rigs, path)?;
+    let mut times = [Vec::new(), Vec::new()];
+    for batch in 0..=BATCHES {
+        for (rung, times) in rungs.iter_mut().zip(&mut times) {
+            // Two handoffs a pair.
+            let cpu = time(&mut **rung, PAIRS)?.cpu / 2;
+            if batch > 0 {
+                times.push(cpu);
+            }
+        }
+    }
+    let handoff = rungs[0].handoff();
+    let mut verified = true;
+    for rung in &mut rungs {
+        verified &= rung.verify()?.is_ok();
+    }
+    let us = |time: Duration| (time.as_secs_f64() * 1e9).round() / 1e3;
+    let [library, raw] = times.each_ref().map(|times| us(median(times)));
+    Ok(CpuCost {
+        path: path.to_string(),
+        handoff,
+        handoffs: BATCHES * PAIRS * 2,
+        library_us: library,
+        raw_us: raw,
+        difference_us: ((library - raw) * 1e3).round() / 1e3,
+        p99_us: times.each_ref().map(|times| us(percentile(times, 99.0))),
+        verified,
+    })
+}

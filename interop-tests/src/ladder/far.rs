@@ -1,0 +1,220 @@
+//! The other API of a pair: OpenGL, CUDA or a second Vulkan device.
+
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use gpu_interop::cudarc::driver::sys::CUdeviceptr;
+use gpu_interop::handoff::ring::{RingPeer, Station, Wait};
+use gpu_interop::handoff::{Acquirer, Releaser, Ticket};
+use gpu_interop::{cuda, gl, vulkan};
+
+use super::rung::SECOND_STEP;
+use super::vulkan_side::{PATIENCE, Recorded, VulkanSide};
+use crate::rig::Kernel;
+use crate::rig::cuda::CudaRig;
+use crate::rig::gl::GlRig;
+
+/// What the second API of a pair runs.
+pub(crate) const KERNEL: Kernel = Kernel::PingPong { step: SECOND_STEP };
+
+/// Far longer than any pair takes.
+const PATIENT: Wait = Wait::UpTo(PATIENCE);
+
+/// The other API of a pair, with its kernel ready.
+pub(crate) trait Far {
+    /// The library's endpoint.
+    type Endpoint: RingPeer;
+    /// A turn on one payload, prepared.
+    type Turn;
+    /// Turns at a station, prepared.
+    type Turns;
+
+    fn endpoint(&self) -> &Self::Endpoint;
+
+    /// Prepares a turn on `buffer`.
+    fn prepare(&self, buffer: &BufferOf<Self>) -> Result<Self::Turn>;
+
+    /// Takes the payload over, runs the kernel, gives it back. Returns without waiting, where the handoff
+    /// allows.
+    fn turn(&mut self, ticket: Ticket, ends: &mut Ends<Self>, turn: &Self::Turn) -> Result<Ticket>;
+
+    /// Prepares turns at a station of a ring, for `batch` slots at a time.
+    fn prepare_station(
+        &self,
+        station: &Station<Self::Endpoint>,
+        batch: usize,
+    ) -> Result<Self::Turns>;
+
+    /// Takes the next `batch` slots of a ring, runs the kernel on each, passes them on together.
+    fn station_turn(
+        &mut self,
+        station: &mut Station<Self::Endpoint>,
+        turns: &Self::Turns,
+        batch: usize,
+    ) -> Result<()>;
+
+    /// Waits until all turns are done.
+    fn finish(&mut self) -> Result<()>;
+}
+
+/// A shared buffer as the other API has it.
+pub(crate) type BufferOf<F> = <<F as Far>::Endpoint as RingPeer>::Buffer;
+
+/// Both handoffs' ends at the other API, and the payload that goes through them.
+pub(crate) struct Ends<F: Far + ?Sized> {
+    pub(crate) acquirer: Acquirer<F::Endpoint>,
+    pub(crate) releaser: Releaser<F::Endpoint>,
+    // After what waits for their last use.
+    pub(crate) buffer: BufferOf<F>,
+}
+
+/// CUDA.
+pub(crate) struct FarCuda {
+    pub(crate) rig: Rc<CudaRig>,
+    pub(crate) grid: u32,
+}
+
+impl FarCuda {
+    fn launch(&self, address: CUdeviceptr, bytes: u64) -> Result<()> {
+        // SAFETY: the payload is this side's between the stream's wait and its signal, and the rung keeps
+        // it until the stream has done all.
+        unsafe { self.rig.launch_at(KERNEL, address, bytes, self.grid) }
+    }
+}
+
+impl Far for FarCuda {
+    type Endpoint = cuda::Endpoint;
+    type Turn = (CUdeviceptr, u64);
+    type Turns = ();
+
+    fn endpoint(&self) -> &cuda::Endpoint {
+        &self.rig.endpoint
+    }
+
+    fn prepare(&self, buffer: &cuda::Buffer) -> Result<Self::Turn> {
+        Ok((buffer.device_ptr(), buffer.len()))
+    }
+
+    fn turn(&mut self, ticket: Ticket, ends: &mut Ends<Self>, turn: &Self::Turn) -> Result<Ticket> {
+        ends.acquirer.acquire(ticket, &self.rig.stream)?;
+        self.launch(turn.0, turn.1)?;
+        Ok(ends.releaser.release(&self.rig.stream)?)
+    }
+
+    fn prepare_station(&self, _: &Station<cuda::Endpoint>, _batch: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn station_turn(
+        &mut self,
+        station: &mut Station<cuda::Endpoint>,
+        (): &(),
+        batch: usize,
+    ) -> Result<()> {
+        let taken = station.take_many(PATIENT, batch..=batch, &self.rig.stream)?;
+        let slots = taken.context("it waited for slots")?;
+        for slot in slots.iter() {
+            let buffer = station.buffer(slot)?;
+            self.launch(buffer.device_ptr(), buffer.len())?;
+        }
+        Ok(station.release_many(slots, &self.rig.stream)?)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        Ok(self.rig.stream.synchronize()?)
+    }
+}
+
+/// OpenGL.
+pub(crate) struct FarGl {
+    pub(crate) rig: Rc<GlRig>,
+    pub(crate) grid: u32,
+}
+
+impl Far for FarGl {
+    type Endpoint = gl::Endpoint;
+    type Turn = ();
+    type Turns = ();
+
+    fn endpoint(&self) -> &gl::Endpoint {
+        &self.rig.endpoint
+    }
+
+    fn prepare(&self, _buffer: &gl::Buffer) -> Result<()> {
+        Ok(())
+    }
+
+    fn turn(&mut self, ticket: Ticket, ends: &mut Ends<Self>, (): &()) -> Result<Ticket> {
+        let buffer = &ends.buffer;
+        ends.acquirer.acquire(ticket, &[buffer], &[])?;
+        self.rig.dispatch(KERNEL, buffer.name(), buffer.desc().size, self.grid)?;
+        Ok(ends.releaser.release(&[buffer], &[])?)
+    }
+
+    fn prepare_station(&self, _: &Station<gl::Endpoint>, _batch: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn station_turn(
+        &mut self,
+        station: &mut Station<gl::Endpoint>,
+        (): &(),
+        batch: usize,
+    ) -> Result<()> {
+        let slots = station.take_many(PATIENT, batch..=batch)?.context("it waited for slots")?;
+        for slot in slots.iter() {
+            let buffer = station.buffer(slot)?;
+            self.rig.dispatch(KERNEL, buffer.name(), buffer.desc().size, self.grid)?;
+        }
+        Ok(station.release_many(slots)?)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.rig.finish();
+        Ok(())
+    }
+}
+
+/// A second Vulkan device.
+pub(crate) struct FarVulkan {
+    pub(crate) side: VulkanSide,
+}
+
+impl Far for FarVulkan {
+    type Endpoint = vulkan::Endpoint;
+    type Turn = Recorded;
+    type Turns = Vec<Recorded>;
+
+    fn endpoint(&self) -> &vulkan::Endpoint {
+        &self.side.rig.endpoint
+    }
+
+    fn prepare(&self, buffer: &vulkan::Buffer) -> Result<Recorded> {
+        self.side.record_turn(std::slice::from_ref(buffer))
+    }
+
+    fn turn(&mut self, ticket: Ticket, ends: &mut Ends<Self>, turn: &Recorded) -> Result<Ticket> {
+        self.side.turn(Some(ticket), &mut ends.acquirer, &mut ends.releaser, turn)
+    }
+
+    fn prepare_station(
+        &self,
+        station: &Station<vulkan::Endpoint>,
+        batch: usize,
+    ) -> Result<Vec<Recorded>> {
+        self.side.record_station(station, batch)
+    }
+
+    fn station_turn(
+        &mut self,
+        station: &mut Station<vulkan::Endpoint>,
+        turns: &Vec<Recorded>,
+        batch: usize,
+    ) -> Result<()> {
+        self.side.station_turn(station, turns, batch, |_| ())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.side.finish()
+    }
+}

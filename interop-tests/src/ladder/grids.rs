@@ -1,0 +1,112 @@
+//! Which number of work groups suits each API best.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::rung::{Rung, SECOND_STEP, time};
+use super::rungs::{AloneCuda, AloneVulkan};
+use crate::ping_pong::Rigs;
+use crate::rig::Kernel;
+use crate::rig::gl::GlRig;
+use crate::statistics::median;
+
+/// Work groups to try; 0 is a thread an element.
+const GRIDS: [u32; 6] = [0, 1 << 15, 1 << 14, 1 << 13, 1 << 12, 1 << 10];
+
+/// How long one grid is tried for.
+const TRY: Duration = Duration::from_millis(8);
+/// And how often, at least.
+const TRIES: usize = 3;
+
+/// The work groups that each API runs its kernel with; 0 is a thread an element.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Grids {
+    pub(crate) vulkan: u32,
+    pub(crate) gl: u32,
+    pub(crate) cuda: u32,
+}
+
+impl Grids {
+    /// Tries them all, each API alone, with kernels back to back as the rungs run them.
+    pub(crate) fn choose(rigs: &Rigs, bytes: u64) -> Result<Self> {
+        let vulkan = best(bytes, |grid| {
+            let mut rung = AloneVulkan::new(rigs.vulkan.clone(), bytes, grid)?;
+            try_rung(&mut rung)
+        })?;
+        let cuda = match &rigs.cuda {
+            Ok(rig) => best(bytes, |grid| {
+                let mut rung = AloneCuda::new(rig.clone(), bytes, grid)?;
+                try_rung(&mut rung)
+            })?,
+            Err(_) => 0,
+        };
+        let gl = match &rigs.gl {
+            Ok(rig) => best_of_gl(rig, bytes)?,
+            Err(_) => 0,
+        };
+        Ok(Self { vulkan, gl, cuda })
+    }
+}
+
+/// The grid with the shortest median. One that has more threads than elements is another's waste.
+fn best(bytes: u64, mut measure: impl FnMut(u32) -> Result<Duration>) -> Result<u32> {
+    let needed = (bytes / (16 * 256)).max(1) as u32;
+    let mut best: Option<(Duration, u32)> = None;
+    for grid in GRIDS.into_iter().filter(|&grid| grid == 0 || grid < needed) {
+        let found = (measure(grid)?, grid);
+        best = Some(best.map_or(found, |best| best.min(found)));
+    }
+    Ok(best.map_or(0, |(_, grid)| grid))
+}
+
+fn try_rung(rung: &mut dyn Rung) -> Result<Duration> {
+    let granule = rung.granule();
+    let first = time(rung, granule)?.wall;
+    let pairs = (TRY.as_secs_f64() / first.as_secs_f64().max(1e-9)) as u32;
+    let pairs = pairs.min(4096).next_multiple_of(granule).max(granule);
+    let mut times = Vec::new();
+    for _ in 0..TRIES {
+        times.push(time(rung, pairs)?.wall);
+    }
+    Ok(median(&times))
+}
+
+fn best_of_gl(rig: &Rc<GlRig>, bytes: u64) -> Result<u32> {
+    let buffer = rig.private_buffer(bytes)?;
+    let chosen = rig
+        .dispatch(Kernel::Fill { seed: 7 }, buffer, bytes, 0)
+        .and_then(|()| best(bytes, |grid| time_gl(rig, buffer, bytes, grid)));
+    rig.delete_buffer(buffer);
+    chosen
+}
+
+fn time_gl(
+    rig: &GlRig,
+    buffer: gpu_interop::glow::Buffer,
+    bytes: u64,
+    grid: u32,
+) -> Result<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..=TRIES {
+        times.push(rig.time(Kernel::PingPong { step: SECOND_STEP }, buffer, bytes, grid)?);
+    }
+    Ok(median(&times[1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fastest_grid_wins_and_none_has_idle_threads() {
+        let mut tried = Vec::new();
+        let found = best(64 << 20, |grid| {
+            tried.push(grid);
+            Ok(Duration::from_micros(if grid == 1 << 12 { 5 } else { 9 }))
+        });
+        assert_eq!((found.unwrap(), tried), (1 << 12, vec![0, 1 << 13, 1 << 12, 1 << 10]));
+        assert_eq!(best(4096, |_| Ok(Duration::ZERO)).unwrap(), 0);
+    }
+}

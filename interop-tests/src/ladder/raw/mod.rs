@@ -1,0 +1,128 @@
+//! The same handoffs with the APIs' own calls and without the library: what the library costs.
+//!
+//! No identity is checked here, no limit, no lifetime and no order: only what the specifications ask for is
+//! done, once, for the very payload and kernels of the rungs that this is the control of.
+
+mod cuda;
+mod gl;
+mod objects;
+mod vulkan;
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use anyhow::Result;
+use gpu_interop::handoff::WaitMode;
+
+pub(super) use self::cuda::RawCuda;
+pub(super) use self::gl::RawGl;
+pub(super) use self::vulkan::RawSecond;
+use self::vulkan::RawVulkan;
+use super::rung::{FIRST_STEP, Rung, SECOND_STEP};
+use super::verify;
+use crate::rig::oracle::{Turns, Wrong};
+use crate::rig::vulkan::VulkanRig;
+
+const SEED: u32 = 10;
+/// As the library's rungs do it: every so many submits the host waits for an older one.
+const WAIT_EVERY: u64 = 16;
+/// How many submits older.
+const AHEAD: u64 = 64;
+
+/// What the other API imports.
+pub(super) struct Exported {
+    pub(super) memory: OwnedFd,
+    pub(super) allocation_size: u64,
+    pub(super) memory_type: u32,
+    pub(super) bytes: u64,
+    /// Timeline semaphores: Vulkan signals the first and waits for the second. `None` where the host waits.
+    pub(super) semaphores: Option<[OwnedFd; 2]>,
+}
+
+/// The other API, by its own calls.
+pub(super) trait RawFar {
+    /// Waits for `value` on the GPU, runs the kernel, signals `value`.
+    fn turn(&mut self, value: u64) -> Result<()>;
+
+    /// Runs the kernel and waits until it is done.
+    fn turn_by_host(&mut self, wait: WaitMode) -> Result<()>;
+
+    /// Waits until all is done.
+    fn finish(&mut self) -> Result<()>;
+}
+
+/// One payload that goes to and fro.
+pub(super) struct Raw<F: RawFar> {
+    far: F,
+    near: RawVulkan,
+    by_host: Option<WaitMode>,
+    value: u64,
+    turns: Turns,
+}
+
+impl<F: RawFar> Raw<F> {
+    pub(super) fn new(
+        rig: &Rc<VulkanRig>,
+        bytes: u64,
+        grid: u32,
+        by_host: Option<WaitMode>,
+        import: impl FnOnce(Exported) -> Result<F>,
+    ) -> Result<Self> {
+        let near = RawVulkan::create(rig, bytes, (grid, FIRST_STEP), by_host.is_some())?;
+        near.fill_and_release(SEED)?;
+        let far = import(near.export(by_host.is_some())?)?;
+        Ok(Self { far, near, by_host, value: 0, turns: Turns::default() })
+    }
+
+    fn pair(&mut self) -> Result<()> {
+        self.value += 1;
+        let value = self.value;
+        if let Some(wait) = self.by_host {
+            self.near.submit(None, value)?;
+            self.near.wait(value, wait)?;
+            return self.far.turn_by_host(wait);
+        }
+        self.near.submit(Some(value - 1), value)?;
+        if value.is_multiple_of(WAIT_EVERY) {
+            self.near.wait(value.saturating_sub(AHEAD), WaitMode::Block)?;
+        }
+        self.far.turn(value)
+    }
+}
+
+impl<F: RawFar> Rung for Raw<F> {
+    fn submit(&mut self, pairs: u32) -> Result<()> {
+        for _ in 0..pairs {
+            self.pair()?;
+            self.turns.then(FIRST_STEP);
+            self.turns.then(SECOND_STEP);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.far.finish()
+    }
+
+    fn handoff(&self) -> String {
+        match self.by_host {
+            Some(_) => "host wait, own calls".into(),
+            None => "timeline semaphore, own calls".into(),
+        }
+    }
+
+    fn verify(&mut self) -> Result<Result<(), Wrong>> {
+        let waits = self.by_host.is_none().then_some(self.value);
+        self.near.take_back(waits)?;
+        let (rig, buffer) = (self.near.rig(), self.near.buffer());
+        verify::check(rig, buffer.handle, buffer.bytes, SEED, &self.turns)
+    }
+}
+
+impl<F: RawFar> Drop for Raw<F> {
+    fn drop(&mut self) {
+        // Nothing may be in flight when the payload goes; what is lost has nothing in flight.
+        let _ = self.far.finish();
+        let _ = self.near.rig().vulkan.wait_idle();
+    }
+}

@@ -1,0 +1,154 @@
+//! Shared memory and semaphores, by Vulkan's own calls.
+
+use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd};
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use gpu_interop::ash::{self, vk};
+
+use super::Exported;
+use crate::rig::vulkan::VulkanRig;
+
+const OPAQUE: vk::ExternalMemoryHandleTypeFlags = vk::ExternalMemoryHandleTypeFlags::OPAQUE_FD;
+/// llvmpipe wants bytes behind a shared buffer.
+const TAIL_BYTES: u64 = 64;
+
+/// A buffer in memory of its own, that is exported or was imported.
+pub(super) struct RawBuffer {
+    rig: Rc<VulkanRig>,
+    pub(super) handle: vk::Buffer,
+    memory: vk::DeviceMemory,
+    pub(super) bytes: u64,
+    pub(super) allocation_size: u64,
+    pub(super) memory_type: u32,
+}
+
+impl RawBuffer {
+    pub(super) fn create(rig: &Rc<VulkanRig>, bytes: u64) -> Result<Self> {
+        let mut made = Self::without_memory(rig, bytes)?;
+        // SAFETY: the buffer is alive.
+        let needs = unsafe { rig.device().get_buffer_memory_requirements(made.handle) };
+        let types = rig.endpoint.memory_properties().memory_types_as_slice();
+        let local = vk::MemoryPropertyFlags::DEVICE_LOCAL;
+        let suits = |(i, ty): &(u32, &vk::MemoryType)| {
+            needs.memory_type_bits >> i & 1 == 1 && ty.property_flags.contains(local)
+        };
+        let (memory_type, _) = (0u32..).zip(types).find(suits).context("no memory type")?;
+        made.memory_type = memory_type;
+        made.allocation_size = (needs.size.max(bytes + TAIL_BYTES)).next_multiple_of(4096);
+        let mut export = vk::ExportMemoryAllocateInfo::default().handle_types(OPAQUE);
+        made.allocate(&mut export)?;
+        Ok(made)
+    }
+
+    pub(super) fn import(rig: &Rc<VulkanRig>, exported: Exported) -> Result<Self> {
+        let mut made = Self::without_memory(rig, exported.bytes)?;
+        (made.allocation_size, made.memory_type) = (exported.allocation_size, exported.memory_type);
+        let raw = exported.memory.as_raw_fd();
+        let mut import = vk::ImportMemoryFdInfoKHR::default().handle_type(OPAQUE).fd(raw);
+        made.allocate(&mut import)?;
+        // Imported: the driver's from now on.
+        let _ = exported.memory.into_raw_fd();
+        Ok(made)
+    }
+
+    fn without_memory(rig: &Rc<VulkanRig>, bytes: u64) -> Result<Self> {
+        let mut external = vk::ExternalMemoryBufferCreateInfo::default().handle_types(OPAQUE);
+        let usage = vk::BufferUsageFlags::STORAGE_BUFFER
+            | vk::BufferUsageFlags::TRANSFER_SRC
+            | vk::BufferUsageFlags::TRANSFER_DST;
+        let info =
+            vk::BufferCreateInfo::default().size(bytes).usage(usage).push_next(&mut external);
+        // SAFETY: a valid device; the driver shares buffers as opaque fd, as every other rung found out.
+        let handle = unsafe { rig.device().create_buffer(&info, None) }?;
+        let (rig, memory) = (rig.clone(), vk::DeviceMemory::null());
+        Ok(Self { rig, handle, memory, bytes, allocation_size: 0, memory_type: 0 })
+    }
+
+    fn allocate(&mut self, chain: &mut impl vk::ExtendsMemoryAllocateInfo) -> Result<()> {
+        let info = vk::MemoryAllocateInfo::default()
+            .allocation_size(self.allocation_size)
+            .memory_type_index(self.memory_type)
+            .push_next(chain);
+        // SAFETY: size and type suit the buffer, or are the exporter's; bound once, at 0.
+        unsafe {
+            self.memory = self.rig.device().allocate_memory(&info, None)?;
+            self.rig.device().bind_buffer_memory(self.handle, self.memory, 0)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn export(&self) -> Result<OwnedFd> {
+        let (instance, device) = (self.rig.vulkan.instance(), self.rig.device());
+        let functions = ash::khr::external_memory_fd::Device::new(instance, device);
+        let get = vk::MemoryGetFdInfoKHR::default().memory(self.memory).handle_type(OPAQUE);
+        // SAFETY: the memory was allocated for export; the descriptor is new and ours.
+        Ok(unsafe { OwnedFd::from_raw_fd(functions.get_memory_fd(&get)?) })
+    }
+}
+
+impl Drop for RawBuffer {
+    fn drop(&mut self) {
+        // SAFETY: owned here alone; the rung has waited.
+        unsafe {
+            self.rig.device().destroy_buffer(self.handle, None);
+            self.rig.device().free_memory(self.memory, None);
+        }
+    }
+}
+
+/// A timeline semaphore.
+pub(super) struct RawTimeline {
+    rig: Rc<VulkanRig>,
+    pub(super) handle: vk::Semaphore,
+}
+
+impl RawTimeline {
+    pub(super) fn create(rig: &Rc<VulkanRig>, exportable: bool) -> Result<Self> {
+        let mut ty =
+            vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE);
+        let mut export = vk::ExportSemaphoreCreateInfo::default()
+            .handle_types(vk::ExternalSemaphoreHandleTypeFlags::OPAQUE_FD);
+        let mut info = vk::SemaphoreCreateInfo::default().push_next(&mut ty);
+        if exportable {
+            info = info.push_next(&mut export);
+        }
+        // SAFETY: timeline semaphores are enabled wherever the rig finds them; the caller found that they
+        // can be exported.
+        let handle = unsafe { rig.device().create_semaphore(&info, None) }?;
+        Ok(Self { rig: rig.clone(), handle })
+    }
+
+    pub(super) fn import(rig: &Rc<VulkanRig>, fd: OwnedFd) -> Result<Self> {
+        let made = Self::create(rig, false)?;
+        let functions = Self::functions(rig);
+        let import = vk::ImportSemaphoreFdInfoKHR::default()
+            .semaphore(made.handle)
+            .handle_type(vk::ExternalSemaphoreHandleTypeFlags::OPAQUE_FD)
+            .fd(fd.as_raw_fd());
+        // SAFETY: a new semaphore, and the descriptor of a timeline semaphore of the same GPU and driver.
+        unsafe { functions.import_semaphore_fd(&import) }?;
+        // Imported: the driver's from now on.
+        let _ = fd.into_raw_fd();
+        Ok(made)
+    }
+
+    pub(super) fn export(&self) -> Result<OwnedFd> {
+        let get = vk::SemaphoreGetFdInfoKHR::default()
+            .semaphore(self.handle)
+            .handle_type(vk::ExternalSemaphoreHandleTypeFlags::OPAQUE_FD);
+        // SAFETY: the semaphore was made for export; the descriptor is new and ours.
+        Ok(unsafe { OwnedFd::from_raw_fd(Self::functions(&self.rig).get_semaphore_fd(&get)?) })
+    }
+
+    fn functions(rig: &VulkanRig) -> ash::khr::external_semaphore_fd::Device {
+        ash::khr::external_semaphore_fd::Device::new(rig.vulkan.instance(), rig.device())
+    }
+}
+
+impl Drop for RawTimeline {
+    fn drop(&mut self) {
+        // SAFETY: owned here alone; the rung has waited.
+        unsafe { self.rig.device().destroy_semaphore(self.handle, None) };
+    }
+}

@@ -1,0 +1,217 @@
+//! What the ladder writes and reads.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+/// A run of the ladder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The GPU's name.
+    pub device: String,
+    /// Its driver, with the version.
+    pub driver: String,
+    /// The GPU's UUID.
+    pub uuid: String,
+    /// What was measured, path by path, size by size, rung by rung.
+    pub rows: Vec<Row>,
+    /// What was not, and why.
+    #[serde(default)]
+    pub skipped: Vec<Skipped>,
+    /// What a driver refused.
+    #[serde(default)]
+    pub failed: Vec<Skipped>,
+}
+
+/// One rung with payloads of one size.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Which rung.
+    pub rung: String,
+    /// Which APIs, in the order of a pair.
+    pub path: String,
+    /// Size of a payload in bytes.
+    pub payload_bytes: u64,
+    /// How many payloads are in flight.
+    pub depth: u32,
+    /// Bytes that both kernels of a pair read and write over the median time of a pair, in GB/s.
+    pub gb_per_s: f64,
+    /// The single API's median time of a pair over this rung's, in the same run.
+    pub ratio_to_single_api: f64,
+    /// The time of a pair.
+    pub pair_us: PairTimes,
+    /// Whether every byte was what the CPU computes.
+    pub verified: bool,
+    /// Which rung the single API's is.
+    pub single_api: String,
+    /// How the two APIs are synchronised.
+    pub handoff: String,
+    /// Processor time of the thread that submits, median, in µs a pair.
+    pub cpu_us: f64,
+    /// Batches that were timed.
+    pub batches: u32,
+    /// Pairs in a batch; the host waits once at its end.
+    pub pairs_per_batch: u32,
+    /// What is wrong, where something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrong: Option<String>,
+}
+
+/// A batch's time over its pairs, in µs, over all batches.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PairTimes {
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+}
+
+/// A rung that could not be measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Which rung.
+    pub rung: String,
+    /// Which APIs.
+    pub path: String,
+    /// Size of a payload in bytes.
+    pub payload_bytes: u64,
+    /// Why not.
+    pub reason: String,
+}
+
+impl Report {
+    /// Reads a report that [`write`](Self::write) wrote.
+    ///
+    /// # Errors
+    /// Where the file is not there or is no such report.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        serde_json::from_str(&text).with_context(|| format!("{} is no report", path.display()))
+    }
+
+    /// Writes the report, a row a line.
+    ///
+    /// # Errors
+    /// Where the file can't be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        fs::write(path, self.to_json()?).with_context(|| path.display().to_string())
+    }
+
+    /// The report as JSON, a row a line.
+    ///
+    /// # Errors
+    /// None that a report can cause.
+    pub fn to_json(&self) -> Result<String> {
+        let lines = |rows: Vec<String>| match rows.is_empty() {
+            true => "[]".to_owned(),
+            false => format!("[\n    {}\n  ]", rows.join(",\n    ")),
+        };
+        let rows = self.rows.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+        let skipped = self.skipped.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+        let failed = self.failed.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+        let text = |text: &str| serde_json::to_string(text);
+        Ok(format!(
+            "{{\n  \"device\": {},\n  \"driver\": {},\n  \"uuid\": {},\n  \"rows\": {},\n  \"skipped\": {},\n  \"failed\": {}\n}}\n",
+            text(&self.device)?,
+            text(&self.driver)?,
+            text(&self.uuid)?,
+            lines(rows),
+            lines(skipped),
+            lines(failed),
+        ))
+    }
+
+    /// Whether there are rows, all are verified, and nothing failed.
+    ///
+    /// # Errors
+    /// With the first that is not so.
+    pub fn require_verified(&self) -> Result<()> {
+        ensure!(!self.rows.is_empty(), "nothing was measured");
+        if let Some(row) = self.rows.iter().find(|row| !row.verified) {
+            let wrong = row.wrong.as_deref().unwrap_or("it is not verified");
+            anyhow::bail!("{} {} with {} bytes: {wrong}", row.path, row.rung, row.payload_bytes);
+        }
+        if let Some(Skipped { rung, path, payload_bytes, reason }) = self.failed.first() {
+            anyhow::bail!("{path} {rung} with {payload_bytes} bytes: {reason}");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A report with figures that are made up.
+    pub(crate) fn made_up() -> Report {
+        let row = |rung: &str, depth: u32, payload_bytes: u64, gb_per_s: f64| Row {
+            rung: rung.into(),
+            path: "vulkan-cuda".into(),
+            payload_bytes,
+            depth,
+            gb_per_s,
+            ratio_to_single_api: 0.5,
+            pair_us: PairTimes { p50: 1.0, p99: 2.0 },
+            verified: true,
+            single_api: "cuda-alone".into(),
+            handoff: "timeline semaphore".into(),
+            cpu_us: 3.5,
+            batches: 7,
+            pairs_per_batch: 64,
+            wrong: None,
+        };
+        let sizes = [1u64 << 16, 1 << 20, 1 << 24, 1 << 28, 1 << 30];
+        let rungs = [("cuda-alone", 1, 1.0), ("ring-8", 8, 0.5), ("semaphore", 1, 0.1)];
+        let rows = sizes.iter().flat_map(|&size| {
+            // As rounded as real ones, which JSON gives back to the last bit.
+            let most = ((size as f64).log2() * 100.0).round();
+            rungs.map(|(rung, depth, part)| row(rung, depth, size, most * part))
+        });
+        let skipped = Skipped {
+            rung: "in-queue-1".into(),
+            path: "vulkan-cuda".into(),
+            payload_bytes: 1 << 16,
+            reason: "\"quoted\"".into(),
+        };
+        Report {
+            device: "A GPU".into(),
+            driver: "1.2".into(),
+            uuid: "00".into(),
+            rows: rows.collect(),
+            skipped: vec![skipped.clone()],
+            failed: vec![skipped],
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_has_the_fields_that_were_promised() {
+        let report = made_up();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        report.write(file.path()).unwrap();
+        assert_eq!(Report::read(file.path()).unwrap(), report);
+        let json: serde_json::Value = serde_json::from_str(&report.to_json().unwrap()).unwrap();
+        assert!(json["device"].is_string() && json["driver"].is_string());
+        let row = &json["rows"][1];
+        assert!(row["rung"].is_string() && row["path"].is_string());
+        for number in ["payload_bytes", "depth", "gb_per_s", "ratio_to_single_api"] {
+            assert!(row[number].is_number(), "{number}");
+        }
+        assert!(row["pair_us"]["p50"].is_number() && row["pair_us"]["p99"].is_number());
+        assert_eq!(row["verified"], true);
+    }
+
+    #[test]
+    fn one_row_that_is_wrong_is_told() {
+        let mut report = made_up();
+        assert!(report.require_verified().unwrap_err().to_string().contains("quoted"));
+        report.failed.clear();
+        report.require_verified().unwrap();
+        report.rows[3].verified = false;
+        report.rows[3].wrong = Some("1 word".into());
+        assert!(report.require_verified().unwrap_err().to_string().contains("1 word"));
+        report.rows.clear();
+        assert!(report.require_verified().is_err());
+    }
+}

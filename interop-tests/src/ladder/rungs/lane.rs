@@ -1,0 +1,91 @@
+//! One payload that is handed to and fro.
+
+use anyhow::{Context, Result};
+use gpu_interop::BufferDesc;
+use gpu_interop::capabilities::SyncPlan;
+use gpu_interop::handoff::ring::RingPeer as _;
+use gpu_interop::handoff::{Acquirer, HandoffOptions, Peer as _, Releaser, Ticket, open};
+use gpu_interop::vulkan::{Buffer, Endpoint};
+
+use crate::ladder::far::{Ends, Far};
+use crate::ladder::rung::{FIRST_STEP, Rung, SECOND_STEP};
+use crate::ladder::verify;
+use crate::ladder::vulkan_side::{Recorded, VulkanSide};
+use crate::ping_pong::{create_for, handoff_name};
+use crate::rig::oracle::{Turns, Wrong};
+
+const SEED: u32 = 11;
+
+pub(crate) struct Lane<F: Far> {
+    turn: F::Turn,
+    ends: Ends<F>,
+    recorded: Recorded,
+    there: Releaser<Endpoint>,
+    back: Acquirer<Endpoint>,
+    ticket: Option<Ticket>,
+    turns: Turns,
+    buffer: Buffer,
+    far: F,
+    near: VulkanSide,
+    plan: SyncPlan,
+}
+
+impl<F: Far> Lane<F> {
+    pub(crate) fn new(
+        near: VulkanSide,
+        far: F,
+        bytes: u64,
+        handoff: HandoffOptions,
+    ) -> Result<Self> {
+        let (owner, desc) = (&near.rig.endpoint, BufferDesc::storage(bytes));
+        let importers = [far.endpoint().peer_capabilities(&desc.into())?];
+        let buffer = create_for(owner, &importers, &desc)?;
+        let import = far.endpoint().import_slot(buffer.export()?)?;
+        near.fill_and_release(&buffer, SEED)?;
+        let there = open(owner, owner, far.endpoint(), handoff)?;
+        let back = open(owner, far.endpoint(), owner, handoff)?;
+        let recorded = near.record_turn(std::slice::from_ref(&buffer))?;
+        let turn = far.prepare(&import)?;
+        let ends = Ends { acquirer: there.acquire, releaser: back.release, buffer: import };
+        let (there, plan, back) = (there.release, there.plan, back.acquire);
+        let (ticket, turns) = (None, Turns::default());
+        Ok(Self { turn, ends, recorded, there, back, ticket, turns, buffer, far, near, plan })
+    }
+}
+
+impl<F: Far> Rung for Lane<F> {
+    fn submit(&mut self, pairs: u32) -> Result<()> {
+        for _ in 0..pairs {
+            let Self { there, back, recorded, .. } = self;
+            let ticket = self.near.turn(self.ticket.take(), back, there, recorded)?;
+            self.ticket = Some(self.far.turn(ticket, &mut self.ends, &self.turn)?);
+            self.turns.then(FIRST_STEP);
+            self.turns.then(SECOND_STEP);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        // The last turn is the other side's, and comes after all of this side's.
+        self.far.finish()
+    }
+
+    fn handoff(&self) -> String {
+        handoff_name(&self.plan).into()
+    }
+
+    fn verify(&mut self) -> Result<Result<(), Wrong>> {
+        let ticket = self.ticket.take().context("it ran")?;
+        self.near.take_back(ticket, &mut self.back, &self.buffer)?;
+        let (handle, bytes) = (self.buffer.handle(), self.buffer.desc().size);
+        verify::check(&self.near.rig, handle, bytes, SEED, &self.turns)
+    }
+}
+
+impl<F: Far> Drop for Lane<F> {
+    fn drop(&mut self) {
+        // Nothing may be in flight when the buffers go; what is lost has nothing in flight.
+        let _ = self.far.finish();
+        let _ = self.near.finish();
+    }
+}

@@ -1,0 +1,13 @@
+//! The rungs, each built for a path and a payload size.
+
+mod alone_cuda;
+mod alone_vulkan;
+mod build;
+mod host_copy;
+mod in_queue;
+mod lane;
+mod ring;
+
+pub(super) use alone_cuda::AloneCuda;
+pub(super) use alone_vulkan::AloneVulkan;
+pub(super) use build::Builder;

@@ -1,0 +1,176 @@
+//! The ladder's rungs as what a calibration tries, and the one that it chose.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use gpu_interop::capabilities::{Capabilities, Support};
+use gpu_interop::error::Missing;
+use gpu_interop::handoff::calibration::{
+    Calibration, CalibrationOptions, Candidate, Subject, Trial,
+};
+use gpu_interop::handoff::{Between, Route, WaitMode};
+use gpu_interop::headless::DeviceType;
+use gpu_interop::{Api, BufferDesc, Error, SemaphoreKind};
+
+use super::grids::Grids;
+use super::rung::{Rung, time};
+use super::rungs::Builder;
+use crate::ping_pong::{PathKind, Rigs, half};
+
+/// Bytes of all payloads that one candidate may have in flight.
+const MEMORY: u64 = 8 << 30;
+
+/// The kernels of a pair on one path, passed on in every way there is.
+pub struct Candidates<'a> {
+    builder: Builder<'a>,
+    owner: Capabilities,
+    stations: [Capabilities; 2],
+    in_queue: Support,
+    rungs: BTreeMap<String, Box<dyn Rung>>,
+}
+
+impl std::fmt::Debug for Candidates<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Candidates").field("open", &self.rungs.keys()).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Candidates<'a> {
+    /// For payloads of `bytes` bytes on a path of two APIs.
+    ///
+    /// # Errors
+    /// Where an API of the path is absent, or a driver refuses.
+    pub fn new(rigs: &'a Rigs, path: PathKind, bytes: u64) -> Result<Self> {
+        let desc = BufferDesc::storage(bytes).into();
+        let owner = rigs.vulkan.endpoint.capabilities(&desc)?;
+        let second = match path {
+            PathKind::VulkanVulkan => rigs.second_instance.endpoint.capabilities(&desc)?,
+            PathKind::VulkanGl => {
+                rigs.gl.as_ref().map_err(Error::clone)?.endpoint.capabilities(&desc)?
+            }
+            PathKind::VulkanCuda => {
+                rigs.cuda.as_ref().map_err(Error::clone)?.endpoint.capabilities(&desc)?
+            }
+            PathKind::VulkanGlCuda => anyhow::bail!("three APIs are no pair"),
+        };
+        let in_queue = match path {
+            PathKind::VulkanCuda => rigs.vulkan.endpoint.in_queue(),
+            _ => Err(Missing::new(second.api, "kernels that Vulkan can run", "the in-queue route")),
+        };
+        let grids = Grids::choose(rigs, bytes)?;
+        let builder = Builder { rigs, path, bytes, grids };
+        let stations = [owner.clone(), second];
+        Ok(Self { builder, owner, stations, in_queue, rungs: BTreeMap::new() })
+    }
+
+    /// Measures what is worth trying here, and keeps none of it. Rings are of `depth`, where that is given.
+    ///
+    /// # Errors
+    /// Where nothing works.
+    pub fn calibrate(&mut self, depth: Option<u32>) -> Result<Calibration> {
+        let is_gpu = self.builder.rigs.vulkan.vulkan.device_type() != DeviceType::Cpu;
+        let apis: Vec<Api> = self.stations.iter().map(|station| station.api).collect();
+        let subject = Subject::new(&self.owner, &apis)?;
+        let options = CalibrationOptions {
+            rounds: if is_gpu { 7 } else { 3 },
+            budget: Duration::from_secs(if is_gpu { 3 } else { 2 }),
+            memory: MEMORY,
+            ..CalibrationOptions::default()
+        };
+        let candidates = worth_trying(is_gpu, self.builder.bytes, depth)?;
+        let bytes = [self.builder.bytes];
+        let measured = Calibration::measure(subject, &bytes, &candidates, &options, self);
+        self.rungs.clear();
+        Ok(measured?)
+    }
+
+    /// Opens a candidate.
+    ///
+    /// # Errors
+    /// With what is missing, and where a driver refuses.
+    pub fn open(&self, candidate: Candidate) -> Result<Box<dyn Rung>> {
+        self.support(candidate).map_err(Error::from)?;
+        self.builder.open(candidate)
+    }
+
+    fn turns(&mut self, candidate: Candidate, turns: u32) -> Result<Duration> {
+        let key = candidate.to_string();
+        if !self.rungs.contains_key(&key) {
+            let rung = self.open(candidate)?;
+            self.rungs.insert(key.clone(), rung);
+        }
+        let rung = self.rungs.get_mut(&key).context("inserted above")?;
+        let pairs = turns.next_multiple_of(rung.granule());
+        // As many as were asked for, where the rung can only do some more.
+        Ok(time(&mut **rung, pairs)?.wall * turns)
+    }
+}
+
+/// The simplest first: where two are equally fast, the earlier is chosen.
+fn worth_trying(is_gpu: bool, bytes: u64, depth: Option<u32>) -> Result<Vec<Candidate>> {
+    let (timeline, binary) = (SemaphoreKind::Timeline, SemaphoreKind::Binary);
+    let mut all = Vec::new();
+    for kind in [timeline, binary] {
+        all.push(Candidate::new(Route::Semaphore(kind), 1)?);
+    }
+    for wait in [WaitMode::Block, WaitMode::Spin] {
+        all.push(Candidate::new(Route::HostWait(wait), 1)?);
+    }
+    for batch in [1, 16] {
+        all.push(Candidate::new(Route::InQueue, 1)?.batched(batch)?);
+    }
+    // A CPU's memory is small, and there is no switch between contexts to make up for.
+    let rings = match (depth, is_gpu) {
+        (Some(depth), _) => vec![(depth, half(depth))],
+        (None, true) => vec![(4, 2), (8, 4), (16, 8), (32, 16)],
+        (None, false) => vec![(4, 1), (4, 2)],
+    };
+    let fits = |&(depth, _): &(u32, u32)| u64::from(depth) * bytes <= MEMORY;
+    for (depth, batch) in rings.into_iter().filter(fits) {
+        all.push(Candidate::new(Route::Semaphore(timeline), depth)?.batched(batch)?);
+        if !is_gpu {
+            let route = Route::HostWait(WaitMode::Block);
+            all.push(Candidate::new(route, depth)?.batched(batch)?);
+        }
+    }
+    Ok(all)
+}
+
+impl Trial for Candidates<'_> {
+    fn support(&self, candidate: Candidate) -> Support {
+        let [first, second] = &self.stations;
+        let (owner, in_queue) = (&self.owner, &self.in_queue);
+        candidate.route.support(&Between { owner, stations: &[first, second], in_queue })
+    }
+
+    fn run(
+        &mut self,
+        _payload_bytes: u64,
+        candidate: Candidate,
+        turns: u32,
+    ) -> gpu_interop::Result<Duration> {
+        self.turns(candidate, turns).map_err(|error| match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) => {
+                gpu_interop::error::Invalid::new("trial", format!("failed: {error:#}")).into()
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_candidate_takes_more_memory_than_there_is_and_none_comes_twice() {
+        for (is_gpu, bytes) in [(true, 1 << 16), (true, 1 << 30), (false, 1 << 26)] {
+            let all = worth_trying(is_gpu, bytes, None).unwrap();
+            assert!(all.iter().all(|one| u64::from(one.depth) * bytes <= MEMORY));
+            for (at, one) in all.iter().enumerate() {
+                assert!(!all[..at].contains(one), "{one}");
+            }
+        }
+    }
+}
