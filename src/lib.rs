@@ -9,6 +9,17 @@
     doc = "(Built without the feature `headless`, which the overview's example needs.)"
 )]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+//!
+//! # Cargo features
+//!
+//! | feature | what it gives | on by default |
+//! |---|---|---|
+//! | `vulkan` | the Vulkan peer, over the user's `ash` device | yes |
+//! | `gl` | the OpenGL peer, over the user's `glow` context | yes |
+//! | `cuda` | the CUDA peer, over the user's `cudarc` context; libcuda is loaded at run time | yes |
+//! | `ipc` | payloads over a Unix socket; needs no GPU API | no |
+//! | `headless` | opens Vulkan, EGL and CUDA on one GPU, without a display | no |
+//! | `nvx-binary-import` | CUDA kernels in a Vulkan queue, by NVIDIA's experimental extension `VK_NVX_binary_import` | no |
 
 pub mod capabilities;
 pub mod error;
@@ -16,6 +27,7 @@ mod fd;
 pub mod format;
 pub mod handle;
 pub mod identity;
+pub mod kernel_image;
 pub mod payload;
 pub mod resource;
 mod semaphore_payload;
@@ -37,6 +49,7 @@ pub mod headless;
 
 pub use error::{Api, Error, ImportError, ImportResult, Result};
 pub use identity::{Identity, Uuid};
+pub use kernel_image::Cubin;
 pub use payload::{BufferPayload, ImagePayload, MemoryPayload, SemaphoreKind, SemaphorePayload};
 pub use resource::{BufferDesc, BufferUsage, ImageDesc, ImageUsage, ResourceDesc};
 

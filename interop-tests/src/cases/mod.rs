@@ -4,6 +4,7 @@ mod aliasing;
 mod aliasing_adopted;
 mod aliasing_memory;
 mod aliasing_offsets;
+mod calibration;
 mod capability;
 mod capability_proof;
 mod capability_raw;
@@ -24,6 +25,10 @@ mod handoff;
 mod handoff_hazards;
 mod handoff_tickets;
 mod handoff_waits;
+mod hostile;
+mod hostile_buffers;
+mod hostile_images;
+mod hostile_semaphores;
 mod identity;
 mod identity_raw;
 mod images_cuda;
@@ -37,18 +42,37 @@ mod images_gl_layouts;
 mod images_gl_memory;
 mod images_gl_pair;
 mod images_gl_refused;
+mod images_rounding;
 mod images_vulkan;
 mod images_vulkan_adopted;
 mod images_vulkan_layouts;
 mod images_vulkan_memory;
 mod images_vulkan_refused;
 mod importers;
+mod in_queue;
+mod in_queue_launch;
+mod in_queue_life;
+mod ladder;
 mod opengl;
 mod opengl_draw;
 mod opengl_raw;
 mod payload_lies;
 mod players;
+mod postprocess;
 mod ring;
+mod ring_hands;
+mod ring_held;
+mod ring_limits;
+mod ring_pairs;
+mod routes;
+mod session;
+mod session_chance;
+mod session_images;
+mod session_kills;
+mod session_kills_producers;
+mod session_peers;
+mod session_toll;
+mod share;
 mod together;
 mod together_teardown;
 mod together_threads;
@@ -71,6 +95,9 @@ pub fn all() -> Vec<Case> {
         descriptors_limit::cases(),
         descriptors_foreign::cases(),
         payload_lies::cases(),
+        hostile_buffers::cases(),
+        hostile_images::cases(),
+        hostile_semaphores::cases(),
         aliasing::cases(),
         aliasing_memory::cases(),
         aliasing_offsets::cases(),
@@ -85,6 +112,7 @@ pub fn all() -> Vec<Case> {
         images_gl_layouts::cases(),
         images_gl_memory::cases(),
         images_gl_refused::cases(),
+        images_rounding::cases(),
         opengl::cases(),
         opengl_raw::cases(),
         opengl_draw::cases(),
@@ -104,10 +132,24 @@ pub fn all() -> Vec<Case> {
         images_cuda_linear::cases(),
         images_cuda_life::cases(),
         images_cuda_gl::cases(),
+        postprocess::cases(),
+        in_queue::cases(),
+        in_queue_launch::cases(),
+        in_queue_life::cases(),
         ring::cases(),
+        share::cases(),
+        ring_pairs::cases(),
+        ring_limits::cases(),
+        routes::cases(),
+        calibration::cases(),
+        ladder::cases(),
         together::cases(),
         together_teardown::cases(),
         together_threads::cases(),
+        session::cases(),
+        session_images::cases(),
+        session_kills::cases(),
+        session_kills_producers::cases(),
         validation::cases(),
     ]
     .into_iter()
@@ -117,5 +159,14 @@ pub fn all() -> Vec<Case> {
 
 /// What the children of the cases do.
 pub fn roles() -> Vec<Role> {
-    [descriptors_inherited::roles(), validation::roles()].concat()
+    [
+        descriptors_inherited::roles(),
+        hostile::roles(),
+        share::roles(),
+        session::roles(),
+        session_images::roles(),
+        session_peers::roles(),
+        validation::roles(),
+    ]
+    .concat()
 }

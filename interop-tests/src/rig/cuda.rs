@@ -82,21 +82,46 @@ impl CudaRig {
         count: u32,
         groups: u32,
     ) -> Result<()> {
-        let function = match kernel {
-            Kernel::Fill { .. } => &self.fill,
-            Kernel::PingPong { .. } => &self.ping_pong,
-        };
         let groups = if groups == 0 { count.div_ceil(GROUP_SIZE) } else { groups };
-        let config = LaunchConfig {
-            grid_dim: (groups, 1, 1),
-            block_dim: (GROUP_SIZE, 1, 1),
-            shared_mem_bytes: 0,
-        };
         let (first, argument) = (0u32, kernel.argument());
-        let mut launch = self.stream.launch_builder(function);
+        let mut launch = self.stream.launch_builder(self.function(kernel));
         launch.arg(data).arg(&first).arg(&count).arg(&argument);
         // SAFETY: the arguments are the kernel's, and it stays within `count` elements.
-        unsafe { launch.launch(config) }?;
+        unsafe { launch.launch(config(groups)) }?;
+        Ok(())
+    }
+
+    fn function(&self, kernel: Kernel) -> &CudaFunction {
+        match kernel {
+            Kernel::Fill { .. } => &self.fill,
+            Kernel::PingPong { .. } => &self.ping_pong,
+        }
+    }
+
+    /// Launches `kernel` over the `bytes` bytes at `address`, with `groups` blocks; 0 for one thread an
+    /// element. Nothing but the launch: cudarc, which keeps uses in several streams in order, knows nothing
+    /// of it.
+    ///
+    /// # Safety
+    /// The memory is there, and nothing else uses it, until the stream has done it.
+    ///
+    /// # Errors
+    /// Where CUDA refuses.
+    pub unsafe fn launch_at(
+        &self,
+        kernel: Kernel,
+        address: sys::CUdeviceptr,
+        bytes: u64,
+        groups: u32,
+    ) -> Result<()> {
+        let count = u32::try_from(bytes / ELEMENT_BYTES)?;
+        let groups = if groups == 0 { count.div_ceil(GROUP_SIZE) } else { groups };
+        let (first, argument) = (0u32, kernel.argument());
+        let mut launch = self.stream.launch_builder(self.function(kernel));
+        launch.arg(&address).arg(&first).arg(&count).arg(&argument);
+        // SAFETY: the arguments are the kernel's, and it stays within `count` elements, which the caller
+        // promises.
+        unsafe { launch.launch(config(groups)) }?;
         Ok(())
     }
 
@@ -125,4 +150,8 @@ impl CudaRig {
     pub fn private_buffer(&self, bytes: u64) -> Result<CudaSlice<u8>> {
         Ok(self.stream.alloc_zeros::<u8>(usize::try_from(bytes)?)?)
     }
+}
+
+fn config(groups: u32) -> LaunchConfig {
+    LaunchConfig { grid_dim: (groups, 1, 1), block_dim: (GROUP_SIZE, 1, 1), shared_mem_bytes: 0 }
 }

@@ -5,6 +5,7 @@ pub mod gl;
 pub mod image;
 pub mod kernel;
 pub mod oracle;
+pub mod rounding;
 pub mod texel;
 pub mod vulkan;
 

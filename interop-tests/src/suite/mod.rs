@@ -7,6 +7,9 @@
 //! | `INTEROP_DEVICE=UUID` | which GPU |
 //! | `INTEROP_CASE_LIMIT=SECONDS` | a case that takes longer hangs, and ends the run (300) |
 //! | `INTEROP_VALIDATION=off` | leave the Khronos validation layer out |
+//! | `INTEROP_KILLS=COUNT` | how many producers and consumers of sessions end badly (25 each) |
+//! | `INTEROP_SEED=NUMBER` | which, when and how, by chance that can be had again |
+//! | `INTEROP_KILLS_REPORT=FILE` | append what became of them, a line of JSON a case |
 
 mod case;
 mod child;

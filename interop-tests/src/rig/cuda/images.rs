@@ -176,6 +176,26 @@ impl CudaRig {
         Ok(found)
     }
 
+    /// Writes `numbers`, four for each texel, through a surface object to a plain image of one channel of
+    /// a byte, or of four: the kernel rounds them to the nearest.
+    ///
+    /// # Errors
+    /// Where CUDA refuses.
+    pub fn store_numbers(&self, array: &Array, numbers: &[[f32; 4]]) -> Result<()> {
+        let desc = *array.desc();
+        let Extent { width, height, .. } = desc.extent;
+        ensure!(numbers.len() == (width * height) as usize, "a number for each texel");
+        let (bytes, kind) = (desc.format.texel_bytes(), kind(desc.format));
+        let numbers = self.stream.clone_htod(numbers.as_flattened())?;
+        let function = self.image_kernel("store_numbers")?;
+        let mut surface = array.surface(0)?;
+        let mut launch = self.stream.launch_builder(&function);
+        launch.arg(&mut surface).arg(&width).arg(&height).arg(&numbers).arg(&bytes).arg(&kind);
+        // SAFETY: the arguments are the kernel's, which stays within the image and the numbers.
+        unsafe { launch.launch(for_texels(width * height)) }?;
+        Ok(())
+    }
+
     fn image_kernel(&self, name: &str) -> Result<CudaFunction> {
         self.image_module()?.load_function(name).with_context(|| name.to_owned())
     }

@@ -86,6 +86,11 @@ impl GlRig {
         Ok(program)
     }
 
+    /// Whether the driver's timer queries tell the time.
+    pub fn has_timer(&self) -> bool {
+        self.timer.is_some()
+    }
+
     fn glow(&self) -> &glow::Context {
         self.gl.glow()
     }
@@ -244,6 +249,21 @@ impl GlRig {
         self.delete_buffer(private);
         self.check("glGetBufferSubData")?;
         Ok(data)
+    }
+
+    /// Reads into `data` what is at `offset` of `buffer`, which was made by
+    /// [`private_buffer`](Self::private_buffer).
+    ///
+    /// # Errors
+    /// Where OpenGL refuses.
+    pub fn read_own(&self, buffer: glow::Buffer, offset: u64, data: &mut [u8]) -> Result<()> {
+        let (gl, offset) = (self.glow(), i32::try_from(offset)?);
+        // SAFETY: the context is current and the buffer its own.
+        unsafe {
+            gl.bind_buffer(glow::COPY_READ_BUFFER, Some(buffer));
+            gl.get_buffer_sub_data(glow::COPY_READ_BUFFER, offset, data);
+        }
+        self.check("glGetBufferSubData")
     }
 
     /// Turns OpenGL's error flag into an error.

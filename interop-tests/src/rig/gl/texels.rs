@@ -167,31 +167,73 @@ impl GlRig {
     /// # Errors
     /// For a format that OpenGL has no image variables of ([`storable`]), and where OpenGL refuses.
     pub fn store_texture(&self, texture: &Texture, seed: u32) -> Result<()> {
+        for part in parts(texture.desc()) {
+            let buffer = self.words_to_write(texture.desc(), part, seed)?;
+            let stored = self.store_part(texture, part, buffer);
+            self.delete_buffer(buffer);
+            stored?;
+        }
+        Ok(())
+    }
+
+    fn store_part(&self, texture: &Texture, part: Part, buffer: glow::Buffer) -> Result<()> {
         let (gl, desc) = (self.glow(), texture.desc());
         ensure!(storable(desc.format), "{} is no format of image variables", desc.format.name());
         let ty = written_type(desc.format)?;
         let program =
             self.program(&[(glow::COMPUTE_SHADER, source(Access::Store, texture.target(), ty))])?;
         let internal = desc.format.gl()?.internal;
-        for part in parts(desc) {
-            let buffer = self.words_to_write(desc, part, seed)?;
-            let level = i32::try_from(part.level)?;
-            // SAFETY: the context is current; the program, the texture and the buffer are its own, and
-            // the shader reads no more than the buffer has.
-            unsafe {
-                let (layered, name) = (true, Some(texture.name()));
-                gl.bind_image_texture(UNIT, name, level, layered, 0, glow::WRITE_ONLY, internal);
-                gl.use_program(Some(program));
-                self.bind(buffer, desc, part, 0);
-                gl.dispatch_compute(part.texels(desc).div_ceil(64), 1, 1);
-                gl.use_program(None);
-                gl.bind_image_texture(UNIT, None, 0, false, 0, glow::WRITE_ONLY, glow::R8);
-            }
-            let stored = self.check("storing");
-            self.delete_buffer(buffer);
-            stored?;
+        let level = i32::try_from(part.level)?;
+        // SAFETY: the context is current; the program, the texture and the buffer are its own, and the
+        // shader reads no more than the buffer has.
+        unsafe {
+            let (layered, name) = (true, Some(texture.name()));
+            gl.bind_image_texture(UNIT, name, level, layered, 0, glow::WRITE_ONLY, internal);
+            gl.use_program(Some(program));
+            self.bind(buffer, desc, part, 0);
+            gl.dispatch_compute(part.texels(desc).div_ceil(64), 1, 1);
+            gl.use_program(None);
+            gl.bind_image_texture(UNIT, None, 0, false, 0, glow::WRITE_ONLY, glow::R8);
         }
-        Ok(())
+        self.check("storing")
+    }
+
+    /// Draws `words` to `texture`, a plain one of colour: of each texel the bits of the floats or integers
+    /// that the shader writes. sRGB is encoded by OpenGL.
+    ///
+    /// # Errors
+    /// Where OpenGL refuses.
+    pub fn draw_words(&self, texture: &Texture, words: &[[u32; 4]]) -> Result<()> {
+        let (canvas, part) = (Canvas::new(self)?, parts(texture.desc())[0]);
+        let buffer = self.buffer_of(bytemuck::cast_slice(words))?;
+        // Dithering, which is on in a new context, would not round to the nearest.
+        // SAFETY: the context is current.
+        unsafe { self.glow().disable(glow::DITHER) };
+        let drawn = self.draw_part(&canvas, texture, part, buffer);
+        // SAFETY: as above.
+        unsafe { self.glow().enable(glow::DITHER) };
+        self.delete_buffer(buffer);
+        drawn
+    }
+
+    /// The same, stored by a compute shader.
+    ///
+    /// # Errors
+    /// For a format that OpenGL has no image variables of ([`storable`]), and where OpenGL refuses.
+    pub fn store_words(&self, texture: &Texture, words: &[[u32; 4]]) -> Result<()> {
+        let buffer = self.buffer_of(bytemuck::cast_slice(words))?;
+        let stored = self.store_part(texture, parts(texture.desc())[0], buffer);
+        self.delete_buffer(buffer);
+        stored
+    }
+
+    /// What a shader reads of each texel of `texture`, a plain one of colour.
+    ///
+    /// # Errors
+    /// Where OpenGL refuses.
+    pub fn sample_words(&self, texture: &Texture) -> Result<Vec<[u32; 4]>> {
+        let words = self.sampled(texture, parts(texture.desc())[0])?;
+        Ok(words.chunks_exact(WORDS).map(bytemuck::pod_read_unaligned).collect())
     }
 
     /// Binds the buffer, and says which part of the texture it is for. A program is in use.
@@ -213,8 +255,12 @@ impl GlRig {
         for texel in filled.chunks_exact(texel) {
             words.extend_from_slice(bytemuck::bytes_of(&to_write(desc.format, texel)));
         }
+        self.buffer_of(&words)
+    }
+
+    fn buffer_of(&self, words: &[u8]) -> Result<glow::Buffer> {
         let buffer = self.private_buffer(words.len() as u64)?;
-        self.upload(buffer, 0, &words)?;
+        self.upload(buffer, 0, words)?;
         Ok(buffer)
     }
 }
