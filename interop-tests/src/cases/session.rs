@@ -152,10 +152,12 @@ fn by_timeline(machine: &Machine) -> Result<()> {
     }
     let commands = rig.command_buffers(SLOTS as u32)?;
     let (mut producer, child) = with_a_child(machine, &directory.path().join("socket"), ring)?;
+    let mut last = [0; SLOTS];
     let drawn = (1..=FRAMES).try_for_each(|value| -> Result<()> {
-        // Given back by a consumer that has seen the slot's last work done.
         let slot = producer.free_slot(PATIENCE)?;
         let command = commands[slot.index()];
+        // The consumer has seen the slot's last work done; the validation layer wants this process to.
+        semaphore.wait(std::mem::replace(&mut last[slot.index()], value), PATIENCE)?;
         rig.begin(command)?;
         rig.record(command, Kernel::Fill { seed: value as u32 }, &bound[slot.index()], 0);
         rig.record_barrier(command);
