@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Result;
+use gpu_interop::cudarc::driver::sys::CUdevice_attribute;
 
 use super::rung::{Rung, SECOND_STEP, time};
 use super::rungs::{AloneCuda, AloneVulkan};
@@ -14,6 +15,11 @@ use crate::statistics::median;
 
 /// Work groups to try; 0 is a thread an element.
 const GRIDS: [u32; 6] = [0, 1 << 15, 1 << 14, 1 << 13, 1 << 12, 1 << 10];
+
+/// Groups of 256 threads that a multiprocessor of NVIDIA's runs at once.
+const GROUPS_A_PROCESSOR: u32 = 8;
+/// So many groups as the GPU runs at once, that often.
+const WAVES: [u32; 5] = [1, 2, 4, 8, 16];
 
 /// How long one grid is tried for.
 const TRY: Duration = Duration::from_millis(8);
@@ -31,30 +37,47 @@ pub(crate) struct Grids {
 impl Grids {
     /// Tries them all, each API alone, with kernels back to back as the rungs run them.
     pub(crate) fn choose(rigs: &Rigs, bytes: u64) -> Result<Self> {
-        let vulkan = best(bytes, |grid| {
+        let grids = candidates(rigs);
+        let vulkan = best(bytes, &grids, |grid| {
             let mut rung = AloneVulkan::new(rigs.vulkan.clone(), bytes, grid)?;
             try_rung(&mut rung)
         })?;
         let cuda = match &rigs.cuda {
-            Ok(rig) => best(bytes, |grid| {
+            Ok(rig) => best(bytes, &grids, |grid| {
                 let mut rung = AloneCuda::new(rig.clone(), bytes, grid)?;
                 try_rung(&mut rung)
             })?,
             Err(_) => 0,
         };
         let gl = match &rigs.gl {
-            Ok(rig) => best_of_gl(rig, bytes)?,
+            Ok(rig) => best_of_gl(rig, bytes, &grids)?,
             Err(_) => 0,
         };
         Ok(Self { vulkan, gl, cuda })
     }
 }
 
+/// [`GRIDS`], and where CUDA tells how many groups the GPU runs at once, multiples of that: whole waves, with
+/// no processor idle at the end.
+fn candidates(rigs: &Rigs) -> Vec<u32> {
+    let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+    let count =
+        rigs.cuda.as_ref().ok().and_then(|rig| rig.stream.context().attribute(attribute).ok());
+    let at_once =
+        count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0) * GROUPS_A_PROCESSOR;
+    let waves = WAVES.iter().map(|waves| waves * at_once).filter(|&grid| grid > 0);
+    GRIDS.into_iter().chain(waves).collect()
+}
+
 /// The grid with the shortest median. One that has more threads than elements is another's waste.
-fn best(bytes: u64, mut measure: impl FnMut(u32) -> Result<Duration>) -> Result<u32> {
+fn best(
+    bytes: u64,
+    grids: &[u32],
+    mut measure: impl FnMut(u32) -> Result<Duration>,
+) -> Result<u32> {
     let needed = (bytes / (16 * 256)).max(1) as u32;
     let mut best: Option<(Duration, u32)> = None;
-    for grid in GRIDS.into_iter().filter(|&grid| grid == 0 || grid < needed) {
+    for &grid in grids.iter().filter(|&&grid| grid == 0 || grid < needed) {
         let found = (measure(grid)?, grid);
         best = Some(best.map_or(found, |best| best.min(found)));
     }
@@ -73,11 +96,11 @@ fn try_rung(rung: &mut dyn Rung) -> Result<Duration> {
     Ok(median(&times))
 }
 
-fn best_of_gl(rig: &Rc<GlRig>, bytes: u64) -> Result<u32> {
+fn best_of_gl(rig: &Rc<GlRig>, bytes: u64, grids: &[u32]) -> Result<u32> {
     let buffer = rig.private_buffer(bytes)?;
     let chosen = rig
         .dispatch(Kernel::Fill { seed: 7 }, buffer, bytes, 0)
-        .and_then(|()| best(bytes, |grid| time_gl(rig, buffer, bytes, grid)));
+        .and_then(|()| best(bytes, grids, |grid| time_gl(rig, buffer, bytes, grid)));
     rig.delete_buffer(buffer);
     chosen
 }
@@ -102,11 +125,11 @@ mod tests {
     #[test]
     fn the_fastest_grid_wins_and_none_has_idle_threads() {
         let mut tried = Vec::new();
-        let found = best(64 << 20, |grid| {
+        let found = best(64 << 20, &GRIDS, |grid| {
             tried.push(grid);
             Ok(Duration::from_micros(if grid == 1 << 12 { 5 } else { 9 }))
         });
         assert_eq!((found.unwrap(), tried), (1 << 12, vec![0, 1 << 13, 1 << 12, 1 << 10]));
-        assert_eq!(best(4096, |_| Ok(Duration::ZERO)).unwrap(), 0);
+        assert_eq!(best(4096, &GRIDS, |_| Ok(Duration::ZERO)).unwrap(), 0);
     }
 }
