@@ -3,7 +3,6 @@
 //!
 //! `cargo run --release --example ping_pong -- --help`
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -12,9 +11,8 @@ use gpu_interop::handoff::Route;
 use gpu_interop::handoff::calibration::Candidate;
 use gpu_interop::headless::{DeviceType, VulkanOptions, Wish};
 use gpu_interop::{Error, Uuid};
-use indicatif::{ProgressBar, ProgressStyle};
 use interop_tests::ping_pong::{Measured, PathKind, Plan, Rigs, Way, measure, send};
-use interop_tests::size;
+use interop_tests::{progress, size};
 use serde::Serialize;
 
 /// Sends a payload round between compute kernels of several APIs and checks every byte.
@@ -158,7 +156,8 @@ fn run_path(
             Err(error) => return Err(error),
         },
     };
-    let bar = progress_bar(&path);
+    let bar =
+        progress::bar("{prefix:<16} {wide_bar} {pos}/{len} {eta}", 0).with_prefix(path.clone());
     let mut measured = measure(&mut built, plan, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
@@ -190,16 +189,6 @@ fn run_path(
     }
     report.paths.push(done);
     Ok(())
-}
-
-/// A bar on a terminal, nothing elsewhere.
-fn progress_bar(path: &str) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{prefix:<16} {wide_bar} {pos}/{len} {eta}");
-    let bar = ProgressBar::new(0).with_prefix(path.to_owned());
-    style.map_or(bar.clone(), |style| bar.with_style(style))
 }
 
 fn print(report: &PathReport, why: &[String]) {

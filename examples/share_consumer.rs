@@ -3,7 +3,6 @@
 //!
 //! `cargo run --release --example share_consumer -- --api vulkan|gl|cuda --output last.png`
 
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,11 +11,10 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use gpu_interop::Error;
 use gpu_interop::ipc::session::{Consumer, JoinOptions};
-use indicatif::{ProgressBar, ProgressStyle};
 use interop_tests::share::{
     Consumed, ConsumerApi, ConsumerOptions, ConsumerReport, Interrupt, consume, default_socket,
 };
-use interop_tests::size;
+use interop_tests::{progress, size};
 
 /// Checks and counts the frames that share_producer draws in another process.
 #[derive(Debug, Parser)]
@@ -64,7 +62,7 @@ fn run(options: &Options) -> Result<bool> {
     let name = format!("share_consumer --api {}", options.api);
     let join = JoinOptions { name, timeout: wait, ..JoinOptions::default() };
     let joined = Consumer::join(&path, join).map_err(|error| explain(error, &path))?;
-    let bar = progress_bar();
+    let bar = progress::bar("frames {wide_bar} {pos}/{len} {eta}", 0);
     let consuming =
         ConsumerOptions { api: options.api, frames: options.frames, bytes: options.size, wait };
     let consumed = consume(joined, &consuming, interrupt, |done, all| {
@@ -126,14 +124,4 @@ fn write(output: &Path, (width, height, rgb): (u32, u32, Vec<u8>)) -> Result<()>
     picture
         .save_with_format(output, image::ImageFormat::Png)
         .with_context(|| format!("writing {}", output.display()))
-}
-
-/// A bar on a terminal, nothing elsewhere.
-fn progress_bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("frames {wide_bar} {pos}/{len} {eta}");
-    let bar = ProgressBar::new(0);
-    style.map_or(bar.clone(), |style| bar.with_style(style))
 }

@@ -3,7 +3,6 @@
 //! `cargo run --release --example share_producer`, and in another terminal
 //! `cargo run --release --example share_consumer -- --api gl --output last.png`
 
-use std::io::IsTerminal as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,12 +15,11 @@ use gpu_interop::Uuid;
 use gpu_interop::capabilities::SyncMethod;
 use gpu_interop::headless::{DeviceType, Vulkan, VulkanOptions, Wish};
 use gpu_interop::ipc::session::{Consumer, JoinOptions, Producer};
-use indicatif::{ProgressBar, ProgressStyle};
 use interop_tests::share::{
     Consumed, ConsumerApi, ConsumerOptions, ConsumerReport, Drawer, Interrupt, ProducerReport,
     Production, Shape, consume, default_socket, produce, session_options,
 };
-use interop_tests::size;
+use interop_tests::{progress, size};
 use serde::Serialize;
 
 /// Draws numbered frames with Vulkan and shares them with other processes.
@@ -125,7 +123,7 @@ fn run(options: &Options) -> Result<bool> {
         wait: Duration::from_secs(options.wait.into()),
         rate: options.rate,
     };
-    let bar = progress_bar(options.frames);
+    let bar = progress::bar("frames {wide_bar} {pos}/{len} {eta}", options.frames.into());
     let run = |producer, drawer: &mut Drawer| {
         let report = produce(producer, drawer, shape, slots, &production, interrupt, |done| {
             bar.set_position(done);
@@ -212,14 +210,4 @@ fn print_produced(report: &ProducerReport, json: bool) {
         "{frames} frames published, {frames_per_s:.1} a second ({gb_per_s:.2} GB/s), by {sync}"
     );
     println!("{joined} consumers joined, {died} died, {evicted} were evicted");
-}
-
-/// A bar on a terminal, nothing elsewhere.
-fn progress_bar(frames: u32) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("frames {wide_bar} {pos}/{len} {eta}");
-    let bar = ProgressBar::new(frames.into());
-    style.map_or(bar.clone(), |style| bar.with_style(style))
 }

@@ -20,15 +20,14 @@ mod source;
 mod stages;
 mod worker;
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
-use indicatif::{ProgressBar, ProgressStyle};
 use interop_tests::ping_pong::{handoff_name, why};
 use interop_tests::post_process::Difference;
+use interop_tests::progress;
 
 use crate::copying::Copying;
 use crate::gpu::{Gpu, Job, NoCuda};
@@ -93,7 +92,7 @@ fn run(options: &Options) -> Result<bool> {
     let mut sharing = Sharing::new(&gpu, &job).with_context(failed("sharing"))?;
     let mut copying = Copying::new(&gpu, &job).with_context(failed("copying"))?;
     let rounds = options.rounds.max(options.frames);
-    let bar = progress_bar(u64::from(rounds + WARM_UP));
+    let bar = progress::bar("frames {wide_bar} {pos}/{len} {eta}", u64::from(rounds + WARM_UP));
     for _ in 0..WARM_UP {
         sharing.frame(0)?;
         copying.frame(0)?;
@@ -170,14 +169,4 @@ fn report(
     };
     report.compare();
     report
-}
-
-/// A bar on a terminal, nothing elsewhere.
-fn progress_bar(length: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("frames {wide_bar} {pos}/{len} {eta}");
-    let bar = ProgressBar::new(length);
-    style.map_or(bar.clone(), |style| bar.with_style(style))
 }

@@ -14,7 +14,6 @@ mod vk_to_gl;
 mod vulkan;
 mod window;
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -24,7 +23,7 @@ use clap::{Parser, ValueEnum};
 use gpu_interop::ash::vk;
 use gpu_interop::headless::{Gl, Message, MessageKind, Validation, Vulkan, VulkanOptions, Wish};
 use gpu_interop::{Error, Uuid};
-use indicatif::{ProgressBar, ProgressStyle};
+use interop_tests::progress;
 
 use self::demo::Demo;
 use self::gl::GlSide;
@@ -151,7 +150,12 @@ fn run(options: &Options) -> Result<()> {
     if !options.json {
         report.print_head();
     }
-    let bar = progress_bar(u64::from(options.frames) + u64::from(options.compare));
+    let steps = u64::from(options.frames) + u64::from(options.compare);
+    let bar = progress::bar("{wide_bar} {pos}/{len} {eta}", steps);
+    if !bar.is_hidden() {
+        // A step may take seconds.
+        bar.enable_steady_tick(Duration::from_millis(500));
+    }
     for i in 0..options.frames {
         // The first and the last are read by both: in between, that would be most of the time.
         let verify = i == 0 || i + 1 == options.frames;
@@ -175,15 +179,4 @@ fn run(options: &Options) -> Result<()> {
         report.print_rest();
     }
     Ok(())
-}
-
-/// A bar on a terminal, once there is something to wait for; nothing elsewhere.
-fn progress_bar(steps: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(steps);
-    bar.enable_steady_tick(Duration::from_millis(500));
-    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta}");
-    style.map_or(bar.clone(), |style| bar.with_style(style))
 }

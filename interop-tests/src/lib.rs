@@ -4,6 +4,7 @@ pub mod cases;
 pub mod ladder;
 pub mod ping_pong;
 pub mod post_process;
+pub mod progress;
 pub mod rig;
 pub mod scene;
 pub mod share;

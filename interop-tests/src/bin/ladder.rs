@@ -2,7 +2,6 @@
 //!
 //! `cargo run --release -p interop-tests --bin ladder -- --help`
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,10 +10,9 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use gpu_interop::Uuid;
 use gpu_interop::headless::{DeviceType, VulkanOptions, Wish};
-use indicatif::{ProgressBar, ProgressStyle};
 use interop_tests::ladder::{self, Plan, Report, Row, Selection};
 use interop_tests::ping_pong::{PathKind, Rigs};
-use interop_tests::size;
+use interop_tests::{progress, size};
 
 /// Times every way of handing payloads from one API to another, beside one API alone, and checks every
 /// byte.
@@ -116,7 +114,7 @@ fn measure(options: &Options) -> Result<Report> {
     }
     plan.rounds = options.rounds.unwrap_or(plan.rounds);
     plan.batch = options.batch_ms.map_or(plan.batch, Duration::from_millis);
-    let bar = progress_bar();
+    let bar = progress::bar("{prefix:<24} {wide_bar} {pos}/{len} {eta}", 0);
     let report = ladder::run(&rigs, &plan, &mut |done, total, what| {
         bar.set_length(total);
         bar.set_prefix(what.to_owned());
@@ -124,16 +122,6 @@ fn measure(options: &Options) -> Result<Report> {
     })?;
     bar.finish_and_clear();
     Ok(report)
-}
-
-/// A bar on a terminal, nothing elsewhere.
-fn progress_bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{prefix:<24} {wide_bar} {pos}/{len} {eta}");
-    let bar = ProgressBar::new(0);
-    style.map_or(bar.clone(), |style| bar.with_style(style))
 }
 
 fn print(report: &Report) {

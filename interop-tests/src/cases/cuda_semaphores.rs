@@ -10,6 +10,7 @@ use gpu_interop::cudarc::driver::{CudaStream, sys};
 use gpu_interop::vulkan::{FenceSource, SemaphoreSignal, SemaphoreWait, SubmitPart};
 use gpu_interop::{Api, BufferDesc, Error, vulkan};
 
+use super::ring_held::Held;
 use crate::rig::Kernel;
 use crate::rig::oracle::{self, Turns};
 use crate::rig::vulkan::VulkanRig;
@@ -46,7 +47,7 @@ fn fence_of_held_work(machine: &Machine) -> Result<()> {
     let vulkan = machine.vulkan();
     let mut part = SubmitPart::default();
     let fence = FenceSource::new(&vulkan.endpoint)?.next(&mut part)?;
-    let held = Held::submit(vulkan, part)?;
+    let held = Later::submit(vulkan, part)?;
     ensure!(!fence.is_signaled()?, "before the work");
     let waited = fence.wait(A_WHILE);
     ensure!(matches!(waited, Err(Error::Timeout { .. })), "{waited:?}");
@@ -62,7 +63,7 @@ fn binary_is_waited_for(machine: &Machine) -> Result<()> {
     let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
     let semaphore = vulkan.endpoint.create_semaphore(Binary)?;
     let there = cuda.endpoint.import_semaphore(semaphore.export()?)?;
-    let held = Held::submit(vulkan, signalling(vec![(&semaphore, None)]))?;
+    let held = Later::submit(vulkan, signalling(vec![(&semaphore, None)]))?;
     cuda.endpoint.wait(&cuda.stream, &there, None)?;
     let fence = cuda.endpoint.fence(&cuda.stream)?;
     thread::sleep(A_WHILE);
@@ -80,7 +81,7 @@ fn binary_again_and_again(machine: &Machine) -> Result<()> {
     let semaphore = vulkan.endpoint.create_semaphore(Binary)?;
     let there = cuda.endpoint.import_semaphore(semaphore.export()?)?;
     for round in 0..10 {
-        let held = Held::submit(vulkan, signalling(vec![(&semaphore, None)]))?;
+        let held = Later::submit(vulkan, signalling(vec![(&semaphore, None)]))?;
         cuda.endpoint.wait(&cuda.stream, &there, None)?;
         let fence = cuda.endpoint.fence(&cuda.stream)?;
         thread::sleep(Duration::from_millis(2));
@@ -153,7 +154,7 @@ fn both_in_one_call(machine: &Machine) -> Result<()> {
     };
     let (waited, signalled, counted) = (import(&there)?, import(&back)?, import(&counter)?);
 
-    let held = Held::submit(vulkan, signalling(vec![(&there, None), (&counter, Some(1))]))?;
+    let held = Later::submit(vulkan, signalling(vec![(&there, None), (&counter, Some(1))]))?;
     cuda.endpoint.wait_many(&cuda.stream, &[(&waited, None), (&counted, Some(1))])?;
     cuda.launch(Kernel::Fill { seed: 5 }, &mut imported.as_view_mut::<u8>()?, 0)?;
     cuda.endpoint.signal_many(&cuda.stream, &[(&counted, Some(2)), (&signalled, None)])?;
@@ -209,61 +210,23 @@ impl Drop for Unstuck<'_> {
     }
 }
 
-/// A submit that the queue holds back until it is let go: the queue's earlier submit waits for a
-/// timeline semaphore that the host signals.
-struct Held<'a> {
-    rig: &'a VulkanRig,
-    gate: vk::Semaphore,
-    // The semaphores live until the submit is done.
+/// A submit that the queue holds back until it is let go.
+struct Later<'a> {
+    held: Held<'a>,
+    // The semaphores live until the submit is done, which `held` waits for.
     _part: SubmitPart,
 }
 
-impl<'a> Held<'a> {
+impl<'a> Later<'a> {
     fn submit(rig: &'a VulkanRig, part: SubmitPart) -> Result<Self> {
-        let device = rig.device();
-        let mut ty = vk::SemaphoreTypeCreateInfo::default()
-            .semaphore_type(vk::SemaphoreType::TIMELINE)
-            .initial_value(0);
-        let info = vk::SemaphoreCreateInfo::default().push_next(&mut ty);
-        // SAFETY: a valid device with timeline semaphores, as `headless` enables them.
-        let gate = unsafe { device.create_semaphore(&info, None) }?;
-        let held = Self { rig, gate, _part: part };
-        let (gates, values) = ([gate], [1]);
-        let mut timeline =
-            vk::TimelineSemaphoreSubmitInfo::default().wait_semaphore_values(&values);
-        let wait = vk::SubmitInfo::default()
-            .wait_semaphores(&gates)
-            .wait_dst_stage_mask(&[vk::PipelineStageFlags::ALL_COMMANDS])
-            .push_next(&mut timeline);
-        rig.vulkan.with_queue(|queue| {
-            // SAFETY: the queue is guarded; the semaphore lives until `drop` has waited.
-            unsafe { device.queue_submit(queue, &[wait], vk::Fence::null()) }
-        })?;
+        let later = Self { held: Held::hold(rig)?, _part: part };
         let command = rig.command_buffers(1)?[0];
         rig.begin(command)?;
-        rig.submit(command, &held._part)?;
-        Ok(held)
+        rig.submit(command, &later._part)?;
+        Ok(later)
     }
 
     fn let_go(&self) -> Result<()> {
-        let device = self.rig.device();
-        // SAFETY: the semaphore is alive and a timeline; the value grows, once.
-        unsafe {
-            if device.get_semaphore_counter_value(self.gate)? == 0 {
-                let signal = vk::SemaphoreSignalInfo::default().semaphore(self.gate).value(1);
-                device.signal_semaphore(&signal)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        // A lost device has nothing in flight.
-        let _ = self.let_go();
-        let _ = self.rig.vulkan.wait_idle();
-        // SAFETY: owned here alone, and idle.
-        unsafe { self.rig.device().destroy_semaphore(self.gate, None) };
+        self.held.gate().open()
     }
 }

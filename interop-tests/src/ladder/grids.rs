@@ -7,7 +7,7 @@ use anyhow::Result;
 use gpu_interop::cudarc::driver::sys::CUdevice_attribute;
 
 use super::rung::{Rung, SECOND_STEP, time};
-use super::rungs::{AloneCuda, AloneVulkan};
+use super::rungs::{AloneCuda, alone_vulkan};
 use crate::ping_pong::Rigs;
 use crate::rig::Kernel;
 use crate::rig::gl::GlRig;
@@ -39,7 +39,7 @@ impl Grids {
     pub(crate) fn choose(rigs: &Rigs, bytes: u64) -> Result<Self> {
         let grids = candidates(rigs);
         let vulkan = best(bytes, &grids, |grid| {
-            let mut rung = AloneVulkan::new(rigs.vulkan.clone(), bytes, grid)?;
+            let mut rung = alone_vulkan(rigs.vulkan.clone(), bytes, grid)?;
             try_rung(&mut rung)
         })?;
         let cuda = match &rigs.cuda {

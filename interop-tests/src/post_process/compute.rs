@@ -1,8 +1,10 @@
 //! A compute shader over images in Vulkan: a thread a texel, in groups of 8×8.
 
-use anyhow::{Context, Result};
-use gpu_interop::ash::{self, vk};
+use anyhow::Result;
+use gpu_interop::ash::vk;
 use gpu_interop::headless::Vulkan;
+
+use crate::rig::vulkan::ComputeLayout;
 
 /// Threads of a work group in x and in y; the GLSL sources say the same.
 const GROUP: u32 = 8;
@@ -11,8 +13,7 @@ const GROUP: u32 = 8;
 #[derive(Debug)]
 pub struct ComputePass {
     vulkan: Vulkan,
-    set_layout: vk::DescriptorSetLayout,
-    layout: vk::PipelineLayout,
+    layout: ComputeLayout,
     pipeline: vk::Pipeline,
     pool: vk::DescriptorPool,
     sampler: vk::Sampler,
@@ -39,42 +40,14 @@ impl ComputePass {
     ) -> Result<Self> {
         let mut made = Self {
             vulkan: vulkan.clone(),
-            set_layout: vk::DescriptorSetLayout::null(),
-            layout: vk::PipelineLayout::null(),
+            layout: ComputeLayout::new(vulkan, bindings, push_bytes)?,
             pipeline: vk::Pipeline::null(),
             pool: vk::DescriptorPool::null(),
             sampler: vk::Sampler::null(),
         };
-        made.create_layouts(bindings, push_bytes)?;
         made.create_pool(bindings)?;
-        made.create_pipeline(spirv)?;
+        made.pipeline = made.layout.pipeline_of(spirv)?;
         Ok(made)
-    }
-
-    fn create_layouts(&mut self, bindings: &[vk::DescriptorType], push_bytes: u32) -> Result<()> {
-        let device = self.vulkan.device();
-        let bindings: Vec<_> = (0..)
-            .zip(bindings)
-            .map(|(binding, &ty)| {
-                vk::DescriptorSetLayoutBinding::default()
-                    .binding(binding)
-                    .descriptor_type(ty)
-                    .descriptor_count(1)
-                    .stage_flags(vk::ShaderStageFlags::COMPUTE)
-            })
-            .collect();
-        let set = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
-        // SAFETY: a valid device; the array outlives the call. So with all calls below.
-        self.set_layout = unsafe { device.create_descriptor_set_layout(&set, None) }?;
-        let sets = [self.set_layout];
-        let stage_flags = vk::ShaderStageFlags::COMPUTE;
-        let constants = [vk::PushConstantRange { stage_flags, offset: 0, size: push_bytes }];
-        let layout = vk::PipelineLayoutCreateInfo::default()
-            .set_layouts(&sets)
-            .push_constant_ranges(&constants);
-        // SAFETY: as above.
-        self.layout = unsafe { device.create_pipeline_layout(&layout, None) }?;
-        Ok(())
     }
 
     fn create_pool(&mut self, bindings: &[vk::DescriptorType]) -> Result<()> {
@@ -86,31 +59,11 @@ impl ComputePass {
         let pool = vk::DescriptorPoolCreateInfo::default().max_sets(MAX_SETS).pool_sizes(&sizes);
         // Texels are fetched one by one: the sampler's defaults will do.
         let sampler = vk::SamplerCreateInfo::default();
-        // SAFETY: as above.
+        // SAFETY: a valid device; the array outlives the call.
         unsafe {
             self.pool = device.create_descriptor_pool(&pool, None)?;
             self.sampler = device.create_sampler(&sampler, None)?;
         }
-        Ok(())
-    }
-
-    fn create_pipeline(&mut self, spirv: &[u8]) -> Result<()> {
-        let device = self.vulkan.device();
-        let code = ash::util::read_spv(&mut std::io::Cursor::new(spirv)).context("SPIR-V")?;
-        let module = vk::ShaderModuleCreateInfo::default().code(&code);
-        // SAFETY: valid SPIR-V: it was checked when it was compiled.
-        let module = unsafe { device.create_shader_module(&module, None) }?;
-        let stage = vk::PipelineShaderStageCreateInfo::default()
-            .stage(vk::ShaderStageFlags::COMPUTE)
-            .module(module)
-            .name(c"main");
-        let info = vk::ComputePipelineCreateInfo::default().stage(stage).layout(self.layout);
-        let none = vk::PipelineCache::null();
-        // SAFETY: the layout has the shader's bindings and push constants, as the caller says.
-        let pipelines = unsafe { device.create_compute_pipelines(none, &[info], None) };
-        // SAFETY: the module is not needed once the pipeline is made.
-        unsafe { device.destroy_shader_module(module, None) };
-        self.pipeline = pipelines.map_err(|(_, result)| result)?[0];
         Ok(())
     }
 
@@ -123,7 +76,7 @@ impl ComputePass {
         images: &[(vk::DescriptorType, vk::ImageView, vk::ImageLayout)],
     ) -> Result<BoundImages> {
         let device = self.vulkan.device();
-        let layouts = [self.set_layout];
+        let layouts = [self.layout.set];
         let info = vk::DescriptorSetAllocateInfo::default()
             .descriptor_pool(self.pool)
             .set_layouts(&layouts);
@@ -164,9 +117,16 @@ impl ComputePass {
         // alive as long as the pass and the views, which the callers keep.
         unsafe {
             device.cmd_bind_pipeline(command, point, self.pipeline);
-            device.cmd_bind_descriptor_sets(command, point, self.layout, 0, &[images.0], &[]);
+            device.cmd_bind_descriptor_sets(
+                command,
+                point,
+                self.layout.pipeline,
+                0,
+                &[images.0],
+                &[],
+            );
             let stage = vk::ShaderStageFlags::COMPUTE;
-            device.cmd_push_constants(command, self.layout, stage, 0, constants);
+            device.cmd_push_constants(command, self.layout.pipeline, stage, 0, constants);
             device.cmd_dispatch(command, width.div_ceil(GROUP), height.div_ceil(GROUP), 1);
         }
     }
@@ -180,9 +140,7 @@ impl Drop for ComputePass {
         // SAFETY: all owned here alone, idle, and null where never made.
         unsafe {
             device.destroy_pipeline(self.pipeline, None);
-            device.destroy_pipeline_layout(self.layout, None);
             device.destroy_descriptor_pool(self.pool, None);
-            device.destroy_descriptor_set_layout(self.set_layout, None);
             device.destroy_sampler(self.sampler, None);
         }
     }

@@ -6,6 +6,7 @@ use gpu_interop::headless::Vulkan;
 
 use super::frame::Shape;
 use crate::rig::kernel::{GROUP_SIZE, Window, windows};
+use crate::rig::vulkan::ComputeLayout;
 
 /// Frames that may be bound at once, times their windows.
 const MAX_SETS: u32 = 1024;
@@ -16,8 +17,7 @@ pub(super) struct VulkanKernel {
     vulkan: Vulkan,
     commands: vk::CommandPool,
     descriptors: vk::DescriptorPool,
-    set_layout: vk::DescriptorSetLayout,
-    layout: vk::PipelineLayout,
+    layout: ComputeLayout,
     pipeline: vk::Pipeline,
     max_window: u64,
 }
@@ -33,20 +33,19 @@ impl VulkanKernel {
         // SAFETY: a valid instance and physical device.
         let properties =
             unsafe { vulkan.instance().get_physical_device_properties(vulkan.physical_device()) };
+        let bindings = vec![vk::DescriptorType::STORAGE_BUFFER; buffers as usize];
         // Null handles are ignored by every vkDestroy call, so that a failure half-way is cleaned up
         // by Drop.
         let mut made = Self {
             vulkan: vulkan.clone(),
             commands: vk::CommandPool::null(),
             descriptors: vk::DescriptorPool::null(),
-            set_layout: vk::DescriptorSetLayout::null(),
-            layout: vk::PipelineLayout::null(),
+            layout: ComputeLayout::new(vulkan, &bindings, 16)?,
             pipeline: vk::Pipeline::null(),
             max_window: u64::from(properties.limits.max_storage_buffer_range),
         };
         made.create_pools(buffers)?;
-        made.create_layouts(buffers)?;
-        made.create_pipeline(spirv)?;
+        made.pipeline = made.layout.pipeline_of(spirv)?;
         Ok(made)
     }
 
@@ -70,53 +69,6 @@ impl VulkanKernel {
             self.commands = device.create_command_pool(&commands, None)?;
             self.descriptors = device.create_descriptor_pool(&descriptors, None)?;
         }
-        Ok(())
-    }
-
-    fn create_layouts(&mut self, buffers: u32) -> Result<()> {
-        let binding = |binding| {
-            vk::DescriptorSetLayoutBinding::default()
-                .binding(binding)
-                .descriptor_type(vk::DescriptorType::STORAGE_BUFFER)
-                .descriptor_count(1)
-                .stage_flags(vk::ShaderStageFlags::COMPUTE)
-        };
-        let bindings: Vec<_> = (0..buffers).map(binding).collect();
-        let set = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
-        let device = self.vulkan.device().clone();
-        // SAFETY: a valid device; the array outlives the call.
-        self.set_layout = unsafe { device.create_descriptor_set_layout(&set, None) }?;
-        let sets = [self.set_layout];
-        let constants = [vk::PushConstantRange {
-            stage_flags: vk::ShaderStageFlags::COMPUTE,
-            offset: 0,
-            size: 16,
-        }];
-        let layout = vk::PipelineLayoutCreateInfo::default()
-            .set_layouts(&sets)
-            .push_constant_ranges(&constants);
-        // SAFETY: as above.
-        self.layout = unsafe { device.create_pipeline_layout(&layout, None) }?;
-        Ok(())
-    }
-
-    fn create_pipeline(&mut self, spirv: &[u8]) -> Result<()> {
-        let device = self.vulkan.device().clone();
-        let code = ash::util::read_spv(&mut std::io::Cursor::new(spirv)).context("SPIR-V")?;
-        let module = vk::ShaderModuleCreateInfo::default().code(&code);
-        // SAFETY: valid SPIR-V: it was checked when it was compiled.
-        let module = unsafe { device.create_shader_module(&module, None) }?;
-        let stage = vk::PipelineShaderStageCreateInfo::default()
-            .stage(vk::ShaderStageFlags::COMPUTE)
-            .module(module)
-            .name(c"main");
-        let info = vk::ComputePipelineCreateInfo::default().stage(stage).layout(self.layout);
-        let none = vk::PipelineCache::null();
-        // SAFETY: the layout has the shader's bindings and its push constants.
-        let made = unsafe { device.create_compute_pipelines(none, &[info], None) };
-        // SAFETY: the module is not needed once the pipeline is made.
-        unsafe { device.destroy_shader_module(module, None) };
-        self.pipeline = made.map_err(|(_, result)| result)?[0];
         Ok(())
     }
 
@@ -147,7 +99,7 @@ impl VulkanKernel {
         window: Window,
         other: Option<vk::Buffer>,
     ) -> Result<vk::DescriptorSet> {
-        let (device, layouts) = (self.device(), [self.set_layout]);
+        let (device, layouts) = (self.device(), [self.layout.set]);
         let info = vk::DescriptorSetAllocateInfo::default()
             .descriptor_pool(self.descriptors)
             .set_layouts(&layouts);
@@ -203,10 +155,17 @@ impl VulkanKernel {
             // as long as the kernel and `bound`.
             unsafe {
                 device.cmd_bind_pipeline(command, point, self.pipeline);
-                device.cmd_bind_descriptor_sets(command, point, self.layout, 0, &[*set], &[]);
+                device.cmd_bind_descriptor_sets(
+                    command,
+                    point,
+                    self.layout.pipeline,
+                    0,
+                    &[*set],
+                    &[],
+                );
                 let bytes = bytemuck::bytes_of(&parameters);
                 let stage = vk::ShaderStageFlags::COMPUTE;
-                device.cmd_push_constants(command, self.layout, stage, 0, bytes);
+                device.cmd_push_constants(command, self.layout.pipeline, stage, 0, bytes);
                 device.cmd_dispatch(command, groups, 1, 1);
             }
         }
@@ -224,9 +183,7 @@ impl Drop for VulkanKernel {
         // SAFETY: all owned here alone, idle, and null where never made.
         unsafe {
             device.destroy_pipeline(self.pipeline, None);
-            device.destroy_pipeline_layout(self.layout, None);
             device.destroy_descriptor_pool(self.descriptors, None);
-            device.destroy_descriptor_set_layout(self.set_layout, None);
             device.destroy_command_pool(self.commands, None);
         }
     }

@@ -8,10 +8,10 @@ use gpu_interop::handoff::{HandoffOptions, WaitMode};
 use gpu_interop::{Error, SemaphoreKind};
 
 use super::host_copy::HostCopy;
-use super::in_queue::InQueuePairs;
+use super::in_queue::in_queue;
 use super::lane::Lane;
 use super::ring::Ring;
-use super::{AloneCuda, AloneVulkan};
+use super::{AloneCuda, alone_vulkan};
 use crate::ladder::copies::Copies;
 use crate::ladder::far::{Far, FarCuda, FarGl, FarVulkan};
 use crate::ladder::grids::Grids;
@@ -62,12 +62,12 @@ impl Builder<'_> {
             }
             RungKind::Alone(Alone::Vulkan) => {
                 let rig = rigs.vulkan.clone();
-                Ok(Box::new(AloneVulkan::new(rig, self.bytes, self.grids.vulkan)?))
+                Ok(Box::new(alone_vulkan(rig, self.bytes, self.grids.vulkan)?))
             }
             RungKind::InQueue(pairs) => {
                 let cuda = rigs.cuda.as_ref().map_err(Clone::clone)?;
                 let (rig, grids) = (rigs.vulkan.clone(), (self.grids.vulkan, self.grids.cuda));
-                Ok(Box::new(InQueuePairs::new(rig, cuda, self.bytes, pairs, grids)?))
+                Ok(Box::new(in_queue(rig, cuda, self.bytes, pairs, grids)?))
             }
             RungKind::RawHostWaitBlock => self.build_raw(Some(WaitMode::Block)),
             RungKind::RawHostWaitSpin => self.build_raw(Some(WaitMode::Spin)),

@@ -7,6 +7,7 @@ mod objects;
 mod private;
 mod samples;
 mod samples_objects;
+mod shader;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub use self::images::ImageIo;
 pub use self::in_queue::InQueue;
 use self::objects::Objects;
 pub use self::private::PrivateBuffer;
+pub use self::shader::{ComputeLayout, ShaderModule};
 use super::kernel::{Kernel, Window, windows};
 
 /// Bytes that one staging copy moves.
@@ -117,7 +119,7 @@ impl VulkanRig {
         };
         let groups = if groups == 0 { window.groups().min(65_535) } else { groups };
         let parameters = [window.first(), window.count(), kernel.argument()];
-        let (device, layout) = (self.device(), self.objects.pipeline_layout);
+        let (device, layout) = (self.device(), self.objects.pipeline_layout());
         let point = vk::PipelineBindPoint::COMPUTE;
         // SAFETY: the command buffer is being recorded (the caller's), and everything bound is alive
         // as long as the rig and `bound`.

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use gpu_interop::ash::{self, vk};
 use gpu_interop::headless::Vulkan;
 
+use super::shader::ComputeLayout;
 use crate::rig::kernel::Window;
 
 const FILL: &[u8] = include_bytes!("../../../../shaders/fill.comp.spv");
@@ -19,8 +20,7 @@ pub(super) struct Objects {
     pub(super) commands: vk::CommandPool,
     pub(super) one_shot: vk::CommandBuffer,
     pub(super) descriptors: vk::DescriptorPool,
-    set_layout: vk::DescriptorSetLayout,
-    pub(super) pipeline_layout: vk::PipelineLayout,
+    layout: ComputeLayout,
     pub(super) fill: vk::Pipeline,
     pub(super) ping_pong: vk::Pipeline,
     pub(super) queries: vk::QueryPool,
@@ -35,21 +35,23 @@ impl Objects {
             commands: vk::CommandPool::null(),
             one_shot: vk::CommandBuffer::null(),
             descriptors: vk::DescriptorPool::null(),
-            set_layout: vk::DescriptorSetLayout::null(),
-            pipeline_layout: vk::PipelineLayout::null(),
+            layout: ComputeLayout::new(&vulkan, &[vk::DescriptorType::STORAGE_BUFFER], 12)?,
             fill: vk::Pipeline::null(),
             ping_pong: vk::Pipeline::null(),
             queries: vk::QueryPool::null(),
         };
         made.create_pools()?;
-        made.create_layouts()?;
-        made.fill = made.pipeline(FILL)?;
-        made.ping_pong = made.pipeline(PING_PONG)?;
+        made.fill = made.layout.pipeline_of(FILL)?;
+        made.ping_pong = made.layout.pipeline_of(PING_PONG)?;
         Ok(made)
     }
 
     fn device(&self) -> &ash::Device {
         self.vulkan.device()
+    }
+
+    pub(super) fn pipeline_layout(&self) -> vk::PipelineLayout {
+        self.layout.pipeline
     }
 
     fn create_pools(&mut self) -> Result<()> {
@@ -83,50 +85,6 @@ impl Objects {
         Ok(())
     }
 
-    fn create_layouts(&mut self) -> Result<()> {
-        let vulkan = self.vulkan.clone();
-        let device = vulkan.device();
-        let bindings = [vk::DescriptorSetLayoutBinding::default()
-            .descriptor_type(vk::DescriptorType::STORAGE_BUFFER)
-            .descriptor_count(1)
-            .stage_flags(vk::ShaderStageFlags::COMPUTE)];
-        let set = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
-        // SAFETY: a valid device; the arrays outlive the calls.
-        self.set_layout = unsafe { device.create_descriptor_set_layout(&set, None) }?;
-        let sets = [self.set_layout];
-        let constants = [vk::PushConstantRange {
-            stage_flags: vk::ShaderStageFlags::COMPUTE,
-            offset: 0,
-            size: 12,
-        }];
-        let layout = vk::PipelineLayoutCreateInfo::default()
-            .set_layouts(&sets)
-            .push_constant_ranges(&constants);
-        // SAFETY: as above.
-        self.pipeline_layout = unsafe { device.create_pipeline_layout(&layout, None) }?;
-        Ok(())
-    }
-
-    fn pipeline(&self, spirv: &[u8]) -> Result<vk::Pipeline> {
-        let device = self.device();
-        let code = ash::util::read_spv(&mut std::io::Cursor::new(spirv)).context("SPIR-V")?;
-        let module = vk::ShaderModuleCreateInfo::default().code(&code);
-        // SAFETY: valid SPIR-V: it was checked when it was compiled.
-        let module = unsafe { device.create_shader_module(&module, None) }?;
-        let stage = vk::PipelineShaderStageCreateInfo::default()
-            .stage(vk::ShaderStageFlags::COMPUTE)
-            .module(module)
-            .name(c"main");
-        let info =
-            vk::ComputePipelineCreateInfo::default().stage(stage).layout(self.pipeline_layout);
-        let none = vk::PipelineCache::null();
-        // SAFETY: the layout has the shader's one binding and its push constants.
-        let made = unsafe { device.create_compute_pipelines(none, &[info], None) };
-        // SAFETY: the module is not needed once the pipeline is made.
-        unsafe { device.destroy_shader_module(module, None) };
-        made.map(|pipelines| pipelines[0]).map_err(|(_, result)| result.into())
-    }
-
     /// A descriptor set for one window of `buffer`.
     pub(super) fn descriptor_set(
         &self,
@@ -134,7 +92,7 @@ impl Objects {
         window: Window,
     ) -> Result<vk::DescriptorSet> {
         let device = self.device();
-        let layouts = [self.set_layout];
+        let layouts = [self.layout.set];
         let info = vk::DescriptorSetAllocateInfo::default()
             .descriptor_pool(self.descriptors)
             .set_layouts(&layouts);
@@ -162,9 +120,7 @@ impl Drop for Objects {
         unsafe {
             device.destroy_pipeline(self.fill, None);
             device.destroy_pipeline(self.ping_pong, None);
-            device.destroy_pipeline_layout(self.pipeline_layout, None);
             device.destroy_descriptor_pool(self.descriptors, None);
-            device.destroy_descriptor_set_layout(self.set_layout, None);
             device.destroy_query_pool(self.queries, None);
             device.destroy_command_pool(self.commands, None);
         }

@@ -1,11 +1,12 @@
 //! What drawing and fetching the samples of one multisample image takes.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use gpu_interop::ash::{self, vk};
 use gpu_interop::format::Format;
 use gpu_interop::headless::Vulkan;
 use gpu_interop::vulkan::Image;
 
+use super::shader::ShaderModule;
 use crate::rig::texel::{Class, class};
 
 macro_rules! spirv {
@@ -199,8 +200,8 @@ impl SampleObjects {
             Class::Uint => (&spirv!("samples_write_uint.frag")[..], 1),
             Class::Depth => (&spirv!("samples_write_depth.frag")[..], 0),
         };
-        let vertex = Module::new(&self.vulkan, spirv!("samples.vert"))?;
-        let fragment = Module::new(&self.vulkan, fragment)?;
+        let vertex = ShaderModule::new(&self.vulkan, spirv!("samples.vert"))?;
+        let fragment = ShaderModule::new(&self.vulkan, fragment)?;
         let stages = [
             vertex.stage(vk::ShaderStageFlags::VERTEX),
             fragment.stage(vk::ShaderStageFlags::FRAGMENT),
@@ -254,14 +255,8 @@ impl SampleObjects {
             Class::Uint => &spirv!("samples_read_uint.comp")[..],
             Class::Float | Class::Depth => &spirv!("samples_read_float.comp")[..],
         };
-        let module = Module::new(&self.vulkan, spirv)?;
-        let info = vk::ComputePipelineCreateInfo::default()
-            .stage(module.stage(vk::ShaderStageFlags::COMPUTE))
-            .layout(self.pipeline_layout);
-        let none = vk::PipelineCache::null();
-        // SAFETY: as above.
-        let made = unsafe { self.device().create_compute_pipelines(none, &[info], None) };
-        self.read = made.map_err(|(_, result)| result)?[0];
+        self.read =
+            ShaderModule::new(&self.vulkan, spirv)?.compute_pipeline(self.pipeline_layout)?;
         Ok(())
     }
 }
@@ -282,33 +277,6 @@ impl Drop for SampleObjects {
             device.destroy_sampler(self.sampler, None);
             device.destroy_image_view(self.view, None);
         }
-    }
-}
-
-/// A shader module, until the pipelines are made.
-struct Module<'a> {
-    vulkan: &'a Vulkan,
-    handle: vk::ShaderModule,
-}
-
-impl<'a> Module<'a> {
-    fn new(vulkan: &'a Vulkan, spirv: &[u8]) -> Result<Self> {
-        let code = ash::util::read_spv(&mut std::io::Cursor::new(spirv)).context("SPIR-V")?;
-        let info = vk::ShaderModuleCreateInfo::default().code(&code);
-        // SAFETY: valid SPIR-V: it was checked when it was compiled.
-        let handle = unsafe { vulkan.device().create_shader_module(&info, None) }?;
-        Ok(Self { vulkan, handle })
-    }
-
-    fn stage(&self, stage: vk::ShaderStageFlags) -> vk::PipelineShaderStageCreateInfo<'static> {
-        vk::PipelineShaderStageCreateInfo::default().stage(stage).module(self.handle).name(c"main")
-    }
-}
-
-impl Drop for Module<'_> {
-    fn drop(&mut self) {
-        // SAFETY: owned here alone, and not needed once the pipelines are made.
-        unsafe { self.vulkan.device().destroy_shader_module(self.handle, None) };
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::mem::offset_of;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use gpu_interop::ash::{self, vk};
 use gpu_interop::headless::Vulkan;
 
 use super::memory::{DEPTH_FORMAT, PrivateImage, PrivateImageInfo};
+use crate::rig::vulkan::ShaderModule;
 use crate::scene::Canvas;
 use crate::scene::drawing::Instance;
 use crate::scene::mesh::Vertex;
@@ -216,8 +217,8 @@ impl Objects {
     }
 
     fn create_pipeline(&mut self, fragment: &[u8]) -> Result<()> {
-        let vertex = Module::new(&self.vulkan, VERTEX)?;
-        let fragment = Module::new(&self.vulkan, fragment)?;
+        let vertex = ShaderModule::new(&self.vulkan, VERTEX)?;
+        let fragment = ShaderModule::new(&self.vulkan, fragment)?;
         let stages = [
             vertex.stage(vk::ShaderStageFlags::VERTEX),
             fragment.stage(vk::ShaderStageFlags::FRAGMENT),
@@ -335,31 +336,4 @@ fn attributes() -> Vec<vk::VertexInputAttributeDescription> {
     ];
     let instance = (0..4).map(column).chain(surface).map(|attribute| of(1, attribute));
     vertex.into_iter().map(|attribute| of(0, attribute)).chain(instance).collect()
-}
-
-/// A shader module, until the pipeline is made.
-struct Module<'a> {
-    vulkan: &'a Vulkan,
-    handle: vk::ShaderModule,
-}
-
-impl<'a> Module<'a> {
-    fn new(vulkan: &'a Vulkan, spirv: &[u8]) -> Result<Self> {
-        let code = ash::util::read_spv(&mut std::io::Cursor::new(spirv)).context("SPIR-V")?;
-        let info = vk::ShaderModuleCreateInfo::default().code(&code);
-        // SAFETY: valid SPIR-V: it was checked when it was compiled.
-        let handle = unsafe { vulkan.device().create_shader_module(&info, None) }?;
-        Ok(Self { vulkan, handle })
-    }
-
-    fn stage(&self, stage: vk::ShaderStageFlags) -> vk::PipelineShaderStageCreateInfo<'static> {
-        vk::PipelineShaderStageCreateInfo::default().stage(stage).module(self.handle).name(c"main")
-    }
-}
-
-impl Drop for Module<'_> {
-    fn drop(&mut self) {
-        // SAFETY: owned here alone, and not needed once the pipeline is made.
-        unsafe { self.vulkan.device().destroy_shader_module(self.handle, None) };
-    }
 }

@@ -1,0 +1,83 @@
+//! Both kernels of a pair in one Vulkan queue, recorded once.
+
+use std::rc::Rc;
+
+use anyhow::Result;
+use gpu_interop::ash::vk;
+use gpu_interop::vulkan::SubmitPart;
+
+use crate::ladder::rung::{FIRST_STEP, Rung, SECOND_STEP};
+use crate::ladder::verify;
+use crate::ladder::vulkan_side::{Recorded, VulkanSide};
+use crate::rig::Kernel;
+use crate::rig::oracle::{Turns, Wrong};
+use crate::rig::vulkan::{Bound, VulkanRig};
+
+const SEED: u32 = 6;
+
+/// Pairs in one queue on one payload, which is kept by `K` with whatever else the commands use.
+pub(crate) struct OneQueue<K> {
+    side: VulkanSide,
+    recorded: Recorded,
+    pairs: u32,
+    buffer: vk::Buffer,
+    bytes: u64,
+    turns: Turns,
+    // Last: the commands use it.
+    _kept: K,
+}
+
+impl<K> OneQueue<K> {
+    /// `pairs` pairs a submit, each recorded by `record`, on `bytes` bytes of `buffer`, which `kept` keeps.
+    pub(crate) fn new(
+        rig: Rc<VulkanRig>,
+        (buffer, bytes): (vk::Buffer, u64),
+        kept: K,
+        pairs: u32,
+        record: impl Fn(&K, vk::CommandBuffer, &Bound) -> Result<()>,
+    ) -> Result<Self> {
+        let bound = rig.bind(buffer, bytes)?;
+        rig.run(|command| {
+            rig.record(command, Kernel::Fill { seed: SEED }, &bound, 0);
+            Ok(())
+        })?;
+        let recorded = Recorded::new(&rig, |command| {
+            (0..pairs).try_for_each(|_| record(&kept, command, &bound))
+        })?;
+        let recorded = recorded.with(vec![bound]);
+        let side = VulkanSide::new(rig, 0, FIRST_STEP)?;
+        let turns = Turns::default();
+        Ok(Self { side, recorded, pairs, buffer, bytes, turns, _kept: kept })
+    }
+}
+
+impl<K> Rung for OneQueue<K> {
+    fn submit(&mut self, pairs: u32) -> Result<()> {
+        for _ in 0..pairs / self.pairs {
+            self.side.submit(&[self.recorded.command], SubmitPart::default())?;
+        }
+        for step in [FIRST_STEP, SECOND_STEP].repeat(pairs as usize) {
+            self.turns.then(step);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.side.finish()
+    }
+
+    fn granule(&self) -> u32 {
+        self.pairs
+    }
+
+    fn handoff(&self) -> String {
+        match self.pairs {
+            1 => "barriers, 1 pair a submit".into(),
+            pairs => format!("barriers, {pairs} pairs a submit"),
+        }
+    }
+
+    fn verify(&mut self) -> Result<Result<(), Wrong>> {
+        verify::check(&self.side.rig, self.buffer, self.bytes, SEED, &self.turns)
+    }
+}
