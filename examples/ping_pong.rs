@@ -7,12 +7,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use gpu_interop::handoff::Route;
-use gpu_interop::handoff::calibration::Candidate;
-use gpu_interop::headless::{DeviceType, VulkanOptions, Wish};
+use gpu_interop::headless::{DeviceType, GpuSelector, VulkanOptions};
+use gpu_interop::tune::Route;
+use gpu_interop::tune::RouteConfig;
 use gpu_interop::{Error, Uuid};
-use interop_tests::ping_pong::{Measured, PathKind, Plan, Rigs, Way, measure, send};
-use interop_tests::{progress, size};
+use interop_gpu::size;
+use interop_tests::ping_pong::{HandoffMode, Measured, PathKind, Plan, Rigs, measure, send};
+use interop_tests::progress;
 use serde::Serialize;
 
 /// Sends a payload round between compute kernels of several APIs and checks every byte.
@@ -29,7 +30,7 @@ struct Options {
     path: Vec<PathKind>,
     /// How the payload is handed over: auto measures what there is and takes the fastest
     #[arg(long, value_enum, default_value_t)]
-    handoff: Way,
+    handoff: HandoffMode,
     /// How many payloads are in flight in a ring, 2 to 64 [default: 16; half of them are handed over at a time]
     #[arg(long, value_parser = clap::value_parser!(u32).range(2..=64))]
     depth: Option<u32>,
@@ -95,7 +96,7 @@ fn main() -> ExitCode {
 
 /// Whether at least one path ran and all that ran were verified.
 fn run(options: &Options) -> Result<bool> {
-    let wish = options.device.map_or(Wish::Any, Wish::Uuid);
+    let wish = options.device.map_or(GpuSelector::Any, GpuSelector::Uuid);
     let rigs = Rigs::open(&wish, &VulkanOptions::default())?;
     let vulkan = &rigs.vulkan.vulkan;
     let hardware = vulkan.device_type() != DeviceType::Cpu;
@@ -167,7 +168,7 @@ fn run_path(
     drop(built);
     let candidate = chosen.candidate;
     // One payload that is handed to and fro is what was measured above.
-    let is_pipelined = |one: &Candidate| one.depth > 1 || one.route == Route::InQueue;
+    let is_pipelined = |one: &RouteConfig| one.depth > 1 || one.route == Route::SameQueue;
     if let Some(candidate) = candidate.filter(is_pipelined) {
         let sent = send(rigs, kind, candidate, bytes, plan.iterations)?;
         measured.gb_per_s = sent.gb_per_s;

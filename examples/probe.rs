@@ -8,13 +8,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use gpu_interop::capabilities::SyncPlan;
-use gpu_interop::handle::MemoryHandleType;
+use gpu_interop::fd::MemoryHandleType;
 use gpu_interop::handoff::HandoffOptions;
-use gpu_interop::headless::{VulkanOptions, Wish};
+use gpu_interop::headless::{GpuSelector, VulkanOptions};
 use gpu_interop::vulkan::BufferOptions;
 use gpu_interop::{BufferDesc, BufferPayload, Error, Uuid};
-use interop_tests::ping_pong::{Path, Player, Rigs, handoff_name, prove, why};
-use interop_tests::rig::{Kernel, oracle};
+use interop_gpu::{Kernel, oracle};
+use interop_tests::ping_pong::{Path, PayloadUser, Rigs, handoff_name, prove, why};
 use serde::Serialize;
 
 /// Shows what this machine can share with what, and proves it byte for byte.
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    let wish = options.device.map_or(Wish::Any, Wish::Uuid);
+    let wish = options.device.map_or(GpuSelector::Any, GpuSelector::Uuid);
     let rigs = Rigs::open(&wish, &VulkanOptions::default())?;
     let vulkan = &rigs.vulkan.vulkan;
     let device = Device {
@@ -84,15 +84,15 @@ fn run(options: &Options) -> Result<()> {
     };
     let mut rows = Vec::new();
     for (name, player) in [
-        ("vulkan (2nd device)", Player::SecondDevice),
-        ("vulkan (2nd instance)", Player::SecondInstance),
-        ("gl", Player::Gl),
-        ("cuda", Player::Cuda),
+        ("vulkan (2nd device)", PayloadUser::SecondDevice),
+        ("vulkan (2nd instance)", PayloadUser::SecondInstance),
+        ("gl", PayloadUser::Gl),
+        ("cuda", PayloadUser::Cuda),
     ] {
         rows.extend(there_and_back(&rigs, name, player)?);
     }
-    rows.push(between(&rigs, "gl", "cuda", [Player::Gl, Player::Cuda])?);
-    rows.push(between(&rigs, "cuda", "gl", [Player::Cuda, Player::Gl])?);
+    rows.push(between(&rigs, "gl", "cuda", [PayloadUser::Gl, PayloadUser::Cuda])?);
+    rows.push(between(&rigs, "cuda", "gl", [PayloadUser::Cuda, PayloadUser::Gl])?);
     rows.push(dma_buf(&rigs)?);
     rows.push(of_cuda(&rigs)?);
     rows.push(of_gl(&rigs)?);
@@ -127,8 +127,9 @@ fn fails(from: &'static str, to: &'static str, memory: &str, reason: String) -> 
 }
 
 /// Both directions between Vulkan and `player`.
-fn there_and_back(rigs: &Rigs, name: &'static str, player: Player) -> Result<[Row; 2]> {
-    let path = Path::new(rigs, &[Player::Vulkan, player], BYTES, SEED, HandoffOptions::default());
+fn there_and_back(rigs: &Rigs, name: &'static str, player: PayloadUser) -> Result<[Row; 2]> {
+    let path =
+        Path::new(rigs, &[PayloadUser::Vulkan, player], BYTES, SEED, HandoffOptions::default());
     match path {
         Ok(mut path) => {
             prove(&mut path, SEED)??;
@@ -148,8 +149,13 @@ fn there_and_back(rigs: &Rigs, name: &'static str, player: Player) -> Result<[Ro
 }
 
 /// From one API to another in memory of Vulkan's.
-fn between(rigs: &Rigs, from: &'static str, to: &'static str, players: [Player; 2]) -> Result<Row> {
-    let players = [Player::Vulkan, players[0], players[1]];
+fn between(
+    rigs: &Rigs,
+    from: &'static str,
+    to: &'static str,
+    players: [PayloadUser; 2],
+) -> Result<Row> {
+    let players = [PayloadUser::Vulkan, players[0], players[1]];
     match Path::new(rigs, &players, BYTES, SEED, HandoffOptions::default()) {
         Ok(mut path) => {
             prove(&mut path, SEED)??;
@@ -180,10 +186,10 @@ fn dma_buf(rigs: &Rigs) -> Result<Row> {
 fn of_cuda(rigs: &Rigs) -> Result<Row> {
     const MEMORY: &str = "cuda, opaque fd";
     let exported = (|| -> Result<BufferPayload> {
-        let rig = rigs.cuda.as_ref().map_err(Clone::clone)?;
-        let mut buffer = rig.endpoint.create_buffer(&BufferDesc::storage(BYTES))?;
-        rig.launch(Kernel::Fill { seed: SEED }, &mut buffer.as_view_mut()?, 0)?;
-        rig.stream.synchronize()?;
+        let gpu = rigs.cuda.as_ref().map_err(Clone::clone)?;
+        let mut buffer = gpu.endpoint.create_buffer(&BufferDesc::storage(BYTES))?;
+        gpu.launch(Kernel::Fill { seed: SEED }, &mut buffer.as_view_mut()?, 0)?;
+        gpu.stream.synchronize()?;
         Ok(buffer.export()?)
     })();
     let payload = match exported {
@@ -200,11 +206,11 @@ fn of_cuda(rigs: &Rigs) -> Result<Row> {
 /// Memory that OpenGL allocates: its capability says why not.
 fn of_gl(rigs: &Rigs) -> Result<Row> {
     const MEMORY: &str = "gl, opaque fd";
-    let rig = match &rigs.gl {
-        Ok(rig) => rig,
+    let gpu = match &rigs.gl {
+        Ok(gpu) => gpu,
         Err(error) => return Ok(fails("gl", "vulkan", MEMORY, error.to_string())),
     };
-    let told = rig.endpoint.capabilities(&BufferDesc::storage(BYTES).into())?;
+    let told = gpu.endpoint.capabilities(&BufferDesc::storage(BYTES).into())?;
     let export = told.memory(MemoryHandleType::OpaqueFd).and_then(|memory| memory.export.clone());
     let reason = export.err().map(|missing| missing.to_string()).unwrap_or_default();
     Ok(fails("gl", "vulkan", MEMORY, reason))

@@ -10,11 +10,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use gpu_interop::Error;
-use gpu_interop::ipc::session::{Consumer, JoinOptions};
+use gpu_interop::session::{Consumer, JoinOptions};
+use interop_gpu::size;
+use interop_tests::progress;
 use interop_tests::share::{
     Consumed, ConsumerApi, ConsumerOptions, ConsumerReport, Interrupt, consume, default_socket,
 };
-use interop_tests::{progress, size};
 
 /// Checks and counts the frames that share_producer draws in another process.
 #[derive(Debug, Parser)]

@@ -13,13 +13,14 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Parser, ValueEnum};
 use gpu_interop::Uuid;
 use gpu_interop::capabilities::SyncMethod;
-use gpu_interop::headless::{DeviceType, Vulkan, VulkanOptions, Wish};
-use gpu_interop::ipc::session::{Consumer, JoinOptions, Producer};
+use gpu_interop::headless::{DeviceType, GpuSelector, Vulkan, VulkanOptions};
+use gpu_interop::session::{Consumer, JoinOptions, Producer};
+use interop_gpu::size;
+use interop_tests::progress;
 use interop_tests::share::{
-    Consumed, ConsumerApi, ConsumerOptions, ConsumerReport, Drawer, Interrupt, ProducerReport,
-    Production, Shape, consume, default_socket, produce, session_options,
+    Consumed, ConsumerApi, ConsumerOptions, ConsumerReport, FrameRenderer, Interrupt,
+    ProducerReport, Production, Shape, consume, default_socket, produce, session_options,
 };
-use interop_tests::{progress, size};
 use serde::Serialize;
 
 /// Draws numbered frames with Vulkan and shares them with other processes.
@@ -94,14 +95,14 @@ fn run(options: &Options) -> Result<bool> {
     ensure!(options.rate.is_none_or(|rate| rate > 0.0), "--rate is more than 0");
     let interrupt = Interrupt::on_signals();
     let shape = Shape::new(options.size)?;
-    let wish = options.device.map_or(Wish::Any, Wish::Uuid);
+    let wish = options.device.map_or(GpuSelector::Any, GpuSelector::Uuid);
     let vulkan = Vulkan::open(&wish, &VulkanOptions::default())?;
     let sync = options.sync.map(|sync| match sync {
         Sync::Timeline => SyncMethod::Timeline,
         Sync::Host => SyncMethod::HostWait,
     });
     let slots = usize::from(options.slots);
-    let mut drawer = Drawer::new(&vulkan, shape, slots, sync)?;
+    let mut drawer = FrameRenderer::new(&vulkan, shape, slots, sync)?;
     let ring = drawer.ring(options.frames)?;
     if !options.json {
         let kind = match vulkan.device_type() {
@@ -124,7 +125,7 @@ fn run(options: &Options) -> Result<bool> {
         rate: options.rate,
     };
     let bar = progress::bar("frames {wide_bar} {pos}/{len} {eta}", options.frames.into());
-    let run = |producer, drawer: &mut Drawer| {
+    let run = |producer, drawer: &mut FrameRenderer| {
         let report = produce(producer, drawer, shape, slots, &production, interrupt, |done| {
             bar.set_position(done);
         });

@@ -5,11 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+use crate::desc::ResourceDesc;
 use crate::error::{Api, Invalid, Missing, Result};
-use crate::handle::{MemoryHandleType, SemaphoreHandleType};
+use crate::fd::{MemoryHandleType, SemaphoreHandleType};
 use crate::identity::Identity;
 use crate::payload::SemaphoreKind;
-use crate::resource::ResourceDesc;
 
 /// Yes, or what is missing.
 pub type Support = std::result::Result<(), Missing>;
@@ -18,7 +18,7 @@ pub type Support = std::result::Result<(), Missing>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dedicated {
     /// It may share one.
-    Free,
+    NotNeeded,
     /// It is faster with its own.
     Preferred,
     /// It can't be shared otherwise.
@@ -94,7 +94,7 @@ pub fn plan(exporter: &Capabilities, importer: &Capabilities, desc: &ResourceDes
         }
     }
     let mut identities = exporter.identities.iter();
-    let same = identities.any(|identity| identity.require_same(&importer.identities).is_ok());
+    let same = identities.any(|identity| identity.check_same(&importer.identities).is_ok());
     let mut lacks = None;
     for handle_type in MEMORY_ORDER {
         if handle_type == MemoryHandleType::OpaqueFd && !same {
@@ -102,14 +102,14 @@ pub fn plan(exporter: &Capabilities, importer: &Capabilities, desc: &ResourceDes
         }
         match shared_by(exporter, importer, handle_type) {
             Ok(dedicated) => {
-                return Ok(Plan { handle_type, dedicated: dedicated > Dedicated::Free });
+                return Ok(Plan { handle_type, dedicated: dedicated > Dedicated::NotNeeded });
             }
             // The first thing missing is of the handle type that people expect.
             Err(missing) => lacks = lacks.or(Some(missing)),
         }
     }
     if !same {
-        exporter.first_identity()?.require_same(&importer.identities)?;
+        exporter.first_identity()?.check_same(&importer.identities)?;
     }
     Err(lacks.unwrap_or_else(|| exporter.no_handle_type(MemoryHandleType::OpaqueFd)).into())
 }
@@ -201,19 +201,19 @@ pub struct SyncPlan {
     /// What was chosen.
     pub method: SyncMethod,
     /// Why each better method was not: what it lacks, or that the caller ruled it out.
-    pub passed_over: Vec<(SyncMethod, PassedOver)>,
+    pub rejected: Vec<(SyncMethod, Rejected)>,
 }
 
 /// Why a method of synchronisation was not chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PassedOver {
+pub enum Rejected {
     /// An API lacks something for it.
     Missing(Missing),
     /// The caller asked for another.
     NotWanted,
 }
 
-impl std::fmt::Display for PassedOver {
+impl std::fmt::Display for Rejected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Missing(missing) => write!(f, "{missing}"),
@@ -235,16 +235,16 @@ pub fn plan_handoff(
     to: &Capabilities,
     wanted: Option<SyncMethod>,
 ) -> Result<SyncPlan> {
-    let mut passed_over = Vec::new();
+    let mut rejected = Vec::new();
     for method in SyncMethod::ORDER {
         if wanted.is_some_and(|wanted| wanted != method) {
-            passed_over.push((method, PassedOver::NotWanted));
+            rejected.push((method, Rejected::NotWanted));
             continue;
         }
         match can_synchronise(owner, from, to, method) {
-            Ok(()) => return Ok(SyncPlan { method, passed_over }),
+            Ok(()) => return Ok(SyncPlan { method, rejected }),
             Err(missing) if wanted.is_some() => return Err(missing.into()),
-            Err(missing) => passed_over.push((method, PassedOver::Missing(missing))),
+            Err(missing) => rejected.push((method, Rejected::Missing(missing))),
         }
     }
     // HostWait lacks nothing, so only a method outside ORDER gets here.
@@ -267,5 +267,4 @@ fn can_synchronise(
 }
 
 #[cfg(test)]
-#[path = "capabilities_tests.rs"]
 mod tests;

@@ -100,7 +100,7 @@ impl Identity {
     /// # References
     /// VUID-VkMemoryAllocateInfo-None-00643 and -00644 (same `deviceUUID` and `driverUUID` as the
     /// exporter).
-    pub fn require_same(&self, importer: &[Identity]) -> Result<()> {
+    pub fn check_same(&self, importer: &[Identity]) -> Result<()> {
         if importer.iter().any(|other| self.is_same(other)) {
             return Ok(());
         }
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_foreign_device_is_refused_with_both_values() {
-        let error = identity(1, Some(9)).require_same(&[identity(2, Some(9))]).unwrap_err();
+        let error = identity(1, Some(9)).check_same(&[identity(2, Some(9))]).unwrap_err();
         let text = error.to_string();
         assert!(matches!(error, Error::Mismatch(ref m) if m.field == "device UUID"), "{error:?}");
         assert!(text.contains("01010101-0101") && text.contains("02020202-0202"), "{text}");
@@ -153,15 +153,15 @@ mod tests {
 
     #[test]
     fn a_foreign_driver_is_refused_unless_the_api_tells_none() {
-        let error = identity(1, Some(9)).require_same(&[identity(1, Some(8))]).unwrap_err();
+        let error = identity(1, Some(9)).check_same(&[identity(1, Some(8))]).unwrap_err();
         assert!(matches!(error, Error::Mismatch(ref m) if m.field == "driver UUID"), "{error:?}");
-        identity(1, Some(9)).require_same(&[identity(1, None)]).unwrap();
-        identity(1, Some(9)).require_same(&[identity(3, None), identity(1, Some(9))]).unwrap();
+        identity(1, Some(9)).check_same(&[identity(1, None)]).unwrap();
+        identity(1, Some(9)).check_same(&[identity(3, None), identity(1, Some(9))]).unwrap();
     }
 
     #[test]
     fn an_importer_without_any_device_is_refused() {
-        assert!(identity(1, None).require_same(&[]).is_err());
+        assert!(identity(1, None).check_same(&[]).is_err());
     }
 
     proptest! {
@@ -185,7 +185,7 @@ mod tests {
             let mut other = bytes;
             other[at] ^= flip;
             let make = |b| Identity { device: Uuid::from_bytes(b), driver: None, name: String::new() };
-            prop_assert!(make(bytes).require_same(&[make(other)]).is_err());
+            prop_assert!(make(bytes).check_same(&[make(other)]).is_err());
         }
     }
 }

@@ -19,18 +19,15 @@
 //! | `cuda` | the CUDA peer, over the user's `cudarc` context; libcuda is loaded at run time | yes |
 //! | `ipc` | payloads over a Unix socket; needs no GPU API | no |
 //! | `headless` | opens Vulkan, EGL and CUDA on one GPU, without a display | no |
-//! | `nvx-binary-import` | CUDA kernels in a Vulkan queue, by NVIDIA's experimental extension `VK_NVX_binary_import` | no |
+//! | `nvx` | CUDA kernels in a Vulkan queue, by NVIDIA's experimental extension `VK_NVX_binary_import` | no |
 
 pub mod capabilities;
+pub mod desc;
 pub mod error;
-mod fd;
+pub mod fd;
 pub mod format;
-pub mod handle;
 pub mod identity;
-pub mod kernel_image;
 pub mod payload;
-pub mod resource;
-mod semaphore_payload;
 
 #[cfg(feature = "cuda")]
 pub mod cuda;
@@ -46,12 +43,19 @@ pub mod ipc;
 pub mod handoff;
 #[cfg(feature = "headless")]
 pub mod headless;
+#[cfg(feature = "nvx")]
+pub mod nvx;
+#[cfg(feature = "vulkan")]
+pub mod ring;
+#[cfg(feature = "session")]
+pub mod session;
+#[cfg(feature = "tune")]
+pub mod tune;
 
+pub use desc::{BufferDesc, BufferUsage, ImageDesc, ImageUsage, ResourceDesc};
 pub use error::{Api, Error, ImportError, ImportResult, Result};
 pub use identity::{Identity, Uuid};
-pub use kernel_image::Cubin;
 pub use payload::{BufferPayload, ImagePayload, MemoryPayload, SemaphoreKind, SemaphorePayload};
-pub use resource::{BufferDesc, BufferUsage, ImageDesc, ImageUsage, ResourceDesc};
 
 #[cfg(feature = "vulkan")]
 pub use ash;

@@ -49,8 +49,8 @@ impl Copying {
         let light_pages = HostPages::of_both(context, vulkan, light_bytes)?;
         let picture_bytes = pixels * PICTURE.texel_bytes() as usize;
         let (finish, picture_pages): (Box<dyn Finish>, _) = match &job.finish {
-            Some(rig) => {
-                let finish = GlFinish::copied(rig, job.size, job.vignette)?;
+            Some(context) => {
+                let finish = GlFinish::copied(context, job.size, job.vignette)?;
                 (Box::new(finish), HostPages::of_cuda(context, picture_bytes)?)
             }
             None => {
@@ -74,7 +74,7 @@ impl Copying {
         self.light(index)?;
         self.worker.wait()?;
         let light_on_host = self.light_pages.take_from_vulkan()?;
-        let stream = self.stages.rig.stream.clone();
+        let stream = self.stages.context.stream.clone();
         self.stages.note(0)?;
         self.light_pages.upload(&stream, &self.stages.canvas.light.array)?;
         self.stages.run()?;
@@ -103,25 +103,25 @@ impl Copying {
     /// Vulkan fills its image with light and copies it to the host.
     fn light(&mut self, index: u32) -> Result<()> {
         let (image, source) = (&self.light, &self.source);
-        let (rig, buffer) = (self.worker.rig.clone(), self.light_pages.buffer()?);
+        let (context, buffer) = (self.worker.context.clone(), self.light_pages.buffer()?);
         self.worker.submit(|recording| {
             let command = recording.command;
             let copied = vk::ImageLayout::TRANSFER_SRC_OPTIMAL;
             let first = source.found(image).new_layout;
             // The last frame's light is of no use.
-            rig.record_layout(command, image, (vk::ImageLayout::UNDEFINED, first));
+            context.record_layout(command, image, (vk::ImageLayout::UNDEFINED, first));
             recording.stamp();
-            source.record(&rig, command, image, index)?;
+            source.record(&context, command, image, index)?;
             recording.stamp();
-            rig.record_layout(command, image, (source.last_layout(), copied));
+            context.record_layout(command, image, (source.last_layout(), copied));
             let region = [transfer::region(image, 0)];
             // SAFETY: the command buffer is being recorded; the buffer has room for all of the image,
             // which is in this layout; both live until the work was waited for.
             unsafe {
-                let (device, from) = (rig.device(), image.handle());
+                let (device, from) = (context.device(), image.handle());
                 device.cmd_copy_image_to_buffer(command, from, copied, buffer, &region);
             }
-            record_host_read(&rig, command);
+            record_host_read(&context, command);
             recording.stamp();
             Ok(())
         })
@@ -137,7 +137,7 @@ impl Drop for Copying {
     fn drop(&mut self) {
         // Nothing may be in flight when the images go; lost devices have nothing in flight.
         let _ = self.worker.wait();
-        let _ = self.stages.rig.stream.synchronize();
+        let _ = self.stages.context.stream.synchronize();
         let _ = self.finish.wait();
     }
 }

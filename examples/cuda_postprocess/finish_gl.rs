@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use gpu_interop::gl::{Endpoint, Layout, Texture};
 use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::handoff::{Acquirer, Releaser, Ticket};
-use interop_tests::rig::gl::GlRig;
+use interop_gpu::gl::GlContext;
 
 use crate::finish::{Finish, FinishTimes};
 use crate::host_pages::HostPages;
@@ -30,7 +30,7 @@ pub(crate) struct GlFinish {
     times: FinishTimes,
     strength: f32,
     size: (u32, u32),
-    rig: Rc<GlRig>,
+    gpu: Rc<GlContext>,
 }
 
 /// The picture to be framed.
@@ -45,21 +45,21 @@ enum Picture {
 impl GlFinish {
     /// Frames `texture`, which comes and goes by `ends`.
     pub(crate) fn shared(
-        rig: &Rc<GlRig>,
+        gpu: &Rc<GlContext>,
         texture: Texture,
         (acquirer, releaser): (Acquirer<Endpoint>, Releaser<Endpoint>),
         strength: f32,
     ) -> Result<Self> {
         let extent = texture.desc().extent;
         let picture = Picture::Shared { texture, acquirer, releaser };
-        Self::new(rig, picture, (extent.width, extent.height), strength)
+        Self::new(gpu, picture, (extent.width, extent.height), strength)
     }
 
     /// Frames what is copied here.
-    pub(crate) fn copied(rig: &Rc<GlRig>, size: (u32, u32), strength: f32) -> Result<Self> {
-        let texture = texture(rig, glow::SRGB8_ALPHA8, size)?;
+    pub(crate) fn copied(gpu: &Rc<GlContext>, size: (u32, u32), strength: f32) -> Result<Self> {
+        let texture = texture(gpu, glow::SRGB8_ALPHA8, size)?;
         let bytes = i32::try_from(bytes(size)).context("glow takes sizes as i32")?;
-        let (gl, target) = (rig.gl.glow(), glow::PIXEL_UNPACK_BUFFER);
+        let (gl, target) = (gpu.gl.glow(), glow::PIXEL_UNPACK_BUFFER);
         let access = glow::MAP_WRITE_BIT | glow::MAP_PERSISTENT_BIT | glow::MAP_COHERENT_BIT;
         // SAFETY: the context is current; a new buffer, mapped as its storage allows.
         let (pixels, mapped) = unsafe {
@@ -70,27 +70,27 @@ impl GlFinish {
             gl.bind_buffer(target, None);
             (pixels, mapped)
         };
-        rig.check("glMapBufferRange")?;
+        gpu.check("glMapBufferRange")?;
         let mapped = NonNull::new(mapped).context("glMapBufferRange gave no address")?;
-        Self::new(rig, Picture::Own { texture, pixels, mapped }, size, strength)
+        Self::new(gpu, Picture::Own { texture, pixels, mapped }, size, strength)
     }
 
-    fn new(rig: &Rc<GlRig>, picture: Picture, size: (u32, u32), strength: f32) -> Result<Self> {
-        let program = rig.program(&[(glow::COMPUTE_SHADER, VIGNETTE.to_owned())])?;
-        let framed = texture(rig, glow::RGBA8, size)?;
-        let gl = rig.gl.glow();
+    fn new(gpu: &Rc<GlContext>, picture: Picture, size: (u32, u32), strength: f32) -> Result<Self> {
+        let program = gpu.program(&[(glow::COMPUTE_SHADER, VIGNETTE.to_owned())])?;
+        let framed = texture(gpu, glow::RGBA8, size)?;
+        let gl = gpu.gl.glow();
         let query = || {
             // SAFETY: the context is current.
             unsafe { gl.create_query() }.map_err(anyhow::Error::msg)
         };
-        let queries = if rig.has_timer() { Some([query()?, query()?]) } else { None };
+        let queries = if gpu.has_timer() { Some([query()?, query()?]) } else { None };
         let times = FinishTimes::default();
-        Ok(Self { picture, program, framed, queries, times, strength, size, rig: rig.clone() })
+        Ok(Self { picture, program, framed, queries, times, strength, size, gpu: gpu.clone() })
     }
 
     /// Runs `work` between the ends of query `which`.
     fn timed(&mut self, which: usize, work: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
-        let gl = self.rig.gl.glow();
+        let gl = self.gpu.gl.glow();
         if let Some(queries) = self.queries {
             // SAFETY: the context is current; the query is its own, and no other is active.
             unsafe { gl.begin_query(glow::TIME_ELAPSED, queries[which]) };
@@ -99,17 +99,17 @@ impl GlFinish {
             unsafe { gl.end_query(glow::TIME_ELAPSED) };
             return done;
         }
-        self.rig.finish();
+        self.gpu.finish();
         let start = Instant::now();
         work(self)?;
-        self.rig.finish();
+        self.gpu.finish();
         let passed = start.elapsed();
         *(if which == 0 { &mut self.times.upload } else { &mut self.times.vignette }) = passed;
         Ok(())
     }
 
     fn frame(&self, picture: glow::Texture) -> Result<()> {
-        let (gl, (width, height)) = (self.rig.gl.glow(), self.size);
+        let (gl, (width, height)) = (self.gpu.gl.glow(), self.size);
         // SAFETY: the context is current; program, texture and image are its own.
         unsafe {
             gl.use_program(Some(self.program));
@@ -123,11 +123,11 @@ impl GlFinish {
             gl.memory_barrier(glow::TEXTURE_UPDATE_BARRIER_BIT | glow::PIXEL_BUFFER_BARRIER_BIT);
             gl.bind_texture(glow::TEXTURE_2D, None);
         }
-        self.rig.check("glDispatchCompute")
+        self.gpu.check("glDispatchCompute")
     }
 
     fn upload(&self, texture: glow::Texture, pixels: glow::Buffer) -> Result<()> {
-        let (gl, target) = (self.rig.gl.glow(), glow::PIXEL_UNPACK_BUFFER);
+        let (gl, target) = (self.gpu.gl.glow(), glow::PIXEL_UNPACK_BUFFER);
         let (width, height) = (i32::try_from(self.size.0)?, i32::try_from(self.size.1)?);
         // SAFETY: the context is current; the buffer has all of the texture.
         unsafe {
@@ -140,7 +140,7 @@ impl GlFinish {
             gl.tex_sub_image_2d(kind, 0, 0, 0, width, height, format, ty, from);
             gl.bind_buffer(target, None);
         }
-        self.rig.check("glTexSubImage2D")
+        self.gpu.check("glTexSubImage2D")
     }
 }
 
@@ -150,7 +150,7 @@ impl Finish for GlFinish {
     }
 
     fn frame_shared(&mut self, ticket: Ticket) -> Result<Ticket> {
-        self.rig.gl.make_current()?;
+        self.gpu.gl.make_current()?;
         let Picture::Shared { texture, acquirer, .. } = &mut self.picture else {
             anyhow::bail!("nobody hands a picture over");
         };
@@ -164,7 +164,7 @@ impl Finish for GlFinish {
     }
 
     fn frame_copied(&mut self, pages: &mut HostPages) -> Result<()> {
-        self.rig.gl.make_current()?;
+        self.gpu.gl.make_current()?;
         let Picture::Own { texture, pixels, mapped } = self.picture else {
             anyhow::bail!("the picture is shared");
         };
@@ -179,13 +179,13 @@ impl Finish for GlFinish {
     }
 
     fn wait(&mut self) -> Result<()> {
-        self.rig.finish();
-        self.rig.check("glFinish")
+        self.gpu.finish();
+        self.gpu.check("glFinish")
     }
 
     fn times(&mut self) -> Result<FinishTimes> {
         let Some(queries) = self.queries else { return Ok(self.times) };
-        let gl = self.rig.gl.glow();
+        let gl = self.gpu.gl.glow();
         // SAFETY: the context is current and the queries were ended.
         let time = |query| unsafe { gl.get_query_parameter_u32(query, glow::QUERY_RESULT) };
         if matches!(self.picture, Picture::Own { .. }) {
@@ -197,7 +197,7 @@ impl Finish for GlFinish {
 
     fn read(&mut self) -> Result<Vec<u8>> {
         let mut read = vec![0; bytes(self.size)];
-        let gl = self.rig.gl.glow();
+        let gl = self.gpu.gl.glow();
         // SAFETY: the context is current; there is room for all of the texture.
         unsafe {
             gl.pixel_store_i32(glow::PACK_ALIGNMENT, 4);
@@ -206,19 +206,19 @@ impl Finish for GlFinish {
             gl.get_tex_image(glow::TEXTURE_2D, 0, glow::RGBA, glow::UNSIGNED_BYTE, into);
             gl.bind_texture(glow::TEXTURE_2D, None);
         }
-        self.rig.check("glGetTexImage")?;
+        self.gpu.check("glGetTexImage")?;
         Ok(read)
     }
 }
 
 impl Drop for GlFinish {
     fn drop(&mut self) {
-        if self.rig.gl.make_current().is_err() {
+        if self.gpu.gl.make_current().is_err() {
             return;
         }
-        self.rig.finish();
-        let gl = self.rig.gl.glow();
-        // SAFETY: the context is current, and all of these are its own. The program is the rig's.
+        self.gpu.finish();
+        let gl = self.gpu.gl.glow();
+        // SAFETY: the context is current, and all of these are its own. The program is the context's.
         unsafe {
             gl.delete_texture(self.framed);
             for query in self.queries.iter().flatten() {
@@ -238,8 +238,8 @@ fn bytes((width, height): (u32, u32)) -> usize {
 }
 
 /// A texture of one level, read texel by texel.
-fn texture(rig: &GlRig, format: u32, (width, height): (u32, u32)) -> Result<glow::Texture> {
-    let gl = rig.gl.glow();
+fn texture(gpu: &GlContext, format: u32, (width, height): (u32, u32)) -> Result<glow::Texture> {
+    let gl = gpu.gl.glow();
     let (width, height) = (i32::try_from(width)?, i32::try_from(height)?);
     // SAFETY: the context is current; a new texture.
     let texture = unsafe {
@@ -249,6 +249,6 @@ fn texture(rig: &GlRig, format: u32, (width, height): (u32, u32)) -> Result<glow
         gl.bind_texture(glow::TEXTURE_2D, None);
         texture
     };
-    rig.check("glTexStorage2D")?;
+    gpu.check("glTexStorage2D")?;
     Ok(texture)
 }

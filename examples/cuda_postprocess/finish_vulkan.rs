@@ -9,8 +9,8 @@ use gpu_interop::format::Format;
 use gpu_interop::handoff::{Acquirer, Releaser, Ticket};
 use gpu_interop::vulkan::{Endpoint, Image, ImageOptions};
 use gpu_interop::{ImageDesc, ImageUsage};
+use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 use interop_tests::post_process::{BoundImages, ComputePass, ImageView, PICTURE, transfer};
-use interop_tests::rig::vulkan::{PrivateBuffer, VulkanRig};
 
 use crate::finish::{Finish, FinishTimes};
 use crate::host_pages::HostPages;
@@ -49,28 +49,28 @@ struct Vignette {
 impl VulkanFinish {
     /// Frames `picture`, which comes and goes by `ends`.
     pub(crate) fn shared(
-        rig: &Rc<VulkanRig>,
+        gpu: &Rc<VulkanContext>,
         picture: Rc<Image>,
         ends: (Acquirer<Endpoint>, Releaser<Endpoint>),
         strength: f32,
     ) -> Result<Self> {
-        Self::new(rig, picture, Some(ends), strength)
+        Self::new(gpu, picture, Some(ends), strength)
     }
 
     /// Frames what is copied here.
     pub(crate) fn copied(
-        rig: &Rc<VulkanRig>,
+        gpu: &Rc<VulkanContext>,
         (width, height): (u32, u32),
         strength: f32,
     ) -> Result<Self> {
         let usage = ImageUsage::TRANSFER_DST | ImageUsage::SAMPLED;
         let desc = ImageDesc::d2(PICTURE, width, height, usage);
-        let picture = rig.endpoint.create_image(&desc, ImageOptions::default())?;
-        Self::new(rig, Rc::new(picture), None, strength)
+        let picture = gpu.endpoint.create_image(&desc, ImageOptions::default())?;
+        Self::new(gpu, Rc::new(picture), None, strength)
     }
 
     fn new(
-        rig: &Rc<VulkanRig>,
+        gpu: &Rc<VulkanContext>,
         picture: Rc<Image>,
         ends: Option<(Acquirer<Endpoint>, Releaser<Endpoint>)>,
         strength: f32,
@@ -78,18 +78,18 @@ impl VulkanFinish {
         let extent = picture.desc().extent;
         let usage = ImageUsage::TRANSFER_SRC | ImageUsage::STORAGE;
         let desc = ImageDesc::d2(Format::Rgba8Unorm, extent.width, extent.height, usage);
-        let framed = rig.endpoint.create_image(&desc, ImageOptions::default())?;
-        rig.run(|command| {
-            rig.record_layout(command, &framed, (vk::ImageLayout::UNDEFINED, OUTSIDE));
+        let framed = gpu.endpoint.create_image(&desc, ImageOptions::default())?;
+        gpu.run(|command| {
+            gpu.record_layout(command, &framed, (vk::ImageLayout::UNDEFINED, OUTSIDE));
             Ok(())
         })?;
         let bytes = u64::from(extent.width) * u64::from(extent.height) * 4;
         Ok(Self {
-            worker: Worker::new(rig)?,
-            vignette: Vignette::new(rig, &picture, &framed, strength)?,
+            worker: Worker::new(gpu)?,
+            vignette: Vignette::new(gpu, &picture, &framed, strength)?,
             ends,
             copy_on_host: Duration::ZERO,
-            readback: PrivateBuffer::host(&rig.vulkan, bytes)?,
+            readback: PrivateBuffer::host(&gpu.vulkan, bytes)?,
             framed,
             picture,
         })
@@ -97,14 +97,14 @@ impl VulkanFinish {
 }
 
 impl Vignette {
-    fn new(rig: &VulkanRig, picture: &Image, framed: &Image, strength: f32) -> Result<Self> {
+    fn new(gpu: &VulkanContext, picture: &Image, framed: &Image, strength: f32) -> Result<Self> {
         let views = [
-            ImageView::new(&rig.vulkan, picture.handle(), picture.format())?,
-            ImageView::new(&rig.vulkan, framed.handle(), framed.format())?,
+            ImageView::new(&gpu.vulkan, picture.handle(), picture.format())?,
+            ImageView::new(&gpu.vulkan, framed.handle(), framed.format())?,
         ];
         let sampled = vk::DescriptorType::COMBINED_IMAGE_SAMPLER;
         let stored = vk::DescriptorType::STORAGE_IMAGE;
-        let pass = ComputePass::new(&rig.vulkan, VIGNETTE, &[sampled, stored], 4)?;
+        let pass = ComputePass::new(&gpu.vulkan, VIGNETTE, &[sampled, stored], 4)?;
         let images =
             pass.bind(&[(sampled, views[0].handle, SAMPLED), (stored, views[1].handle, OUTSIDE)])?;
         let extent = framed.desc().extent;
@@ -126,7 +126,7 @@ impl Finish for VulkanFinish {
     fn frame_shared(&mut self, ticket: Ticket) -> Result<Ticket> {
         let (acquirer, releaser) = self.ends.as_mut().context("nobody hands a picture over")?;
         let (picture, vignette) = (&*self.picture, &self.vignette);
-        let family = self.worker.rig.vulkan.queue_family();
+        let family = self.worker.gpu.vulkan.queue_family();
         self.worker.submit(|recording| {
             let command = recording.command;
             let found = [by_anyone(picture, OUTSIDE, SAMPLED)];
@@ -150,20 +150,20 @@ impl Finish for VulkanFinish {
     fn frame_copied(&mut self, pages: &mut HostPages) -> Result<()> {
         self.copy_on_host = pages.pass_to_vulkan()?;
         let (picture, vignette) = (&*self.picture, &self.vignette);
-        let (rig, buffer) = (self.worker.rig.clone(), pages.buffer()?);
+        let (gpu, buffer) = (self.worker.gpu.clone(), pages.buffer()?);
         self.worker.submit(|recording| {
             let command = recording.command;
             let copied = vk::ImageLayout::TRANSFER_DST_OPTIMAL;
-            rig.record_layout(command, picture, (vk::ImageLayout::UNDEFINED, copied));
+            gpu.record_layout(command, picture, (vk::ImageLayout::UNDEFINED, copied));
             recording.stamp();
             let region = [transfer::region(picture, 0)];
             // SAFETY: the command buffer is being recorded; the buffer has all of the picture, which
             // is in this layout; both live until the work was waited for.
             unsafe {
-                let (device, to) = (rig.device(), picture.handle());
+                let (device, to) = (gpu.device(), picture.handle());
                 device.cmd_copy_buffer_to_image(command, buffer, to, copied, &region);
             }
-            rig.record_layout(command, picture, (copied, SAMPLED));
+            gpu.record_layout(command, picture, (copied, SAMPLED));
             recording.stamp();
             vignette.record(command);
             recording.stamp();
@@ -181,17 +181,17 @@ impl Finish for VulkanFinish {
     }
 
     fn read(&mut self) -> Result<Vec<u8>> {
-        let (rig, framed) = (self.worker.rig.clone(), &self.framed);
-        rig.run(|command| {
-            rig.record_layout(command, framed, (OUTSIDE, OUTSIDE));
+        let (gpu, framed) = (self.worker.gpu.clone(), &self.framed);
+        gpu.run(|command| {
+            gpu.record_layout(command, framed, (OUTSIDE, OUTSIDE));
             let region = [transfer::region(framed, 0)];
             // SAFETY: the command buffer is being recorded; the buffer has room for all of the
             // picture, which is in this layout; `run` waits.
             unsafe {
-                let (device, from, to) = (rig.device(), framed.handle(), self.readback.buffer);
+                let (device, from, to) = (gpu.device(), framed.handle(), self.readback.buffer);
                 device.cmd_copy_image_to_buffer(command, from, OUTSIDE, to, &region);
             }
-            record_host_read(&rig, command);
+            record_host_read(&gpu, command);
             Ok(())
         })?;
         let mut bytes = vec![0; usize::try_from(self.readback.bytes)?];
@@ -201,7 +201,7 @@ impl Finish for VulkanFinish {
 }
 
 /// Makes what was copied visible to the host.
-pub(crate) fn record_host_read(rig: &VulkanRig, command: vk::CommandBuffer) {
+pub(crate) fn record_host_read(gpu: &VulkanContext, command: vk::CommandBuffer) {
     let barrier = vk::MemoryBarrier::default()
         .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)
         .dst_access_mask(vk::AccessFlags::HOST_READ);
@@ -209,6 +209,6 @@ pub(crate) fn record_host_read(rig: &VulkanRig, command: vk::CommandBuffer) {
     let none = vk::DependencyFlags::empty();
     // SAFETY: the command buffer is being recorded, outside of a render pass.
     unsafe {
-        rig.device().cmd_pipeline_barrier(command, copies, host, none, &[barrier], &[], &[]);
+        gpu.device().cmd_pipeline_barrier(command, copies, host, none, &[barrier], &[], &[]);
     }
 }

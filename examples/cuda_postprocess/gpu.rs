@@ -5,12 +5,12 @@ use std::rc::Rc;
 
 use anyhow::{Context as _, Result, bail};
 use gpu_interop::ash;
-use gpu_interop::headless::{Headless, VulkanOptions, Wish};
+use gpu_interop::headless::{GpuSelector, Headless, VulkanOptions};
 use gpu_interop::{Error, Uuid, cuda};
+use interop_gpu::cuda::CudaContext;
+use interop_gpu::gl::GlContext;
+use interop_gpu::vulkan::VulkanContext;
 use interop_tests::post_process::{Kernels, Light, Settings};
-use interop_tests::rig::cuda::CudaRig;
-use interop_tests::rig::gl::GlRig;
-use interop_tests::rig::vulkan::VulkanRig;
 
 use crate::options::FinishApi;
 
@@ -18,9 +18,9 @@ use crate::options::FinishApi;
 pub(crate) struct Gpu {
     // CUDA goes first, then OpenGL, then Vulkan.
     pub(crate) kernels: Rc<Kernels>,
-    pub(crate) cuda: Rc<CudaRig>,
-    gl: Result<Rc<GlRig>, Error>,
-    pub(crate) vulkan: Rc<VulkanRig>,
+    pub(crate) cuda: Rc<CudaContext>,
+    gl: Result<Rc<GlContext>, Error>,
+    pub(crate) vulkan: Rc<VulkanContext>,
 }
 
 /// What is to be done.
@@ -32,7 +32,7 @@ pub(crate) struct Job {
     pub(crate) settings: Settings,
     pub(crate) vignette: f32,
     /// OpenGL for the last stage; Vulkan without it.
-    pub(crate) finish: Option<Rc<GlRig>>,
+    pub(crate) finish: Option<Rc<GlContext>>,
 }
 
 /// There is no CUDA, or it doesn't see the GPU: no error of this program's, but nothing to do either.
@@ -52,7 +52,7 @@ impl Gpu {
     ///
     /// [`NoCuda`] where CUDA is not there.
     pub(crate) fn open(device: Option<Uuid>) -> Result<Self> {
-        let wish = device.map_or(Wish::Any, Wish::Uuid);
+        let wish = device.map_or(GpuSelector::Any, GpuSelector::Uuid);
         // First: what there is of the others doesn't matter without it.
         of_cuda(cuda::require())?;
         // For the copies that sharing is compared with.
@@ -60,17 +60,17 @@ impl Gpu {
         let Headless { vulkan, gl, cuda, .. } = Headless::open(&wish, &options)?;
         let cuda = of_cuda(cuda)?;
         let gl = match gl {
-            Ok(gl) => Ok(Rc::new(GlRig::new(gl)?)),
+            Ok(gl) => Ok(Rc::new(GlContext::new(gl)?)),
             Err(error @ Error::Missing(_)) => Err(error),
             Err(error) => return Err(error.into()),
         };
-        let cuda = Rc::new(CudaRig::new(cuda)?);
+        let cuda = Rc::new(CudaContext::new(cuda)?);
         let kernels = Rc::new(Kernels::new(cuda.cuda.context())?);
-        Ok(Self { kernels, cuda, gl, vulkan: Rc::new(VulkanRig::new(vulkan)?) })
+        Ok(Self { kernels, cuda, gl, vulkan: Rc::new(VulkanContext::new(vulkan)?) })
     }
 
     /// OpenGL where it is wanted, or there; `None` for Vulkan.
-    pub(crate) fn finish(&self, wanted: Option<FinishApi>) -> Result<Option<Rc<GlRig>>> {
+    pub(crate) fn finish(&self, wanted: Option<FinishApi>) -> Result<Option<Rc<GlContext>>> {
         match (wanted, &self.gl) {
             (Some(FinishApi::Vulkan), _) | (None, Err(_)) => Ok(None),
             (_, Ok(gl)) => Ok(Some(gl.clone())),

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use gpu_interop::ash::{self, vk};
 use gpu_interop::cuda::Array;
 use gpu_interop::cudarc::driver::{CudaContext, CudaStream, sys};
-use interop_tests::rig::vulkan::{PrivateBuffer, VulkanRig};
+use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 
 /// What Vulkan wants host memory that it imports to begin and end at; 4 KiB on most drivers.
 const ALIGNMENT: usize = 64 << 10;
@@ -41,13 +41,13 @@ impl HostPages {
     /// `bytes` bytes for CUDA and Vulkan.
     pub(crate) fn of_both(
         context: &Arc<CudaContext>,
-        rig: &VulkanRig,
+        gpu: &VulkanContext,
         bytes: usize,
     ) -> Result<Self> {
         let pages = Pinned::new(context, bytes)?;
-        let vulkan = match ImportedBuffer::new(rig, &pages) {
+        let vulkan = match ImportedBuffer::new(gpu, &pages) {
             Some(imported) => Side::Imported(imported),
-            None => Side::Staging(PrivateBuffer::host(&rig.vulkan, bytes as u64)?),
+            None => Side::Staging(PrivateBuffer::host(&gpu.vulkan, bytes as u64)?),
         };
         Ok(Self { vulkan, pages })
     }
@@ -222,8 +222,8 @@ const HOST: vk::ExternalMemoryHandleTypeFlags =
 
 impl ImportedBuffer {
     /// A buffer over `pages`, which outlive it; `None` where the driver can't.
-    fn new(rig: &VulkanRig, pages: &Pinned) -> Option<Self> {
-        let vulkan = &rig.vulkan;
+    fn new(gpu: &VulkanContext, pages: &Pinned) -> Option<Self> {
+        let vulkan = &gpu.vulkan;
         let name = ash::ext::external_memory_host::NAME;
         if !vulkan.enabled_extensions().contains(&name) {
             return None;

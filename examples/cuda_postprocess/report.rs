@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use interop_gpu::statistics::{median, percentile};
 use interop_tests::post_process::{Difference, Pass};
-use interop_tests::statistics::{median, percentile};
 use serde::Serialize;
 
 use crate::stages::FrameTimes;

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use gpu_interop::capabilities::SyncPlan;
-use gpu_interop::handle::MemoryHandleType;
+use gpu_interop::fd::MemoryHandleType;
 use gpu_interop::handoff::{self, Acquirer, HandoffOptions, Releaser, Ticket};
 use gpu_interop::{ImageDesc, ImageUsage, cuda, gl, vulkan};
+use interop_gpu::gl::GlContext;
 use interop_tests::post_process::{Canvas, PICTURE};
-use interop_tests::rig::gl::GlRig;
 
 use crate::finish::Finish;
 use crate::finish_gl::GlFinish;
@@ -52,12 +52,12 @@ impl Sharing {
         let mut light_back = handoff::open(owner, &cuda.endpoint, owner, options)?;
         let mut plans = vec![light_there.plan.clone(), light_back.plan.clone()];
         let (finish, to_finish, from_finish): (Box<dyn Finish>, _, _) = match &job.finish {
-            Some(rig) => {
-                let texture = rig.endpoint.import_image(canvas.picture.image.export()?)?;
-                let ends = ends(gpu, rig)?;
+            Some(context) => {
+                let texture = context.endpoint.import_image(canvas.picture.image.export()?)?;
+                let ends = ends(gpu, context)?;
                 plans.extend([ends.0.plan.clone(), ends.1.plan.clone()]);
                 let theirs = (ends.0.acquire, ends.1.release);
-                let finish = GlFinish::shared(rig, texture, theirs, job.vignette)?;
+                let finish = GlFinish::shared(context, texture, theirs, job.vignette)?;
                 (Box::new(finish), ends.0.release, ends.1.acquire)
             }
             None => {
@@ -92,7 +92,7 @@ impl Sharing {
     pub(crate) fn frame(&mut self, index: u32) -> Result<FrameTimes> {
         let start = Instant::now();
         let ticket = self.light(index)?;
-        let stream = self.stages.rig.stream.clone();
+        let stream = self.stages.context.stream.clone();
         self.light_there.acquire.acquire(ticket, &stream)?;
         if let Some(ticket) = self.picture_ticket.take() {
             self.from_finish.acquire(ticket, &stream)?;
@@ -114,8 +114,8 @@ impl Sharing {
         let ticket = self.light_ticket.take().context("the last frame failed")?;
         let (image, source) = (self.stages.canvas.light.image.clone(), &self.source);
         let (there, back) = (&mut self.light_there.release, &mut self.light_back.acquire);
-        let rig = self.worker.rig.clone();
-        let family = rig.vulkan.queue_family();
+        let context = self.worker.context.clone();
+        let family = context.vulkan.queue_family();
         self.worker.submit(|recording| {
             let command = recording.command;
             let found = [source.found(&image)];
@@ -124,7 +124,7 @@ impl Sharing {
             let part = unsafe { back.acquire(ticket, command, family, &found) }?;
             recording.part.merge(part)?;
             recording.stamp();
-            source.record(&rig, command, &image, index)?;
+            source.record(&context, command, &image, index)?;
             recording.stamp();
             let left = [source.left(&image)];
             // SAFETY: as above; this queue has the image, in this layout.
@@ -149,7 +149,7 @@ impl Drop for Sharing {
     fn drop(&mut self) {
         // Nothing may be in flight when the images go; lost devices have nothing in flight.
         let _ = self.worker.wait();
-        let _ = self.stages.rig.stream.synchronize();
+        let _ = self.stages.context.stream.synchronize();
         let _ = self.finish.wait();
     }
 }
@@ -160,10 +160,10 @@ type Ends = (
 );
 
 /// From CUDA to OpenGL, and back.
-fn ends(gpu: &Gpu, rig: &Rc<GlRig>) -> Result<Ends> {
+fn ends(gpu: &Gpu, context: &Rc<GlContext>) -> Result<Ends> {
     let (owner, options) = (&gpu.vulkan.endpoint, HandoffOptions::default());
-    let there = handoff::open(owner, &gpu.cuda.endpoint, &rig.endpoint, options)?;
-    Ok((there, handoff::open(owner, &rig.endpoint, &gpu.cuda.endpoint, options)?))
+    let there = handoff::open(owner, &gpu.cuda.endpoint, &context.endpoint, options)?;
+    Ok((there, handoff::open(owner, &context.endpoint, &gpu.cuda.endpoint, options)?))
 }
 
 /// The developed picture as all three APIs share it. OpenGL can't be told what it is used for, and

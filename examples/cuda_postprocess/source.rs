@@ -3,8 +3,8 @@
 use anyhow::Result;
 use gpu_interop::ash::vk;
 use gpu_interop::vulkan::{Image, ImageAccess};
+use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 use interop_tests::post_process::{BoundImages, ComputePass, ImageView, Light, transfer};
-use interop_tests::rig::vulkan::{PrivateBuffer, VulkanRig};
 use interop_tests::scene::vulkan::{FRAGMENT_SCENE, Painter};
 use interop_tests::scene::{self, Canvas, Tone};
 
@@ -41,17 +41,17 @@ struct Noise {
 impl Source {
     /// What fills `image`, which outlives it: with `picture`, else with the scene; and with noise.
     pub(crate) fn new(
-        rig: &VulkanRig,
+        gpu: &VulkanContext,
         image: &Image,
         picture: Option<&Light>,
         noise: f32,
     ) -> Result<Self> {
         let extent = image.desc().extent;
         let size = (extent.width, extent.height);
-        let (vulkan, format) = (&rig.vulkan, image.format());
+        let (vulkan, format) = (&gpu.vulkan, image.format());
         let view = ImageView::new(vulkan, image.handle(), format)?;
         let kind = match picture {
-            Some(picture) => Kind::Picture(on_the_device(rig, &picture.to_halves())?),
+            Some(picture) => Kind::Picture(on_the_device(gpu, &picture.to_halves())?),
             None => {
                 let canvas = Canvas::scene(size);
                 let painter = Painter::new(vulkan, FRAGMENT_SCENE, format, canvas, view.handle)?;
@@ -95,7 +95,7 @@ impl Source {
     /// Records frame `index` of the image that this was made for.
     pub(crate) fn record(
         &self,
-        rig: &VulkanRig,
+        gpu: &VulkanContext,
         command: vk::CommandBuffer,
         image: &Image,
         index: u32,
@@ -111,13 +111,13 @@ impl Source {
                 // SAFETY: the command buffer is being recorded, the buffer has all of the image, which
                 // is in this layout.
                 unsafe {
-                    let (device, to) = (rig.device(), image.handle());
+                    let (device, to) = (gpu.device(), image.handle());
                     device.cmd_copy_buffer_to_image(command, picture.buffer, to, layout, &region);
                 }
             }
         }
         if let Some(noise) = &self.noise {
-            rig.record_layout(command, image, (self.first_layout(), vk::ImageLayout::GENERAL));
+            gpu.record_layout(command, image, (self.first_layout(), vk::ImageLayout::GENERAL));
             let constants = [noise.strength.to_bits(), index];
             noise.pass.record(command, noise.light, bytemuck::bytes_of(&constants), self.size);
         }
@@ -141,8 +141,8 @@ pub(crate) fn by_anyone(
     }
 }
 
-fn on_the_device(rig: &VulkanRig, bytes: &[u8]) -> Result<PrivateBuffer> {
-    let buffer = PrivateBuffer::device(&rig.vulkan, bytes.len() as u64)?;
-    rig.upload(buffer.buffer, 0, bytes)?;
+fn on_the_device(gpu: &VulkanContext, bytes: &[u8]) -> Result<PrivateBuffer> {
+    let buffer = PrivateBuffer::device(&gpu.vulkan, bytes.len() as u64)?;
+    gpu.upload(buffer.buffer, 0, bytes)?;
     Ok(buffer)
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use gpu_interop::cudarc::driver::{CudaEvent, sys};
+use interop_gpu::cuda::CudaContext;
 use interop_tests::post_process::{Canvas, Kernels, Pass, Settings};
-use interop_tests::rig::cuda::CudaRig;
 
 use crate::finish::FinishTimes;
 
@@ -41,7 +41,7 @@ impl FrameTimes {
 #[derive(Debug)]
 pub(crate) struct CudaStages {
     pub(crate) canvas: Canvas,
-    pub(crate) rig: Rc<CudaRig>,
+    pub(crate) gpu: Rc<CudaContext>,
     kernels: Rc<Kernels>,
     settings: Settings,
     passes: Vec<Pass>,
@@ -50,24 +50,24 @@ pub(crate) struct CudaStages {
 
 impl CudaStages {
     pub(crate) fn new(
-        rig: &Rc<CudaRig>,
+        gpu: &Rc<CudaContext>,
         kernels: &Rc<Kernels>,
         canvas: Canvas,
         settings: Settings,
     ) -> Result<Self> {
         let passes = settings.passes();
         let timed = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
-        let events = (0..passes.len() + 3).map(|_| rig.cuda.context().new_event(timed));
+        let events = (0..passes.len() + 3).map(|_| gpu.cuda.context().new_event(timed));
         let events = events.collect::<Result<_, _>>()?;
-        Ok(Self { canvas, rig: rig.clone(), kernels: kernels.clone(), settings, passes, events })
+        Ok(Self { canvas, gpu: gpu.clone(), kernels: kernels.clone(), settings, passes, events })
     }
 
     /// Runs all passes, noting when each is done. Doesn't wait.
     pub(crate) fn run(&mut self) -> Result<()> {
         self.note(1)?;
         for (i, &pass) in self.passes.iter().enumerate() {
-            self.kernels.run(&self.rig.stream, &mut self.canvas, pass, &self.settings)?;
-            self.events[i + 2].record(&self.rig.stream)?;
+            self.kernels.run(&self.gpu.stream, &mut self.canvas, pass, &self.settings)?;
+            self.events[i + 2].record(&self.gpu.stream)?;
         }
         Ok(())
     }
@@ -75,7 +75,7 @@ impl CudaStages {
     /// Notes when all that the stream was given so far is done: 0 before an upload, 1 before the
     /// passes, and the last one after a download.
     pub(crate) fn note(&self, event: usize) -> Result<()> {
-        Ok(self.events[event].record(&self.rig.stream)?)
+        Ok(self.events[event].record(&self.gpu.stream)?)
     }
 
     /// The event after a download.
@@ -85,7 +85,7 @@ impl CudaStages {
 
     /// How long each pass took. The stream is waited for.
     pub(crate) fn pass_times(&self) -> Result<Vec<(Pass, Duration)>> {
-        self.rig.stream.synchronize()?;
+        self.gpu.stream.synchronize()?;
         let time = |(i, &pass): (usize, &Pass)| Ok((pass, self.between(i + 1, i + 2)?));
         self.passes.iter().enumerate().map(time).collect()
     }

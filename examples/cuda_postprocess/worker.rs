@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use gpu_interop::ash::vk;
-use gpu_interop::vulkan::{Fence, FenceSource, SubmitPart};
-use interop_tests::rig::vulkan::VulkanRig;
+use gpu_interop::vulkan::{Fence, FencePool, SubmitSync};
+use interop_gpu::vulkan::VulkanContext;
 
 /// Timestamps of one submit.
 const STAMPS: u32 = 8;
@@ -14,14 +14,14 @@ const STAMPS: u32 = 8;
 /// of microseconds.
 const SPINNING: Duration = Duration::from_millis(20);
 /// Far longer than any frame takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One command buffer, used again and again.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    pub(crate) rig: Rc<VulkanRig>,
+    pub(crate) gpu: Rc<VulkanContext>,
     command: vk::CommandBuffer,
-    fences: FenceSource,
+    fences: FencePool,
     last: Option<Fence>,
     queries: vk::QueryPool,
     stamped: u32,
@@ -31,8 +31,8 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 pub(crate) struct Recording<'a> {
     pub(crate) command: vk::CommandBuffer,
-    pub(crate) part: SubmitPart,
-    rig: &'a VulkanRig,
+    pub(crate) part: SubmitSync,
+    gpu: &'a VulkanContext,
     queries: vk::QueryPool,
     stamped: u32,
 }
@@ -40,13 +40,13 @@ pub(crate) struct Recording<'a> {
 impl Recording<'_> {
     /// Notes when all that was recorded so far is done.
     pub(crate) fn stamp(&mut self) {
-        if self.rig.vulkan.timestamp_valid_bits() == 0 || self.stamped == STAMPS {
+        if self.gpu.vulkan.timestamp_valid_bits() == 0 || self.stamped == STAMPS {
             return;
         }
         let stage = vk::PipelineStageFlags::BOTTOM_OF_PIPE;
         // SAFETY: the command buffer is being recorded, the query was reset in it and is used once.
         unsafe {
-            let device = self.rig.device();
+            let device = self.gpu.device();
             device.cmd_write_timestamp(self.command, stage, self.queries, self.stamped);
         }
         self.stamped += 1;
@@ -54,15 +54,15 @@ impl Recording<'_> {
 }
 
 impl Worker {
-    pub(crate) fn new(rig: &Rc<VulkanRig>) -> Result<Self> {
-        let command = rig.command_buffers(1)?[0];
-        let fences = FenceSource::new(&rig.endpoint)?;
+    pub(crate) fn new(gpu: &Rc<VulkanContext>) -> Result<Self> {
+        let command = gpu.command_buffers(1)?[0];
+        let fences = FencePool::new(&gpu.endpoint)?;
         let info = vk::QueryPoolCreateInfo::default()
             .query_type(vk::QueryType::TIMESTAMP)
             .query_count(STAMPS);
         // SAFETY: a valid device.
-        let queries = unsafe { rig.device().create_query_pool(&info, None) }?;
-        Ok(Self { rig: rig.clone(), command, fences, last: None, queries, stamped: 0 })
+        let queries = unsafe { gpu.device().create_query_pool(&info, None) }?;
+        Ok(Self { gpu: gpu.clone(), command, fences, last: None, queries, stamped: 0 })
     }
 
     /// Records by `record`, submits, and doesn't wait.
@@ -71,17 +71,17 @@ impl Worker {
         record: impl FnOnce(&mut Recording<'_>) -> Result<T>,
     ) -> Result<T> {
         self.wait()?;
-        let rig = self.rig.clone();
-        rig.begin(self.command)?;
+        let gpu = self.gpu.clone();
+        gpu.begin(self.command)?;
         let (command, queries) = (self.command, self.queries);
         // SAFETY: the command buffer is being recorded; no submitted work uses the queries.
-        unsafe { rig.device().cmd_reset_query_pool(command, queries, 0, STAMPS) };
-        let part = SubmitPart::default();
-        let mut recording = Recording { command, part, rig: &rig, queries, stamped: 0 };
+        unsafe { gpu.device().cmd_reset_query_pool(command, queries, 0, STAMPS) };
+        let part = SubmitSync::default();
+        let mut recording = Recording { command, part, gpu: &gpu, queries, stamped: 0 };
         let made = record(&mut recording)?;
         let Recording { mut part, stamped, .. } = recording;
         let done = self.fences.next(&mut part)?;
-        rig.submit(command, &part)?;
+        gpu.submit(command, &part)?;
         (self.last, self.stamped) = (Some(done), stamped);
         Ok(made)
     }
@@ -96,7 +96,7 @@ impl Worker {
             }
             std::hint::spin_loop();
         }
-        Ok(fence.wait(PATIENCE)?)
+        Ok(fence.wait(TIMEOUT)?)
     }
 
     /// How long it took from each stamp to the next, on the GPU. The work is waited for.
@@ -111,8 +111,8 @@ impl Worker {
         let mut ticks = vec![0u64; N + 1];
         let flags = vk::QueryResultFlags::TYPE_64 | vk::QueryResultFlags::WAIT;
         // SAFETY: so many queries were written by the submit that was waited for.
-        unsafe { self.rig.device().get_query_pool_results(self.queries, 0, &mut ticks, flags) }?;
-        let vulkan = &self.rig.vulkan;
+        unsafe { self.gpu.device().get_query_pool_results(self.queries, 0, &mut ticks, flags) }?;
+        let vulkan = &self.gpu.vulkan;
         let mask = u64::MAX.checked_shr(64 - vulkan.timestamp_valid_bits()).unwrap_or(u64::MAX);
         Ok(std::array::from_fn(|i| {
             let passed = ticks[i + 1].wrapping_sub(ticks[i]) & mask;
@@ -124,9 +124,9 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         // A lost device has nothing in flight.
-        let _ = self.rig.vulkan.wait_idle();
-        self.rig.free_command_buffers(&[self.command]);
+        let _ = self.gpu.vulkan.wait_idle();
+        self.gpu.free_command_buffers(&[self.command]);
         // SAFETY: owned here alone, idle.
-        unsafe { self.rig.device().destroy_query_pool(self.queries, None) };
+        unsafe { self.gpu.device().destroy_query_pool(self.queries, None) };
     }
 }

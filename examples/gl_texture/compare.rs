@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use interop_tests::statistics::median;
+use interop_gpu::statistics::median;
 use serde::Serialize;
 
 /// How long a measurement should take, so that the clock's steps don't count.

@@ -5,8 +5,8 @@ use gpu_interop::ash::vk;
 use gpu_interop::gl::Layout;
 use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::handoff::Ticket;
-use gpu_interop::vulkan::{ImageAccess, SubmitPart};
-use interop_tests::rig::vulkan::PrivateBuffer;
+use gpu_interop::vulkan::{ImageAccess, SubmitSync};
+use interop_gpu::vulkan::PrivateBuffer;
 use interop_tests::scene::vulkan::{PrivateImage, PrivateImageInfo};
 use interop_tests::scene::{self, Canvas, Drawing, Tone};
 
@@ -14,7 +14,7 @@ use crate::compare::{Compared, Which, compare};
 use crate::demo::{Demo, Stage};
 use crate::gl::GlSide;
 use crate::shared::{FORMAT, Lanes, Shared, require_alike, require_same, vulkan_layout};
-use crate::vulkan::{LAYERS, Sampler, Use, View, VulkanSide};
+use crate::vulkan::{LAYERS, Sampler, Use, View, VulkanRunner};
 
 /// How OpenGL gets and gives the picture that it draws, and the one that it shows.
 const LAYOUT: Layout = Layout::General;
@@ -32,13 +32,13 @@ pub(crate) struct GlToVk {
     /// The cube: shared as well, so that OpenGL can show it in a window.
     result: Shared,
     gl: GlSide,
-    vulkan: VulkanSide,
+    vulkan: VulkanRunner,
     /// Of the release to OpenGL that is not acquired yet.
     ticket: Option<Ticket>,
 }
 
 impl GlToVk {
-    pub(crate) fn new(mut vulkan: VulkanSide, gl: GlSide, size: (u32, u32)) -> Result<Self> {
+    pub(crate) fn new(mut vulkan: VulkanRunner, gl: GlSide, size: (u32, u32)) -> Result<Self> {
         let shared = Shared::new(&vulkan, &gl, size, true)?;
         let result = Shared::new(&vulkan, &gl, size, false)?;
         let mut lanes = Lanes::open(&vulkan, &gl)?;
@@ -54,7 +54,7 @@ impl GlToVk {
         let views = [vulkan.view(&shared.image, levels)?, vulkan.view(&result.image, 1)?];
         let sampler = vulkan.sampler(true)?;
         let cube = scene::vulkan::Painter::with_picture(
-            &vulkan.rig.vulkan,
+            &vulkan.gpu.vulkan,
             scene::vulkan::FRAGMENT_CUBE,
             result.image.format(),
             Canvas::scene(size),
@@ -104,7 +104,7 @@ impl GlToVk {
     }
 
     /// Begins a frame of Vulkan's with the pictures: the shared one to be sampled, the other to be drawn.
-    fn vulkan_takes(&mut self) -> Result<(vk::CommandBuffer, SubmitPart)> {
+    fn vulkan_takes(&mut self) -> Result<(vk::CommandBuffer, SubmitSync)> {
         let ticket = self.lanes.to_vulkan.release.release(&[], &self.textures())?;
         let command = self.vulkan.begin()?;
         let old = vulkan_layout(LAYOUT);
@@ -121,7 +121,7 @@ impl GlToVk {
     }
 
     /// Ends the frame: the pictures go back, and the result's first level is kept for the host.
-    fn vulkan_gives(&mut self, command: vk::CommandBuffer, mut part: SubmitPart) -> Result<()> {
+    fn vulkan_gives(&mut self, command: vk::CommandBuffer, mut part: SubmitSync) -> Result<()> {
         let handle = self.result.image.handle();
         self.vulkan.record_transition(handle, (0, 1), Use::DRAWN, Use::COPIED_FROM);
         self.vulkan.record_read(handle, self.result.size(), 1, &self.read_result);
@@ -149,7 +149,7 @@ impl GlToVk {
         // Of the same shape; what is in the smaller levels nobody reads.
         let levels = self.shared.levels();
         let info = PrivateImageInfo { format, size, levels, samples: 1, usage };
-        let own = PrivateImage::new(&self.vulkan.rig.vulkan, &info)?;
+        let own = PrivateImage::new(&self.vulkan.gpu.vulkan, &info)?;
         let shared = self.shared.image.handle();
         let new = Use { layout: vk::ImageLayout::UNDEFINED, ..Use::SAMPLED };
         self.vulkan.record_transition(shared, (0, 1), Use::SAMPLED, Use::COPIED_FROM);
@@ -231,12 +231,12 @@ impl Demo for GlToVk {
         let (format, size) = (self.shared.image.format(), self.shared.size());
         let usage = vk::ImageUsageFlags::COLOR_ATTACHMENT | vk::ImageUsageFlags::TRANSFER_SRC;
         let info = PrivateImageInfo { format, size, levels: 1, samples: 1, usage };
-        let target = PrivateImage::new(&self.vulkan.rig.vulkan, &info)?;
+        let target = PrivateImage::new(&self.vulkan.gpu.vulkan, &info)?;
         // Some drivers blur by anisotropy what is sampled a texel for a pixel.
         let sampler = self.vulkan.sampler(false)?;
         let painters = [shared.handle, own.view].map(|view| {
             scene::vulkan::Painter::with_picture(
-                &self.vulkan.rig.vulkan,
+                &self.vulkan.gpu.vulkan,
                 scene::vulkan::FRAGMENT_PICTURE,
                 format,
                 Canvas::flat(size),
@@ -253,7 +253,7 @@ impl Demo for GlToVk {
             vulkan.stamp();
             painter.record(command, &Drawing::picture(passes))?;
             vulkan.stamp();
-            vulkan.submit(&SubmitPart::default())?;
+            vulkan.submit(&SubmitSync::default())?;
             Ok(vulkan.times()?[0])
         })?;
         // What was measured is what was meant: the pass makes the picture again.
@@ -266,7 +266,7 @@ impl Demo for GlToVk {
         let handle = self.shared.image.handle();
         vulkan.record_transition(handle, (0, 1), Use::SAMPLED, Use::COPIED_FROM);
         vulkan.record_read(handle, size, 1, &meant);
-        vulkan.submit(&SubmitPart::default())?;
+        vulkan.submit(&SubmitSync::default())?;
         require_alike(&vulkan.read(&meant)?, &vulkan.read(&made)?)
             .context("the sampling pass does not give the picture")?;
         Ok(compared)
@@ -285,6 +285,6 @@ impl Drop for GlToVk {
     fn drop(&mut self) {
         // Both sides are done with what goes now.
         self.gl.finish();
-        let _ = self.vulkan.rig.vulkan.wait_idle();
+        let _ = self.vulkan.gpu.vulkan.wait_idle();
     }
 }

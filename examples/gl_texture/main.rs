@@ -21,14 +21,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use gpu_interop::ash::vk;
-use gpu_interop::headless::{Gl, Message, MessageKind, Validation, Vulkan, VulkanOptions, Wish};
+use gpu_interop::headless::{
+    Gl, GpuSelector, Message, MessageKind, Validation, Vulkan, VulkanOptions,
+};
 use gpu_interop::{Error, Uuid};
 use interop_tests::progress;
 
 use self::demo::Demo;
 use self::gl::GlSide;
 use self::report::Report;
-use self::vulkan::VulkanSide;
+use self::vulkan::VulkanRunner;
 
 /// Draws a scene with one API, samples it with the other, and writes what that shows as PNG.
 ///
@@ -119,8 +121,8 @@ impl Options {
         options.validation(Validation::Required).synchronisation_validation(true).messages(keep)
     }
 
-    fn demo(&self, vulkan: VulkanSide, gl: GlSide) -> Result<Box<dyn Demo>> {
-        picture::check_limits(&vulkan.rig.vulkan, &gl.gl, self.size)?;
+    fn demo(&self, vulkan: VulkanRunner, gl: GlSide) -> Result<Box<dyn Demo>> {
+        picture::check_limits(&vulkan.gpu.vulkan, &gl.gl, self.size)?;
         Ok(match self.direction {
             Direction::VkToGl => Box::new(vk_to_gl::VkToGl::new(vulkan, gl, self.size)?),
             Direction::GlToVk => Box::new(gl_to_vk::GlToVk::new(vulkan, gl, self.size)?),
@@ -140,12 +142,12 @@ impl Options {
 
 fn run(options: &Options) -> Result<()> {
     picture::prepare(&options.output)?;
-    let wish = options.device.map_or(Wish::Any, Wish::Uuid);
+    let wish = options.device.map_or(GpuSelector::Any, GpuSelector::Uuid);
     let vulkan = Vulkan::open(&wish, &options.vulkan_options())?;
-    let gl = Gl::open(&Wish::Uuid(vulkan.identity().device))?;
+    let gl = Gl::open(&GpuSelector::Uuid(vulkan.identity().device))?;
     let gl = GlSide::new(gl.endpoint()?)?;
     let mut report = Report::new(&vulkan, options, gl.times_on_gpu());
-    let mut demo = options.demo(VulkanSide::new(vulkan)?, gl)?;
+    let mut demo = options.demo(VulkanRunner::new(vulkan)?, gl)?;
     report.set_sharing(&*demo);
     if !options.json {
         report.print_head();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gpu_interop::headless::Vulkan;
-use interop_tests::statistics::median;
+use interop_gpu::statistics::median;
 use serde::Serialize;
 
 use crate::compare::Compared;

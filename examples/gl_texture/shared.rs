@@ -2,17 +2,17 @@
 
 use anyhow::{Result, ensure};
 use gpu_interop::ash::vk;
+use gpu_interop::desc::full_mip_chain;
+use gpu_interop::fd::MemoryHandleType;
 use gpu_interop::format::Format;
 use gpu_interop::gl::{self, Layout, Texture};
-use gpu_interop::handle::MemoryHandleType;
 use gpu_interop::handoff::{self, Handoff, HandoffOptions};
-use gpu_interop::resource::full_mip_chain;
 use gpu_interop::vulkan::{self, Image, ImageOptions};
 use gpu_interop::{ImageDesc, ImageUsage};
 use interop_tests::ping_pong::{handoff_name, why};
 
 use crate::gl::GlSide;
-use crate::vulkan::VulkanSide;
+use crate::vulkan::VulkanRunner;
 
 /// Of everything that is drawn to: linear light in the shaders is encoded for screens by whoever draws,
 /// and decoded by whoever samples.
@@ -29,7 +29,7 @@ impl Shared {
     /// A picture of `size` that Vulkan makes and OpenGL imports, with all its smaller levels or with the
     /// first alone.
     pub(crate) fn new(
-        vulkan: &VulkanSide,
+        vulkan: &VulkanRunner,
         gl: &GlSide,
         size: (u32, u32),
         chain: bool,
@@ -45,7 +45,7 @@ impl Shared {
         // OpenGL takes a texture to be good for everything: views, and stores from shaders where the
         // format has them.
         desc.mutable_format = true;
-        let endpoint = &vulkan.rig.endpoint;
+        let endpoint = &vulkan.gpu.endpoint;
         let storing = ImageDesc { usage: desc.usage | ImageUsage::STORAGE, ..desc };
         let told = endpoint.capabilities(&storing.into())?;
         if told.memory(MemoryHandleType::OpaqueFd)?.export.is_ok() {
@@ -73,8 +73,8 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    pub(crate) fn open(vulkan: &VulkanSide, gl: &GlSide) -> Result<Self> {
-        let (owner, gl) = (&vulkan.rig.endpoint, &gl.endpoint);
+    pub(crate) fn open(vulkan: &VulkanRunner, gl: &GlSide) -> Result<Self> {
+        let (owner, gl) = (&vulkan.gpu.endpoint, &gl.endpoint);
         let options = HandoffOptions::default();
         let to_gl = handoff::open(owner, owner, gl, options)?;
         let to_vulkan = handoff::open(owner, gl, owner, options)?;

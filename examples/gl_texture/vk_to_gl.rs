@@ -4,15 +4,15 @@ use anyhow::{Context, Result};
 use gpu_interop::gl::Layout;
 use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::handoff::Ticket;
-use gpu_interop::vulkan::{ImageAccess, SubmitPart};
-use interop_tests::rig::vulkan::PrivateBuffer;
+use gpu_interop::vulkan::{ImageAccess, SubmitSync};
+use interop_gpu::vulkan::PrivateBuffer;
 use interop_tests::scene::{self, Canvas, Drawing, Tone};
 
 use crate::compare::{Compared, Which, compare};
 use crate::demo::{Demo, Stage};
 use crate::gl::GlSide;
 use crate::shared::{FORMAT, Lanes, Shared, require_alike, require_same, vulkan_layout};
-use crate::vulkan::{Use, View, VulkanSide};
+use crate::vulkan::{Use, View, VulkanRunner};
 
 /// How OpenGL gets the picture, and gives it back.
 const LAYOUT: Layout = Layout::ShaderReadOnly;
@@ -27,18 +27,18 @@ pub(crate) struct VkToGl {
     lanes: Lanes,
     shared: Shared,
     gl: GlSide,
-    vulkan: VulkanSide,
+    vulkan: VulkanRunner,
     /// Whether OpenGL has the picture; else Vulkan does, and it was never drawn.
     gl_has_it: bool,
 }
 
 impl VkToGl {
-    pub(crate) fn new(vulkan: VulkanSide, gl: GlSide, size: (u32, u32)) -> Result<Self> {
+    pub(crate) fn new(vulkan: VulkanRunner, gl: GlSide, size: (u32, u32)) -> Result<Self> {
         let shared = Shared::new(&vulkan, &gl, size, true)?;
         let lanes = Lanes::open(&vulkan, &gl)?;
         let view = vulkan.view(&shared.image, 1)?;
         let knot = scene::vulkan::Painter::new(
-            &vulkan.rig.vulkan,
+            &vulkan.gpu.vulkan,
             scene::vulkan::FRAGMENT_SCENE,
             shared.image.format(),
             Canvas::scene(size),
@@ -64,7 +64,7 @@ impl VkToGl {
         };
         let command = self.vulkan.begin()?;
         let (family, image) = (self.vulkan.queue_family(), &self.shared.image);
-        let mut part = SubmitPart::default();
+        let mut part = SubmitSync::default();
         if let Some(ticket) = back {
             let drawn = Use::DRAWN.layout;
             let used = [ImageAccess::attachment(image, vulkan_layout(LAYOUT), drawn)];
@@ -169,7 +169,7 @@ impl Drop for VkToGl {
     fn drop(&mut self) {
         // Both sides are done with what goes now.
         self.gl.finish();
-        let _ = self.vulkan.rig.vulkan.wait_idle();
+        let _ = self.vulkan.gpu.vulkan.wait_idle();
         // SAFETY: the context is current and the texture its own.
         unsafe { self.gl.gl.delete_texture(self.result) };
     }

@@ -5,45 +5,45 @@ use std::time::Duration;
 use anyhow::Result;
 use gpu_interop::ash::{self, vk};
 use gpu_interop::headless::Vulkan;
-use gpu_interop::vulkan::{Image, SubmitPart};
-use interop_tests::rig::vulkan::{PrivateBuffer, VulkanRig};
+use gpu_interop::vulkan::{Image, SubmitSync};
+use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 use interop_tests::scene::vulkan::create_view;
 
 /// Timestamps that a frame may take.
 const STAMPS: u32 = 8;
 
 /// A Vulkan device, and what a frame is recorded and timed with. One frame at a time.
-pub(crate) struct VulkanSide {
-    pub(crate) rig: VulkanRig,
+pub(crate) struct VulkanRunner {
+    pub(crate) gpu: VulkanContext,
     pub(crate) command: vk::CommandBuffer,
     queries: vk::QueryPool,
     stamps: u32,
 }
 
-impl VulkanSide {
+impl VulkanRunner {
     pub(crate) fn new(vulkan: Vulkan) -> Result<Self> {
-        let rig = VulkanRig::new(vulkan)?;
-        let command = rig.command_buffers(1)?[0];
+        let gpu = VulkanContext::new(vulkan)?;
+        let command = gpu.command_buffers(1)?[0];
         let info = vk::QueryPoolCreateInfo::default()
             .query_type(vk::QueryType::TIMESTAMP)
             .query_count(STAMPS);
         // SAFETY: a valid device.
-        let queries = unsafe { rig.device().create_query_pool(&info, None) }?;
-        Ok(Self { rig, command, queries, stamps: 0 })
+        let queries = unsafe { gpu.device().create_query_pool(&info, None) }?;
+        Ok(Self { gpu, command, queries, stamps: 0 })
     }
 
     pub(crate) fn device(&self) -> &ash::Device {
-        self.rig.device()
+        self.gpu.device()
     }
 
     pub(crate) fn queue_family(&self) -> u32 {
-        self.rig.vulkan.queue_family()
+        self.gpu.vulkan.queue_family()
     }
 
     /// Begins a frame, when the one before is done.
     pub(crate) fn begin(&mut self) -> Result<vk::CommandBuffer> {
-        self.rig.vulkan.wait_idle()?;
-        self.rig.begin(self.command)?;
+        self.gpu.vulkan.wait_idle()?;
+        self.gpu.begin(self.command)?;
         self.stamps = 0;
         // SAFETY: the command buffer is being recorded; the pool has as many queries.
         unsafe { self.device().cmd_reset_query_pool(self.command, self.queries, 0, STAMPS) };
@@ -63,8 +63,8 @@ impl VulkanSide {
     }
 
     /// Ends the frame and submits it.
-    pub(crate) fn submit(&self, part: &SubmitPart) -> Result<()> {
-        self.rig.submit(self.command, part)
+    pub(crate) fn submit(&self, part: &SubmitSync) -> Result<()> {
+        self.gpu.submit(self.command, part)
     }
 
     /// The times between the stamps of the last frame, when it is done.
@@ -74,9 +74,9 @@ impl VulkanSide {
         let flags = vk::QueryResultFlags::TYPE_64 | vk::QueryResultFlags::WAIT;
         // SAFETY: the frame that writes these queries was submitted.
         unsafe { self.device().get_query_pool_results(self.queries, 0, ticks, flags) }?;
-        let bits = self.rig.vulkan.timestamp_valid_bits();
+        let bits = self.gpu.vulkan.timestamp_valid_bits();
         let mask = u64::MAX.checked_shr(64 - bits).unwrap_or(u64::MAX);
-        let period = f64::from(self.rig.vulkan.timestamp_period());
+        let period = f64::from(self.gpu.vulkan.timestamp_period());
         let time = |pair: &[u64]| (pair[1].wrapping_sub(pair[0]) & mask) as f64 * period;
         Ok(ticks.windows(2).map(|pair| Duration::from_nanos(time(pair) as u64)).collect())
     }
@@ -194,12 +194,12 @@ impl VulkanSide {
     pub(crate) fn read_buffer(&self, size: (u32, u32), levels: u32) -> Result<PrivateBuffer> {
         let texels = (0..levels).map(|level| level_size(size, level));
         let bytes = texels.map(|(width, height)| u64::from(width) * u64::from(height) * 4).sum();
-        PrivateBuffer::host(&self.rig.vulkan, bytes)
+        PrivateBuffer::host(&self.gpu.vulkan, bytes)
     }
 
     /// What is in such a buffer, when the frame is done.
     pub(crate) fn read(&self, buffer: &PrivateBuffer) -> Result<Vec<u8>> {
-        self.rig.vulkan.wait_idle()?;
+        self.gpu.vulkan.wait_idle()?;
         let mut data = Vec::new();
         let bytes = usize::try_from(buffer.bytes)?;
         buffer.with_bytes(bytes, |from| data.extend_from_slice(from))?;
@@ -209,7 +209,7 @@ impl VulkanSide {
     /// A view of the first `levels` of a shared image.
     pub(crate) fn view(&self, image: &Image, levels: u32) -> Result<View> {
         let range = vk::ImageSubresourceRange { level_count: levels, ..COLOUR };
-        let vulkan = self.rig.vulkan.clone();
+        let vulkan = self.gpu.vulkan.clone();
         // SAFETY: the image is alive, bound, and has these levels and this format.
         let handle = unsafe { create_view(&vulkan, image.handle(), image.format(), range) }?;
         Ok(View { vulkan, handle })
@@ -218,7 +218,7 @@ impl VulkanSide {
     /// A sampler between texels and between levels, anisotropic where that is wished for and there,
     /// clamped at the edges.
     pub(crate) fn sampler(&self, anisotropic: bool) -> Result<Sampler> {
-        let vulkan = self.rig.vulkan.clone();
+        let vulkan = self.gpu.vulkan.clone();
         let anisotropy = anisotropic && vulkan.core_features().sampler_anisotropy == vk::TRUE;
         let clamp = vk::SamplerAddressMode::CLAMP_TO_EDGE;
         let info = vk::SamplerCreateInfo::default()
@@ -237,11 +237,11 @@ impl VulkanSide {
     }
 }
 
-impl Drop for VulkanSide {
+impl Drop for VulkanRunner {
     fn drop(&mut self) {
         // A lost device has nothing in flight.
-        let _ = self.rig.vulkan.wait_idle();
-        self.rig.free_command_buffers(&[self.command]);
+        let _ = self.gpu.vulkan.wait_idle();
+        self.gpu.free_command_buffers(&[self.command]);
         // SAFETY: owned here alone, and idle.
         unsafe { self.device().destroy_query_pool(self.queries, None) };
     }

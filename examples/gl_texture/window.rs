@@ -16,7 +16,7 @@ use glutin::prelude::*;
 use glutin::surface::{SurfaceAttributesBuilder, WindowSurface};
 use gpu_interop::gl::Endpoint;
 use gpu_interop::glow::{self, HasContext as _};
-use gpu_interop::headless::{Vulkan, Wish};
+use gpu_interop::headless::{GpuSelector, Vulkan};
 use winit::application::ApplicationHandler;
 use winit::dpi::{LogicalSize, PhysicalSize};
 use winit::event::{ElementState, WindowEvent};
@@ -27,7 +27,7 @@ use winit::window::{Window, WindowId};
 
 use crate::demo::Demo;
 use crate::gl::GlSide;
-use crate::vulkan::VulkanSide;
+use crate::vulkan::VulkanRunner;
 use crate::{Direction, Options};
 
 /// How often the title is renewed.
@@ -130,7 +130,7 @@ impl Shown {
         let endpoint = unsafe { Endpoint::new(gl.clone(), &mut loader, Some(context.clone())) }?;
         // Vulkan on the GPU that the display shows the window with.
         let found = endpoint.identities().first().context("OpenGL names no GPU")?.device;
-        let wish = options.device.map_or(Wish::Uuid(found), Wish::Uuid);
+        let wish = options.device.map_or(GpuSelector::Uuid(found), GpuSelector::Uuid);
         let vulkan = Vulkan::open(&wish, &options.vulkan_options())?;
         let way = match options.direction {
             Direction::VkToGl => "Vulkan → OpenGL",
@@ -138,7 +138,7 @@ impl Shown {
         };
         let (width, height) = options.size;
         let title = format!("{way}, {width}×{height} on {}", vulkan.identity().name);
-        let demo = options.demo(VulkanSide::new(vulkan)?, GlSide::new(endpoint)?)?;
+        let demo = options.demo(VulkanRunner::new(vulkan)?, GlSide::new(endpoint)?)?;
         // SAFETY: the context is current.
         let from = unsafe { gl.create_named_framebuffer() }.map_err(anyhow::Error::msg)?;
         let (now, size) = (Instant::now(), options.size);

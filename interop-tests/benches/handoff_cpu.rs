@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use gpu_interop::headless::{VulkanOptions, Wish};
+use gpu_interop::headless::{GpuSelector, VulkanOptions};
 use interop_tests::ladder::{cpu_rungs, thread_cpu};
 use interop_tests::ping_pong::{PathKind, Rigs};
 
 fn handoff_cpu(criterion: &mut Criterion) {
-    let rigs = Rigs::open(&Wish::Any, &VulkanOptions::default()).expect("Vulkan");
+    let rigs = Rigs::open(&GpuSelector::Any, &VulkanOptions::default()).expect("Vulkan");
     for path in [PathKind::VulkanVulkan, PathKind::VulkanGl, PathKind::VulkanCuda] {
         let rungs = match cpu_rungs(&rigs, path) {
             Ok(rungs) => rungs,

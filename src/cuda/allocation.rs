@@ -14,7 +14,7 @@ use crate::fd;
 
 /// Memory made with `cuMemCreate`, mapped for its own GPU to read and write.
 #[derive(Debug)]
-pub(super) struct Allocation {
+pub(crate) struct Allocation {
     context: Arc<CudaContext>,
     handle: sys::CUmemGenericAllocationHandle,
     /// Padded to the granularity.
@@ -30,7 +30,7 @@ impl Allocation {
     /// # References
     /// `cuMemGetAllocationGranularity`, `cuMemCreate`, `cuMemAddressReserve`, `cuMemMap`,
     /// `cuMemSetAccess`.
-    pub(super) fn new(context: &Arc<CudaContext>, size: u64) -> Result<Self> {
+    pub(crate) fn new(context: &Arc<CudaContext>, size: u64) -> Result<Self> {
         let _current = Current::enter(context)?;
         let device = context.cu_device();
         let prop = descriptors::exportable_memory(device);
@@ -70,11 +70,11 @@ impl Allocation {
     }
 
     /// Bytes, padding included.
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.size as u64
     }
 
-    pub(super) fn address(&self) -> sys::CUdeviceptr {
+    pub(crate) fn address(&self) -> sys::CUdeviceptr {
         self.address
     }
 
@@ -82,7 +82,7 @@ impl Allocation {
     ///
     /// # References
     /// `cuMemExportToShareableHandle`.
-    pub(super) fn export(&self) -> Result<OwnedFd> {
+    pub(crate) fn export(&self) -> Result<OwnedFd> {
         const CALL: &str = "cuMemExportToShareableHandle";
         let _current = Current::enter(&self.context)?;
         let mut raw: c_int = -1;

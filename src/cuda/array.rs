@@ -12,9 +12,9 @@ use super::endpoint::Endpoint;
 use super::error::{check, record};
 use super::memory::Memory;
 use super::workarounds::NVIDIA_LAYS_OUT_LAYERED_LEVELS_OTHERWISE;
+use crate::desc::{BufferDesc, BufferUsage, ImageDesc, Tiling};
 use crate::error::{Api, ImportError, ImportResult, Invalid, Missing, Result};
 use crate::payload::{ImagePayload, LinearLayout, check_range};
-use crate::resource::{BufferDesc, BufferUsage, ImageDesc, Tiling};
 
 /// An image in shared memory. Cheap to clone; `Send` and `Sync`.
 ///
@@ -138,7 +138,7 @@ impl Endpoint {
     }
 
     /// Refuses what no array of this device can be: [`Error::Missing`](crate::Error::Missing).
-    pub(super) fn check_image(&self, desc: &ImageDesc) -> Result<Shape> {
+    pub(crate) fn check_image(&self, desc: &ImageDesc) -> Result<Shape> {
         let shape = Shape::of(desc)?;
         shape.check_driver(|| self.driver_version())?;
         if desc.tiling == Tiling::Linear {
@@ -310,12 +310,12 @@ impl Array {
         self.memory().buffer(self.offset() + layout.offset, &BufferDesc { size, usage })
     }
 
-    pub(super) fn shape(&self) -> &Shape {
+    pub(crate) fn shape(&self) -> &Shape {
         &self.shared.shape
     }
 
     /// The rows of a linear image that is one picture; `None` for any other.
-    pub(super) fn rows(&self) -> Option<Rows> {
+    pub(crate) fn rows(&self) -> Option<Rows> {
         let Texels::Linear { address, layout } = &self.shared.texels else { return None };
         let desc = self.desc();
         let is_one_picture = desc.layers == 1 && desc.extent.depth == 1;
@@ -328,13 +328,13 @@ impl Array {
         })
     }
 
-    pub(super) fn no_level(&self, level: u32) -> Invalid {
+    pub(crate) fn no_level(&self, level: u32) -> Invalid {
         let levels = if self.linear().is_some() { 1 } else { self.desc().levels };
         Invalid::new("level", format!("{level}, but there are {levels}, counted from 0"))
     }
 
     /// Never unmaps the array: somebody still uses it.
-    pub(super) fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         std::mem::forget(self.clone());
     }
 }

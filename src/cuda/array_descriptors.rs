@@ -12,7 +12,7 @@ use super::texture_options::{AddressMode, Filter, TextureOptions};
 use crate::format::CudaFormat;
 
 /// An image in imported memory, `offset` bytes into it.
-pub(super) fn mapped_array(
+pub(crate) fn mapped_array(
     offset: u64,
     shape: &Shape,
     levels: u32,
@@ -35,7 +35,7 @@ pub(super) fn mapped_array(
 }
 
 /// One level of a mipmapped array.
-pub(super) fn array(array: sys::CUarray) -> sys::CUDA_RESOURCE_DESC {
+pub(crate) fn array(array: sys::CUarray) -> sys::CUDA_RESOURCE_DESC {
     let mut desc = MaybeUninit::<sys::CUDA_RESOURCE_DESC>::zeroed();
     let at = desc.as_mut_ptr();
     // SAFETY: each write is to a field of the structure. The one field without a zero value of its
@@ -48,7 +48,7 @@ pub(super) fn array(array: sys::CUarray) -> sys::CUDA_RESOURCE_DESC {
 }
 
 /// All levels of a mipmapped array.
-pub(super) fn mipmapped_array(mipmapped: sys::CUmipmappedArray) -> sys::CUDA_RESOURCE_DESC {
+pub(crate) fn mipmapped_array(mipmapped: sys::CUmipmappedArray) -> sys::CUDA_RESOURCE_DESC {
     let mut desc = MaybeUninit::<sys::CUDA_RESOURCE_DESC>::zeroed();
     let at = desc.as_mut_ptr();
     // SAFETY: as in `array`.
@@ -61,18 +61,18 @@ pub(super) fn mipmapped_array(mipmapped: sys::CUmipmappedArray) -> sys::CUDA_RES
 
 /// Rows of texels in linear memory, as `CU_RESOURCE_TYPE_PITCH2D` describes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rows {
-    pub(super) address: sys::CUdeviceptr,
-    pub(super) format: CudaFormat,
+pub(crate) struct Rows {
+    pub(crate) address: sys::CUdeviceptr,
+    pub(crate) format: CudaFormat,
     /// In texels.
-    pub(super) width: usize,
-    pub(super) height: usize,
+    pub(crate) width: usize,
+    pub(crate) height: usize,
     /// In bytes.
-    pub(super) pitch: usize,
+    pub(crate) pitch: usize,
 }
 
 /// Rows of texels in linear memory.
-pub(super) fn pitched(rows: &Rows) -> sys::CUDA_RESOURCE_DESC {
+pub(crate) fn pitched(rows: &Rows) -> sys::CUDA_RESOURCE_DESC {
     let mut desc = MaybeUninit::<sys::CUDA_RESOURCE_DESC>::zeroed();
     let at = desc.as_mut_ptr();
     // SAFETY: as in `array`.
@@ -90,7 +90,7 @@ pub(super) fn pitched(rows: &Rows) -> sys::CUDA_RESOURCE_DESC {
 }
 
 /// How a texture is read: `flags` of `CU_TRSF_`, and `levels` there are.
-pub(super) fn texture(options: &TextureOptions, flags: u32, levels: u32) -> sys::CUDA_TEXTURE_DESC {
+pub(crate) fn texture(options: &TextureOptions, flags: u32, levels: u32) -> sys::CUDA_TEXTURE_DESC {
     let mut desc = MaybeUninit::<sys::CUDA_TEXTURE_DESC>::zeroed();
     let at = desc.as_mut_ptr();
     // SAFETY: each write is to a field of the structure, and zero is a value of all others (numbers;

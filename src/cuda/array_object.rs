@@ -5,14 +5,14 @@ use cudarc::driver::{CudaSlice, sys};
 
 use super::array::Array;
 use super::error::record;
-use super::tracked::Tracked;
+use super::tracked::TrackedSlice;
 use crate::error::Result;
 
 /// A texture or surface object. Destroyed before its array, and after its last use that cudarc knows
 /// of.
 #[derive(Debug)]
-pub(super) struct Object {
-    argument: Tracked,
+pub(crate) struct Object {
+    argument: TrackedSlice,
     handle: u64,
     kind: Kind,
     // Last: the array goes after the object on it.
@@ -20,20 +20,20 @@ pub(super) struct Object {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Texture,
     Surface,
 }
 
 impl Object {
     /// Takes the object `handle` on `array` over: it is destroyed where this fails.
-    pub(super) fn new(array: &Array, kind: Kind, handle: u64) -> Result<Self> {
+    pub(crate) fn new(array: &Array, kind: Kind, handle: u64) -> Result<Self> {
         // A kernel takes the handle as it takes an address, as a number of 64 bits, so that cudarc's
         // slice of no bytes at that "address" is the kernel's argument, and its events tell when the
         // kernel is done.
         const { assert!(size_of::<sys::CUdeviceptr>() == size_of::<u64>()) }
         // SAFETY: no bytes are said to be there.
-        let argument = unsafe { Tracked::new(array.memory().endpoint(), handle, 0) };
+        let argument = unsafe { TrackedSlice::new(array.memory().endpoint(), handle, 0) };
         match argument {
             Ok(argument) => Ok(Self { argument, handle, kind, array: array.clone() }),
             Err(error) => {
@@ -43,19 +43,19 @@ impl Object {
         }
     }
 
-    pub(super) fn array(&self) -> &Array {
+    pub(crate) fn array(&self) -> &Array {
         &self.array
     }
 
-    pub(super) fn handle(&self) -> u64 {
+    pub(crate) fn handle(&self) -> u64 {
         self.handle
     }
 
-    pub(super) fn argument(&self) -> &CudaSlice<u8> {
+    pub(crate) fn argument(&self) -> &CudaSlice<u8> {
         self.argument.slice()
     }
 
-    pub(super) fn argument_mut(&mut self) -> &mut CudaSlice<u8> {
+    pub(crate) fn argument_mut(&mut self) -> &mut CudaSlice<u8> {
         self.argument.slice_mut()
     }
 }

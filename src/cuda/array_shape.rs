@@ -4,28 +4,28 @@
 
 use cudarc::driver::sys;
 
+use crate::desc::{Extent, ImageDesc, ImageKind, ImageUsage};
 use crate::error::{Api, Missing, Result};
 use crate::format::CudaFormat;
-use crate::resource::{Extent, ImageDesc, ImageKind, ImageUsage};
 
 use sys::CUdevice_attribute as Attribute;
 
 const IMAGE: &str = "a shared image";
 
 /// `CU_AD_FORMAT_UNORM_INT_101010_2`, which cudarc's enum has only where it is built for CUDA 12.8.
-pub(super) const UNORM_101010_2: u32 = 0x50;
+pub(crate) const UNORM_101010_2: u32 = 0x50;
 const UNORM_101010_2_SINCE: i32 = 12080;
 
 /// What `CUDA_ARRAY3D_DESCRIPTOR` says of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub(super) width: u32,
+pub(crate) struct Shape {
+    pub(crate) width: u32,
     /// 0 for one-dimensional arrays.
-    pub(super) height: u32,
+    pub(crate) height: u32,
     /// Slices of a three-dimensional array, layers of a layered one, faces of a cube; else 0.
-    pub(super) depth: u32,
-    pub(super) format: CudaFormat,
-    pub(super) flags: u32,
+    pub(crate) depth: u32,
+    pub(crate) format: CudaFormat,
+    pub(crate) flags: u32,
 }
 
 impl Shape {
@@ -36,7 +36,7 @@ impl Shape {
     ///
     /// # References
     /// `cuMipmappedArrayCreate`, which says what extent is 0 in what kind of array.
-    pub(super) fn of(desc: &ImageDesc) -> Result<Self> {
+    pub(crate) fn of(desc: &ImageDesc) -> Result<Self> {
         let format = desc.format.cuda()?;
         if desc.samples > 1 {
             let what = format!("arrays of {} samples", desc.samples);
@@ -68,7 +68,7 @@ impl Shape {
     }
 
     /// Refuses a format that a driver of `version` (as `cuDriverGetVersion` tells it) doesn't know.
-    pub(super) fn check_driver(&self, version: impl FnOnce() -> Result<i32>) -> Result<()> {
+    pub(crate) fn check_driver(&self, version: impl FnOnce() -> Result<i32>) -> Result<()> {
         if self.format.array_format != UNORM_101010_2 || version()? >= UNORM_101010_2_SINCE {
             return Ok(());
         }
@@ -78,7 +78,7 @@ impl Shape {
     }
 
     /// Refuses an array that is larger than a device takes, whose attributes `ask` tells.
-    pub(super) fn check_limits(&self, ask: impl Fn(Attribute) -> Result<i32>) -> Result<()> {
+    pub(crate) fn check_limits(&self, ask: impl Fn(Attribute) -> Result<i32>) -> Result<()> {
         let size = [self.width, self.height, self.depth];
         let [mipmapped, surface] = self.kind().limits();
         for alternatives in [mipmapped, surface] {
@@ -237,13 +237,13 @@ impl Kind {
 }
 
 /// The size of a mip level.
-pub(super) fn level_extent(extent: Extent, level: u32) -> Extent {
+pub(crate) fn level_extent(extent: Extent, level: u32) -> Extent {
     let half = |size: u32| size.checked_shr(level).unwrap_or(0).max(1);
     Extent { width: half(extent.width), height: half(extent.height), depth: half(extent.depth) }
 }
 
 /// The least that an image of `desc` takes in memory: its texels. No tiling takes less.
-pub(super) fn least_bytes(desc: &ImageDesc) -> u64 {
+pub(crate) fn least_bytes(desc: &ImageDesc) -> u64 {
     let texel = u64::from(desc.format.texel_bytes()) * u64::from(desc.layers);
     let levels = (0..desc.levels).map(|level| {
         let Extent { width, height, depth } = level_extent(desc.extent, level);

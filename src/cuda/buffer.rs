@@ -4,10 +4,10 @@ use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, sys};
 
 use super::endpoint::Endpoint;
 use super::memory::Memory;
-use super::tracked::Tracked;
+use super::tracked::TrackedSlice;
+use crate::desc::BufferDesc;
 use crate::error::{ImportError, ImportResult, Invalid, Result};
 use crate::payload::BufferPayload;
-use crate::resource::BufferDesc;
 
 /// What a view of shared memory may be made of.
 ///
@@ -48,7 +48,7 @@ unsafe impl<T: Element, const N: usize> Element for [T; N] {}
 /// (`cuMemFree`) or make them fail.
 #[derive(Debug)]
 pub struct Buffer {
-    bytes: Tracked,
+    bytes: TrackedSlice,
     address: sys::CUdeviceptr,
     offset: u64,
     desc: BufferDesc,
@@ -90,7 +90,7 @@ impl Endpoint {
 
 impl Buffer {
     /// `address` is `offset` bytes into `memory`, and `desc.size` bytes from there lie inside it.
-    pub(super) fn new(
+    pub(crate) fn new(
         memory: Memory,
         address: sys::CUdeviceptr,
         offset: u64,
@@ -98,7 +98,7 @@ impl Buffer {
     ) -> Result<Self> {
         let len = usize::try_from(desc.size).map_err(|_| too_large(desc.size))?;
         // SAFETY: the bytes lie inside the memory, which this buffer holds until after `finish`.
-        let bytes = unsafe { Tracked::new(memory.endpoint(), address, len) }?;
+        let bytes = unsafe { TrackedSlice::new(memory.endpoint(), address, len) }?;
         Ok(Self { bytes, address, offset, desc, memory })
     }
 

@@ -5,10 +5,10 @@
 
 use super::endpoint::Endpoint;
 use crate::capabilities::{Capabilities, Dedicated, MemorySupport, SemaphoreSupport, Support};
+use crate::desc::{ImageDesc, ResourceDesc};
 use crate::error::{Api, Error, Missing, Result};
-use crate::handle::{MemoryHandleType, SemaphoreHandleType};
+use crate::fd::{MemoryHandleType, SemaphoreHandleType};
 use crate::payload::SemaphoreKind;
-use crate::resource::{ImageDesc, ResourceDesc};
 
 const RESOURCE: &str = "a shared resource";
 const HANDOFF: &str = "a handoff on the GPU";
@@ -49,13 +49,13 @@ impl Endpoint {
                     handle_type: MemoryHandleType::OpaqueFd,
                     export,
                     import,
-                    dedicated: Dedicated::Free,
+                    dedicated: Dedicated::NotNeeded,
                 },
                 MemorySupport {
                     handle_type: MemoryHandleType::DmaBuf,
                     export: Err(no_dma_buf()),
                     import: Err(no_dma_buf()),
-                    dedicated: Dedicated::Free,
+                    dedicated: Dedicated::NotNeeded,
                 },
             ],
             semaphores: vec![
@@ -69,7 +69,7 @@ impl Endpoint {
 }
 
 /// Whether memory that CUDA makes can leave it as an opaque fd.
-pub(super) fn export_of_buffers(endpoint: &Endpoint) -> Support {
+pub(crate) fn export_of_buffers(endpoint: &Endpoint) -> Support {
     if endpoint.exports_fd() {
         return Ok(());
     }
@@ -80,7 +80,7 @@ pub(super) fn export_of_buffers(endpoint: &Endpoint) -> Support {
 
 /// CUDA's arrays have no memory of their own that could be exported, and exportable memory holds no
 /// arrays.
-pub(super) fn no_created_images() -> Missing {
+pub(crate) fn no_created_images() -> Missing {
     Missing::new(Api::Cuda, "images in memory that it exports", RESOURCE)
         .help("make the image in Vulkan and import it")
 }
@@ -101,7 +101,7 @@ fn export_of_semaphores() -> Support {
 }
 
 /// Whether semaphores of `kind` can be imported by `handle_type`.
-pub(super) fn import_of_semaphores(
+pub(crate) fn import_of_semaphores(
     endpoint: &Endpoint,
     kind: SemaphoreKind,
     handle_type: SemaphoreHandleType,
@@ -125,7 +125,7 @@ pub(super) fn import_of_semaphores(
 /// CUDA 13 has `CU_EXTERNAL_MEMORY_HANDLE_TYPE_DMABUF_FD`, but "importing a dma_buf object is
 /// supported only on Tegra Jetson platform starting with Thor series", where this was never tried;
 /// elsewhere driver 580 answers CUDA_ERROR_NOT_SUPPORTED.
-pub(super) fn no_dma_buf() -> Missing {
+pub(crate) fn no_dma_buf() -> Missing {
     Missing::new(Api::Cuda, "memory by dma-buf", RESOURCE).help("export it as an opaque fd")
 }
 

@@ -15,7 +15,7 @@ use crate::error::Result;
 /// cudarc expects it; whoever calls this crate, perhaps on a thread where a CUDA runtime or another
 /// library works in a context of its own, does not. `cuCtxPushCurrent` and `cuCtxPopCurrent` are
 /// made for that. Within the guard cudarc finds its context current and changes nothing.
-pub(super) struct Current<'a> {
+pub(crate) struct Current<'a> {
     pushed: Option<&'a CudaContext>,
     /// Neither `Send` nor `Sync`: the stack of contexts is the thread's.
     _thread: PhantomData<*const ()>,
@@ -23,7 +23,7 @@ pub(super) struct Current<'a> {
 
 impl<'a> Current<'a> {
     /// Makes `context` current, unless it is already.
-    pub(super) fn enter(context: &'a CudaContext) -> Result<Self> {
+    pub(crate) fn enter(context: &'a CudaContext) -> Result<Self> {
         let mut current = ptr::null_mut();
         // SAFETY: libcuda is loaded and initialised, else there was no context; `current` is
         // writable.

@@ -13,7 +13,7 @@ use cudarc::driver::sys;
 use crate::payload::{MemoryInfo, SemaphoreKind};
 
 /// An opaque descriptor of an allocation.
-pub(super) fn memory_handle(fd: RawFd, info: &MemoryInfo) -> sys::CUDA_EXTERNAL_MEMORY_HANDLE_DESC {
+pub(crate) fn memory_handle(fd: RawFd, info: &MemoryInfo) -> sys::CUDA_EXTERNAL_MEMORY_HANDLE_DESC {
     use sys::CUexternalMemoryHandleType as Type;
     let flags = if info.dedicated { sys::CUDA_EXTERNAL_MEMORY_DEDICATED } else { 0 };
     let mut desc = MaybeUninit::<sys::CUDA_EXTERNAL_MEMORY_HANDLE_DESC>::zeroed();
@@ -32,12 +32,12 @@ pub(super) fn memory_handle(fd: RawFd, info: &MemoryInfo) -> sys::CUDA_EXTERNAL_
 }
 
 /// A piece of imported memory that is mapped as a buffer.
-pub(super) fn mapped_buffer(offset: u64, size: u64) -> sys::CUDA_EXTERNAL_MEMORY_BUFFER_DESC {
+pub(crate) fn mapped_buffer(offset: u64, size: u64) -> sys::CUDA_EXTERNAL_MEMORY_BUFFER_DESC {
     sys::CUDA_EXTERNAL_MEMORY_BUFFER_DESC { offset, size, flags: 0, reserved: [0; 16] }
 }
 
 /// An opaque descriptor of a semaphore.
-pub(super) fn semaphore_handle(
+pub(crate) fn semaphore_handle(
     fd: RawFd,
     kind: SemaphoreKind,
 ) -> sys::CUDA_EXTERNAL_SEMAPHORE_HANDLE_DESC {
@@ -57,7 +57,7 @@ pub(super) fn semaphore_handle(
 }
 
 /// A wait for `value`; a binary semaphore ignores it.
-pub(super) fn wait_params(value: u64) -> sys::CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS {
+pub(crate) fn wait_params(value: u64) -> sys::CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS {
     let mut params = MaybeUninit::<sys::CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS>::zeroed();
     let at = params.as_mut_ptr();
     // SAFETY: the write is to a field of the structure, and zero is a value of all others (numbers,
@@ -69,7 +69,7 @@ pub(super) fn wait_params(value: u64) -> sys::CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAM
 }
 
 /// A signal with `value`; a binary semaphore ignores it.
-pub(super) fn signal_params(value: u64) -> sys::CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS {
+pub(crate) fn signal_params(value: u64) -> sys::CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS {
     let mut params = MaybeUninit::<sys::CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS>::zeroed();
     let at = params.as_mut_ptr();
     // SAFETY: as in `wait_params`.
@@ -80,7 +80,7 @@ pub(super) fn signal_params(value: u64) -> sys::CUDA_EXTERNAL_SEMAPHORE_SIGNAL_P
 }
 
 /// Memory on `device` that can leave CUDA as a descriptor.
-pub(super) fn exportable_memory(device: sys::CUdevice) -> sys::CUmemAllocationProp {
+pub(crate) fn exportable_memory(device: sys::CUdevice) -> sys::CUmemAllocationProp {
     let mut prop = MaybeUninit::<sys::CUmemAllocationProp>::zeroed();
     let at = prop.as_mut_ptr();
     // SAFETY: each write is to a field of the structure; the enums are written, and zero is a value
@@ -95,7 +95,7 @@ pub(super) fn exportable_memory(device: sys::CUdevice) -> sys::CUmemAllocationPr
 }
 
 /// `device` may read and write.
-pub(super) fn read_write(device: sys::CUdevice) -> sys::CUmemAccessDesc {
+pub(crate) fn read_write(device: sys::CUdevice) -> sys::CUmemAccessDesc {
     sys::CUmemAccessDesc {
         location: on_device(device),
         flags: sys::CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
@@ -122,7 +122,7 @@ fn on_device(device: sys::CUdevice) -> sys::CUmemLocation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handle::MemoryHandleType;
+    use crate::fd::MemoryHandleType;
     use crate::identity::{Identity, Uuid};
     use std::mem::offset_of;
 

@@ -50,7 +50,7 @@ pub fn devices() -> Result<Vec<Device>> {
 }
 
 /// Who `device` is. libcuda must be initialised; a number that is no device is a driver error.
-pub(super) fn identity(device: sys::CUdevice) -> Result<Identity> {
+pub(crate) fn identity(device: sys::CUdevice) -> Result<Identity> {
     let mut uuid = MaybeUninit::<sys::CUuuid>::zeroed();
     // SAFETY: libcuda is initialised and `uuid` is writable. The device is only looked up.
     check("cuDeviceGetUuid_v2", unsafe { sys::cuDeviceGetUuid_v2(uuid.as_mut_ptr(), device) })?;

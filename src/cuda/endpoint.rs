@@ -85,39 +85,39 @@ impl Endpoint {
         &self.shared.identities
     }
 
-    pub(super) fn identity(&self) -> &Identity {
+    pub(crate) fn identity(&self) -> &Identity {
         &self.shared.identities[0]
     }
 
     /// Whether memory made by CUDA can leave it as a descriptor.
-    pub(super) fn exports_fd(&self) -> bool {
+    pub(crate) fn exports_fd(&self) -> bool {
         self.shared.export_fd
     }
 
     /// Whether timeline semaphores can be imported.
-    pub(super) fn has_timeline(&self) -> bool {
+    pub(crate) fn has_timeline(&self) -> bool {
         self.shared.timeline
     }
 
     /// What the device says of itself.
-    pub(super) fn attribute(&self, name: sys::CUdevice_attribute) -> Result<c_int> {
+    pub(crate) fn attribute(&self, name: sys::CUdevice_attribute) -> Result<c_int> {
         attribute(self.context().cu_device(), name)
     }
 
     /// The newest CUDA that the driver knows: 12080 for 12.8.
-    pub(super) fn driver_version(&self) -> Result<c_int> {
+    pub(crate) fn driver_version(&self) -> Result<c_int> {
         let mut version: c_int = 0;
         // SAFETY: libcuda is loaded and `version` is writable.
         check("cuDriverGetVersion", unsafe { sys::cuDriverGetVersion(&mut version) })?;
         Ok(version)
     }
 
-    pub(super) fn workarounds(&self) -> Workarounds {
+    pub(crate) fn workarounds(&self) -> Workarounds {
         self.shared.workarounds
     }
 
     /// Makes the context current until the guard is dropped.
-    pub(super) fn enter(&self) -> Result<Current<'_>> {
+    pub(crate) fn enter(&self) -> Result<Current<'_>> {
         Current::enter(&self.shared.context)
     }
 
@@ -126,7 +126,7 @@ impl Endpoint {
     ///
     /// One thing that is stuck mostly means that more are, so the next one is only asked about, not
     /// waited for, until something is done again.
-    pub(super) fn settle(
+    pub(crate) fn settle(
         &self,
         what: &'static str,
         is_done: impl FnMut() -> Result<bool, sys::CUresult>,
@@ -151,11 +151,11 @@ impl Endpoint {
 
     /// Refuses a stream of another context, which the driver would take for its own where it is the
     /// default stream.
-    pub(super) fn require_stream(&self, stream: &CudaStream) -> Result<()> {
-        self.require_context("the stream's CUDA context", stream.context())
+    pub(crate) fn check_stream(&self, stream: &CudaStream) -> Result<()> {
+        self.check_context("the stream's CUDA context", stream.context())
     }
 
-    pub(super) fn require_context(&self, field: &'static str, other: &CudaContext) -> Result<()> {
+    pub(crate) fn check_context(&self, field: &'static str, other: &CudaContext) -> Result<()> {
         let own = self.context().as_ref();
         if own == other {
             return Ok(());

@@ -7,7 +7,7 @@ use crate::error::{Api, DriverError, Error, Result, Text};
 /// `Ok` where `call` returned `CUDA_SUCCESS`.
 ///
 /// A failure may be that of work queued earlier: nearly every CUDA call reports those too.
-pub(super) fn check(call: &'static str, result: sys::CUresult) -> Result<()> {
+pub(crate) fn check(call: &'static str, result: sys::CUresult) -> Result<()> {
     match result {
         sys::CUresult::CUDA_SUCCESS => Ok(()),
         failure => Err(failed(call, failure)),
@@ -15,14 +15,14 @@ pub(super) fn check(call: &'static str, result: sys::CUresult) -> Result<()> {
 }
 
 /// `call` returned `result`, which is no success.
-pub(super) fn failed(call: &'static str, result: sys::CUresult) -> Error {
+pub(crate) fn failed(call: &'static str, result: sys::CUresult) -> Error {
     let code = i64::from(result as u32);
     DriverError { api: Api::Cuda, call, code, name: name(result) }.into()
 }
 
 /// For `Drop`, which can't return: logs a failure of `call` and records it in the context, whose
 /// next cudarc call returns it.
-pub(super) fn record(context: &CudaContext, call: &'static str, result: sys::CUresult) {
+pub(crate) fn record(context: &CudaContext, call: &'static str, result: sys::CUresult) {
     if let Err(error) = check(call, result) {
         tracing::error!(%error, "while dropping");
         context.record_err(Err::<(), _>(CudarcError(result)));

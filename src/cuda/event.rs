@@ -14,7 +14,7 @@ use crate::error::Result;
 /// Not cudarc's `CudaEvent`: its calls begin by returning (and forgetting) what was recorded while
 /// something else was dropped, which would be blamed on the call made here.
 #[derive(Debug)]
-pub(super) struct Event {
+pub(crate) struct Event {
     raw: sys::CUevent,
     context: Arc<CudaContext>,
 }
@@ -27,7 +27,7 @@ unsafe impl Sync for Event {}
 
 impl Event {
     /// An event that nothing was recorded in yet: it counts as complete.
-    pub(super) fn new(context: &Arc<CudaContext>) -> Result<Self> {
+    pub(crate) fn new(context: &Arc<CudaContext>) -> Result<Self> {
         let _current = Current::enter(context)?;
         let mut raw = ptr::null_mut();
         let flags = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32;
@@ -37,7 +37,7 @@ impl Event {
     }
 
     /// From now on the event stands for what `stream`, of the same context, has been given so far.
-    pub(super) fn record(&self, stream: &CudaStream) -> Result<()> {
+    pub(crate) fn record(&self, stream: &CudaStream) -> Result<()> {
         let _current = Current::enter(&self.context)?;
         // SAFETY: both are valid for as long as they are borrowed; another context's stream would
         // be refused (CUDA_ERROR_INVALID_HANDLE).
@@ -47,7 +47,7 @@ impl Event {
     /// Whether the work it stands for is done. Needs no current context, so it is cheap to ask.
     ///
     /// A failure may be that of the work itself.
-    pub(super) fn is_complete(&self) -> Result<bool, sys::CUresult> {
+    pub(crate) fn is_complete(&self) -> Result<bool, sys::CUresult> {
         // SAFETY: the event is valid until it is dropped.
         done(unsafe { sys::cuEventQuery(self.raw) })
     }
@@ -64,7 +64,7 @@ impl Drop for Event {
 }
 
 /// Whether all that `stream` has been given so far is done.
-pub(super) fn is_idle(stream: &CudaStream) -> Result<bool, sys::CUresult> {
+pub(crate) fn is_idle(stream: &CudaStream) -> Result<bool, sys::CUresult> {
     // SAFETY: the stream is valid for as long as it is borrowed. (The default stream's number means
     // that of the current context, which the caller has made current.)
     done(unsafe { sys::cuStreamQuery(stream.cu_stream()) })

@@ -31,7 +31,7 @@ impl Endpoint {
     /// `cuEventCreate` with `CU_EVENT_DISABLE_TIMING`, `cuEventRecord`.
     #[doc(alias = "cuEventRecord")]
     pub fn fence(&self, stream: &CudaStream) -> Result<Fence> {
-        self.require_stream(stream)?;
+        self.check_stream(stream)?;
         let event = Event::new(self.context())?;
         event.record(stream)?;
         Ok(Fence { event: Arc::new(event) })

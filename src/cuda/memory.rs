@@ -10,10 +10,10 @@ use super::buffer::Buffer;
 use super::endpoint::Endpoint;
 use super::error::{check, record};
 use super::{capabilities, descriptors};
+use crate::desc::BufferDesc;
 use crate::error::{Api, ImportError, ImportResult, Missing, Result};
-use crate::handle::{MemoryHandleType, hand_over_duplicate};
+use crate::fd::{MemoryHandleType, transfer_duplicate};
 use crate::payload::{MemoryInfo, MemoryPayload, check_range};
-use crate::resource::BufferDesc;
 
 /// An allocation of GPU memory that CUDA shares with somebody. Cheap to clone: clones are the same
 /// allocation, which goes when the last of them and of the resources in it goes.
@@ -69,17 +69,17 @@ impl Endpoint {
 
     /// Imports a duplicate of the descriptor, so that the payload stays whole if this or a later step
     /// fails.
-    pub(super) fn import_duplicate(&self, payload: &MemoryPayload) -> Result<Memory> {
+    pub(crate) fn import_duplicate(&self, payload: &MemoryPayload) -> Result<Memory> {
         payload.check(self.identities())?;
         let info = payload.info();
-        require_import(info.handle_type)?;
+        check_import(info.handle_type)?;
         self.workarounds().check_fd(payload)?;
         let _current = self.enter()?;
-        let external = hand_over_duplicate(payload, |raw| {
+        let external = transfer_duplicate(payload, |raw| {
             let desc = descriptors::memory_handle(raw, info);
             let mut external = ptr::null_mut();
             // SAFETY: the context is current; the description is complete, its descriptor is open
-            // (`hand_over_duplicate`) and is the driver's from the moment the call succeeds.
+            // (`transfer_duplicate`) and is the driver's from the moment the call succeeds.
             let result = unsafe { sys::cuImportExternalMemory(&mut external, &desc) };
             check("cuImportExternalMemory", result).map(|()| External(external))
         })?;
@@ -93,7 +93,7 @@ impl Endpoint {
     }
 
     /// At least `size` bytes made by CUDA, to be exported.
-    pub(super) fn create_memory(&self, size: u64) -> Result<Memory> {
+    pub(crate) fn create_memory(&self, size: u64) -> Result<Memory> {
         capabilities::export_of_buffers(self)?;
         let allocation = Allocation::new(self.context(), size)?;
         let info = MemoryInfo {
@@ -108,7 +108,7 @@ impl Endpoint {
     }
 }
 
-fn require_import(handle_type: MemoryHandleType) -> Result<()> {
+fn check_import(handle_type: MemoryHandleType) -> Result<()> {
     match handle_type {
         MemoryHandleType::OpaqueFd => Ok(()),
         MemoryHandleType::DmaBuf => Err(capabilities::no_dma_buf().into()),
@@ -176,7 +176,7 @@ impl Memory {
     }
 
     /// What arrays are mapped from: not memory that CUDA has made, which holds none.
-    pub(super) fn external(&self) -> Result<sys::CUexternalMemory> {
+    pub(crate) fn external(&self) -> Result<sys::CUexternalMemory> {
         match &self.shared.backing {
             Backing::Imported { external, .. } => Ok(external.0),
             Backing::Created(_) => Err(capabilities::no_created_images().into()),
@@ -184,7 +184,7 @@ impl Memory {
     }
 
     /// Where the allocation begins.
-    pub(super) fn address(&self) -> Result<sys::CUdeviceptr> {
+    pub(crate) fn address(&self) -> Result<sys::CUdeviceptr> {
         let (external, mapping) = match &self.shared.backing {
             Backing::Created(allocation) => return Ok(allocation.address()),
             Backing::Imported { external, mapping } => (external, mapping),
@@ -208,7 +208,7 @@ impl Memory {
 
     /// Never unmaps or frees the allocation: somebody still works in it, and unmapping it then would
     /// be a fault on the GPU that no later call of the context survives.
-    pub(super) fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         std::mem::forget(self.clone());
     }
 }

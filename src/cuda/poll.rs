@@ -14,7 +14,7 @@ const FIRST_NAP: Duration = Duration::from_micros(50);
 const LONGEST_NAP: Duration = Duration::from_millis(1);
 
 /// Asks until `ready` says yes, or `timeout` is over and it still says no. Asks at least once.
-pub(super) fn poll<E>(
+pub(crate) fn poll<E>(
     timeout: Duration,
     mut ready: impl FnMut() -> Result<bool, E>,
 ) -> Result<bool, E> {

@@ -14,7 +14,7 @@ use super::event::Event;
 use super::poll::poll;
 use super::{capabilities, descriptors};
 use crate::error::{Error, ImportError, ImportResult, Invalid, Result};
-use crate::handle::hand_over_duplicate;
+use crate::fd::transfer_duplicate;
 use crate::payload::{SemaphoreKind, SemaphorePayload};
 
 /// An imported semaphore. Cheap to clone: clones are the same semaphore.
@@ -85,11 +85,11 @@ impl Endpoint {
         capabilities::import_of_semaphores(self, kind, payload.info().handle_type)?;
         self.workarounds().check_fd(payload)?;
         let _current = self.enter()?;
-        let external = hand_over_duplicate(payload, |raw| {
+        let external = transfer_duplicate(payload, |raw| {
             let desc = descriptors::semaphore_handle(raw, kind);
             let mut external = ptr::null_mut();
             // SAFETY: the context is current; the description is complete, its descriptor is open
-            // (`hand_over_duplicate`) and is the driver's from the moment the call succeeds.
+            // (`transfer_duplicate`) and is the driver's from the moment the call succeeds.
             let result = unsafe { sys::cuImportExternalSemaphore(&mut external, &desc) };
             check("cuImportExternalSemaphore", result).map(|()| External(external))
         })?;
@@ -177,7 +177,7 @@ impl Endpoint {
         if list.is_empty() {
             return Ok(());
         }
-        self.require_stream(stream)?;
+        self.check_stream(stream)?;
         if let [(semaphore, value)] = list {
             // A handoff's own case, and made for every one: nothing is allocated.
             let value = self.check_use(operation, semaphore, *value)?;
@@ -228,7 +228,7 @@ impl Endpoint {
         value: Option<u64>,
     ) -> Result<u64> {
         let shared = &semaphore.shared;
-        self.require_context("the semaphore's CUDA context", shared.endpoint.context())?;
+        self.check_context("the semaphore's CUDA context", shared.endpoint.context())?;
         checked_value(operation, shared.kind, value)
     }
 

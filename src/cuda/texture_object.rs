@@ -9,8 +9,8 @@ use super::array_descriptors::{self, Rows};
 use super::array_object::{Kind, Object};
 use super::error::check;
 use super::texture_options::TextureOptions;
+use crate::desc::ImageDesc;
 use crate::error::{Api, Invalid, Missing, Result};
-use crate::resource::ImageDesc;
 
 use sys::CUdevice_attribute as Attribute;
 

@@ -4,9 +4,9 @@ use cudarc::driver::sys;
 
 use super::array_shape::UNORM_101010_2;
 use super::workarounds::NVIDIA_DECODES_RED_OF_TWO_CHANNELS;
+use crate::desc::{ImageDesc, ImageKind};
 use crate::error::{Invalid, Result};
 use crate::format::Format;
-use crate::resource::{ImageDesc, ImageKind};
 
 /// `CU_TRSF_SEAMLESS_CUBEMAP`, which cudarc has only where it is built for CUDA 11.6 or newer.
 const SEAMLESS_CUBEMAP: u32 = 0x40;
@@ -131,7 +131,7 @@ impl TextureOptions {
     /// # Errors
     /// [`Invalid`] for what CUDA's documentation rules out, and for what CUDA would silently read
     /// otherwise.
-    pub(super) fn flags(&self, desc: &ImageDesc, array_format: u32) -> Result<u32> {
+    pub(crate) fn flags(&self, desc: &ImageDesc, array_format: u32) -> Result<u32> {
         let (mut flags, gives) = read_flags(self.read, desc.format, array_format)?;
         let is_linear = self.filter == Filter::Linear || self.mip_filter == Filter::Linear;
         if is_linear && gives == Gives::Integers {

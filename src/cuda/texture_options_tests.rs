@@ -1,6 +1,6 @@
 use super::*;
+use crate::desc::{Extent, ImageUsage};
 use crate::error::Error;
-use crate::resource::{Extent, ImageUsage};
 
 const AS_INTEGER: u32 = 1;
 const NORMALIZED: u32 = 2;

@@ -15,18 +15,18 @@ use crate::error::Result;
 ///
 /// Dropping it does nothing and leaks the events: [`finish`](Self::finish) comes before.
 #[derive(Debug)]
-pub(super) struct Tracked {
+pub(crate) struct TrackedSlice {
     /// cudarc's slice would free the memory if it were dropped.
     slice: ManuallyDrop<CudaSlice<u8>>,
 }
 
-impl Tracked {
+impl TrackedSlice {
     /// `len` bytes at the address `number`.
     ///
     /// # Safety
     /// So many bytes are mapped there until `finish` returns. With a `len` of 0 nothing is said to be
     /// mapped anywhere, and the number may be any.
-    pub(super) unsafe fn new(
+    pub(crate) unsafe fn new(
         endpoint: &Endpoint,
         number: sys::CUdeviceptr,
         len: usize,
@@ -55,12 +55,12 @@ impl Tracked {
     }
 
     /// As a kernel's argument that is read.
-    pub(super) fn slice(&self) -> &CudaSlice<u8> {
+    pub(crate) fn slice(&self) -> &CudaSlice<u8> {
         &self.slice
     }
 
     /// As a kernel's argument that is read and written.
-    pub(super) fn slice_mut(&mut self) -> &mut CudaSlice<u8> {
+    pub(crate) fn slice_mut(&mut self) -> &mut CudaSlice<u8> {
         &mut self.slice
     }
 
@@ -69,7 +69,7 @@ impl Tracked {
     ///
     /// # Safety
     /// Called once, and nothing else of this is called afterwards.
-    pub(super) unsafe fn finish(&mut self, endpoint: &Endpoint, what: &'static str) -> bool {
+    pub(crate) unsafe fn finish(&mut self, endpoint: &Endpoint, what: &'static str) -> bool {
         let context = endpoint.context();
         let current = endpoint.enter();
         // A cudarc call that finds an error recorded earlier returns that and does nothing: it must

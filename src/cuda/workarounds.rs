@@ -3,14 +3,14 @@
 use std::os::fd::AsFd;
 
 use crate::error::Result;
-use crate::handle::check_nvidia_fd;
+use crate::fd::check_nvidia_fd;
 
 /// A descriptor that NVIDIA's driver can't have made is refused before the driver sees it.
 ///
 /// Driver: NVIDIA 580.159. `cuImportExternalMemory` closes what it refuses (an eventfd), against its
 /// documentation, and in Vulkan and OpenGL the same driver refuses every later import in the process
 /// after one such descriptor. Integrated GPUs are left out: their descriptors may be dma-bufs.
-pub const NVIDIA_IS_HARMED_BY_FOREIGN_FDS: bool = true;
+pub const NVIDIA_FOREIGN_FD_POISONS_IMPORTS: bool = true;
 
 /// An image with several layers and several levels is refused.
 ///
@@ -27,19 +27,19 @@ pub const NVIDIA_DECODES_RED_OF_TWO_CHANNELS: bool = true;
 
 /// Which of the bugs the present driver has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Workarounds {
-    /// [`NVIDIA_IS_HARMED_BY_FOREIGN_FDS`].
+pub(crate) struct Workarounds {
+    /// [`NVIDIA_FOREIGN_FD_POISONS_IMPORTS`].
     refuse_foreign_fds: bool,
 }
 
 impl Workarounds {
     /// `is_integrated`: the GPU is part of the CPU's chip.
-    pub(super) fn of(is_integrated: bool) -> Self {
-        Self { refuse_foreign_fds: NVIDIA_IS_HARMED_BY_FOREIGN_FDS && !is_integrated }
+    pub(crate) fn of(is_integrated: bool) -> Self {
+        Self { refuse_foreign_fds: NVIDIA_FOREIGN_FD_POISONS_IMPORTS && !is_integrated }
     }
 
     /// Refuses a descriptor that the driver would be harmed by.
-    pub(super) fn check_fd(self, fd: impl AsFd) -> Result<()> {
+    pub(crate) fn check_fd(self, fd: impl AsFd) -> Result<()> {
         if self.refuse_foreign_fds { check_nvidia_fd(fd) } else { Ok(()) }
     }
 }

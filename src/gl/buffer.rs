@@ -9,9 +9,9 @@ use super::deletion::Name;
 use super::endpoint::{Endpoint, Shared};
 use super::error::{checked, driver_error};
 use super::memory::Memory;
+use crate::desc::BufferDesc;
 use crate::error::{Error, ImportError, ImportResult, Invalid, Missing, Result};
 use crate::payload::BufferPayload;
-use crate::resource::BufferDesc;
 
 /// A buffer object over imported memory. Use [`name`](Self::name) with any OpenGL command.
 ///

@@ -3,10 +3,10 @@
 use super::endpoint::{Endpoint, Shared};
 use super::{memory, semaphore};
 use crate::capabilities::{Capabilities, Dedicated, MemorySupport, SemaphoreSupport, Support};
+use crate::desc::ResourceDesc;
 use crate::error::{Api, Error, Missing, Result};
-use crate::handle::{MemoryHandleType, SemaphoreHandleType};
+use crate::fd::{MemoryHandleType, SemaphoreHandleType};
 use crate::payload::SemaphoreKind;
-use crate::resource::ResourceDesc;
 
 const SEMAPHORES: [(SemaphoreKind, SemaphoreHandleType); 4] = [
     (SemaphoreKind::Timeline, SemaphoreHandleType::OpaqueFd),
@@ -66,7 +66,7 @@ impl Shared {
             }
             ResourceDesc::Image(image) => {
                 self.enter()?;
-                match self.require_image(image) {
+                match self.check_image(image) {
                     Ok(()) => Ok(Ok(())),
                     Err(Error::Missing(missing)) => Ok(Err(missing)),
                     Err(other) => Err(other),
@@ -92,7 +92,7 @@ fn memory_support(handle_type: MemoryHandleType, import: Support) -> MemorySuppo
         handle_type,
         export: Err(no_export("memory")),
         import,
-        dedicated: Dedicated::Free,
+        dedicated: Dedicated::NotNeeded,
     }
 }
 

@@ -17,12 +17,12 @@ const GLX: &CStr = c"glXGetCurrentContext";
 
 /// The context that was current when the endpoint was made, and who tells.
 pub(super) struct CurrentContext {
-    asked: Asked,
+    asked: ContextQuery,
     core: CoreFns,
 }
 
 #[derive(Clone, Copy)]
-enum Asked {
+enum ContextQuery {
     /// EGL or GLX, which name a context.
     WindowSystem { get: GetCurrentContext, context: *const c_void },
     /// `glGetString(GL_VERSION)`, which tells only that there is some context.
@@ -32,8 +32,8 @@ enum Asked {
 impl fmt::Debug for CurrentContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.asked {
-            Asked::WindowSystem { context, .. } => write!(f, "CurrentContext({context:p})"),
-            Asked::Version => f.write_str("CurrentContext(by GL_VERSION)"),
+            ContextQuery::WindowSystem { context, .. } => write!(f, "CurrentContext({context:p})"),
+            ContextQuery::Version => f.write_str("CurrentContext(by GL_VERSION)"),
         }
     }
 }
@@ -49,11 +49,11 @@ impl CurrentContext {
             // thread, and returns null where there is no current context.
             let context = unsafe { get() };
             if !context.is_null() {
-                return Ok(Self { asked: Asked::WindowSystem { get, context }, core });
+                return Ok(Self { asked: ContextQuery::WindowSystem { get, context }, core });
             }
         }
         // Neither knows of a context: there is none, or it is of a third kind (OSMesa).
-        let current = Self { asked: Asked::Version, core };
+        let current = Self { asked: ContextQuery::Version, core };
         current.require()?;
         tracing::debug!("neither EGL nor GLX knows the context; asking for GL_VERSION instead");
         Ok(current)
@@ -63,8 +63,8 @@ impl CurrentContext {
     pub(super) fn is_current(&self) -> bool {
         match self.asked {
             // SAFETY: as in `remember`.
-            Asked::WindowSystem { get, context } => unsafe { get() == context },
-            Asked::Version => {
+            ContextQuery::WindowSystem { get, context } => unsafe { get() == context },
+            ContextQuery::Version => {
                 // SAFETY: GL_VERSION is a valid name in every context. Without a context libglvnd
                 // and Mesa return null; a platform where this is no call to make has EGL or GLX,
                 // which were asked first.

@@ -178,7 +178,7 @@ impl Shared {
     }
 
     /// Refuses an object that another endpoint made: its name means something else here.
-    pub(super) fn require_same(&self, other: &Shared, parameter: &'static str) -> Result<()> {
+    pub(super) fn check_same(&self, other: &Shared, parameter: &'static str) -> Result<()> {
         if std::ptr::eq(self, other) {
             return Ok(());
         }

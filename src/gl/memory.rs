@@ -11,10 +11,10 @@ use super::endpoint::{Endpoint, Shared};
 use super::error::{checked, driver_error};
 use super::ffi::{DEDICATED_MEMORY_OBJECT_EXT, HANDLE_TYPE_OPAQUE_FD_EXT, MemoryFns};
 use super::texture::Texture;
+use crate::desc::{BufferDesc, ImageDesc};
 use crate::error::{Api, Error, ImportError, ImportResult, Invalid, Missing, Result};
-use crate::handle::{MemoryHandleType, hand_over_duplicate};
+use crate::fd::{MemoryHandleType, transfer_duplicate};
 use crate::payload::{MemoryInfo, MemoryPayload, check_range};
-use crate::resource::{BufferDesc, ImageDesc};
 
 /// Memory that another API allocated, as OpenGL sees it. Reference counted: clones are the same
 /// memory, and every resource in it keeps it alive.
@@ -87,7 +87,7 @@ impl Endpoint {
     ) -> Result<Memory> {
         let size = payload.info().allocation_size;
         let object = self.create_memory(payload.info().clone(), functions)?;
-        hand_over_duplicate(payload, |raw| {
+        transfer_duplicate(payload, |raw| {
             self.shared.import_fd(functions, object.name, size, raw)
         })?;
         let memory = Memory { object: Rc::new(object) };
@@ -129,7 +129,7 @@ impl Shared {
     ) -> Result<()> {
         // SAFETY: the context is current, the memory object exists and has no memory yet, and `fd`
         // is open. On success OpenGL owns it (GL_EXT_memory_object_fd, section 6.1), which
-        // `hand_over` sees to.
+        // `transfer_fd` sees to.
         checked(&self.gl, "glImportMemoryFdEXT", || unsafe {
             (functions.import_fd)(memory.get(), size, HANDLE_TYPE_OPAQUE_FD_EXT, fd);
         })
@@ -193,7 +193,7 @@ impl Memory {
     pub fn texture(&self, offset: u64, desc: &ImageDesc) -> Result<Texture> {
         self.shared().check_texture(self.info(), offset, desc)?;
         self.shared().enter()?;
-        self.shared().require_image(desc)?;
+        self.shared().check_image(desc)?;
         Texture::create(self, offset, desc)
     }
 

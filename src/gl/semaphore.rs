@@ -12,7 +12,7 @@ use super::ffi::{
     HANDLE_TYPE_OPAQUE_FD_EXT, SEMAPHORE_TYPE_NV, SEMAPHORE_TYPE_TIMELINE_NV, SemaphoreFns,
 };
 use crate::error::{Api, ImportError, ImportResult, Missing, Result};
-use crate::handle::{SemaphoreHandleType, hand_over_duplicate};
+use crate::fd::{SemaphoreHandleType, transfer_duplicate};
 use crate::payload::{SemaphoreKind, SemaphorePayload};
 
 /// A semaphore that another API made, as OpenGL sees it. Reference counted: clones are the same
@@ -78,7 +78,7 @@ impl Endpoint {
         let functions = self.check_semaphore(payload)?;
         let kind = payload.info().kind;
         let object = self.create_semaphore(kind, &functions)?;
-        hand_over_duplicate(payload, |raw| {
+        transfer_duplicate(payload, |raw| {
             // SAFETY: the context is current, the semaphore's name exists and has no semaphore yet,
             // and `raw` is open. On success OpenGL owns it (GL_EXT_semaphore_fd, section 4.2.1).
             checked(&self.shared.gl, "glImportSemaphoreFdEXT", || unsafe {

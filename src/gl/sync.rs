@@ -88,9 +88,9 @@ impl Endpoint {
         textures: &[(glow::Texture, Layout)],
     ) -> Result<Operation> {
         semaphore.kind().check_value(value)?;
-        self.shared.require_same(semaphore.shared(), "semaphore")?;
+        self.shared.check_same(semaphore.shared(), "semaphore")?;
         for buffer in buffers {
-            self.shared.require_same(buffer.memory().shared(), "buffers")?;
+            self.shared.check_same(buffer.memory().shared(), "buffers")?;
         }
         let functions = *self.shared.functions.semaphore.as_ref().map_err(Missing::clone)?;
         self.shared.enter()?;

@@ -9,9 +9,9 @@ use super::layout::Layout;
 use super::memory::Memory;
 use super::texture_storage;
 use super::texture_target::Target;
+use crate::desc::ImageDesc;
 use crate::error::{ImportError, ImportResult, Result};
 use crate::payload::ImagePayload;
-use crate::resource::ImageDesc;
 
 /// A texture object over imported memory. Use [`name`](Self::name) with any OpenGL command.
 ///
@@ -73,7 +73,7 @@ impl Endpoint {
         let (memory, offset, desc) = (payload.memory(), payload.offset(), payload.desc());
         let functions = self.check_memory(memory)?;
         self.shared.check_texture(memory.info(), offset, desc)?;
-        self.shared.require_image(desc)?;
+        self.shared.check_image(desc)?;
         let memory = self.import_duplicate(memory, &functions)?;
         Texture::create(&memory, offset, desc)
     }
@@ -117,7 +117,7 @@ impl Texture {
     }
 
     /// A texture of what [`check_texture`](Shared::check_texture) and
-    /// [`require_image`](Shared::require_image) have found good. The context is current.
+    /// [`check_image`](Shared::check_image) have found good. The context is current.
     pub(super) fn create(memory: &Memory, offset: u64, desc: &ImageDesc) -> Result<Self> {
         let name = texture_storage::create_name(memory, offset, desc)?;
         Ok(Self { name, offset, desc: *desc, memory: memory.clone() })

@@ -14,9 +14,9 @@ use super::memory::Memory;
 use super::texture::TextureName;
 use super::texture_support::tiling_token;
 use super::texture_target::{Sizes, Target};
+use crate::desc::ImageDesc;
 use crate::error::{Error, Invalid, Missing, Result};
 use crate::format::ChannelOrder;
-use crate::resource::ImageDesc;
 
 /// Samples lie at the same places in every texel, as Vulkan's do; and a framebuffer with
 /// renderbuffers beside the texture takes nothing else.
@@ -56,7 +56,7 @@ fn create_named(
     storage: &Storage,
 ) -> Result<TextureName> {
     let gl = &shared.gl;
-    // SAFETY: the context is current and has direct state access, and the target (`require_image`).
+    // SAFETY: the context is current and has direct state access, and the target (`check_image`).
     let name =
         checked(gl, "glCreateTextures", || unsafe { gl.create_named_texture(target.token()) })?;
     let texture = owned(shared, "glCreateTextures", name)?;
@@ -87,7 +87,7 @@ fn create_bound(
     let name = checked(gl, "glGenTextures", || unsafe { gl.create_texture() })?;
     let texture = owned(shared, "glGenTextures", name)?;
     let target_token = target.token();
-    // SAFETY: the context is current and has the target (`require_image`); what was bound to it in
+    // SAFETY: the context is current and has the target (`check_image`); what was bound to it in
     // the active texture unit is read first and bound again below.
     let bound = checked(gl, "glBindTexture", || unsafe {
         let bound = gl.get_parameter_texture(target.binding());
@@ -254,8 +254,8 @@ fn with_size_hint(error: Error, bytes: u64) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desc::{ImageUsage, Tiling};
     use crate::format::Format;
-    use crate::resource::{ImageUsage, Tiling};
 
     #[test]
     fn a_texture_is_told_its_tiling_and_swizzled_where_blue_is_first() {

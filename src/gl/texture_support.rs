@@ -6,9 +6,9 @@ use super::endpoint::Shared;
 use super::error::checked;
 use super::ffi::{LINEAR_TILING_EXT, NUM_TILING_TYPES_EXT, OPTIMAL_TILING_EXT, TILING_TYPES_EXT};
 use super::texture_target::Target;
+use crate::desc::{ImageDesc, Tiling};
 use crate::error::{Api, Missing, Result};
 use crate::format::{Aspects, ChannelOrder};
-use crate::resource::{ImageDesc, Tiling};
 
 const FOR_IMAGES: &str = "a shared image";
 
@@ -21,7 +21,7 @@ impl Shared {
     ///
     /// # Errors
     /// [`Missing`] that names what is; [`Driver`](crate::Error::Driver) where OpenGL refuses to tell.
-    pub(super) fn require_image(&self, desc: &ImageDesc) -> Result<()> {
+    pub(super) fn check_image(&self, desc: &ImageDesc) -> Result<()> {
         self.functions.memory.as_ref().map_err(Missing::clone)?;
         let query = Query { shared: self, desc, target: Target::of(desc) };
         let internal = desc.format.gl()?.internal;
@@ -29,10 +29,10 @@ impl Shared {
         if desc.format.channel_order() == ChannelOrder::Bgra && !self.features.texture_swizzle {
             return Err(query.missing("GL_ARB_texture_swizzle", "open a context of OpenGL 3.3"));
         }
-        query.require_size()?;
-        query.require_format(internal)?;
-        query.require_tiling(internal)?;
-        query.require_samples(internal)
+        query.check_size()?;
+        query.check_format(internal)?;
+        query.check_tiling(internal)?;
+        query.check_samples(internal)
     }
 }
 
@@ -44,7 +44,7 @@ struct Query<'a> {
 }
 
 impl Query<'_> {
-    fn require_format(&self, internal: u32) -> Result<()> {
+    fn check_format(&self, internal: u32) -> Result<()> {
         // OpenGL 4.6, section 8.5: a rule of the specification, which OpenGL ES can't be asked for.
         let is_color = self.desc.format.aspects().contains(Aspects::COLOR);
         if self.target == Target::D3 && !is_color {
@@ -62,7 +62,7 @@ impl Query<'_> {
         Err(self.missing(what, "share the image in another format"))
     }
 
-    fn require_tiling(&self, internal: u32) -> Result<()> {
+    fn check_tiling(&self, internal: u32) -> Result<()> {
         let wanted = self.desc.tiling;
         let what = format!("{wanted:?} tiling of {} in imported memory", self.described());
         if !self.shared.features.format_query {
@@ -91,7 +91,7 @@ impl Query<'_> {
         })
     }
 
-    fn require_samples(&self, internal: u32) -> Result<()> {
+    fn check_samples(&self, internal: u32) -> Result<()> {
         let wanted = self.desc.samples;
         if wanted == 1 || !self.shared.features.sample_query {
             return Ok(());
@@ -107,18 +107,18 @@ impl Query<'_> {
         Err(self.missing(what, format!("it has {counts:?} (GL_SAMPLES)")))
     }
 
-    fn require_size(&self) -> Result<()> {
+    fn check_size(&self) -> Result<()> {
         let extent = self.desc.extent;
         let longest = extent.width.max(extent.height).max(extent.depth);
-        self.require_below("texels in a row", longest, self.target.size_limit())?;
+        self.check_below("texels in a row", longest, self.target.size_limit())?;
         if self.target.is_array() {
-            self.require_below("layers", self.desc.layers, glow::MAX_ARRAY_TEXTURE_LAYERS)?;
+            self.check_below("layers", self.desc.layers, glow::MAX_ARRAY_TEXTURE_LAYERS)?;
         }
         Ok(())
     }
 
-    fn require_below(&self, unit: &str, wanted: u32, limit: u32) -> Result<()> {
-        // SAFETY: the context is current (`require_image`), and the limit is one integer of every
+    fn check_below(&self, unit: &str, wanted: u32, limit: u32) -> Result<()> {
+        // SAFETY: the context is current (`check_image`), and the limit is one integer of every
         // context that has such textures (`Target::require`).
         let limit = checked(&self.shared.gl, "glGetIntegerv(GL_MAX_TEXTURE_SIZE)", || unsafe {
             self.shared.gl.get_parameter_i32(limit)
@@ -134,7 +134,7 @@ impl Query<'_> {
     fn ask<const N: usize>(&self, internal: u32, parameter: u32) -> Result<[i32; N]> {
         let mut answer = [0; N];
         let gl = &self.shared.gl;
-        // SAFETY: the context is current (`require_image`) and has the function (`Features`); OpenGL
+        // SAFETY: the context is current (`check_image`) and has the function (`Features`); OpenGL
         // writes at most as many integers as the slice has.
         checked(gl, "glGetInternalformativ", || unsafe {
             let target = self.target.token();

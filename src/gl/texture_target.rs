@@ -1,9 +1,9 @@
 //! An image's shape, as OpenGL's texture targets have it.
 
 use super::features::Features;
+use crate::desc::{Extent, ImageDesc, ImageKind};
 use crate::error::{Api, Missing};
 use crate::format::Format;
-use crate::resource::{Extent, ImageDesc, ImageKind};
 
 /// What kind of texture an image is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +170,7 @@ fn least_texel_bytes(format: Format) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::ImageUsage;
+    use crate::desc::ImageUsage;
     use proptest::prelude::*;
 
     fn desc(kind: ImageKind, layers: u32, samples: u32) -> ImageDesc {

@@ -3,9 +3,9 @@
 use std::os::fd::AsFd;
 
 use super::texture_target;
+use crate::desc::{ImageDesc, ImageKind};
 use crate::error::Result;
-use crate::handle::{check_nvidia_fd, require_file};
-use crate::resource::{ImageDesc, ImageKind};
+use crate::fd::{check_file, check_nvidia_fd};
 
 /// Spare bytes behind a shared buffer that the driver wants in its allocation.
 ///
@@ -137,7 +137,7 @@ impl Workarounds {
     /// Refuses a descriptor that the driver would hang on, or be harmed by.
     pub(super) fn check_memory_fd(self, fd: impl AsFd) -> Result<()> {
         if self.memory_is_a_file {
-            require_file(&fd)?;
+            check_file(&fd)?;
         }
         self.check_semaphore_fd(fd)
     }
@@ -151,8 +151,8 @@ impl Workarounds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desc::{Extent, ImageUsage};
     use crate::format::Format;
-    use crate::resource::{Extent, ImageUsage};
 
     #[test]
     fn a_driver_is_known_by_its_renderer() {

@@ -4,14 +4,14 @@ use std::ops::Range;
 
 use cudarc::driver::CudaStream;
 
-use super::lane::{Acquirer, Points, Releaser};
+use super::channel::{Acquirer, Points, Releaser};
 use super::peer::{Peer, sealed};
-use super::points::GpuPoint;
-use super::ticket::{AcquireError, HostPoint, Ticket};
+use super::semaphore_ops::SemaphoreOp;
+use super::ticket::{AcquireError, HostFence, Ticket};
 use crate::capabilities::{Capabilities, SyncMethod};
 use crate::cuda::{Endpoint, Fence, Semaphore};
+use crate::desc::ResourceDesc;
 use crate::error::Result;
-use crate::resource::ResourceDesc;
 use crate::vulkan;
 
 impl sealed::Sealed for Endpoint {}
@@ -47,7 +47,7 @@ impl Releaser<Endpoint> {
 
     /// Releases `count` payloads that the work on `stream` so far has done with, by one signal. The
     /// fence is there where the host waits.
-    pub(super) fn release_many(
+    pub(crate) fn release_many(
         &mut self,
         stream: &CudaStream,
         count: usize,
@@ -55,19 +55,19 @@ impl Releaser<Endpoint> {
         let sequences = self.next_sequences(count)?;
         let host = self.signal(stream, sequences.clone())?;
         let fence = match &host {
-            Some(HostPoint::Cuda(fence)) => Some(fence.clone()),
+            Some(HostFence::Cuda(fence)) => Some(fence.clone()),
             _ => None,
         };
         Ok((self.tickets(sequences, host), fence))
     }
 
     /// Signals on `stream` for the releases `sequences`, or tells what the host waits for.
-    fn signal(&self, stream: &CudaStream, sequences: Range<u64>) -> Result<Option<HostPoint>> {
+    fn signal(&self, stream: &CudaStream, sequences: Range<u64>) -> Result<Option<HostFence>> {
         if self.lane.method == SyncMethod::HostWait {
-            return Ok(Some(HostPoint::Cuda(self.endpoint.fence(stream)?)));
+            return Ok(Some(HostFence::Cuda(self.endpoint.fence(stream)?)));
         }
         let mut points = self.points(sequences);
-        let Some(GpuPoint { semaphore, value }) = points.next() else { return Ok(None) };
+        let Some(SemaphoreOp { semaphore, value }) = points.next() else { return Ok(None) };
         match others((semaphore, value), &mut points) {
             None => self.endpoint.signal(stream, semaphore, value)?,
             Some(signals) => self.endpoint.signal_many(stream, &signals)?,
@@ -89,7 +89,7 @@ impl Acquirer<Endpoint> {
     }
 
     /// As [`acquire`](Self::acquire), for several tickets at a time: all of them or none.
-    pub(super) fn acquire_all<'t>(
+    pub(crate) fn acquire_all<'t>(
         &mut self,
         tickets: impl Iterator<Item = &'t Ticket> + Clone,
         stream: &CudaStream,
@@ -99,7 +99,7 @@ impl Acquirer<Endpoint> {
 }
 
 fn wait(endpoint: &Endpoint, stream: &CudaStream, points: Points<'_, '_, Semaphore>) -> Result<()> {
-    let Some(GpuPoint { semaphore, value }) = points.next() else { return Ok(()) };
+    let Some(SemaphoreOp { semaphore, value }) = points.next() else { return Ok(()) };
     match others((semaphore, value), points) {
         None => endpoint.wait(stream, semaphore, value),
         Some(waits) => endpoint.wait_many(stream, &waits),

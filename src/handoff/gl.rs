@@ -4,14 +4,14 @@ use std::ops::Range;
 
 use glow::HasContext as _;
 
-use super::lane::{Acquirer, Points, Releaser};
+use super::channel::{Acquirer, Points, Releaser};
 use super::layouts::Layouts;
 use super::peer::{Peer, sealed};
-use super::ticket::{AcquireError, HostPoint, Ticket};
+use super::ticket::{AcquireError, HostFence, Ticket};
 use crate::capabilities::{Capabilities, SyncMethod};
+use crate::desc::ResourceDesc;
 use crate::error::{ImportError, Mismatch, Result};
 use crate::gl::{Buffer, Endpoint, Layout, Semaphore};
-use crate::resource::ResourceDesc;
 use crate::vulkan;
 
 impl sealed::Sealed for Endpoint {}
@@ -59,7 +59,7 @@ impl Releaser<Endpoint> {
     }
 
     /// Releases `buffers`, each of which is a payload, by one signal.
-    pub(super) fn release_many(
+    pub(crate) fn release_many(
         &mut self,
         buffers: &[&Buffer],
     ) -> Result<impl ExactSizeIterator<Item = Ticket> + use<>> {
@@ -73,12 +73,12 @@ impl Releaser<Endpoint> {
         &self,
         sequences: Range<u64>,
         (buffers, textures): Lists<'_>,
-    ) -> Result<Option<HostPoint>> {
-        require_own(&self.endpoint, (buffers, textures))?;
+    ) -> Result<Option<HostFence>> {
+        check_own(&self.endpoint, (buffers, textures))?;
         if self.lane.method == SyncMethod::HostWait {
             let fence = self.endpoint.fence()?;
             self.lane.host_wait(|timeout| fence.wait(timeout), || fence.is_signaled())?;
-            return Ok(Some(HostPoint::Done));
+            return Ok(Some(HostFence::Done));
         }
         for point in self.points(sequences) {
             self.endpoint.signal(point.semaphore, point.value, buffers, textures)?;
@@ -105,7 +105,7 @@ impl Acquirer<Endpoint> {
         textures: &[(glow::Texture, Layout)],
     ) -> Result<(), AcquireError> {
         let lists = (buffers, textures);
-        if let Err(error) = require_own(&self.endpoint, lists) {
+        if let Err(error) = check_own(&self.endpoint, lists) {
             return Err(ImportError::new(ticket, error));
         }
         let acquired = layouts_of(textures);
@@ -113,7 +113,7 @@ impl Acquirer<Endpoint> {
     }
 
     /// Acquires `buffers`, each a payload that one of `tickets` stands for: all of them or none.
-    pub(super) fn acquire_all<'t>(
+    pub(crate) fn acquire_all<'t>(
         &mut self,
         tickets: impl Iterator<Item = &'t Ticket> + Clone,
         buffers: &[&Buffer],
@@ -140,7 +140,7 @@ fn wait(
 
 /// Refuses what is of another endpoint or context. Where the host waits, no call of OpenGL sees the
 /// lists, and what is wrong in them would go unnoticed until the other route is taken.
-fn require_own(endpoint: &Endpoint, (buffers, textures): Lists<'_>) -> Result<()> {
+fn check_own(endpoint: &Endpoint, (buffers, textures): Lists<'_>) -> Result<()> {
     if let Some(at) = buffers.iter().position(|buffer| !buffer.is_of(endpoint)) {
         let found = format!("buffer {at} of {} is another endpoint's", buffers.len());
         return Err(Mismatch::new("the buffers' OpenGL endpoint", "the handoff's", found)

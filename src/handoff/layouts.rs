@@ -7,7 +7,7 @@ use crate::vulkan::{Accesses, LayoutName};
 
 /// The layouts that one side of a handoff names for its images, in the order it lists them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Layouts {
+pub(crate) enum Layouts {
     /// None: CUDA has no layouts, and of barriers that were recorded before nothing is known.
     #[default]
     Unknown,
@@ -19,20 +19,20 @@ pub(super) enum Layouts {
 }
 
 impl Layouts {
-    pub(super) fn of_vulkan(used: &Accesses<'_>) -> Self {
+    pub(crate) fn of_vulkan(used: &Accesses<'_>) -> Self {
         let pair = |(old, new)| (LayoutName(old), LayoutName(new));
         Self::Pairs(used.images.iter().map(|i| pair((i.old_layout, i.new_layout))).collect())
     }
 
     #[cfg(feature = "gl")]
-    pub(super) fn of_gl(layouts: impl IntoIterator<Item = crate::gl::Layout>) -> Self {
+    pub(crate) fn of_gl(layouts: impl IntoIterator<Item = crate::gl::Layout>) -> Self {
         let name =
             |layout: crate::gl::Layout| LayoutName(vk::ImageLayout::from_raw(layout.vulkan()));
         Self::Single(layouts.into_iter().map(name).collect())
     }
 
     /// Checks that `self`, of the releasing side, and `acquired` are two halves of one transition.
-    pub(super) fn check(&self, acquired: &Layouts) -> Result<()> {
+    pub(crate) fn check(&self, acquired: &Layouts) -> Result<()> {
         let (Some(released), Some(taken)) = (self.len(), acquired.len()) else { return Ok(()) };
         if released != taken {
             return Err(Mismatch::new("the number of images", released, taken)

@@ -19,22 +19,18 @@
 //!
 //! The semaphores belong to a Vulkan device, their owner: OpenGL and CUDA can only import them.
 
-pub mod calibration;
-mod course;
+pub(crate) mod channel;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "gl")]
 mod gl;
-mod lane;
+mod in_flight;
 mod layouts;
 mod peer;
-mod points;
-pub mod ring;
-mod route;
+mod semaphore_ops;
 mod ticket;
 mod vulkan;
 
-pub use lane::{Acquirer, Handoff, HandoffOptions, Releaser, open};
+pub use channel::{Acquirer, Handoff, HandoffOptions, Releaser, open};
 pub use peer::Peer;
-pub use route::{Between, Route, RouteNeed};
 pub use ticket::{AcquireError, Ticket, WaitMode};

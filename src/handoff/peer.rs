@@ -1,8 +1,8 @@
 //! What a handoff asks of an endpoint.
 
 use crate::capabilities::Capabilities;
+use crate::desc::ResourceDesc;
 use crate::error::Result;
-use crate::resource::ResourceDesc;
 use crate::vulkan;
 
 /// An endpoint that can take part in a handoff. Implemented by the peers of this crate only.
@@ -26,7 +26,7 @@ pub trait Peer: Clone + sealed::Sealed {
     fn abandon(_fences: &Self::Fences) {}
 }
 
-pub(super) mod sealed {
+pub(crate) mod sealed {
     pub trait Sealed {}
 }
 
@@ -34,7 +34,7 @@ impl sealed::Sealed for vulkan::Endpoint {}
 
 impl Peer for vulkan::Endpoint {
     type Semaphore = vulkan::Semaphore;
-    type Fences = vulkan::FenceSource;
+    type Fences = vulkan::FencePool;
 
     fn peer_capabilities(&self, desc: &ResourceDesc) -> Result<Capabilities> {
         self.capabilities(desc)
@@ -47,11 +47,11 @@ impl Peer for vulkan::Endpoint {
         Ok(self.import_semaphore(semaphore.export()?)?)
     }
 
-    fn fences(&self) -> Result<vulkan::FenceSource> {
-        vulkan::FenceSource::new(self)
+    fn fences(&self) -> Result<vulkan::FencePool> {
+        vulkan::FencePool::new(self)
     }
 
-    fn abandon(fences: &vulkan::FenceSource) {
+    fn abandon(fences: &vulkan::FencePool) {
         fences.abandon();
     }
 }

@@ -20,11 +20,11 @@ pub type AcquireError = ImportError<Ticket>;
 #[derive(Debug)]
 #[must_use = "the other side acquires with the ticket; without it the payload belongs to nobody"]
 pub struct Ticket {
-    pub(super) lane: u64,
-    pub(super) sequence: u64,
+    pub(crate) lane: u64,
+    pub(crate) sequence: u64,
     /// Shared by those that were released together.
-    pub(super) host: Option<HostPoint>,
-    pub(super) layouts: Layouts,
+    pub(crate) host: Option<HostFence>,
+    pub(crate) layouts: Layouts,
 }
 
 impl Ticket {
@@ -47,7 +47,7 @@ pub enum WaitMode {
 
 /// Work of the releasing side, as the host sees it. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) enum HostPoint {
+pub(crate) enum HostFence {
     Vulkan(vulkan::Fence),
     #[cfg(feature = "cuda")]
     Cuda(crate::cuda::Fence),
@@ -58,7 +58,7 @@ pub(super) enum HostPoint {
 
 impl WaitMode {
     /// Waits in this mode for what `block` sleeps for and `is_done` tells.
-    pub(super) fn wait(
+    pub(crate) fn wait(
         self,
         timeout: Duration,
         block: impl FnOnce(Duration) -> Result<()>,
@@ -79,9 +79,9 @@ impl WaitMode {
     }
 }
 
-impl HostPoint {
+impl HostFence {
     /// Whether both are the same work, for which it is enough to wait once.
-    pub(super) fn is_same(&self, other: &HostPoint) -> bool {
+    pub(crate) fn is_same(&self, other: &HostFence) -> bool {
         match (self, other) {
             (Self::Vulkan(fence), Self::Vulkan(other)) => fence.is_same(other),
             #[cfg(feature = "cuda")]
@@ -93,7 +93,7 @@ impl HostPoint {
         }
     }
 
-    pub(super) fn block(&self, timeout: Duration) -> Result<()> {
+    pub(crate) fn block(&self, timeout: Duration) -> Result<()> {
         match self {
             Self::Vulkan(fence) => fence.wait(timeout),
             #[cfg(feature = "cuda")]
@@ -103,7 +103,7 @@ impl HostPoint {
         }
     }
 
-    pub(super) fn is_signaled(&self) -> Result<bool> {
+    pub(crate) fn is_signaled(&self) -> Result<bool> {
         match self {
             Self::Vulkan(fence) => fence.is_signaled(),
             #[cfg(feature = "cuda")]

@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use ash::vk;
 
-use super::lane::{Acquirer, Points, Releaser};
+use super::channel::{Acquirer, Points, Releaser};
 use super::layouts::Layouts;
-use super::ticket::{AcquireError, HostPoint, Ticket};
+use super::ticket::{AcquireError, HostFence, Ticket};
 use crate::capabilities::SyncMethod;
 use crate::error::Result;
 use crate::vulkan::{
-    Accesses, Endpoint, Fence, Semaphore, SemaphoreSignal, SemaphoreWait, SubmitPart,
+    Accesses, Endpoint, Fence, Semaphore, SemaphoreSignal, SemaphoreWait, SubmitSync,
 };
 
 impl Releaser<Endpoint> {
@@ -29,7 +29,7 @@ impl Releaser<Endpoint> {
         command_buffer: vk::CommandBuffer,
         queue_family: u32,
         used: impl Into<Accesses<'a>>,
-    ) -> Result<(Ticket, SubmitPart)> {
+    ) -> Result<(Ticket, SubmitSync)> {
         let used = used.into();
         // Before the release is counted: what fails here is not under way.
         used.check(&self.endpoint)?;
@@ -46,7 +46,7 @@ impl Releaser<Endpoint> {
     /// # Errors
     /// [`Mismatch`](crate::Error::Mismatch) for a ticket of another handoff, which comes back.
     pub fn withdraw(&mut self, ticket: Ticket) -> Result<(), AcquireError> {
-        let ticket = self.require_own(ticket)?;
+        let ticket = self.check_own(ticket)?;
         self.lane.withdraw(ticket.sequence);
         Ok(())
     }
@@ -56,17 +56,17 @@ impl Releaser<Endpoint> {
     ///
     /// # Errors
     /// [`Invalid`](crate::error::Invalid) where as many releases are under way as may be.
-    pub fn signal(&mut self) -> Result<(Ticket, SubmitPart)> {
+    pub fn signal(&mut self) -> Result<(Ticket, SubmitSync)> {
         let sequences = self.next_sequences(1)?;
         let (part, host) = self.signals(sequences.clone())?;
         Ok((self.ticket(sequences, host), part))
     }
 
     /// As [`signal`](Self::signal), for `count` payloads of one submit.
-    pub(super) fn signal_many(
+    pub(crate) fn signal_many(
         &mut self,
         count: usize,
-    ) -> Result<(impl ExactSizeIterator<Item = Ticket> + use<>, SubmitPart)> {
+    ) -> Result<(impl ExactSizeIterator<Item = Ticket> + use<>, SubmitSync)> {
         let sequences = self.next_sequences(count)?;
         let (part, host) = self.signals(sequences.clone())?;
         Ok((self.tickets(sequences, host), part))
@@ -74,9 +74,9 @@ impl Releaser<Endpoint> {
 
     /// A fence that tells when the submit of `ticket`'s release is done, where what the other side
     /// waits for can tell: a binary semaphore can't.
-    pub(super) fn fence_of(&self, ticket: &Ticket) -> Option<Fence> {
+    pub(crate) fn fence_of(&self, ticket: &Ticket) -> Option<Fence> {
         match (self.lane.method, &ticket.host) {
-            (_, Some(HostPoint::Vulkan(fence))) => Some(fence.clone()),
+            (_, Some(HostFence::Vulkan(fence))) => Some(fence.clone()),
             (SyncMethod::Timeline, _) => {
                 let timeline = self.semaphores.first()?;
                 Some(Fence::of_timeline(timeline, ticket.sequence))
@@ -86,11 +86,11 @@ impl Releaser<Endpoint> {
     }
 
     /// What the submit signals for the releases `sequences`, and what the host waits for.
-    fn signals(&self, sequences: Range<u64>) -> Result<(SubmitPart, Option<HostPoint>)> {
-        let mut part = SubmitPart::default();
+    fn signals(&self, sequences: Range<u64>) -> Result<(SubmitSync, Option<HostFence>)> {
+        let mut part = SubmitSync::default();
         if self.lane.method == SyncMethod::HostWait {
             let fence = self.fences.next(&mut part)?;
-            return Ok((part, Some(HostPoint::Vulkan(fence))));
+            return Ok((part, Some(HostFence::Vulkan(fence))));
         }
         part.signals.extend(self.points(sequences).map(|point| SemaphoreSignal {
             semaphore: point.semaphore.clone(),
@@ -118,7 +118,7 @@ impl Acquirer<Endpoint> {
         command_buffer: vk::CommandBuffer,
         queue_family: u32,
         used: impl Into<Accesses<'a>>,
-    ) -> Result<SubmitPart, AcquireError> {
+    ) -> Result<SubmitSync, AcquireError> {
         let used = used.into();
         let acquired = Layouts::of_vulkan(&used);
         self.take_images(ticket, &acquired, |endpoint, points| {
@@ -130,11 +130,11 @@ impl Acquirer<Endpoint> {
 
     /// Acquires what `tickets` stand for, all of it or nothing, and says what to add to the submit.
     /// `record` records the acquires, when the host has waited where it does.
-    pub(super) fn acquire_all<'t>(
+    pub(crate) fn acquire_all<'t>(
         &mut self,
         tickets: impl Iterator<Item = &'t Ticket> + Clone,
         record: impl FnOnce(&Endpoint) -> Result<()>,
-    ) -> Result<SubmitPart> {
+    ) -> Result<SubmitSync> {
         self.take_all(tickets, |endpoint, points| {
             record(endpoint)?;
             Ok(wait_for(points))
@@ -146,18 +146,18 @@ impl Acquirer<Endpoint> {
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire).
-    pub fn wait(&mut self, ticket: Ticket) -> Result<SubmitPart, AcquireError> {
+    pub fn wait(&mut self, ticket: Ticket) -> Result<SubmitSync, AcquireError> {
         self.take(ticket, |_, points| Ok(wait_for(points)))
     }
 }
 
 /// What the submit waits for.
-fn wait_for(points: Points<'_, '_, Semaphore>) -> SubmitPart {
+fn wait_for(points: Points<'_, '_, Semaphore>) -> SubmitSync {
     let waits = points.map(|point| SemaphoreWait {
         semaphore: point.semaphore.clone(),
         value: point.value,
         // All: which commands come first only the user's command buffer knows.
         stage: vk::PipelineStageFlags::ALL_COMMANDS,
     });
-    SubmitPart { waits: waits.collect(), ..SubmitPart::default() }
+    SubmitSync { waits: waits.collect(), ..SubmitSync::default() }
 }

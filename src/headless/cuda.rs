@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use cudarc::driver::CudaContext;
 
-use super::failure;
-use super::turn::Turn;
-use super::wish::Wish;
+use super::error;
+use super::init_lock::InitLock;
+use super::selector::GpuSelector;
 use crate::cuda::{self, Device, Endpoint};
 use crate::error::{Api, DriverError, Error, Missing, Result};
 use crate::identity::{Identity, Uuid};
@@ -29,12 +29,12 @@ impl Cuda {
     /// # Errors
     /// [`Error::Missing`] where libcuda, a GPU or the GPU that is wished for (the error lists those
     /// there are) is not there; [`Error::Driver`] where CUDA refuses a call.
-    pub fn open(wish: &Wish) -> Result<Self> {
-        let _turn = Turn::take();
+    pub fn open(wish: &GpuSelector) -> Result<Self> {
+        let _turn = InitLock::take();
         let Device { ordinal, identity, .. } = match *wish {
-            Wish::Any => at_ordinal(0)?,
-            Wish::CudaOrdinal(ordinal) => at_ordinal(ordinal)?,
-            Wish::Uuid(wanted) => with_uuid(wanted)?,
+            GpuSelector::Any => at_ordinal(0)?,
+            GpuSelector::CudaOrdinal(ordinal) => at_ordinal(ordinal)?,
+            GpuSelector::Uuid(wanted) => with_uuid(wanted)?,
         };
         // libcuda is there, or the device would not have been found; cudarc doesn't panic.
         let context = CudaContext::new(ordinal).map_err(|error| {
@@ -90,7 +90,7 @@ fn with_uuid(wanted: Uuid) -> Result<Device> {
         Some(device) => Ok(device.clone()),
         None => {
             let seen = devices.iter().map(|device| &device.identity);
-            Err(failure::no_such_gpu(Api::Cuda, wanted, seen).into())
+            Err(error::no_such_gpu(Api::Cuda, wanted, seen).into())
         }
     }
 }

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ash::vk;
 
-use super::failure;
+use super::error;
+use super::init_lock::InitLock;
 use super::instance::Instance;
 use super::options::VulkanOptions;
 use super::physical::{PhysicalDevice, queue_family};
-use super::turn::Turn;
 use crate::error::Result;
 use crate::vulkan::Features;
 
@@ -20,7 +20,7 @@ const SHARING: &[&CStr] = &[
     ash::khr::external_semaphore_fd::NAME,
     ash::khr::external_fence_fd::NAME,
     ash::ext::external_memory_dma_buf::NAME,
-    #[cfg(feature = "nvx-binary-import")]
+    #[cfg(feature = "nvx")]
     ash::nvx::binary_import::NAME,
 ];
 
@@ -48,7 +48,7 @@ impl Drop for Device {
             // A lost device, most likely; it is destroyed all the same.
             tracing::error!(%error, "waiting for a Vulkan device before it is destroyed");
         }
-        let _turn = Turn::take();
+        let _turn = InitLock::take();
         // SAFETY: whoever uses the device holds this object, so nothing does any more; its queue is
         // idle or lost (VUID-vkDestroyDevice-device-05137).
         unsafe { self.raw.destroy_device(None) };
@@ -96,7 +96,7 @@ impl Device {
         // SAFETY: all that the info points to outlives the call; the extensions, the features and
         // the queue family are those that the physical device told it has.
         let raw = unsafe { instance.raw.create_device(physical.handle, &info, None) };
-        let raw = raw.map_err(failure::vulkan("vkCreateDevice"))?;
+        let raw = raw.map_err(error::vulkan("vkCreateDevice"))?;
         // SAFETY: one queue of this family was asked for above.
         let queue = unsafe { raw.get_device_queue(family, 0) };
         tracing::debug!(gpu = %physical.identity.name, uuid = %physical.identity.device, ?extensions,
@@ -134,7 +134,7 @@ impl Device {
         let _queue = self.lock_queue();
         // SAFETY: the device is alive, and no other thread uses its only queue meanwhile
         // (vkDeviceWaitIdle wants host access to all queues externally synchronised).
-        unsafe { self.raw.device_wait_idle() }.map_err(failure::vulkan("vkDeviceWaitIdle"))
+        unsafe { self.raw.device_wait_idle() }.map_err(error::vulkan("vkDeviceWaitIdle"))
     }
 }
 

@@ -13,8 +13,8 @@ use glutin::context::{ContextApi, ContextAttributesBuilder, GlProfile, Version};
 use glutin::display::{GetDisplayExtensions, GetGlDisplay};
 use glutin::prelude::*;
 
-use super::failure::{self, NEED_GL};
-use super::turn::Turn;
+use super::error::{self, NEED_GL};
+use super::init_lock::InitLock;
 use crate::error::{Api, DriverError, Error, Missing, Result};
 use crate::identity::Uuid;
 
@@ -57,7 +57,7 @@ pub(super) fn display_of(device: &Device) -> Result<Display> {
 /// A surfaceless core context.
 pub(super) fn create_context(display: &Display) -> Result<NotCurrentContext> {
     if !display.extensions().contains("EGL_KHR_surfaceless_context") {
-        return Err(failure::missing_in_egl("EGL_KHR_surfaceless_context"));
+        return Err(error::missing_in_egl("EGL_KHR_surfaceless_context"));
     }
     // Nothing is ever drawn to a surface of EGL's, so any config for OpenGL will do.
     let template = ConfigTemplateBuilder::new()
@@ -70,10 +70,10 @@ pub(super) fn create_context(display: &Display) -> Result<NotCurrentContext> {
     // SAFETY: the template names no native window that would have to be valid.
     let configs = unsafe { display.find_configs(template) };
     let config = configs
-        .map_err(failure::egl("eglChooseConfig", "a config for OpenGL"))?
+        .map_err(error::egl("eglChooseConfig", "a config for OpenGL"))?
         .next()
-        .ok_or_else(|| failure::missing_in_egl("a config for OpenGL"))?;
-    let mut refusal = failure::missing_in_egl("OpenGL");
+        .ok_or_else(|| error::missing_in_egl("a config for OpenGL"))?;
+    let mut refusal = error::missing_in_egl("OpenGL");
     for (major, minor) in VERSIONS {
         let attributes = ContextAttributesBuilder::new()
             .with_context_api(ContextApi::OpenGl(Some(Version::new(major, minor))))
@@ -154,9 +154,9 @@ impl Drop for Context {
     /// EGL keeps of a thread it clears away when the thread ends, for which it takes a lock that
     /// `vkDestroyDevice` holds on another thread while it waits for one of its own to end, which
     /// waits for the first (driver 580.159: for ever, in most runs of a few seconds). After
-    /// `eglReleaseThread` there is nothing to clear away, and that call is made in a [`Turn`].
+    /// `eglReleaseThread` there is nothing to clear away, and that call is made in a [`InitLock`].
     fn drop(&mut self) {
-        let _turn = Turn::take();
+        let _turn = InitLock::take();
         let Some(context) = self.egl.take() else { return };
         let current = Current::remember(&context.display());
         if current.is_some() && !context.is_current() {
@@ -173,7 +173,7 @@ impl Drop for Context {
 }
 
 fn not_made_current(error: glutin::error::Error) -> Error {
-    failure::egl("eglMakeCurrent", "EGL_KHR_surfaceless_context")(error)
+    error::egl("eglMakeCurrent", "EGL_KHR_surfaceless_context")(error)
 }
 
 /// The context that is current on this thread, whoever made it, and the API that is bound.
@@ -259,7 +259,7 @@ fn guarded<T>(
     egl: impl FnOnce() -> glutin::error::Result<T>,
 ) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(egl)) {
-        Ok(result) => result.map_err(failure::egl(call, needs)),
+        Ok(result) => result.map_err(error::egl(call, needs)),
         Err(_) => {
             let name = "no reason given by eglGetError".into();
             Err(DriverError { api: Api::Egl, call, code: 0, name }.into())

@@ -10,9 +10,9 @@ use glutin::api::egl::display::Display;
 use glutin::prelude::*;
 
 use super::egl::{self, Current};
-use super::failure;
-use super::turn::Turn;
-use super::wish::Wish;
+use super::error;
+use super::init_lock::InitLock;
+use super::selector::GpuSelector;
 use crate::error::{Api, Error, Missing, Result};
 use crate::gl::Endpoint;
 use crate::identity::{Identity, Uuid};
@@ -50,8 +50,8 @@ impl Gl {
     /// [`Error::Missing`] where libEGL, one of its extensions or the GPU (the error lists those
     /// there are) is not there, or where OpenGL can't share memory at all; [`Error::Driver`] where
     /// EGL refuses a call.
-    pub fn open(wish: &Wish) -> Result<Self> {
-        let _turn = Turn::take();
+    pub fn open(wish: &GpuSelector) -> Result<Self> {
+        let _turn = InitLock::take();
         let wanted = wish.device_uuid()?;
         let mut devices = egl::devices()?;
         if let Some(wanted) = wanted {
@@ -76,11 +76,11 @@ impl Gl {
         }
         match (wanted, refusals.into_iter().next()) {
             (Some(wanted), None) => {
-                Err(failure::no_such_gpu(Api::OpenGl, wanted, seen.iter()).into())
+                Err(error::no_such_gpu(Api::OpenGl, wanted, seen.iter()).into())
             }
             (Some(wanted), Some(refusal)) => Err(refused(wanted, &seen, &refusal).into()),
             (None, Some(refusal)) => Err(refusal),
-            (None, None) => Err(failure::missing_in_egl("a device")),
+            (None, None) => Err(error::missing_in_egl("a device")),
         }
     }
 
@@ -112,7 +112,7 @@ impl Gl {
 
     /// The GPUs that EGL has, each opened for a moment.
     pub(super) fn gpus() -> Result<Vec<Identity>> {
-        let _turn = Turn::take();
+        let _turn = InitLock::take();
         let mut seen = Vec::new();
         for device in egl::devices()? {
             match Self::on(&device, None) {
@@ -199,7 +199,7 @@ enum Opened {
 
 /// The GPU may be one of those that EGL has and could not open.
 fn refused(wanted: Uuid, seen: &[Identity], refusal: &Error) -> Missing {
-    let mut missing = failure::no_such_gpu(Api::OpenGl, wanted, seen.iter());
+    let mut missing = error::no_such_gpu(Api::OpenGl, wanted, seen.iter());
     let sees = missing.help.take().unwrap_or_default();
     missing.help(format!("{sees}; another device could not be opened: {refusal}"))
 }
@@ -229,7 +229,7 @@ unsafe fn check_version(loader: &mut dyn FnMut(&CStr) -> *const c_void) -> Resul
     const VERSION: u32 = 0x1F02;
     type GetString = unsafe extern "system" fn(u32) -> *const u8;
     let unreadable = |what: &str| {
-        Missing::new(Api::OpenGl, format!("a readable GL_VERSION ({what})"), failure::NEED_GL)
+        Missing::new(Api::OpenGl, format!("a readable GL_VERSION ({what})"), error::NEED_GL)
     };
     let address = loader(c"glGetString");
     if address.is_null() {

@@ -6,10 +6,10 @@ use std::sync::{Mutex, Once, PoisonError};
 
 use ash::vk;
 
-use super::failure;
-use super::messages::Sink;
+use super::error;
+use super::init_lock::InitLock;
+use super::messages::DebugMessenger;
 use super::options::{Validation, VulkanOptions};
-use super::turn::Turn;
 use crate::error::{Api, Missing, Result};
 
 const VALIDATION_LAYER: &CStr = c"VK_LAYER_KHRONOS_validation";
@@ -27,12 +27,12 @@ pub(super) struct Instance {
     pub(super) validated: bool,
     messenger: Option<(ash::ext::debug_utils::Instance, vk::DebugUtilsMessengerEXT)>,
     // Dropped after the instance, which talks to it until it is destroyed.
-    _sink: Box<Sink>,
+    _sink: Box<DebugMessenger>,
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        let _turn = Turn::take();
+        let _turn = InitLock::take();
         // SAFETY: whoever uses the instance or its devices holds this object, so nothing does any
         // more. The messenger is a child of the instance and goes first
         // (VUID-vkDestroyInstance-instance-00629).
@@ -60,7 +60,7 @@ impl Instance {
         }
         let synchronisation = validated && options.synchronisation_validation;
         if synchronisation {
-            require_validation_features(&offered, options.validation)?;
+            check_validation_features(&offered, options.validation)?;
             extensions.extend(
                 offered
                     .get(ash::ext::validation_features::NAME)
@@ -68,7 +68,7 @@ impl Instance {
             );
         }
 
-        let sink = Sink::new(options.messages.clone());
+        let sink = DebugMessenger::new(options.messages.clone());
         let talks = extensions.contains(&ash::ext::debug_utils::NAME);
         let checks_hazards = extensions.contains(&ash::ext::validation_features::NAME);
         let names = |names: &[&CStr]| names.iter().map(|name| name.as_ptr()).collect::<Vec<_>>();
@@ -95,7 +95,7 @@ impl Instance {
         // SAFETY: every name and structure the info points to outlives the call, and the layers and
         // extensions are among those offered.
         let raw = unsafe { entry.create_instance(&info, None) };
-        let raw = raw.map_err(failure::vulkan("vkCreateInstance"))?;
+        let raw = raw.map_err(error::vulkan("vkCreateInstance"))?;
         keep_drivers_loaded(&entry);
         // From here on the instance is destroyed whatever happens.
         let mut instance =
@@ -105,7 +105,7 @@ impl Instance {
             let info = instance._sink.create_info();
             // SAFETY: the extension is enabled; the sink lives in its box until after the instance.
             let messenger = unsafe { debug_utils.create_debug_utils_messenger(&info, None) }
-                .map_err(failure::vulkan("vkCreateDebugUtilsMessengerEXT"))?;
+                .map_err(error::vulkan("vkCreateDebugUtilsMessengerEXT"))?;
             instance.messenger = Some((debug_utils, messenger));
         }
         tracing::debug!(version = %Version(api_version), validated, "Vulkan instance");
@@ -123,7 +123,7 @@ fn loaded_entry() -> Result<ash::Entry> {
     }
     // SAFETY: the system's Vulkan loader is what libvulkan.so.1 names; its initialisers are sound to
     // run at any time.
-    let entry = unsafe { ash::Entry::load() }.map_err(failure::no_vulkan_loader)?;
+    let entry = unsafe { ash::Entry::load() }.map_err(error::no_vulkan_loader)?;
     Ok(loaded.insert(entry).clone())
 }
 
@@ -150,7 +150,7 @@ fn supported_version(entry: &ash::Entry) -> Result<u32> {
     // SAFETY: vkEnumerateInstanceVersion has no preconditions.
     let version = unsafe { entry.try_enumerate_instance_version() };
     // A loader without the function is one of Vulkan 1.0.
-    let version = version.map_err(failure::vulkan("vkEnumerateInstanceVersion"))?;
+    let version = version.map_err(error::vulkan("vkEnumerateInstanceVersion"))?;
     let version = version.unwrap_or(vk::API_VERSION_1_0);
     if version < vk::API_VERSION_1_1 {
         return Err(Missing::new(Api::Vulkan, "Vulkan 1.1", "external memory")
@@ -166,7 +166,7 @@ fn validation_wanted(entry: &ash::Entry, options: &VulkanOptions) -> Result<bool
     }
     // SAFETY: the entry's functions are the loader's; the call has no other preconditions.
     let layers = unsafe { entry.enumerate_instance_layer_properties() }
-        .map_err(failure::vulkan("vkEnumerateInstanceLayerProperties"))?;
+        .map_err(error::vulkan("vkEnumerateInstanceLayerProperties"))?;
     let installed = layers.iter().any(|layer| layer.layer_name_as_c_str() == Ok(VALIDATION_LAYER));
     if !installed && options.validation == Validation::Required {
         return Err(Missing::new(Api::Vulkan, "VK_LAYER_KHRONOS_validation", "validation")
@@ -182,7 +182,7 @@ fn offered_extensions(entry: &ash::Entry, validated: bool) -> Result<BTreeSet<CS
     for layer in [None, validated.then_some(VALIDATION_LAYER)] {
         // SAFETY: the layer's name is null-terminated and the layer is installed.
         let extensions = unsafe { entry.enumerate_instance_extension_properties(layer) }
-            .map_err(failure::vulkan("vkEnumerateInstanceExtensionProperties"))?;
+            .map_err(error::vulkan("vkEnumerateInstanceExtensionProperties"))?;
         offered.extend(
             extensions.iter().filter_map(|e| e.extension_name_as_c_str().ok()).map(CStr::to_owned),
         );
@@ -190,7 +190,7 @@ fn offered_extensions(entry: &ash::Entry, validated: bool) -> Result<BTreeSet<CS
     Ok(offered)
 }
 
-fn require_validation_features(offered: &BTreeSet<CString>, wish: Validation) -> Result<()> {
+fn check_validation_features(offered: &BTreeSet<CString>, wish: Validation) -> Result<()> {
     if wish == Validation::Required && !offered.contains(ash::ext::validation_features::NAME) {
         return Err(Missing::new(
             Api::Vulkan,

@@ -21,11 +21,11 @@ fn there<T>(opened: Result<T>) -> Option<T> {
 }
 
 fn vulkan() -> Option<Vulkan> {
-    there(Vulkan::open(&Wish::Any, &VulkanOptions::default()))
+    there(Vulkan::open(&GpuSelector::Any, &VulkanOptions::default()))
 }
 
 fn gl() -> Option<Gl> {
-    there(Gl::open(&Wish::Any))
+    there(Gl::open(&GpuSelector::Any))
 }
 
 /// Submits nothing and waits for it.
@@ -50,7 +50,7 @@ fn what_is_shared_between_threads_may_be() {
 
 #[test]
 fn all_apis_are_on_one_gpu() {
-    let Some(headless) = there(Headless::open(&Wish::Any, &VulkanOptions::default())) else {
+    let Some(headless) = there(Headless::open(&GpuSelector::Any, &VulkanOptions::default())) else {
         return;
     };
     let identity = headless.vulkan.identity();
@@ -58,12 +58,12 @@ fn all_apis_are_on_one_gpu() {
     assert_eq!(vulkan.identities(), std::slice::from_ref(identity));
     if let Some(gl) = there(headless.gl()) {
         assert!(gl.is_current());
-        identity.require_same(gl.endpoint().unwrap().identities()).unwrap();
+        identity.check_same(gl.endpoint().unwrap().identities()).unwrap();
     }
     if let Some(cuda) = there(headless.cuda()) {
-        identity.require_same(cuda.endpoint().unwrap().identities()).unwrap();
+        identity.check_same(cuda.endpoint().unwrap().identities()).unwrap();
     }
-    let gpus = list();
+    let gpus = enumerate_gpus();
     let gpu = gpus.iter().find(|gpu| gpu.uuid == identity.device).unwrap();
     assert_eq!(gpu.device_type, Some(headless.vulkan.device_type()));
     assert_eq!(gpu.seen_by.contains(&crate::Api::OpenGl), headless.gl.is_ok());
@@ -73,7 +73,7 @@ fn all_apis_are_on_one_gpu() {
 
 #[test]
 fn a_gpu_that_is_not_there_is_told_with_those_that_are() {
-    let wish = Wish::Uuid(Uuid::from_bytes([0xAB; 16]));
+    let wish = GpuSelector::Uuid(Uuid::from_bytes([0xAB; 16]));
     if let Some(vulkan) = vulkan() {
         let error = Vulkan::open(&wish, &VulkanOptions::default()).unwrap_err();
         let uuid = vulkan.identity().device.to_string();
@@ -140,7 +140,7 @@ fn contexts_on_several_threads_do_not_end_each_other() {
     let Some(gl) = gl() else { return };
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| (0..4).for_each(|_| drop(Gl::open(&Wish::Any).unwrap())));
+            scope.spawn(|| (0..4).for_each(|_| drop(Gl::open(&GpuSelector::Any).unwrap())));
         }
     });
     assert!(gl.is_current());
@@ -155,7 +155,7 @@ fn a_context_stands_the_end_of_the_last_instance() {
     assert!(gl.is_current());
     gl.endpoint().unwrap();
     gl.release_current().unwrap();
-    drop(Gl::open(&Wish::Any).unwrap());
+    drop(Gl::open(&GpuSelector::Any).unwrap());
     gl.make_current().unwrap();
 }
 
@@ -165,8 +165,8 @@ fn threads_end_while_others_open_and_close() {
         return;
     }
     let open_and_close = || {
-        let vulkan = Vulkan::open(&Wish::Any, &VulkanOptions::default()).unwrap();
-        let gl = Gl::open(&Wish::Any).unwrap();
+        let vulkan = Vulkan::open(&GpuSelector::Any, &VulkanOptions::default()).unwrap();
+        let gl = Gl::open(&GpuSelector::Any).unwrap();
         submit(&vulkan);
         gl.release_current().unwrap();
     };
@@ -189,7 +189,7 @@ fn a_mistake_is_reported_by_the_validation_layer() {
         .validation(Validation::Required)
         .synchronisation_validation(true)
         .messages(move |message| into.lock().unwrap().push(message));
-    let Some(vulkan) = there(Vulkan::open(&Wish::Any, &options)) else { return };
+    let Some(vulkan) = there(Vulkan::open(&GpuSelector::Any, &options)) else { return };
     assert!(vulkan.is_validated());
     submit(&vulkan);
     assert_eq!(*seen.lock().unwrap(), [], "opening and submitting is no mistake");

@@ -71,11 +71,11 @@ const ASH_LOADS_AN_INSTANCE_FUNCTION: &str = "WARNING-vkGetDeviceProcAddr-device
 
 /// Where messages go. Its address is given to Vulkan, so it stays in its box until the instance is
 /// gone.
-pub(super) struct Sink {
+pub(super) struct DebugMessenger {
     handler: Option<MessageHandler>,
 }
 
-impl Sink {
+impl DebugMessenger {
     pub(super) fn new(handler: Option<MessageHandler>) -> Box<Self> {
         Box::new(Self { handler })
     }
@@ -111,7 +111,7 @@ impl Sink {
 /// `PFN_vkDebugUtilsMessengerCallbackEXT`.
 ///
 /// # Safety
-/// Called by Vulkan only, with the data it promises and a [`Sink`] as `user`.
+/// Called by Vulkan only, with the data it promises and a [`DebugMessenger`] as `user`.
 unsafe extern "system" fn callback(
     severity: vk::DebugUtilsMessageSeverityFlagsEXT,
     types: vk::DebugUtilsMessageTypeFlagsEXT,
@@ -120,7 +120,7 @@ unsafe extern "system" fn callback(
 ) -> vk::Bool32 {
     // SAFETY: `user` is what `create_info` gave, a sink that outlives the instance; it is only
     // shared, and `Sync`.
-    let sink = unsafe { user.cast::<Sink>().as_ref() };
+    let sink = unsafe { user.cast::<DebugMessenger>().as_ref() };
     // SAFETY: the specification gives valid callback data for the time of the call.
     let data = unsafe { data.as_ref() };
     if let (Some(sink), Some(data)) = (sink, data) {
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
     use std::sync::Mutex;
 
-    fn send(sink: &Sink, id: Option<&CStr>, text: &CStr) {
+    fn send(sink: &DebugMessenger, id: Option<&CStr>, text: &CStr) {
         let mut data = vk::DebugUtilsMessengerCallbackDataEXT::default().message(text);
         data.p_message_id_name = id.map_or(std::ptr::null(), CStr::as_ptr);
         let info = sink.create_info();
@@ -182,7 +182,8 @@ mod tests {
     fn a_message_arrives_with_its_name_and_severity() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let into = seen.clone();
-        let sink = Sink::new(Some(Arc::new(move |message| into.lock().unwrap().push(message))));
+        let sink =
+            DebugMessenger::new(Some(Arc::new(move |message| into.lock().unwrap().push(message))));
         send(&sink, Some(c"VUID-1"), c"wrong");
         send(&sink, None, c"VUID-1 again");
         let seen = seen.lock().unwrap();
@@ -194,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_panic_in_the_handler_stays_in_the_handler() {
-        let sink = Sink::new(Some(Arc::new(|_| panic!("on purpose"))));
+        let sink = DebugMessenger::new(Some(Arc::new(|_| panic!("on purpose"))));
         send(&sink, None, c"text");
     }
 }

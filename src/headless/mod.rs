@@ -27,27 +27,27 @@
 mod cuda;
 mod device;
 mod egl;
-mod failure;
+mod enumerate;
+mod error;
 mod gl;
+mod init_lock;
 mod instance;
-mod list;
 #[cfg(test)]
 mod live_tests;
 mod messages;
 mod options;
 mod physical;
-mod turn;
+mod selector;
 mod vulkan;
-mod wish;
 
 pub use cuda::Cuda;
+pub use enumerate::{Gpu, enumerate_gpus};
 pub use gl::Gl;
-pub use list::{Gpu, list};
 pub use messages::{Message, MessageHandler, MessageKind, Severity};
-pub use options::{QueueWish, Validation, VulkanOptions};
+pub use options::{QueuePreference, Validation, VulkanOptions};
 pub use physical::DeviceType;
+pub use selector::GpuSelector;
 pub use vulkan::Vulkan;
-pub use wish::Wish;
 
 use crate::error::{Error, Result};
 
@@ -73,9 +73,9 @@ impl Headless {
     /// # Errors
     /// Those of [`Vulkan::open`]. What keeps OpenGL and CUDA from being opened is kept in
     /// [`gl`](Self::gl) and [`cuda`](Self::cuda).
-    pub fn open(wish: &Wish, options: &VulkanOptions) -> Result<Self> {
+    pub fn open(wish: &GpuSelector, options: &VulkanOptions) -> Result<Self> {
         let vulkan = Vulkan::open(wish, options)?;
-        let same = Wish::Uuid(vulkan.identity().device);
+        let same = GpuSelector::Uuid(vulkan.identity().device);
         let gl = Gl::open(&same);
         let cuda = Cuda::open(&same);
         for (api, error) in [("OpenGL", gl.as_ref().err()), ("CUDA", cuda.as_ref().err())] {

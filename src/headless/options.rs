@@ -22,7 +22,7 @@ pub enum Validation {
 
 /// Which queue family the device's one queue comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum QueueWish {
+pub enum QueuePreference {
     /// One that does graphics and compute, else compute.
     #[default]
     GraphicsAndCompute,
@@ -46,7 +46,7 @@ pub struct VulkanOptions {
     /// Core features, enabled where the GPU has them.
     pub core_features: vk::PhysicalDeviceFeatures,
     /// Which queue family.
-    pub queue: QueueWish,
+    pub queue: QueuePreference,
 }
 
 impl VulkanOptions {
@@ -87,7 +87,7 @@ impl VulkanOptions {
 
     /// Sets which queue family.
     #[must_use]
-    pub fn queue(mut self, queue: QueueWish) -> Self {
+    pub fn queue(mut self, queue: QueuePreference) -> Self {
         self.queue = queue;
         self
     }

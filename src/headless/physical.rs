@@ -6,9 +6,9 @@ use std::fmt;
 
 use ash::vk;
 
-use super::failure;
+use super::error;
 use super::instance::{Instance, Version};
-use super::options::QueueWish;
+use super::options::QueuePreference;
 use crate::error::{Api, Missing, Result};
 use crate::identity::{Identity, Uuid};
 
@@ -71,7 +71,7 @@ impl PhysicalDevice {
     pub(super) fn all(instance: &Instance) -> Result<Vec<Self>> {
         // SAFETY: the instance is alive.
         let handles = unsafe { instance.raw.enumerate_physical_devices() }
-            .map_err(failure::vulkan("vkEnumeratePhysicalDevices"))?;
+            .map_err(error::vulkan("vkEnumeratePhysicalDevices"))?;
         let mut devices = Vec::with_capacity(handles.len());
         for handle in handles {
             devices.extend(Self::of(instance, handle)?);
@@ -90,7 +90,7 @@ impl PhysicalDevice {
         }
         // SAFETY: as above.
         let extensions = unsafe { instance.raw.enumerate_device_extension_properties(handle) }
-            .map_err(failure::vulkan("vkEnumerateDeviceExtensionProperties"))?;
+            .map_err(error::vulkan("vkEnumerateDeviceExtensionProperties"))?;
         let extensions: BTreeSet<CString> = extensions
             .iter()
             .filter_map(|extension| extension.extension_name_as_c_str().ok())
@@ -161,7 +161,7 @@ pub(super) fn choose(devices: Vec<PhysicalDevice>, wanted: Option<Uuid>) -> Resu
     match (at, wanted) {
         (None, Some(uuid)) => {
             let seen = devices.iter().map(|device| &device.identity);
-            Err(failure::no_such_gpu(Api::Vulkan, uuid, seen).into())
+            Err(error::no_such_gpu(Api::Vulkan, uuid, seen).into())
         }
         (at, _) => {
             let mut devices = devices;
@@ -171,7 +171,10 @@ pub(super) fn choose(devices: Vec<PhysicalDevice>, wanted: Option<Uuid>) -> Resu
 }
 
 /// Picks the queue family.
-pub(super) fn queue_family(families: &[vk::QueueFamilyProperties], wish: QueueWish) -> Result<u32> {
+pub(super) fn queue_family(
+    families: &[vk::QueueFamilyProperties],
+    wish: QueuePreference,
+) -> Result<u32> {
     let both = vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE;
     let suits_graphics = |flags: vk::QueueFlags| flags.contains(both);
     let compute_only = |flags: vk::QueueFlags| {
@@ -181,8 +184,10 @@ pub(super) fn queue_family(families: &[vk::QueueFamilyProperties], wish: QueueWi
         families.iter().position(|family| family.queue_count > 0 && suits(family.queue_flags))
     };
     let found = match wish {
-        QueueWish::GraphicsAndCompute => first(&suits_graphics).or_else(|| first(&compute_only)),
-        QueueWish::ComputeOnly => first(&compute_only).or_else(|| first(&suits_graphics)),
+        QueuePreference::GraphicsAndCompute => {
+            first(&suits_graphics).or_else(|| first(&compute_only))
+        }
+        QueuePreference::ComputeOnly => first(&compute_only).or_else(|| first(&suits_graphics)),
     };
     let index = found.and_then(|index| u32::try_from(index).ok());
     index.ok_or_else(|| {
@@ -246,7 +251,8 @@ mod tests {
             };
             flags.iter().map(family).collect::<Vec<_>>()
         };
-        let (graphics, compute) = (QueueWish::GraphicsAndCompute, QueueWish::ComputeOnly);
+        let (graphics, compute) =
+            (QueuePreference::GraphicsAndCompute, QueuePreference::ComputeOnly);
         let both = families(&[Flags::TRANSFER, Flags::COMPUTE, Flags::GRAPHICS | Flags::COMPUTE]);
         assert_eq!(queue_family(&both, graphics).unwrap(), 2);
         assert_eq!(queue_family(&both, compute).unwrap(), 1);

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use ash::vk;
 
 use super::device::Device;
+use super::init_lock::InitLock;
 use super::instance::Instance;
 use super::options::VulkanOptions;
 use super::physical::{DeviceType, PhysicalDevice, choose};
-use super::turn::Turn;
-use super::wish::Wish;
+use super::selector::GpuSelector;
 use crate::error::Result;
 use crate::identity::Identity;
 use crate::vulkan::{DeviceInfo, Endpoint, Features};
@@ -35,15 +35,15 @@ impl Vulkan {
     /// All of `VK_KHR_external_memory_fd`, `VK_KHR_external_semaphore_fd`,
     /// `VK_KHR_external_fence_fd`, `VK_EXT_external_memory_dma_buf` and the features
     /// `timelineSemaphore`, `bufferDeviceAddress` and `synchronization2` that the GPU has are
-    /// enabled, and `VK_NVX_binary_import` where the cargo feature `nvx-binary-import` is; what they
+    /// enabled, and `VK_NVX_binary_import` where the cargo feature `nvx` is; what they
     /// are is recorded. Vulkan 1.3 is used where it is there, and at least 1.1.
     ///
     /// # Errors
     /// [`Missing`](crate::Error::Missing) where the loader, a GPU, the GPU that is wished for (the
     /// error lists those there are) or a validation layer that is required is not there;
     /// [`Driver`](crate::Error::Driver) where the loader or the driver refuses a call.
-    pub fn open(wish: &Wish, options: &VulkanOptions) -> Result<Self> {
-        let _turn = Turn::take();
+    pub fn open(wish: &GpuSelector, options: &VulkanOptions) -> Result<Self> {
+        let _turn = InitLock::take();
         let wanted = wish.device_uuid()?;
         let instance = Instance::create(options)?;
         let physical = choose(PhysicalDevice::all(&instance)?, wanted)?;
@@ -58,7 +58,7 @@ impl Vulkan {
     /// [`Driver`](crate::Error::Driver) where the driver refuses.
     #[doc(alias = "vkCreateDevice")]
     pub fn second_device(&self) -> Result<Self> {
-        let _turn = Turn::take();
+        let _turn = InitLock::take();
         let Device { instance, physical, options, .. } = &*self.device;
         let device = Device::create(instance.clone(), physical.clone(), options.clone())?;
         Ok(Self { device: Arc::new(device) })

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::error::{Error, Invalid, Result};
 use crate::fd::{FileKind, file_kind};
-use crate::handle::{MemoryHandleType, check_memory_fd};
+use crate::fd::{MemoryHandleType, check_memory_fd};
 use crate::payload::MemoryInfo;
 
 /// Refuses what can't be the memory that `info` describes.
@@ -14,7 +14,7 @@ use crate::payload::MemoryInfo;
 /// So it has to be open for both, as long as promised, and not sealed against writing. And it has to
 /// stay that long: touching what its owner has cut off is SIGBUS. So it is sealed against shrinking
 /// where that is possible, *before* its length is asked.
-pub(super) fn check_memory(fd: BorrowedFd<'_>, info: &MemoryInfo) -> Result<()> {
+pub(crate) fn check_memory(fd: BorrowedFd<'_>, info: &MemoryInfo) -> Result<()> {
     let is_file = matches!(file_kind(fd)?, FileKind::Regular { .. });
     // A dma-buf may be shared for reading only, and has no seals.
     if is_file && info.handle_type == MemoryHandleType::OpaqueFd {

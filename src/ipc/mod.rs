@@ -9,7 +9,7 @@
 //! use std::os::unix::net::UnixStream;
 //! use std::time::Duration;
 //!
-//! use gpu_interop::handle::MemoryHandleType;
+//! use gpu_interop::fd::MemoryHandleType;
 //! use gpu_interop::ipc;
 //! use gpu_interop::payload::MemoryInfo;
 //! use gpu_interop::{BufferDesc, BufferPayload, Identity, MemoryPayload, Uuid};
@@ -94,21 +94,20 @@
 //! unix(7), `SCM_RIGHTS`; memfd_create(2) and fcntl(2), file seals; `VK_KHR_external_memory_fd`,
 //! `VK_KHR_external_semaphore_fd`.
 
-mod descriptor;
-mod receive;
-mod receiver;
-mod send;
-pub mod session;
-mod socket;
-mod wait;
+pub(crate) mod descriptor;
+pub(crate) mod receive;
+pub(crate) mod receiver;
+pub(crate) mod send;
+pub(crate) mod socket;
+pub(crate) mod wait;
 pub mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use receive::{
     Received, receive, receive_buffer, receive_image, receive_memory, receive_semaphore,
 };
 pub use receiver::Receiver;
-use send::send_message;
+pub(crate) use send::send_message;
 pub use send::{Payload, send};

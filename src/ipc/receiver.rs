@@ -10,7 +10,7 @@ use super::socket::{self, Arrived, Read};
 use super::wait::{For, Wait};
 use super::wire::{HEADER_LEN, Header, Kind, Message};
 use crate::error::{Error, Invalid, Mismatch, Result};
-use crate::handle::check_semaphore_fd;
+use crate::fd::check_semaphore_fd;
 use crate::payload::{BufferPayload, ImagePayload, MemoryPayload, SemaphorePayload};
 
 /// Descriptors that a message of any kind has at most. Who sends more is not listened to further.
@@ -47,13 +47,13 @@ impl<E: Into<Error>> From<E> for Stop {
 
 /// How much of a message has arrived.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Half {
+pub(crate) struct Half {
     arrived: usize,
     wanted: usize,
 }
 
 impl Half {
-    pub(super) fn invalid(self, verb: &str, why: &str) -> Invalid {
+    pub(crate) fn invalid(self, verb: &str, why: &str) -> Invalid {
         let Self { arrived, wanted } = self;
         let problem = format!("{verb} after {arrived} bytes, where {wanted} were wanted: {why}");
         Invalid::new("message", problem)
@@ -96,7 +96,7 @@ impl Receiver {
     }
 
     /// Receives the next message, whatever it is, with the descriptor that rode on it.
-    pub(super) fn message(&mut self, socket: &UnixStream) -> Result<(Message, Option<OwnedFd>)> {
+    pub(crate) fn message(&mut self, socket: &UnixStream) -> Result<(Message, Option<OwnedFd>)> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
@@ -117,7 +117,7 @@ impl Receiver {
     }
 
     /// How much of a message has arrived, if it is neither nothing nor all.
-    pub(super) fn half(&self) -> Option<Half> {
+    pub(crate) fn half(&self) -> Option<Half> {
         let half = Half { arrived: self.filled, wanted: self.message.len() };
         (half.arrived > 0).then_some(half)
     }
@@ -255,7 +255,7 @@ fn truncated(socket: &UnixStream, arrived: Arrived, first: bool) -> Option<Stop>
 }
 
 /// Puts a message and its descriptor together, and checks what can be checked without a driver.
-pub(super) fn received(message: Message, descriptor: Option<OwnedFd>) -> Result<Received> {
+pub(crate) fn received(message: Message, descriptor: Option<OwnedFd>) -> Result<Received> {
     let kind = message.kind();
     let fd = descriptor.ok_or_else(|| not_a_payload(kind))?;
     let received = match message {

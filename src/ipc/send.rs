@@ -94,7 +94,7 @@ pub fn send<P: Payload>(socket: &UnixStream, payload: &P) -> Result<()> {
 }
 
 /// Sends one message, with its descriptor on the first byte.
-pub(super) fn send_message(
+pub(crate) fn send_message(
     socket: &UnixStream,
     message: &Message,
     mut descriptor: Option<BorrowedFd<'_>>,

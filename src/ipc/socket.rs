@@ -39,18 +39,18 @@ const _: () = assert!(mem::align_of::<Control>() >= mem::align_of::<libc::cmsghd
 
 /// What one `recvmsg` returned.
 #[derive(Debug)]
-pub(super) struct Arrived {
+pub(crate) struct Arrived {
     /// How many bytes; 0 at the end of the stream.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
     /// The descriptors that rode on them, all with FD_CLOEXEC.
-    pub(super) descriptors: Vec<OwnedFd>,
+    pub(crate) descriptors: Vec<OwnedFd>,
     /// There were more descriptors than the kernel could deliver (MSG_CTRUNC).
-    pub(super) truncated: bool,
+    pub(crate) truncated: bool,
 }
 
 /// Whether a read leaves what it read in the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Read {
+pub(crate) enum Read {
     /// It stays; descriptors are duplicated (MSG_PEEK).
     Peek,
     /// It is taken out.
@@ -58,7 +58,7 @@ pub(super) enum Read {
 }
 
 /// `recvmsg` that never waits. `into` is not empty.
-pub(super) fn receive(socket: BorrowedFd<'_>, into: &mut [u8], read: Read) -> Result<Arrived> {
+pub(crate) fn receive(socket: BorrowedFd<'_>, into: &mut [u8], read: Read) -> Result<Arrived> {
     let mut control = Control([0; CONTROL_LEN]);
     let mut iov = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     let mut message = empty_message(&mut iov);
@@ -80,7 +80,7 @@ pub(super) fn receive(socket: BorrowedFd<'_>, into: &mut [u8], read: Read) -> Re
 
 /// `sendmsg` that never waits and never raises SIGPIPE. Returns how many bytes went; a descriptor
 /// goes with the first.
-pub(super) fn send(
+pub(crate) fn send(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
     descriptor: Option<BorrowedFd<'_>>,
@@ -113,7 +113,7 @@ pub(super) fn send(
 
 /// Waits until `events` or an end of the connection are seen, `limit` has passed, or a signal came;
 /// returns what was seen.
-pub(super) fn wait(
+pub(crate) fn wait(
     socket: BorrowedFd<'_>,
     events: libc::c_short,
     limit: Option<Duration>,
@@ -133,7 +133,7 @@ pub(super) fn wait(
 }
 
 /// Whether the socket is in non-blocking mode, which `std` can set and not tell.
-pub(super) fn is_nonblocking(socket: BorrowedFd<'_>) -> Result<bool> {
+pub(crate) fn is_nonblocking(socket: BorrowedFd<'_>) -> Result<bool> {
     // SAFETY: F_GETFL reads the flags of a descriptor that is open for as long as it is borrowed.
     match unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFL) } {
         -1 => Err(Error::last_os_error()),

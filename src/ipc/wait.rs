@@ -9,7 +9,7 @@ use crate::error::{Error, Invalid, Result};
 
 /// What a wait is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum For {
+pub(crate) enum For {
     /// Bytes to read, within the socket's read timeout.
     Reading,
     /// Room to write, within the socket's write timeout.
@@ -22,18 +22,18 @@ pub(super) enum For {
 /// The timeout counts once for a whole message, from the call on: a peer that sends a byte now and
 /// then holds nobody up for longer.
 #[derive(Debug)]
-pub(super) struct Wait {
+pub(crate) struct Wait {
     kind: For,
     started: Instant,
 }
 
 impl Wait {
-    pub(super) fn start(kind: For) -> Self {
+    pub(crate) fn start(kind: For) -> Self {
         Self { kind, started: Instant::now() }
     }
 
     /// Returns when the socket may be tried again.
-    pub(super) fn until_ready(&self, socket: &UnixStream) -> Result<()> {
+    pub(crate) fn until_ready(&self, socket: &UnixStream) -> Result<()> {
         let io = |call| move |error| Error::io(call, &error);
         if socket::is_nonblocking(socket.as_fd()).map_err(io("fcntl(F_GETFL)"))? {
             return Err(self.timed_out(Duration::ZERO));

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use ash::vk;
 
 use super::conv;
-use super::endpoint::{Endpoint, Shared, require_memory_type};
+use super::endpoint::{Endpoint, Shared, check_memory_type};
 use super::error::VkResultExt;
 use super::memory::{Inner, Memory, Origin};
 use super::requirements::Requirements;
 use crate::capabilities::{Dedicated, Plan};
+use crate::desc::{BufferUsage, ResourceDesc, Tiling};
 use crate::error::{Api, Invalid, Missing, Result};
-use crate::handle::MemoryHandleType;
+use crate::fd::MemoryHandleType;
 use crate::payload::MemoryInfo;
-use crate::resource::{BufferUsage, ResourceDesc, Tiling};
 
 /// Which memory type an allocation is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum MemoryChoice {
+pub enum MemoryLocation {
     /// The GPU's own memory.
     #[default]
     DeviceLocal,
@@ -30,7 +30,7 @@ pub enum MemoryChoice {
 
 /// Whether a resource gets an allocation of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DedicatedChoice {
+pub enum DedicatedAllocation {
     /// Where the driver requires or prefers it.
     #[default]
     Auto,
@@ -46,9 +46,9 @@ pub struct MemoryOptions {
     /// How the memory will travel.
     pub handle_type: MemoryHandleType,
     /// What memory it is.
-    pub memory: MemoryChoice,
+    pub memory: MemoryLocation,
     /// Whether it belongs to the resource alone.
-    pub dedicated: DedicatedChoice,
+    pub dedicated: DedicatedAllocation,
 }
 
 /// How the memory of a shared buffer is made.
@@ -61,8 +61,8 @@ impl Default for MemoryOptions {
     fn default() -> Self {
         Self {
             handle_type: MemoryHandleType::OpaqueFd,
-            memory: MemoryChoice::default(),
-            dedicated: DedicatedChoice::default(),
+            memory: MemoryLocation::default(),
+            dedicated: DedicatedAllocation::default(),
         }
     }
 }
@@ -70,25 +70,25 @@ impl Default for MemoryOptions {
 impl From<Plan> for MemoryOptions {
     fn from(plan: Plan) -> Self {
         let dedicated =
-            if plan.dedicated { DedicatedChoice::Always } else { DedicatedChoice::Auto };
+            if plan.dedicated { DedicatedAllocation::Always } else { DedicatedAllocation::Auto };
         Self { handle_type: plan.handle_type, dedicated, ..Self::default() }
     }
 }
 
 /// The resource an allocation is dedicated to.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum DedicatedTo {
+pub(crate) enum DedicatedTo {
     Nothing,
     Buffer(vk::Buffer),
     Image(vk::Image),
 }
 
 impl DedicatedTo {
-    pub(super) fn is_something(self) -> bool {
+    pub(crate) fn is_something(self) -> bool {
         !matches!(self, Self::Nothing)
     }
 
-    pub(super) fn info(self) -> vk::MemoryDedicatedAllocateInfo<'static> {
+    pub(crate) fn info(self) -> vk::MemoryDedicatedAllocateInfo<'static> {
         let info = vk::MemoryDedicatedAllocateInfo::default();
         match self {
             Self::Nothing => info,
@@ -98,13 +98,13 @@ impl DedicatedTo {
     }
 }
 
-impl DedicatedChoice {
+impl DedicatedAllocation {
     /// Whether a resource that `needs` memory gets its own.
-    pub(super) fn decide(self, needs: &Requirements) -> bool {
+    pub(crate) fn decide(self, needs: &Requirements) -> bool {
         match needs.dedicated {
             Dedicated::Required => true,
             Dedicated::Preferred => self != Self::Avoid,
-            Dedicated::Free => self == Self::Always,
+            Dedicated::NotNeeded => self == Self::Always,
         }
     }
 }
@@ -129,7 +129,7 @@ impl Endpoint {
         descs: &[D],
         options: MemoryOptions,
     ) -> Result<(Memory, Vec<u64>)> {
-        if options.dedicated == DedicatedChoice::Always {
+        if options.dedicated == DedicatedAllocation::Always {
             return Err(Invalid::new("options.dedicated", "one allocation for several resources")
                 .help("create_buffer and create_image give a resource an allocation of its own")
                 .into());
@@ -187,7 +187,7 @@ impl Endpoint {
     }
 
     /// The end of a resource at `offset`, with the spare bytes that a driver wants behind it.
-    pub(super) fn padded(&self, offset: u64, size: u64) -> Result<u64> {
+    pub(crate) fn padded(&self, offset: u64, size: u64) -> Result<u64> {
         offset
             .checked_add(size)
             .and_then(|end| end.checked_add(self.shared.workarounds.buffer_tail_bytes))
@@ -195,11 +195,11 @@ impl Endpoint {
     }
 
     /// The best memory type among `types` for `choice`.
-    pub(super) fn choose_type(&self, types: u32, choice: MemoryChoice) -> Result<u32> {
+    pub(crate) fn choose_type(&self, types: u32, choice: MemoryLocation) -> Result<u32> {
         let allowed = |index: u32| types.checked_shr(index).unwrap_or(0) & 1 == 1;
         let wanted = match choice {
-            MemoryChoice::Type(index) => {
-                require_memory_type(&self.shared.memory_properties, index)?;
+            MemoryLocation::Type(index) => {
+                check_memory_type(&self.shared.memory_properties, index)?;
                 if allowed(index) {
                     return Ok(index);
                 }
@@ -208,8 +208,8 @@ impl Endpoint {
                     .vuid("VUID-vkBindBufferMemory-memory-01035")
                     .into());
             }
-            MemoryChoice::DeviceLocal => vk::MemoryPropertyFlags::DEVICE_LOCAL,
-            MemoryChoice::HostVisible => {
+            MemoryLocation::DeviceLocal => vk::MemoryPropertyFlags::DEVICE_LOCAL,
+            MemoryLocation::HostVisible => {
                 vk::MemoryPropertyFlags::HOST_VISIBLE | vk::MemoryPropertyFlags::HOST_COHERENT
             }
         };
@@ -226,7 +226,7 @@ impl Endpoint {
 
 impl Shared {
     /// `size` bytes of exportable memory.
-    pub(super) fn allocate(
+    pub(crate) fn allocate(
         self: &Arc<Self>,
         size: u64,
         memory_type_index: u32,
@@ -266,7 +266,7 @@ impl Shared {
     }
 
     /// Refuses an allocation that is larger than the heap of its memory type.
-    pub(super) fn check_allocation_size(
+    pub(crate) fn check_allocation_size(
         &self,
         parameter: &'static str,
         size: u64,

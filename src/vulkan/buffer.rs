@@ -7,15 +7,15 @@ use ash::vk;
 
 use super::allocation::{BufferOptions, DedicatedTo};
 use super::conv;
-use super::endpoint::{Endpoint, Shared, require_memory_type};
+use super::endpoint::{Endpoint, Shared, check_memory_type};
 use super::error::VkResultExt;
 use super::memory::Memory;
 use super::requirements::Requirements;
 use crate::capabilities::Dedicated;
+use crate::desc::{BufferDesc, BufferUsage};
 use crate::error::{Invalid, Result};
-use crate::handle::MemoryHandleType;
+use crate::fd::MemoryHandleType;
 use crate::payload::{BufferPayload, MemoryInfo, check_range};
-use crate::resource::{BufferDesc, BufferUsage};
 
 /// A buffer in shared memory.
 ///
@@ -23,10 +23,10 @@ use crate::resource::{BufferDesc, BufferUsage};
 /// Whoever submits work that uses it keeps it until that work is done.
 pub struct Buffer {
     // In this order: the buffer goes before the memory it is bound to.
-    pub(super) raw: RawBuffer,
-    pub(super) memory: Memory,
-    pub(super) offset: u64,
-    pub(super) desc: BufferDesc,
+    pub(crate) raw: RawBuffer,
+    pub(crate) memory: Memory,
+    pub(crate) offset: u64,
+    pub(crate) desc: BufferDesc,
 }
 
 impl fmt::Debug for Buffer {
@@ -41,9 +41,9 @@ impl fmt::Debug for Buffer {
 }
 
 /// A `VkBuffer` that is destroyed when dropped, unless it is the user's.
-pub(super) struct RawBuffer {
-    pub(super) shared: Arc<Shared>,
-    pub(super) handle: vk::Buffer,
+pub(crate) struct RawBuffer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) handle: vk::Buffer,
     /// Whether the handle type it is shared by wants memory of its own.
     dedicated: Dedicated,
     owned: bool,
@@ -61,7 +61,7 @@ impl Drop for RawBuffer {
 }
 
 impl RawBuffer {
-    pub(super) fn requirements(&self) -> Requirements {
+    pub(crate) fn requirements(&self) -> Requirements {
         let info = vk::BufferMemoryRequirementsInfo2::default().buffer(self.handle);
         let mut dedicated = vk::MemoryDedicatedRequirements::default();
         let mut requirements = vk::MemoryRequirements2::default().push_next(&mut dedicated);
@@ -72,7 +72,7 @@ impl RawBuffer {
     }
 
     /// Binds the buffer, which makes it a whole one.
-    pub(super) fn bind(self, memory: &Memory, offset: u64, desc: &BufferDesc) -> Result<Buffer> {
+    pub(crate) fn bind(self, memory: &Memory, offset: u64, desc: &BufferDesc) -> Result<Buffer> {
         // SAFETY: both are alive and of this device, the buffer is not bound yet, and offset, size,
         // alignment, type, dedication and device address were checked by the callers against the
         // buffer's own requirements, or the memory was allocated for them.
@@ -159,7 +159,7 @@ impl Endpoint {
     pub unsafe fn adopt_buffer(&self, adopted: &AdoptedBuffer) -> Result<Buffer> {
         adopted.desc.validate()?;
         check_range(adopted.offset, adopted.desc.size, adopted.allocation_size)?;
-        require_memory_type(&self.shared.memory_properties, adopted.memory_type_index)?;
+        check_memory_type(&self.shared.memory_properties, adopted.memory_type_index)?;
         if adopted.dedicated && adopted.offset != 0 {
             return Err(Invalid::new("adopted.offset", "a dedicated allocation is bound at 0")
                 .vuid("VUID-vkBindBufferMemory-memory-01508")
@@ -178,14 +178,14 @@ impl Endpoint {
         let raw = RawBuffer {
             shared: self.shared.clone(),
             handle: adopted.buffer,
-            dedicated: Dedicated::Free,
+            dedicated: Dedicated::NotNeeded,
             owned: false,
         };
         Ok(Buffer { raw, memory, offset: adopted.offset, desc: adopted.desc })
     }
 
     /// A buffer without memory, after asking whether it could be exported.
-    pub(super) fn create_exportable_buffer(
+    pub(crate) fn create_exportable_buffer(
         &self,
         desc: &BufferDesc,
         handle_type: MemoryHandleType,
@@ -197,7 +197,7 @@ impl Endpoint {
     }
 
     /// A buffer without memory, after asking whether it could be imported.
-    pub(super) fn create_importable_buffer(
+    pub(crate) fn create_importable_buffer(
         &self,
         desc: &BufferDesc,
         handle_type: MemoryHandleType,

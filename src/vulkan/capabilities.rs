@@ -6,10 +6,10 @@ use super::conv;
 use super::endpoint::{Endpoint, Shared, missing_semaphore_fd, missing_timeline};
 use super::error::VkResultExt;
 use crate::capabilities::{Capabilities, Dedicated, MemorySupport, SemaphoreSupport, Support};
+use crate::desc::{BufferDesc, BufferUsage, Extent, ImageDesc, ImageUsage, ResourceDesc};
 use crate::error::{Api, Missing, Result};
-use crate::handle::{MemoryHandleType, SemaphoreHandleType};
+use crate::fd::{MemoryHandleType, SemaphoreHandleType};
 use crate::payload::SemaphoreKind;
-use crate::resource::{BufferDesc, BufferUsage, Extent, ImageDesc, ImageUsage, ResourceDesc};
 
 const MEMORY: [MemoryHandleType; 2] = [MemoryHandleType::OpaqueFd, MemoryHandleType::DmaBuf];
 const SEMAPHORES: [(SemaphoreKind, SemaphoreHandleType); 4] = [
@@ -55,7 +55,7 @@ impl Endpoint {
 
 impl Shared {
     /// What can be done with a buffer of `desc` by `handle_type`.
-    pub(super) fn buffer_support(
+    pub(crate) fn buffer_support(
         &self,
         desc: &BufferDesc,
         handle_type: MemoryHandleType,
@@ -93,7 +93,7 @@ impl Shared {
     }
 
     /// What can be done with an image of `desc` by `handle_type`.
-    pub(super) fn image_support(
+    pub(crate) fn image_support(
         &self,
         desc: &ImageDesc,
         handle_type: MemoryHandleType,
@@ -145,7 +145,7 @@ impl Shared {
         Ok(memory_support(handle_type, found, &what))
     }
 
-    pub(super) fn missing_memory_extension(
+    pub(crate) fn missing_memory_extension(
         &self,
         handle_type: MemoryHandleType,
     ) -> Option<Missing> {
@@ -164,7 +164,7 @@ impl Shared {
     }
 
     /// What can be done with semaphores of `kind` by `handle_type`.
-    pub(super) fn semaphore_support(
+    pub(crate) fn semaphore_support(
         &self,
         kind: SemaphoreKind,
         handle_type: SemaphoreHandleType,
@@ -232,7 +232,7 @@ fn unsupported(handle_type: MemoryHandleType, missing: &Missing) -> MemorySuppor
         handle_type,
         export: Err(missing.clone()),
         import: Err(missing.clone()),
-        dedicated: Dedicated::Free,
+        dedicated: Dedicated::NotNeeded,
     }
 }
 
@@ -250,7 +250,7 @@ fn memory_support(
         handle_type,
         export: support(vk::ExternalMemoryFeatureFlags::EXPORTABLE, "export"),
         import: support(vk::ExternalMemoryFeatureFlags::IMPORTABLE, "import"),
-        dedicated: if dedicated_only { Dedicated::Required } else { Dedicated::Free },
+        dedicated: if dedicated_only { Dedicated::Required } else { Dedicated::NotNeeded },
     }
 }
 

@@ -2,12 +2,12 @@
 
 use ash::vk;
 
+use crate::desc::{BufferDesc, Extent, ImageDesc, ImageKind, Tiling};
+use crate::fd::{MemoryHandleType, SemaphoreHandleType};
 use crate::format::{Aspects, Format};
-use crate::handle::{MemoryHandleType, SemaphoreHandleType};
 use crate::payload::SemaphoreKind;
-use crate::resource::{BufferDesc, Extent, ImageDesc, ImageKind, Tiling};
 
-pub(super) fn memory_handle_type(
+pub(crate) fn memory_handle_type(
     handle_type: MemoryHandleType,
 ) -> vk::ExternalMemoryHandleTypeFlags {
     match handle_type {
@@ -16,7 +16,7 @@ pub(super) fn memory_handle_type(
     }
 }
 
-pub(super) fn semaphore_handle_type(
+pub(crate) fn semaphore_handle_type(
     handle_type: SemaphoreHandleType,
 ) -> vk::ExternalSemaphoreHandleTypeFlags {
     match handle_type {
@@ -25,7 +25,7 @@ pub(super) fn semaphore_handle_type(
     }
 }
 
-pub(super) fn semaphore_type(kind: SemaphoreKind) -> vk::SemaphoreType {
+pub(crate) fn semaphore_type(kind: SemaphoreKind) -> vk::SemaphoreType {
     match kind {
         SemaphoreKind::Binary => vk::SemaphoreType::BINARY,
         SemaphoreKind::Timeline => vk::SemaphoreType::TIMELINE,
@@ -33,7 +33,7 @@ pub(super) fn semaphore_type(kind: SemaphoreKind) -> vk::SemaphoreType {
 }
 
 /// `BufferUsage` has Vulkan's own bits.
-pub(super) fn buffer_usage(desc: &BufferDesc) -> vk::BufferUsageFlags {
+pub(crate) fn buffer_usage(desc: &BufferDesc) -> vk::BufferUsageFlags {
     vk::BufferUsageFlags::from_raw(desc.usage.bits())
 }
 
@@ -41,7 +41,7 @@ pub(super) fn buffer_usage(desc: &BufferDesc) -> vk::BufferUsageFlags {
 ///
 /// The only place that translates an image: capabilities are asked about with
 /// [`image_format_info`] of this, so that the question and the creation can't differ.
-pub(super) fn image_create_info(desc: &ImageDesc) -> vk::ImageCreateInfo<'static> {
+pub(crate) fn image_create_info(desc: &ImageDesc) -> vk::ImageCreateInfo<'static> {
     let mut flags = vk::ImageCreateFlags::empty();
     if desc.kind == ImageKind::Cube {
         flags |= vk::ImageCreateFlags::CUBE_COMPATIBLE;
@@ -74,7 +74,7 @@ pub(super) fn image_create_info(desc: &ImageDesc) -> vk::ImageCreateInfo<'static
 }
 
 /// The question whether the device has the image of `info`.
-pub(super) fn image_format_info(
+pub(crate) fn image_format_info(
     info: &vk::ImageCreateInfo<'_>,
 ) -> vk::PhysicalDeviceImageFormatInfo2<'static> {
     vk::PhysicalDeviceImageFormatInfo2::default()
@@ -86,7 +86,7 @@ pub(super) fn image_format_info(
 }
 
 /// All aspects of a format, as `VkImageAspectFlags`.
-pub(super) fn aspects(format: Format) -> vk::ImageAspectFlags {
+pub(crate) fn aspects(format: Format) -> vk::ImageAspectFlags {
     let mut flags = vk::ImageAspectFlags::empty();
     for (aspect, flag) in [
         (Aspects::COLOR, vk::ImageAspectFlags::COLOR),
@@ -103,7 +103,7 @@ pub(super) fn aspects(format: Format) -> vk::ImageAspectFlags {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::{BufferUsage, ImageUsage};
+    use crate::desc::{BufferUsage, ImageUsage};
 
     #[test]
     fn usage_bits_are_vulkans() {

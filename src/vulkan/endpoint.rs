@@ -58,24 +58,24 @@ pub struct Features {
 /// A borrowed Vulkan device, able to export and import. Cheap to clone; `Send` and `Sync`.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    pub(super) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-pub(super) struct Shared {
-    pub(super) instance: ash::Instance,
-    pub(super) device: ash::Device,
-    pub(super) physical_device: vk::PhysicalDevice,
-    pub(super) memory_fd: Option<ash::khr::external_memory_fd::Device>,
-    pub(super) semaphore_fd: Option<ash::khr::external_semaphore_fd::Device>,
-    pub(super) timeline: Option<TimelineFns>,
-    pub(super) features: Features,
-    pub(super) identities: [Identity; 1],
-    pub(super) memory_properties: vk::PhysicalDeviceMemoryProperties,
+pub(crate) struct Shared {
+    pub(crate) instance: ash::Instance,
+    pub(crate) device: ash::Device,
+    pub(crate) physical_device: vk::PhysicalDevice,
+    pub(crate) memory_fd: Option<ash::khr::external_memory_fd::Device>,
+    pub(crate) semaphore_fd: Option<ash::khr::external_semaphore_fd::Device>,
+    pub(crate) timeline: Option<TimelineFns>,
+    pub(crate) features: Features,
+    pub(crate) identities: [Identity; 1],
+    pub(crate) memory_properties: vk::PhysicalDeviceMemoryProperties,
     /// How far a linear resource must be from an optimal image in one allocation, in bytes.
-    pub(super) buffer_image_granularity: u64,
+    pub(crate) buffer_image_granularity: u64,
     /// How large a buffer can be, in bytes.
-    pub(super) max_buffer_size: u64,
-    pub(super) workarounds: Workarounds,
+    pub(crate) max_buffer_size: u64,
+    pub(crate) workarounds: Workarounds,
     extensions: BTreeSet<CString>,
     /// Fences that were dropped while a submit may still have held them.
     retired_fences: Mutex<Vec<vk::Fence>>,
@@ -93,7 +93,7 @@ impl fmt::Debug for Shared {
 }
 
 /// The timeline calls of Vulkan 1.2, or of the extension.
-pub(super) enum TimelineFns {
+pub(crate) enum TimelineFns {
     Core,
     Khr(ash::khr::timeline_semaphore::Device),
 }
@@ -247,7 +247,7 @@ impl Drop for Shared {
 
 impl Shared {
     /// Destroys `fence` as soon as it is signalled, which may be now.
-    pub(super) fn retire_fence(&self, fence: vk::Fence) {
+    pub(crate) fn retire_fence(&self, fence: vk::Fence) {
         let mut retired = self.retired_fences.lock().unwrap_or_else(PoisonError::into_inner);
         retired.push(fence);
         retired.retain(|&fence| {
@@ -261,15 +261,15 @@ impl Shared {
         });
     }
 
-    pub(super) fn has_extension(&self, name: &CStr) -> bool {
+    pub(crate) fn has_extension(&self, name: &CStr) -> bool {
         self.extensions.contains(name)
     }
 
-    pub(super) fn identity(&self) -> &Identity {
+    pub(crate) fn identity(&self) -> &Identity {
         &self.identities[0]
     }
 
-    pub(super) fn memory_fd(&self) -> Result<&ash::khr::external_memory_fd::Device> {
+    pub(crate) fn memory_fd(&self) -> Result<&ash::khr::external_memory_fd::Device> {
         self.memory_fd.as_ref().ok_or_else(|| {
             Missing::new(Api::Vulkan, "VK_KHR_external_memory_fd", "memory as a file descriptor")
                 .help("enable the device extension and list it in DeviceInfo::enabled_extensions")
@@ -277,7 +277,7 @@ impl Shared {
         })
     }
 
-    pub(super) fn semaphore_fd(&self) -> Result<&ash::khr::external_semaphore_fd::Device> {
+    pub(crate) fn semaphore_fd(&self) -> Result<&ash::khr::external_semaphore_fd::Device> {
         self.semaphore_fd.as_ref().ok_or_else(|| missing_semaphore_fd().into())
     }
 
@@ -286,12 +286,12 @@ impl Shared {
     }
 }
 
-pub(super) fn missing_semaphore_fd() -> Missing {
+pub(crate) fn missing_semaphore_fd() -> Missing {
     Missing::new(Api::Vulkan, "VK_KHR_external_semaphore_fd", "a semaphore as a file descriptor")
         .help("enable the device extension where the driver has it; else hand over by host wait")
 }
 
-pub(super) fn missing_timeline() -> Missing {
+pub(crate) fn missing_timeline() -> Missing {
     Missing::new(Api::Vulkan, "the feature timelineSemaphore", "a timeline semaphore")
         .help("enable it when the device is created and set it in DeviceInfo::features")
 }
@@ -324,7 +324,7 @@ impl Shared {
     ///
     /// # Safety
     /// `semaphore` is a valid timeline semaphore of this device.
-    pub(super) unsafe fn timeline_value(&self, semaphore: vk::Semaphore) -> Result<u64> {
+    pub(crate) unsafe fn timeline_value(&self, semaphore: vk::Semaphore) -> Result<u64> {
         // SAFETY: the caller's promise is the call's only rule.
         let value = unsafe {
             match self.timeline()? {
@@ -339,7 +339,7 @@ impl Shared {
     ///
     /// # Safety
     /// `semaphore` is a valid timeline semaphore of this device.
-    pub(super) unsafe fn timeline_wait(
+    pub(crate) unsafe fn timeline_wait(
         &self,
         semaphore: vk::Semaphore,
         value: u64,
@@ -366,7 +366,7 @@ impl Shared {
     /// `semaphore` is a valid timeline semaphore of this device, and `value` is greater than its
     /// counter and less than that of any pending signal (VUID-VkSemaphoreSignalInfo-value-03258
     /// and -03259).
-    pub(super) unsafe fn timeline_signal(
+    pub(crate) unsafe fn timeline_signal(
         &self,
         semaphore: vk::Semaphore,
         value: u64,
@@ -384,7 +384,7 @@ impl Shared {
 }
 
 /// Refuses a memory type that the device doesn't have.
-pub(super) fn require_memory_type(
+pub(crate) fn check_memory_type(
     properties: &vk::PhysicalDeviceMemoryProperties,
     index: u32,
 ) -> Result<()> {

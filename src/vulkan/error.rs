@@ -4,7 +4,7 @@ use ash::vk;
 
 use crate::error::{Api, DriverError, Error, Result};
 
-pub(super) trait VkResultExt<T> {
+pub(crate) trait VkResultExt<T> {
     /// Names the call that returned this result.
     fn of(self, call: &'static str) -> Result<T>;
 }
@@ -15,7 +15,7 @@ impl<T> VkResultExt<T> for ash::prelude::VkResult<T> {
     }
 }
 
-pub(super) fn driver_error(call: &'static str, result: vk::Result) -> Error {
+pub(crate) fn driver_error(call: &'static str, result: vk::Result) -> Error {
     let code = i64::from(result.as_raw());
     // ash prints "ERROR_OUT_OF_HOST_MEMORY"; the field's name has a VK_ before it.
     let name = format!("VK_{result:?}").into();

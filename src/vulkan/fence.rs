@@ -10,7 +10,7 @@ use ash::vk;
 use super::endpoint::{Endpoint, Shared};
 use super::error::VkResultExt;
 use super::semaphore::Semaphore;
-use super::submit::{SemaphoreSignal, SubmitPart};
+use super::submit::{SemaphoreSignal, SubmitSync};
 use crate::error::{Error, Result};
 use crate::payload::SemaphoreKind;
 
@@ -18,7 +18,7 @@ use crate::payload::SemaphoreKind;
 ///
 /// A timeline semaphore of the device's own where those are enabled, else a `VkFence` each.
 #[derive(Debug)]
-pub struct FenceSource {
+pub struct FencePool {
     shared: Arc<Shared>,
     timeline: Option<(Semaphore, AtomicU64)>,
 }
@@ -59,7 +59,7 @@ impl Drop for RawFence {
     }
 }
 
-impl FenceSource {
+impl FencePool {
     /// A source of fences for submits to one queue of `endpoint`'s device.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl FenceSource {
     ///
     /// # Errors
     /// [`Driver`](crate::Error::Driver) where the driver is out of memory.
-    pub fn next(&self, part: &mut SubmitPart) -> Result<Fence> {
+    pub fn next(&self, part: &mut SubmitSync) -> Result<Fence> {
         if let Some((semaphore, last)) = &self.timeline {
             let value = last.fetch_add(1, Ordering::Relaxed) + 1;
             part.signals.push(SemaphoreSignal { semaphore: semaphore.clone(), value: Some(value) });
@@ -102,7 +102,7 @@ impl FenceSource {
     }
 }
 
-impl FenceSource {
+impl FencePool {
     /// Leaves the semaphore alive for ever: a submit that may never end still signals it.
     pub(crate) fn abandon(&self) {
         if let Some((semaphore, _)) = &self.timeline {
@@ -158,7 +158,7 @@ impl Fence {
     }
 
     /// The device it is of.
-    pub(super) fn device(&self) -> vk::Device {
+    pub(crate) fn device(&self) -> vk::Device {
         match &self.0 {
             Kind::Timeline { semaphore, .. } => semaphore.device(),
             Kind::Fence(fence) => fence.shared.device.handle(),
@@ -166,7 +166,7 @@ impl Fence {
     }
 
     /// The `VkFence` to submit with, where this is one, which is from now on taken for submitted.
-    pub(super) fn to_submit(&self) -> vk::Fence {
+    pub(crate) fn to_submit(&self) -> vk::Fence {
         match &self.0 {
             Kind::Timeline { .. } => vk::Fence::null(),
             Kind::Fence(fence) => {
@@ -198,6 +198,6 @@ impl RawFence {
 }
 
 /// A timeout as Vulkan takes it; what doesn't fit waits for ever, as `u64::MAX` means.
-pub(super) fn nanoseconds(timeout: Duration) -> u64 {
+pub(crate) fn nanoseconds(timeout: Duration) -> u64 {
     u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -12,11 +12,11 @@ use super::error::VkResultExt;
 use super::memory::Memory;
 use super::requirements::Requirements;
 use crate::capabilities::Dedicated;
+use crate::desc::{ImageDesc, Tiling};
 use crate::error::{Invalid, Mismatch, Result};
+use crate::fd::MemoryHandleType;
 use crate::format::Aspects;
-use crate::handle::MemoryHandleType;
 use crate::payload::{ImagePayload, LinearLayout};
-use crate::resource::{ImageDesc, Tiling};
 
 /// An image in shared memory.
 ///
@@ -24,10 +24,10 @@ use crate::resource::{ImageDesc, Tiling};
 /// Whoever submits work that uses it keeps it until that work is done; views of it are the user's.
 pub struct Image {
     // In this order: the image goes before the memory it is bound to.
-    pub(super) raw: RawImage,
-    pub(super) memory: Memory,
-    pub(super) offset: u64,
-    pub(super) desc: ImageDesc,
+    pub(crate) raw: RawImage,
+    pub(crate) memory: Memory,
+    pub(crate) offset: u64,
+    pub(crate) desc: ImageDesc,
 }
 
 impl fmt::Debug for Image {
@@ -42,12 +42,12 @@ impl fmt::Debug for Image {
 }
 
 /// A `VkImage` that is destroyed when dropped, unless it is the user's.
-pub(super) struct RawImage {
-    pub(super) shared: Arc<Shared>,
-    pub(super) handle: vk::Image,
+pub(crate) struct RawImage {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) handle: vk::Image,
     /// Whether the handle type it is shared by wants memory of its own.
-    pub(super) dedicated: Dedicated,
-    pub(super) owned: bool,
+    pub(crate) dedicated: Dedicated,
+    pub(crate) owned: bool,
 }
 
 impl Drop for RawImage {
@@ -62,7 +62,7 @@ impl Drop for RawImage {
 }
 
 impl RawImage {
-    pub(super) fn requirements(&self) -> Requirements {
+    pub(crate) fn requirements(&self) -> Requirements {
         let info = vk::ImageMemoryRequirementsInfo2::default().image(self.handle);
         let mut dedicated = vk::MemoryDedicatedRequirements::default();
         let mut requirements = vk::MemoryRequirements2::default().push_next(&mut dedicated);
@@ -74,7 +74,7 @@ impl RawImage {
     }
 
     /// Binds the image, which makes it a whole one.
-    pub(super) fn bind(self, memory: &Memory, offset: u64, desc: &ImageDesc) -> Result<Image> {
+    pub(crate) fn bind(self, memory: &Memory, offset: u64, desc: &ImageDesc) -> Result<Image> {
         // SAFETY: both are alive and of this device, the image is not bound yet, and offset, size,
         // alignment, type and dedication were checked by the callers against the image's own
         // requirements.
@@ -135,7 +135,7 @@ impl RawImage {
     }
 
     /// Checks that the rows lie here as the payload tells.
-    pub(super) fn check_linear(&self, desc: &ImageDesc, told: &LinearLayout) -> Result<()> {
+    pub(crate) fn check_linear(&self, desc: &ImageDesc, told: &LinearLayout) -> Result<()> {
         let Some(here) = self.linear_layout(desc)? else { return Ok(()) };
         let pitches = [
             ("payload.linear.offset", true, told.offset, here.offset),
@@ -196,7 +196,7 @@ impl Endpoint {
     }
 
     /// An image without memory, after asking whether it could be exported.
-    pub(super) fn create_exportable_image(
+    pub(crate) fn create_exportable_image(
         &self,
         desc: &ImageDesc,
         handle_type: MemoryHandleType,
@@ -208,7 +208,7 @@ impl Endpoint {
     }
 
     /// An image without memory, after asking whether it could be imported.
-    pub(super) fn create_importable_image(
+    pub(crate) fn create_importable_image(
         &self,
         desc: &ImageDesc,
         handle_type: MemoryHandleType,

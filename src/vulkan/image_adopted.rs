@@ -2,13 +2,13 @@
 
 use ash::vk;
 
-use super::endpoint::{Endpoint, require_memory_type};
+use super::endpoint::{Endpoint, check_memory_type};
 use super::image::{Image, RawImage};
 use super::memory::Memory;
+use crate::desc::ImageDesc;
 use crate::error::{Invalid, Result};
-use crate::handle::MemoryHandleType;
+use crate::fd::MemoryHandleType;
 use crate::payload::MemoryInfo;
-use crate::resource::ImageDesc;
 
 /// An image and memory that the user made, with export enabled on both.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,7 @@ impl Endpoint {
         if adopted.image == vk::Image::null() || adopted.memory == vk::DeviceMemory::null() {
             return Err(Invalid::new("adopted", "names no image, or no memory").into());
         }
-        require_memory_type(&self.shared.memory_properties, adopted.memory_type_index)?;
+        check_memory_type(&self.shared.memory_properties, adopted.memory_type_index)?;
         let support = self.shared.image_support(&adopted.desc, adopted.handle_type)?;
         support.export?;
         let info = MemoryInfo {

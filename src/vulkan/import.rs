@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use ash::vk;
 
-use super::allocation::{DedicatedTo, MemoryChoice};
+use super::allocation::{DedicatedTo, MemoryLocation};
 use super::buffer::Buffer;
 use super::conv;
-use super::endpoint::{Endpoint, require_memory_type};
+use super::endpoint::{Endpoint, check_memory_type};
 use super::error::VkResultExt;
 use super::image::Image;
 use super::memory::{Inner, Memory, Origin};
 use super::requirements::Requirements;
+use crate::desc::BufferUsage;
 use crate::error::{ImportError, ImportResult, Invalid, Result};
-use crate::handle::{MemoryHandleType, hand_over_duplicate};
+use crate::fd::{MemoryHandleType, transfer_duplicate};
 use crate::payload::{BufferPayload, ImagePayload, MemoryInfo, MemoryPayload};
-use crate::resource::BufferUsage;
 
 impl Endpoint {
     /// Imports an allocation, to put one or several resources into it.
@@ -105,7 +105,7 @@ impl Endpoint {
             .help("its memory type travels in the payload: MemoryInfo::memory_type_index")
             .into());
         }
-        self.require_handle_type(handle_type)?;
+        self.check_handle_type(handle_type)?;
         let mut properties = vk::MemoryFdPropertiesKHR::default();
         // SAFETY: the extension of the handle type is enabled, and the descriptor is open while it
         // is borrowed; the call doesn't take it.
@@ -120,7 +120,7 @@ impl Endpoint {
         Ok(properties.memory_type_bits)
     }
 
-    fn require_handle_type(&self, handle_type: MemoryHandleType) -> Result<()> {
+    fn check_handle_type(&self, handle_type: MemoryHandleType) -> Result<()> {
         self.shared.missing_memory_extension(handle_type).map_or(Ok(()), |lacks| Err(lacks.into()))
     }
 
@@ -181,7 +181,7 @@ impl Endpoint {
     fn check(&self, payload: &MemoryPayload) -> Result<()> {
         payload.check(self.identities())?;
         let handle_type = payload.info().handle_type;
-        self.require_handle_type(handle_type)?;
+        self.check_handle_type(handle_type)?;
         self.shared.workarounds.check_memory_fd(handle_type, payload.as_fd())
     }
 
@@ -190,18 +190,18 @@ impl Endpoint {
         let info = payload.info();
         match (info.handle_type, info.memory_type_index) {
             (MemoryHandleType::OpaqueFd, Some(index)) => {
-                require_memory_type(&self.shared.memory_properties, index)?;
+                check_memory_type(&self.shared.memory_properties, index)?;
                 Ok(index)
             }
             // The exporter knows no Vulkan memory types (CUDA); its memory is the device's.
             (MemoryHandleType::OpaqueFd, None) => {
-                self.choose_type(types, MemoryChoice::DeviceLocal)
+                self.choose_type(types, MemoryLocation::DeviceLocal)
             }
             (MemoryHandleType::DmaBuf, _) => {
                 let importable = self.fd_memory_types(info.handle_type, payload.as_fd())?;
                 let types = types & importable;
-                self.choose_type(types, MemoryChoice::DeviceLocal)
-                    .or_else(|_| self.choose_type(types, MemoryChoice::HostVisible))
+                self.choose_type(types, MemoryLocation::DeviceLocal)
+                    .or_else(|_| self.choose_type(types, MemoryLocation::HostVisible))
             }
         }
     }
@@ -223,7 +223,7 @@ impl Endpoint {
         let mut dedicated_info = dedicated.info();
         let mut flags =
             vk::MemoryAllocateFlagsInfo::default().flags(vk::MemoryAllocateFlags::DEVICE_ADDRESS);
-        let handle = hand_over_duplicate(payload, |raw| {
+        let handle = transfer_duplicate(payload, |raw| {
             let mut import = vk::ImportMemoryFdInfoKHR::default()
                 .handle_type(conv::memory_handle_type(memory_info.handle_type))
                 .fd(raw);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ash::vk;
 
-use crate::resource::ImageUsage;
+use crate::desc::ImageUsage;
 
 /// A layout, printed by its C name.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,14 +36,14 @@ impl fmt::Debug for LayoutName {
 }
 
 /// A layout that wants an image of a certain usage.
-pub(super) struct LayoutRule {
+pub(crate) struct LayoutRule {
     name: &'static str,
-    pub(super) usage: ImageUsage,
-    pub(super) vuid: &'static str,
+    pub(crate) usage: ImageUsage,
+    pub(crate) vuid: &'static str,
 }
 
 /// What `layout` wants of an image; `None` where it takes any.
-pub(super) fn rule(layout: vk::ImageLayout) -> Option<LayoutRule> {
+pub(crate) fn rule(layout: vk::ImageLayout) -> Option<LayoutRule> {
     use vk::ImageLayout as Layout;
     let depth = ImageUsage::DEPTH_STENCIL_ATTACHMENT;
     let (name, usage, vuid) = match layout {

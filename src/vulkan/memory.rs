@@ -17,21 +17,21 @@ use crate::payload::{MemoryInfo, MemoryPayload};
 /// allocation, which is freed with the last of them.
 #[derive(Clone)]
 pub struct Memory {
-    pub(super) inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-pub(super) struct Inner {
-    pub(super) shared: Arc<Shared>,
-    pub(super) handle: vk::DeviceMemory,
-    pub(super) info: MemoryInfo,
-    pub(super) origin: Origin,
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) handle: vk::DeviceMemory,
+    pub(crate) info: MemoryInfo,
+    pub(crate) origin: Origin,
     /// Allocated with VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT.
-    pub(super) addressed: bool,
+    pub(crate) addressed: bool,
 }
 
 /// Where an allocation comes from: who frees it, and whether it can be exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(crate) enum Origin {
     /// Allocated here with VkExportMemoryAllocateInfo.
     Created,
     /// Imported from a payload.
@@ -63,7 +63,7 @@ impl Drop for Inner {
 
 impl Memory {
     /// The user's memory; `addressed` where it was allocated for device addresses.
-    pub(super) fn adopted(
+    pub(crate) fn adopted(
         shared: &Arc<Shared>,
         handle: vk::DeviceMemory,
         info: MemoryInfo,
@@ -73,7 +73,7 @@ impl Memory {
         Self { inner: Arc::new(Inner { shared, handle, info, origin, addressed }) }
     }
 
-    pub(super) fn is_imported(&self) -> bool {
+    pub(crate) fn is_imported(&self) -> bool {
         self.inner.origin == Origin::Imported
     }
 
@@ -113,7 +113,7 @@ impl Memory {
         // was allocated with this handle type in VkExportMemoryAllocateInfo.
         let raw =
             unsafe { inner.shared.memory_fd()?.get_memory_fd(&get) }.of("vkGetMemoryFdKHR")?;
-        let raw = fd::require_descriptor(Api::Vulkan, "vkGetMemoryFdKHR", raw)?;
+        let raw = fd::check_descriptor(Api::Vulkan, "vkGetMemoryFdKHR", raw)?;
         // SAFETY: vkGetMemoryFdKHR returned success, so `raw` is a new descriptor that the
         // application owns ("Each call to vkGetMemoryFdKHR must create a new file descriptor
         // holding a reference to the memory object's payload and transfer ownership of the file

@@ -4,25 +4,23 @@
 //! imported from payloads, or adopted from the user. [`Buffer::export`] makes a new descriptor each
 //! time, and so do the others.
 //! Command buffers and queues stay the user's: [`Endpoint::record_release`] and
-//! [`Endpoint::record_acquire`] write barriers, [`SubmitPart`] says what to add to the submit.
+//! [`Endpoint::record_acquire`] write barriers, [`SubmitSync`] says what to add to the submit.
 //!
 //! # References
 //! `VK_KHR_external_memory_fd`, `VK_KHR_external_semaphore_fd`, `VK_EXT_external_memory_dma_buf`.
 
-mod access;
+pub(crate) mod access;
 mod allocation;
-#[cfg(feature = "nvx-binary-import")]
-pub mod binary_import;
-mod buffer;
+pub(crate) mod buffer;
 mod capabilities;
 mod conv;
-mod endpoint;
-mod error;
+mod cuda_launch;
+pub(crate) mod endpoint;
+pub(crate) mod error;
 mod fence;
 mod image;
 mod image_adopted;
 mod import;
-mod in_queue;
 mod layout;
 mod memory;
 mod ownership;
@@ -32,15 +30,15 @@ mod submit;
 pub mod workarounds;
 
 pub use access::{Accesses, BufferAccess, ImageAccess};
-pub use allocation::{BufferOptions, DedicatedChoice, ImageOptions, MemoryChoice, MemoryOptions};
-#[cfg(feature = "nvx-binary-import")]
-pub use binary_import::{Argument, Function, Launch, MemoryUse, Module};
+pub use allocation::{
+    BufferOptions, DedicatedAllocation, ImageOptions, MemoryLocation, MemoryOptions,
+};
 pub use buffer::{AdoptedBuffer, Buffer};
 pub use endpoint::{DeviceInfo, Endpoint, Features};
-pub use fence::{Fence, FenceSource};
+pub use fence::{Fence, FencePool};
 pub use image::Image;
 pub use image_adopted::AdoptedImage;
 pub(crate) use layout::LayoutName;
 pub use memory::Memory;
 pub use semaphore::Semaphore;
-pub use submit::{SemaphoreSignal, SemaphoreWait, SubmitPart};
+pub use submit::{SemaphoreSignal, SemaphoreWait, SubmitSync};

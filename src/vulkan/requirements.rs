@@ -8,12 +8,12 @@ use crate::payload::{MemoryInfo, check_range};
 
 /// What a resource wants of its memory.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Requirements {
-    pub(super) size: u64,
-    pub(super) alignment: u64,
+pub(crate) struct Requirements {
+    pub(crate) size: u64,
+    pub(crate) alignment: u64,
     /// Bit i: memory type i will do.
-    pub(super) types: u32,
-    pub(super) dedicated: Dedicated,
+    pub(crate) types: u32,
+    pub(crate) dedicated: Dedicated,
     rules: Rules,
 }
 
@@ -51,14 +51,14 @@ const IMAGE: Rules = Rules {
 };
 
 impl Requirements {
-    pub(super) fn of_buffer(
+    pub(crate) fn of_buffer(
         found: vk::MemoryRequirements,
         dedicated: &vk::MemoryDedicatedRequirements<'_>,
     ) -> Self {
         Self::new(found, dedicated, BUFFER)
     }
 
-    pub(super) fn of_image(
+    pub(crate) fn of_image(
         found: vk::MemoryRequirements,
         dedicated: &vk::MemoryDedicatedRequirements<'_>,
     ) -> Self {
@@ -79,14 +79,14 @@ impl Requirements {
             } else if dedicated.prefers_dedicated_allocation == vk::TRUE {
                 Dedicated::Preferred
             } else {
-                Dedicated::Free
+                Dedicated::NotNeeded
             },
             rules,
         }
     }
 
     /// The same, where the handle type that the resource is shared by wants `dedicated`.
-    pub(super) fn shared_by(mut self, dedicated: Dedicated) -> Self {
+    pub(crate) fn shared_by(mut self, dedicated: Dedicated) -> Self {
         if dedicated > self.dedicated {
             self.dedicated = dedicated;
             // It was VK_EXTERNAL_MEMORY_FEATURE_DEDICATED_ONLY_BIT that asked for it.
@@ -96,14 +96,14 @@ impl Requirements {
     }
 
     /// What to say where the resource would have to share its allocation, and can't.
-    pub(super) fn needs_its_own(&self, resource: &'static str) -> Invalid {
+    pub(crate) fn needs_its_own(&self, resource: &'static str) -> Invalid {
         Invalid::new(resource, "needs an allocation of its own")
             .vuid(self.rules.needs_its_own)
             .help(self.rules.made_by)
     }
 
     /// Checks that the resource may lie at `offset` of `memory`, which others may share.
-    pub(super) fn check_shared(&self, offset: u64, memory: &MemoryInfo) -> Result<()> {
+    pub(crate) fn check_shared(&self, offset: u64, memory: &MemoryInfo) -> Result<()> {
         if memory.dedicated {
             return Err(Invalid::new("memory", "belongs to one resource (dedicated allocation)")
                 .vuid(self.rules.is_anothers)
@@ -117,7 +117,7 @@ impl Requirements {
     }
 
     /// Checks that the resource may lie at 0 of `memory`, an allocation of its own.
-    pub(super) fn check_dedicated(&self, offset: u64, memory: &MemoryInfo) -> Result<()> {
+    pub(crate) fn check_dedicated(&self, offset: u64, memory: &MemoryInfo) -> Result<()> {
         if offset != 0 {
             return Err(Invalid::new("payload.offset", "a dedicated allocation is bound at 0")
                 .vuid(self.rules.is_anothers)
@@ -161,7 +161,7 @@ impl Requirements {
 mod tests {
     use super::*;
     use crate::error::Error;
-    use crate::handle::MemoryHandleType;
+    use crate::fd::MemoryHandleType;
     use crate::identity::{Identity, Uuid};
 
     fn memory(allocation_size: u64, dedicated: bool) -> MemoryInfo {
@@ -208,7 +208,7 @@ mod tests {
         let refused = exported.check_shared(0, &memory(4096, false)).unwrap_err().to_string();
         assert!(refused.contains("pNext-00639"), "{refused}");
         exported.check_dedicated(0, &memory(4096, true)).unwrap();
-        let needs = image(false).shared_by(Dedicated::Free);
+        let needs = image(false).shared_by(Dedicated::NotNeeded);
         needs.check_shared(0, &memory(4096, false)).unwrap();
         needs.check_dedicated(0, &memory(4096, true)).unwrap();
         assert!(needs.check_dedicated(256, &memory(8192, true)).is_err());

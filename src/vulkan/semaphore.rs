@@ -13,7 +13,7 @@ use super::error::VkResultExt;
 use super::fence::nanoseconds;
 use crate::error::{Api, Error, ImportError, ImportResult, Invalid, Result};
 use crate::fd;
-use crate::handle::{SemaphoreHandleType, hand_over_duplicate};
+use crate::fd::{SemaphoreHandleType, transfer_duplicate};
 use crate::payload::{SemaphoreInfo, SemaphoreKind, SemaphorePayload};
 
 /// A semaphore that is shared with another API, device or process. Cheap to clone.
@@ -100,7 +100,7 @@ impl Endpoint {
             SemaphoreHandleType::OpaqueFd => vk::SemaphoreImportFlags::empty(),
             SemaphoreHandleType::SyncFd => vk::SemaphoreImportFlags::TEMPORARY,
         };
-        hand_over_duplicate(payload, |raw| {
+        transfer_duplicate(payload, |raw| {
             let info = vk::ImportSemaphoreFdInfoKHR::default()
                 .semaphore(semaphore.inner.handle)
                 .handle_type(conv::semaphore_handle_type(handle_type))
@@ -117,7 +117,7 @@ impl Endpoint {
 }
 
 impl Shared {
-    pub(super) fn create_semaphore(
+    pub(crate) fn create_semaphore(
         self: &Arc<Self>,
         kind: SemaphoreKind,
         exportable: Option<SemaphoreHandleType>,
@@ -160,7 +160,7 @@ impl Semaphore {
         self.device() == endpoint.shared.device.handle()
     }
 
-    pub(super) fn device(&self) -> vk::Device {
+    pub(crate) fn device(&self) -> vk::Device {
         self.inner.shared.device.handle()
     }
 
@@ -188,7 +188,7 @@ impl Semaphore {
         let raw = unsafe { inner.shared.semaphore_fd()?.get_semaphore_fd(&get) }
             .of("vkGetSemaphoreFdKHR")?;
         // Of a sync fd, which is never exported here, -1 would mean that it is signalled already.
-        let raw = fd::require_descriptor(Api::Vulkan, "vkGetSemaphoreFdKHR", raw)?;
+        let raw = fd::check_descriptor(Api::Vulkan, "vkGetSemaphoreFdKHR", raw)?;
         // SAFETY: the call returned success, so `raw` is a new descriptor that the application
         // owns (vkGetSemaphoreFdKHR).
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
@@ -208,7 +208,7 @@ impl Semaphore {
     /// # References
     /// `vkGetSemaphoreCounterValue`.
     pub fn value(&self) -> Result<u64> {
-        self.require_timeline()?;
+        self.check_timeline()?;
         // SAFETY: the semaphore is alive, of this device, and a timeline.
         unsafe { self.inner.shared.timeline_value(self.inner.handle) }
     }
@@ -221,7 +221,7 @@ impl Semaphore {
     /// # References
     /// `vkWaitSemaphores`.
     pub fn wait(&self, value: u64, timeout: Duration) -> Result<()> {
-        self.require_timeline()?;
+        self.check_timeline()?;
         let (shared, handle) = (&self.inner.shared, self.inner.handle);
         // SAFETY: as above.
         if unsafe { shared.timeline_wait(handle, value, nanoseconds(timeout)) }? {
@@ -255,7 +255,7 @@ impl Semaphore {
         unsafe { self.inner.shared.timeline_signal(self.inner.handle, value) }
     }
 
-    fn require_timeline(&self) -> Result<()> {
+    fn check_timeline(&self) -> Result<()> {
         if self.inner.kind == SemaphoreKind::Timeline {
             return Ok(());
         }

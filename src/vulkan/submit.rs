@@ -46,7 +46,7 @@ pub struct SemaphoreSignal {
 /// all; who submits otherwise (`vkQueueSubmit2`, an engine's own queue) reads the fields.
 #[derive(Clone, Debug, Default)]
 #[must_use = "a handoff happens only when its part is added to the submit"]
-pub struct SubmitPart {
+pub struct SubmitSync {
     /// Semaphores to wait for.
     pub waits: Vec<SemaphoreWait>,
     /// Semaphores to signal.
@@ -55,12 +55,12 @@ pub struct SubmitPart {
     pub fence: Option<Fence>,
 }
 
-impl SubmitPart {
+impl SubmitSync {
     /// Adds what another handoff of the same submit needs.
     ///
     /// # Errors
     /// [`Invalid`] where both need a fence: a submit has one.
-    pub fn merge(&mut self, other: SubmitPart) -> Result<()> {
+    pub fn merge(&mut self, other: SubmitSync) -> Result<()> {
         if self.fence.is_some() && other.fence.is_some() {
             return Err(Invalid::new("fence", "both parts need one, and a submit has one")
                 .help("enable timelineSemaphore, or submit twice")
@@ -126,11 +126,11 @@ impl SubmitPart {
         let signals = self.signals.iter().map(|signal| (&signal.semaphore, signal.value));
         for (semaphore, value) in waits.chain(signals) {
             semaphore.kind().check_value(value)?;
-            require_device("the semaphore's VkDevice", endpoint, semaphore.device())?;
+            check_device("the semaphore's VkDevice", endpoint, semaphore.device())?;
         }
-        self.fence.as_ref().map_or(Ok(()), |fence| {
-            require_device("the fence's VkDevice", endpoint, fence.device())
-        })
+        self.fence
+            .as_ref()
+            .map_or(Ok(()), |fence| check_device("the fence's VkDevice", endpoint, fence.device()))
     }
 }
 
@@ -174,7 +174,7 @@ impl<T> std::ops::Deref for Few<T> {
     }
 }
 
-fn require_device(field: &'static str, endpoint: &Endpoint, device: vk::Device) -> Result<()> {
+fn check_device(field: &'static str, endpoint: &Endpoint, device: vk::Device) -> Result<()> {
     let expected = endpoint.shared.device.handle();
     if device == expected {
         return Ok(());

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use ash::vk;
 
 use crate::error::Result;
-use crate::handle::{MemoryHandleType, SemaphoreHandleType, check_nvidia_fd, require_file};
+use crate::fd::{MemoryHandleType, SemaphoreHandleType, check_file, check_nvidia_fd};
 
 /// Spare bytes behind a shared buffer in its allocation.
 ///
@@ -39,20 +39,20 @@ pub const NVIDIA_KEEPS_SHARED_MEMORY_BYTES: u32 = 1024;
 
 /// Which of the bugs the present driver has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Workarounds {
+pub(crate) struct Workarounds {
     /// [`LLVMPIPE_BUFFER_TAIL_BYTES`], or 0.
-    pub(super) buffer_tail_bytes: u64,
+    pub(crate) buffer_tail_bytes: u64,
     /// [`LAVAPIPE_READS_FROM_DESCRIPTORS`].
-    pub(super) memory_is_a_file: bool,
+    pub(crate) memory_is_a_file: bool,
     /// [`NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS`].
-    pub(super) refuse_foreign_fds: bool,
+    pub(crate) refuse_foreign_fds: bool,
     /// [`NVIDIA_KEEPS_SHARED_MEMORY_BYTES`], or 0.
-    #[cfg_attr(not(feature = "nvx-binary-import"), allow(dead_code))]
-    pub(super) kept_shared_bytes: u32,
+    #[cfg_attr(not(feature = "nvx"), allow(dead_code))]
+    pub(crate) kept_shared_bytes: u32,
 }
 
 impl Workarounds {
-    pub(super) fn of(driver: vk::DriverId, device: vk::PhysicalDeviceType) -> Self {
+    pub(crate) fn of(driver: vk::DriverId, device: vk::PhysicalDeviceType) -> Self {
         match driver {
             vk::DriverId::MESA_LLVMPIPE => Self {
                 buffer_tail_bytes: LLVMPIPE_BUFFER_TAIL_BYTES,
@@ -70,20 +70,20 @@ impl Workarounds {
     }
 
     /// Refuses a descriptor that the driver would hang on, or be harmed by.
-    pub(super) fn check_memory_fd(
+    pub(crate) fn check_memory_fd(
         self,
         handle_type: MemoryHandleType,
         fd: BorrowedFd<'_>,
     ) -> Result<()> {
         match handle_type {
-            MemoryHandleType::OpaqueFd if self.memory_is_a_file => require_file(fd),
+            MemoryHandleType::OpaqueFd if self.memory_is_a_file => check_file(fd),
             MemoryHandleType::OpaqueFd if self.refuse_foreign_fds => check_nvidia_fd(fd),
             _ => Ok(()),
         }
     }
 
     /// Refuses a descriptor that the driver would be harmed by.
-    pub(super) fn check_semaphore_fd(
+    pub(crate) fn check_semaphore_fd(
         self,
         handle_type: SemaphoreHandleType,
         fd: BorrowedFd<'_>,

@@ -4,11 +4,11 @@ use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use gpu_interop::handle::MemoryHandleType;
-use gpu_interop::ipc::session::{
+use gpu_interop::fd::MemoryHandleType;
+use gpu_interop::payload::MemoryInfo;
+use gpu_interop::session::{
     Consumer, FrameInfo, JoinOptions, Producer, ProducerOptions, Ring, Slot,
 };
-use gpu_interop::payload::MemoryInfo;
 use gpu_interop::{BufferDesc, BufferPayload, Error, Identity, MemoryPayload, Uuid};
 
 use crate::allocations;
@@ -18,7 +18,7 @@ use crate::stream::{Descriptors, FILE_BYTES, lowest_free, next_piece, send_piece
 pub(crate) const LARGEST_ALLOCATION: usize = gpu_interop::ipc::wire::MAX_MESSAGE;
 
 /// No wait here is for somebody who will do something.
-const SOON: Duration = Duration::from_millis(20);
+const DETECTION_LIMIT: Duration = Duration::from_millis(20);
 
 /// Sends what `script` says to one side of a session; panics where that breaks a promise.
 ///
@@ -109,7 +109,8 @@ fn consumer(mut script: &[u8], descriptors: &Descriptors) {
     }
     theirs.flush().expect("nothing to flush");
     theirs.shutdown(std::net::Shutdown::Write).expect("a socket");
-    let options = JoinOptions { name: "fuzz".into(), timeout: SOON, ..JoinOptions::default() };
+    let options =
+        JoinOptions { name: "fuzz".into(), timeout: DETECTION_LIMIT, ..JoinOptions::default() };
     let joined = allocations::within(LARGEST_ALLOCATION, || Consumer::over(ours, options));
     let (mut consumer, ring) = match joined {
         Ok(joined) => joined,
@@ -118,7 +119,7 @@ fn consumer(mut script: &[u8], descriptors: &Descriptors) {
     assert!((1..=64).contains(&ring.slots.len()) && ring.semaphores.len() <= 8);
     let mut last = 0;
     let error = loop {
-        match allocations::within(LARGEST_ALLOCATION, || consumer.next_frame(SOON)) {
+        match allocations::within(LARGEST_ALLOCATION, || consumer.next_frame(DETECTION_LIMIT)) {
             Ok(frame) => {
                 assert!(frame.slot() < ring.slots.len());
                 assert!(frame.sequence() > last, "{} after {last}", frame.sequence());

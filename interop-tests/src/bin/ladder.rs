@@ -9,10 +9,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use gpu_interop::Uuid;
-use gpu_interop::headless::{DeviceType, VulkanOptions, Wish};
+use gpu_interop::headless::{DeviceType, GpuSelector, VulkanOptions};
+use interop_gpu::size;
 use interop_tests::ladder::{self, Plan, Report, Row, Selection};
 use interop_tests::ping_pong::{PathKind, Rigs};
-use interop_tests::{progress, size};
+use interop_tests::progress;
 
 /// Times every way of handing payloads from one API to another, beside one API alone, and checks every
 /// byte.
@@ -83,7 +84,7 @@ fn run(options: &Options) -> Result<()> {
 
 /// The GPU that was asked for, and the paths.
 fn open(options: &Options) -> Result<(Rigs, Vec<PathKind>)> {
-    let wish = options.device.map_or(Wish::Any, Wish::Uuid);
+    let wish = options.device.map_or(GpuSelector::Any, GpuSelector::Uuid);
     let rigs = Rigs::open(&wish, &VulkanOptions::default())?;
     let paths = match (&options.path[..], &rigs.cuda) {
         ([], Ok(_)) => vec![PathKind::VulkanCuda],

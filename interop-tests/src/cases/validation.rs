@@ -8,18 +8,18 @@ use gpu_interop::BufferPayload;
 use gpu_interop::ash::vk;
 use gpu_interop::handoff::{self, HandoffOptions};
 use gpu_interop::headless::{
-    Message, MessageKind, Severity, Validation, Vulkan, VulkanOptions, Wish,
+    GpuSelector, Message, MessageKind, Severity, Validation, Vulkan, VulkanOptions,
 };
 
-use super::players::{CudaPlayer, GlPlayer, Player, VulkanPlayer, pass};
-use crate::rig::Kernel;
-use crate::rig::vulkan::{PrivateBuffer, VulkanRig};
-use crate::suite::{Case, Machine, Need, Role, child_arguments};
+use crate::cases::support::payload_users::{CudaPlayer, GlPlayer, PayloadUser, VulkanPlayer, pass};
+use crate::harness::{Case, Need, Role, TestGpu, child_arguments};
+use interop_gpu::Kernel;
+use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 
 const BYTES: u64 = 64 << 10;
 const ROUNDS: u32 = 20;
 
-pub(super) fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let validation = [Need::Validation];
     vec![
         Case::new("vulkan/none/validation/a_mistake_is_heard/62", a_mistake_is_heard)
@@ -38,15 +38,15 @@ pub(super) fn cases() -> Vec<Case> {
 
 /// What the layer says of one throwaway device.
 #[derive(Clone, Default)]
-pub(super) struct Heard(Arc<Mutex<Vec<Message>>>);
+pub(crate) struct ValidationLog(Arc<Mutex<Vec<Message>>>);
 
-impl Heard {
+impl ValidationLog {
     /// A device that is watched as those of the suite are, by an ear of its own.
-    pub(super) fn open(&self, machine: &Machine, hazards: bool) -> Result<Vulkan> {
+    pub(crate) fn open(&self, machine: &TestGpu, hazards: bool) -> Result<Vulkan> {
         self.open_on(machine.wish(), hazards)
     }
 
-    fn open_on(&self, wish: &Wish, hazards: bool) -> Result<Vulkan> {
+    fn open_on(&self, wish: &GpuSelector, hazards: bool) -> Result<Vulkan> {
         let into = self.clone();
         let keep =
             move |message| into.0.lock().unwrap_or_else(PoisonError::into_inner).push(message);
@@ -58,14 +58,14 @@ impl Heard {
     }
 
     /// The messages about the use of Vulkan; what a driver says of itself is left out.
-    pub(super) fn take(&self) -> Vec<Message> {
+    pub(crate) fn take(&self) -> Vec<Message> {
         let mut heard = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         heard.retain(|message| message.kind != MessageKind::General);
         heard
     }
 
     /// An error by one of these names: they differ from one version of the layer to the next.
-    pub(super) fn require(&self, vuids: &[&str]) -> Result<()> {
+    pub(crate) fn require(&self, vuids: &[&str]) -> Result<()> {
         let heard = self.take();
         let is_it = |m: &Message| {
             m.severity == Severity::Error && vuids.iter().any(|vuid| m.to_string().contains(vuid))
@@ -74,7 +74,7 @@ impl Heard {
         Ok(())
     }
 
-    pub(super) fn require_silence(&self) -> Result<()> {
+    pub(crate) fn require_silence(&self) -> Result<()> {
         let heard = self.take();
         ensure!(heard.is_empty(), "{heard:?}");
         Ok(())
@@ -82,8 +82,8 @@ impl Heard {
 }
 
 /// A buffer without any usage.
-fn a_mistake_is_heard(machine: &Machine) -> Result<()> {
-    let heard = Heard::default();
+fn a_mistake_is_heard(machine: &TestGpu) -> Result<()> {
+    let heard = ValidationLog::default();
     let vulkan = heard.open(machine, false)?;
     heard.require_silence()?;
     let info = vk::BufferCreateInfo::default().size(64);
@@ -103,7 +103,7 @@ fn a_mistake_is_heard(machine: &Machine) -> Result<()> {
 
 /// A fence that is still there when its device goes: the messages of destruction arrive too. In a
 /// child, since drivers may leave behind what belongs to the fence: NVIDIA's a descriptor.
-fn a_leak_is_heard(machine: &Machine) -> Result<()> {
+fn a_leak_is_heard(machine: &TestGpu) -> Result<()> {
     let device = machine.wish().to_string();
     let output = child_arguments(LEAKS)?.env("INTEROP_DEVICE", device).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -113,12 +113,12 @@ fn a_leak_is_heard(machine: &Machine) -> Result<()> {
 const LEAKS: &str = "leaks a fence";
 
 /// What the children of these cases do.
-pub(super) fn roles() -> Vec<Role> {
+pub(crate) fn roles() -> Vec<Role> {
     vec![(LEAKS, leak)]
 }
 
 fn leak() -> Result<()> {
-    let heard = Heard::default();
+    let heard = ValidationLog::default();
     let wish = std::env::var("INTEROP_DEVICE")?.parse()?;
     let vulkan = heard.open_on(&wish, false)?;
     // SAFETY: a valid device; what is forgotten here is memory of this process, until it ends.
@@ -129,18 +129,18 @@ fn leak() -> Result<()> {
 }
 
 /// Two fills of one buffer with no barrier between them.
-fn a_hazard_is_heard(machine: &Machine) -> Result<()> {
-    let heard = Heard::default();
-    let rig = VulkanRig::new(heard.open(machine, true)?)?;
-    let made = PrivateBuffer::device(&rig.vulkan, 4096)?;
+fn a_hazard_is_heard(machine: &TestGpu) -> Result<()> {
+    let heard = ValidationLog::default();
+    let gpu = VulkanContext::new(heard.open(machine, true)?)?;
+    let made = PrivateBuffer::device(&gpu.vulkan, 4096)?;
     let fill_twice = |barrier: bool| {
-        rig.run(|command| {
+        gpu.run(|command| {
             for data in [1, 2] {
                 // SAFETY: the command buffer is being recorded, and the buffer is that long. The
                 // hazard is on purpose; either value would do.
-                unsafe { rig.device().cmd_fill_buffer(command, made.buffer, 0, 4096, data) };
+                unsafe { gpu.device().cmd_fill_buffer(command, made.buffer, 0, 4096, data) };
                 if barrier {
-                    rig.record_barrier(command);
+                    gpu.record_barrier(command);
                 }
             }
             Ok(())
@@ -154,16 +154,16 @@ fn a_hazard_is_heard(machine: &Machine) -> Result<()> {
 
 /// The library's acquires and releases, in one command buffer with a kernel and a copy, leave no
 /// hazard to be found.
-fn no_hazard<P: Player>(
-    machine: &Machine,
+fn no_hazard<P: PayloadUser>(
+    machine: &TestGpu,
     join: impl FnOnce(BufferPayload) -> Result<P>,
 ) -> Result<()> {
-    let heard = Heard::default();
-    let rig = VulkanRig::new(heard.open(machine, true)?)?;
-    let copy = PrivateBuffer::device(&rig.vulkan, BYTES)?;
-    let mut vulkan = VulkanPlayer::create(&rig, BYTES)?;
+    let heard = ValidationLog::default();
+    let gpu = VulkanContext::new(heard.open(machine, true)?)?;
+    let copy = PrivateBuffer::device(&gpu.vulkan, BYTES)?;
+    let mut vulkan = VulkanPlayer::create(&gpu, BYTES)?;
     let mut other = join(vulkan.export()?)?;
-    let (here, options) = (&rig.endpoint, HandoffOptions::default());
+    let (here, options) = (&gpu.endpoint, HandoffOptions::default());
     let mut there = handoff::open(here, here, other.endpoint(), options)?;
     let mut back = handoff::open(here, other.endpoint(), here, options)?;
     for seed in 0..ROUNDS {
@@ -177,12 +177,12 @@ fn no_hazard<P: Player>(
     heard.require_silence()
 }
 
-fn no_hazard_with_gl(machine: &Machine) -> Result<()> {
-    let rig = machine.gl()?;
-    no_hazard(machine, |payload| GlPlayer::import(rig, payload))
+fn no_hazard_with_gl(machine: &TestGpu) -> Result<()> {
+    let gpu = machine.gl()?;
+    no_hazard(machine, |payload| GlPlayer::import(gpu, payload))
 }
 
-fn no_hazard_with_cuda(machine: &Machine) -> Result<()> {
-    let rig = machine.cuda()?;
-    no_hazard(machine, |payload| CudaPlayer::import(rig, payload))
+fn no_hazard_with_cuda(machine: &TestGpu) -> Result<()> {
+    let gpu = machine.cuda()?;
+    no_hazard(machine, |payload| CudaPlayer::import(gpu, payload))
 }

@@ -7,13 +7,13 @@ use std::rc::Rc;
 use anyhow::{Context, Result, ensure};
 use gpu_interop::cudarc::driver::{CudaEvent, CudaSlice, DevicePtr as _, sys};
 use gpu_interop::glow;
-use gpu_interop::vulkan::{Fence, FenceSource, SubmitPart};
+use gpu_interop::vulkan::{Fence, FencePool, SubmitSync};
 
 use super::far::{FarCuda, FarGl, FarVulkan, KERNEL};
 use super::staging::Staging;
-use super::vulkan_side::{PATIENCE, Recorded};
-use crate::rig::gl::GlRig;
-use crate::rig::vulkan::PrivateBuffer;
+use super::vulkan_side::{Recorded, TIMEOUT};
+use interop_gpu::gl::GlContext;
+use interop_gpu::vulkan::PrivateBuffer;
 
 /// An API that has a payload of its own, and copies it from and to the host.
 pub(crate) trait Copies {
@@ -57,11 +57,11 @@ impl Copies for FarCuda {
     type Own = CudaOwn;
 
     fn own(&self, staging: Rc<Staging>) -> Result<CudaOwn> {
-        let payload = self.rig.private_buffer(staging.bytes())?;
-        self.rig.stream.synchronize()?;
-        let (address, synchronised) = payload.device_ptr(&self.rig.stream);
+        let payload = self.gpu.private_buffer(staging.bytes())?;
+        self.gpu.stream.synchronize()?;
+        let (address, synchronised) = payload.device_ptr(&self.gpu.stream);
         drop(synchronised);
-        self.rig.cuda.context().bind_to_thread()?;
+        self.gpu.cuda.context().bind_to_thread()?;
         let bytes = usize::try_from(staging.bytes())?;
         // SAFETY: the mapping is that long and stays until it is unregistered (`CudaOwn::drop`). A refusal
         // leaves CUDA to copy by way of memory of its own.
@@ -72,7 +72,7 @@ impl Copies for FarCuda {
 
     fn upload(&mut self, own: &mut CudaOwn, range: &Range<u64>) -> Result<()> {
         let (to, from) = (own.address + range.start, own.staging.at(range.start));
-        let (bytes, stream) = (usize::try_from(range.end - range.start)?, &self.rig.stream);
+        let (bytes, stream) = (usize::try_from(range.end - range.start)?, &self.gpu.stream);
         // SAFETY: both are that long and stay until the rung goes, which waits.
         let result = unsafe {
             sys::cuMemcpyHtoDAsync_v2(to, from.cast_const().cast(), bytes, stream.cu_stream())
@@ -83,14 +83,14 @@ impl Copies for FarCuda {
 
     fn work(&mut self, own: &mut CudaOwn) -> Result<()> {
         // SAFETY: the payload is this side's own, until the rung goes, which waits.
-        unsafe { self.rig.launch_at(KERNEL, own.address, own.payload.len() as u64, self.grid) }
+        unsafe { self.gpu.launch_at(KERNEL, own.address, own.payload.len() as u64, self.grid) }
     }
 
     fn start_downloads(&mut self, own: &mut CudaOwn, ranges: &[Range<u64>]) -> Result<()> {
         own.events.clear();
         for range in ranges {
             let (from, to) = (own.address + range.start, own.staging.at(range.start));
-            let (bytes, stream) = (usize::try_from(range.end - range.start)?, &self.rig.stream);
+            let (bytes, stream) = (usize::try_from(range.end - range.start)?, &self.gpu.stream);
             // SAFETY: as for `upload`.
             let result =
                 unsafe { sys::cuMemcpyDtoHAsync_v2(to.cast(), from, bytes, stream.cu_stream()) };
@@ -129,7 +129,7 @@ impl Drop for CudaOwn {
 
 /// OpenGL's payload.
 pub(crate) struct GlOwn {
-    rig: Rc<GlRig>,
+    gpu: Rc<GlContext>,
     payload: glow::Buffer,
     staging: Rc<Staging>,
 }
@@ -138,19 +138,19 @@ impl Copies for FarGl {
     type Own = GlOwn;
 
     fn own(&self, staging: Rc<Staging>) -> Result<GlOwn> {
-        let payload = self.rig.private_buffer(staging.bytes())?;
-        Ok(GlOwn { rig: self.rig.clone(), payload, staging })
+        let payload = self.gpu.private_buffer(staging.bytes())?;
+        Ok(GlOwn { gpu: self.gpu.clone(), payload, staging })
     }
 
     fn upload(&mut self, own: &mut GlOwn, range: &Range<u64>) -> Result<()> {
         let length = usize::try_from(range.end - range.start)?;
         // SAFETY: mapped, that long, and nothing writes to it: Vulkan's copy was waited for.
         let data = unsafe { std::slice::from_raw_parts(own.staging.at(range.start), length) };
-        self.rig.upload(own.payload, range.start, data)
+        self.gpu.upload(own.payload, range.start, data)
     }
 
     fn work(&mut self, own: &mut GlOwn) -> Result<()> {
-        self.rig.dispatch(KERNEL, own.payload, own.staging.bytes(), self.grid)
+        self.gpu.dispatch(KERNEL, own.payload, own.staging.bytes(), self.grid)
     }
 
     fn start_downloads(&mut self, _own: &mut GlOwn, _ranges: &[Range<u64>]) -> Result<()> {
@@ -166,7 +166,7 @@ impl Copies for FarGl {
         let length = usize::try_from(range.end - range.start)?;
         // SAFETY: mapped, that long, and nothing else uses it: Vulkan reads it by a later submit.
         let data = unsafe { std::slice::from_raw_parts_mut(own.staging.at(range.start), length) };
-        self.rig.read_own(own.payload, range.start, data)
+        self.gpu.read_own(own.payload, range.start, data)
     }
 
     fn how(&self, _own: &GlOwn) -> String {
@@ -176,7 +176,7 @@ impl Copies for FarGl {
 
 impl Drop for GlOwn {
     fn drop(&mut self) {
-        self.rig.delete_buffer(self.payload);
+        self.gpu.delete_buffer(self.payload);
     }
 }
 
@@ -188,7 +188,7 @@ pub(crate) struct VulkanOwn {
     started: Vec<Fence>,
     /// The last upload of each piece: the host writes over what it reads.
     uploaded: Vec<Option<Fence>>,
-    fences: FenceSource,
+    fences: FencePool,
     own_staging: Staging,
     _payload: PrivateBuffer,
     staging: Rc<Staging>,
@@ -198,10 +198,10 @@ impl Copies for FarVulkan {
     type Own = VulkanOwn;
 
     fn own(&self, staging: Rc<Staging>) -> Result<VulkanOwn> {
-        let (rig, bytes) = (&self.side.rig, staging.bytes());
-        let payload = PrivateBuffer::device(&rig.vulkan, bytes)?;
-        let own_staging = Staging::new(rig, bytes)?;
-        let bound = rig.bind(payload.buffer, bytes)?;
+        let (gpu, bytes) = (&self.side.gpu, staging.bytes());
+        let payload = PrivateBuffer::device(&gpu.vulkan, bytes)?;
+        let own_staging = Staging::new(gpu, bytes)?;
+        let bound = gpu.bind(payload.buffer, bytes)?;
         let kernel = self.side.record_kernel(&bound)?.with(vec![bound]);
         let (mut downs, mut ups) = (Vec::new(), Vec::new());
         for range in own_staging.pieces() {
@@ -209,7 +209,7 @@ impl Copies for FarVulkan {
             downs.push(self.side.record_copy(there, here, &range)?);
             ups.push(self.side.record_copy(here, there, &range)?);
         }
-        let (started, fences) = (Vec::new(), FenceSource::new(&rig.endpoint)?);
+        let (started, fences) = (Vec::new(), FencePool::new(&gpu.endpoint)?);
         let uploaded = vec![None; ups.len()];
         Ok(VulkanOwn {
             kernel,
@@ -227,26 +227,26 @@ impl Copies for FarVulkan {
     fn upload(&mut self, own: &mut VulkanOwn, range: &Range<u64>) -> Result<()> {
         let index = own.own_staging.index(range);
         if let Some(last) = own.uploaded[index].take() {
-            last.wait(PATIENCE)?;
+            last.wait(TIMEOUT)?;
         }
         let length = usize::try_from(range.end - range.start)?;
         let (from, to) = (own.staging.at(range.start), own.own_staging.at(range.start));
         // SAFETY: two mappings, that long; nothing else uses either: the copies to the one and from the
         // other were waited for.
         unsafe { ptr::copy_nonoverlapping(from.cast_const(), to, length) };
-        let mut part = SubmitPart::default();
+        let mut part = SubmitSync::default();
         own.uploaded[index] = Some(own.fences.next(&mut part)?);
         self.side.submit(&[own.ups[index].command], part)
     }
 
     fn work(&mut self, own: &mut VulkanOwn) -> Result<()> {
-        self.side.submit(&[own.kernel.command], SubmitPart::default())
+        self.side.submit(&[own.kernel.command], SubmitSync::default())
     }
 
     fn start_downloads(&mut self, own: &mut VulkanOwn, _ranges: &[Range<u64>]) -> Result<()> {
         own.started.clear();
         for down in &own.downs {
-            let mut part = SubmitPart::default();
+            let mut part = SubmitSync::default();
             own.started.push(own.fences.next(&mut part)?);
             self.side.submit(&[down.command], part)?;
         }
@@ -259,7 +259,7 @@ impl Copies for FarVulkan {
         index: usize,
         range: &Range<u64>,
     ) -> Result<()> {
-        own.started.get(index).context("it was started")?.wait(PATIENCE)?;
+        own.started.get(index).context("it was started")?.wait(TIMEOUT)?;
         let length = usize::try_from(range.end - range.start)?;
         let (from, to) = (own.own_staging.at(range.start), own.staging.at(range.start));
         // SAFETY: as for `upload`.

@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::grids::Grids;
 use super::kind::RungKind;
-use super::rung::{Rung, time};
+use super::rung::{Benchmark, time};
 use super::rungs::Builder;
 use crate::ping_pong::{PathKind, Rigs};
-use crate::statistics::{median, percentile};
+use interop_gpu::statistics::{median, percentile};
 
 /// As small as a payload gets: what is left is the handoff.
 const BYTES: u64 = 4096;
@@ -45,7 +45,7 @@ pub struct CpuCost {
 ///
 /// # Errors
 /// Where this machine lacks the path, or a driver refuses.
-pub fn cpu_rungs(rigs: &Rigs, path: PathKind) -> Result<[Box<dyn Rung>; 2]> {
+pub fn cpu_rungs(rigs: &Rigs, path: PathKind) -> Result<[Box<dyn Benchmark>; 2]> {
     let builder = Builder { rigs, path, bytes: BYTES, grids: Grids::default() };
     let mut reasons = Vec::new();
     for kinds in [

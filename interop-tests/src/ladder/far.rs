@@ -4,24 +4,24 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use gpu_interop::cudarc::driver::sys::CUdeviceptr;
-use gpu_interop::handoff::ring::{RingPeer, Station, Wait};
 use gpu_interop::handoff::{Acquirer, Releaser, Ticket};
+use gpu_interop::ring::{RingPeer, RingStage, Wait};
 use gpu_interop::{cuda, gl, vulkan};
 
 use super::rung::SECOND_STEP;
-use super::vulkan_side::{PATIENCE, Recorded, VulkanSide};
-use crate::rig::Kernel;
-use crate::rig::cuda::CudaRig;
-use crate::rig::gl::GlRig;
+use super::vulkan_side::{Recorded, TIMEOUT, VulkanRunner};
+use interop_gpu::Kernel;
+use interop_gpu::cuda::CudaContext;
+use interop_gpu::gl::GlContext;
 
 /// What the second API of a pair runs.
 pub(crate) const KERNEL: Kernel = Kernel::PingPong { step: SECOND_STEP };
 
 /// Far longer than any pair takes.
-const PATIENT: Wait = Wait::UpTo(PATIENCE);
+const PATIENT: Wait = Wait::UpTo(TIMEOUT);
 
 /// The other API of a pair, with its kernel ready.
-pub(crate) trait Far {
+pub(crate) trait SecondApi {
     /// The library's endpoint.
     type Endpoint: RingPeer;
     /// A turn on one payload, prepared.
@@ -41,14 +41,14 @@ pub(crate) trait Far {
     /// Prepares turns at a station of a ring, for `batch` slots at a time.
     fn prepare_station(
         &self,
-        station: &Station<Self::Endpoint>,
+        station: &RingStage<Self::Endpoint>,
         batch: usize,
     ) -> Result<Self::Turns>;
 
     /// Takes the next `batch` slots of a ring, runs the kernel on each, passes them on together.
     fn station_turn(
         &mut self,
-        station: &mut Station<Self::Endpoint>,
+        station: &mut RingStage<Self::Endpoint>,
         turns: &Self::Turns,
         batch: usize,
     ) -> Result<()>;
@@ -58,10 +58,10 @@ pub(crate) trait Far {
 }
 
 /// A shared buffer as the other API has it.
-pub(crate) type BufferOf<F> = <<F as Far>::Endpoint as RingPeer>::Buffer;
+pub(crate) type BufferOf<F> = <<F as SecondApi>::Endpoint as RingPeer>::Buffer;
 
 /// Both handoffs' ends at the other API, and the payload that goes through them.
-pub(crate) struct Ends<F: Far + ?Sized> {
+pub(crate) struct Ends<F: SecondApi + ?Sized> {
     pub(crate) acquirer: Acquirer<F::Endpoint>,
     pub(crate) releaser: Releaser<F::Endpoint>,
     // After what waits for their last use.
@@ -70,7 +70,7 @@ pub(crate) struct Ends<F: Far + ?Sized> {
 
 /// CUDA.
 pub(crate) struct FarCuda {
-    pub(crate) rig: Rc<CudaRig>,
+    pub(crate) gpu: Rc<CudaContext>,
     pub(crate) grid: u32,
 }
 
@@ -78,17 +78,17 @@ impl FarCuda {
     fn launch(&self, address: CUdeviceptr, bytes: u64) -> Result<()> {
         // SAFETY: the payload is this side's between the stream's wait and its signal, and the rung keeps
         // it until the stream has done all.
-        unsafe { self.rig.launch_at(KERNEL, address, bytes, self.grid) }
+        unsafe { self.gpu.launch_at(KERNEL, address, bytes, self.grid) }
     }
 }
 
-impl Far for FarCuda {
+impl SecondApi for FarCuda {
     type Endpoint = cuda::Endpoint;
     type Turn = (CUdeviceptr, u64);
     type Turns = ();
 
     fn endpoint(&self) -> &cuda::Endpoint {
-        &self.rig.endpoint
+        &self.gpu.endpoint
     }
 
     fn prepare(&self, buffer: &cuda::Buffer) -> Result<Self::Turn> {
@@ -96,48 +96,48 @@ impl Far for FarCuda {
     }
 
     fn turn(&mut self, ticket: Ticket, ends: &mut Ends<Self>, turn: &Self::Turn) -> Result<Ticket> {
-        ends.acquirer.acquire(ticket, &self.rig.stream)?;
+        ends.acquirer.acquire(ticket, &self.gpu.stream)?;
         self.launch(turn.0, turn.1)?;
-        Ok(ends.releaser.release(&self.rig.stream)?)
+        Ok(ends.releaser.release(&self.gpu.stream)?)
     }
 
-    fn prepare_station(&self, _: &Station<cuda::Endpoint>, _batch: usize) -> Result<()> {
+    fn prepare_station(&self, _: &RingStage<cuda::Endpoint>, _batch: usize) -> Result<()> {
         Ok(())
     }
 
     fn station_turn(
         &mut self,
-        station: &mut Station<cuda::Endpoint>,
+        station: &mut RingStage<cuda::Endpoint>,
         (): &(),
         batch: usize,
     ) -> Result<()> {
-        let taken = station.take_many(PATIENT, batch..=batch, &self.rig.stream)?;
+        let taken = station.take_many(PATIENT, batch..=batch, &self.gpu.stream)?;
         let slots = taken.context("it waited for slots")?;
         for slot in slots.iter() {
             let buffer = station.buffer(slot)?;
             self.launch(buffer.device_ptr(), buffer.len())?;
         }
-        Ok(station.release_many(slots, &self.rig.stream)?)
+        Ok(station.release_many(slots, &self.gpu.stream)?)
     }
 
     fn finish(&mut self) -> Result<()> {
-        Ok(self.rig.stream.synchronize()?)
+        Ok(self.gpu.stream.synchronize()?)
     }
 }
 
 /// OpenGL.
 pub(crate) struct FarGl {
-    pub(crate) rig: Rc<GlRig>,
+    pub(crate) gpu: Rc<GlContext>,
     pub(crate) grid: u32,
 }
 
-impl Far for FarGl {
+impl SecondApi for FarGl {
     type Endpoint = gl::Endpoint;
     type Turn = ();
     type Turns = ();
 
     fn endpoint(&self) -> &gl::Endpoint {
-        &self.rig.endpoint
+        &self.gpu.endpoint
     }
 
     fn prepare(&self, _buffer: &gl::Buffer) -> Result<()> {
@@ -147,46 +147,46 @@ impl Far for FarGl {
     fn turn(&mut self, ticket: Ticket, ends: &mut Ends<Self>, (): &()) -> Result<Ticket> {
         let buffer = &ends.buffer;
         ends.acquirer.acquire(ticket, &[buffer], &[])?;
-        self.rig.dispatch(KERNEL, buffer.name(), buffer.desc().size, self.grid)?;
+        self.gpu.dispatch(KERNEL, buffer.name(), buffer.desc().size, self.grid)?;
         Ok(ends.releaser.release(&[buffer], &[])?)
     }
 
-    fn prepare_station(&self, _: &Station<gl::Endpoint>, _batch: usize) -> Result<()> {
+    fn prepare_station(&self, _: &RingStage<gl::Endpoint>, _batch: usize) -> Result<()> {
         Ok(())
     }
 
     fn station_turn(
         &mut self,
-        station: &mut Station<gl::Endpoint>,
+        station: &mut RingStage<gl::Endpoint>,
         (): &(),
         batch: usize,
     ) -> Result<()> {
         let slots = station.take_many(PATIENT, batch..=batch)?.context("it waited for slots")?;
         for slot in slots.iter() {
             let buffer = station.buffer(slot)?;
-            self.rig.dispatch(KERNEL, buffer.name(), buffer.desc().size, self.grid)?;
+            self.gpu.dispatch(KERNEL, buffer.name(), buffer.desc().size, self.grid)?;
         }
         Ok(station.release_many(slots)?)
     }
 
     fn finish(&mut self) -> Result<()> {
-        self.rig.finish();
+        self.gpu.finish();
         Ok(())
     }
 }
 
 /// A second Vulkan device.
 pub(crate) struct FarVulkan {
-    pub(crate) side: VulkanSide,
+    pub(crate) side: VulkanRunner,
 }
 
-impl Far for FarVulkan {
+impl SecondApi for FarVulkan {
     type Endpoint = vulkan::Endpoint;
     type Turn = Recorded;
     type Turns = Vec<Recorded>;
 
     fn endpoint(&self) -> &vulkan::Endpoint {
-        &self.side.rig.endpoint
+        &self.side.gpu.endpoint
     }
 
     fn prepare(&self, buffer: &vulkan::Buffer) -> Result<Recorded> {
@@ -199,7 +199,7 @@ impl Far for FarVulkan {
 
     fn prepare_station(
         &self,
-        station: &Station<vulkan::Endpoint>,
+        station: &RingStage<vulkan::Endpoint>,
         batch: usize,
     ) -> Result<Vec<Recorded>> {
         self.side.record_station(station, batch)
@@ -207,7 +207,7 @@ impl Far for FarVulkan {
 
     fn station_turn(
         &mut self,
-        station: &mut Station<vulkan::Endpoint>,
+        station: &mut RingStage<vulkan::Endpoint>,
         turns: &Vec<Recorded>,
         batch: usize,
     ) -> Result<()> {

@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::Result;
 use gpu_interop::cudarc::driver::sys::CUdevice_attribute;
 
-use super::rung::{Rung, SECOND_STEP, time};
+use super::rung::{Benchmark, SECOND_STEP, time};
 use super::rungs::{AloneCuda, alone_vulkan};
 use crate::ping_pong::Rigs;
-use crate::rig::Kernel;
-use crate::rig::gl::GlRig;
-use crate::statistics::median;
+use interop_gpu::Kernel;
+use interop_gpu::gl::GlContext;
+use interop_gpu::statistics::median;
 
 /// Work groups to try; 0 is a thread an element.
 const GRIDS: [u32; 6] = [0, 1 << 15, 1 << 14, 1 << 13, 1 << 12, 1 << 10];
@@ -43,14 +43,14 @@ impl Grids {
             try_rung(&mut rung)
         })?;
         let cuda = match &rigs.cuda {
-            Ok(rig) => best(bytes, &grids, |grid| {
-                let mut rung = AloneCuda::new(rig.clone(), bytes, grid)?;
+            Ok(gpu) => best(bytes, &grids, |grid| {
+                let mut rung = AloneCuda::new(gpu.clone(), bytes, grid)?;
                 try_rung(&mut rung)
             })?,
             Err(_) => 0,
         };
         let gl = match &rigs.gl {
-            Ok(rig) => best_of_gl(rig, bytes, &grids)?,
+            Ok(gpu) => best_of_gl(gpu, bytes, &grids)?,
             Err(_) => 0,
         };
         Ok(Self { vulkan, gl, cuda })
@@ -62,7 +62,7 @@ impl Grids {
 fn candidates(rigs: &Rigs) -> Vec<u32> {
     let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
     let count =
-        rigs.cuda.as_ref().ok().and_then(|rig| rig.stream.context().attribute(attribute).ok());
+        rigs.cuda.as_ref().ok().and_then(|gpu| gpu.stream.context().attribute(attribute).ok());
     let at_once =
         count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0) * GROUPS_A_PROCESSOR;
     let waves = WAVES.iter().map(|waves| waves * at_once).filter(|&grid| grid > 0);
@@ -84,7 +84,7 @@ fn best(
     Ok(best.map_or(0, |(_, grid)| grid))
 }
 
-fn try_rung(rung: &mut dyn Rung) -> Result<Duration> {
+fn try_rung(rung: &mut dyn Benchmark) -> Result<Duration> {
     let granule = rung.granule();
     let first = time(rung, granule)?.wall;
     let pairs = (TRY.as_secs_f64() / first.as_secs_f64().max(1e-9)) as u32;
@@ -96,24 +96,24 @@ fn try_rung(rung: &mut dyn Rung) -> Result<Duration> {
     Ok(median(&times))
 }
 
-fn best_of_gl(rig: &Rc<GlRig>, bytes: u64, grids: &[u32]) -> Result<u32> {
-    let buffer = rig.private_buffer(bytes)?;
-    let chosen = rig
+fn best_of_gl(gpu: &Rc<GlContext>, bytes: u64, grids: &[u32]) -> Result<u32> {
+    let buffer = gpu.private_buffer(bytes)?;
+    let chosen = gpu
         .dispatch(Kernel::Fill { seed: 7 }, buffer, bytes, 0)
-        .and_then(|()| best(bytes, grids, |grid| time_gl(rig, buffer, bytes, grid)));
-    rig.delete_buffer(buffer);
+        .and_then(|()| best(bytes, grids, |grid| time_gl(gpu, buffer, bytes, grid)));
+    gpu.delete_buffer(buffer);
     chosen
 }
 
 fn time_gl(
-    rig: &GlRig,
+    gpu: &GlContext,
     buffer: gpu_interop::glow::Buffer,
     bytes: u64,
     grid: u32,
 ) -> Result<Duration> {
     let mut times = Vec::new();
     for _ in 0..=TRIES {
-        times.push(rig.time(Kernel::PingPong { step: SECOND_STEP }, buffer, bytes, grid)?);
+        times.push(gpu.time(Kernel::PingPong { step: SECOND_STEP }, buffer, bytes, grid)?);
     }
     Ok(median(&times[1..]))
 }

@@ -9,7 +9,7 @@ use anyhow::bail;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RungKind {
     /// One API does both kernels of a pair: what the others are compared with.
-    Alone(Alone),
+    SingleApi(SingleApi),
     /// Read back, uploaded: what one does without sharing memory.
     HostCopy,
     /// One shared payload; the host waits, asleep.
@@ -26,7 +26,7 @@ pub enum RungKind {
         batch: u32,
     },
     /// So many pairs in one command buffer, both kernels in Vulkan's queue.
-    InQueue(u32),
+    SameQueue(u32),
     /// As [`HostWaitBlock`](Self::HostWaitBlock), with the APIs' own calls and no library.
     RawHostWaitBlock,
     /// As [`HostWaitSpin`](Self::HostWaitSpin), with the APIs' own calls and no library.
@@ -37,7 +37,7 @@ pub enum RungKind {
 
 /// Which API works alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Alone {
+pub enum SingleApi {
     /// CUDA: two launches a pair in one stream.
     Cuda,
     /// Vulkan: recorded once, with a barrier between the kernels.
@@ -47,8 +47,8 @@ pub enum Alone {
 impl RungKind {
     /// Every rung, in the order of the ladder.
     pub const ALL: [Self; 23] = [
-        Self::Alone(Alone::Cuda),
-        Self::Alone(Alone::Vulkan),
+        Self::SingleApi(SingleApi::Cuda),
+        Self::SingleApi(SingleApi::Vulkan),
         Self::HostCopy,
         Self::HostWaitBlock,
         Self::RawHostWaitBlock,
@@ -68,8 +68,8 @@ impl RungKind {
         Self::ring(32, 16),
         Self::ring(32, 32),
         Self::ring(64, 32),
-        Self::InQueue(1),
-        Self::InQueue(16),
+        Self::SameQueue(1),
+        Self::SameQueue(16),
     ];
 
     const fn ring(depth: u32, batch: u32) -> Self {
@@ -106,15 +106,15 @@ impl RungKind {
 impl fmt::Display for RungKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Alone(Alone::Cuda) => f.write_str("cuda-alone"),
-            Self::Alone(Alone::Vulkan) => f.write_str("vulkan-alone"),
+            Self::SingleApi(SingleApi::Cuda) => f.write_str("cuda-alone"),
+            Self::SingleApi(SingleApi::Vulkan) => f.write_str("vulkan-alone"),
             Self::HostCopy => f.write_str("host-copy"),
             Self::HostWaitBlock => f.write_str("host-wait-block"),
             Self::HostWaitSpin => f.write_str("host-wait-spin"),
             Self::Semaphore => f.write_str("semaphore"),
             Self::Ring { depth, batch: 1 } => write!(f, "ring-{depth}"),
             Self::Ring { depth, batch } => write!(f, "ring-{depth}x{batch}"),
-            Self::InQueue(pairs) => write!(f, "in-queue-{pairs}"),
+            Self::SameQueue(pairs) => write!(f, "in-queue-{pairs}"),
             Self::RawHostWaitBlock => f.write_str("raw-host-wait-block"),
             Self::RawHostWaitSpin => f.write_str("raw-host-wait-spin"),
             Self::RawSemaphore => f.write_str("raw-semaphore"),
@@ -162,7 +162,7 @@ mod tests {
         let kinds = |text: &str| text.parse::<Selection>().map(|selection| selection.0);
         assert_eq!(kinds("semaphore").unwrap(), [RungKind::Semaphore]);
         assert_eq!(kinds("ring-8").unwrap(), [RungKind::ring(8, 1)]);
-        assert_eq!(kinds("in-queue").unwrap(), [RungKind::InQueue(1), RungKind::InQueue(16)]);
+        assert_eq!(kinds("in-queue").unwrap(), [RungKind::SameQueue(1), RungKind::SameQueue(16)]);
         assert_eq!(kinds("ring-32x16").unwrap(), [RungKind::ring(32, 16)]);
         assert_eq!(kinds("ring").unwrap().len(), 12);
         for nonsense in ["", "ri", "ring-", "ring-3", "Semaphore"] {

@@ -25,10 +25,10 @@ mod verify;
 mod vulkan_side;
 
 pub use cpu::{CpuCost, cpu, cpu_rungs};
-pub use kind::{Alone, RungKind, Selection};
+pub use kind::{RungKind, Selection, SingleApi};
 pub use plan::Plan;
 pub use plot::plot;
 pub use report::{PairTimes, Report, Row, Skipped};
 pub use run::{Progress, run};
-pub use rung::{Rung, thread_cpu};
+pub use rung::{Benchmark, thread_cpu};
 pub use trial::Candidates;

@@ -8,7 +8,7 @@ use plotters::prelude::*;
 
 use super::lines::{Line, Look, lines};
 use super::report::Report;
-use crate::size::human;
+use interop_gpu::size::human;
 
 /// Pixels of the chart of one path.
 const WIDTH: u32 = 1180;

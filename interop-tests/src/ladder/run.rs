@@ -6,13 +6,13 @@ use anyhow::{Context, Result};
 use gpu_interop::headless::DeviceType;
 
 use super::grids::Grids;
-use super::kind::{Alone, RungKind};
+use super::kind::{RungKind, SingleApi};
 use super::plan::Plan;
 use super::report::{PairTimes, Report, Row, Skipped};
-use super::rung::{PairTime, Rung, time};
+use super::rung::{Benchmark, PairTime, time};
 use super::rungs::Builder;
 use crate::ping_pong::{PathKind, Rigs};
-use crate::statistics::{gb_per_s, median, percentile};
+use interop_gpu::statistics::{gb_per_s, median, percentile};
 
 /// Told after each step: how many of how many are done, and of what.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64, &str);
@@ -41,7 +41,7 @@ pub fn run(rigs: &Rigs, plan: &Plan, progress: Progress<'_>) -> Result<Report> {
     let mut done = 0;
     for &path in &plan.paths {
         for &bytes in &plan.sizes {
-            let what = format!("{path} {}", crate::size::human(bytes));
+            let what = format!("{path} {}", interop_gpu::size::human(bytes));
             let mut advance = || {
                 done += 1;
                 progress(done, total, &what);
@@ -66,7 +66,7 @@ struct Size {
 /// A rung and its batches.
 struct Timed {
     kind: RungKind,
-    rung: Box<dyn Rung>,
+    rung: Box<dyn Benchmark>,
     pairs: u32,
     /// Every how manieth round it is timed in.
     stride: u32,
@@ -84,8 +84,8 @@ impl Size {
         report: &mut Report,
     ) -> Result<Self> {
         let single = match path {
-            PathKind::VulkanCuda => RungKind::Alone(Alone::Cuda),
-            _ => RungKind::Alone(Alone::Vulkan),
+            PathKind::VulkanCuda => RungKind::SingleApi(SingleApi::Cuda),
+            _ => RungKind::SingleApi(SingleApi::Vulkan),
         };
         let grids = Grids::choose(rigs, bytes).context("choosing the grids")?;
         let builder = Builder { rigs, path, bytes, grids };
@@ -212,14 +212,14 @@ fn rounded(value: f64, part: f64) -> f64 {
 
 /// Bytes that payloads may take: of the GPU's memory, or of the host's where that is the same.
 fn room(rigs: &Rigs) -> Result<u64> {
-    let rig = &rigs.vulkan;
-    let memory = if rig.vulkan.device_type() == DeviceType::Cpu {
+    let gpu = &rigs.vulkan;
+    let memory = if gpu.vulkan.device_type() == DeviceType::Cpu {
         let meminfo = std::fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
         let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
         let kib = line.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         kib.context("MemAvailable of /proc/meminfo")? * 1024
     } else {
-        let heaps = rig.endpoint.memory_properties().memory_heaps_as_slice();
+        let heaps = gpu.endpoint.memory_properties().memory_heaps_as_slice();
         heaps.iter().map(|heap| heap.size).max().unwrap_or(0)
     };
     Ok((memory as f64 * MEMORY_SHARE) as u64)

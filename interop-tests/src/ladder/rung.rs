@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::rig::oracle::Wrong;
+use interop_gpu::oracle::Wrong;
 
 /// The step of the kernel that the first API of a pair runs.
 pub(crate) const FIRST_STEP: u32 = 0x1357_9bdf;
@@ -12,7 +12,7 @@ pub(crate) const FIRST_STEP: u32 = 0x1357_9bdf;
 pub(crate) const SECOND_STEP: u32 = 0x0246_8ace;
 
 /// A way of handing payloads over, ready to run: payloads made and filled, command buffers recorded.
-pub trait Rung {
+pub trait Benchmark {
     /// Hands `pairs` pairs over, a multiple of [`granule`](Self::granule), without waiting for the last of
     /// them.
     ///
@@ -56,7 +56,7 @@ pub(crate) struct PairTime {
 ///
 /// # Errors
 /// Where a driver refuses.
-pub(crate) fn time(rung: &mut dyn Rung, pairs: u32) -> Result<PairTime> {
+pub(crate) fn time(rung: &mut dyn Benchmark, pairs: u32) -> Result<PairTime> {
     let (start, cpu) = (Instant::now(), thread_cpu());
     rung.submit(pairs)?;
     let cpu = thread_cpu().saturating_sub(cpu);

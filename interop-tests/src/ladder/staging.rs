@@ -6,7 +6,7 @@ use std::rc::Rc;
 use anyhow::Result;
 use gpu_interop::ash::vk;
 
-use crate::rig::vulkan::{PrivateBuffer, VulkanRig};
+use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 
 /// A piece of a payload that is copied by itself, so that one is read back while the one before it is
 /// uploaded.
@@ -15,18 +15,18 @@ const PIECE_BYTES: u64 = 4 << 20;
 /// As large as the payload, cut into pieces.
 #[derive(Debug)]
 pub(crate) struct Staging {
-    rig: Rc<VulkanRig>,
+    gpu: Rc<VulkanContext>,
     buffer: PrivateBuffer,
     mapped: *mut u8,
 }
 
 impl Staging {
-    pub(crate) fn new(rig: &Rc<VulkanRig>, bytes: u64) -> Result<Self> {
-        let buffer = PrivateBuffer::host(&rig.vulkan, bytes)?;
+    pub(crate) fn new(gpu: &Rc<VulkanContext>, bytes: u64) -> Result<Self> {
+        let buffer = PrivateBuffer::host(&gpu.vulkan, bytes)?;
         let flags = vk::MemoryMapFlags::empty();
         // SAFETY: the memory is host-visible, and not mapped.
-        let mapped = unsafe { rig.device().map_memory(buffer.memory, 0, vk::WHOLE_SIZE, flags) }?;
-        Ok(Self { rig: rig.clone(), buffer, mapped: mapped.cast() })
+        let mapped = unsafe { gpu.device().map_memory(buffer.memory, 0, vk::WHOLE_SIZE, flags) }?;
+        Ok(Self { gpu: gpu.clone(), buffer, mapped: mapped.cast() })
     }
 
     pub(crate) fn buffer(&self) -> vk::Buffer {
@@ -60,6 +60,6 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         // SAFETY: mapped once, by `new`; what copies from and to it was waited for.
-        unsafe { self.rig.device().unmap_memory(self.buffer.memory) };
+        unsafe { self.gpu.device().unmap_memory(self.buffer.memory) };
     }
 }

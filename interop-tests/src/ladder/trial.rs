@@ -6,15 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use gpu_interop::capabilities::{Capabilities, Support};
 use gpu_interop::error::Missing;
-use gpu_interop::handoff::calibration::{
-    Calibration, CalibrationOptions, Candidate, Subject, Trial,
-};
-use gpu_interop::handoff::{Between, Route, WaitMode};
+use gpu_interop::handoff::WaitMode;
 use gpu_interop::headless::DeviceType;
+use gpu_interop::tune::{Calibration, CalibrationKey, CalibrationOptions, RouteConfig, Trial};
+use gpu_interop::tune::{Route, RouteEndpoints};
 use gpu_interop::{Api, BufferDesc, Error, SemaphoreKind};
 
 use super::grids::Grids;
-use super::rung::{Rung, time};
+use super::rung::{Benchmark, time};
 use super::rungs::Builder;
 use crate::ping_pong::{PathKind, Rigs, half};
 
@@ -27,7 +26,7 @@ pub struct Candidates<'a> {
     owner: Capabilities,
     stations: [Capabilities; 2],
     in_queue: Support,
-    rungs: BTreeMap<String, Box<dyn Rung>>,
+    rungs: BTreeMap<String, Box<dyn Benchmark>>,
 }
 
 impl std::fmt::Debug for Candidates<'_> {
@@ -55,7 +54,7 @@ impl<'a> Candidates<'a> {
             PathKind::VulkanGlCuda => anyhow::bail!("three APIs are no pair"),
         };
         let in_queue = match path {
-            PathKind::VulkanCuda => rigs.vulkan.endpoint.in_queue(),
+            PathKind::VulkanCuda => rigs.vulkan.endpoint.supports_cuda_launch(),
             _ => Err(Missing::new(second.api, "kernels that Vulkan can run", "the in-queue route")),
         };
         let grids = Grids::choose(rigs, bytes)?;
@@ -71,7 +70,7 @@ impl<'a> Candidates<'a> {
     pub fn calibrate(&mut self, depth: Option<u32>) -> Result<Calibration> {
         let is_gpu = self.builder.rigs.vulkan.vulkan.device_type() != DeviceType::Cpu;
         let apis: Vec<Api> = self.stations.iter().map(|station| station.api).collect();
-        let subject = Subject::new(&self.owner, &apis)?;
+        let subject = CalibrationKey::new(&self.owner, &apis)?;
         let options = CalibrationOptions {
             rounds: if is_gpu { 7 } else { 3 },
             budget: Duration::from_secs(if is_gpu { 3 } else { 2 }),
@@ -89,12 +88,12 @@ impl<'a> Candidates<'a> {
     ///
     /// # Errors
     /// With what is missing, and where a driver refuses.
-    pub fn open(&self, candidate: Candidate) -> Result<Box<dyn Rung>> {
+    pub fn open(&self, candidate: RouteConfig) -> Result<Box<dyn Benchmark>> {
         self.support(candidate).map_err(Error::from)?;
         self.builder.open(candidate)
     }
 
-    fn turns(&mut self, candidate: Candidate, turns: u32) -> Result<Duration> {
+    fn turns(&mut self, candidate: RouteConfig, turns: u32) -> Result<Duration> {
         let key = candidate.to_string();
         if !self.rungs.contains_key(&key) {
             let rung = self.open(candidate)?;
@@ -108,17 +107,17 @@ impl<'a> Candidates<'a> {
 }
 
 /// The simplest first: where two are equally fast, the earlier is chosen.
-fn worth_trying(is_gpu: bool, bytes: u64, depth: Option<u32>) -> Result<Vec<Candidate>> {
+fn worth_trying(is_gpu: bool, bytes: u64, depth: Option<u32>) -> Result<Vec<RouteConfig>> {
     let (timeline, binary) = (SemaphoreKind::Timeline, SemaphoreKind::Binary);
     let mut all = Vec::new();
     for kind in [timeline, binary] {
-        all.push(Candidate::new(Route::Semaphore(kind), 1)?);
+        all.push(RouteConfig::new(Route::Semaphore(kind), 1)?);
     }
     for wait in [WaitMode::Block, WaitMode::Spin] {
-        all.push(Candidate::new(Route::HostWait(wait), 1)?);
+        all.push(RouteConfig::new(Route::HostWait(wait), 1)?);
     }
     for batch in [1, 16] {
-        all.push(Candidate::new(Route::InQueue, 1)?.batched(batch)?);
+        all.push(RouteConfig::new(Route::SameQueue, 1)?.batched(batch)?);
     }
     // A CPU's memory is small, and there is no switch between contexts to make up for.
     let rings = match (depth, is_gpu) {
@@ -128,26 +127,26 @@ fn worth_trying(is_gpu: bool, bytes: u64, depth: Option<u32>) -> Result<Vec<Cand
     };
     let fits = |&(depth, _): &(u32, u32)| u64::from(depth) * bytes <= MEMORY;
     for (depth, batch) in rings.into_iter().filter(fits) {
-        all.push(Candidate::new(Route::Semaphore(timeline), depth)?.batched(batch)?);
+        all.push(RouteConfig::new(Route::Semaphore(timeline), depth)?.batched(batch)?);
         if !is_gpu {
             let route = Route::HostWait(WaitMode::Block);
-            all.push(Candidate::new(route, depth)?.batched(batch)?);
+            all.push(RouteConfig::new(route, depth)?.batched(batch)?);
         }
     }
     Ok(all)
 }
 
 impl Trial for Candidates<'_> {
-    fn support(&self, candidate: Candidate) -> Support {
+    fn support(&self, candidate: RouteConfig) -> Support {
         let [first, second] = &self.stations;
         let (owner, in_queue) = (&self.owner, &self.in_queue);
-        candidate.route.support(&Between { owner, stations: &[first, second], in_queue })
+        candidate.route.support(&RouteEndpoints { owner, stations: &[first, second], in_queue })
     }
 
     fn run(
         &mut self,
         _payload_bytes: u64,
-        candidate: Candidate,
+        candidate: RouteConfig,
         turns: u32,
     ) -> gpu_interop::Result<Duration> {
         self.turns(candidate, turns).map_err(|error| match error.downcast::<Error>() {

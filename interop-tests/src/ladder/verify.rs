@@ -3,8 +3,8 @@
 use anyhow::Result;
 use gpu_interop::ash::vk;
 
-use crate::rig::oracle::{self, Turns, Wrong};
-use crate::rig::vulkan::{PrivateBuffer, VulkanRig};
+use interop_gpu::oracle::{self, Turns, Wrong};
+use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 
 /// Bytes that are read back at a time.
 const PART_BYTES: u64 = 64 << 20;
@@ -15,17 +15,17 @@ const PART_BYTES: u64 = 64 << 20;
 /// # Errors
 /// Where the driver refuses. Wrong bytes are the inner error.
 pub(crate) fn check(
-    rig: &VulkanRig,
+    gpu: &VulkanContext,
     buffer: vk::Buffer,
     bytes: u64,
     seed: u32,
     turns: &Turns,
 ) -> Result<Result<(), Wrong>> {
-    let staging = PrivateBuffer::host(&rig.vulkan, PART_BYTES.min(bytes))?;
+    let staging = PrivateBuffer::host(&gpu.vulkan, PART_BYTES.min(bytes))?;
     let (mut wrong, mut at) = (Ok(()), 0);
     while at < bytes && wrong.is_ok() {
         let part = PART_BYTES.min(bytes - at);
-        rig.copy(buffer, at, staging.buffer, 0, part)?;
+        gpu.copy(buffer, at, staging.buffer, 0, part)?;
         let first_word = (at / 4) as u32;
         staging.with_bytes(usize::try_from(part)?, |data| {
             wrong = oracle::check_from(data, first_word, seed, turns);

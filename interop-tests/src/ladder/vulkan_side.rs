@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use gpu_interop::ash::vk;
-use gpu_interop::handoff::ring::{Station, Wait};
 use gpu_interop::handoff::{Acquirer, Releaser, Ticket};
-use gpu_interop::vulkan::{Buffer, BufferAccess, Endpoint, Fence, FenceSource, SubmitPart};
+use gpu_interop::ring::{RingStage, Wait};
+use gpu_interop::vulkan::{Buffer, BufferAccess, Endpoint, Fence, FencePool, SubmitSync};
 
-use crate::rig::Kernel;
-use crate::rig::vulkan::{Bound, VulkanRig};
+use interop_gpu::Kernel;
+use interop_gpu::vulkan::{Bound, VulkanContext};
 
 /// Far longer than any pair takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Submits between two that the host may wait for. A fence each would be a semaphore more a submit.
 const FENCE_EVERY: u64 = 16;
@@ -24,11 +24,11 @@ const FENCES: usize = 4;
 
 /// A Vulkan device that runs the kernel with `step`.
 #[derive(Debug)]
-pub(crate) struct VulkanSide {
-    pub(crate) rig: Rc<VulkanRig>,
+pub(crate) struct VulkanRunner {
+    pub(crate) gpu: Rc<VulkanContext>,
     grid: u32,
     step: u32,
-    fences: FenceSource,
+    fences: FencePool,
     submits: u64,
     pending: VecDeque<Fence>,
 }
@@ -36,7 +36,7 @@ pub(crate) struct VulkanSide {
 /// A command buffer that may be submitted again while it is pending.
 #[derive(Debug)]
 pub(crate) struct Recorded {
-    rig: Rc<VulkanRig>,
+    gpu: Rc<VulkanContext>,
     pub(crate) command: vk::CommandBuffer,
     bounds: Vec<Bound>,
 }
@@ -44,18 +44,18 @@ pub(crate) struct Recorded {
 impl Recorded {
     /// Records by `record`.
     pub(crate) fn new(
-        rig: &Rc<VulkanRig>,
+        gpu: &Rc<VulkanContext>,
         record: impl FnOnce(vk::CommandBuffer) -> Result<()>,
     ) -> Result<Self> {
-        let command = rig.command_buffers(1)?[0];
-        let recorded = Self { rig: rig.clone(), command, bounds: Vec::new() };
+        let command = gpu.command_buffers(1)?[0];
+        let recorded = Self { gpu: gpu.clone(), command, bounds: Vec::new() };
         let info = vk::CommandBufferBeginInfo::default()
             .flags(vk::CommandBufferUsageFlags::SIMULTANEOUS_USE);
         // SAFETY: the command buffer is new, of a pool that this thread alone uses.
-        unsafe { rig.device().begin_command_buffer(command, &info) }?;
+        unsafe { gpu.device().begin_command_buffer(command, &info) }?;
         record(command)?;
         // SAFETY: it is being recorded.
-        unsafe { rig.device().end_command_buffer(command) }?;
+        unsafe { gpu.device().end_command_buffer(command) }?;
         Ok(recorded)
     }
 
@@ -69,52 +69,52 @@ impl Recorded {
 impl Drop for Recorded {
     fn drop(&mut self) {
         // Nothing may be in flight when it goes; a lost device has nothing in flight.
-        let _ = self.rig.vulkan.wait_idle();
-        self.bounds.drain(..).for_each(|bound| self.rig.unbind(bound));
-        self.rig.free_command_buffers(&[self.command]);
+        let _ = self.gpu.vulkan.wait_idle();
+        self.bounds.drain(..).for_each(|bound| self.gpu.unbind(bound));
+        self.gpu.free_command_buffers(&[self.command]);
     }
 }
 
-impl VulkanSide {
-    pub(crate) fn new(rig: Rc<VulkanRig>, grid: u32, step: u32) -> Result<Self> {
-        let fences = FenceSource::new(&rig.endpoint)?;
-        Ok(Self { rig, grid, step, fences, submits: 0, pending: VecDeque::new() })
+impl VulkanRunner {
+    pub(crate) fn new(gpu: Rc<VulkanContext>, grid: u32, step: u32) -> Result<Self> {
+        let fences = FencePool::new(&gpu.endpoint)?;
+        Ok(Self { gpu, grid, step, fences, submits: 0, pending: VecDeque::new() })
     }
 
     fn family(&self) -> u32 {
-        self.rig.vulkan.queue_family()
+        self.gpu.vulkan.queue_family()
     }
 
     /// Fills `buffer` and leaves it outside Vulkan, as if the other side had released it.
     pub(crate) fn fill_and_release(&self, buffer: &Buffer, seed: u32) -> Result<()> {
-        let bound = self.rig.bind(buffer.handle(), buffer.desc().size)?;
+        let bound = self.gpu.bind(buffer.handle(), buffer.desc().size)?;
         let used = [BufferAccess::compute(buffer)];
-        self.rig.run(|command| {
-            self.rig.record(command, Kernel::Fill { seed }, &bound, 0);
+        self.gpu.run(|command| {
+            self.gpu.record(command, Kernel::Fill { seed }, &bound, 0);
             // SAFETY: the command buffer is being recorded for this family; the buffer outlives `run`,
             // which waits.
-            unsafe { self.rig.endpoint.record_release(command, self.family(), &used) }?;
+            unsafe { self.gpu.endpoint.record_release(command, self.family(), &used) }?;
             Ok(())
         })?;
-        self.rig.unbind(bound);
+        self.gpu.unbind(bound);
         Ok(())
     }
 
     /// Records once: take `buffers` over, run the kernel on each, give them back. One barrier before all
     /// and one after: between them the kernels may overlap.
     pub(crate) fn record_turn(&self, buffers: &[Buffer]) -> Result<Recorded> {
-        let bind = |buffer: &Buffer| self.rig.bind(buffer.handle(), buffer.desc().size);
+        let bind = |buffer: &Buffer| self.gpu.bind(buffer.handle(), buffer.desc().size);
         let bounds = buffers.iter().map(bind).collect::<Result<Vec<_>>>()?;
         let used: Vec<_> = buffers.iter().map(BufferAccess::compute).collect();
-        let recorded = Recorded::new(&self.rig, |command| {
+        let recorded = Recorded::new(&self.gpu, |command| {
             // SAFETY: the command buffer is being recorded for this family; the rungs keep the buffers until
             // the device is idle.
-            unsafe { self.rig.endpoint.record_acquire(command, self.family(), &used[..]) }?;
+            unsafe { self.gpu.endpoint.record_acquire(command, self.family(), &used[..]) }?;
             for bound in &bounds {
-                self.rig.record(command, Kernel::PingPong { step: self.step }, bound, self.grid);
+                self.gpu.record(command, Kernel::PingPong { step: self.step }, bound, self.grid);
             }
             // SAFETY: as above.
-            unsafe { self.rig.endpoint.record_release(command, self.family(), &used[..]) }?;
+            unsafe { self.gpu.endpoint.record_release(command, self.family(), &used[..]) }?;
             Ok(())
         })?;
         Ok(recorded.with(bounds))
@@ -122,9 +122,9 @@ impl VulkanSide {
 
     /// Records the kernel, between whatever else the queue does with the same payload.
     pub(crate) fn record_kernel(&self, bound: &Bound) -> Result<Recorded> {
-        Recorded::new(&self.rig, |command| {
-            self.rig.record_barrier(command);
-            self.rig.record(command, Kernel::PingPong { step: self.step }, bound, self.grid);
+        Recorded::new(&self.gpu, |command| {
+            self.gpu.record_barrier(command);
+            self.gpu.record(command, Kernel::PingPong { step: self.step }, bound, self.grid);
             Ok(())
         })
     }
@@ -143,9 +143,9 @@ impl VulkanSide {
             .dst_access_mask(vk::AccessFlags::HOST_READ);
         let (copy, host) = (vk::PipelineStageFlags::TRANSFER, vk::PipelineStageFlags::HOST);
         let none = vk::DependencyFlags::empty();
-        let device = self.rig.device();
-        Recorded::new(&self.rig, |command| {
-            self.rig.record_barrier(command);
+        let device = self.gpu.device();
+        Recorded::new(&self.gpu, |command| {
+            self.gpu.record_barrier(command);
             // SAFETY: the command buffer is being recorded, and both buffers are as long as the range.
             unsafe {
                 device.cmd_copy_buffer(command, from, to, &[region]);
@@ -166,7 +166,7 @@ impl VulkanSide {
     ) -> Result<Ticket> {
         let mut part = match ticket {
             Some(ticket) => acquirer.wait(ticket)?,
-            None => SubmitPart::default(),
+            None => SubmitSync::default(),
         };
         let (ticket, signals) = releaser.signal()?;
         part.merge(signals)?;
@@ -178,29 +178,29 @@ impl VulkanSide {
     pub(crate) fn submit(
         &mut self,
         commands: &[vk::CommandBuffer],
-        mut part: SubmitPart,
+        mut part: SubmitSync,
     ) -> Result<()> {
         self.submits += 1;
         let fence = match self.submits.is_multiple_of(FENCE_EVERY) {
             true => Some(self.fences.next(&mut part)?),
             false => None,
         };
-        self.rig.vulkan.with_queue(|queue| {
+        self.gpu.vulkan.with_queue(|queue| {
             // SAFETY: the queue is guarded; the command buffers are executable, and they and all that they
             // use live until the rung has waited.
-            unsafe { part.submit(&self.rig.endpoint, queue, commands) }
+            unsafe { part.submit(&self.gpu.endpoint, queue, commands) }
         })?;
         self.pending.extend(fence);
         if self.pending.len() <= FENCES {
             return Ok(());
         }
-        Ok(self.pending.pop_front().map_or(Ok(()), |oldest| oldest.wait(PATIENCE))?)
+        Ok(self.pending.pop_front().map_or(Ok(()), |oldest| oldest.wait(TIMEOUT))?)
     }
 
     /// Records a turn for each `batch` slots of a ring that lie side by side.
     pub(crate) fn record_station(
         &self,
-        station: &Station<Endpoint>,
+        station: &RingStage<Endpoint>,
         batch: usize,
     ) -> Result<Vec<Recorded>> {
         station.buffers().chunks(batch).map(|buffers| self.record_turn(buffers)).collect()
@@ -211,12 +211,12 @@ impl VulkanSide {
     /// `did` each slot's number.
     pub(crate) fn station_turn(
         &mut self,
-        station: &mut Station<Endpoint>,
+        station: &mut RingStage<Endpoint>,
         recorded: &[Recorded],
         batch: usize,
         mut did: impl FnMut(usize),
     ) -> Result<()> {
-        let taken = station.take_recorded(Wait::UpTo(PATIENCE), batch..=batch)?;
+        let taken = station.take_recorded(Wait::UpTo(TIMEOUT), batch..=batch)?;
         let (slots, mut part) = taken.context("it waited for slots")?;
         let first = slots.iter().next().context("a batch has slots")?.index();
         // Slots go round in their order, and the ring's depth is a multiple of the batch.
@@ -233,7 +233,7 @@ impl VulkanSide {
     /// Waits until all that was submitted is done.
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.pending.clear();
-        Ok(self.rig.vulkan.wait_idle()?)
+        Ok(self.gpu.vulkan.wait_idle()?)
     }
 
     /// Takes `buffer` over for good.
@@ -248,11 +248,11 @@ impl VulkanSide {
     }
 
     /// Takes `buffers` over for good, waiting for what `part` says.
-    pub(crate) fn take_buffers(&mut self, buffers: &[Buffer], part: SubmitPart) -> Result<()> {
+    pub(crate) fn take_buffers(&mut self, buffers: &[Buffer], part: SubmitSync) -> Result<()> {
         let used: Vec<_> = buffers.iter().map(everything).collect();
-        let recorded = Recorded::new(&self.rig, |command| {
+        let recorded = Recorded::new(&self.gpu, |command| {
             // SAFETY: the command buffer is being recorded for this family; the rung keeps the buffers.
-            unsafe { self.rig.endpoint.record_acquire(command, self.family(), &used[..]) }?;
+            unsafe { self.gpu.endpoint.record_acquire(command, self.family(), &used[..]) }?;
             Ok(())
         })?;
         self.submit(&[recorded.command], part)?;

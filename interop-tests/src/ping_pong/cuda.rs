@@ -9,13 +9,13 @@ use gpu_interop::cudarc::driver::CudaSlice;
 use gpu_interop::handoff::{Acquirer, Releaser, Ticket};
 
 use super::stage::{Stage, Work};
-use crate::rig::Kernel;
-use crate::rig::cuda::CudaRig;
+use interop_gpu::Kernel;
+use interop_gpu::cuda::CudaContext;
 
 /// A CUDA context that shares the payload.
 #[derive(Debug)]
 pub(super) struct CudaStage {
-    rig: Rc<CudaRig>,
+    gpu: Rc<CudaContext>,
     acquirer: Acquirer<Endpoint>,
     releaser: Releaser<Endpoint>,
     buffer: Buffer,
@@ -24,14 +24,14 @@ pub(super) struct CudaStage {
 
 impl CudaStage {
     pub(super) fn new(
-        rig: Rc<CudaRig>,
+        gpu: Rc<CudaContext>,
         buffer: Buffer,
         acquirer: Acquirer<Endpoint>,
         releaser: Releaser<Endpoint>,
     ) -> Result<Self> {
-        let mut private = rig.private_buffer(buffer.desc().size)?;
-        rig.launch(Kernel::Fill { seed: 79 }, &mut private.as_view_mut(), 0)?;
-        Ok(Self { rig, acquirer, releaser, buffer, private })
+        let mut private = gpu.private_buffer(buffer.desc().size)?;
+        gpu.launch(Kernel::Fill { seed: 79 }, &mut private.as_view_mut(), 0)?;
+        Ok(Self { gpu, acquirer, releaser, buffer, private })
     }
 }
 
@@ -46,42 +46,42 @@ impl Stage for CudaStage {
         }
         match work {
             Work::Whole(kernel, groups) => {
-                self.rig.launch(kernel, &mut self.buffer.as_view_mut()?, groups)?;
+                self.gpu.launch(kernel, &mut self.buffer.as_view_mut()?, groups)?;
             }
-            Work::Touch(kernel) => self.rig.touch(kernel, &mut self.buffer.as_view_mut()?)?,
+            Work::Touch(kernel) => self.gpu.touch(kernel, &mut self.buffer.as_view_mut()?)?,
             Work::Nothing => {}
         }
         self.release()
     }
 
     fn acquire(&mut self, ticket: Ticket) -> Result<()> {
-        Ok(self.acquirer.acquire(ticket, &self.rig.stream)?)
+        Ok(self.acquirer.acquire(ticket, &self.gpu.stream)?)
     }
 
     fn release(&mut self) -> Result<Ticket> {
-        Ok(self.releaser.release(&self.rig.stream)?)
+        Ok(self.releaser.release(&self.gpu.stream)?)
     }
 
     fn time_shared(&mut self, kernel: Kernel, groups: u32) -> Result<Duration> {
-        self.rig.time(kernel, &mut self.buffer.as_view_mut()?, groups)
+        self.gpu.time(kernel, &mut self.buffer.as_view_mut()?, groups)
     }
 
     fn time_private(&mut self, kernel: Kernel, groups: u32) -> Result<Duration> {
-        self.rig.time(kernel, &mut self.private.as_view_mut(), groups)
+        self.gpu.time(kernel, &mut self.private.as_view_mut(), groups)
     }
 
     fn read(&mut self) -> Result<Vec<u8>> {
-        Ok(self.rig.stream.clone_dtoh(&self.buffer.as_view::<u8>()?)?)
+        Ok(self.gpu.stream.clone_dtoh(&self.buffer.as_view::<u8>()?)?)
     }
 
     fn finish(&mut self) -> Result<()> {
-        Ok(self.rig.stream.synchronize()?)
+        Ok(self.gpu.stream.synchronize()?)
     }
 }
 
 impl Drop for CudaStage {
     fn drop(&mut self) {
         // Nothing may be in flight when the mapping goes; a lost context has nothing in flight.
-        let _ = self.rig.stream.synchronize();
+        let _ = self.gpu.stream.synchronize();
     }
 }

@@ -9,13 +9,13 @@ use gpu_interop::glow;
 use gpu_interop::handoff::{Acquirer, Releaser, Ticket};
 
 use super::stage::{Stage, Work};
-use crate::rig::Kernel;
-use crate::rig::gl::GlRig;
+use interop_gpu::Kernel;
+use interop_gpu::gl::GlContext;
 
 /// An OpenGL context that shares the payload.
 #[derive(Debug)]
 pub(super) struct GlStage {
-    rig: Rc<GlRig>,
+    gpu: Rc<GlContext>,
     acquirer: Acquirer<Endpoint>,
     releaser: Releaser<Endpoint>,
     buffer: Buffer,
@@ -24,15 +24,15 @@ pub(super) struct GlStage {
 
 impl GlStage {
     pub(super) fn new(
-        rig: Rc<GlRig>,
+        gpu: Rc<GlContext>,
         buffer: Buffer,
         acquirer: Acquirer<Endpoint>,
         releaser: Releaser<Endpoint>,
     ) -> Result<Self> {
         let bytes = buffer.desc().size;
-        let private = rig.private_buffer(bytes)?;
-        rig.dispatch(Kernel::Fill { seed: 78 }, private, bytes, 0)?;
-        Ok(Self { rig, acquirer, releaser, buffer, private })
+        let private = gpu.private_buffer(bytes)?;
+        gpu.dispatch(Kernel::Fill { seed: 78 }, private, bytes, 0)?;
+        Ok(Self { gpu, acquirer, releaser, buffer, private })
     }
 }
 
@@ -47,8 +47,8 @@ impl Stage for GlStage {
         }
         let (buffer, bytes) = (self.buffer.name(), self.buffer.desc().size);
         match work {
-            Work::Whole(kernel, groups) => self.rig.dispatch(kernel, buffer, bytes, groups)?,
-            Work::Touch(kernel) => self.rig.touch(kernel, buffer, bytes)?,
+            Work::Whole(kernel, groups) => self.gpu.dispatch(kernel, buffer, bytes, groups)?,
+            Work::Touch(kernel) => self.gpu.touch(kernel, buffer, bytes)?,
             Work::Nothing => {}
         }
         self.release()
@@ -63,25 +63,25 @@ impl Stage for GlStage {
     }
 
     fn time_shared(&mut self, kernel: Kernel, groups: u32) -> Result<Duration> {
-        self.rig.time(kernel, self.buffer.name(), self.buffer.desc().size, groups)
+        self.gpu.time(kernel, self.buffer.name(), self.buffer.desc().size, groups)
     }
 
     fn time_private(&mut self, kernel: Kernel, groups: u32) -> Result<Duration> {
-        self.rig.time(kernel, self.private, self.buffer.desc().size, groups)
+        self.gpu.time(kernel, self.private, self.buffer.desc().size, groups)
     }
 
     fn read(&mut self) -> Result<Vec<u8>> {
-        self.rig.download(self.buffer.name(), 0, self.buffer.desc().size)
+        self.gpu.download(self.buffer.name(), 0, self.buffer.desc().size)
     }
 
     fn finish(&mut self) -> Result<()> {
-        self.rig.finish();
+        self.gpu.finish();
         Ok(())
     }
 }
 
 impl Drop for GlStage {
     fn drop(&mut self) {
-        self.rig.delete_buffer(self.private);
+        self.gpu.delete_buffer(self.private);
     }
 }

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::path::Path;
 use super::stage::{Stage, Work};
-use crate::rig::{Kernel, oracle};
-use crate::statistics::{gb_per_s, median, percentile};
+use interop_gpu::statistics::{gb_per_s, median, percentile};
+use interop_gpu::{Kernel, oracle};
 
 /// What to measure.
 #[derive(Clone, Copy, Debug)]

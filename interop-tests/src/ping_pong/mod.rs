@@ -15,7 +15,7 @@ mod way;
 
 pub use measure::{HandoffTimes, Measured, PerApi, Plan, Progress, measure, prove};
 pub(crate) use path::create_for;
-pub use path::{Path, PathKind, Player, Rigs, handoff_name, why};
+pub use path::{Path, PathKind, PayloadUser, Rigs, handoff_name, why};
 pub use stage::{Stage, Work};
 pub(crate) use way::half;
-pub use way::{Chosen, Sent, Way, send};
+pub use way::{Chosen, HandoffMode, Sent, send};

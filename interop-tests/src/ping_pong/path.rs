@@ -4,9 +4,9 @@ use std::fmt;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use gpu_interop::capabilities::{Capabilities, PassedOver, SyncMethod, SyncPlan, plan};
+use gpu_interop::capabilities::{Capabilities, Rejected, SyncMethod, SyncPlan, plan};
 use gpu_interop::handoff::HandoffOptions;
-use gpu_interop::headless::{Headless, Vulkan, VulkanOptions, Wish};
+use gpu_interop::headless::{GpuSelector, Headless, Vulkan, VulkanOptions};
 use gpu_interop::vulkan::BufferOptions;
 use gpu_interop::{BufferDesc, Error, vulkan};
 
@@ -15,13 +15,13 @@ use super::gl::GlStage;
 use super::lanes::{AnyAcquirer, AnyEndpoint, AnyReleaser, open_any};
 use super::stage::Stage;
 use super::vulkan::VulkanStage;
-use crate::rig::cuda::CudaRig;
-use crate::rig::gl::GlRig;
-use crate::rig::vulkan::VulkanRig;
+use interop_gpu::cuda::CudaContext;
+use interop_gpu::gl::GlContext;
+use interop_gpu::vulkan::VulkanContext;
 
 /// Who takes part in a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Player {
+pub enum PayloadUser {
     /// The Vulkan device that makes the payload.
     Vulkan,
     /// Another logical device of the same instance.
@@ -53,12 +53,12 @@ impl PathKind {
         [Self::VulkanVulkan, Self::VulkanGl, Self::VulkanCuda, Self::VulkanGlCuda];
 
     /// Who takes part, in the order of the payload's way.
-    pub fn players(self) -> &'static [Player] {
+    pub fn players(self) -> &'static [PayloadUser] {
         match self {
-            Self::VulkanVulkan => &[Player::Vulkan, Player::SecondInstance],
-            Self::VulkanGl => &[Player::Vulkan, Player::Gl],
-            Self::VulkanCuda => &[Player::Vulkan, Player::Cuda],
-            Self::VulkanGlCuda => &[Player::Vulkan, Player::Gl, Player::Cuda],
+            Self::VulkanVulkan => &[PayloadUser::Vulkan, PayloadUser::SecondInstance],
+            Self::VulkanGl => &[PayloadUser::Vulkan, PayloadUser::Gl],
+            Self::VulkanCuda => &[PayloadUser::Vulkan, PayloadUser::Cuda],
+            Self::VulkanGlCuda => &[PayloadUser::Vulkan, PayloadUser::Gl, PayloadUser::Cuda],
         }
     }
 }
@@ -78,15 +78,15 @@ impl fmt::Display for PathKind {
 #[derive(Debug)]
 pub struct Rigs {
     /// CUDA, or why there is none.
-    pub cuda: Result<Rc<CudaRig>, Error>,
+    pub cuda: Result<Rc<CudaContext>, Error>,
     /// OpenGL, or why there is none.
-    pub gl: Result<Rc<GlRig>, Error>,
+    pub gl: Result<Rc<GlContext>, Error>,
     /// Another logical device of the same instance.
-    pub second_device: Rc<VulkanRig>,
+    pub second_device: Rc<VulkanContext>,
     /// A device of another instance.
-    pub second_instance: Rc<VulkanRig>,
+    pub second_instance: Rc<VulkanContext>,
     /// Vulkan.
-    pub vulkan: Rc<VulkanRig>,
+    pub vulkan: Rc<VulkanContext>,
 }
 
 impl Rigs {
@@ -94,24 +94,24 @@ impl Rigs {
     ///
     /// # Errors
     /// Where Vulkan is absent, or a driver that is there fails.
-    pub fn open(wish: &Wish, options: &VulkanOptions) -> Result<Self> {
+    pub fn open(wish: &GpuSelector, options: &VulkanOptions) -> Result<Self> {
         let Headless { vulkan, gl, cuda, .. } = Headless::open(wish, options)?;
-        let same = Wish::Uuid(vulkan.identity().device);
-        let second_instance = Rc::new(VulkanRig::new(Vulkan::open(&same, options)?)?);
-        let second_device = Rc::new(VulkanRig::new(vulkan.second_device()?)?);
-        let gl = gl.map(GlRig::new).transpose_ok()?;
-        let cuda = cuda.map(CudaRig::new).transpose_ok()?;
-        let vulkan = Rc::new(VulkanRig::new(vulkan)?);
+        let same = GpuSelector::Uuid(vulkan.identity().device);
+        let second_instance = Rc::new(VulkanContext::new(Vulkan::open(&same, options)?)?);
+        let second_device = Rc::new(VulkanContext::new(vulkan.second_device()?)?);
+        let gl = gl.map(GlContext::new).transpose_ok()?;
+        let cuda = cuda.map(CudaContext::new).transpose_ok()?;
+        let vulkan = Rc::new(VulkanContext::new(vulkan)?);
         Ok(Self { cuda, gl, second_device, second_instance, vulkan })
     }
 
-    fn rig(&self, player: Player) -> Result<Rig> {
+    fn gpu(&self, player: PayloadUser) -> Result<Rig> {
         Ok(match player {
-            Player::Vulkan => Rig::Vulkan(self.vulkan.clone()),
-            Player::SecondDevice => Rig::Vulkan(self.second_device.clone()),
-            Player::SecondInstance => Rig::Vulkan(self.second_instance.clone()),
-            Player::Gl => Rig::Gl(self.gl.as_ref().map_err(Clone::clone)?.clone()),
-            Player::Cuda => Rig::Cuda(self.cuda.as_ref().map_err(Clone::clone)?.clone()),
+            PayloadUser::Vulkan => Rig::Vulkan(self.vulkan.clone()),
+            PayloadUser::SecondDevice => Rig::Vulkan(self.second_device.clone()),
+            PayloadUser::SecondInstance => Rig::Vulkan(self.second_instance.clone()),
+            PayloadUser::Gl => Rig::Gl(self.gl.as_ref().map_err(Clone::clone)?.clone()),
+            PayloadUser::Cuda => Rig::Cuda(self.cuda.as_ref().map_err(Clone::clone)?.clone()),
         })
     }
 }
@@ -124,7 +124,7 @@ trait TransposeOk<T> {
 impl<T> TransposeOk<T> for Result<Result<T>, Error> {
     fn transpose_ok(self) -> Result<Result<Rc<T>, Error>> {
         match self {
-            Ok(Ok(rig)) => Ok(Ok(Rc::new(rig))),
+            Ok(Ok(gpu)) => Ok(Ok(Rc::new(gpu))),
             Ok(Err(failure)) => Err(failure),
             Err(reason) => Ok(Err(reason)),
         }
@@ -147,28 +147,28 @@ impl fmt::Debug for Path {
 }
 
 impl Path {
-    /// Builds the path of `players`, the first of which is [`Player::Vulkan`], with a payload of
+    /// Builds the path of `players`, the first of which is [`PayloadUser::Vulkan`], with a payload of
     /// `bytes` bytes that is filled with hashes by `seed`.
     ///
     /// # Errors
     /// Where an API that takes part is absent, or a driver refuses.
     pub fn new(
         rigs: &Rigs,
-        players: &[Player],
+        players: &[PayloadUser],
         bytes: u64,
         seed: u32,
         options: HandoffOptions,
     ) -> Result<Self> {
-        let rigs = players.iter().map(|&player| rigs.rig(player)).collect::<Result<Vec<_>>>()?;
+        let rigs = players.iter().map(|&player| rigs.gpu(player)).collect::<Result<Vec<_>>>()?;
         let Some(Rig::Vulkan(owner)) = rigs.first() else {
             anyhow::bail!("the first player of a path is Vulkan");
         };
         let owner = owner.clone();
         let desc = BufferDesc::storage(bytes);
-        let importers = rigs[1..].iter().map(|rig| rig.endpoint().capabilities(&desc));
+        let importers = rigs[1..].iter().map(|gpu| gpu.endpoint().capabilities(&desc));
         let buffer = create_for(&owner.endpoint, &importers.collect::<Result<Vec<_>>>()?, &desc)?;
         let imports =
-            rigs[1..].iter().map(|rig| rig.import(&buffer)).collect::<Result<Vec<_>>>()?;
+            rigs[1..].iter().map(|gpu| gpu.import(&buffer)).collect::<Result<Vec<_>>>()?;
 
         let (mut releasers, mut acquirers, mut plans) = (Vec::new(), Vec::new(), Vec::new());
         for (i, from) in rigs.iter().enumerate() {
@@ -185,8 +185,8 @@ impl Path {
         let first = VulkanStage::new(owner, buffer, acquirer.vulkan()?, releaser.vulkan()?)?;
         first.fill(seed)?;
         let mut stages: Vec<Box<dyn Stage>> = vec![Box::new(first)];
-        for ((rig, import), (acquirer, releaser)) in rigs[1..].iter().zip(imports).zip(ends) {
-            stages.push(import.stage(rig, acquirer, releaser)?);
+        for ((gpu, import), (acquirer, releaser)) in rigs[1..].iter().zip(imports).zip(ends) {
+            stages.push(import.stage(gpu, acquirer, releaser)?);
         }
         Ok(Self { stages, plans })
     }
@@ -212,8 +212,8 @@ pub fn handoff_name(plan: &SyncPlan) -> &'static str {
 /// Why no better methods were chosen, in words; empty where the best were.
 pub fn why(plans: &[SyncPlan]) -> Vec<String> {
     let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
-    for (method, passed_over) in plans.iter().flat_map(|plan| &plan.passed_over) {
-        let PassedOver::Missing(missing) = passed_over else { continue };
+    for (method, rejected) in plans.iter().flat_map(|plan| &plan.rejected) {
+        let Rejected::Missing(missing) = rejected else { continue };
         let (reason, name) = (missing.to_string(), method_name(*method));
         match reasons.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, names)) if names.contains(&name) => {}
@@ -235,11 +235,11 @@ fn method_name(method: SyncMethod) -> &'static str {
     }
 }
 
-/// A player's rig.
+/// A player's context.
 enum Rig {
-    Vulkan(Rc<VulkanRig>),
-    Gl(Rc<GlRig>),
-    Cuda(Rc<CudaRig>),
+    Vulkan(Rc<VulkanContext>),
+    Gl(Rc<GlContext>),
+    Cuda(Rc<CudaContext>),
 }
 
 /// The payload, imported by a player.
@@ -252,18 +252,18 @@ enum Import {
 impl Rig {
     fn endpoint(&self) -> AnyEndpoint {
         match self {
-            Self::Vulkan(rig) => AnyEndpoint::Vulkan(rig.endpoint.clone()),
-            Self::Gl(rig) => AnyEndpoint::Gl(rig.endpoint.clone()),
-            Self::Cuda(rig) => AnyEndpoint::Cuda(rig.endpoint.clone()),
+            Self::Vulkan(gpu) => AnyEndpoint::Vulkan(gpu.endpoint.clone()),
+            Self::Gl(gpu) => AnyEndpoint::Gl(gpu.endpoint.clone()),
+            Self::Cuda(gpu) => AnyEndpoint::Cuda(gpu.endpoint.clone()),
         }
     }
 
     fn import(&self, buffer: &vulkan::Buffer) -> Result<Import> {
         let payload = buffer.export()?;
         Ok(match self {
-            Self::Vulkan(rig) => Import::Vulkan(rig.endpoint.import_buffer(payload)?),
-            Self::Gl(rig) => Import::Gl(rig.endpoint.import_buffer(payload)?),
-            Self::Cuda(rig) => Import::Cuda(rig.endpoint.import_buffer(payload)?),
+            Self::Vulkan(gpu) => Import::Vulkan(gpu.endpoint.import_buffer(payload)?),
+            Self::Gl(gpu) => Import::Gl(gpu.endpoint.import_buffer(payload)?),
+            Self::Cuda(gpu) => Import::Cuda(gpu.endpoint.import_buffer(payload)?),
         })
     }
 }
@@ -271,22 +271,22 @@ impl Rig {
 impl Import {
     fn stage(
         self,
-        rig: &Rig,
+        gpu: &Rig,
         acquirer: AnyAcquirer,
         releaser: AnyReleaser,
     ) -> Result<Box<dyn Stage>> {
-        Ok(match (self, rig) {
-            (Self::Vulkan(buffer), Rig::Vulkan(rig)) => {
+        Ok(match (self, gpu) {
+            (Self::Vulkan(buffer), Rig::Vulkan(gpu)) => {
                 let (acquirer, releaser) = (acquirer.vulkan()?, releaser.vulkan()?);
-                Box::new(VulkanStage::new(rig.clone(), buffer, acquirer, releaser)?)
+                Box::new(VulkanStage::new(gpu.clone(), buffer, acquirer, releaser)?)
             }
-            (Self::Gl(buffer), Rig::Gl(rig)) => {
+            (Self::Gl(buffer), Rig::Gl(gpu)) => {
                 let (acquirer, releaser) = (acquirer.gl()?, releaser.gl()?);
-                Box::new(GlStage::new(rig.clone(), buffer, acquirer, releaser)?)
+                Box::new(GlStage::new(gpu.clone(), buffer, acquirer, releaser)?)
             }
-            (Self::Cuda(buffer), Rig::Cuda(rig)) => {
+            (Self::Cuda(buffer), Rig::Cuda(gpu)) => {
                 let (acquirer, releaser) = (acquirer.cuda()?, releaser.cuda()?);
-                Box::new(CudaStage::new(rig.clone(), buffer, acquirer, releaser)?)
+                Box::new(CudaStage::new(gpu.clone(), buffer, acquirer, releaser)?)
             }
             _ => anyhow::bail!("the payload was imported by another API"),
         })

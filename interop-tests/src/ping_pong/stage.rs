@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use gpu_interop::handoff::Ticket;
 
-use crate::rig::Kernel;
+use interop_gpu::Kernel;
 
 /// What a stage does with the payload in one turn.
 #[derive(Clone, Copy, Debug)]

@@ -6,26 +6,26 @@ use std::time::Duration;
 use anyhow::Result;
 use gpu_interop::ash::vk;
 use gpu_interop::handoff::{Acquirer, Releaser, Ticket};
-use gpu_interop::vulkan::{Buffer, BufferAccess, Endpoint, Fence, FenceSource, SubmitPart};
+use gpu_interop::vulkan::{Buffer, BufferAccess, Endpoint, Fence, FencePool, SubmitSync};
 
 use super::stage::{Stage, Work};
-use crate::rig::Kernel;
-use crate::rig::vulkan::{Bound, PrivateBuffer, VulkanRig};
+use interop_gpu::Kernel;
+use interop_gpu::vulkan::{Bound, PrivateBuffer, VulkanContext};
 
 /// Turns that may be submitted and not yet done.
 const COMMAND_BUFFERS: u32 = 8;
 /// Far longer than any turn takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A Vulkan device that shares the payload.
 #[derive(Debug)]
 pub(super) struct VulkanStage {
-    rig: Rc<VulkanRig>,
+    gpu: Rc<VulkanContext>,
     acquirer: Acquirer<Endpoint>,
     releaser: Releaser<Endpoint>,
     slots: Vec<Slot>,
     next: usize,
-    fences: FenceSource,
+    fences: FencePool,
     bound: Bound,
     private_bound: Bound,
     // The buffers go after what was bound to them.
@@ -42,26 +42,26 @@ struct Slot {
 
 impl VulkanStage {
     pub(super) fn new(
-        rig: Rc<VulkanRig>,
+        gpu: Rc<VulkanContext>,
         buffer: Buffer,
         acquirer: Acquirer<Endpoint>,
         releaser: Releaser<Endpoint>,
     ) -> Result<Self> {
         let bytes = buffer.desc().size;
-        let bound = rig.bind(buffer.handle(), bytes)?;
-        let private = PrivateBuffer::device(&rig.vulkan, bytes)?;
-        let private_bound = rig.bind(private.buffer, bytes)?;
-        rig.run(|command| {
-            rig.record(command, Kernel::Fill { seed: 77 }, &private_bound, 0);
+        let bound = gpu.bind(buffer.handle(), bytes)?;
+        let private = PrivateBuffer::device(&gpu.vulkan, bytes)?;
+        let private_bound = gpu.bind(private.buffer, bytes)?;
+        gpu.run(|command| {
+            gpu.record(command, Kernel::Fill { seed: 77 }, &private_bound, 0);
             Ok(())
         })?;
-        let commands = rig.command_buffers(COMMAND_BUFFERS)?;
+        let commands = gpu.command_buffers(COMMAND_BUFFERS)?;
         let slots = commands.into_iter().map(|command| Slot { command, last: None }).collect();
-        let fences = FenceSource::new(&rig.endpoint)?;
+        let fences = FencePool::new(&gpu.endpoint)?;
         let _private = private;
         let next = 0;
         Ok(Self {
-            rig,
+            gpu,
             acquirer,
             releaser,
             slots,
@@ -76,8 +76,8 @@ impl VulkanStage {
 
     /// Fills the payload, which no one has worked on yet.
     pub(super) fn fill(&self, seed: u32) -> Result<()> {
-        self.rig.run(|command| {
-            self.rig.record(command, Kernel::Fill { seed }, &self.bound, 0);
+        self.gpu.run(|command| {
+            self.gpu.record(command, Kernel::Fill { seed }, &self.bound, 0);
             Ok(())
         })
     }
@@ -85,20 +85,20 @@ impl VulkanStage {
     /// Records by `record` into the next free command buffer and submits it with what `record` adds.
     fn submit<T>(
         &mut self,
-        record: impl FnOnce(&mut Self, vk::CommandBuffer, &mut SubmitPart) -> Result<T>,
+        record: impl FnOnce(&mut Self, vk::CommandBuffer, &mut SubmitSync) -> Result<T>,
     ) -> Result<T> {
         let index = self.next % self.slots.len();
         self.next += 1;
         let Slot { command, last } = &mut self.slots[index];
         let command = *command;
         if let Some(last) = last.take() {
-            last.wait(PATIENCE)?;
+            last.wait(TIMEOUT)?;
         }
-        self.rig.begin(command)?;
-        let mut part = SubmitPart::default();
+        self.gpu.begin(command)?;
+        let mut part = SubmitSync::default();
         let recorded = record(self, command, &mut part)?;
         let done = self.fences.next(&mut part)?;
-        self.rig.submit(command, &part)?;
+        self.gpu.submit(command, &part)?;
         self.slots[index].last = Some(done);
         Ok(recorded)
     }
@@ -107,9 +107,9 @@ impl VulkanStage {
         &mut self,
         ticket: Ticket,
         command: vk::CommandBuffer,
-        part: &mut SubmitPart,
+        part: &mut SubmitSync,
     ) -> Result<()> {
-        let family = self.rig.vulkan.queue_family();
+        let family = self.gpu.vulkan.queue_family();
         let used = [everything(&self.buffer)];
         // SAFETY: the command buffer is being recorded for a queue of that family, outside a render
         // pass; the buffer lives as long as the stage, which waits before it goes.
@@ -120,9 +120,9 @@ impl VulkanStage {
     fn record_release(
         &mut self,
         command: vk::CommandBuffer,
-        part: &mut SubmitPart,
+        part: &mut SubmitSync,
     ) -> Result<Ticket> {
-        let family = self.rig.vulkan.queue_family();
+        let family = self.gpu.vulkan.queue_family();
         let used = [everything(&self.buffer)];
         // SAFETY: as above.
         let (ticket, added) = unsafe { self.releaser.release(command, family, &used) }?;
@@ -153,9 +153,9 @@ impl Stage for VulkanStage {
             }
             match work {
                 Work::Whole(kernel, groups) => {
-                    stage.rig.record(command, kernel, &stage.bound, groups);
+                    stage.gpu.record(command, kernel, &stage.bound, groups);
                 }
-                Work::Touch(kernel) => stage.rig.record_touch(command, kernel, &stage.bound),
+                Work::Touch(kernel) => stage.gpu.record_touch(command, kernel, &stage.bound),
                 Work::Nothing => {}
             }
             stage.record_release(command, part)
@@ -171,21 +171,21 @@ impl Stage for VulkanStage {
     }
 
     fn time_shared(&mut self, kernel: Kernel, groups: u32) -> Result<Duration> {
-        self.rig.time(kernel, &self.bound, groups)
+        self.gpu.time(kernel, &self.bound, groups)
     }
 
     fn time_private(&mut self, kernel: Kernel, groups: u32) -> Result<Duration> {
-        self.rig.time(kernel, &self.private_bound, groups)
+        self.gpu.time(kernel, &self.private_bound, groups)
     }
 
     fn read(&mut self) -> Result<Vec<u8>> {
-        self.rig.download(self.buffer.handle(), 0, self.buffer.desc().size)
+        self.gpu.download(self.buffer.handle(), 0, self.buffer.desc().size)
     }
 
     fn finish(&mut self) -> Result<()> {
         for slot in &mut self.slots {
             if let Some(last) = slot.last.take() {
-                last.wait(PATIENCE)?;
+                last.wait(TIMEOUT)?;
             }
         }
         Ok(())
@@ -195,11 +195,11 @@ impl Stage for VulkanStage {
 impl Drop for VulkanStage {
     fn drop(&mut self) {
         // Nothing may be in flight when the buffers go; a lost device has nothing in flight.
-        let _ = self.rig.vulkan.wait_idle();
+        let _ = self.gpu.vulkan.wait_idle();
         let none = Bound::default;
-        self.rig.unbind(std::mem::replace(&mut self.bound, none()));
-        self.rig.unbind(std::mem::replace(&mut self.private_bound, none()));
+        self.gpu.unbind(std::mem::replace(&mut self.bound, none()));
+        self.gpu.unbind(std::mem::replace(&mut self.private_bound, none()));
         let commands: Vec<_> = self.slots.iter().map(|slot| slot.command).collect();
-        self.rig.free_command_buffers(&commands);
+        self.gpu.free_command_buffers(&commands);
     }
 }

@@ -5,18 +5,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use gpu_interop::capabilities::SyncMethod;
 use gpu_interop::error::Missing;
-use gpu_interop::handoff::calibration::{Calibration, Candidate, Outcome};
-use gpu_interop::handoff::{HandoffOptions, Route, WaitMode};
+use gpu_interop::handoff::{HandoffOptions, WaitMode};
+use gpu_interop::tune::Route;
+use gpu_interop::tune::{Calibration, Outcome, RouteConfig};
 use gpu_interop::{Api, Error, SemaphoreKind};
 
 use super::path::{Path, PathKind, Rigs};
 use crate::ladder::Candidates;
-use crate::rig::oracle::Wrong;
-use crate::statistics::gb_per_s;
+use interop_gpu::oracle::Wrong;
+use interop_gpu::statistics::gb_per_s;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Way {
+pub enum HandoffMode {
     /// The fastest of them, as a calibration finds it
     #[default]
     Auto,
@@ -27,7 +28,7 @@ pub enum Way {
     /// Several payloads in flight, half of them handed over at a time
     Ring,
     /// One payload; CUDA's kernels in Vulkan's queue
-    InQueue,
+    SameQueue,
 }
 
 /// Slots of a ring, where nobody says how many.
@@ -38,7 +39,7 @@ const DEPTH: u32 = 16;
 pub struct Chosen {
     /// The route, the payloads in flight and those handed over at a time. `None` for a path of three
     /// APIs, whose handoffs agree on a method each.
-    pub candidate: Option<Candidate>,
+    pub candidate: Option<RouteConfig>,
     /// Why this one, in words.
     pub why: String,
 }
@@ -52,7 +53,7 @@ pub struct Sent {
     pub wrong: Option<Wrong>,
 }
 
-impl Way {
+impl HandoffMode {
     /// A path with one payload, handed over by what was asked for, else by the best that both sides have.
     ///
     /// # Errors
@@ -61,12 +62,12 @@ impl Way {
         let methods = match self {
             Self::Host => vec![Some(SyncMethod::HostWait)],
             Self::Semaphore => vec![Some(SyncMethod::Timeline), Some(SyncMethod::Binary)],
-            Self::InQueue if kind != PathKind::VulkanCuda => {
+            Self::SameQueue if kind != PathKind::VulkanCuda => {
                 return Err(Error::from(not_in_queue(kind)).into());
             }
-            Self::InQueue => {
+            Self::SameQueue => {
                 // What is missing is better known before anything is measured.
-                rigs.vulkan.endpoint.in_queue().map_err(Error::from)?;
+                rigs.vulkan.endpoint.supports_cuda_launch().map_err(Error::from)?;
                 vec![None]
             }
             Self::Ring if kind == PathKind::VulkanGlCuda => {
@@ -111,12 +112,12 @@ impl Way {
                 let choice = calibration.choice(bytes).context("something was measured")?;
                 Chosen { candidate: Some(choice.candidate), why: told(&calibration, bytes) }
             }
-            Self::Host | Self::Semaphore => asked(Candidate::new(route(agreed), 1)?),
+            Self::Host | Self::Semaphore => asked(RouteConfig::new(route(agreed), 1)?),
             Self::Ring => {
                 let depth = depth.unwrap_or(DEPTH);
-                asked(Candidate::new(route(agreed), depth)?.batched(half(depth))?)
+                asked(RouteConfig::new(route(agreed), depth)?.batched(half(depth))?)
             }
-            Self::InQueue => asked(Candidate::new(Route::InQueue, 1)?.batched(16)?),
+            Self::SameQueue => asked(RouteConfig::new(Route::SameQueue, 1)?.batched(16)?),
         })
     }
 }
@@ -129,7 +130,7 @@ impl Way {
 pub fn send(
     rigs: &Rigs,
     kind: PathKind,
-    candidate: Candidate,
+    candidate: RouteConfig,
     bytes: u64,
     iterations: u32,
 ) -> Result<Sent> {

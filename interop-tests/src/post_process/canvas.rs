@@ -10,7 +10,7 @@ use gpu_interop::{ImageDesc, ImageUsage, cuda};
 
 use super::settings::{bloom_levels, bloom_size};
 use super::transfer;
-use crate::rig::vulkan::VulkanRig;
+use interop_gpu::vulkan::VulkanContext;
 
 /// Light: 16-bit floats.
 pub const LIGHT: Format = Format::Rgba16Float;
@@ -39,8 +39,8 @@ impl Shared {
     ///
     /// # Errors
     /// Where a driver refuses, or has no such image.
-    pub fn new(rig: &VulkanRig, cuda: &cuda::Endpoint, desc: &ImageDesc) -> Result<Self> {
-        let image = rig.endpoint.create_image(desc, ImageOptions::default())?;
+    pub fn new(gpu: &VulkanContext, cuda: &cuda::Endpoint, desc: &ImageDesc) -> Result<Self> {
+        let image = gpu.endpoint.create_image(desc, ImageOptions::default())?;
         let array = cuda.import_image(image.export()?)?;
         Ok(Self { array, image: Rc::new(image) })
     }
@@ -88,7 +88,7 @@ impl Canvas {
     ///
     /// # Errors
     /// Where a driver refuses, is out of memory, or has no such image.
-    pub fn new(rig: &VulkanRig, cuda: &cuda::Endpoint, picture: &ImageDesc) -> Result<Self> {
+    pub fn new(gpu: &VulkanContext, cuda: &cuda::Endpoint, picture: &ImageDesc) -> Result<Self> {
         let (width, height) = (picture.extent.width, picture.extent.height);
         let light_desc = ImageDesc::d2(LIGHT, width, height, light_usage());
         let (half_width, half_height) = bloom_size(width, height);
@@ -96,10 +96,10 @@ impl Canvas {
         let levels = bloom_levels(width, height);
         let bloom_desc =
             ImageDesc { levels, ..ImageDesc::d2(LIGHT, half_width, half_height, scratch) };
-        let light = Shared::new(rig, cuda, &light_desc)?;
-        let denoised = Shared::new(rig, cuda, &ImageDesc::d2(LIGHT, width, height, scratch))?;
-        let bloom = Shared::new(rig, cuda, &bloom_desc)?;
-        let picture = Shared::new(rig, cuda, picture)?;
+        let light = Shared::new(gpu, cuda, &light_desc)?;
+        let denoised = Shared::new(gpu, cuda, &ImageDesc::d2(LIGHT, width, height, scratch))?;
+        let bloom = Shared::new(gpu, cuda, &bloom_desc)?;
+        let picture = Shared::new(gpu, cuda, picture)?;
         let levels = (0..levels)
             .map(|level| {
                 let read = bloom.array.level_texture(level, &TextureOptions::sampled())?;
@@ -134,8 +134,8 @@ impl Canvas {
     ///
     /// # Errors
     /// Where the driver refuses.
-    pub fn begin(&self, rig: &VulkanRig) -> Result<()> {
-        transfer::give_away(rig, &self.images())
+    pub fn begin(&self, gpu: &VulkanContext) -> Result<()> {
+        transfer::give_away(gpu, &self.images())
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use gpu_interop::ash::vk;
 use gpu_interop::headless::Vulkan;
 
-use crate::rig::vulkan::ComputeLayout;
+use interop_gpu::vulkan::ComputeLayout;
 
 /// Threads of a work group in x and in y; the GLSL sources say the same.
 const GROUP: u32 = 8;

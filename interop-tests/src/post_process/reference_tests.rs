@@ -1,5 +1,5 @@
 use super::*;
-use crate::rig::oracle;
+use interop_gpu::oracle;
 
 const SIZE: (u32, u32) = (37, 23);
 

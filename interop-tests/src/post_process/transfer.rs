@@ -5,7 +5,7 @@ use gpu_interop::ash::vk;
 use gpu_interop::vulkan::{Image, ImageAccess};
 
 use super::settings::level_size;
-use crate::rig::vulkan::{PrivateBuffer, VulkanRig};
+use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 
 /// Layouts that an image is taken over in and left in by all of this module: as CUDA knows it.
 const OUTSIDE: vk::ImageLayout = vk::ImageLayout::GENERAL;
@@ -15,13 +15,13 @@ const OUTSIDE: vk::ImageLayout = vk::ImageLayout::GENERAL;
 ///
 /// # Errors
 /// Where the driver refuses.
-pub fn give_away(rig: &VulkanRig, images: &[&Image]) -> Result<()> {
-    rig.run(|command| {
+pub fn give_away(gpu: &VulkanContext, images: &[&Image]) -> Result<()> {
+    gpu.run(|command| {
         let layout = |image| ImageAccess::transfer(image, vk::ImageLayout::UNDEFINED, OUTSIDE);
         let used: Vec<_> = images.iter().map(|image| layout(*image)).collect();
         // SAFETY: the command buffer is being recorded for a queue of that family, which owns the
         // new images; `run` waits.
-        unsafe { rig.endpoint.record_release(command, rig.vulkan.queue_family(), &used[..]) }?;
+        unsafe { gpu.endpoint.record_release(command, gpu.vulkan.queue_family(), &used[..]) }?;
         Ok(())
     })
 }
@@ -30,15 +30,15 @@ pub fn give_away(rig: &VulkanRig, images: &[&Image]) -> Result<()> {
 ///
 /// # Errors
 /// Where the bytes are not as many as the level's, and where the driver refuses.
-pub fn upload(rig: &VulkanRig, image: &Image, bytes: &[u8]) -> Result<()> {
+pub fn upload(gpu: &VulkanContext, image: &Image, bytes: &[u8]) -> Result<()> {
     ensure!(bytes.len() as u64 == level_bytes(image, 0), "{} bytes for {image:?}", bytes.len());
-    let staging = PrivateBuffer::host(&rig.vulkan, bytes.len() as u64)?;
+    let staging = PrivateBuffer::host(&gpu.vulkan, bytes.len() as u64)?;
     staging.with_bytes(bytes.len(), |to| to.copy_from_slice(bytes))?;
-    borrow(rig, image, vk::ImageLayout::TRANSFER_DST_OPTIMAL, |command, layout| {
+    borrow(gpu, image, vk::ImageLayout::TRANSFER_DST_OPTIMAL, |command, layout| {
         // SAFETY: the command buffer is being recorded; the buffer has all of the level, and the
         // image is in this layout.
         unsafe {
-            let (device, region) = (rig.device(), [region(image, 0)]);
+            let (device, region) = (gpu.device(), [region(image, 0)]);
             let to = image.handle();
             device.cmd_copy_buffer_to_image(command, staging.buffer, to, layout, &region);
         }
@@ -49,17 +49,17 @@ pub fn upload(rig: &VulkanRig, image: &Image, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// Where the driver refuses.
-pub fn download(rig: &VulkanRig, image: &Image, level: u32) -> Result<Vec<u8>> {
+pub fn download(gpu: &VulkanContext, image: &Image, level: u32) -> Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(level_bytes(image, level))?];
-    let staging = PrivateBuffer::host(&rig.vulkan, bytes.len() as u64)?;
-    borrow(rig, image, vk::ImageLayout::TRANSFER_SRC_OPTIMAL, |command, layout| {
+    let staging = PrivateBuffer::host(&gpu.vulkan, bytes.len() as u64)?;
+    borrow(gpu, image, vk::ImageLayout::TRANSFER_SRC_OPTIMAL, |command, layout| {
         let barrier = vk::MemoryBarrier::default()
             .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)
             .dst_access_mask(vk::AccessFlags::HOST_READ);
         let (copies, host) = (vk::PipelineStageFlags::TRANSFER, vk::PipelineStageFlags::HOST);
         // SAFETY: as above; the buffer has room for all of the level.
         unsafe {
-            let (device, region) = (rig.device(), [region(image, level)]);
+            let (device, region) = (gpu.device(), [region(image, level)]);
             let from = image.handle();
             device.cmd_copy_image_to_buffer(command, from, layout, staging.buffer, &region);
             let none = vk::DependencyFlags::empty();
@@ -72,13 +72,13 @@ pub fn download(rig: &VulkanRig, image: &Image, level: u32) -> Result<Vec<u8>> {
 
 /// Acquires `image` in `layout`, lets `record` use it, releases it again, and waits.
 fn borrow(
-    rig: &VulkanRig,
+    gpu: &VulkanContext,
     image: &Image,
     layout: vk::ImageLayout,
     record: impl FnOnce(vk::CommandBuffer, vk::ImageLayout),
 ) -> Result<()> {
-    let (family, endpoint) = (rig.vulkan.queue_family(), &rig.endpoint);
-    rig.run(|command| {
+    let (family, endpoint) = (gpu.vulkan.queue_family(), &gpu.endpoint);
+    gpu.run(|command| {
         let found = [ImageAccess::transfer(image, OUTSIDE, layout)];
         let left = [ImageAccess::transfer(image, layout, OUTSIDE)];
         // SAFETY: the command buffer is being recorded for a queue of that family; the callers say

@@ -9,13 +9,13 @@ use gpu_interop::cudarc::driver::{
 };
 use gpu_interop::cudarc::nvrtc::Ptx;
 use gpu_interop::headless::Cuda;
-use gpu_interop::ipc::session::Frame;
+use gpu_interop::session::Frame;
 
 use super::check_vulkan::verdict;
-use super::checker::{Checker, NOTHING_FOUND, PATIENCE, Parts, WARM_UP_BYTES};
+use super::checker::{Checker, NOTHING_FOUND, Parts, TIMEOUT, WARM_UP_BYTES};
 use super::frame::Shape;
-use super::tally::Verdict;
-use crate::rig::kernel::{ELEMENT_BYTES, GROUP_SIZE};
+use super::tally::FrameCheck;
+use interop_gpu::kernel::{ELEMENT_BYTES, GROUP_SIZE};
 
 const CHECK: &str = include_str!("../../../shaders/check.ptx");
 
@@ -87,7 +87,7 @@ impl CudaChecker {
 }
 
 impl Checker for CudaChecker {
-    fn check(&mut self, frame: &Frame, number: u32) -> Result<Verdict> {
+    fn check(&mut self, frame: &Frame, number: u32) -> Result<FrameCheck> {
         if let (Some(point), Some(semaphore)) = (frame.point(), &self.semaphore) {
             // CUDA can't wait for a semaphore on the host: where the producer dies before it signals,
             // the fence below is what ends the wait.
@@ -98,8 +98,8 @@ impl Checker for CudaChecker {
         let what = (self.shape, number);
         Self::launch(&self.stream, &self.kernel, &data, &mut self.counted, what)?;
         let fence = self.endpoint.fence(&self.stream)?;
-        frame.wait(PATIENCE, |_, time| fence.wait(time))?;
-        fence.wait(PATIENCE)?;
+        frame.wait(TIMEOUT, |_, time| fence.wait(time))?;
+        fence.wait(TIMEOUT)?;
         let mut found = NOTHING_FOUND;
         self.stream.memcpy_dtoh(&self.counted, &mut found)?;
         self.stream.synchronize()?;

@@ -4,14 +4,14 @@ use anyhow::{Context, Result};
 use gpu_interop::gl::{Buffer, Semaphore};
 use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::headless::Gl;
-use gpu_interop::ipc::session::Frame;
+use gpu_interop::session::Frame;
 
 use super::check_vulkan::verdict;
-use super::checker::{Checker, NOTHING_FOUND, PATIENCE, Parts, WARM_UP_BYTES};
+use super::checker::{Checker, NOTHING_FOUND, Parts, TIMEOUT, WARM_UP_BYTES};
 use super::frame::Shape;
-use super::tally::Verdict;
-use crate::rig::gl::GlRig;
-use crate::rig::kernel::{GROUP_SIZE, windows};
+use super::tally::FrameCheck;
+use interop_gpu::gl::GlContext;
+use interop_gpu::kernel::{GROUP_SIZE, windows};
 
 const CHECK: &str = include_str!("../../../shaders/check.comp");
 
@@ -26,39 +26,39 @@ pub(super) struct GlChecker {
     counted: glow::Buffer,
     max_window: u64,
     shape: Shape,
-    rig: GlRig,
+    gpu: GlContext,
 }
 
 impl GlChecker {
     pub(super) fn new(gl: Gl, parts: Parts) -> Result<Self> {
         let Parts { shape, buffers, semaphore } = parts;
-        let rig = GlRig::new(gl)?;
-        let program = rig.program(&[(glow::COMPUTE_SHADER, CHECK.to_owned())])?;
-        let import = |payload| rig.endpoint.import_buffer(payload);
+        let gpu = GlContext::new(gl)?;
+        let program = gpu.program(&[(glow::COMPUTE_SHADER, CHECK.to_owned())])?;
+        let import = |payload| gpu.endpoint.import_buffer(payload);
         let slots = buffers.into_iter().map(import).collect::<Result<_, _>>()?;
-        let import = |payload| rig.endpoint.import_semaphore(payload);
+        let import = |payload| gpu.endpoint.import_semaphore(payload);
         let semaphore = semaphore.map(import).transpose()?;
-        let counted = rig.private_buffer(size_of_val(&NOTHING_FOUND) as u64)?;
-        // SAFETY: the context is current: the rig made it so.
-        let limit = unsafe { rig.gl.glow().get_parameter_i64(glow::MAX_SHADER_STORAGE_BLOCK_SIZE) };
+        let counted = gpu.private_buffer(size_of_val(&NOTHING_FOUND) as u64)?;
+        // SAFETY: the context is current: the context made it so.
+        let limit = unsafe { gpu.gl.glow().get_parameter_i64(glow::MAX_SHADER_STORAGE_BLOCK_SIZE) };
         // glow takes offsets and sizes as i32.
         let max_window = u64::try_from(limit)?.min(1 << 30);
-        let made = Self { slots, semaphore, program, counted, max_window, shape, rig };
+        let made = Self { slots, semaphore, program, counted, max_window, shape, gpu };
         made.warm_up()?;
         Ok(made)
     }
 
     /// Runs the kernel over a frame of its own, once: some drivers compile it only then.
     fn warm_up(&self) -> Result<()> {
-        let frame = self.rig.private_buffer(WARM_UP_BYTES)?;
+        let frame = self.gpu.private_buffer(WARM_UP_BYTES)?;
         self.dispatch(frame, Shape::new(WARM_UP_BYTES)?, 0)?;
-        self.rig.finish();
-        self.rig.delete_buffer(frame);
+        self.gpu.finish();
+        self.gpu.delete_buffer(frame);
         Ok(())
     }
 
     fn dispatch(&self, buffer: glow::Buffer, shape: Shape, number: u32) -> Result<()> {
-        let gl = self.rig.gl.glow();
+        let gl = self.gpu.gl.glow();
         let storage = glow::SHADER_STORAGE_BUFFER;
         for window in windows(shape.bytes(), self.max_window) {
             let groups = window.count().div_ceil(GROUP_SIZE).clamp(1, MAX_GROUPS);
@@ -79,27 +79,27 @@ impl GlChecker {
                 );
             }
         }
-        self.rig.check("glDispatchCompute")
+        self.gpu.check("glDispatchCompute")
     }
 }
 
 impl Checker for GlChecker {
-    fn check(&mut self, frame: &Frame, number: u32) -> Result<Verdict> {
-        let (rig, gl) = (&self.rig, self.rig.gl.glow());
+    fn check(&mut self, frame: &Frame, number: u32) -> Result<FrameCheck> {
+        let (gpu, gl) = (&self.gpu, self.gpu.gl.glow());
         let buffer = self.slots.get(frame.slot()).context("no such slot")?;
         match (frame.point(), &self.semaphore) {
             // OpenGL can't wait for a semaphore on the host: where the producer dies before it signals,
             // the fence below is what ends the wait.
             (Some(point), Some(semaphore)) => {
-                rig.endpoint.wait(semaphore, Some(point.value), &[buffer], &[])?;
+                gpu.endpoint.wait(semaphore, Some(point.value), &[buffer], &[])?;
             }
-            _ => rig.endpoint.memory_barrier()?,
+            _ => gpu.endpoint.memory_barrier()?,
         }
-        rig.upload(self.counted, 0, bytemuck::bytes_of(&NOTHING_FOUND))?;
+        gpu.upload(self.counted, 0, bytemuck::bytes_of(&NOTHING_FOUND))?;
         self.dispatch(buffer.name(), self.shape, number)?;
-        let fence = rig.endpoint.fence()?;
-        frame.wait(PATIENCE, |_, time| fence.wait(time))?;
-        fence.wait(PATIENCE)?;
+        let fence = gpu.endpoint.fence()?;
+        frame.wait(TIMEOUT, |_, time| fence.wait(time))?;
+        fence.wait(TIMEOUT)?;
         let mut found = NOTHING_FOUND;
         // SAFETY: the context is current and the buffer its own, of this length.
         unsafe {
@@ -107,21 +107,21 @@ impl Checker for GlChecker {
             let bytes = bytemuck::bytes_of_mut(&mut found);
             gl.get_buffer_sub_data(glow::COPY_READ_BUFFER, 0, bytes);
         }
-        rig.check("glGetBufferSubData")?;
+        gpu.check("glGetBufferSubData")?;
         Ok(verdict(found))
     }
 
     fn read(&mut self, slot: usize) -> Result<Vec<u8>> {
         let buffer = self.slots.get(slot).context("no such slot")?;
-        self.rig.endpoint.memory_barrier()?;
-        self.rig.download(buffer.name(), 0, self.shape.bytes())
+        self.gpu.endpoint.memory_barrier()?;
+        self.gpu.download(buffer.name(), 0, self.shape.bytes())
     }
 }
 
 impl Drop for GlChecker {
     fn drop(&mut self) {
-        if self.rig.gl.make_current().is_ok() {
-            self.rig.delete_buffer(self.counted);
+        if self.gpu.gl.make_current().is_ok() {
+            self.gpu.delete_buffer(self.counted);
         }
     }
 }

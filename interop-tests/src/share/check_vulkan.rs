@@ -3,16 +3,16 @@
 use anyhow::{Context, Result};
 use gpu_interop::ash::vk;
 use gpu_interop::headless::Vulkan;
-use gpu_interop::ipc::session::Frame;
+use gpu_interop::session::Frame;
 use gpu_interop::vulkan::{
-    Buffer, BufferAccess, Endpoint, FenceSource, Semaphore, SemaphoreWait, SubmitPart,
+    Buffer, BufferAccess, Endpoint, FencePool, Semaphore, SemaphoreWait, SubmitSync,
 };
 
-use super::checker::{Checker, NOTHING_FOUND, PATIENCE, Parts, WARM_UP_BYTES};
+use super::checker::{Checker, NOTHING_FOUND, Parts, TIMEOUT, WARM_UP_BYTES};
 use super::frame::Shape;
-use super::tally::Verdict;
+use super::tally::FrameCheck;
 use super::vulkan_kernel::{Bound, VulkanKernel};
-use crate::rig::vulkan::PrivateBuffer;
+use interop_gpu::vulkan::PrivateBuffer;
 
 const CHECK: &[u8] = include_bytes!("../../../shaders/check.comp.spv");
 
@@ -29,7 +29,7 @@ pub(super) struct VulkanChecker {
     counted: PrivateBuffer,
     found: PrivateBuffer,
     semaphore: Option<Semaphore>,
-    fences: FenceSource,
+    fences: FencePool,
     shape: Shape,
     endpoint: Endpoint,
     vulkan: Vulkan,
@@ -49,7 +49,7 @@ impl VulkanChecker {
         };
         let slots = buffers.into_iter().map(import).collect::<Result<_>>()?;
         let semaphore = semaphore.map(|payload| endpoint.import_semaphore(payload)).transpose()?;
-        let fences = FenceSource::new(&endpoint)?;
+        let fences = FencePool::new(&endpoint)?;
         let command = kernel.command_buffers(1)?[0];
         warm_up(vulkan, &kernel, command, counted.buffer)?;
         let vulkan = vulkan.clone();
@@ -92,14 +92,14 @@ impl VulkanChecker {
             self.endpoint.record_release(command, family, &[both])?;
             self.vulkan.device().end_command_buffer(command)?;
         }
-        let mut part = SubmitPart { waits, ..SubmitPart::default() };
+        let mut part = SubmitSync { waits, ..SubmitSync::default() };
         let fence = self.fences.next(&mut part)?;
         self.vulkan.with_queue(|queue| {
             // SAFETY: the queue is guarded and of this device; what was recorded lives as long as the
             // checker, which waits for the device when it goes.
             unsafe { part.submit(&self.endpoint, queue, &[command]) }
         })?;
-        Ok(fence.wait(PATIENCE)?)
+        Ok(fence.wait(TIMEOUT)?)
     }
 
     fn barrier(&self, command: vk::CommandBuffer, to_host: bool) {
@@ -124,11 +124,11 @@ impl VulkanChecker {
 }
 
 impl Checker for VulkanChecker {
-    fn check(&mut self, frame: &Frame, number: u32) -> Result<Verdict> {
+    fn check(&mut self, frame: &Frame, number: u32) -> Result<FrameCheck> {
         let mut waits = Vec::new();
         if let (Some(point), Some(semaphore)) = (frame.point(), &self.semaphore) {
             // On the host first: a producer that died would keep the queue for ever.
-            frame.wait(PATIENCE, |point, time| semaphore.wait(point.value, time))?;
+            frame.wait(TIMEOUT, |point, time| semaphore.wait(point.value, time))?;
             let (semaphore, value) = (semaphore.clone(), Some(point.value));
             let stage = vk::PipelineStageFlags::ALL_COMMANDS;
             waits.push(SemaphoreWait { semaphore, value, stage });
@@ -201,7 +201,7 @@ fn warm_up(
     kernel.record(command, &bound, shape, 0);
     // SAFETY: recorded just now; the queue is guarded.
     unsafe { vulkan.device().end_command_buffer(command) }?;
-    let part = SubmitPart::default();
+    let part = SubmitSync::default();
     let endpoint = vulkan.endpoint()?;
     // SAFETY: as above.
     vulkan.with_queue(|queue| unsafe { part.submit(&endpoint, queue, &[command]) })?;
@@ -209,6 +209,6 @@ fn warm_up(
 }
 
 /// What the kernel of any API found.
-pub(super) fn verdict([right, wrong, first_wrong]: [u32; 3]) -> Verdict {
-    Verdict { right: right.into(), wrong: wrong.into(), first_wrong }
+pub(super) fn verdict([right, wrong, first_wrong]: [u32; 3]) -> FrameCheck {
+    FrameCheck { right: right.into(), wrong: wrong.into(), first_wrong }
 }

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use gpu_interop::headless::{Cuda, Gl, VulkanOptions, Wish};
-use gpu_interop::ipc::session::{Frame, Ring};
+use gpu_interop::headless::{Cuda, Gl, GpuSelector, VulkanOptions};
+use gpu_interop::session::{Frame, Ring};
 use gpu_interop::{BufferPayload, SemaphorePayload, Uuid};
 
 use super::check_cuda::CudaChecker;
 use super::check_gl::GlChecker;
 use super::check_vulkan::VulkanChecker;
 use super::frame::Shape;
-use super::tally::Verdict;
+use super::tally::FrameCheck;
 
 /// How long a frame's drawing and its check take at most.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What `check` begins its counts with: right, wrong, and the first wrong word.
 pub(super) const NOTHING_FOUND: [u32; 3] = [0, 0, u32::MAX];
@@ -60,7 +60,7 @@ pub(super) trait Checker: fmt::Debug {
     /// # Errors
     /// Where the driver refuses, takes too long, or the session ends meanwhile. What the frame's words
     /// are is no error, but the verdict.
-    fn check(&mut self, frame: &Frame, number: u32) -> Result<Verdict>;
+    fn check(&mut self, frame: &Frame, number: u32) -> Result<FrameCheck>;
 
     /// The bytes of a slot, whose frame's drawing is done.
     ///
@@ -79,7 +79,7 @@ pub(super) struct Parts {
 impl Parts {
     fn new(ring: Ring, shape: Shape) -> Result<(Self, Uuid)> {
         let Ring { slots, mut semaphores, .. } = ring;
-        let buffer = |slot: gpu_interop::ipc::session::SlotPayload| -> Result<BufferPayload> {
+        let buffer = |slot: gpu_interop::session::SlotPayload| -> Result<BufferPayload> {
             let payload = slot.into_buffer()?;
             if payload.desc().size < shape.bytes() {
                 bail!(
@@ -107,7 +107,7 @@ impl Parts {
 /// the semaphore; and where the driver refuses.
 pub(super) fn open(api: ConsumerApi, ring: Ring, shape: Shape) -> Result<Box<dyn Checker>> {
     let (parts, device) = Parts::new(ring, shape)?;
-    let wish = Wish::Uuid(device);
+    let wish = GpuSelector::Uuid(device);
     Ok(match api {
         ConsumerApi::Vulkan => {
             let vulkan = gpu_interop::headless::Vulkan::open(&wish, &VulkanOptions::default())?;

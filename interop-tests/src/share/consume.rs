@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use gpu_interop::Error;
-use gpu_interop::ipc::session::{Consumer, End, Frame, Ring};
+use gpu_interop::session::{Consumer, End, Frame, Ring};
 use serde::Serialize;
 
 use super::checker::{Checker, ConsumerApi, open};
 use super::frame::{Announced, Shape};
 use super::interrupt::Interrupt;
-use super::tally::{Tally, Verdict};
-use crate::statistics::percentile;
+use super::tally::{FrameCheck, FrameStats};
+use interop_gpu::statistics::percentile;
 
 /// How to consume.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +130,7 @@ struct Run {
 /// What was seen so far.
 #[derive(Default)]
 struct Seen {
-    tally: Tally,
+    tally: FrameStats,
     tokens: Vec<Duration>,
     latencies: Vec<Duration>,
     first: Option<Instant>,
@@ -208,7 +208,7 @@ impl Run {
 }
 
 /// Which frames the wrong words are of.
-fn explain(shape: Shape, data: &[u8], number: u32, verdict: &Verdict) -> String {
+fn explain(shape: Shape, data: &[u8], number: u32, verdict: &FrameCheck) -> String {
     let mut others = std::collections::BTreeMap::<u32, u64>::new();
     for (word, bytes) in (0u32..).zip(data.as_chunks::<4>().0) {
         let found = u32::from_le_bytes(*bytes);
@@ -225,7 +225,7 @@ fn explain(shape: Shape, data: &[u8], number: u32, verdict: &Verdict) -> String 
 
 impl Seen {
     fn consumed(self, api: ConsumerApi, shape: Shape) -> Consumed {
-        let Tally { frames, verified, lost, doubled, torn, .. } = self.tally;
+        let FrameStats { frames, verified, lost, doubled, torn, .. } = self.tally;
         let report = ConsumerReport {
             api: api.name(),
             frames,

@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use gpu_interop::ash::vk;
 use gpu_interop::capabilities::SyncMethod;
 use gpu_interop::headless::Vulkan;
-use gpu_interop::ipc::session::{Ring, TimelinePoint};
+use gpu_interop::session::{Ring, TimelinePoint};
 use gpu_interop::vulkan::{
-    Buffer, BufferAccess, BufferOptions, Endpoint, Fence, FenceSource, Semaphore, SemaphoreSignal,
-    SubmitPart,
+    Buffer, BufferAccess, BufferOptions, Endpoint, Fence, FencePool, Semaphore, SemaphoreSignal,
+    SubmitSync,
 };
 use gpu_interop::{BufferDesc, Error, SemaphoreKind};
 
@@ -19,15 +19,15 @@ use super::vulkan_kernel::{Bound, VulkanKernel};
 const DRAW: &[u8] = include_bytes!("../../../shaders/draw.comp.spv");
 
 /// How long drawing a frame takes at most.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Draws frames into the buffers of a ring.
 #[derive(Debug)]
-pub struct Drawer {
+pub struct FrameRenderer {
     // Dropped in this order: the kernel waits for the device.
     kernel: VulkanKernel,
     slots: Vec<Slot>,
-    fences: FenceSource,
+    fences: FencePool,
     /// Signalled with a frame's number plus one when it is drawn; `None` where the host waits.
     timeline: Option<Semaphore>,
     shape: Shape,
@@ -45,7 +45,7 @@ struct Slot {
     drawn: Option<Fence>,
 }
 
-impl Drawer {
+impl FrameRenderer {
     /// Makes `slots` buffers for frames of `shape`, on `vulkan`'s device.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl Drawer {
         };
         let commands = kernel.command_buffers(u32::try_from(slots)?)?;
         let slots = commands.into_iter().map(make).collect::<Result<_>>()?;
-        let fences = FenceSource::new(&endpoint)?;
+        let fences = FencePool::new(&endpoint)?;
         Ok(Self { kernel, slots, fences, timeline, shape, endpoint, vulkan: vulkan.clone() })
     }
 
@@ -131,7 +131,7 @@ impl Drawer {
             self.vulkan.device().end_command_buffer(command)?;
         }
         let value = u64::from(frame) + 1;
-        let mut part = SubmitPart::default();
+        let mut part = SubmitSync::default();
         part.signals.extend(
             self.timeline.iter().map(|semaphore| SemaphoreSignal {
                 semaphore: semaphore.clone(),
@@ -154,7 +154,7 @@ impl Drawer {
     /// Where the driver refuses, or takes too long.
     pub fn wait(&mut self, slot: usize) -> Result<()> {
         let slot = self.slots.get_mut(slot).context("no such slot")?;
-        slot.drawn.take().map_or(Ok(()), |fence| fence.wait(PATIENCE)).context("drawing a frame")
+        slot.drawn.take().map_or(Ok(()), |fence| fence.wait(TIMEOUT)).context("drawing a frame")
     }
 
     /// The buffer of a slot.

@@ -7,7 +7,7 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::rig::oracle::Wrong;
+use interop_gpu::oracle::Wrong;
 
 /// Bytes of a frame at most: its words are counted in 32 bits.
 const MAX_BYTES: u64 = 8 << 30;
@@ -72,7 +72,7 @@ impl Shape {
         let c = wave(x.wrapping_add(y.wrapping_mul(2)).wrapping_add(times(40)) >> 2);
         let d = wave(rings.wrapping_sub(times(8)));
         let (red, green, blue) = ((a + c) >> 1, (b + d) >> 1, (c + d + 2 * b) >> 2);
-        let noise = crate::rig::oracle::hash(word, frame) & 0x0003_0303;
+        let noise = interop_gpu::oracle::hash(word, frame) & 0x0003_0303;
         let mark = (word.wrapping_mul(2_654_435_761) >> 24).wrapping_add(frame);
         (red & 0xfc) | (green & 0xfc) << 8 | (blue & 0xfc) << 16 | noise | mark << 24
     }

@@ -1,6 +1,6 @@
 //! Two processes share frames: what the examples `share_producer` and `share_consumer` run.
 //!
-//! A [`Drawer`] draws numbered frames with Vulkan into the buffers of a ring, and [`produce`] publishes
+//! A [`FrameRenderer`] draws numbered frames with Vulkan into the buffers of a ring, and [`produce`] publishes
 //! them. In another process [`consume`] takes them, checks every word of each on the GPU, in the API of
 //! its choice, and counts those that are lost, doubled or torn. The CPU checks the first and the last
 //! frame once more, and with them the check itself.
@@ -19,8 +19,8 @@ mod vulkan_kernel;
 
 pub use checker::ConsumerApi;
 pub use consume::{Consumed, ConsumerOptions, ConsumerReport, Latency, consume};
-pub use drawer::Drawer;
+pub use drawer::FrameRenderer;
 pub use frame::{Announced, Shape};
 pub use interrupt::{Interrupt, default_socket};
 pub use produce::{ProducerReport, Production, produce, session_options};
-pub use tally::{Tally, Verdict};
+pub use tally::{FrameCheck, FrameStats};

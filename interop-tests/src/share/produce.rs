@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use gpu_interop::Error;
 use gpu_interop::capabilities::SyncMethod;
-use gpu_interop::ipc::session::{Event, FrameInfo, Left, Producer, ProducerOptions, Slot};
+use gpu_interop::session::{Event, FrameInfo, Left, Producer, ProducerOptions, Slot};
 use serde::Serialize;
 
-use super::drawer::Drawer;
+use super::drawer::FrameRenderer;
 use super::frame::Shape;
 use super::interrupt::Interrupt;
 
@@ -78,7 +78,7 @@ pub fn session_options() -> ProducerOptions {
 /// Where no consumer comes, all leave and none comes back, or a driver refuses. Being interrupted is none.
 pub fn produce(
     mut producer: Producer,
-    drawer: &mut Drawer,
+    drawer: &mut FrameRenderer,
     shape: Shape,
     slots: usize,
     production: &Production,
@@ -134,7 +134,7 @@ impl Run<'_> {
     /// meanwhile.
     fn frames(
         &mut self,
-        drawer: &mut Drawer,
+        drawer: &mut FrameRenderer,
         started: Instant,
         progress: &mut dyn FnMut(u64),
     ) -> Result<()> {
@@ -173,7 +173,11 @@ impl Run<'_> {
     }
 
     /// Publishes a frame that the host has to wait for.
-    fn publish_drawn(&mut self, drawer: &mut Drawer, (slot, frame): (Slot, u32)) -> Result<()> {
+    fn publish_drawn(
+        &mut self,
+        drawer: &mut FrameRenderer,
+        (slot, frame): (Slot, u32),
+    ) -> Result<()> {
         drawer.wait(slot.index())?;
         self.publish(slot, FrameInfo { tag: frame.into(), ..Default::default() })
     }

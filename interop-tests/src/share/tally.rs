@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What one frame's check found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct FrameCheck {
     /// Words that are the frame's.
     pub right: u64,
     /// Words that are not.
@@ -13,14 +13,14 @@ pub struct Verdict {
     pub first_wrong: u32,
 }
 
-impl Verdict {
+impl FrameCheck {
     /// Whether all of a frame's `words` were looked at and are right.
     pub fn is_whole(&self, words: u64) -> bool {
         self.wrong == 0 && self.right == words
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for FrameCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { right, wrong, first_wrong } = self;
         write!(f, "{right} words are right, {wrong} wrong, the first at {first_wrong}")
@@ -29,7 +29,7 @@ impl fmt::Display for Verdict {
 
 /// Counts frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct FrameStats {
     /// Frames that came.
     pub frames: u64,
     /// Of these, those of which every word was checked and is right.
@@ -43,7 +43,7 @@ pub struct Tally {
     last: Option<u64>,
 }
 
-impl Tally {
+impl FrameStats {
     /// Counts frame number `frame`, of which all is right or not.
     pub fn count(&mut self, frame: u64, is_whole: bool) {
         self.frames += 1;
@@ -74,9 +74,9 @@ mod tests {
     use super::*;
 
     fn tally(frames: &[(u64, bool)]) -> (u64, u64, u64, u64, u64) {
-        let mut tally = Tally::default();
+        let mut tally = FrameStats::default();
         frames.iter().for_each(|&(frame, is_whole)| tally.count(frame, is_whole));
-        let Tally { frames, verified, lost, doubled, torn, .. } = tally;
+        let FrameStats { frames, verified, lost, doubled, torn, .. } = tally;
         (frames, verified, lost, doubled, torn)
     }
 
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn words_that_nobody_looked_at_are_not_right() {
-        let verdict = |right, wrong| Verdict { right, wrong, first_wrong: 0 };
+        let verdict = |right, wrong| FrameCheck { right, wrong, first_wrong: 0 };
         assert!(verdict(64, 0).is_whole(64));
         assert!(!verdict(0, 0).is_whole(64) && !verdict(63, 0).is_whole(64));
         assert!(!verdict(64, 1).is_whole(64));

@@ -5,8 +5,8 @@ use gpu_interop::ash::{self, vk};
 use gpu_interop::headless::Vulkan;
 
 use super::frame::Shape;
-use crate::rig::kernel::{GROUP_SIZE, Window, windows};
-use crate::rig::vulkan::ComputeLayout;
+use interop_gpu::kernel::{GROUP_SIZE, Window, windows};
+use interop_gpu::vulkan::ComputeLayout;
 
 /// Frames that may be bound at once, times their windows.
 const MAX_SETS: u32 = 1024;

@@ -4,13 +4,13 @@ use std::io::Read as _;
 use proptest::prelude::*;
 
 use super::*;
+use crate::desc::{Extent, ImageDesc, ImageKind, ImageUsage, Tiling};
 use crate::error::Result;
+use crate::fd::SemaphoreHandleType;
 use crate::format::Format;
-use crate::handle::SemaphoreHandleType;
 use crate::ipc::wire::{HEADER_LEN, Message};
 use crate::ipc::{Received, Receiver, receive, send};
 use crate::payload::{LinearLayout, SemaphoreInfo, SemaphoreKind};
-use crate::resource::{Extent, ImageDesc, ImageKind, ImageUsage, Tiling};
 
 /// The bytes of a good buffer message.
 fn good() -> Vec<u8> {

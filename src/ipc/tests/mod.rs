@@ -11,17 +11,17 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use crate::desc::BufferDesc;
 use crate::error::Error;
-use crate::handle::MemoryHandleType;
+use crate::fd::MemoryHandleType;
 use crate::identity::{Identity, Uuid};
 use crate::payload::{BufferPayload, MemoryInfo, MemoryPayload};
-use crate::resource::BufferDesc;
 
 /// Bytes of every allocation here.
-pub(super) const SIZE: u64 = 8192;
+pub(crate) const SIZE: u64 = 8192;
 
 /// A connected pair. A test that would hang fails instead.
-pub(super) fn pair() -> (UnixStream, UnixStream) {
+pub(crate) fn pair() -> (UnixStream, UnixStream) {
     let (producer, consumer) = UnixStream::pair().unwrap();
     for socket in [&producer, &consumer] {
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -31,7 +31,7 @@ pub(super) fn pair() -> (UnixStream, UnixStream) {
 }
 
 /// A memfd of `len` bytes that can be sealed: what Mesa's software drivers share.
-pub(super) fn memfd(len: u64) -> OwnedFd {
+pub(crate) fn memfd(len: u64) -> OwnedFd {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: the name is a C string; memfd_create returns a new descriptor (checked) or -1.
     let fd = unsafe {
@@ -44,7 +44,7 @@ pub(super) fn memfd(len: u64) -> OwnedFd {
 }
 
 /// The reading and the writing end of a pipe.
-pub(super) fn pipe() -> (OwnedFd, OwnedFd) {
+pub(crate) fn pipe() -> (OwnedFd, OwnedFd) {
     let mut ends = [-1; 2];
     // SAFETY: pipe2 fills two integers with new descriptors (checked) that nobody else owns.
     unsafe {
@@ -53,11 +53,11 @@ pub(super) fn pipe() -> (OwnedFd, OwnedFd) {
     }
 }
 
-pub(super) fn identity() -> Identity {
+pub(crate) fn identity() -> Identity {
     Identity { device: Uuid::from_bytes([7; 16]), driver: None, name: "GPU".into() }
 }
 
-pub(super) fn memory_info() -> MemoryInfo {
+pub(crate) fn memory_info() -> MemoryInfo {
     MemoryInfo {
         handle_type: MemoryHandleType::OpaqueFd,
         allocation_size: SIZE,
@@ -68,7 +68,7 @@ pub(super) fn memory_info() -> MemoryInfo {
 }
 
 /// A buffer of `size` bytes in memory of its own.
-pub(super) fn buffer(size: u64) -> BufferPayload {
+pub(crate) fn buffer(size: u64) -> BufferPayload {
     let memory = MemoryPayload::new(memfd(SIZE), memory_info());
     BufferPayload::new(memory, 256, BufferDesc::storage(size)).unwrap()
 }
@@ -76,7 +76,7 @@ pub(super) fn buffer(size: u64) -> BufferPayload {
 /// How many descriptors of this process refer to the file of `fd`, itself included.
 ///
 /// Counting this one file, not all, keeps the tests independent of those that run beside them.
-pub(super) fn open_here(fd: impl AsFd) -> usize {
+pub(crate) fn open_here(fd: impl AsFd) -> usize {
     let of = |raw: RawFd| {
         let file = fs::metadata(format!("/proc/self/fd/{raw}")).ok()?;
         Some((file.dev(), file.ino()))
@@ -94,7 +94,7 @@ fn is_close_on_exec(fd: BorrowedFd<'_>) -> bool {
 }
 
 /// Sends any bytes with any descriptors, as a hostile peer would.
-pub(super) fn send_raw(
+pub(crate) fn send_raw(
     socket: &UnixStream,
     bytes: &[u8],
     descriptors: &[BorrowedFd<'_>],
@@ -126,7 +126,7 @@ pub(super) fn send_raw(
 }
 
 /// The field that an error is about.
-pub(super) fn field_of(error: &Error) -> &str {
+pub(crate) fn field_of(error: &Error) -> &str {
     match error {
         Error::Invalid(invalid) => &invalid.parameter,
         Error::Mismatch(mismatch) => mismatch.field,

@@ -2,15 +2,15 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use super::*;
+use crate::desc::{ImageDesc, ImageUsage, Tiling};
+use crate::fd::SemaphoreHandleType;
 use crate::format::Format;
-use crate::handle::SemaphoreHandleType;
 use crate::ipc::wire::Kind;
 use crate::ipc::{
     Received, Receiver, receive, receive_buffer, receive_image, receive_memory, receive_semaphore,
     send,
 };
 use crate::payload::{ImagePayload, LinearLayout, SemaphoreInfo, SemaphoreKind, SemaphorePayload};
-use crate::resource::{ImageDesc, ImageUsage, Tiling};
 
 fn semaphore() -> SemaphorePayload {
     let info = SemaphoreInfo {

@@ -3,14 +3,14 @@
 use crate::error::{Invalid, Mismatch, Result};
 
 /// Takes fields off the front of a message.
-pub(super) struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    pub(super) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N]> {
+    pub(crate) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N]> {
         match self.0.split_first_chunk::<N>() {
             Some((value, rest)) => {
                 self.0 = rest;
@@ -20,24 +20,24 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn u16(&mut self, field: &'static str) -> Result<u16> {
+    pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16> {
         self.array(field).map(u16::from_le_bytes)
     }
 
-    pub(super) fn u32(&mut self, field: &'static str) -> Result<u32> {
+    pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32> {
         self.array(field).map(u32::from_le_bytes)
     }
 
-    pub(super) fn i32(&mut self, field: &'static str) -> Result<i32> {
+    pub(crate) fn i32(&mut self, field: &'static str) -> Result<i32> {
         self.array(field).map(i32::from_le_bytes)
     }
 
-    pub(super) fn u64(&mut self, field: &'static str) -> Result<u64> {
+    pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64> {
         self.array(field).map(u64::from_le_bytes)
     }
 
     /// One byte that is 0 or 1.
-    pub(super) fn flag(&mut self, field: &'static str) -> Result<bool> {
+    pub(crate) fn flag(&mut self, field: &'static str) -> Result<bool> {
         match self.array(field)? {
             [0] => Ok(false),
             [1] => Ok(true),
@@ -46,7 +46,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Bytes that are kept for a later version and are 0 in this one.
-    pub(super) fn reserved<const N: usize>(&mut self, field: &'static str) -> Result<()> {
+    pub(crate) fn reserved<const N: usize>(&mut self, field: &'static str) -> Result<()> {
         match self.array(field)? {
             bytes if bytes == [0; N] => Ok(()),
             bytes => Err(Mismatch::new(field, "0", format!("{bytes:02x?}"))
@@ -56,7 +56,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The next `count` bytes.
-    pub(super) fn bytes(&mut self, field: &'static str, count: usize) -> Result<&'a [u8]> {
+    pub(crate) fn bytes(&mut self, field: &'static str, count: usize) -> Result<&'a [u8]> {
         match self.0.split_at_checked(count) {
             Some((value, rest)) => {
                 self.0 = rest;
@@ -67,7 +67,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Refuses what is left.
-    pub(super) fn end(self) -> Result<()> {
+    pub(crate) fn end(self) -> Result<()> {
         match self.0.len() {
             0 => Ok(()),
             more => Err(Invalid::new("body", format!("has {more} bytes behind its last field"))

@@ -4,11 +4,11 @@ use super::fields::Fields;
 use super::header::{HEADER_LEN, Header, Kind};
 use super::resource;
 use super::session::{self, FrameToken, LeaveReason, ReleaseToken, RingInfo};
+use crate::desc::{BufferDesc, ImageDesc};
 use crate::error::{Error, Invalid, Result};
-use crate::handle::{MemoryHandleType, SemaphoreHandleType};
+use crate::fd::{MemoryHandleType, SemaphoreHandleType};
 use crate::identity::{Identity, Uuid};
 use crate::payload::{LinearLayout, MemoryInfo, SemaphoreInfo, SemaphoreKind};
-use crate::resource::{BufferDesc, ImageDesc};
 
 /// Bytes of a name at most: a device's, a ring's, a consumer's.
 ///
@@ -282,11 +282,11 @@ fn nameless(fields: &mut Fields<'_>, has_driver: bool) -> Result<Identity> {
     Ok(Identity { device, driver, name: String::new() })
 }
 
-pub(super) fn name_len(fields: &mut Fields<'_>) -> Result<usize> {
+pub(crate) fn name_len(fields: &mut Fields<'_>) -> Result<usize> {
     text_len(fields, "body.name_length")
 }
 
-pub(super) fn text_len(fields: &mut Fields<'_>, field: &'static str) -> Result<usize> {
+pub(crate) fn text_len(fields: &mut Fields<'_>, field: &'static str) -> Result<usize> {
     match fields.u32(field)? as usize {
         len if len <= MAX_NAME => Ok(len),
         len => {
@@ -296,11 +296,11 @@ pub(super) fn text_len(fields: &mut Fields<'_>, field: &'static str) -> Result<u
     }
 }
 
-pub(super) fn name(fields: &mut Fields<'_>, len: usize) -> Result<String> {
+pub(crate) fn name(fields: &mut Fields<'_>, len: usize) -> Result<String> {
     text(fields, "body.name", len)
 }
 
-pub(super) fn text(fields: &mut Fields<'_>, field: &'static str, len: usize) -> Result<String> {
+pub(crate) fn text(fields: &mut Fields<'_>, field: &'static str, len: usize) -> Result<String> {
     let bytes = fields.bytes(field, len)?;
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Invalid::new(field, format!("is no UTF-8: {error}")))?;
@@ -314,7 +314,7 @@ pub(super) fn text(fields: &mut Fields<'_>, field: &'static str, len: usize) -> 
     }
 }
 
-pub(super) fn sendable_name(name: &str) -> String {
+pub(crate) fn sendable_name(name: &str) -> String {
     let mut sendable = String::new();
     for c in name.chars() {
         let c = if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
@@ -327,7 +327,7 @@ pub(super) fn sendable_name(name: &str) -> String {
 }
 
 /// A value that is sent as `none` where its flag is 0.
-pub(super) fn optional<T: PartialEq>(
+pub(crate) fn optional<T: PartialEq>(
     field: &'static str,
     has: bool,
     value: T,
@@ -340,6 +340,6 @@ pub(super) fn optional<T: PartialEq>(
     }
 }
 
-pub(super) fn unknown(field: &'static str, value: u32, what: &str) -> Error {
+pub(crate) fn unknown(field: &'static str, value: u32, what: &str) -> Error {
     Invalid::new(field, format!("{value:#x} is no {what} of this version")).into()
 }

@@ -187,7 +187,7 @@
 //! # An example
 //! A timeline semaphore of a device named "GPU", in full:
 //! ```
-//! use gpu_interop::handle::SemaphoreHandleType;
+//! use gpu_interop::fd::SemaphoreHandleType;
 //! use gpu_interop::ipc::wire::Message;
 //! use gpu_interop::payload::SemaphoreInfo;
 //! use gpu_interop::{Identity, SemaphoreKind, Uuid};

@@ -2,22 +2,22 @@
 
 use super::fields::Fields;
 use super::message::{optional, unknown};
+use crate::desc::{BufferDesc, BufferUsage, Extent, ImageDesc, ImageKind, ImageUsage, Tiling};
 use crate::error::{Invalid, Result};
 use crate::format::Format;
 use crate::payload::LinearLayout;
-use crate::resource::{BufferDesc, BufferUsage, Extent, ImageDesc, ImageKind, ImageUsage, Tiling};
 
 /// `VK_IMAGE_CREATE_MUTABLE_FORMAT_BIT`.
 const MUTABLE_FORMAT: u32 = 0x8;
 
-pub(super) fn put_buffer(bytes: &mut Vec<u8>, desc: &BufferDesc) {
+pub(crate) fn put_buffer(bytes: &mut Vec<u8>, desc: &BufferDesc) {
     let BufferDesc { size, usage } = desc;
     bytes.extend(size.to_le_bytes());
     bytes.extend(usage.bits().to_le_bytes());
     bytes.extend([0; 4]);
 }
 
-pub(super) fn buffer(fields: &mut Fields<'_>) -> Result<BufferDesc> {
+pub(crate) fn buffer(fields: &mut Fields<'_>) -> Result<BufferDesc> {
     let size = fields.u64("body.size")?;
     let bits = fields.u32("body.usage")?;
     let usage = BufferUsage::from_bits(bits)
@@ -26,7 +26,7 @@ pub(super) fn buffer(fields: &mut Fields<'_>) -> Result<BufferDesc> {
     Ok(BufferDesc { size, usage })
 }
 
-pub(super) fn put_image(bytes: &mut Vec<u8>, desc: &ImageDesc) {
+pub(crate) fn put_image(bytes: &mut Vec<u8>, desc: &ImageDesc) {
     let ImageDesc {
         kind,
         format,
@@ -58,7 +58,7 @@ pub(super) fn put_image(bytes: &mut Vec<u8>, desc: &ImageDesc) {
     }
 }
 
-pub(super) fn image(fields: &mut Fields<'_>) -> Result<ImageDesc> {
+pub(crate) fn image(fields: &mut Fields<'_>) -> Result<ImageDesc> {
     let number = fields.i32("body.format")?;
     let format = Format::from_vulkan(number).ok_or_else(|| {
         Invalid::new("body.format", format!("VkFormat {number} is none that can be shared"))
@@ -94,7 +94,7 @@ pub(super) fn image(fields: &mut Fields<'_>) -> Result<ImageDesc> {
     Ok(ImageDesc { kind, format, extent, layers, levels, samples, tiling, usage, mutable_format })
 }
 
-pub(super) fn put_linear(bytes: &mut Vec<u8>, linear: Option<&LinearLayout>) {
+pub(crate) fn put_linear(bytes: &mut Vec<u8>, linear: Option<&LinearLayout>) {
     bytes.push(u8::from(linear.is_some()));
     bytes.extend([0; 3]);
     let values = linear.map_or([0; 4], |linear| {
@@ -106,7 +106,7 @@ pub(super) fn put_linear(bytes: &mut Vec<u8>, linear: Option<&LinearLayout>) {
     }
 }
 
-pub(super) fn linear(fields: &mut Fields<'_>) -> Result<Option<LinearLayout>> {
+pub(crate) fn linear(fields: &mut Fields<'_>) -> Result<Option<LinearLayout>> {
     let has = fields.flag("body.has_linear_layout")?;
     fields.reserved::<3>("body.reserved")?;
     let mut value = |field| {

@@ -90,19 +90,19 @@ impl LeaveReason {
     const ALL: [Self; 5] = [Self::Done, Self::Evicted, Self::Refused, Self::Full, Self::Broke];
 }
 
-pub(super) fn put_join(bytes: &mut Vec<u8>, name: &str) -> String {
+pub(crate) fn put_join(bytes: &mut Vec<u8>, name: &str) -> String {
     let name = sendable_name(name);
     bytes.extend((name.len() as u32).to_le_bytes());
     name
 }
 
-pub(super) fn join(fields: &mut Fields<'_>) -> Result<String> {
+pub(crate) fn join(fields: &mut Fields<'_>) -> Result<String> {
     let len = name_len(fields)?;
     name(fields, len)
 }
 
 /// Writes a ring; what comes back goes at the end of the body.
-pub(super) fn put_ring(bytes: &mut Vec<u8>, ring: &RingInfo) -> String {
+pub(crate) fn put_ring(bytes: &mut Vec<u8>, ring: &RingInfo) -> String {
     let RingInfo { slots, semaphores, leaves_out, name, format } = ring;
     let (name, format) = (sendable_name(name), sendable_name(format));
     bytes.extend(slots.to_le_bytes());
@@ -113,7 +113,7 @@ pub(super) fn put_ring(bytes: &mut Vec<u8>, ring: &RingInfo) -> String {
     name + &format
 }
 
-pub(super) fn ring(fields: &mut Fields<'_>) -> Result<RingInfo> {
+pub(crate) fn ring(fields: &mut Fields<'_>) -> Result<RingInfo> {
     let slots = count(fields, "body.slots", 1, MAX_SLOTS)?;
     let semaphores = count(fields, "body.semaphores", 0, MAX_SEMAPHORES)?;
     let leaves_out = fields.flag("body.leaves_out")?;
@@ -133,7 +133,7 @@ fn count(fields: &mut Fields<'_>, field: &'static str, least: usize, most: usize
     Err(Invalid::new(field, format!("is {count}, not {least} to {most}")).into())
 }
 
-pub(super) fn put_frame(bytes: &mut Vec<u8>, frame: &FrameToken) -> String {
+pub(crate) fn put_frame(bytes: &mut Vec<u8>, frame: &FrameToken) -> String {
     let FrameToken { slot, sequence, point, layouts, published, tag } = frame;
     bytes.extend(slot.to_le_bytes());
     bytes.extend([u8::from(point.is_some()), u8::from(layouts.is_some()), 0, 0]);
@@ -151,7 +151,7 @@ pub(super) fn put_frame(bytes: &mut Vec<u8>, frame: &FrameToken) -> String {
     String::new()
 }
 
-pub(super) fn frame(fields: &mut Fields<'_>) -> Result<FrameToken> {
+pub(crate) fn frame(fields: &mut Fields<'_>) -> Result<FrameToken> {
     let slot = slot(fields)?;
     let has_point = fields.flag("body.has_point")?;
     let has_layouts = fields.flag("body.has_layouts")?;
@@ -176,14 +176,14 @@ pub(super) fn frame(fields: &mut Fields<'_>) -> Result<FrameToken> {
     })
 }
 
-pub(super) fn put_release(bytes: &mut Vec<u8>, release: &ReleaseToken) -> String {
+pub(crate) fn put_release(bytes: &mut Vec<u8>, release: &ReleaseToken) -> String {
     bytes.extend(release.slot.to_le_bytes());
     bytes.extend([0; 4]);
     bytes.extend(release.sequence.to_le_bytes());
     String::new()
 }
 
-pub(super) fn release(fields: &mut Fields<'_>) -> Result<ReleaseToken> {
+pub(crate) fn release(fields: &mut Fields<'_>) -> Result<ReleaseToken> {
     let slot = slot(fields)?;
     fields.reserved::<4>("body.reserved")?;
     Ok(ReleaseToken { slot, sequence: sequence(fields)? })
@@ -200,12 +200,12 @@ fn sequence(fields: &mut Fields<'_>) -> Result<u64> {
     }
 }
 
-pub(super) fn put_leave(bytes: &mut Vec<u8>, reason: LeaveReason) -> String {
+pub(crate) fn put_leave(bytes: &mut Vec<u8>, reason: LeaveReason) -> String {
     bytes.extend((reason as u32).to_le_bytes());
     String::new()
 }
 
-pub(super) fn leave(fields: &mut Fields<'_>) -> Result<LeaveReason> {
+pub(crate) fn leave(fields: &mut Fields<'_>) -> Result<LeaveReason> {
     let number = fields.u32("body.reason")?;
     let known = LeaveReason::ALL.into_iter().find(|reason| *reason as u32 == number);
     known.ok_or_else(|| unknown("body.reason", number, "reason to leave"))

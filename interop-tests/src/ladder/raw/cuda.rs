@@ -12,11 +12,11 @@ use gpu_interop::handoff::WaitMode;
 
 use super::{Exported, RawFar};
 use crate::ladder::far::KERNEL;
-use crate::rig::cuda::CudaRig;
+use interop_gpu::cuda::CudaContext;
 
 /// The payload as CUDA has it, two semaphores and an event.
 pub(in crate::ladder) struct RawCuda {
-    rig: Rc<CudaRig>,
+    gpu: Rc<CudaContext>,
     grid: u32,
     bytes: u64,
     memory: sys::CUexternalMemory,
@@ -32,8 +32,12 @@ fn check(call: &str, result: sys::CUresult) -> Result<()> {
 }
 
 impl RawCuda {
-    pub(in crate::ladder) fn new(rig: Rc<CudaRig>, grid: u32, exported: Exported) -> Result<Self> {
-        rig.cuda.context().bind_to_thread()?;
+    pub(in crate::ladder) fn new(
+        gpu: Rc<CudaContext>,
+        grid: u32,
+        exported: Exported,
+    ) -> Result<Self> {
+        gpu.cuda.context().bind_to_thread()?;
         let Exported { memory: fd, allocation_size, bytes, semaphores, .. } = exported;
         let (mut memory, mut address, mut done) = (ptr::null_mut(), 0, ptr::null_mut());
         let mut desc = MaybeUninit::<sys::CUDA_EXTERNAL_MEMORY_HANDLE_DESC>::zeroed();
@@ -64,12 +68,12 @@ impl RawCuda {
             }
             None => None,
         };
-        Ok(Self { rig, grid, bytes, memory, address, semaphores, done })
+        Ok(Self { gpu, grid, bytes, memory, address, semaphores, done })
     }
 
     fn launch(&self) -> Result<()> {
         // SAFETY: the payload is this side's, and the rung keeps it until it has waited.
-        unsafe { self.rig.launch_at(KERNEL, self.address, self.bytes, self.grid) }
+        unsafe { self.gpu.launch_at(KERNEL, self.address, self.bytes, self.grid) }
     }
 }
 
@@ -92,7 +96,7 @@ fn import_semaphore(fd: OwnedFd) -> Result<sys::CUexternalSemaphore> {
 impl RawFar for RawCuda {
     fn turn(&mut self, value: u64) -> Result<()> {
         let Some([wait, signal]) = &self.semaphores else { bail!("there are no semaphores") };
-        let stream = self.rig.stream.cu_stream();
+        let stream = self.gpu.stream.cu_stream();
         let mut params = MaybeUninit::<sys::CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS>::zeroed();
         let at = params.as_mut_ptr();
         // SAFETY: a write to a field, all others may be zero; one semaphore and one set of parameters.
@@ -115,7 +119,7 @@ impl RawFar for RawCuda {
     fn turn_by_host(&mut self, wait: WaitMode) -> Result<()> {
         self.launch()?;
         // SAFETY: the event and the stream are of one context.
-        let result = unsafe { sys::cuEventRecord(self.done, self.rig.stream.cu_stream()) };
+        let result = unsafe { sys::cuEventRecord(self.done, self.gpu.stream.cu_stream()) };
         check("cuEventRecord", result)?;
         if wait == WaitMode::Block {
             // SAFETY: the event is alive.
@@ -131,13 +135,13 @@ impl RawFar for RawCuda {
     }
 
     fn finish(&mut self) -> Result<()> {
-        Ok(self.rig.stream.synchronize()?)
+        Ok(self.gpu.stream.synchronize()?)
     }
 }
 
 impl Drop for RawCuda {
     fn drop(&mut self) {
-        let _ = self.rig.stream.synchronize();
+        let _ = self.gpu.stream.synchronize();
         // SAFETY: all made by `new`, and not in use. What can't be freed is left.
         unsafe {
             for semaphore in self.semaphores.into_iter().flatten() {

@@ -11,7 +11,7 @@ use gpu_interop::handoff::WaitMode;
 
 use super::{Exported, RawFar};
 use crate::ladder::far::KERNEL;
-use crate::rig::gl::GlRig;
+use interop_gpu::gl::GlContext;
 
 const HANDLE_TYPE_OPAQUE_FD: u32 = 0x9586;
 const TIMELINE_SEMAPHORE_VALUE: u32 = 0x9595;
@@ -29,7 +29,7 @@ type Pass = unsafe extern "system" fn(u32, u32, *const u32, u32, *const u32, *co
 
 /// The payload as OpenGL has it, and two semaphores.
 pub(in crate::ladder) struct RawGl {
-    rig: Rc<GlRig>,
+    gpu: Rc<GlContext>,
     grid: u32,
     bytes: u64,
     memory: u32,
@@ -51,67 +51,71 @@ struct Semaphores {
 ///
 /// # Safety
 /// `F` is the entry point's type.
-unsafe fn load<F: Copy>(rig: &GlRig, name: &CStr) -> Result<F> {
-    let address: *const c_void = rig.gl.loader()(name);
+unsafe fn load<F: Copy>(gpu: &GlContext, name: &CStr) -> Result<F> {
+    let address: *const c_void = gpu.gl.loader()(name);
     ensure!(!address.is_null() && size_of::<F>() == size_of_val(&address), "{name:?} is missing");
     // SAFETY: a function pointer is as large, and the caller promises the type.
     Ok(unsafe { mem::transmute_copy::<*const c_void, F>(&address) })
 }
 
 impl RawGl {
-    pub(in crate::ladder) fn new(rig: Rc<GlRig>, grid: u32, exported: Exported) -> Result<Self> {
-        rig.gl.make_current()?;
+    pub(in crate::ladder) fn new(
+        gpu: Rc<GlContext>,
+        grid: u32,
+        exported: Exported,
+    ) -> Result<Self> {
+        gpu.gl.make_current()?;
         let Exported { memory: fd, allocation_size, bytes, semaphores, .. } = exported;
         let mut memory = 0;
         // SAFETY: the types are those of GL_EXT_memory_object and _fd; the context is current; the
         // descriptor is open and from now on OpenGL's.
         let (delete_memory, buffer) = unsafe {
-            load::<Names>(&rig, c"glCreateMemoryObjectsEXT")?(1, &mut memory);
-            let import = load::<ImportMemory>(&rig, c"glImportMemoryFdEXT")?;
+            load::<Names>(&gpu, c"glCreateMemoryObjectsEXT")?(1, &mut memory);
+            let import = load::<ImportMemory>(&gpu, c"glImportMemoryFdEXT")?;
             import(memory, allocation_size, HANDLE_TYPE_OPAQUE_FD, fd.into_raw_fd());
-            let gl = rig.gl.glow();
+            let gl = gpu.gl.glow();
             let buffer = gl.create_named_buffer().map_err(anyhow::Error::msg)?;
-            let storage = load::<Storage>(&rig, c"glNamedBufferStorageMemEXT")?;
+            let storage = load::<Storage>(&gpu, c"glNamedBufferStorageMemEXT")?;
             storage(buffer.0.get(), isize::try_from(bytes)?, memory, 0);
-            (load::<Delete>(&rig, c"glDeleteMemoryObjectsEXT")?, buffer)
+            (load::<Delete>(&gpu, c"glDeleteMemoryObjectsEXT")?, buffer)
         };
-        rig.check("importing")?;
+        gpu.check("importing")?;
         let semaphores = match semaphores {
-            Some(exported) => Some(Semaphores::import(&rig, exported)?),
+            Some(exported) => Some(Semaphores::import(&gpu, exported)?),
             None => None,
         };
-        Ok(Self { rig, grid, bytes, memory, delete_memory, buffer, semaphores })
+        Ok(Self { gpu, grid, bytes, memory, delete_memory, buffer, semaphores })
     }
 
     fn dispatch(&self) -> Result<()> {
-        self.rig.dispatch(KERNEL, self.buffer, self.bytes, self.grid)
+        self.gpu.dispatch(KERNEL, self.buffer, self.bytes, self.grid)
     }
 }
 
 impl Semaphores {
-    fn import(rig: &GlRig, [signalled, waited]: [OwnedFd; 2]) -> Result<Self> {
+    fn import(gpu: &GlContext, [signalled, waited]: [OwnedFd; 2]) -> Result<Self> {
         // SAFETY: the types are those of GL_EXT_semaphore, _fd and GL_NV_timeline_semaphore; the context
         // is current; each semaphore gets its type before what it stands for.
         unsafe {
-            let create = load::<Names>(rig, c"glCreateSemaphoresNV").context("timelines")?;
-            let set_type = load::<Set32>(rig, c"glSemaphoreParameterivNV")?;
-            let import = load::<ImportSemaphore>(rig, c"glImportSemaphoreFdEXT")?;
+            let create = load::<Names>(gpu, c"glCreateSemaphoresNV").context("timelines")?;
+            let set_type = load::<Set32>(gpu, c"glSemaphoreParameterivNV")?;
+            let import = load::<ImportSemaphore>(gpu, c"glImportSemaphoreFdEXT")?;
             let one = |fd: OwnedFd| {
                 let mut name = 0;
                 create(1, &mut name);
                 set_type(name, SEMAPHORE_TYPE, &SEMAPHORE_TYPE_TIMELINE);
                 import(name, HANDLE_TYPE_OPAQUE_FD, fd.as_raw_fd());
-                rig.check("glImportSemaphoreFdEXT")?;
+                gpu.check("glImportSemaphoreFdEXT")?;
                 let _ = fd.into_raw_fd();
                 anyhow::Ok(name)
             };
             Ok(Self {
                 waited: one(signalled)?,
                 signalled: one(waited)?,
-                set: load::<Set64>(rig, c"glSemaphoreParameterui64vEXT")?,
-                wait: load::<Pass>(rig, c"glWaitSemaphoreEXT")?,
-                signal: load::<Pass>(rig, c"glSignalSemaphoreEXT")?,
-                delete: load::<Delete>(rig, c"glDeleteSemaphoresEXT")?,
+                set: load::<Set64>(gpu, c"glSemaphoreParameterui64vEXT")?,
+                wait: load::<Pass>(gpu, c"glWaitSemaphoreEXT")?,
+                signal: load::<Pass>(gpu, c"glSignalSemaphoreEXT")?,
+                delete: load::<Delete>(gpu, c"glDeleteSemaphoresEXT")?,
             })
         }
     }
@@ -122,7 +126,7 @@ impl RawFar for RawGl {
         let Some(Semaphores { waited, signalled, set, wait, signal, .. }) = self.semaphores else {
             bail!("there are no semaphores");
         };
-        let (buffer, none, gl) = (self.buffer.0.get(), std::ptr::null(), self.rig.gl.glow());
+        let (buffer, none, gl) = (self.buffer.0.get(), std::ptr::null(), self.gpu.gl.glow());
         // SAFETY: the context is current; one buffer and no texture are listed.
         unsafe {
             set(waited, TIMELINE_SEMAPHORE_VALUE, &value);
@@ -136,12 +140,12 @@ impl RawFar for RawGl {
             signal(signalled, 1, &buffer, 0, none, none);
             gl.flush();
         }
-        self.rig.check("a turn")
+        self.gpu.check("a turn")
     }
 
     fn turn_by_host(&mut self, wait: WaitMode) -> Result<()> {
         self.dispatch()?;
-        let gl = self.rig.gl.glow();
+        let gl = self.gpu.gl.glow();
         // SAFETY: the context is current.
         unsafe {
             gl.memory_barrier(glow::ALL_BARRIER_BITS);
@@ -154,24 +158,24 @@ impl RawFar for RawGl {
             }
             gl.delete_sync(fence);
         }
-        self.rig.check("a turn")
+        self.gpu.check("a turn")
     }
 
     fn finish(&mut self) -> Result<()> {
-        self.rig.finish();
+        self.gpu.finish();
         Ok(())
     }
 }
 
 impl Drop for RawGl {
     fn drop(&mut self) {
-        if self.rig.gl.make_current().is_err() {
+        if self.gpu.gl.make_current().is_err() {
             return;
         }
-        self.rig.finish();
+        self.gpu.finish();
         // SAFETY: the context is current, and all of these are its own and not in use.
         unsafe {
-            self.rig.gl.glow().delete_buffer(self.buffer);
+            self.gpu.gl.glow().delete_buffer(self.buffer);
             (self.delete_memory)(1, &self.memory);
             if let Some(Semaphores { waited, signalled, delete, .. }) = self.semaphores {
                 delete(2, [waited, signalled].as_ptr());

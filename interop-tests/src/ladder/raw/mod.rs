@@ -18,10 +18,10 @@ pub(super) use self::cuda::RawCuda;
 pub(super) use self::gl::RawGl;
 pub(super) use self::vulkan::RawSecond;
 use self::vulkan::RawVulkan;
-use super::rung::{FIRST_STEP, Rung, SECOND_STEP};
+use super::rung::{Benchmark, FIRST_STEP, SECOND_STEP};
 use super::verify;
-use crate::rig::oracle::{Turns, Wrong};
-use crate::rig::vulkan::VulkanRig;
+use interop_gpu::oracle::{Turns, Wrong};
+use interop_gpu::vulkan::VulkanContext;
 
 const SEED: u32 = 10;
 /// As the library's rungs do it: every so many submits the host waits for an older one.
@@ -62,13 +62,13 @@ pub(super) struct Raw<F: RawFar> {
 
 impl<F: RawFar> Raw<F> {
     pub(super) fn new(
-        rig: &Rc<VulkanRig>,
+        gpu: &Rc<VulkanContext>,
         bytes: u64,
         grid: u32,
         by_host: Option<WaitMode>,
         import: impl FnOnce(Exported) -> Result<F>,
     ) -> Result<Self> {
-        let near = RawVulkan::create(rig, bytes, (grid, FIRST_STEP), by_host.is_some())?;
+        let near = RawVulkan::create(gpu, bytes, (grid, FIRST_STEP), by_host.is_some())?;
         near.fill_and_release(SEED)?;
         let far = import(near.export(by_host.is_some())?)?;
         Ok(Self { far, near, by_host, value: 0, turns: Turns::default() })
@@ -90,7 +90,7 @@ impl<F: RawFar> Raw<F> {
     }
 }
 
-impl<F: RawFar> Rung for Raw<F> {
+impl<F: RawFar> Benchmark for Raw<F> {
     fn submit(&mut self, pairs: u32) -> Result<()> {
         for _ in 0..pairs {
             self.pair()?;
@@ -114,8 +114,8 @@ impl<F: RawFar> Rung for Raw<F> {
     fn verify(&mut self) -> Result<Result<(), Wrong>> {
         let waits = self.by_host.is_none().then_some(self.value);
         self.near.take_back(waits)?;
-        let (rig, buffer) = (self.near.rig(), self.near.buffer());
-        verify::check(rig, buffer.handle, buffer.bytes, SEED, &self.turns)
+        let (gpu, buffer) = (self.near.gpu(), self.near.buffer());
+        verify::check(gpu, buffer.handle, buffer.bytes, SEED, &self.turns)
     }
 }
 
@@ -123,6 +123,6 @@ impl<F: RawFar> Drop for Raw<F> {
     fn drop(&mut self) {
         // Nothing may be in flight when the payload goes; what is lost has nothing in flight.
         let _ = self.far.finish();
-        let _ = self.near.rig().vulkan.wait_idle();
+        let _ = self.near.gpu().vulkan.wait_idle();
     }
 }

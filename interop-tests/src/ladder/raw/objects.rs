@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use gpu_interop::ash::{self, vk};
 
 use super::Exported;
-use crate::rig::vulkan::VulkanRig;
+use interop_gpu::vulkan::VulkanContext;
 
 const OPAQUE: vk::ExternalMemoryHandleTypeFlags = vk::ExternalMemoryHandleTypeFlags::OPAQUE_FD;
 /// llvmpipe wants bytes behind a shared buffer.
@@ -15,7 +15,7 @@ const TAIL_BYTES: u64 = 64;
 
 /// A buffer in memory of its own, that is exported or was imported.
 pub(super) struct RawBuffer {
-    rig: Rc<VulkanRig>,
+    gpu: Rc<VulkanContext>,
     pub(super) handle: vk::Buffer,
     memory: vk::DeviceMemory,
     pub(super) bytes: u64,
@@ -24,11 +24,11 @@ pub(super) struct RawBuffer {
 }
 
 impl RawBuffer {
-    pub(super) fn create(rig: &Rc<VulkanRig>, bytes: u64) -> Result<Self> {
-        let mut made = Self::without_memory(rig, bytes)?;
+    pub(super) fn create(gpu: &Rc<VulkanContext>, bytes: u64) -> Result<Self> {
+        let mut made = Self::without_memory(gpu, bytes)?;
         // SAFETY: the buffer is alive.
-        let needs = unsafe { rig.device().get_buffer_memory_requirements(made.handle) };
-        let types = rig.endpoint.memory_properties().memory_types_as_slice();
+        let needs = unsafe { gpu.device().get_buffer_memory_requirements(made.handle) };
+        let types = gpu.endpoint.memory_properties().memory_types_as_slice();
         let local = vk::MemoryPropertyFlags::DEVICE_LOCAL;
         let suits = |(i, ty): &(u32, &vk::MemoryType)| {
             needs.memory_type_bits >> i & 1 == 1 && ty.property_flags.contains(local)
@@ -41,8 +41,8 @@ impl RawBuffer {
         Ok(made)
     }
 
-    pub(super) fn import(rig: &Rc<VulkanRig>, exported: Exported) -> Result<Self> {
-        let mut made = Self::without_memory(rig, exported.bytes)?;
+    pub(super) fn import(gpu: &Rc<VulkanContext>, exported: Exported) -> Result<Self> {
+        let mut made = Self::without_memory(gpu, exported.bytes)?;
         (made.allocation_size, made.memory_type) = (exported.allocation_size, exported.memory_type);
         let raw = exported.memory.as_raw_fd();
         let mut import = vk::ImportMemoryFdInfoKHR::default().handle_type(OPAQUE).fd(raw);
@@ -52,7 +52,7 @@ impl RawBuffer {
         Ok(made)
     }
 
-    fn without_memory(rig: &Rc<VulkanRig>, bytes: u64) -> Result<Self> {
+    fn without_memory(gpu: &Rc<VulkanContext>, bytes: u64) -> Result<Self> {
         let mut external = vk::ExternalMemoryBufferCreateInfo::default().handle_types(OPAQUE);
         let usage = vk::BufferUsageFlags::STORAGE_BUFFER
             | vk::BufferUsageFlags::TRANSFER_SRC
@@ -60,9 +60,9 @@ impl RawBuffer {
         let info =
             vk::BufferCreateInfo::default().size(bytes).usage(usage).push_next(&mut external);
         // SAFETY: a valid device; the driver shares buffers as opaque fd, as every other rung found out.
-        let handle = unsafe { rig.device().create_buffer(&info, None) }?;
-        let (rig, memory) = (rig.clone(), vk::DeviceMemory::null());
-        Ok(Self { rig, handle, memory, bytes, allocation_size: 0, memory_type: 0 })
+        let handle = unsafe { gpu.device().create_buffer(&info, None) }?;
+        let (gpu, memory) = (gpu.clone(), vk::DeviceMemory::null());
+        Ok(Self { gpu, handle, memory, bytes, allocation_size: 0, memory_type: 0 })
     }
 
     fn allocate(&mut self, chain: &mut impl vk::ExtendsMemoryAllocateInfo) -> Result<()> {
@@ -72,14 +72,14 @@ impl RawBuffer {
             .push_next(chain);
         // SAFETY: size and type suit the buffer, or are the exporter's; bound once, at 0.
         unsafe {
-            self.memory = self.rig.device().allocate_memory(&info, None)?;
-            self.rig.device().bind_buffer_memory(self.handle, self.memory, 0)?;
+            self.memory = self.gpu.device().allocate_memory(&info, None)?;
+            self.gpu.device().bind_buffer_memory(self.handle, self.memory, 0)?;
         }
         Ok(())
     }
 
     pub(super) fn export(&self) -> Result<OwnedFd> {
-        let (instance, device) = (self.rig.vulkan.instance(), self.rig.device());
+        let (instance, device) = (self.gpu.vulkan.instance(), self.gpu.device());
         let functions = ash::khr::external_memory_fd::Device::new(instance, device);
         let get = vk::MemoryGetFdInfoKHR::default().memory(self.memory).handle_type(OPAQUE);
         // SAFETY: the memory was allocated for export; the descriptor is new and ours.
@@ -91,20 +91,20 @@ impl Drop for RawBuffer {
     fn drop(&mut self) {
         // SAFETY: owned here alone; the rung has waited.
         unsafe {
-            self.rig.device().destroy_buffer(self.handle, None);
-            self.rig.device().free_memory(self.memory, None);
+            self.gpu.device().destroy_buffer(self.handle, None);
+            self.gpu.device().free_memory(self.memory, None);
         }
     }
 }
 
 /// A timeline semaphore.
 pub(super) struct RawTimeline {
-    rig: Rc<VulkanRig>,
+    gpu: Rc<VulkanContext>,
     pub(super) handle: vk::Semaphore,
 }
 
 impl RawTimeline {
-    pub(super) fn create(rig: &Rc<VulkanRig>, exportable: bool) -> Result<Self> {
+    pub(super) fn create(gpu: &Rc<VulkanContext>, exportable: bool) -> Result<Self> {
         let mut ty =
             vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE);
         let mut export = vk::ExportSemaphoreCreateInfo::default()
@@ -113,15 +113,15 @@ impl RawTimeline {
         if exportable {
             info = info.push_next(&mut export);
         }
-        // SAFETY: timeline semaphores are enabled wherever the rig finds them; the caller found that they
+        // SAFETY: timeline semaphores are enabled wherever the context finds them; the caller found that they
         // can be exported.
-        let handle = unsafe { rig.device().create_semaphore(&info, None) }?;
-        Ok(Self { rig: rig.clone(), handle })
+        let handle = unsafe { gpu.device().create_semaphore(&info, None) }?;
+        Ok(Self { gpu: gpu.clone(), handle })
     }
 
-    pub(super) fn import(rig: &Rc<VulkanRig>, fd: OwnedFd) -> Result<Self> {
-        let made = Self::create(rig, false)?;
-        let functions = Self::functions(rig);
+    pub(super) fn import(gpu: &Rc<VulkanContext>, fd: OwnedFd) -> Result<Self> {
+        let made = Self::create(gpu, false)?;
+        let functions = Self::functions(gpu);
         let import = vk::ImportSemaphoreFdInfoKHR::default()
             .semaphore(made.handle)
             .handle_type(vk::ExternalSemaphoreHandleTypeFlags::OPAQUE_FD)
@@ -138,17 +138,17 @@ impl RawTimeline {
             .semaphore(self.handle)
             .handle_type(vk::ExternalSemaphoreHandleTypeFlags::OPAQUE_FD);
         // SAFETY: the semaphore was made for export; the descriptor is new and ours.
-        Ok(unsafe { OwnedFd::from_raw_fd(Self::functions(&self.rig).get_semaphore_fd(&get)?) })
+        Ok(unsafe { OwnedFd::from_raw_fd(Self::functions(&self.gpu).get_semaphore_fd(&get)?) })
     }
 
-    fn functions(rig: &VulkanRig) -> ash::khr::external_semaphore_fd::Device {
-        ash::khr::external_semaphore_fd::Device::new(rig.vulkan.instance(), rig.device())
+    fn functions(gpu: &VulkanContext) -> ash::khr::external_semaphore_fd::Device {
+        ash::khr::external_semaphore_fd::Device::new(gpu.vulkan.instance(), gpu.device())
     }
 }
 
 impl Drop for RawTimeline {
     fn drop(&mut self) {
         // SAFETY: owned here alone; the rung has waited.
-        unsafe { self.rig.device().destroy_semaphore(self.handle, None) };
+        unsafe { self.gpu.device().destroy_semaphore(self.handle, None) };
     }
 }

@@ -11,9 +11,9 @@ use gpu_interop::handoff::WaitMode;
 use super::objects::{RawBuffer, RawTimeline};
 use super::{Exported, RawFar};
 use crate::ladder::rung::SECOND_STEP;
-use crate::ladder::vulkan_side::{PATIENCE, Recorded};
-use crate::rig::Kernel;
-use crate::rig::vulkan::VulkanRig;
+use crate::ladder::vulkan_side::{Recorded, TIMEOUT};
+use interop_gpu::Kernel;
+use interop_gpu::vulkan::VulkanContext;
 
 /// A device, the payload as it has it, and two semaphores.
 pub(super) struct RawVulkan {
@@ -21,41 +21,41 @@ pub(super) struct RawVulkan {
     signals: RawTimeline,
     waits: RawTimeline,
     buffer: RawBuffer,
-    rig: Rc<VulkanRig>,
+    gpu: Rc<VulkanContext>,
 }
 
 impl RawVulkan {
     /// Makes the payload and the semaphores.
     pub(super) fn create(
-        rig: &Rc<VulkanRig>,
+        gpu: &Rc<VulkanContext>,
         bytes: u64,
         work: (u32, u32),
         by_host: bool,
     ) -> Result<Self> {
-        let signals = RawTimeline::create(rig, !by_host)?;
-        let waits = RawTimeline::create(rig, !by_host)?;
-        Self::new(rig, RawBuffer::create(rig, bytes)?, [signals, waits], work)
+        let signals = RawTimeline::create(gpu, !by_host)?;
+        let waits = RawTimeline::create(gpu, !by_host)?;
+        Self::new(gpu, RawBuffer::create(gpu, bytes)?, [signals, waits], work)
     }
 
     fn new(
-        rig: &Rc<VulkanRig>,
+        gpu: &Rc<VulkanContext>,
         buffer: RawBuffer,
         [signals, waits]: [RawTimeline; 2],
         (grid, step): (u32, u32),
     ) -> Result<Self> {
-        let bound = rig.bind(buffer.handle, buffer.bytes)?;
-        let recorded = Recorded::new(rig, |command| {
-            record_ownership(rig, command, buffer.handle, false);
-            rig.record(command, Kernel::PingPong { step }, &bound, grid);
-            record_ownership(rig, command, buffer.handle, true);
+        let bound = gpu.bind(buffer.handle, buffer.bytes)?;
+        let recorded = Recorded::new(gpu, |command| {
+            record_ownership(gpu, command, buffer.handle, false);
+            gpu.record(command, Kernel::PingPong { step }, &bound, grid);
+            record_ownership(gpu, command, buffer.handle, true);
             Ok(())
         })?;
         let recorded = recorded.with(vec![bound]);
-        Ok(Self { recorded, signals, waits, buffer, rig: rig.clone() })
+        Ok(Self { recorded, signals, waits, buffer, gpu: gpu.clone() })
     }
 
-    pub(super) fn rig(&self) -> &Rc<VulkanRig> {
-        &self.rig
+    pub(super) fn gpu(&self) -> &Rc<VulkanContext> {
+        &self.gpu
     }
 
     pub(super) fn buffer(&self) -> &RawBuffer {
@@ -63,13 +63,13 @@ impl RawVulkan {
     }
 
     pub(super) fn fill_and_release(&self, seed: u32) -> Result<()> {
-        let bound = self.rig.bind(self.buffer.handle, self.buffer.bytes)?;
-        self.rig.run(|command| {
-            self.rig.record(command, Kernel::Fill { seed }, &bound, 0);
-            record_ownership(&self.rig, command, self.buffer.handle, true);
+        let bound = self.gpu.bind(self.buffer.handle, self.buffer.bytes)?;
+        self.gpu.run(|command| {
+            self.gpu.record(command, Kernel::Fill { seed }, &bound, 0);
+            record_ownership(&self.gpu, command, self.buffer.handle, true);
             Ok(())
         })?;
-        self.rig.unbind(bound);
+        self.gpu.unbind(bound);
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl RawVulkan {
             .signal_semaphores(signals)
             .command_buffers(slice::from_ref(&command))
             .push_next(&mut timeline);
-        let (device, queue) = (self.rig.device(), self.rig.vulkan.queue());
+        let (device, queue) = (self.gpu.device(), self.gpu.vulkan.queue());
         // SAFETY: one thread uses the queue; the command buffer is executable, and all that it uses lives
         // until the rung has waited; the values grow.
         Ok(unsafe { device.queue_submit(queue, slice::from_ref(&info), vk::Fence::null()) }?)
@@ -119,7 +119,7 @@ impl RawVulkan {
 
     /// Waits for the turn that signals `value`.
     pub(super) fn wait(&self, value: u64, how: WaitMode) -> Result<()> {
-        let (device, semaphore) = (self.rig.device(), self.signals.handle);
+        let (device, semaphore) = (self.gpu.device(), self.signals.handle);
         if how == WaitMode::Spin {
             // SAFETY: a timeline semaphore of this device.
             while unsafe { device.get_semaphore_counter_value(semaphore) }? < value {
@@ -129,30 +129,30 @@ impl RawVulkan {
         }
         let (semaphores, values) = ([semaphore], [value]);
         let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
-        let patience = u64::try_from(PATIENCE.as_nanos())?;
+        let patience = u64::try_from(TIMEOUT.as_nanos())?;
         // SAFETY: as above; both arrays have one element.
         Ok(unsafe { device.wait_semaphores(&info, patience) }?)
     }
 
     /// Takes the payload over for good.
     pub(super) fn take_back(&self, wait: Option<u64>) -> Result<()> {
-        let recorded = Recorded::new(&self.rig, |command| {
-            record_ownership(&self.rig, command, self.buffer.handle, false);
+        let recorded = Recorded::new(&self.gpu, |command| {
+            record_ownership(&self.gpu, command, self.buffer.handle, false);
             Ok(())
         })?;
         self.submit_command(recorded.command, wait, None)?;
-        Ok(self.rig.vulkan.wait_idle()?)
+        Ok(self.gpu.vulkan.wait_idle()?)
     }
 }
 
 /// Records the release to outside Vulkan, or the acquire from there.
 fn record_ownership(
-    rig: &VulkanRig,
+    gpu: &VulkanContext,
     command: vk::CommandBuffer,
     buffer: vk::Buffer,
     release: bool,
 ) {
-    let (family, outside) = (rig.vulkan.queue_family(), vk::QUEUE_FAMILY_EXTERNAL);
+    let (family, outside) = (gpu.vulkan.queue_family(), vk::QUEUE_FAMILY_EXTERNAL);
     let used = vk::AccessFlags::SHADER_READ | vk::AccessFlags::SHADER_WRITE;
     let used =
         used | if release { vk::AccessFlags::empty() } else { vk::AccessFlags::TRANSFER_READ };
@@ -170,7 +170,7 @@ fn record_ownership(
     // SAFETY: the command buffer is being recorded for that family, and the buffer lives until the rung
     // has waited.
     unsafe {
-        rig.device().cmd_pipeline_barrier(command, from, to, none, &[], &[barrier], &[]);
+        gpu.device().cmd_pipeline_barrier(command, from, to, none, &[], &[barrier], &[]);
     }
 }
 
@@ -182,19 +182,19 @@ pub(in crate::ladder) struct RawSecond {
 
 impl RawSecond {
     pub(in crate::ladder) fn new(
-        rig: &Rc<VulkanRig>,
+        gpu: &Rc<VulkanContext>,
         grid: u32,
         mut exported: Exported,
     ) -> Result<Self> {
         let semaphores = match exported.semaphores.take() {
             // What the one side signals the other waits for.
             Some([signals, waits]) => {
-                [RawTimeline::import(rig, waits)?, RawTimeline::import(rig, signals)?]
+                [RawTimeline::import(gpu, waits)?, RawTimeline::import(gpu, signals)?]
             }
-            None => [RawTimeline::create(rig, false)?, RawTimeline::create(rig, false)?],
+            None => [RawTimeline::create(gpu, false)?, RawTimeline::create(gpu, false)?],
         };
-        let buffer = RawBuffer::import(rig, exported).context("importing")?;
-        let vulkan = RawVulkan::new(rig, buffer, semaphores, (grid, SECOND_STEP))?;
+        let buffer = RawBuffer::import(gpu, exported).context("importing")?;
+        let vulkan = RawVulkan::new(gpu, buffer, semaphores, (grid, SECOND_STEP))?;
         Ok(Self { vulkan, value: 0 })
     }
 }
@@ -211,6 +211,6 @@ impl RawFar for RawSecond {
     }
 
     fn finish(&mut self) -> Result<()> {
-        Ok(self.vulkan.rig.vulkan.wait_idle()?)
+        Ok(self.vulkan.gpu.vulkan.wait_idle()?)
     }
 }

@@ -6,15 +6,15 @@ use anyhow::Result;
 use gpu_interop::cudarc::driver::sys::CUdeviceptr;
 use gpu_interop::cudarc::driver::{CudaSlice, DevicePtr as _};
 
-use crate::ladder::rung::{FIRST_STEP, Rung, SECOND_STEP};
-use crate::rig::Kernel;
-use crate::rig::cuda::CudaRig;
-use crate::rig::oracle::{self, Turns, Wrong};
+use crate::ladder::rung::{Benchmark, FIRST_STEP, SECOND_STEP};
+use interop_gpu::Kernel;
+use interop_gpu::cuda::CudaContext;
+use interop_gpu::oracle::{self, Turns, Wrong};
 
 const SEED: u32 = 5;
 
 pub(crate) struct AloneCuda {
-    rig: Rc<CudaRig>,
+    gpu: Rc<CudaContext>,
     grid: u32,
     address: CUdeviceptr,
     payload: CudaSlice<u8>,
@@ -22,24 +22,24 @@ pub(crate) struct AloneCuda {
 }
 
 impl AloneCuda {
-    pub(crate) fn new(rig: Rc<CudaRig>, bytes: u64, grid: u32) -> Result<Self> {
-        let mut payload = rig.private_buffer(bytes)?;
-        rig.launch(Kernel::Fill { seed: SEED }, &mut payload.as_view_mut(), 0)?;
-        rig.stream.synchronize()?;
-        let (address, synchronised) = payload.device_ptr(&rig.stream);
+    pub(crate) fn new(gpu: Rc<CudaContext>, bytes: u64, grid: u32) -> Result<Self> {
+        let mut payload = gpu.private_buffer(bytes)?;
+        gpu.launch(Kernel::Fill { seed: SEED }, &mut payload.as_view_mut(), 0)?;
+        gpu.stream.synchronize()?;
+        let (address, synchronised) = payload.device_ptr(&gpu.stream);
         drop(synchronised);
-        Ok(Self { rig, grid, address, payload, turns: Turns::default() })
+        Ok(Self { gpu, grid, address, payload, turns: Turns::default() })
     }
 }
 
-impl Rung for AloneCuda {
+impl Benchmark for AloneCuda {
     fn submit(&mut self, pairs: u32) -> Result<()> {
         let bytes = self.payload.len() as u64;
         for _ in 0..pairs {
             for step in [FIRST_STEP, SECOND_STEP] {
                 // SAFETY: the payload is this rung's own, which waits in `finish`.
                 unsafe {
-                    self.rig.launch_at(Kernel::PingPong { step }, self.address, bytes, self.grid)
+                    self.gpu.launch_at(Kernel::PingPong { step }, self.address, bytes, self.grid)
                 }?;
                 self.turns.then(step);
             }
@@ -48,7 +48,7 @@ impl Rung for AloneCuda {
     }
 
     fn finish(&mut self) -> Result<()> {
-        Ok(self.rig.stream.synchronize()?)
+        Ok(self.gpu.stream.synchronize()?)
     }
 
     fn handoff(&self) -> String {
@@ -56,7 +56,7 @@ impl Rung for AloneCuda {
     }
 
     fn verify(&mut self) -> Result<Result<(), Wrong>> {
-        let data = self.rig.stream.clone_dtoh(&self.payload)?;
+        let data = self.gpu.stream.clone_dtoh(&self.payload)?;
         Ok(oracle::check(&data, SEED, &self.turns))
     }
 }
@@ -64,6 +64,6 @@ impl Rung for AloneCuda {
 impl Drop for AloneCuda {
     fn drop(&mut self) {
         // A lost context has nothing in flight.
-        let _ = self.rig.stream.synchronize();
+        let _ = self.gpu.stream.synchronize();
     }
 }

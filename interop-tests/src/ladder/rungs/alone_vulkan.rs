@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use super::one_queue::OneQueue;
 use crate::ladder::rung::{FIRST_STEP, SECOND_STEP};
-use crate::rig::Kernel;
-use crate::rig::vulkan::{PrivateBuffer, VulkanRig};
+use interop_gpu::Kernel;
+use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 
 /// Bytes that the kernels of one submit work on, at most: what is submitted together can't be interleaved
 /// with other work.
@@ -15,17 +15,17 @@ const BYTES_A_SUBMIT: u64 = 256 << 20;
 
 /// Up to 16 pairs a submit.
 pub(crate) fn alone_vulkan(
-    rig: Rc<VulkanRig>,
+    gpu: Rc<VulkanContext>,
     bytes: u64,
     grid: u32,
 ) -> Result<OneQueue<PrivateBuffer>> {
-    let payload = PrivateBuffer::device(&rig.vulkan, bytes)?;
+    let payload = PrivateBuffer::device(&gpu.vulkan, bytes)?;
     let whole = (payload.buffer, bytes);
     let pairs = (BYTES_A_SUBMIT / bytes).clamp(1, 16) as u32;
-    OneQueue::new(rig.clone(), whole, payload, pairs, |_, command, bound| {
+    OneQueue::new(gpu.clone(), whole, payload, pairs, |_, command, bound| {
         for step in [FIRST_STEP, SECOND_STEP] {
-            rig.record_barrier(command);
-            rig.record(command, Kernel::PingPong { step }, bound, grid);
+            gpu.record_barrier(command);
+            gpu.record(command, Kernel::PingPong { step }, bound, grid);
         }
         Ok(())
     })

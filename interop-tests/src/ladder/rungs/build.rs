@@ -3,22 +3,22 @@
 use anyhow::Result;
 use gpu_interop::capabilities::SyncMethod;
 use gpu_interop::error::Missing;
-use gpu_interop::handoff::calibration::Candidate;
 use gpu_interop::handoff::{HandoffOptions, WaitMode};
+use gpu_interop::tune::RouteConfig;
 use gpu_interop::{Error, SemaphoreKind};
 
 use super::host_copy::HostCopy;
 use super::in_queue::in_queue;
-use super::lane::Lane;
+use super::lane::Channel;
 use super::ring::Ring;
 use super::{AloneCuda, alone_vulkan};
 use crate::ladder::copies::Copies;
-use crate::ladder::far::{Far, FarCuda, FarGl, FarVulkan};
+use crate::ladder::far::{FarCuda, FarGl, FarVulkan, SecondApi};
 use crate::ladder::grids::Grids;
-use crate::ladder::kind::{Alone, RungKind};
+use crate::ladder::kind::{RungKind, SingleApi};
 use crate::ladder::raw::{Raw, RawCuda, RawGl, RawSecond};
-use crate::ladder::rung::{FIRST_STEP, Rung, SECOND_STEP};
-use crate::ladder::vulkan_side::{PATIENCE, VulkanSide};
+use crate::ladder::rung::{Benchmark, FIRST_STEP, SECOND_STEP};
+use crate::ladder::vulkan_side::{TIMEOUT, VulkanRunner};
 use crate::ping_pong::{PathKind, Rigs};
 
 /// What rungs are built from.
@@ -30,7 +30,7 @@ pub(crate) struct Builder<'a> {
 }
 
 /// A rung, or why there is none.
-pub(crate) type Built = Result<Box<dyn Rung>, String>;
+pub(crate) type Built = Result<Box<dyn Benchmark>, String>;
 
 impl Builder<'_> {
     /// Builds a rung. What this machine lacks is the inner error; anything else is a failure.
@@ -45,47 +45,49 @@ impl Builder<'_> {
     fn pointless(&self, kind: RungKind) -> Option<&'static str> {
         let is_cuda = self.path == PathKind::VulkanCuda;
         match kind {
-            RungKind::Alone(Alone::Cuda) if !is_cuda => Some("CUDA has no part in this path"),
-            RungKind::InQueue(_) if !is_cuda => {
+            RungKind::SingleApi(SingleApi::Cuda) if !is_cuda => {
+                Some("CUDA has no part in this path")
+            }
+            RungKind::SameQueue(_) if !is_cuda => {
                 Some("only CUDA's kernels can run in a Vulkan queue")
             }
             _ => None,
         }
     }
 
-    fn try_build(&self, kind: RungKind) -> Result<Box<dyn Rung>> {
+    fn try_build(&self, kind: RungKind) -> Result<Box<dyn Benchmark>> {
         let rigs = self.rigs;
         match kind {
-            RungKind::Alone(Alone::Cuda) => {
-                let rig = rigs.cuda.as_ref().map_err(Clone::clone)?.clone();
-                Ok(Box::new(AloneCuda::new(rig, self.bytes, self.grids.cuda)?))
+            RungKind::SingleApi(SingleApi::Cuda) => {
+                let gpu = rigs.cuda.as_ref().map_err(Clone::clone)?.clone();
+                Ok(Box::new(AloneCuda::new(gpu, self.bytes, self.grids.cuda)?))
             }
-            RungKind::Alone(Alone::Vulkan) => {
-                let rig = rigs.vulkan.clone();
-                Ok(Box::new(alone_vulkan(rig, self.bytes, self.grids.vulkan)?))
+            RungKind::SingleApi(SingleApi::Vulkan) => {
+                let gpu = rigs.vulkan.clone();
+                Ok(Box::new(alone_vulkan(gpu, self.bytes, self.grids.vulkan)?))
             }
-            RungKind::InQueue(pairs) => {
+            RungKind::SameQueue(pairs) => {
                 let cuda = rigs.cuda.as_ref().map_err(Clone::clone)?;
-                let (rig, grids) = (rigs.vulkan.clone(), (self.grids.vulkan, self.grids.cuda));
-                Ok(Box::new(in_queue(rig, cuda, self.bytes, pairs, grids)?))
+                let (gpu, grids) = (rigs.vulkan.clone(), (self.grids.vulkan, self.grids.cuda));
+                Ok(Box::new(in_queue(gpu, cuda, self.bytes, pairs, grids)?))
             }
             RungKind::RawHostWaitBlock => self.build_raw(Some(WaitMode::Block)),
             RungKind::RawHostWaitSpin => self.build_raw(Some(WaitMode::Spin)),
             RungKind::RawSemaphore => self.build_raw(None),
             _ => match self.path {
                 PathKind::VulkanVulkan => {
-                    let rig = rigs.second_instance.clone();
-                    let side = || VulkanSide::new(rig.clone(), self.grids.vulkan, SECOND_STEP);
+                    let gpu = rigs.second_instance.clone();
+                    let side = || VulkanRunner::new(gpu.clone(), self.grids.vulkan, SECOND_STEP);
                     self.build_with(kind, || Ok(FarVulkan { side: side()? }))
                 }
                 PathKind::VulkanGl => {
-                    let rig = rigs.gl.as_ref().map_err(Clone::clone)?.clone();
-                    self.build_with(kind, || Ok(FarGl { rig: rig.clone(), grid: self.grids.gl }))
+                    let gpu = rigs.gl.as_ref().map_err(Clone::clone)?.clone();
+                    self.build_with(kind, || Ok(FarGl { gpu: gpu.clone(), grid: self.grids.gl }))
                 }
                 PathKind::VulkanCuda => {
-                    let rig = rigs.cuda.as_ref().map_err(Clone::clone)?.clone();
+                    let gpu = rigs.cuda.as_ref().map_err(Clone::clone)?.clone();
                     self.build_with(kind, || {
-                        Ok(FarCuda { rig: rig.clone(), grid: self.grids.cuda })
+                        Ok(FarCuda { gpu: gpu.clone(), grid: self.grids.cuda })
                     })
                 }
                 PathKind::VulkanGlCuda => anyhow::bail!("the ladder has paths of two APIs"),
@@ -94,45 +96,45 @@ impl Builder<'_> {
     }
 
     /// Opens what a calibration knows by its own name.
-    pub(crate) fn open(&self, candidate: Candidate) -> Result<Box<dyn Rung>> {
-        let Candidate { route, depth, batch, .. } = candidate;
+    pub(crate) fn open(&self, candidate: RouteConfig) -> Result<Box<dyn Benchmark>> {
+        let RouteConfig { route, depth, batch, .. } = candidate;
         let Some(handoff) = route.handoff() else {
-            return self.try_build(RungKind::InQueue(batch));
+            return self.try_build(RungKind::SameQueue(batch));
         };
-        let handoff = HandoffOptions { timeout: PATIENCE, ..handoff };
+        let handoff = HandoffOptions { timeout: TIMEOUT, ..handoff };
         match self.path {
             PathKind::VulkanVulkan => {
-                let rig = self.rigs.second_instance.clone();
-                let side = VulkanSide::new(rig, self.grids.vulkan, SECOND_STEP)?;
+                let gpu = self.rigs.second_instance.clone();
+                let side = VulkanRunner::new(gpu, self.grids.vulkan, SECOND_STEP)?;
                 self.open_with(FarVulkan { side }, handoff, (depth, batch))
             }
             PathKind::VulkanGl => {
-                let rig = self.rigs.gl.as_ref().map_err(Clone::clone)?.clone();
-                self.open_with(FarGl { rig, grid: self.grids.gl }, handoff, (depth, batch))
+                let gpu = self.rigs.gl.as_ref().map_err(Clone::clone)?.clone();
+                self.open_with(FarGl { gpu, grid: self.grids.gl }, handoff, (depth, batch))
             }
             PathKind::VulkanCuda => {
-                let rig = self.rigs.cuda.as_ref().map_err(Clone::clone)?.clone();
-                self.open_with(FarCuda { rig, grid: self.grids.cuda }, handoff, (depth, batch))
+                let gpu = self.rigs.cuda.as_ref().map_err(Clone::clone)?.clone();
+                self.open_with(FarCuda { gpu, grid: self.grids.cuda }, handoff, (depth, batch))
             }
             PathKind::VulkanGlCuda => anyhow::bail!("the ladder has paths of two APIs"),
         }
     }
 
-    fn open_with<F: Far + 'static>(
+    fn open_with<F: SecondApi + 'static>(
         &self,
         far: F,
         handoff: HandoffOptions,
         (depth, batch): (u32, u32),
-    ) -> Result<Box<dyn Rung>> {
-        let near = VulkanSide::new(self.rigs.vulkan.clone(), self.grids.vulkan, FIRST_STEP)?;
+    ) -> Result<Box<dyn Benchmark>> {
+        let near = VulkanRunner::new(self.rigs.vulkan.clone(), self.grids.vulkan, FIRST_STEP)?;
         if depth == 1 {
-            return Ok(Box::new(Lane::new(near, far, self.bytes, handoff)?));
+            return Ok(Box::new(Channel::new(near, far, self.bytes, handoff)?));
         }
         Ok(Box::new(Ring::new(near, far, self.bytes, (depth, batch), handoff)?))
     }
 
     /// The controls, with the APIs' own calls.
-    fn build_raw(&self, by_host: Option<WaitMode>) -> Result<Box<dyn Rung>> {
+    fn build_raw(&self, by_host: Option<WaitMode>) -> Result<Box<dyn Benchmark>> {
         let (rigs, grids, near) = (self.rigs, self.grids, &self.rigs.vulkan);
         if by_host.is_none() {
             // Where a semaphore can't leave Vulkan, the library says so, and its words are as good here.
@@ -145,28 +147,28 @@ impl Builder<'_> {
                 Ok(Box::new(Raw::new(near, self.bytes, grid, by_host, import)?))
             }
             PathKind::VulkanGl => {
-                let rig = rigs.gl.as_ref().map_err(Clone::clone)?.clone();
-                let import = |exported| RawGl::new(rig, grids.gl, exported);
+                let gpu = rigs.gl.as_ref().map_err(Clone::clone)?.clone();
+                let import = |exported| RawGl::new(gpu, grids.gl, exported);
                 Ok(Box::new(Raw::new(near, self.bytes, grid, by_host, import)?))
             }
             PathKind::VulkanCuda => {
-                let rig = rigs.cuda.as_ref().map_err(Clone::clone)?.clone();
-                let import = |exported| RawCuda::new(rig, grids.cuda, exported);
+                let gpu = rigs.cuda.as_ref().map_err(Clone::clone)?.clone();
+                let import = |exported| RawCuda::new(gpu, grids.cuda, exported);
                 Ok(Box::new(Raw::new(near, self.bytes, grid, by_host, import)?))
             }
             PathKind::VulkanGlCuda => anyhow::bail!("the ladder has paths of two APIs"),
         }
     }
 
-    fn build_with<F: Far + Copies + 'static>(
+    fn build_with<F: SecondApi + Copies + 'static>(
         &self,
         kind: RungKind,
         far: impl Fn() -> Result<F>,
-    ) -> Result<Box<dyn Rung>> {
-        let near = || VulkanSide::new(self.rigs.vulkan.clone(), self.grids.vulkan, FIRST_STEP);
+    ) -> Result<Box<dyn Benchmark>> {
+        let near = || VulkanRunner::new(self.rigs.vulkan.clone(), self.grids.vulkan, FIRST_STEP);
         let bytes = self.bytes;
-        let lane = |method, wait| -> Result<Box<dyn Rung>> {
-            Ok(Box::new(Lane::new(near()?, far()?, bytes, handoff(method, wait))?))
+        let lane = |method, wait| -> Result<Box<dyn Benchmark>> {
+            Ok(Box::new(Channel::new(near()?, far()?, bytes, handoff(method, wait))?))
         };
         match kind {
             RungKind::HostWaitBlock => lane(SyncMethod::HostWait, WaitMode::Block),
@@ -176,7 +178,7 @@ impl Builder<'_> {
             RungKind::Ring { depth, batch } => by_anything(|method| {
                 let handoff = handoff(method, WaitMode::Block);
                 let ring = Ring::new(near()?, far()?, bytes, (depth, batch), handoff)?;
-                Ok(Box::new(ring) as Box<dyn Rung>)
+                Ok(Box::new(ring) as Box<dyn Benchmark>)
             }),
             _ => anyhow::bail!("{kind} can't be built on {}", self.path),
         }
@@ -184,7 +186,7 @@ impl Builder<'_> {
 }
 
 fn handoff(method: SyncMethod, wait: WaitMode) -> HandoffOptions {
-    HandoffOptions { method: Some(method), wait, timeout: PATIENCE, ..HandoffOptions::default() }
+    HandoffOptions { method: Some(method), wait, timeout: TIMEOUT, ..HandoffOptions::default() }
 }
 
 /// With a timeline semaphore, else with a binary one.
@@ -207,7 +209,7 @@ fn is_missing(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<Error>(), Some(Error::Missing(_))) || error.is::<Missing>()
 }
 
-fn skip_what_is_missing(built: Result<Box<dyn Rung>>) -> Result<Built> {
+fn skip_what_is_missing(built: Result<Box<dyn Benchmark>>) -> Result<Built> {
     match built {
         Ok(rung) => Ok(Ok(rung)),
         Err(error) if is_missing(&error) => Ok(Err(error.root_cause().to_string())),

@@ -8,29 +8,29 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use anyhow::Result;
-use gpu_interop::vulkan::{Fence, FenceSource, SubmitPart};
+use gpu_interop::vulkan::{Fence, FencePool, SubmitSync};
 
 use crate::ladder::copies::Copies;
-use crate::ladder::rung::{FIRST_STEP, Rung, SECOND_STEP};
+use crate::ladder::rung::{Benchmark, FIRST_STEP, SECOND_STEP};
 use crate::ladder::staging::Staging;
 use crate::ladder::verify;
-use crate::ladder::vulkan_side::{PATIENCE, Recorded, VulkanSide};
-use crate::rig::Kernel;
-use crate::rig::oracle::{Turns, Wrong};
-use crate::rig::vulkan::PrivateBuffer;
+use crate::ladder::vulkan_side::{Recorded, TIMEOUT, VulkanRunner};
+use interop_gpu::Kernel;
+use interop_gpu::oracle::{Turns, Wrong};
+use interop_gpu::vulkan::PrivateBuffer;
 
 const SEED: u32 = 9;
 
 pub(crate) struct HostCopy<F: Copies> {
     kernel: Recorded,
     pieces: Vec<Piece>,
-    fences: FenceSource,
+    fences: FencePool,
     own: F::Own,
     far: F,
     turns: Turns,
     staging: Rc<Staging>,
     payload: PrivateBuffer,
-    near: VulkanSide,
+    near: VulkanRunner,
 }
 
 /// A piece's copies at Vulkan's side.
@@ -42,13 +42,13 @@ struct Piece {
 }
 
 impl<F: Copies> HostCopy<F> {
-    pub(crate) fn new(near: VulkanSide, far: F, bytes: u64) -> Result<Self> {
-        let rig = near.rig.clone();
-        let payload = PrivateBuffer::device(&rig.vulkan, bytes)?;
-        let staging = Rc::new(Staging::new(&rig, bytes)?);
-        let bound = rig.bind(payload.buffer, bytes)?;
-        rig.run(|command| {
-            rig.record(command, Kernel::Fill { seed: SEED }, &bound, 0);
+    pub(crate) fn new(near: VulkanRunner, far: F, bytes: u64) -> Result<Self> {
+        let gpu = near.gpu.clone();
+        let payload = PrivateBuffer::device(&gpu.vulkan, bytes)?;
+        let staging = Rc::new(Staging::new(&gpu, bytes)?);
+        let bound = gpu.bind(payload.buffer, bytes)?;
+        gpu.run(|command| {
+            gpu.record(command, Kernel::Fill { seed: SEED }, &bound, 0);
             Ok(())
         })?;
         let kernel = near.record_kernel(&bound)?.with(vec![bound]);
@@ -59,23 +59,23 @@ impl<F: Copies> HostCopy<F> {
             Ok(Piece { down, up, fence: None })
         };
         let pieces = staging.pieces().into_iter().map(piece).collect::<Result<_>>()?;
-        let fences = FenceSource::new(&rig.endpoint)?;
+        let fences = FencePool::new(&gpu.endpoint)?;
         let own = far.own(staging.clone())?;
         let turns = Turns::default();
         Ok(Self { kernel, pieces, fences, own, far, turns, staging, payload, near })
     }
 
     fn pair(&mut self) -> Result<()> {
-        self.near.submit(&[self.kernel.command], SubmitPart::default())?;
+        self.near.submit(&[self.kernel.command], SubmitSync::default())?;
         for piece in &mut self.pieces {
-            let mut part = SubmitPart::default();
+            let mut part = SubmitSync::default();
             piece.fence = Some(self.fences.next(&mut part)?);
             self.near.submit(&[piece.down.command], part)?;
         }
         let ranges = self.staging.pieces();
         for (piece, range) in self.pieces.iter_mut().zip(&ranges) {
             if let Some(fence) = piece.fence.take() {
-                fence.wait(PATIENCE)?;
+                fence.wait(TIMEOUT)?;
             }
             self.far.upload(&mut self.own, range)?;
         }
@@ -83,7 +83,7 @@ impl<F: Copies> HostCopy<F> {
         self.far.start_downloads(&mut self.own, &ranges)?;
         for (index, (piece, range)) in self.pieces.iter_mut().zip(&ranges).enumerate() {
             self.far.finish_download(&mut self.own, index, range)?;
-            self.near.submit(&[piece.up.command], SubmitPart::default())?;
+            self.near.submit(&[piece.up.command], SubmitSync::default())?;
         }
         self.turns.then(FIRST_STEP);
         self.turns.then(SECOND_STEP);
@@ -91,7 +91,7 @@ impl<F: Copies> HostCopy<F> {
     }
 }
 
-impl<F: Copies> Rung for HostCopy<F> {
+impl<F: Copies> Benchmark for HostCopy<F> {
     fn submit(&mut self, pairs: u32) -> Result<()> {
         for _ in 0..pairs {
             self.pair()?;
@@ -109,6 +109,6 @@ impl<F: Copies> Rung for HostCopy<F> {
 
     fn verify(&mut self) -> Result<Result<(), Wrong>> {
         let PrivateBuffer { buffer, bytes, .. } = self.payload;
-        verify::check(&self.near.rig, buffer, bytes, SEED, &self.turns)
+        verify::check(&self.near.gpu, buffer, bytes, SEED, &self.turns)
     }
 }

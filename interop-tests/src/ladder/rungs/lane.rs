@@ -3,20 +3,20 @@
 use anyhow::{Context, Result};
 use gpu_interop::BufferDesc;
 use gpu_interop::capabilities::SyncPlan;
-use gpu_interop::handoff::ring::RingPeer as _;
 use gpu_interop::handoff::{Acquirer, HandoffOptions, Peer as _, Releaser, Ticket, open};
+use gpu_interop::ring::RingPeer as _;
 use gpu_interop::vulkan::{Buffer, Endpoint};
 
-use crate::ladder::far::{Ends, Far};
-use crate::ladder::rung::{FIRST_STEP, Rung, SECOND_STEP};
+use crate::ladder::far::{Ends, SecondApi};
+use crate::ladder::rung::{Benchmark, FIRST_STEP, SECOND_STEP};
 use crate::ladder::verify;
-use crate::ladder::vulkan_side::{Recorded, VulkanSide};
+use crate::ladder::vulkan_side::{Recorded, VulkanRunner};
 use crate::ping_pong::{create_for, handoff_name};
-use crate::rig::oracle::{Turns, Wrong};
+use interop_gpu::oracle::{Turns, Wrong};
 
 const SEED: u32 = 11;
 
-pub(crate) struct Lane<F: Far> {
+pub(crate) struct Channel<F: SecondApi> {
     turn: F::Turn,
     ends: Ends<F>,
     recorded: Recorded,
@@ -26,18 +26,18 @@ pub(crate) struct Lane<F: Far> {
     turns: Turns,
     buffer: Buffer,
     far: F,
-    near: VulkanSide,
+    near: VulkanRunner,
     plan: SyncPlan,
 }
 
-impl<F: Far> Lane<F> {
+impl<F: SecondApi> Channel<F> {
     pub(crate) fn new(
-        near: VulkanSide,
+        near: VulkanRunner,
         far: F,
         bytes: u64,
         handoff: HandoffOptions,
     ) -> Result<Self> {
-        let (owner, desc) = (&near.rig.endpoint, BufferDesc::storage(bytes));
+        let (owner, desc) = (&near.gpu.endpoint, BufferDesc::storage(bytes));
         let importers = [far.endpoint().peer_capabilities(&desc.into())?];
         let buffer = create_for(owner, &importers, &desc)?;
         let import = far.endpoint().import_slot(buffer.export()?)?;
@@ -53,7 +53,7 @@ impl<F: Far> Lane<F> {
     }
 }
 
-impl<F: Far> Rung for Lane<F> {
+impl<F: SecondApi> Benchmark for Channel<F> {
     fn submit(&mut self, pairs: u32) -> Result<()> {
         for _ in 0..pairs {
             let Self { there, back, recorded, .. } = self;
@@ -78,11 +78,11 @@ impl<F: Far> Rung for Lane<F> {
         let ticket = self.ticket.take().context("it ran")?;
         self.near.take_back(ticket, &mut self.back, &self.buffer)?;
         let (handle, bytes) = (self.buffer.handle(), self.buffer.desc().size);
-        verify::check(&self.near.rig, handle, bytes, SEED, &self.turns)
+        verify::check(&self.near.gpu, handle, bytes, SEED, &self.turns)
     }
 }
 
-impl<F: Far> Drop for Lane<F> {
+impl<F: SecondApi> Drop for Channel<F> {
     fn drop(&mut self) {
         // Nothing may be in flight when the buffers go; what is lost has nothing in flight.
         let _ = self.far.finish();

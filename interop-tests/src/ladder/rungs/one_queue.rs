@@ -4,20 +4,20 @@ use std::rc::Rc;
 
 use anyhow::Result;
 use gpu_interop::ash::vk;
-use gpu_interop::vulkan::SubmitPart;
+use gpu_interop::vulkan::SubmitSync;
 
-use crate::ladder::rung::{FIRST_STEP, Rung, SECOND_STEP};
+use crate::ladder::rung::{Benchmark, FIRST_STEP, SECOND_STEP};
 use crate::ladder::verify;
-use crate::ladder::vulkan_side::{Recorded, VulkanSide};
-use crate::rig::Kernel;
-use crate::rig::oracle::{Turns, Wrong};
-use crate::rig::vulkan::{Bound, VulkanRig};
+use crate::ladder::vulkan_side::{Recorded, VulkanRunner};
+use interop_gpu::Kernel;
+use interop_gpu::oracle::{Turns, Wrong};
+use interop_gpu::vulkan::{Bound, VulkanContext};
 
 const SEED: u32 = 6;
 
 /// Pairs in one queue on one payload, which is kept by `K` with whatever else the commands use.
 pub(crate) struct OneQueue<K> {
-    side: VulkanSide,
+    side: VulkanRunner,
     recorded: Recorded,
     pairs: u32,
     buffer: vk::Buffer,
@@ -30,31 +30,31 @@ pub(crate) struct OneQueue<K> {
 impl<K> OneQueue<K> {
     /// `pairs` pairs a submit, each recorded by `record`, on `bytes` bytes of `buffer`, which `kept` keeps.
     pub(crate) fn new(
-        rig: Rc<VulkanRig>,
+        gpu: Rc<VulkanContext>,
         (buffer, bytes): (vk::Buffer, u64),
         kept: K,
         pairs: u32,
         record: impl Fn(&K, vk::CommandBuffer, &Bound) -> Result<()>,
     ) -> Result<Self> {
-        let bound = rig.bind(buffer, bytes)?;
-        rig.run(|command| {
-            rig.record(command, Kernel::Fill { seed: SEED }, &bound, 0);
+        let bound = gpu.bind(buffer, bytes)?;
+        gpu.run(|command| {
+            gpu.record(command, Kernel::Fill { seed: SEED }, &bound, 0);
             Ok(())
         })?;
-        let recorded = Recorded::new(&rig, |command| {
+        let recorded = Recorded::new(&gpu, |command| {
             (0..pairs).try_for_each(|_| record(&kept, command, &bound))
         })?;
         let recorded = recorded.with(vec![bound]);
-        let side = VulkanSide::new(rig, 0, FIRST_STEP)?;
+        let side = VulkanRunner::new(gpu, 0, FIRST_STEP)?;
         let turns = Turns::default();
         Ok(Self { side, recorded, pairs, buffer, bytes, turns, _kept: kept })
     }
 }
 
-impl<K> Rung for OneQueue<K> {
+impl<K> Benchmark for OneQueue<K> {
     fn submit(&mut self, pairs: u32) -> Result<()> {
         for _ in 0..pairs / self.pairs {
-            self.side.submit(&[self.recorded.command], SubmitPart::default())?;
+            self.side.submit(&[self.recorded.command], SubmitSync::default())?;
         }
         for step in [FIRST_STEP, SECOND_STEP].repeat(pairs as usize) {
             self.turns.then(step);
@@ -78,6 +78,6 @@ impl<K> Rung for OneQueue<K> {
     }
 
     fn verify(&mut self) -> Result<Result<(), Wrong>> {
-        verify::check(&self.side.rig, self.buffer, self.bytes, SEED, &self.turns)
+        verify::check(&self.side.gpu, self.buffer, self.bytes, SEED, &self.turns)
     }
 }

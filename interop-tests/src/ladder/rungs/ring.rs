@@ -4,23 +4,23 @@ use anyhow::{Context, Result, ensure};
 use gpu_interop::BufferDesc;
 use gpu_interop::capabilities::SyncPlan;
 use gpu_interop::handoff::HandoffOptions;
-use gpu_interop::handoff::ring::{RingOptions, Station, Wait, ring_of_two};
+use gpu_interop::ring::{RingOptions, RingStage, Wait, ring_of_two};
 use gpu_interop::vulkan::Endpoint;
 
-use crate::ladder::far::Far;
-use crate::ladder::rung::{FIRST_STEP, Rung, SECOND_STEP};
+use crate::ladder::far::SecondApi;
+use crate::ladder::rung::{Benchmark, FIRST_STEP, SECOND_STEP};
 use crate::ladder::verify;
-use crate::ladder::vulkan_side::{Recorded, VulkanSide};
+use crate::ladder::vulkan_side::{Recorded, VulkanRunner};
 use crate::ping_pong::handoff_name;
-use crate::rig::oracle::{Turns, Wrong};
+use interop_gpu::oracle::{Turns, Wrong};
 
-pub(crate) struct Ring<F: Far> {
+pub(crate) struct Ring<F: SecondApi> {
     // Before the stations, whose buffers they use.
     recorded: Vec<Recorded>,
     prepared: F::Turns,
-    first: Station<Endpoint>,
-    second: Station<F::Endpoint>,
-    near: VulkanSide,
+    first: RingStage<Endpoint>,
+    second: RingStage<F::Endpoint>,
+    near: VulkanRunner,
     far: F,
     /// How many slots are handed over at a time.
     batch: u32,
@@ -29,16 +29,16 @@ pub(crate) struct Ring<F: Far> {
     plan: SyncPlan,
 }
 
-impl<F: Far> Ring<F> {
+impl<F: SecondApi> Ring<F> {
     pub(crate) fn new(
-        near: VulkanSide,
+        near: VulkanRunner,
         far: F,
         bytes: u64,
         (depth, batch): (u32, u32),
         handoff: HandoffOptions,
     ) -> Result<Self> {
         ensure!(depth.is_multiple_of(batch), "{depth} slots are no whole number of {batch}s");
-        let owner = &near.rig.endpoint;
+        let owner = &near.gpu.endpoint;
         let options = RingOptions { depth, handoff };
         let desc = BufferDesc::storage(bytes);
         let (first, second, [plan, _]) = ring_of_two(owner, owner, far.endpoint(), &desc, options)?;
@@ -57,7 +57,7 @@ impl<F: Far> Ring<F> {
     }
 }
 
-impl<F: Far> Rung for Ring<F> {
+impl<F: SecondApi> Benchmark for Ring<F> {
     fn submit(&mut self, pairs: u32) -> Result<()> {
         // Half of the slots on each side: neither waits for the other to begin.
         let half = (self.depth() / 2).max(self.batch);
@@ -97,8 +97,8 @@ impl<F: Far> Rung for Ring<F> {
         for slot in batch.iter() {
             let (buffer, number) = (self.first.buffer(slot)?, slot.index());
             let (handle, bytes) = (buffer.handle(), buffer.desc().size);
-            let (rig, seed, turns) = (&self.near.rig, number as u32, &self.turns[number]);
-            let checked = verify::check(rig, handle, bytes, seed, turns)?;
+            let (gpu, seed, turns) = (&self.near.gpu, number as u32, &self.turns[number]);
+            let checked = verify::check(gpu, handle, bytes, seed, turns)?;
             if checked.is_err() {
                 return Ok(checked);
             }
@@ -107,7 +107,7 @@ impl<F: Far> Rung for Ring<F> {
     }
 }
 
-impl<F: Far> Drop for Ring<F> {
+impl<F: SecondApi> Drop for Ring<F> {
     fn drop(&mut self) {
         // Nothing may be in flight when the stations go; what is lost has nothing in flight.
         let _ = self.far.finish();

@@ -7,10 +7,10 @@ use gpu_interop::ash::{self, vk};
 use gpu_interop::headless::Vulkan;
 
 use super::memory::{DEPTH_FORMAT, PrivateImage, PrivateImageInfo};
-use crate::rig::vulkan::ShaderModule;
 use crate::scene::Canvas;
 use crate::scene::drawing::Instance;
 use crate::scene::mesh::Vertex;
+use interop_gpu::vulkan::ShaderModule;
 
 const VERTEX: &[u8] = include_bytes!("../../../../shaders/scene.vert.spv");
 

@@ -4,12 +4,12 @@ mod properties;
 mod session;
 
 use super::*;
+use crate::desc::{BufferDesc, BufferUsage, Extent, ImageDesc, ImageKind, ImageUsage, Tiling};
 use crate::error::Error;
+use crate::fd::{MemoryHandleType, SemaphoreHandleType};
 use crate::format::Format;
-use crate::handle::{MemoryHandleType, SemaphoreHandleType};
 use crate::identity::{Identity, Uuid};
 use crate::payload::{LinearLayout, MemoryInfo, SemaphoreInfo, SemaphoreKind};
-use crate::resource::{BufferDesc, BufferUsage, Extent, ImageDesc, ImageKind, ImageUsage, Tiling};
 
 /// A message of `kind` whose body has `fields` at the offsets of the module's tables, else 0.
 fn by_hand(kind: u16, body_len: usize, fields: &[(usize, &[u8])]) -> Vec<u8> {

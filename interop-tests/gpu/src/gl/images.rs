@@ -1,0 +1,174 @@
+//! Textures, every part filled and read by copies: `glTexSubImage2D` and its kind, `glGetTexImage`.
+
+use std::ffi::c_void;
+
+use anyhow::{Context, Result, ensure};
+use gpu_interop::ImageDesc;
+use gpu_interop::format::Aspects;
+use gpu_interop::gl::Texture;
+use gpu_interop::glow::{self, HasContext as _};
+
+use super::GlContext;
+use crate::image::{Part, level_extent, pack_depth_stencil, unpack_depth_stencil};
+
+const CUBE_FACES: u32 = 6;
+
+/// `glTexSubImage1D`, which glow lacks.
+type TexSubImage1d = unsafe extern "system" fn(u32, i32, i32, i32, u32, u32, *const c_void);
+
+/// One level of a texture, of one face of it where it is a cube.
+#[derive(Clone, Copy)]
+struct Slab {
+    level: u32,
+    first_layer: u32,
+    layers: u32,
+    /// What the copies name: a face of a cube, else the texture's target.
+    target: u32,
+}
+
+/// What a copy of `texture` takes in one call.
+fn slabs(texture: &Texture) -> Vec<Slab> {
+    let desc = texture.desc();
+    let mut slabs = Vec::new();
+    for level in 0..desc.levels {
+        if texture.target() == glow::TEXTURE_CUBE_MAP {
+            slabs.extend((0..CUBE_FACES).map(|face| Slab {
+                level,
+                first_layer: face,
+                layers: 1,
+                target: glow::TEXTURE_CUBE_MAP_POSITIVE_X + face,
+            }));
+        } else {
+            let (layers, target) = (desc.layers, texture.target());
+            slabs.push(Slab { level, first_layer: 0, layers, target });
+        }
+    }
+    slabs
+}
+
+impl Slab {
+    fn part(self, aspect: Aspects, layer: u32) -> Part {
+        Part { aspect, level: self.level, layer }
+    }
+
+    /// Bytes of one layer as OpenGL packs it.
+    fn layer_bytes(self, desc: &ImageDesc) -> usize {
+        let size = level_extent(desc, self.level);
+        (size.width * size.height * size.depth * desc.format.texel_bytes()) as usize
+    }
+
+    /// What `seed` fills it with, as OpenGL packs it.
+    fn filled(self, desc: &ImageDesc, seed: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for layer in self.first_layer..self.first_layer + self.layers {
+            let of = |aspect| self.part(aspect, layer).filled(desc, seed);
+            match desc.format.aspects() {
+                aspects if aspects.contains(Aspects::STENCIL) => {
+                    let (depth, stencil) = (of(Aspects::DEPTH), of(Aspects::STENCIL));
+                    bytes.extend(pack_depth_stencil(desc.format, &depth, &stencil));
+                }
+                aspect => bytes.extend(of(aspect)),
+            }
+        }
+        bytes
+    }
+
+    /// Checks what OpenGL read of it.
+    fn check(self, desc: &ImageDesc, seed: u32, read: &[u8]) -> Result<()> {
+        let layers = (self.first_layer..).zip(read.chunks_exact(self.layer_bytes(desc)));
+        for (layer, bytes) in layers {
+            let check = |aspect, bytes: &[u8]| self.part(aspect, layer).check(desc, seed, bytes);
+            match desc.format.aspects() {
+                aspects if aspects.contains(Aspects::STENCIL) => {
+                    let (depth, stencil) = unpack_depth_stencil(desc.format, bytes);
+                    check(Aspects::DEPTH, &depth)?;
+                    check(Aspects::STENCIL, &stencil)?;
+                }
+                aspect => check(aspect, bytes)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl GlContext {
+    /// Uploads what `seed` fills `texture`, of one sample, with.
+    ///
+    /// # Errors
+    /// Where OpenGL refuses.
+    pub fn upload_texture(&self, texture: &Texture, seed: u32) -> Result<()> {
+        for slab in slabs(texture) {
+            self.upload_slab(texture, slab, &slab.filled(texture.desc(), seed))?;
+        }
+        Ok(())
+    }
+
+    fn upload_slab(&self, texture: &Texture, slab: Slab, bytes: &[u8]) -> Result<()> {
+        let (gl, desc) = (self.glow(), texture.desc());
+        let names = desc.format.gl()?;
+        let (format, ty) = (names.format, names.ty);
+        let size = level_extent(desc, slab.level);
+        let int = |value: u32| i32::try_from(value).context("a size");
+        let (width, height, depth) = (int(size.width)?, int(size.height)?, int(size.depth)?);
+        let (level, layers) = (int(slab.level)?, int(slab.layers)?);
+        let from = || glow::PixelUnpackData::Slice(Some(bytes));
+        let (target, flat) = (slab.target, self.tex_sub_image_1d()?);
+        // SAFETY: the context is current, the texture its own; the bytes are as many as its sizes
+        // take, tightly packed (`filled`).
+        unsafe {
+            gl.pixel_store_i32(glow::UNPACK_ALIGNMENT, 1);
+            gl.bind_texture(texture.target(), Some(texture.name()));
+            match texture.target() {
+                glow::TEXTURE_1D => {
+                    flat(target, level, 0, width, format, ty, bytes.as_ptr().cast());
+                }
+                glow::TEXTURE_1D_ARRAY => {
+                    gl.tex_sub_image_2d(target, level, 0, 0, width, layers, format, ty, from());
+                }
+                glow::TEXTURE_2D | glow::TEXTURE_CUBE_MAP => {
+                    gl.tex_sub_image_2d(target, level, 0, 0, width, height, format, ty, from());
+                }
+                _ => {
+                    let slices = depth * layers;
+                    let (w, h) = (width, height);
+                    gl.tex_sub_image_3d(target, level, 0, 0, 0, w, h, slices, format, ty, from());
+                }
+            }
+            gl.bind_texture(texture.target(), None);
+        }
+        self.check("glTexSubImage")
+    }
+
+    fn tex_sub_image_1d(&self) -> Result<TexSubImage1d> {
+        let address = (self.gl.loader())(c"glTexSubImage1D");
+        ensure!(!address.is_null(), "glTexSubImage1D is not there");
+        // SAFETY: the function of that name has this type.
+        Ok(unsafe { std::mem::transmute::<*const c_void, TexSubImage1d>(address) })
+    }
+
+    /// Reads all of `texture`, of one sample, and checks that it holds what `seed` fills it with.
+    ///
+    /// # Errors
+    /// With the first texel that differs, and where OpenGL refuses.
+    pub fn check_texture(&self, texture: &Texture, seed: u32) -> Result<()> {
+        let (gl, desc) = (self.glow(), texture.desc());
+        let names = desc.format.gl()?;
+        for slab in slabs(texture) {
+            // Overwritten, so that a read that didn't happen shows.
+            let mut read = vec![0xA5; slab.layer_bytes(desc) * slab.layers as usize];
+            let level = i32::try_from(slab.level)?;
+            // SAFETY: the context is current, the texture its own; there is room for all of the level,
+            // tightly packed.
+            unsafe {
+                gl.pixel_store_i32(glow::PACK_ALIGNMENT, 1);
+                gl.bind_texture(texture.target(), Some(texture.name()));
+                let into = glow::PixelPackData::Slice(Some(&mut read));
+                gl.get_tex_image(slab.target, level, names.format, names.ty, into);
+                gl.bind_texture(texture.target(), None);
+            }
+            self.check("glGetTexImage")?;
+            slab.check(desc, seed, &read).context("glGetTexImage")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,379 @@
+//! What images hold in the tests, part by part, by the CPU alone: a hash of the position of each texel.
+//!
+//! A [`Part`] is one aspect of one level of one layer. Its bytes are tightly packed as Vulkan's and
+//! OpenGL's copies pack them: x before y before z, the samples of a texel one after the other. So one
+//! oracle serves every API, shape and tiling.
+
+use anyhow::{Result, bail};
+use gpu_interop::desc::{Extent, ImageKind, Tiling, full_mip_chain};
+use gpu_interop::format::{Aspects, Format};
+use gpu_interop::{ImageDesc, ImageUsage};
+
+use super::oracle::hash;
+
+/// The sizes that images are tested at: odd, and no multiples of a tile.
+pub const SIZES: [(u32, u32); 2] = [(113, 211), (183, 365)];
+
+/// The shapes that images are tested in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One row.
+    D1,
+    /// Rows in three layers.
+    D1Array,
+    /// Plain.
+    D2,
+    /// Three layers.
+    D2Array,
+    /// Six square faces.
+    Cube,
+    /// Three slices.
+    D3,
+    /// Every level down to one texel.
+    MipChain,
+    /// Two layers with every level down to one texel.
+    MipArray,
+    /// Four samples a texel.
+    Multisample,
+}
+
+impl Shape {
+    /// Every shape.
+    pub const ALL: [Shape; 9] = [
+        Self::D1,
+        Self::D1Array,
+        Self::D2,
+        Self::D2Array,
+        Self::Cube,
+        Self::D3,
+        Self::MipChain,
+        Self::MipArray,
+        Self::Multisample,
+    ];
+
+    /// As it is called in the names of cases.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::D1 => "1d",
+            Self::D1Array => "1d_array",
+            Self::D2 => "2d",
+            Self::D2Array => "2d_array",
+            Self::Cube => "cube",
+            Self::D3 => "3d",
+            Self::MipChain => "mip_chain",
+            Self::MipArray => "mip_chain_of_layers",
+            Self::Multisample => "4_samples",
+        }
+    }
+
+    /// An image of this shape. Those that can't be so high are as wide all the same.
+    pub fn desc(
+        self,
+        format: Format,
+        tiling: Tiling,
+        (width, height): (u32, u32),
+        usage: ImageUsage,
+    ) -> ImageDesc {
+        let flat = ImageDesc { tiling, ..ImageDesc::d2(format, width, height, usage) };
+        let (kind, extent, layers) = match self {
+            Self::D1 => (ImageKind::D1, Extent { height: 1, ..flat.extent }, 1),
+            Self::D1Array => (ImageKind::D1, Extent { height: 1, ..flat.extent }, 3),
+            Self::D2 | Self::MipChain | Self::Multisample => (ImageKind::D2, flat.extent, 1),
+            Self::D2Array => (ImageKind::D2, flat.extent, 3),
+            Self::MipArray => (ImageKind::D2, flat.extent, 2),
+            Self::Cube => (ImageKind::Cube, Extent { height: width, ..flat.extent }, 6),
+            Self::D3 => (ImageKind::D3, Extent { depth: 3, ..flat.extent }, 1),
+        };
+        let chain = matches!(self, Self::MipChain | Self::MipArray);
+        let levels = if chain { full_mip_chain(extent) } else { 1 };
+        let samples = if self == Self::Multisample { 4 } else { 1 };
+        ImageDesc { kind, extent, layers, levels, samples, ..flat }
+    }
+}
+
+/// One aspect of one level of one layer of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// One of the format's aspects.
+    pub aspect: Aspects,
+    /// The mip level.
+    pub level: u32,
+    /// The array layer, or face of a cube.
+    pub layer: u32,
+}
+
+/// Every part of an image of `desc`: level by level, in each the layers, in each the aspects.
+pub fn parts(desc: &ImageDesc) -> Vec<Part> {
+    let aspects: Vec<_> = desc.format.aspects().iter().collect();
+    let mut parts = Vec::new();
+    for level in 0..desc.levels {
+        for layer in 0..desc.layers {
+            parts.extend(aspects.iter().map(|&aspect| Part { aspect, level, layer }));
+        }
+    }
+    parts
+}
+
+/// The size of `level` in texels.
+pub fn level_extent(desc: &ImageDesc, level: u32) -> Extent {
+    let halved = |texels: u32| (texels >> level).max(1);
+    let Extent { width, height, depth } = desc.extent;
+    Extent { width: halved(width), height: halved(height), depth: halved(depth) }
+}
+
+/// Bytes that one texel of one aspect takes in a copy: stencil one, 24-bit depth four.
+pub fn texel_bytes(format: Format, aspect: Aspects) -> u32 {
+    match (aspect, format) {
+        (Aspects::STENCIL, _) => 1,
+        (Aspects::DEPTH, Format::D16Unorm) => 2,
+        (Aspects::DEPTH, _) => 4,
+        _ => format.texel_bytes(),
+    }
+}
+
+impl Part {
+    /// Texels of the part, each sample counted.
+    pub fn texels(&self, desc: &ImageDesc) -> u32 {
+        let Extent { width, height, depth } = level_extent(desc, self.level);
+        width * height * depth * desc.samples
+    }
+
+    /// Bytes of the part in a copy.
+    pub fn bytes(&self, desc: &ImageDesc) -> usize {
+        self.texels(desc) as usize * texel_bytes(desc.format, self.aspect) as usize
+    }
+
+    /// A seed of its own for every part, so that exchanged parts show.
+    pub fn seed(&self, seed: u32) -> u32 {
+        hash(self.level << 20 | self.layer << 3 | self.aspect.bits(), seed)
+    }
+
+    /// What the part holds after a filling with `seed`.
+    ///
+    /// Every bit pattern comes up, except those that an API may change on its way through a shader:
+    /// floats are normal numbers, depth is 0 to 1, the second -1 of signed normalised numbers and
+    /// what lies above 24-bit depth are left out.
+    pub fn filled(&self, desc: &ImageDesc, seed: u32) -> Vec<u8> {
+        let seed = self.seed(seed);
+        let texel = texel_bytes(desc.format, self.aspect) as usize;
+        let mut bytes = vec![0u8; self.bytes(desc)];
+        if texel < 4 {
+            for (word, bytes) in (0u32..).zip(bytes.chunks_mut(4)) {
+                bytes.copy_from_slice(&hash(word, seed).to_le_bytes()[..bytes.len()]);
+            }
+        } else {
+            for (word, bytes) in (0u32..).zip(bytes.chunks_exact_mut(4)) {
+                bytes.copy_from_slice(&hash(word, seed).to_le_bytes());
+            }
+        }
+        tame(&mut bytes, desc.format, self.aspect);
+        bytes
+    }
+
+    /// Checks what was read of the part after a filling with `seed`.
+    ///
+    /// # Errors
+    /// With the first texel that differs, and how many do.
+    pub fn check(&self, desc: &ImageDesc, seed: u32, found: &[u8]) -> Result<()> {
+        self.compare(desc, &self.filled(desc, seed), found)
+    }
+
+    /// Checks what was read of the part against what it must be.
+    ///
+    /// # Errors
+    /// With the first texel that differs, and how many do.
+    pub fn compare(&self, desc: &ImageDesc, expected: &[u8], found: &[u8]) -> Result<()> {
+        let Part { aspect, level, layer } = *self;
+        if expected.len() != found.len() {
+            bail!("{aspect:?} of level {level}, layer {layer}: {} bytes", found.len());
+        }
+        let texel = texel_bytes(desc.format, aspect) as usize;
+        // Nobody says what is in the byte above 24-bit depth.
+        let told = if is_24_bit(desc.format, aspect) { 3 } else { texel };
+        let pairs = || expected.chunks_exact(texel).zip(found.chunks_exact(texel));
+        let wrong = |(a, b): &(&[u8], &[u8])| a[..told] != b[..told];
+        let Some(first) = pairs().position(|pair| wrong(&pair)) else { return Ok(()) };
+        let count = pairs().filter(wrong).count();
+        let place = self.place(desc, first);
+        let bytes = first * texel..first * texel + told;
+        bail!(
+            "{aspect:?} of level {level}, layer {layer}: {count} of {} texels are wrong, the first \
+             at {place}: {:02x?}, not {:02x?}",
+            self.texels(desc),
+            &found[bytes.clone()],
+            &expected[bytes]
+        )
+    }
+
+    /// Where the `index`th texel of the part is.
+    fn place(&self, desc: &ImageDesc, index: usize) -> String {
+        let Extent { width, height, .. } = level_extent(desc, self.level);
+        let samples = desc.samples as usize;
+        let (texel, sample) = (index / samples, index % samples);
+        let (row, x) = (texel / width as usize, texel % width as usize);
+        let (z, y) = (row / height as usize, row % height as usize);
+        format!("({x}, {y}, {z}), sample {sample}")
+    }
+}
+
+fn is_24_bit(format: Format, aspect: Aspects) -> bool {
+    format == Format::D24UnormS8Uint && aspect == Aspects::DEPTH
+}
+
+/// Leaves out the bit patterns that [`Part::filled`] says.
+fn tame(bytes: &mut [u8], format: Format, aspect: Aspects) {
+    match format {
+        _ if aspect == Aspects::STENCIL => {}
+        Format::Rgba8Snorm => {
+            for byte in bytes.iter_mut().filter(|byte| **byte == 0x80) {
+                *byte = 0x81;
+            }
+        }
+        Format::R16Float | Format::Rg16Float | Format::Rgba16Float => {
+            for half in bytes.chunks_exact_mut(2) {
+                let bits = normal_half(u16::from_le_bytes([half[0], half[1]]));
+                half.copy_from_slice(&bits.to_le_bytes());
+            }
+        }
+        Format::R32Float | Format::Rgba32Float => {
+            for float in bytes.chunks_exact_mut(4) {
+                let bits =
+                    normal_float(u32::from_le_bytes([float[0], float[1], float[2], float[3]]));
+                float.copy_from_slice(&bits.to_le_bytes());
+            }
+        }
+        Format::D32Float | Format::D32FloatS8Uint => {
+            for float in bytes.chunks_exact_mut(4) {
+                let bits = u32::from_le_bytes([float[0], float[1], float[2], float[3]]);
+                // 24 bits, so that it is exact.
+                let depth = (bits >> 8) as f32 / (1u32 << 24) as f32;
+                float.copy_from_slice(&depth.to_le_bytes());
+            }
+        }
+        Format::D24UnormS8Uint => {
+            for depth in bytes.chunks_exact_mut(4) {
+                depth[3] = 0;
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A finite number that is neither 0 nor denormal.
+fn normal_half(bits: u16) -> u16 {
+    match bits >> 10 & 0x1f {
+        0 | 0x1f => bits & !0x7c00 | 0x3c00,
+        _ => bits,
+    }
+}
+
+fn normal_float(bits: u32) -> u32 {
+    match bits >> 23 & 0xff {
+        0 | 0xff => bits & !0x7f80_0000 | 0x3f80_0000,
+        _ => bits,
+    }
+}
+
+/// The two aspects of a depth-stencil part as OpenGL packs them: `GL_UNSIGNED_INT_24_8`, depth in the
+/// high bits, or `GL_FLOAT_32_UNSIGNED_INT_24_8_REV`, a float and a word with the stencil in its low
+/// byte.
+pub fn pack_depth_stencil(format: Format, depth: &[u8], stencil: &[u8]) -> Vec<u8> {
+    let texels = depth.chunks_exact(4).zip(stencil);
+    let mut packed = Vec::with_capacity(stencil.len() * format.texel_bytes() as usize);
+    for (depth, &stencil) in texels {
+        if format == Format::D24UnormS8Uint {
+            packed.extend([stencil, depth[0], depth[1], depth[2]]);
+        } else {
+            packed.extend_from_slice(depth);
+            packed.extend([stencil, 0, 0, 0]);
+        }
+    }
+    packed
+}
+
+/// The reverse of [`pack_depth_stencil`]: depth, stencil.
+pub fn unpack_depth_stencil(format: Format, packed: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let (mut depth, mut stencil) = (Vec::new(), Vec::new());
+    for texel in packed.chunks_exact(format.texel_bytes() as usize) {
+        if format == Format::D24UnormS8Uint {
+            depth.extend([texel[1], texel[2], texel[3], 0]);
+            stencil.push(texel[0]);
+        } else {
+            depth.extend_from_slice(&texel[..4]);
+            stencil.push(texel[4]);
+        }
+    }
+    (depth, stencil)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn desc(format: Format) -> ImageDesc {
+        let desc = ImageDesc::d2(format, 113, 211, ImageUsage::SAMPLED);
+        ImageDesc { levels: 8, layers: 2, ..desc }
+    }
+
+    #[test]
+    fn every_part_of_every_format_is_filled_otherwise_and_a_wrong_bit_is_found() {
+        for &format in Format::ALL {
+            let desc = desc(format);
+            let parts = parts(&desc);
+            let aspects = format.aspects().iter().count();
+            assert_eq!(parts.len(), 16 * aspects);
+            for part in &parts[..2 * aspects] {
+                let bytes = part.filled(&desc, 1);
+                assert_eq!(bytes.len(), part.bytes(&desc));
+                part.check(&desc, 1, &bytes).unwrap();
+                assert!(part.check(&desc, 2, &bytes).is_err(), "{part:?}");
+                let other = Part { layer: 1 - part.layer, ..*part };
+                assert!(other.check(&desc, 1, &bytes).is_err(), "{part:?}");
+                let mut wrong = bytes;
+                let at = wrong.len() - texel_bytes(format, part.aspect) as usize;
+                wrong[at] ^= 1;
+                let error = part.check(&desc, 1, &wrong).unwrap_err().to_string();
+                assert!(error.contains(": 1 of 23843 texels"), "{error}");
+                assert!(error.contains("(112, 210, 0)"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_shape_is_an_image() {
+        for shape in Shape::ALL {
+            for size in SIZES {
+                let format = Format::Rgba8Unorm;
+                let desc = shape.desc(format, Tiling::Optimal, size, ImageUsage::SAMPLED);
+                desc.validate().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_apis_may_change_is_left_out() {
+        for half in 0..=u16::MAX {
+            assert!((1..=30).contains(&(normal_half(half) >> 10 & 0x1f)));
+        }
+        for float in [0, 1, 0x7f80_0000, 0x7fc0_0001, 0xffff_ffff, 0x8000_0000, 0x3f80_0000] {
+            assert!(f32::from_bits(normal_float(float)).is_normal(), "{float:#x}");
+        }
+        let depth = desc(Format::D32Float);
+        for bytes in parts(&depth)[0].filled(&depth, 3).chunks_exact(4) {
+            let depth = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            assert!((0.0..1.0).contains(&depth), "{depth}");
+        }
+    }
+
+    #[test]
+    fn packed_depth_and_stencil_come_apart_again() {
+        for format in [Format::D24UnormS8Uint, Format::D32FloatS8Uint] {
+            let desc = desc(format);
+            let (depth, stencil) =
+                (parts(&desc)[0].filled(&desc, 1), parts(&desc)[1].filled(&desc, 1));
+            let packed = pack_depth_stencil(format, &depth, &stencil);
+            assert_eq!(packed.len(), stencil.len() * format.texel_bytes() as usize);
+            assert_eq!(unpack_depth_stencil(format, &packed), (depth, stencil));
+        }
+    }
+}

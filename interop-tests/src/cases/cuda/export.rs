@@ -1,0 +1,142 @@
+//! Group F: memory that CUDA allocated, exported to Vulkan.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use anyhow::{Result, bail, ensure};
+use gpu_interop::vulkan::BufferOptions;
+use gpu_interop::{Api, BufferDesc, Error};
+
+use crate::cases::cuda::{read, write};
+use crate::cases::support::payload_users::{CudaPlayer, RoundTrip, VulkanPlayer, there_and_back};
+use crate::harness::{Case, Need, TestGpu, open_descriptors};
+use interop_gpu::oracle::{self, Turns};
+
+pub(crate) fn cases() -> Vec<Case> {
+    let cuda = |name, run: fn(&TestGpu) -> Result<()>| Case::new(name, run).needs(&[Need::Cuda]);
+    vec![
+        cuda("cuda→vulkan/opaque_fd/buffer/both_ways/55", both_ways),
+        cuda("cuda→vulkan/opaque_fd/buffer/at_an_offset/55", at_an_offset),
+        cuda("cuda→vulkan/opaque_fd/buffer/exported_twice/55", exported_twice),
+        cuda("cuda→vulkan/opaque_fd/buffer/outlives_cuda/55", outlives_cuda),
+        cuda("cuda→vulkan/opaque_fd/buffer/re_export_refused/55", re_export_refused),
+        cuda("cuda→vulkan/opaque_fd/buffer/exports_leave_nothing/55", exports_leave_nothing),
+        cuda("cuda→vulkan→cuda/opaque_fd/buffer/handoff/55", handed_over),
+    ]
+}
+
+/// Each reads what the other has written, whatever the size; CUDA pads its allocations and says so.
+fn both_ways(machine: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+    for size in [1, 4 << 10, 64 << 10, 2 << 20, (3 << 20) + 17] {
+        let mut made = cuda.endpoint.create_buffer(&BufferDesc::storage(size))?;
+        ensure!(made.memory().info().allocation_size >= size, "{:?}", made.memory().info());
+        let imported = vulkan.endpoint.import_buffer(made.export()?)?;
+        write(cuda, &mut made, &oracle::filled(size as usize, 1))?;
+        oracle::check(&vulkan.download(imported.handle(), 0, size)?, 1, &Turns::default())?;
+        vulkan.upload(imported.handle(), 0, &oracle::filled(size as usize, 2))?;
+        oracle::check(&read(cuda, &made)?, 2, &Turns::default())?;
+    }
+    Ok(())
+}
+
+/// A piece of CUDA's allocation, which Vulkan finds at the same place.
+fn at_an_offset(machine: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+    let mut whole = cuda.endpoint.create_buffer(&BufferDesc::storage(64 << 10))?;
+    let piece = whole.memory().buffer(16 << 10, &BufferDesc::storage(4 << 10))?;
+    write(cuda, &mut whole, &oracle::filled(64 << 10, 1))?;
+    let imported = vulkan.endpoint.import_buffer(piece.export()?)?;
+    ensure!(imported.offset() == 16 << 10, "{imported:?}");
+    let mut expected = oracle::filled(64 << 10, 1);
+    let seen = vulkan.download(imported.handle(), 0, 4 << 10)?;
+    ensure!(seen == expected[16 << 10..20 << 10]);
+    let written = oracle::filled(4 << 10, 2);
+    vulkan.upload(imported.handle(), 0, &written)?;
+    expected[16 << 10..20 << 10].copy_from_slice(&written);
+    ensure!(read(cuda, &whole)? == expected);
+    Ok(())
+}
+
+/// Each export is a new descriptor of the same memory.
+fn exported_twice(machine: &TestGpu) -> Result<()> {
+    let (first, second) = (machine.vulkan(), machine.second_device()?);
+    let cuda = machine.cuda()?;
+    let mut made = cuda.endpoint.create_buffer(&BufferDesc::storage(64 << 10))?;
+    let payloads = [made.export()?, made.export()?];
+    let [here, there] = payloads.each_ref().map(|p| p.memory().as_fd().as_raw_fd());
+    ensure!(here != there && here >= 0 && there >= 0, "{here} and {there}");
+    let [here, there] = payloads;
+    let here = first.endpoint.import_buffer(here)?;
+    let there = second.endpoint.import_buffer(there)?;
+    write(cuda, &mut made, &oracle::filled(64 << 10, 1))?;
+    oracle::check(&first.download(here.handle(), 0, 64 << 10)?, 1, &Turns::default())?;
+    oracle::check(&second.download(there.handle(), 0, 64 << 10)?, 1, &Turns::default())?;
+    second.upload(there.handle(), 0, &oracle::filled(64 << 10, 2))?;
+    oracle::check(&first.download(here.handle(), 0, 64 << 10)?, 2, &Turns::default())?;
+    oracle::check(&read(cuda, &made)?, 2, &Turns::default())?;
+    Ok(())
+}
+
+/// Vulkan's buffer stays when CUDA has let go of the memory, which was made by CUDA.
+fn outlives_cuda(machine: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+    let mut made = cuda.endpoint.create_buffer(&BufferDesc::storage(64 << 10))?;
+    write(cuda, &mut made, &oracle::filled(64 << 10, 1))?;
+    let imported = vulkan.endpoint.import_buffer(made.export()?)?;
+    drop(made);
+    // Whatever takes the place, should it have been given away.
+    let mut next = cuda.endpoint.create_buffer(&BufferDesc::storage(64 << 10))?;
+    write(cuda, &mut next, &oracle::filled(64 << 10, 2))?;
+    oracle::check(&vulkan.download(imported.handle(), 0, 64 << 10)?, 1, &Turns::default())?;
+    Ok(())
+}
+
+/// What was imported is not exported again by the importer: a typed error of either side says where
+/// it can be.
+fn re_export_refused(machine: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+    let desc = BufferDesc::storage(4 << 10);
+    let by_vulkan = vulkan.endpoint.create_buffer(&desc, BufferOptions::default())?;
+    let in_cuda = cuda.endpoint.import_buffer(by_vulkan.export()?)?;
+    match in_cuda.export() {
+        Err(Error::Missing(missing)) => {
+            ensure!(missing.api == Api::Cuda && missing.help.is_some(), "{missing}");
+        }
+        other => bail!("CUDA exports what Vulkan made: {other:?}"),
+    }
+    let by_cuda = cuda.endpoint.create_buffer(&desc)?;
+    let in_vulkan = vulkan.endpoint.import_buffer(by_cuda.export()?)?;
+    match in_vulkan.export() {
+        Err(Error::Invalid(invalid)) => ensure!(invalid.help.is_some(), "{invalid}"),
+        other => bail!("Vulkan exports what CUDA made: {other:?}"),
+    }
+    Ok(())
+}
+
+/// Exports and imports, hundreds of times, leave no descriptor open.
+fn exports_leave_nothing(machine: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+    let share = || -> Result<()> {
+        let made = cuda.endpoint.create_buffer(&BufferDesc::storage(4 << 10))?;
+        let unused = made.export()?;
+        let imported = vulkan.endpoint.import_buffer(unused.try_clone()?)?;
+        drop((unused, imported, made));
+        Ok(())
+    };
+    share()?;
+    let before = open_descriptors();
+    for _ in 0..300 {
+        share()?;
+    }
+    before.require_same(&open_descriptors())
+}
+
+/// CUDA's own memory goes to Vulkan and back by handoffs.
+fn handed_over(machine: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+    let made = cuda.endpoint.create_buffer(&BufferDesc::storage(256 << 10))?;
+    let mut there = VulkanPlayer::import(vulkan, made.export()?)?;
+    let mut here = CudaPlayer::new(cuda, made);
+    there_and_back(&vulkan.endpoint, (&mut here, &mut there), RoundTrip::of(20))?;
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! Group F: what CUDA's side refuses before the driver sees it, and gives back.
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use anyhow::{Result, bail, ensure};
+use gpu_interop::cudarc::driver::CudaContext;
+use gpu_interop::fd::{MemoryHandleType, SemaphoreHandleType};
+use gpu_interop::payload::{MemoryInfo, SemaphoreInfo};
+use gpu_interop::{
+    Api, BufferDesc, BufferUsage, Error, ImportResult, MemoryPayload, SemaphoreKind,
+    SemaphorePayload, Uuid,
+};
+
+use crate::cases::cuda::semaphores::Unstuck;
+use crate::harness::{Case, Need, TestGpu, open_descriptors};
+
+pub(crate) fn cases() -> Vec<Case> {
+    let cuda = |name, run: fn(&TestGpu) -> Result<()>| Case::new(name, run).needs(&[Need::Cuda]);
+    let binary = Need::Semaphore(Api::Cuda, SemaphoreKind::Binary);
+    let timeline = Need::Semaphore(Api::Cuda, SemaphoreKind::Timeline);
+    vec![
+        cuda("cuda/none/buffer/descriptions_refused/51", descriptions),
+        cuda("vulkan→cuda/opaque_fd/buffer/past_the_end_refused/51", ranges),
+        cuda("vulkan→cuda/opaque_fd/memory/payloads_refused/51", memory_payloads),
+        cuda("vulkan→cuda/opaque_fd/memory/descriptors_refused/51", memory_descriptors),
+        cuda("vulkan→cuda/opaque_fd/semaphore/payloads_refused/51", semaphore_payloads)
+            .needs(&[binary]),
+        cuda("vulkan→cuda/opaque_fd/semaphore/values_refused/51", semaphore_values)
+            .needs(&[binary, timeline]),
+        cuda("vulkan→cuda/opaque_fd/semaphore/foreign_stream_refused/51", foreign_stream)
+            .needs(&[timeline]),
+    ]
+}
+
+/// Size 0, no usage, a usage that nobody knows, and more than any address can tell.
+fn descriptions(machine: &TestGpu) -> Result<()> {
+    let cuda = machine.cuda()?;
+    let usage = |bits| BufferDesc { usage: BufferUsage::from_bits_retain(bits), size: 64 };
+    let bad = [
+        (BufferDesc::storage(0), "size"),
+        (BufferDesc::storage(u64::MAX), "size"),
+        (usage(0), "usage"),
+        (usage(1 << 31), "usage"),
+    ];
+    for (desc, field) in bad {
+        match cuda.endpoint.create_buffer(&desc) {
+            Err(Error::Invalid(invalid)) => ensure!(invalid.parameter.contains(field), "{invalid}"),
+            other => bail!("{desc:?} gives {other:?}"),
+        }
+    }
+    // It can be described, and no GPU has it.
+    let huge = cuda.endpoint.create_buffer(&BufferDesc::storage(1 << 56));
+    ensure!(matches!(huge, Err(Error::Driver(_))), "{huge:?}");
+    Ok(())
+}
+
+/// A buffer that reaches past the end of its memory.
+fn ranges(machine: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+    let made = vulkan.endpoint.create_buffer(&BufferDesc::storage(4096), Default::default())?;
+    let memory = cuda.endpoint.import_memory(made.memory().export()?)?;
+    let end = memory.info().allocation_size;
+    for (offset, size) in [(0, end + 1), (1, end), (end, 1), (u64::MAX, 1), (1, u64::MAX)] {
+        match memory.buffer(offset, &BufferDesc::storage(size)) {
+            Err(Error::Invalid(invalid)) => ensure!(invalid.help.is_some(), "{invalid}"),
+            other => bail!("{size} bytes at {offset} of {end} give {other:?}"),
+        }
+    }
+    let nothing = memory.buffer(0, &BufferDesc::storage(0));
+    ensure!(matches!(nothing, Err(Error::Invalid(_))), "{nothing:?}");
+    memory.buffer(end - 1, &BufferDesc::storage(1))?;
+    Ok(())
+}
+
+/// Wrong words about memory that is right: size 0, another GPU, a handle type CUDA has not.
+fn memory_payloads(machine: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+    let made = vulkan.endpoint.create_buffer(&BufferDesc::storage(4096), Default::default())?;
+    let with = |change: fn(&mut MemoryInfo)| -> Result<Error> {
+        let (fd, mut info) = made.memory().export()?.into_parts();
+        change(&mut info);
+        given_back(MemoryPayload::new(fd, info), |payload| cuda.endpoint.import_memory(payload))
+    };
+    let empty = with(|info| info.allocation_size = 0)?;
+    ensure!(matches!(&empty, Error::Invalid(i) if i.parameter.contains("size")), "{empty:?}");
+    let foreign = with(|info| info.identity.device = Uuid::from_bytes([0x5a; 16]))?;
+    let own = vulkan.vulkan.identity().device.to_string();
+    let both =
+        |m: &gpu_interop::error::Mismatch| m.expected.contains("5a5a") && m.found.contains(&own);
+    ensure!(matches!(&foreign, Error::Mismatch(m) if both(m)), "{foreign:?}");
+    let dma_buf = with(|info| info.handle_type = MemoryHandleType::DmaBuf)?;
+    // Either is right: CUDA takes no dma-buf, and this is none.
+    ensure!(matches!(&dma_buf, Error::Missing(_) | Error::Invalid(_)), "{dma_buf:?}");
+    let told = cuda.endpoint.capabilities(&(*made.desc()).into())?;
+    let dma_buf = told.memory(MemoryHandleType::DmaBuf)?;
+    ensure!(dma_buf.import.is_err() && dma_buf.export.is_err(), "{dma_buf:?}");
+    // None of this has hurt the memory.
+    cuda.endpoint.import_memory(made.memory().export()?)?;
+    Ok(())
+}
+
+/// Right words about what is no memory at all.
+fn memory_descriptors(machine: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+    let made = vulkan.endpoint.create_buffer(&BufferDesc::storage(4096), Default::default())?;
+    for fd in not_ours()? {
+        let info = made.memory().info().clone();
+        let payload = MemoryPayload::new(fd, info);
+        let error = given_back(payload, |payload| cuda.endpoint.import_memory(payload))?;
+        ensure!(matches!(&error, Error::Invalid(i) if i.help.is_some()), "{error:?}");
+    }
+    Ok(())
+}
+
+/// A sync file, a timeline as sync file, another GPU's, and what is no semaphore at all.
+fn semaphore_payloads(machine: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+    let made = vulkan.endpoint.create_semaphore(SemaphoreKind::Binary)?;
+    let import = |fd, info| {
+        given_back(SemaphorePayload::new(fd, info), |payload| {
+            cuda.endpoint.import_semaphore(payload)
+        })
+    };
+    let with = |change: fn(&mut SemaphoreInfo)| -> Result<Error> {
+        let (fd, mut info) = made.export()?.into_parts();
+        change(&mut info);
+        import(fd, info)
+    };
+    let sync_fd = with(|info| info.handle_type = SemaphoreHandleType::SyncFd)?;
+    ensure!(matches!(&sync_fd, Error::Missing(m) if m.api == Api::Cuda), "{sync_fd:?}");
+    let timeline = with(|info| {
+        info.handle_type = SemaphoreHandleType::SyncFd;
+        info.kind = SemaphoreKind::Timeline;
+    })?;
+    ensure!(matches!(timeline, Error::Invalid(_)), "{timeline:?}");
+    let foreign = with(|info| info.identity.device = Uuid::from_bytes([0x5a; 16]))?;
+    ensure!(matches!(foreign, Error::Mismatch(_)), "{foreign:?}");
+    for fd in not_ours()? {
+        let error = import(fd, made.export()?.info().clone())?;
+        ensure!(matches!(&error, Error::Invalid(i) if i.help.is_some()), "{error:?}");
+    }
+    cuda.endpoint.import_semaphore(made.export()?)?;
+    Ok(())
+}
+
+/// A binary semaphore has no value, a timeline has one, and is never signalled with 0; then nothing
+/// of the call is done.
+fn semaphore_values(machine: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+    // Of its own: were a wait taken that nobody ends, the other cases must not be behind it.
+    let (endpoint, stream) = (&cuda.endpoint, &cuda.cuda.context().new_stream()?);
+    let flag = vulkan.endpoint.create_semaphore(SemaphoreKind::Binary)?;
+    let counter = vulkan.endpoint.create_semaphore(SemaphoreKind::Timeline)?;
+    let binary = endpoint.import_semaphore(flag.export()?)?;
+    let timeline = endpoint.import_semaphore(counter.export()?)?;
+    let refused = [
+        endpoint.wait(stream, &binary, Some(1)),
+        endpoint.signal(stream, &binary, Some(1)),
+        endpoint.wait(stream, &timeline, None),
+        endpoint.signal(stream, &timeline, None),
+        endpoint.signal(stream, &timeline, Some(0)),
+        endpoint.signal_many(stream, &[(&timeline, Some(1)), (&binary, Some(1))]),
+    ];
+    for answer in refused {
+        match answer {
+            Err(Error::Invalid(invalid)) => ensure!(invalid.help.is_some(), "{invalid}"),
+            other => bail!("{other:?}"),
+        }
+    }
+    stream.synchronize()?;
+    ensure!(counter.value()? == 0, "half of a refused call was done");
+    Ok(())
+}
+
+/// A stream of another context of the same GPU.
+fn foreign_stream(machine: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+    let counter = vulkan.endpoint.create_semaphore(SemaphoreKind::Timeline)?;
+    let timeline = cuda.endpoint.import_semaphore(counter.export()?)?;
+    let other = CudaContext::new_non_primary(cuda.cuda.context().ordinal(), 0)?;
+    let _end = Unstuck(&counter);
+    for stream in [other.new_stream()?, other.default_stream()] {
+        let answers = [
+            cuda.endpoint.wait(&stream, &timeline, Some(1)),
+            cuda.endpoint.signal(&stream, &timeline, Some(1)),
+            cuda.endpoint.fence(&stream).map(drop),
+        ];
+        for answer in answers {
+            ensure!(matches!(answer, Err(Error::Mismatch(_))), "{answer:?}");
+        }
+    }
+    ensure!(counter.value()? == 0);
+    Ok(())
+}
+
+/// What was refused, after a look that the payload came back with its descriptor, still open, and
+/// that it is closed once when it is dropped.
+fn given_back<T: Debug, P: AsFd>(
+    payload: P,
+    import: impl FnOnce(P) -> ImportResult<T, P>,
+) -> Result<Error> {
+    let before = open_descriptors();
+    let number = payload.as_fd().as_raw_fd();
+    let Err(refused) = import(payload).map(|imported| format!("{imported:?}")) else {
+        bail!("it was imported");
+    };
+    let (payload, error) = refused.into_parts();
+    ensure!(payload.as_fd().as_raw_fd() == number, "another descriptor came back");
+    before.require_same(&open_descriptors())?;
+    drop(payload);
+    ensure!(open_descriptors().count() + 1 == before.count(), "it was not closed");
+    Ok(error)
+}
+
+/// Descriptors that are neither memory nor a semaphore of a GPU.
+fn not_ours() -> Result<[OwnedFd; 4]> {
+    let (socket, _) = UnixStream::pair()?;
+    let device = File::open("/dev/null")?;
+    let directory = File::open("/proc/self")?;
+    let empty_file = File::open("/proc/self/cmdline")?;
+    Ok([socket.into(), device.into(), directory.into(), empty_file.into()])
+}

@@ -1,0 +1,166 @@
+//! Group F: images in CUDA. Every format × shape, every level, dedicated and not, read through texture
+//! objects and written through surface objects, byte for byte.
+
+pub(crate) mod gl;
+pub(crate) mod life;
+pub(crate) mod linear;
+pub(crate) mod postprocess;
+pub(crate) mod reads;
+
+use anyhow::{Context, Result, ensure};
+use gpu_interop::ash::vk::ImageLayout;
+use gpu_interop::cuda::{Array, ReadMode};
+use gpu_interop::desc::Tiling;
+use gpu_interop::format::Format;
+use gpu_interop::handoff::{self, HandoffOptions};
+use gpu_interop::vulkan::{DedicatedAllocation, Image, ImageAccess, ImageOptions};
+use gpu_interop::{Api, ImageDesc, ImageUsage};
+
+use crate::cases::images_vulkan::USAGE;
+use crate::harness::{Case, Need, TestGpu};
+use interop_gpu::cuda::CudaContext;
+use interop_gpu::image::{Part, SIZES, Shape, parts};
+use interop_gpu::vulkan::{ImageStaging, VulkanContext};
+
+/// CUDA has no others: multisample is refused (`images_cuda_life`).
+const SHAPES: [Shape; 7] =
+    [Shape::D1, Shape::D1Array, Shape::D2, Shape::D2Array, Shape::Cube, Shape::D3, Shape::MipChain];
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for format in formats() {
+        for shape in SHAPES {
+            let descs = SIZES.map(|size| shape.desc(format, Tiling::Optimal, size, USAGE));
+            let name = name(format, Tiling::Optimal, shape.name());
+            let case = Case::new(name, move |machine| matrix(machine, &descs));
+            cases.push(case.needs(&needs(&descs)));
+        }
+        let drawn = USAGE | ImageUsage::COLOR_ATTACHMENT;
+        let desc = Shape::D2.desc(format, Tiling::Optimal, SIZES[0], drawn);
+        let name = name(format, Tiling::Optimal, "2d_colour_attachment");
+        let run = move |machine: &TestGpu| there_and_back(machine, &desc, ImageOptions::default());
+        cases.push(Case::new(name, run).needs(&needs(&[desc])));
+    }
+    cases.push(cubes());
+    cases
+}
+
+/// The formats that CUDA has.
+pub(crate) fn formats() -> impl Iterator<Item = Format> {
+    Format::ALL.iter().copied().filter(|format| format.cuda().is_ok())
+}
+
+pub(crate) fn name(format: Format, tiling: Tiling, what: &str) -> String {
+    let (texels, tiled) = (format.name().to_lowercase(), format!("{tiling:?}").to_lowercase());
+    format!("vulkan→cuda/opaque_fd/image/{texels}/{tiled}/{what}/54")
+}
+
+/// What a case with such images can't do without.
+pub(crate) fn needs(descs: &[ImageDesc]) -> Vec<Need> {
+    let images = descs.iter().map(|&desc| Need::Image(Api::Cuda, desc));
+    std::iter::once(Need::Cuda).chain(images).collect()
+}
+
+/// Both sizes: the plain shape and that with levels in dedicated memory and not, the others in one
+/// each.
+fn matrix(machine: &TestGpu, descs: &[ImageDesc; 2]) -> Result<()> {
+    let choices = [DedicatedAllocation::Always, DedicatedAllocation::Avoid];
+    for (desc, only) in descs.iter().zip(choices) {
+        let plain = desc.layers == 1 && desc.extent.depth == 1 && desc.extent.height > 1;
+        for dedicated in choices {
+            if plain || desc.levels > 1 || dedicated == only {
+                let options = ImageOptions { dedicated, ..ImageOptions::default() };
+                there_and_back(machine, desc, options)
+                    .with_context(|| format!("{:?}, {dedicated:?}", desc.extent))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Two cubes in one image: twelve faces.
+fn cubes() -> Case {
+    let format = Format::Rgba8Unorm;
+    let one = Shape::Cube.desc(format, Tiling::Optimal, SIZES[0], USAGE);
+    let desc = ImageDesc { layers: 12, ..one };
+    let run = move |machine: &TestGpu| there_and_back(machine, &desc, ImageOptions::default());
+    Case::new(name(format, Tiling::Optimal, "cube_array"), run).needs(&needs(&[desc]))
+}
+
+/// Written by Vulkan, read and written by CUDA, read by Vulkan, every texel of every part; with a
+/// handoff each way.
+fn there_and_back(machine: &TestGpu, desc: &ImageDesc, options: ImageOptions) -> Result<()> {
+    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+    let image = vulkan.endpoint.create_image(desc, options)?;
+    let payload = image.export()?;
+    let told = payload.memory().info().dedicated;
+    ensure!(
+        told || options.dedicated != DedicatedAllocation::Always,
+        "the payload is not dedicated"
+    );
+    let array = cuda.endpoint.import_image(payload)?;
+    ensure!(array.desc() == desc && array.memory().info().dedicated == told, "{array:?}");
+    pass((vulkan, &image), (cuda, &array))
+}
+
+/// Hands the image to CUDA and back: each reads every part that the other has written.
+pub(crate) fn pass(from: (&VulkanContext, &Image), to: (&CudaContext, &Array)) -> Result<()> {
+    pass_by(
+        from,
+        to,
+        |(cuda, array), part, seed| {
+            let found = cuda.fetch_part(array, part, ReadMode::AsFormat)?;
+            part.check(array.desc(), seed, &found)
+        },
+        |(cuda, array), part, seed| cuda.store_part(array, part, seed),
+    )
+}
+
+/// CUDA's side of an image: its context, and the array.
+pub(crate) type InCuda<'a> = (&'a CudaContext, &'a Array);
+
+/// As [`pass`], by CUDA's own ways to check what a part holds by a seed, and to write it.
+pub(crate) fn pass_by(
+    (vulkan, image): (&VulkanContext, &Image),
+    to: InCuda<'_>,
+    check: impl Fn(InCuda<'_>, &Part, u32) -> Result<()>,
+    store: impl Fn(InCuda<'_>, &Part, u32) -> Result<()>,
+) -> Result<()> {
+    let ((cuda, _), desc) = (to, image.desc());
+    let (ours, theirs) = (&vulkan.endpoint, &cuda.endpoint);
+    let mut there = handoff::open(ours, ours, theirs, HandoffOptions::default())?;
+    let mut back = handoff::open(ours, theirs, ours, HandoffOptions::default())?;
+    let family = vulkan.vulkan.queue_family();
+    let staging = ImageStaging::new(vulkan, desc)?;
+    let (old, copied) = (ImageLayout::UNDEFINED, ImageLayout::TRANSFER_DST_OPTIMAL);
+
+    staging.fill(1)?;
+    let ticket = vulkan.run_with(|command, part| {
+        vulkan.record_layout(command, image, (old, copied));
+        staging.record_upload(vulkan, command, image.handle());
+        let left = ImageAccess::transfer(image, copied, ImageLayout::GENERAL);
+        // SAFETY: the command buffer is being recorded for a queue of that family, which owns the
+        // image, and the image is in the layout it was copied to; `run_with` waits.
+        let (ticket, added) = unsafe { there.release.release(command, family, &[left]) }?;
+        part.merge(added)?;
+        Ok(ticket)
+    })?;
+    there.acquire.acquire(ticket, &cuda.stream)?;
+    for part in parts(desc) {
+        check(to, &part, 1).context("CUDA reads")?;
+    }
+    for part in parts(desc) {
+        store(to, &part, 2)?;
+    }
+    let ticket = back.release.release(&cuda.stream)?;
+    staging.wipe()?;
+    vulkan.run_with(|command, part| {
+        let (left, read) = (ImageLayout::GENERAL, ImageLayout::TRANSFER_SRC_OPTIMAL);
+        let found = ImageAccess::transfer(image, left, read);
+        // SAFETY: as above; CUDA leaves an image in the general layout.
+        part.merge(unsafe { back.acquire.acquire(ticket, command, family, &[found]) }?)?;
+        staging.record_download(vulkan, command, image.handle());
+        Ok(())
+    })?;
+    staging.check(2).context("Vulkan reads")
+}

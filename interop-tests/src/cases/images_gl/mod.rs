@@ -1,0 +1,175 @@
+//! Groups D and E with images: every format × tiling × shape, byte for byte, from Vulkan to OpenGL and
+//! back.
+
+pub(crate) mod depth;
+pub(crate) mod layouts;
+pub(crate) mod memory;
+pub(crate) mod pair;
+pub(crate) mod refused;
+pub(crate) mod rounding;
+
+use anyhow::{Context, Result};
+use gpu_interop::ash::vk;
+use gpu_interop::desc::{Extent, ImageKind, Tiling, full_mip_chain};
+use gpu_interop::format::{Aspects, Format};
+use gpu_interop::gl::Layout;
+use gpu_interop::{Api, ImageDesc, ImageUsage};
+
+use crate::cases::images_gl::pair::{Pair, USAGE, widest_usage};
+use crate::harness::{Case, Need, TestGpu};
+use interop_gpu::gl::storable;
+use interop_gpu::image::{SIZES, Shape};
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for &format in Format::ALL {
+        for tiling in [Tiling::Optimal, Tiling::Linear] {
+            for shape in Shape::ALL.into_iter().filter(|shape| has(*shape, format, tiling)) {
+                let descs = SIZES.map(|size| desc_of(format, tiling, shape, size));
+                cases.extend(both_ways(shape.name(), &descs, widest_usage));
+            }
+        }
+        let plain = [desc_of(format, Tiling::Optimal, Shape::D2, SIZES[0])];
+        cases.extend(both_ways("2d_for_no_more_than_needed", &plain, |_, desc| Ok(*desc)));
+    }
+    for &format in Format::ALL {
+        for tiling in [Tiling::Optimal, Tiling::Linear] {
+            // What shaders don't draw is stencil.
+            if !format.aspects().contains(Aspects::STENCIL) {
+                cases.push(drawn_by_vulkan(format, tiling));
+            }
+        }
+    }
+    for format in [Format::Bgra8Srgb, Format::Rgba16Uint] {
+        for (name, desc) in more_shapes(format) {
+            cases.extend(both_ways(name, &[desc], widest_usage));
+        }
+    }
+    cases
+}
+
+/// Multisample images are optimal; and what shaders don't write (stencil) nobody reads back of them.
+fn has(shape: Shape, format: Format, tiling: Tiling) -> bool {
+    let seen = tiling == Tiling::Optimal && !format.aspects().contains(Aspects::STENCIL);
+    shape != Shape::Multisample || seen
+}
+
+/// The least that the cases need an image for: a multisample one is drawn to, depth is tested against.
+fn desc_of(format: Format, tiling: Tiling, shape: Shape, size: (u32, u32)) -> ImageDesc {
+    let usage = if !format.aspects().contains(Aspects::COLOR) {
+        USAGE | ImageUsage::DEPTH_STENCIL_ATTACHMENT
+    } else if shape == Shape::Multisample {
+        USAGE | ImageUsage::COLOR_ATTACHMENT
+    } else {
+        USAGE
+    };
+    // Vulkan's own drawing sees sRGB as what is not.
+    let srgb = matches!(format, Format::Rgba8Srgb | Format::Bgra8Srgb);
+    let mutable_format = srgb && shape == Shape::Multisample;
+    ImageDesc { mutable_format, ..shape.desc(format, tiling, size, usage) }
+}
+
+/// Levels where the matrix has none, and an array of cubes.
+fn more_shapes(format: Format) -> [(&'static str, ImageDesc); 4] {
+    let of = |shape: Shape| {
+        let desc = desc_of(format, Tiling::Optimal, shape, SIZES[0]);
+        ImageDesc { levels: full_mip_chain(desc.extent), ..desc }
+    };
+    let deep = of(Shape::D3);
+    let deep = ImageDesc { extent: Extent { depth: 13, ..deep.extent }, ..deep };
+    [
+        ("1d_mip_chain", of(Shape::D1Array)),
+        ("cube_mip_chain", of(Shape::Cube)),
+        ("3d_mip_chain", deep),
+        ("cube_array", ImageDesc { layers: 12, levels: 1, ..of(Shape::Cube) }),
+    ]
+}
+
+/// A case each way for images of `descs`, which differ in their size alone; `made` says how they are made.
+fn both_ways(
+    shape: &str,
+    descs: &[ImageDesc],
+    made: fn(&TestGpu, &ImageDesc) -> Result<ImageDesc>,
+) -> Vec<Case> {
+    let Some(&ImageDesc { format, tiling, kind, layers, levels, samples, .. }) = descs.first()
+    else {
+        return Vec::new();
+    };
+    let color = format.aspects().contains(Aspects::COLOR);
+    let plain = (kind, layers, levels, samples) == (ImageKind::D2, 1, 1, 1);
+    let row = match (plain, color) {
+        (true, true) => 36,
+        (true, false) => 37,
+        _ => 38,
+    };
+    let (texels, tiled) = (format.name().to_lowercase(), format!("{tiling:?}").to_lowercase());
+    let case = |way: &str, run: fn(&TestGpu, &ImageDesc) -> Result<()>| {
+        let name = format!("{way}/opaque_fd/image/{texels}/{tiled}/{shape}/{row}");
+        let needs: Vec<_> = descs.iter().map(|desc| Need::Image(Api::OpenGl, *desc)).collect();
+        let descs = descs.to_vec();
+        let run = move |machine: &TestGpu| {
+            descs.iter().try_for_each(|desc| {
+                run(machine, &made(machine, desc)?).with_context(|| format!("{:?}", desc.extent))
+            })
+        };
+        Case::new(name, run).needs(&needs)
+    };
+    let mut cases = vec![case("vulkan→gl", vulkan_to_gl)];
+    // Into the samples of a depth image OpenGL could only draw.
+    if samples == 1 || color {
+        cases.push(case("gl→vulkan", gl_to_vulkan));
+    }
+    cases
+}
+
+/// Vulkan draws by a graphics pipeline; OpenGL reads and samples.
+fn drawn_by_vulkan(format: Format, tiling: Tiling) -> Case {
+    let attachment = match format.aspects().contains(Aspects::COLOR) {
+        true => ImageUsage::COLOR_ATTACHMENT,
+        false => ImageUsage::DEPTH_STENCIL_ATTACHMENT,
+    };
+    let descs = SIZES.map(|size| {
+        let desc = desc_of(format, tiling, Shape::D2, size);
+        // Vulkan's own drawing sees sRGB as what is not.
+        ImageDesc { usage: desc.usage | attachment, mutable_format: true, ..desc }
+    });
+    let (texels, tiled) = (format.name().to_lowercase(), format!("{tiling:?}").to_lowercase());
+    let name = format!("vulkan→gl/opaque_fd/image/drawn_by_vulkan/{texels}/{tiled}/41");
+    let run = move |machine: &TestGpu| {
+        descs.iter().try_for_each(|desc| {
+            let mut pair = Pair::new(machine, &widest_usage(machine, desc)?)?;
+            pair.vulkan_draws(41, Layout::ShaderReadOnly)?;
+            pair.gl_checks(41).with_context(|| format!("{:?}", desc.extent))
+        })
+    };
+    Case::new(name, run).needs(&descs.map(|desc| Need::Image(Api::OpenGl, desc)))
+}
+
+/// Vulkan fills every part; OpenGL reads each by `glGetTexImage` and samples each in a shader.
+fn vulkan_to_gl(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
+    let mut pair = Pair::new(machine, desc)?;
+    pair.vulkan_fills(1, Layout::General)?;
+    pair.gl_checks(1)
+}
+
+/// OpenGL uploads, draws and stores every part, as far as it can be; Vulkan reads each back.
+fn gl_to_vulkan(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
+    let mut pair = Pair::new(machine, desc)?;
+    let mut left = vk::ImageLayout::UNDEFINED;
+    if desc.samples == 1 {
+        pair.vulkan_passes(left, Layout::General)?;
+        pair.gl.upload_texture(&pair.texture, 2)?;
+        left = pair.vulkan_checks(2, Layout::General).context("uploaded")?;
+    }
+    if desc.format.aspects().contains(Aspects::COLOR) {
+        pair.vulkan_passes(left, Layout::General)?;
+        pair.gl.draw_texture(&pair.texture, 3)?;
+        left = pair.vulkan_checks(3, Layout::General).context("drawn")?;
+    }
+    if desc.samples == 1 && storable(desc.format) {
+        pair.vulkan_passes(left, Layout::General)?;
+        pair.gl.store_texture(&pair.texture, 4)?;
+        pair.vulkan_checks(4, Layout::General).context("stored")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,261 @@
+//! Images between two Vulkan devices: which memory they lie in, alone or with others.
+
+use anyhow::{Context, Result, ensure};
+use gpu_interop::ash::vk;
+use gpu_interop::capabilities::Dedicated;
+use gpu_interop::desc::Tiling;
+use gpu_interop::fd::MemoryHandleType;
+use gpu_interop::format::Format;
+use gpu_interop::handoff::{self, HandoffOptions};
+use gpu_interop::payload::{ImagePayload, LinearLayout};
+use gpu_interop::vulkan::{
+    DedicatedAllocation, Image, ImageOptions, MemoryLocation, MemoryOptions,
+};
+use gpu_interop::{Api, BufferDesc, ImageDesc, ResourceDesc};
+
+use crate::cases::aliasing::{Place, coherent};
+use crate::cases::images_vulkan::{USAGE, View, pass, read, there_and_back, write};
+use crate::harness::{Case, Need, TestGpu, open_descriptors};
+use interop_gpu::image::{SIZES, Shape, parts};
+use interop_gpu::vulkan::VulkanContext;
+
+pub(crate) fn cases() -> Vec<Case> {
+    let name = |what: &str| format!("vulkan→vulkan/opaque_fd/image/{what}");
+    let mut cases = vec![Case::new(name("dedicated_only_agrees_with_the_image/5"), dedicated_word)];
+    for (what, choice) in
+        [("dedicated", DedicatedAllocation::Always), ("not_dedicated", DedicatedAllocation::Avoid)]
+    {
+        cases.extend(Place::ALL.map(|place| {
+            let name = name(&format!("{what}/{}/26", place.name()));
+            Case::new(name, move |machine| dedicated(machine.vulkan(), place.gpu(machine)?, choice))
+        }));
+    }
+    cases.extend([
+        Case::new(name("the_importer_outlives_the_exporter/18"), importer_alone),
+        Case::new(name("memory_is_imported_before_it_has_an_image/25"), memory_first),
+        Case::new(name("several_in_one_allocation/39"), several_in_one),
+        Case::new(name("buffers_and_images_in_one_allocation/39"), with_buffers),
+        Case::new(name("made_again_and_again_leaves_no_descriptor/16"), again_and_again),
+        Case::new(name("linear/rows_lie_as_the_payload_tells/38"), mapped_rows)
+            .needs(&[Need::Image(Api::Vulkan, linear()), Need::HostVisibleImage(linear())]),
+    ]);
+    cases
+}
+
+fn color() -> ImageDesc {
+    Shape::D2.desc(Format::Rgba8Unorm, Tiling::Optimal, SIZES[0], USAGE)
+}
+
+fn linear() -> ImageDesc {
+    Shape::D2.desc(Format::Rgba16Float, Tiling::Linear, SIZES[1], USAGE)
+}
+
+/// Where the capability says that an image needs its own memory, the image says so too, and gets it;
+/// where neither does, it can be had without.
+fn dedicated_word(machine: &TestGpu) -> Result<()> {
+    let gpu = machine.vulkan();
+    let options = ImageOptions { dedicated: DedicatedAllocation::Avoid, ..ImageOptions::default() };
+    for &format in Format::ALL {
+        for tiling in [Tiling::Optimal, Tiling::Linear] {
+            let desc = Shape::D2.desc(format, tiling, SIZES[0], USAGE);
+            let told = gpu.endpoint.capabilities(&desc.into())?;
+            let support = told.memory(MemoryHandleType::OpaqueFd)?;
+            if support.export.is_err() {
+                continue;
+            }
+            let image = gpu.endpoint.create_image(&desc, options)?;
+            let required = requires_dedicated(gpu, &image);
+            let only = support.dedicated == Dedicated::Required;
+            ensure!(!only || required, "{desc:?}: only dedicated, but does not require it");
+            let got = image.memory().info().dedicated;
+            ensure!(got == required, "{desc:?}: requires its own: {required}, has it: {got}");
+        }
+    }
+    Ok(())
+}
+
+fn requires_dedicated(gpu: &VulkanContext, image: &Image) -> bool {
+    let info = vk::ImageMemoryRequirementsInfo2::default().image(image.handle());
+    let mut dedicated = vk::MemoryDedicatedRequirements::default();
+    let mut found = vk::MemoryRequirements2::default().push_next(&mut dedicated);
+    // SAFETY: the image is alive and of this device.
+    unsafe { gpu.device().get_image_memory_requirements2(&info, &mut found) };
+    dedicated.requires_dedicated_allocation == vk::TRUE
+}
+
+/// Whether the allocation is the image's own travels in the payload, and the importer does the same.
+fn dedicated(from: &VulkanContext, to: &VulkanContext, choice: DedicatedAllocation) -> Result<()> {
+    let options = ImageOptions { dedicated: choice, ..ImageOptions::default() };
+    for desc in [color(), Shape::D2.desc(Format::D32Float, Tiling::Optimal, SIZES[0], USAGE)] {
+        let ours = from.endpoint.create_image(&desc, options)?;
+        let payload = ours.export()?;
+        let told = payload.memory().info().dedicated;
+        // A driver may require what the caller would rather avoid, but not the other way round.
+        let wanted = choice == DedicatedAllocation::Always || requires_dedicated(from, &ours);
+        ensure!(told == wanted, "{desc:?}: dedicated: {told}");
+        let theirs = to.endpoint.import_image(payload)?;
+        ensure!(theirs.memory().info().dedicated == told, "the importer forgot");
+        pass((from, &ours), (to, &theirs))?;
+    }
+    Ok(())
+}
+
+/// What was released is there when the exporter's image and memory are not any more.
+fn importer_alone(machine: &TestGpu) -> Result<()> {
+    let (first, second) = (machine.vulkan(), machine.second_instance()?);
+    let ours = first.endpoint.create_image(&color(), ImageOptions::default())?;
+    let theirs = second.endpoint.import_image(ours.export()?)?;
+    let (one, other) = (&first.endpoint, &second.endpoint);
+    let mut lane = handoff::open(one, one, other, HandoffOptions::default())?;
+    let ticket = write((first, &ours), 18, &mut lane.release)?;
+    drop(ours);
+    read((second, &theirs), 18, &mut lane.acquire, ticket)
+}
+
+/// The other side may write the memory before there is an image in it here.
+fn memory_first(machine: &TestGpu) -> Result<()> {
+    let (first, second) = (machine.vulkan(), machine.second_device()?);
+    let desc = color();
+    let (memory, offsets) = first.endpoint.allocate(&[desc], MemoryOptions::default())?;
+    let there = second.endpoint.import_memory(memory.export()?)?;
+    let theirs = there.image(offsets[0], &desc)?;
+    let (one, other) = (&first.endpoint, &second.endpoint);
+    let mut lane = handoff::open(one, other, one, HandoffOptions::default())?;
+    let ticket = write((second, &theirs), 25, &mut lane.release)?;
+    let ours = memory.image(offsets[0], &desc)?;
+    read((first, &ours), 25, &mut lane.acquire, ticket)?;
+    pass((first, &ours), (second, &theirs))
+}
+
+/// Images of different formats, shapes and tilings, none of which touches another.
+fn several(machine: &TestGpu) -> Result<Vec<ImageDesc>> {
+    let wanted = [
+        color(),
+        linear(),
+        Shape::Cube.desc(Format::R8Unorm, Tiling::Optimal, SIZES[0], USAGE),
+        Shape::D2.desc(Format::D16Unorm, Tiling::Optimal, SIZES[1], USAGE),
+        Shape::MipChain.desc(Format::R32Uint, Tiling::Optimal, SIZES[1], USAGE),
+        Shape::D1.desc(Format::R8Unorm, Tiling::Linear, SIZES[0], USAGE),
+        Shape::D3.desc(Format::Rg16Float, Tiling::Optimal, SIZES[0], USAGE),
+    ];
+    let mut descs = Vec::new();
+    for desc in wanted {
+        let told = machine.vulkan().endpoint.capabilities(&desc.into())?;
+        let support = told.memory(MemoryHandleType::OpaqueFd)?;
+        if support.export.is_ok() && support.dedicated != Dedicated::Required {
+            descs.push(desc);
+        }
+    }
+    ensure!(descs.len() >= 3, "only {} images can share an allocation", descs.len());
+    Ok(descs)
+}
+
+/// Each is imported by a payload of its own, at its own offset; all are written before one is read.
+fn several_in_one(machine: &TestGpu) -> Result<()> {
+    let (first, second) = (machine.vulkan(), machine.second_device()?);
+    let ours = first.endpoint.create_images(&several(machine)?, ImageOptions::default())?;
+    let theirs = ours
+        .iter()
+        .map(|image| Ok(second.endpoint.import_image(image.export()?)?))
+        .collect::<Result<Vec<_>>>()?;
+    ensure!(theirs[1..].iter().all(|image| image.offset() > 0), "all at 0");
+    let views = ours.iter().map(|image| (first, image));
+    aside(&views.zip(theirs.iter().map(|image| (second, image))).collect::<Vec<_>>())
+}
+
+/// Writes the first of each pair, then reads the second of each.
+fn aside(pairs: &[(View<'_>, View<'_>)]) -> Result<()> {
+    let mut waiting = Vec::new();
+    for (seed, (writer, reader)) in (100..).zip(pairs) {
+        let (one, other) = (&writer.0.endpoint, &reader.0.endpoint);
+        let mut lane = handoff::open(one, one, other, HandoffOptions::default())?;
+        let ticket = write(*writer, seed, &mut lane.release)?;
+        waiting.push((seed, *reader, lane, ticket));
+    }
+    for (seed, reader, mut lane, ticket) in waiting {
+        read(reader, seed, &mut lane.acquire, ticket)
+            .with_context(|| format!("at {}", reader.1.offset()))?;
+    }
+    Ok(())
+}
+
+/// One import of the memory, with all its images and buffers put into it at their offsets.
+fn with_buffers(machine: &TestGpu) -> Result<()> {
+    let (first, second) = (machine.vulkan(), machine.second_device()?);
+    let buffer = BufferDesc::storage(5000);
+    let mut descs: Vec<ResourceDesc> = Vec::new();
+    for image in several(machine)? {
+        descs.extend([ResourceDesc::from(image), buffer.into()]);
+    }
+    let (memory, offsets) = first.endpoint.allocate(&descs, MemoryOptions::default())?;
+    let there = second.endpoint.import_memory(memory.export()?)?;
+    let (mut images, mut buffers) = (Vec::new(), Vec::new());
+    for (desc, &offset) in descs.iter().zip(&offsets) {
+        match desc {
+            ResourceDesc::Image(desc) => {
+                images.push((memory.image(offset, desc)?, there.image(offset, desc)?));
+            }
+            ResourceDesc::Buffer(desc) => {
+                buffers.push((memory.buffer(offset, desc)?, there.buffer(offset, desc)?));
+            }
+            other => anyhow::bail!("{other:?}"),
+        }
+    }
+    for (ours, theirs) in &buffers {
+        coherent(&[(first, ours.handle()), (second, theirs.handle())], 5000)?;
+    }
+    let views = images.iter().map(|(ours, theirs)| ((first, ours), (second, theirs)));
+    aside(&views.collect::<Vec<_>>())?;
+    // The images have left the buffers alone: each holds what the second view wrote last.
+    for (ours, _) in &buffers {
+        let read = first.download(ours.handle(), 0, 5000)?;
+        interop_gpu::oracle::check(&read, 2, &Default::default())?;
+    }
+    Ok(())
+}
+
+fn again_and_again(machine: &TestGpu) -> Result<()> {
+    let (first, second) = (machine.vulkan(), machine.second_device()?);
+    there_and_back(first, second, &color(), ImageOptions::default())?;
+    let before = open_descriptors();
+    for _ in 0..256 {
+        let ours = first.endpoint.create_image(&color(), ImageOptions::default())?;
+        let (payload, _unused) = (ours.export()?, ours.export()?);
+        let theirs = second.endpoint.import_image(payload)?;
+        drop((theirs, ours));
+    }
+    before.require_same(&open_descriptors())
+}
+
+/// What a device wrote lies row by row where the payload says, for whoever maps the memory.
+fn mapped_rows(machine: &TestGpu) -> Result<()> {
+    let (first, second) = (machine.vulkan(), machine.second_device()?);
+    let options = ImageOptions { memory: MemoryLocation::HostVisible, ..ImageOptions::default() };
+    let desc = linear();
+    let ours = first.endpoint.create_image(&desc, options)?;
+    let payload: ImagePayload = ours.export()?;
+    let linear = *payload.linear().context("the payload of a linear image tells no rows")?;
+    let theirs = second.endpoint.import_image(payload)?;
+    second.fill_image(&theirs, 38, (vk::ImageLayout::UNDEFINED, vk::ImageLayout::GENERAL))?;
+    let found = packed_rows(first, &ours, &linear)?;
+    parts(&desc)[0].check(&desc, 38, &found)
+}
+
+/// The texels of a plain image in host-visible memory, row after row.
+fn packed_rows(gpu: &VulkanContext, image: &Image, linear: &LinearLayout) -> Result<Vec<u8>> {
+    let (device, memory, desc) = (gpu.device(), image.memory().handle(), image.desc());
+    let row = desc.extent.width as usize * desc.format.texel_bytes() as usize;
+    let mut packed = Vec::new();
+    // SAFETY: the memory is host-visible and coherent (as the caller chose), alive and not mapped; no
+    // submitted work uses it; the rows lie within the allocation, as the payload has checked.
+    unsafe {
+        let flags = vk::MemoryMapFlags::empty();
+        let start = device.map_memory(memory, 0, vk::WHOLE_SIZE, flags)?.cast::<u8>();
+        for y in 0..u64::from(desc.extent.height) {
+            let at = image.offset() + linear.offset + y * linear.row_pitch;
+            packed.extend_from_slice(std::slice::from_raw_parts(start.add(at as usize), row));
+        }
+        device.unmap_memory(memory);
+    }
+    Ok(packed)
+}

@@ -1,0 +1,152 @@
+//! Group D's images between two Vulkan devices: every format × tiling × shape, byte for byte.
+
+pub(crate) mod adopted;
+pub(crate) mod layouts;
+pub(crate) mod memory;
+pub(crate) mod refused;
+
+use anyhow::{Context, Result};
+use gpu_interop::ash::vk::ImageLayout;
+use gpu_interop::desc::Tiling;
+use gpu_interop::format::{Aspects, Format};
+use gpu_interop::handoff::{self, Acquirer, HandoffOptions, Releaser, Ticket};
+use gpu_interop::vulkan::{Endpoint, Image, ImageOptions};
+use gpu_interop::{Api, ImageDesc, ImageUsage};
+
+use crate::cases::aliasing::Place;
+use crate::harness::{Case, Need, TestGpu};
+use interop_gpu::image::{SIZES, Shape};
+use interop_gpu::vulkan::{ImageIo, VulkanContext};
+
+pub(crate) const USAGE: ImageUsage =
+    ImageUsage::TRANSFER_SRC.union(ImageUsage::TRANSFER_DST).union(ImageUsage::SAMPLED);
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for &format in Format::ALL {
+        for tiling in [Tiling::Optimal, Tiling::Linear] {
+            for shape in Shape::ALL.into_iter().filter(|shape| has(*shape, format, tiling)) {
+                cases.push(matrix(format, tiling, shape));
+            }
+        }
+    }
+    for place in Place::ALL {
+        let name = format!("vulkan→vulkan/opaque_fd/image/{}/38a", place.name());
+        let run = move |machine: &TestGpu| {
+            let (format, tiling) = (Format::Rgba16Float, Tiling::Optimal);
+            let desc = Shape::MipChain.desc(format, tiling, SIZES[0], USAGE);
+            there_and_back(machine.vulkan(), place.gpu(machine)?, &desc, ImageOptions::default())
+        };
+        cases.push(Case::new(name, run));
+    }
+    cases
+}
+
+/// Multisample images are optimal, and shaders write no stencil.
+fn has(shape: Shape, format: Format, tiling: Tiling) -> bool {
+    let drawn = tiling == Tiling::Optimal && !format.aspects().contains(Aspects::STENCIL);
+    shape != Shape::Multisample || drawn
+}
+
+/// What the images of the matrix are: multisample ones are drawn to, and seen as what they are not.
+pub(crate) fn desc_of(format: Format, tiling: Tiling, shape: Shape, size: (u32, u32)) -> ImageDesc {
+    let mut desc = shape.desc(format, tiling, size, USAGE);
+    if shape == Shape::Multisample {
+        let color = format.aspects() == Aspects::COLOR;
+        let drawn =
+            if color { ImageUsage::COLOR_ATTACHMENT } else { ImageUsage::DEPTH_STENCIL_ATTACHMENT };
+        desc.usage = ImageUsage::SAMPLED | drawn;
+        desc.mutable_format = matches!(format, Format::Rgba8Srgb | Format::Bgra8Srgb);
+    }
+    desc
+}
+
+/// One format × tiling × shape, at both sizes.
+fn matrix(format: Format, tiling: Tiling, shape: Shape) -> Case {
+    let row = match shape {
+        Shape::D2 if format.aspects() == Aspects::COLOR => 36,
+        Shape::D2 => 37,
+        _ => 38,
+    };
+    let (texels, tiled) = (format.name().to_lowercase(), format!("{tiling:?}").to_lowercase());
+    let name = format!("vulkan→vulkan/opaque_fd/image/{texels}/{tiled}/{}/{row}", shape.name());
+    let descs = SIZES.map(|size| desc_of(format, tiling, shape, size));
+    let run = move |machine: &TestGpu| {
+        for desc in &descs {
+            let (first, second) = (machine.vulkan(), machine.second_device()?);
+            there_and_back(first, second, desc, ImageOptions::default())
+                .with_context(|| format!("{:?}", desc.extent))?;
+        }
+        Ok(())
+    };
+    Case::new(name, run).needs(&descs.map(|desc| Need::Image(Api::Vulkan, desc)))
+}
+
+/// Written by one device, read and written by the other, read by the first, every texel of every part;
+/// with a handoff each way.
+pub(crate) fn there_and_back(
+    from: &VulkanContext,
+    to: &VulkanContext,
+    desc: &ImageDesc,
+    options: ImageOptions,
+) -> Result<()> {
+    let ours = from.endpoint.create_image(desc, options)?;
+    let theirs = to.endpoint.import_image(ours.export()?)?;
+    pass((from, &ours), (to, &theirs))
+}
+
+/// An image as one device has it.
+pub(crate) type View<'a> = (&'a VulkanContext, &'a Image);
+
+/// Hands two views of one image, whose content doesn't matter, there and back.
+pub(crate) fn pass(first: View<'_>, second: View<'_>) -> Result<()> {
+    let (one, other) = (&first.0.endpoint, &second.0.endpoint);
+    let mut there = handoff::open(one, one, other, HandoffOptions::default())?;
+    let mut back = handoff::open(one, other, one, HandoffOptions::default())?;
+    let ticket = write(first, 1, &mut there.release)?;
+    read(second, 1, &mut there.acquire, ticket).context("the importer reads")?;
+    let ticket = write(second, 2, &mut back.release)?;
+    read(first, 2, &mut back.acquire, ticket).context("the exporter reads")
+}
+
+/// Fills the image, whatever was in it, and releases it to who will download it.
+pub(crate) fn write(
+    (gpu, image): View<'_>,
+    seed: u32,
+    to: &mut Releaser<Endpoint>,
+) -> Result<Ticket> {
+    let staging = ImageIo::new(gpu, image)?;
+    staging.fill(seed)?;
+    gpu.run_with(|command, part| {
+        let anew = (ImageLayout::UNDEFINED, staging.upload_layout());
+        gpu.record_layout(command, image, anew);
+        staging.record_upload(gpu, command, image);
+        let used = [staging.uploaded(image, staging.download_layout())];
+        let family = gpu.vulkan.queue_family();
+        // SAFETY: the command buffer is being recorded for a queue of that family, which owns the
+        // image, and the image is in the layout it was uploaded in; `run_with` waits.
+        let (ticket, added) = unsafe { to.release(command, family, &used) }?;
+        part.merge(added)?;
+        Ok(ticket)
+    })
+}
+
+/// Acquires the image from [`write`], and checks every part of it.
+pub(crate) fn read(
+    (gpu, image): View<'_>,
+    seed: u32,
+    from: &mut Acquirer<Endpoint>,
+    ticket: Ticket,
+) -> Result<()> {
+    let staging = ImageIo::new(gpu, image)?;
+    staging.wipe()?;
+    gpu.run_with(|command, part| {
+        let used = [staging.downloadable(image, staging.upload_layout())];
+        let family = gpu.vulkan.queue_family();
+        // SAFETY: as above; the other side has released the image with the same layouts.
+        part.merge(unsafe { from.acquire(ticket, command, family, &used) }?)?;
+        staging.record_download(gpu, command, image);
+        Ok(())
+    })?;
+    staging.check(seed)
+}

@@ -1,0 +1,233 @@
+//! Images between two Vulkan devices: what can't be is refused by a typed error, before the driver
+//! sees it, and payloads come back whole.
+
+use anyhow::{Context, Result, bail, ensure};
+use gpu_interop::ash::vk::{ImageAspectFlags, ImageSubresource};
+use gpu_interop::desc::{Extent, Tiling};
+use gpu_interop::fd::MemoryHandleType;
+use gpu_interop::format::Format;
+use gpu_interop::identity::{Identity, Uuid};
+use gpu_interop::payload::{ImagePayload, LinearLayout, MemoryInfo, MemoryPayload};
+use gpu_interop::vulkan::{DedicatedAllocation, ImageOptions, MemoryOptions};
+use gpu_interop::{Api, Error, ImageDesc, ImageUsage};
+
+use crate::cases::images_vulkan::{USAGE, pass};
+use crate::harness::{Case, Need, TestGpu, open_descriptors};
+use interop_gpu::image::{SIZES, Shape};
+
+pub(crate) fn cases() -> Vec<Case> {
+    let name = |what: &str| format!("vulkan→vulkan/opaque_fd/image/{what}");
+    let image = [Need::Image(Api::Vulkan, color())];
+    let linear = [Need::Image(Api::Vulkan, linear())];
+    vec![
+        Case::new(name("what_is_told_is_what_can_be_made/4"), told_and_made),
+        Case::new(name("over_the_limits_is_refused/4"), over_the_limits),
+        Case::new(name("foreign_gpu_is_refused/3"), foreign).needs(&image),
+        Case::new(name("another_image_than_fits_is_refused/33"), too_large).needs(&image),
+        Case::new(name("dedicated_memory_without_its_image_is_refused/26"), dedicated_alone)
+            .needs(&image),
+        Case::new(name("wrong_places_in_memory_are_refused/33"), wrong_places).needs(&image),
+        Case::new(name("linear/rows_that_lie_otherwise_are_refused/38"), other_rows).needs(&linear),
+        Case::new(name("rows_of_what_has_none_are_refused/38"), no_rows).needs(&linear),
+    ]
+}
+
+fn color() -> ImageDesc {
+    Shape::D2.desc(Format::Rgba8Unorm, Tiling::Optimal, SIZES[0], USAGE)
+}
+
+fn linear() -> ImageDesc {
+    Shape::D2.desc(Format::R8Unorm, Tiling::Linear, SIZES[0], USAGE)
+}
+
+/// Every format × tiling × shape × usage: it is made where the capability says so, and where not, what
+/// is missing is named by API and format, by the capability and by the creation alike.
+fn told_and_made(machine: &TestGpu) -> Result<()> {
+    let endpoint = &machine.vulkan().endpoint;
+    let (mut made, mut missing) = (0, 0);
+    let usages = [ImageUsage::STORAGE, ImageUsage::COLOR_ATTACHMENT, USAGE];
+    for &format in Format::ALL {
+        for tiling in [Tiling::Optimal, Tiling::Linear] {
+            for (shape, usage) in Shape::ALL.iter().flat_map(|s| usages.map(|usage| (s, usage))) {
+                let desc = shape.desc(format, tiling, SIZES[0], usage);
+                if desc.validate().is_err() {
+                    continue;
+                }
+                let told = endpoint.capabilities(&desc.into())?;
+                let told = told.memory(MemoryHandleType::OpaqueFd)?.export.clone();
+                match (told, endpoint.create_image(&desc, ImageOptions::default())) {
+                    (Ok(()), Ok(_)) => made += 1,
+                    (Err(told), Err(Error::Missing(found))) if told == found => {
+                        ensure!(found.api == Api::Vulkan, "{found}");
+                        ensure!(found.to_string().contains(format.name()), "{found}");
+                        missing += 1;
+                    }
+                    (told, created) => bail!("{desc:?}: told {told:?}, {created:?}"),
+                }
+            }
+        }
+    }
+    ensure!(made > 0 && missing > 0, "{made} made, {missing} missing");
+    Ok(())
+}
+
+fn over_the_limits(machine: &TestGpu) -> Result<()> {
+    let endpoint = &machine.vulkan().endpoint;
+    let wide = ImageDesc { extent: Extent { width: 1 << 22, height: 1, depth: 1 }, ..color() };
+    for (desc, says) in [
+        (wide, "at most"),
+        (ImageDesc { layers: 1 << 20, ..color() }, "layers"),
+        (ImageDesc { samples: 64, usage: ImageUsage::COLOR_ATTACHMENT, ..color() }, "64 samples"),
+    ] {
+        match endpoint.create_image(&desc, ImageOptions::default()) {
+            Err(Error::Missing(missing)) => {
+                ensure!(missing.to_string().contains(says), "{missing}");
+            }
+            other => bail!("{desc:?}: {other:?}"),
+        }
+    }
+    Ok(())
+}
+
+/// Another GPU's: both identities are named, and the payload comes back with its descriptor.
+fn foreign(machine: &TestGpu) -> Result<()> {
+    let (first, second) = (machine.vulkan(), machine.second_device()?);
+    let ours = first.endpoint.create_image(&color(), ImageOptions::default())?;
+    let (memory, offset, desc) = ours.export()?.into_parts();
+    let (fd, info) = memory.into_parts();
+    let stranger = Uuid::from_bytes([7; 16]);
+    let identity = Identity { device: stranger, ..info.identity.clone() };
+    let lie = MemoryPayload::new(fd, MemoryInfo { identity, ..info.clone() });
+    let refused = second.endpoint.import_image(ImagePayload::new(lie, offset, desc)?);
+    let (payload, error) = refused.err().context("it was imported")?.into_parts();
+    ensure!(matches!(error, Error::Mismatch(_)), "{error:?}");
+    let text = error.to_string();
+    let named = [stranger, info.identity.device].iter().all(|id| text.contains(&id.to_string()));
+    ensure!(named, "both are not named: {text}");
+    let (fd, _) = payload.into_parts().0.into_parts();
+    let truth = ImagePayload::new(MemoryPayload::new(fd, info), offset, desc)?;
+    pass((first, &ours), (second, &second.endpoint.import_image(truth)?))
+}
+
+/// A payload whose image doesn't fit its memory comes back, and no descriptor is lost.
+fn too_large(machine: &TestGpu) -> Result<()> {
+    let (first, second) = (machine.vulkan(), machine.second_device()?);
+    let ours = first.endpoint.create_image(&color(), MemoryOptions::default())?;
+    let before = open_descriptors();
+    let (mut memory, offset, desc) = ours.export()?.into_parts();
+    for lie in [
+        ImageDesc { extent: Extent { width: 1000, ..desc.extent }, ..desc },
+        ImageDesc { layers: 9, ..desc },
+        ImageDesc { format: Format::Rgba32Float, ..desc },
+    ] {
+        let refused = second.endpoint.import_image(ImagePayload::new(memory, offset, lie)?);
+        let (payload, error) = refused.err().context("it was imported")?.into_parts();
+        ensure!(matches!(error, Error::Invalid(_)), "{lie:?}: {error:?}");
+        memory = payload.into_parts().0;
+    }
+    let theirs = second.endpoint.import_image(ImagePayload::new(memory, offset, desc)?)?;
+    pass((first, &ours), (second, &theirs))?;
+    drop(theirs);
+    before.require_same(&open_descriptors())
+}
+
+/// A dedicated allocation can't be imported without the image it belongs to, with a smaller one, nor
+/// take a second one.
+fn dedicated_alone(machine: &TestGpu) -> Result<()> {
+    let (first, second) = (machine.vulkan(), machine.second_device()?);
+    let options =
+        ImageOptions { dedicated: DedicatedAllocation::Always, ..ImageOptions::default() };
+    let ours = first.endpoint.create_image(&color(), options)?;
+    let (memory, offset, desc) = ours.export()?.into_parts();
+    let refused = second.endpoint.import_memory(memory).err().context("it was imported")?;
+    let (memory, error) = refused.into_parts();
+    ensure!(matches!(error, Error::Invalid(_)), "{error:?}");
+    ensure!(error.to_string().contains("import_image"), "no word of what would help: {error}");
+    let smaller = ImageDesc { extent: Extent { height: 16, ..desc.extent }, ..desc };
+    let lie = ImagePayload::new(memory, offset, smaller)?;
+    let refused = second.endpoint.import_image(lie).err().context("it was imported")?;
+    let (payload, error) = refused.into_parts();
+    ensure!(matches!(error, Error::Mismatch(_)), "{error:?}");
+    let error = ours.memory().image(0, &smaller).err().context("it took a second image")?;
+    ensure!(matches!(error, Error::Invalid(_)), "{error:?}");
+    // The payload came back whole: with its image it is imported.
+    let truth = ImagePayload::new(payload.into_parts().0, offset, desc)?;
+    pass((first, &ours), (second, &second.endpoint.import_image(truth)?))
+}
+
+/// Askew, past the end, and in several pieces.
+fn wrong_places(machine: &TestGpu) -> Result<()> {
+    let endpoint = &machine.vulkan().endpoint;
+    let (memory, offsets) = endpoint.allocate(&[color(); 2], MemoryOptions::default())?;
+    let size = memory.info().allocation_size;
+    for offset in [1, offsets[1] + 1, size - 1, size, u64::MAX] {
+        match memory.image(offset, &color()) {
+            Err(Error::Invalid(refused)) => ensure!(refused.parameter == "offset", "{refused}"),
+            other => bail!("at {offset}: {other:?}"),
+        }
+    }
+    let options =
+        MemoryOptions { dedicated: DedicatedAllocation::Always, ..MemoryOptions::default() };
+    match endpoint.create_images(&[color(); 2], options) {
+        Err(Error::Invalid(refused)) => ensure!(refused.help.is_some(), "{refused}"),
+        other => bail!("two images, each dedicated, in one allocation: {other:?}"),
+    }
+    match endpoint.create_images(&[], MemoryOptions::default()) {
+        Err(Error::Invalid(_)) => Ok(()),
+        other => bail!("no image at all: {other:?}"),
+    }
+}
+
+/// The importer compares the rows that the payload tells with those of its own image.
+fn other_rows(machine: &TestGpu) -> Result<()> {
+    let (first, second) = (machine.vulkan(), machine.second_device()?);
+    let ours = first.endpoint.create_image(&linear(), ImageOptions::default())?;
+    let told = *ours.export()?.linear().context("the payload of a linear image tells no rows")?;
+    for (field, lie) in [
+        ("row_pitch", LinearLayout { row_pitch: told.row_pitch - 1, ..told }),
+        ("offset", LinearLayout { offset: told.offset + 1, row_pitch: told.row_pitch - 1, ..told }),
+    ] {
+        let (memory, offset, desc) = ours.export()?.into_parts();
+        let payload = ImagePayload::new(memory, offset, desc)?.with_linear(lie)?;
+        match second.endpoint.import_image(payload).map_err(|failed| failed.into_parts()) {
+            Err((payload, Error::Mismatch(refused))) => {
+                ensure!(refused.field.contains(field), "{refused}");
+                ensure!(payload.linear() == Some(&lie), "another payload came back");
+            }
+            other => bail!("{other:?}"),
+        }
+    }
+    // Who doesn't say is believed.
+    let (memory, offset, desc) = ours.export()?.into_parts();
+    let theirs = second.endpoint.import_image(ImagePayload::new(memory, offset, desc)?)?;
+    pass((first, &ours), (second, &theirs))
+}
+
+fn no_rows(machine: &TestGpu) -> Result<()> {
+    let endpoint = &machine.vulkan().endpoint;
+    let optimal = endpoint.create_image(&color(), ImageOptions::default())?;
+    ensure!(optimal.export()?.linear().is_none(), "an optimal image's payload tells rows");
+    let rows = endpoint.create_image(&linear(), ImageOptions::default())?;
+    let at = |aspect_mask, mip_level, array_layer| ImageSubresource {
+        aspect_mask,
+        mip_level,
+        array_layer,
+    };
+    let color = ImageAspectFlags::COLOR;
+    let _its_own = rows.subresource_layout(at(color, 0, 0))?;
+    for (image, place) in [
+        (&optimal, at(color, 0, 0)),
+        (&rows, at(color, 1, 0)),
+        (&rows, at(color, 0, 3)),
+        (&rows, at(ImageAspectFlags::DEPTH, 0, 0)),
+        (&rows, at(ImageAspectFlags::empty(), 0, 0)),
+        (&rows, at(color | ImageAspectFlags::DEPTH, 0, 0)),
+    ] {
+        match image.subresource_layout(place) {
+            Err(Error::Invalid(refused)) => ensure!(refused.vuid.is_some(), "{refused}"),
+            Err(other) => bail!("{other}"),
+            Ok(_) => bail!("level {}, layer {}", place.mip_level, place.array_layer),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,316 @@
+//! The ring where something takes too long, or is dropped while it is under way.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use gpu_interop::handoff::WaitMode;
+use gpu_interop::ring::{Batch, RingOptions, RingStage, Slot, Wait, ring_of_two};
+use gpu_interop::tune::Route;
+use gpu_interop::vulkan::Endpoint;
+use gpu_interop::{Api, BufferDesc, Error, SemaphoreKind};
+
+use crate::cases::ring::drivers::everything;
+use crate::cases::ring::held::{Held, memory};
+use crate::harness::{Case, Need, TestGpu, open_descriptors};
+use interop_gpu::oracle::{self, Turns};
+use interop_gpu::vulkan::VulkanContext;
+
+const BYTES: u64 = 64 << 10;
+const DESC: BufferDesc = BufferDesc::storage(BYTES);
+const SHORT: Duration = Duration::from_millis(40);
+const PATIENT: Wait = Wait::UpTo(Duration::from_secs(20));
+
+const ROUTES: [Route; 4] = [
+    Route::Semaphore(SemaphoreKind::Timeline),
+    Route::Semaphore(SemaphoreKind::Binary),
+    Route::HostWait(WaitMode::Block),
+    Route::HostWait(WaitMode::Spin),
+];
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (name, api) in
+        [("vulkan→vulkan", Api::Vulkan), ("vulkan→gl", Api::OpenGl), ("vulkan→cuda", Api::Cuda)]
+    {
+        for route in ROUTES {
+            let name = |what: &str| format!("{name}/opaque_fd/ring/{route}/{what}");
+            let needs = needs(api, route);
+            if matches!(route, Route::HostWait(_)) {
+                let late = Case::new(name("a_timeout_leaves_it_usable/48"), move |machine| {
+                    too_late(machine, api, route)
+                });
+                cases.push(late.needs(&needs));
+            }
+            let going = Case::new(name("a_station_that_goes_waits_for_its_work/59"), move |m| {
+                goes_with_work(m, route)
+            });
+            if api == Api::Vulkan {
+                cases.push(going.needs(&needs));
+            }
+            let dropped = Case::new(name("dropped_in_flight_nothing_is_left/60"), move |machine| {
+                dropped_in_flight(machine, api, route)
+            });
+            cases.push(dropped.needs(&needs));
+        }
+    }
+    let name = |what: &str| format!("vulkan→vulkan/opaque_fd/ring/{what}");
+    cases.push(Case::new(name("batches_that_can_not_be_are_refused/21"), refused_batches));
+    let binary = needs(Api::Vulkan, ROUTES[1]);
+    cases.push(Case::new(name("binary/out_of_turn_is_refused/46"), out_of_turn).needs(&binary));
+    cases.push(Case::new(name("a_batch_comes_when_it_is_full/48"), comes_when_full));
+    cases
+}
+
+fn needs(api: Api, route: Route) -> Vec<Need> {
+    let there = match api {
+        Api::OpenGl => Some(Need::Gl),
+        Api::Cuda => Some(Need::Cuda),
+        _ => None,
+    };
+    let semaphore = match route {
+        Route::Semaphore(kind) => Some(Need::Semaphore(api, kind)),
+        _ => None,
+    };
+    there.into_iter().chain(semaphore).collect()
+}
+
+fn options(route: Route, depth: u32) -> RingOptions {
+    RingOptions { depth, handoff: route.handoff().unwrap_or_default() }
+}
+
+/// The first station's part of a turn: takes a slot, fills it with `seed`, and passes it on.
+fn fill(gpu: &VulkanContext, station: &mut RingStage<Endpoint>, seed: u32) -> Result<()> {
+    let (command, family) = (gpu.command_buffers(1)?[0], gpu.vulkan.queue_family());
+    gpu.begin(command)?;
+    // SAFETY: the command buffer is being recorded; the part goes into its submit, and the station
+    // waits for it when it goes.
+    let taken = unsafe { station.take(PATIENT, command, family, everything) }?;
+    let (slot, mut part) = taken.context("a slot")?;
+    let data = oracle::filled(BYTES as usize, seed);
+    for (at, piece) in (0..).zip(data.chunks(65_536)) {
+        let buffer = station.buffer(&slot)?.handle();
+        // SAFETY: as above; a piece is what vkCmdUpdateBuffer takes.
+        unsafe { gpu.device().cmd_update_buffer(command, buffer, at * 65_536, piece) };
+    }
+    // SAFETY: as above.
+    let (added, passing) = unsafe { station.release(slot, command, family, everything) }?;
+    part.merge(added)?;
+    gpu.submit(command, &part)?;
+    passing.send();
+    Ok(())
+}
+
+/// The host waits for work that takes too long: a typed error, as often as it is tried, and the slot
+/// comes all the same when the work is done.
+fn too_late(machine: &TestGpu, api: Api, route: Route) -> Result<()> {
+    let gpu = machine.vulkan();
+    let owner = &gpu.endpoint;
+    let mut options = options(route, 2);
+    options.handoff.timeout = SHORT;
+    let refused = |error: Option<Error>| match error {
+        Some(Error::Timeout { waited, .. }) if waited == SHORT => Ok(()),
+        other => bail!("taken before the work was done: {other:?}"),
+    };
+    let read = match api {
+        Api::OpenGl => {
+            let gl = machine.gl()?;
+            let (mut a, mut b, _) = ring_of_two(owner, owner, &gl.endpoint, &DESC, options)?;
+            let held = Held::hold(gpu)?;
+            fill(gpu, &mut a, 48)?;
+            refused(b.take(PATIENT).err())?;
+            refused(b.take_many(PATIENT, 1..=2).err())?;
+            held.let_go_and_wait()?;
+            let slot = b.take(PATIENT)?.context("it has arrived")?;
+            gl.download(b.buffer(&slot)?.name(), 0, BYTES)?
+        }
+        Api::Cuda => {
+            let cuda = machine.cuda()?;
+            let (mut a, mut b, _) = ring_of_two(owner, owner, &cuda.endpoint, &DESC, options)?;
+            let held = Held::hold(gpu)?;
+            fill(gpu, &mut a, 48)?;
+            refused(b.take(PATIENT, &cuda.stream).err())?;
+            refused(b.take_many(PATIENT, 1..=2, &cuda.stream).err())?;
+            held.let_go_and_wait()?;
+            let slot = b.take(PATIENT, &cuda.stream)?.context("it has arrived")?;
+            cuda.stream.clone_dtoh(&b.buffer(&slot)?.as_view::<u8>()?)?
+        }
+        _ => {
+            let two = machine.second_device()?;
+            let (mut a, mut b, _) = ring_of_two(owner, owner, &two.endpoint, &DESC, options)?;
+            let held = Held::hold(gpu)?;
+            fill(gpu, &mut a, 48)?;
+            refused(b.take_recorded(PATIENT, 1..=1).err())?;
+            refused(b.take_recorded(PATIENT, 1..=2).err())?;
+            held.let_go_and_wait()?;
+            let (batch, part) = b.take_recorded(PATIENT, 1..=2)?.context("it has arrived")?;
+            ensure!(batch.len() == 1 && part.waits.is_empty(), "{batch:?} {part:?}");
+            let slot = batch.iter().next().context("one slot")?;
+            two.download(b.buffer(slot)?.handle(), 0, BYTES)?
+        }
+    };
+    Ok(oracle::check(&read, 48, &Turns::default())?)
+}
+
+/// A station goes while its work is held back: it is gone when the work is done, and not before.
+fn goes_with_work(machine: &TestGpu, route: Route) -> Result<()> {
+    let (gpu, two) = (machine.vulkan(), machine.second_device()?);
+    let (owner, options) = (&gpu.endpoint, options(route, 2));
+    let (mut a, b, _) = ring_of_two(owner, owner, &two.endpoint, &DESC, options)?;
+    let held = Held::hold(gpu)?;
+    fill(gpu, &mut a, 1)?;
+    fill(gpu, &mut a, 2)?;
+    let gate = held.gate();
+    let start = Instant::now();
+    let opened = thread::spawn(move || {
+        thread::sleep(SHORT);
+        gate.open()
+    });
+    drop(a);
+    let (took, is_open) = (start.elapsed(), held.gate().is_open()?);
+    opened.join().map_err(|_| anyhow::anyhow!("panicked"))??;
+    ensure!(is_open && took >= SHORT, "gone after {took:?}, its work not done");
+    drop(b);
+    Ok(())
+}
+
+/// Rings go with work under way and slots held: neither descriptors nor memory stay behind.
+fn dropped_in_flight(machine: &TestGpu, api: Api, route: Route) -> Result<()> {
+    const DEPTH: u32 = 4;
+    const MEGABYTE: u64 = 1 << 20;
+    let gpu = machine.vulkan();
+    let owner = &gpu.endpoint;
+    let desc = BufferDesc::storage(MEGABYTE);
+    let options = options(route, DEPTH);
+    let two = machine.second_device()?;
+    let ring = || -> Result<()> {
+        macro_rules! one {
+            ($endpoint:expr, $b:ident => $take:expr) => {{
+                let (mut a, mut $b, _) = ring_of_two(owner, owner, $endpoint, &desc, options)?;
+                for seed in 0..DEPTH {
+                    fill(gpu, &mut a, seed)?;
+                }
+                // Two are taken, of which one is held while all goes; two never are.
+                let (one, other) = ($take?.context("a slot")?, $take?.context("a slot")?);
+                drop(a);
+                drop(one);
+                drop($b);
+                drop(other);
+            }};
+        }
+        match api {
+            Api::OpenGl => one!(&machine.gl()?.endpoint, b => b.take(PATIENT)),
+            Api::Cuda => {
+                let cuda = machine.cuda()?;
+                one!(&cuda.endpoint, b => b.take(PATIENT, &cuda.stream));
+            }
+            _ => one!(&two.endpoint, b => taken(two, &mut b)),
+        }
+        gpu.vulkan.wait_idle()?;
+        if let Api::OpenGl = api {
+            machine.gl()?.endpoint.collect()?;
+        }
+        Ok(())
+    };
+    // Drivers open what they need, and keep pools, the first time.
+    ring()?;
+    ring()?;
+    let (before, memory_before) = (open_descriptors(), memory(machine)?);
+    const RINGS: u64 = 24;
+    for _ in 0..RINGS {
+        ring()?;
+    }
+    before.require_same(&open_descriptors())?;
+    let grown = memory(machine)?.saturating_sub(memory_before);
+    // A quarter of what the rings had.
+    let limit = RINGS * u64::from(DEPTH) * MEGABYTE / 4;
+    ensure!(grown < limit, "{grown} bytes more than before");
+    Ok(())
+}
+
+/// A slot that the other device has acquired, and waited for.
+fn taken(gpu: &VulkanContext, station: &mut RingStage<Endpoint>) -> Result<Option<Slot>> {
+    let command = gpu.command_buffers(1)?[0];
+    gpu.begin(command)?;
+    let family = gpu.vulkan.queue_family();
+    // SAFETY: the command buffer is being recorded; the part goes into its submit, which is waited
+    // for.
+    let taken = unsafe { station.take(PATIENT, command, family, everything) }?;
+    let Some((slot, part)) = taken else { return Ok(None) };
+    gpu.submit(command, &part)?;
+    gpu.vulkan.wait_idle()?;
+    gpu.free_command_buffers(&[command]);
+    Ok(Some(slot))
+}
+
+/// Slots as nobody has worked on them yet: there is nothing to record.
+fn new_slots(station: &mut RingStage<Endpoint>, count: usize) -> Result<Batch> {
+    let taken = station.take_recorded(Wait::No, count..=count)?;
+    Ok(taken.context("they are all here to begin with")?.0)
+}
+
+fn refused_batches(machine: &TestGpu) -> Result<()> {
+    let (one, two) = (machine.vulkan(), machine.second_device()?);
+    let options = options(ROUTES[2], 3);
+    let (mut a, mut b, _) =
+        ring_of_two(&one.endpoint, &one.endpoint, &two.endpoint, &DESC, options)?;
+    #[expect(clippy::reversed_empty_ranges, reason = "it is to be refused")]
+    for how_many in [0..=1, 4..=8, 2..=1] {
+        let error = a.take_recorded(PATIENT, how_many).err().context("that many?")?;
+        ensure!(matches!(error, Error::Invalid(_)), "{error:?}");
+    }
+    ensure!(b.take_recorded(Wait::No, 1..=64)?.is_none(), "nothing was passed");
+    let error = a.release_recorded(Batch::default()).err().context("of nothing")?;
+    ensure!(error.to_string().contains("no slot"), "{error}");
+    // A batch of the wrong station is refused, and its slots go back where they came from.
+    let slots = new_slots(&mut a, 2)?;
+    let error = b.release_recorded(slots).err().context("another station's slots")?;
+    ensure!(matches!(error, Error::Mismatch(_)), "{error:?}");
+    ensure!((a.arrived(), b.arrived()) == (3, 0), "a slot is lost");
+    // So are those whose submit did not happen.
+    let slots = new_slots(&mut a, 3)?;
+    let (part, passing) = a.release_recorded(slots)?;
+    ensure!(part.signals.len() + usize::from(part.fence.is_some()) == 1, "one a batch: {part:?}");
+    drop(passing);
+    ensure!((a.arrived(), b.arrived()) == (3, 0), "a slot is lost");
+    Ok(())
+}
+
+/// Binary semaphores are used in turn: a batch that would go before an older slot is refused.
+fn out_of_turn(machine: &TestGpu) -> Result<()> {
+    let (one, two) = (machine.vulkan(), machine.second_device()?);
+    let options = options(ROUTES[1], 3);
+    let (mut a, _b, _) = ring_of_two(&one.endpoint, &one.endpoint, &two.endpoint, &DESC, options)?;
+    let (first, rest) = (new_slots(&mut a, 1)?, new_slots(&mut a, 2)?);
+    let error = a.release_recorded(rest).err().context("before the first")?;
+    ensure!(error.to_string().contains("in the order"), "{error}");
+    ensure!(a.arrived() == 2, "what was refused is back");
+    let both: Batch = first.into_iter().chain(new_slots(&mut a, 2)?).collect();
+    let (part, passing) = a.release_recorded(both)?;
+    ensure!(part.signals.iter().filter(|signal| signal.value.is_none()).count() == 3, "{part:?}");
+    drop(passing);
+    Ok(())
+}
+
+/// Who asks for three waits until the third has come, on another thread.
+fn comes_when_full(machine: &TestGpu) -> Result<()> {
+    let (one, two) = (machine.vulkan(), machine.second_device()?);
+    let (one, two) = (one.vulkan.second_device()?, two.vulkan.second_device()?);
+    let (here, there) = (one.endpoint()?, two.endpoint()?);
+    let (mut a, mut b, _) = ring_of_two(&here, &here, &there, &DESC, options(ROUTES[2], 3))?;
+    let gpu = VulkanContext::new(one)?;
+    thread::scope(|scope| {
+        let waiting = scope.spawn(move || -> Result<(usize, RingStage<Endpoint>)> {
+            let (batch, _) = b.take_recorded(PATIENT, 3..=3)?.context("three")?;
+            Ok((batch.len(), b))
+        });
+        for seed in 0..3 {
+            ensure!(!waiting.is_finished(), "{seed} of 3 were enough");
+            fill(&gpu, &mut a, seed)?;
+            thread::sleep(SHORT / 4);
+        }
+        let (count, _b) = waiting.join().map_err(|_| anyhow::anyhow!("panicked"))??;
+        ensure!(count == 3, "{count} slots");
+        Ok(())
+    })
+}

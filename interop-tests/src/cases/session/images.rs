@@ -1,0 +1,126 @@
+//! Group G: images in a session, with their layouts in the frames.
+
+use anyhow::{Context, Result, ensure};
+use gpu_interop::ash::vk::ImageLayout;
+use gpu_interop::desc::Tiling;
+use gpu_interop::format::Format;
+use gpu_interop::session::{
+    Consumer, End, FrameInfo, JoinOptions, Layouts, Producer, ProducerOptions, Ring,
+};
+use gpu_interop::vulkan::{Image, ImageOptions};
+use gpu_interop::{Api, Error, ImageDesc};
+
+use crate::cases::images_vulkan::USAGE;
+use crate::cases::session::peers::{Peer, TIMEOUT, directory, setting};
+use crate::harness::{Case, Need, Role, TestGpu};
+use interop_gpu::image::{SIZES, Shape};
+use interop_gpu::vulkan::{ImageIo, VulkanContext};
+
+const FRAMES: u64 = 20;
+
+pub(crate) fn cases() -> Vec<Case> {
+    [(Tiling::Optimal, "60e"), (Tiling::Linear, "60f")]
+        .map(|(tiling, row)| {
+            let desc = Shape::D2.desc(Format::Rgba8Unorm, tiling, SIZES[0], USAGE);
+            let tiled = format!("{tiling:?}").to_lowercase();
+            let name = format!("vulkan→vulkan/opaque_fd/session/images/{tiled}/{row}");
+            Case::new(name, move |machine| images(machine, &desc))
+                .needs(&[Need::Image(Api::Vulkan, desc)])
+        })
+        .into()
+}
+
+const LOOKS: &str = "looks at images";
+
+/// What the children of these cases do.
+pub(crate) fn roles() -> Vec<Role> {
+    vec![(LOOKS, looks)]
+}
+
+/// Each frame is uploaded anew, released to outside with the layouts that its token says, and read in
+/// another process.
+fn images(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
+    let (gpu, directory) = (machine.vulkan(), directory()?);
+    let path = directory.path().join("socket");
+    let (mut ring, mut images) = (Ring::new("images", ""), Vec::new());
+    for _ in 0..2 {
+        let image = gpu.endpoint.create_image(desc, ImageOptions::default())?;
+        ring = ring.slot(image.export()?);
+        images.push((ImageIo::new(gpu, &image)?, image));
+    }
+    let mut producer = Producer::bind(&path, ring, ProducerOptions::default())?;
+    let child = Peer::start(machine, LOOKS, &path, None)?;
+    producer.wait_for_consumers(1, TIMEOUT)?;
+    for tag in 1..=FRAMES {
+        let slot = producer.free_slot(TIMEOUT)?;
+        let (staging, image) = &images[slot.index()];
+        let (old, new) = draw(gpu, staging, image, tag as u32)?;
+        let layouts = Some(Layouts { old: old.as_raw(), new: new.as_raw() });
+        producer.publish(slot, FrameInfo { layouts, tag, point: None })?;
+    }
+    producer.finish(TIMEOUT)?;
+    let said = child.end()?;
+    ensure!(said == FRAMES.to_string(), "{said} frames of {FRAMES}");
+    Ok(())
+}
+
+/// Uploads and releases; the layouts of the release.
+fn draw(
+    gpu: &VulkanContext,
+    staging: &ImageIo,
+    image: &Image,
+    seed: u32,
+) -> Result<(ImageLayout, ImageLayout)> {
+    staging.fill(seed)?;
+    let layouts = (staging.upload_layout(), staging.download_layout());
+    gpu.run(|command| {
+        gpu.record_layout(command, image, (ImageLayout::UNDEFINED, layouts.0));
+        staging.record_upload(gpu, command, image);
+        let used = staging.uploaded(image, layouts.1);
+        let family = gpu.vulkan.queue_family();
+        // SAFETY: the command buffer is being recorded for a queue of that family, which owns the
+        // image since its content was given up, and the image is in the layout it was uploaded in.
+        unsafe { gpu.endpoint.record_release(command, family, &[used]) }?;
+        Ok(())
+    })?;
+    Ok(layouts)
+}
+
+/// In a child: acquires each frame's image with the layouts of its token, and checks every texel.
+fn looks() -> Result<()> {
+    let (gpu, path, _) = setting()?;
+    let options = JoinOptions { timeout: TIMEOUT, ..JoinOptions::default() };
+    let (mut consumer, ring) = Consumer::join(path, options)?;
+    let mut images = Vec::new();
+    for slot in ring.slots {
+        let image = gpu.endpoint.import_image(slot.into_image()?)?;
+        images.push((ImageIo::new(&gpu, &image)?, image));
+    }
+    let mut verified = 0;
+    loop {
+        let frame = match consumer.next_frame(TIMEOUT) {
+            Ok(frame) => frame,
+            Err(Error::Closed { .. }) => break,
+            Err(error) => return Err(error.into()),
+        };
+        let (staging, image) = &images[frame.slot()];
+        let Layouts { old, new } = frame.layouts().context("a frame without layouts")?;
+        staging.wipe()?;
+        gpu.run(|command| {
+            let mut used = staging.downloadable(image, ImageLayout::from_raw(old));
+            used.new_layout = ImageLayout::from_raw(new);
+            let family = gpu.vulkan.queue_family();
+            // SAFETY: the command buffer is being recorded for a queue of that family; the producer
+            // has released the image with these layouts, and its host has seen it done.
+            unsafe { gpu.endpoint.record_acquire(command, family, &[used]) }?;
+            staging.record_download(&gpu, command, image);
+            Ok(())
+        })?;
+        staging.check(frame.tag() as u32)?;
+        frame.release()?;
+        verified += 1;
+    }
+    ensure!(consumer.end() == Some(End::Done), "{:?}", consumer.end());
+    println!("{verified}");
+    Ok(())
+}

@@ -1,0 +1,267 @@
+//! The GPU that the suite runs on, opened once in every API.
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use gpu_interop::capabilities::{Capabilities, Plan, plan};
+use gpu_interop::fd::{MemoryHandleType, SemaphoreHandleType};
+use gpu_interop::headless::{DeviceType, GpuSelector, Headless, Validation, Vulkan, VulkanOptions};
+use gpu_interop::vulkan::{BufferOptions, ImageOptions, MemoryLocation};
+use gpu_interop::{Api, BufferDesc, Error, ImageDesc, ResourceDesc};
+
+use super::case::Need;
+use super::messages;
+use interop_gpu::cuda::CudaContext;
+use interop_gpu::gl::GlContext;
+use interop_gpu::vulkan::VulkanContext;
+
+/// One GPU, opened in every API it has, with the kernels loaded.
+///
+/// Shared by the cases of a run, one after the other; a case that breaks something opens its own.
+#[derive(Debug)]
+pub struct TestGpu {
+    // Dropped in this order: CUDA, OpenGL, Vulkan.
+    cuda: Result<CudaContext, Error>,
+    gl: Result<GlContext, Error>,
+    second_instance: OnceCell<VulkanContext>,
+    second_device: OnceCell<VulkanContext>,
+    vulkan: VulkanContext,
+    wish: GpuSelector,
+}
+
+impl TestGpu {
+    /// Opens the GPU that `INTEROP_DEVICE` names, else the first discrete one, else whatever there
+    /// is.
+    ///
+    /// # Errors
+    /// Where there is no Vulkan at all, or a driver of any API that is there fails: only what is
+    /// missing is a reason to skip.
+    pub fn open() -> Result<Rc<Self>> {
+        let wish = match std::env::var("INTEROP_DEVICE") {
+            Ok(device) => device.parse().context("INTEROP_DEVICE")?,
+            Err(_) => GpuSelector::Any,
+        };
+        let Headless { vulkan, gl, cuda, .. } = Headless::open(&wish, &Self::options())?;
+        // From here on by UUID: a second opening must not find another GPU.
+        let wish = GpuSelector::Uuid(vulkan.identity().device);
+        let vulkan = VulkanContext::new(vulkan)?;
+        let gl = match unless_missing(gl).context("OpenGL")? {
+            Ok(gl) => Ok(GlContext::new(gl)?),
+            Err(error) => Err(error),
+        };
+        let cuda = match unless_missing(cuda).context("CUDA")? {
+            Ok(cuda) => Ok(CudaContext::new(cuda)?),
+            Err(error) => Err(error),
+        };
+        let (second_device, second_instance) = Default::default();
+        Ok(Rc::new(Self { cuda, gl, second_instance, second_device, vulkan, wish }))
+    }
+
+    /// How every Vulkan device of the suite is opened: validated where that is installed, unless
+    /// `INTEROP_VALIDATION=off`.
+    pub fn options() -> VulkanOptions {
+        let off = std::env::var("INTEROP_VALIDATION").is_ok_and(|value| value == "off");
+        let validation = if off { Validation::Off } else { Validation::IfInstalled };
+        VulkanOptions::default().validation(validation).messages(messages::keep)
+    }
+
+    /// The GPU of this machine, to open it again.
+    pub fn wish(&self) -> &GpuSelector {
+        &self.wish
+    }
+
+    /// Vulkan.
+    pub fn vulkan(&self) -> &VulkanContext {
+        &self.vulkan
+    }
+
+    /// Another logical device of the same instance and GPU.
+    ///
+    /// # Errors
+    /// Where the driver refuses.
+    pub fn second_device(&self) -> Result<&VulkanContext> {
+        if self.second_device.get().is_none() {
+            let gpu = VulkanContext::new(self.vulkan.vulkan.second_device()?)?;
+            let _ = self.second_device.set(gpu);
+        }
+        self.second_device.get().context("set above")
+    }
+
+    /// A device of another instance on the same GPU.
+    ///
+    /// # Errors
+    /// Where the driver refuses.
+    pub fn second_instance(&self) -> Result<&VulkanContext> {
+        if self.second_instance.get().is_none() {
+            let gpu = VulkanContext::new(Vulkan::open(&self.wish, &Self::options())?)?;
+            let _ = self.second_instance.set(gpu);
+        }
+        self.second_instance.get().context("set above")
+    }
+
+    /// OpenGL, current on this thread.
+    ///
+    /// # Errors
+    /// Why there is none; a case that needs it says so with [`Need::Gl`].
+    pub fn gl(&self) -> Result<&GlContext> {
+        let gpu = self.gl.as_ref().map_err(Clone::clone)?;
+        gpu.gl.make_current()?;
+        Ok(gpu)
+    }
+
+    /// CUDA.
+    ///
+    /// # Errors
+    /// Why there is none; a case that needs it says so with [`Need::Cuda`].
+    pub fn cuda(&self) -> Result<&CudaContext> {
+        Ok(self.cuda.as_ref().map_err(Clone::clone)?)
+    }
+
+    /// The Vulkan driver's name and version.
+    pub fn driver(&self) -> &str {
+        self.vulkan.vulkan.driver()
+    }
+
+    /// Whether the driver is a GPU's, not a CPU's.
+    pub fn is_hardware(&self) -> bool {
+        self.vulkan.vulkan.device_type() != DeviceType::Cpu
+    }
+
+    /// Which APIs are there, and why the others are not.
+    pub fn apis(&self) -> Vec<(&'static str, Result<(), Error>)> {
+        vec![
+            ("vulkan", Ok(())),
+            ("gl", self.gl.as_ref().map(drop).map_err(Clone::clone)),
+            ("cuda", self.cuda.as_ref().map(drop).map_err(Clone::clone)),
+        ]
+    }
+
+    /// What is missing of what a case needs.
+    ///
+    /// # Errors
+    /// Where a driver that is there fails: never a reason to skip.
+    pub(super) fn lacks(&self, need: Need) -> Result<Option<String>> {
+        let desc = BufferDesc::storage(4096).into();
+        let vulkan = self.vulkan.endpoint.capabilities(&desc)?;
+        let reason = match need {
+            Need::Gl => self.gl.as_ref().err().map(ToString::to_string),
+            Need::Cuda => self.cuda.as_ref().err().map(ToString::to_string),
+            Need::SameQueue => match self.vulkan.endpoint.supports_cuda_launch() {
+                Ok(()) => self.cuda.as_ref().err().map(ToString::to_string),
+                Err(missing) => Some(missing.to_string()),
+            },
+            Need::Hardware => (!self.is_hardware()).then(|| format!("{} is no GPU", self.driver())),
+            Need::Validation => (!self.vulkan.vulkan.is_validated())
+                .then(|| "the Khronos validation layer is not there".to_owned()),
+            Need::DmaBufExport => match vulkan.memory(MemoryHandleType::DmaBuf) {
+                Ok(support) => support.export.clone().err(),
+                Err(missing) => Some(missing),
+            }
+            .map(|missing| missing.to_string()),
+            Need::HostVisibleExport => self.lacks_host_visible_export()?,
+            Need::HostVisibleImage(image) => self.lacks_host_visible_image(&image)?,
+            Need::MemoryBytes(bytes) => self.lacks_memory(bytes)?,
+            Need::Image(api, image) => self.lacks_image(api, &image)?,
+            Need::Semaphore(api, kind) => {
+                let importer = self.capabilities(api, &desc)?;
+                let handle_type = SemaphoreHandleType::OpaqueFd;
+                let pair = (|| {
+                    vulkan.semaphore(kind, handle_type)?.export.clone()?;
+                    importer?.semaphore(kind, handle_type)?.import.clone().map_err(Error::from)
+                })();
+                pair.err().map(|error: Error| error.to_string())
+            }
+        };
+        Ok(reason)
+    }
+
+    /// What is missing for an image that Vulkan exports and `api` imports.
+    fn lacks_image(&self, api: Api, image: &ImageDesc) -> Result<Option<String>> {
+        let desc = (*image).into();
+        let exporter = self.vulkan.endpoint.capabilities(&desc)?;
+        let importer = match self.capabilities(api, &desc)? {
+            Ok(importer) => importer,
+            Err(absent) => return Ok(Some(absent.to_string())),
+        };
+        match plan(&exporter, &importer, &desc) {
+            Ok(Plan { handle_type: MemoryHandleType::DmaBuf, .. }) => {
+                Ok(Some("only dma-buf".into()))
+            }
+            other => reason(other),
+        }
+    }
+
+    fn lacks_host_visible_export(&self) -> Result<Option<String>> {
+        let memory = MemoryLocation::HostVisible;
+        let options = BufferOptions { memory, ..BufferOptions::default() };
+        reason(self.vulkan.endpoint.create_buffer(&BufferDesc::storage(4096), options))
+    }
+
+    fn lacks_host_visible_image(&self, image: &ImageDesc) -> Result<Option<String>> {
+        let memory = MemoryLocation::HostVisible;
+        let options = ImageOptions { memory, ..ImageOptions::default() };
+        reason(self.vulkan.endpoint.create_image(image, options))
+    }
+
+    fn lacks_memory(&self, bytes: u64) -> Result<Option<String>> {
+        let heaps = self.vulkan.endpoint.memory_properties().memory_heaps_as_slice();
+        let largest = heaps.iter().map(|heap| heap.size).max().unwrap_or(0);
+        let meminfo = std::fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
+        let available = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+        let kib = available.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        let free = kib.context("MemAvailable of /proc/meminfo")? * 1024;
+        let lacks = |what: &str, has| format!("{what} has {has} bytes of memory, not {bytes}");
+        Ok(match (largest < bytes, free < bytes) {
+            (true, _) => Some(lacks("the GPU", largest)),
+            (_, true) => Some(lacks("the host", free)),
+            _ => None,
+        })
+    }
+
+    /// What `api`'s endpoint tells of `desc`; the inner error where there is none.
+    fn capabilities(&self, api: Api, desc: &ResourceDesc) -> Result<Result<Capabilities, Error>> {
+        Ok(match api {
+            Api::OpenGl => match &self.gl {
+                Ok(_) => Ok(self.gl()?.endpoint.capabilities(desc)?),
+                Err(error) => Err(error.clone()),
+            },
+            Api::Cuda => match &self.cuda {
+                Ok(gpu) => Ok(gpu.endpoint.capabilities(desc)?),
+                Err(error) => Err(error.clone()),
+            },
+            _ => Ok(self.vulkan.endpoint.capabilities(desc)?),
+        })
+    }
+}
+
+/// What was opened, or what is missing for it; every other error is a failure.
+fn unless_missing<T>(opened: Result<T, Error>) -> Result<Result<T, Error>> {
+    match opened {
+        Err(error) if !matches!(error, Error::Missing(_)) => Err(error.into()),
+        there_or_missing => Ok(there_or_missing),
+    }
+}
+
+/// What is missing, by the library's word.
+fn reason<T>(tried: Result<T, Error>) -> Result<Option<String>> {
+    match tried {
+        Ok(_) => Ok(None),
+        Err(Error::Missing(missing)) => Ok(Some(missing.to_string())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gpu_interop::error::{Invalid, Missing};
+
+    #[test]
+    fn only_what_is_missing_is_skipped() {
+        unless_missing(Ok(())).unwrap().unwrap();
+        let missing = Missing::new(Api::Cuda, "a GPU", "CUDA");
+        assert!(unless_missing::<()>(Err(missing.into())).unwrap().is_err());
+        unless_missing::<()>(Err(Invalid::new("wish", "is refused").into())).unwrap_err();
+    }
+}

@@ -1,0 +1,119 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::desc::BufferDesc;
+use crate::error::Error;
+use crate::identity::Uuid;
+
+fn missing(api: Api, what: &'static str) -> Missing {
+    Missing::new(api, what, "a test")
+}
+
+fn identity(byte: u8) -> Identity {
+    let uuid = Uuid::from_bytes([byte; 16]);
+    Identity { device: uuid, driver: Some(uuid), name: "test".into() }
+}
+
+fn support(api: Api, yes: bool, what: &'static str) -> Support {
+    if yes { Ok(()) } else { Err(missing(api, what)) }
+}
+
+/// Bit by bit: opaque fd export, import; dma-buf export, import; then timeline and binary, each
+/// export, import.
+fn capabilities(api: Api, bits: u8, gpu: u8, dedicated: Dedicated) -> Capabilities {
+    let bit = |n: u8| bits & (1 << n) != 0;
+    let memory = [(MemoryHandleType::OpaqueFd, 0), (MemoryHandleType::DmaBuf, 2)]
+        .map(|(handle_type, n)| MemorySupport {
+            handle_type,
+            export: support(api, bit(n), "export"),
+            import: support(api, bit(n + 1), "import"),
+            dedicated,
+        })
+        .into();
+    let semaphores = [(SemaphoreKind::Timeline, 4), (SemaphoreKind::Binary, 6)]
+        .map(|(kind, n)| SemaphoreSupport {
+            kind,
+            handle_type: SemaphoreHandleType::OpaqueFd,
+            export: support(api, bit(n), "semaphore export"),
+            import: support(api, bit(n + 1), "semaphore import"),
+        })
+        .into();
+    let desc = BufferDesc::storage(64).into();
+    Capabilities { api, identities: vec![identity(gpu)], desc, memory, semaphores }
+}
+
+#[test]
+fn opaque_fd_comes_first_and_dedicated_is_the_stricter_of_both() {
+    let desc = BufferDesc::storage(64).into();
+    let from = capabilities(Api::Vulkan, 0xff, 1, Dedicated::NotNeeded);
+    let to = capabilities(Api::Cuda, 0xff, 1, Dedicated::Preferred);
+    let expected = Plan { handle_type: MemoryHandleType::OpaqueFd, dedicated: true };
+    assert_eq!(plan(&from, &to, &desc).unwrap(), expected);
+    let to = capabilities(Api::Cuda, 0xff, 1, Dedicated::NotNeeded);
+    assert!(!plan(&from, &to, &desc).unwrap().dedicated);
+}
+
+#[test]
+fn another_gpu_is_a_mismatch_unless_a_dma_buf_can_cross() {
+    let desc = BufferDesc::storage(64).into();
+    let from = capabilities(Api::Vulkan, 0x0f, 1, Dedicated::NotNeeded);
+    let to = capabilities(Api::Vulkan, 0x03, 2, Dedicated::NotNeeded);
+    assert!(matches!(plan(&from, &to, &desc), Err(Error::Mismatch(_))));
+    let to = capabilities(Api::Vulkan, 0x0f, 2, Dedicated::NotNeeded);
+    assert_eq!(plan(&from, &to, &desc).unwrap().handle_type, MemoryHandleType::DmaBuf);
+}
+
+#[test]
+fn capabilities_of_another_resource_are_refused() {
+    let caps = capabilities(Api::Vulkan, 0xff, 1, Dedicated::NotNeeded);
+    let other = BufferDesc::storage(65).into();
+    assert!(matches!(plan(&caps, &caps, &other), Err(Error::Invalid(_))));
+}
+
+#[test]
+fn a_method_that_is_wanted_but_missing_is_an_error_and_never_replaced() {
+    let none = capabilities(Api::OpenGl, 0x0f, 1, Dedicated::NotNeeded);
+    let all = capabilities(Api::Vulkan, 0xff, 1, Dedicated::NotNeeded);
+    let error = plan_handoff(&all, &all, &none, Some(SyncMethod::Binary)).unwrap_err();
+    assert!(matches!(error, Error::Missing(ref m) if m.api == Api::OpenGl), "{error}");
+    let host = plan_handoff(&none, &none, &none, Some(SyncMethod::HostWait)).unwrap();
+    assert_eq!(host.method, SyncMethod::HostWait);
+}
+
+proptest! {
+    #[test]
+    fn a_plan_is_what_both_sides_can_do(a: u8, b: u8) {
+        let desc = BufferDesc::storage(64).into();
+        let from = capabilities(Api::Vulkan, a, 1, Dedicated::NotNeeded);
+        let to = capabilities(Api::OpenGl, b, 1, Dedicated::NotNeeded);
+        let (opaque, dma) = (a & 1 != 0 && b & 2 != 0, a & 4 != 0 && b & 8 != 0);
+        match plan(&from, &to, &desc) {
+            Ok(found) if opaque => prop_assert_eq!(found.handle_type, MemoryHandleType::OpaqueFd),
+            Ok(found) => {
+                prop_assert!(dma);
+                prop_assert_eq!(found.handle_type, MemoryHandleType::DmaBuf);
+            }
+            Err(Error::Missing(m)) => {
+                prop_assert!(!opaque && !dma);
+                prop_assert_eq!(m.api, if a & 1 == 0 { Api::Vulkan } else { Api::OpenGl });
+            }
+            Err(other) => prop_assert!(false, "{other}"),
+        }
+    }
+
+    #[test]
+    fn a_handoff_always_has_a_method_and_says_why_not_a_better_one(o: u8, a: u8, b: u8) {
+        let owner = capabilities(Api::Vulkan, o, 1, Dedicated::NotNeeded);
+        let from = capabilities(Api::Cuda, a, 1, Dedicated::NotNeeded);
+        let to = capabilities(Api::OpenGl, b, 1, Dedicated::NotNeeded);
+        let can = |n: u8| o & (1 << n) != 0 && a & (2 << n) != 0 && b & (2 << n) != 0;
+        let best = if can(4) { SyncMethod::Timeline }
+            else if can(6) { SyncMethod::Binary }
+            else { SyncMethod::HostWait };
+        let found = plan_handoff(&owner, &from, &to, None).unwrap();
+        prop_assert_eq!(found.method, best);
+        let tried: Vec<_> = found.rejected.iter().map(|(method, _)| *method).collect();
+        let better: Vec<_> = SyncMethod::ORDER.into_iter().filter(|m| *m < best).collect();
+        prop_assert_eq!(tried, better);
+    }
+}

@@ -1,0 +1,329 @@
+//! What the kernel tells of a file descriptor, and FD_CLOEXEC.
+//!
+//! The only `unsafe` below the peers: four system calls that `std` doesn't offer for a borrowed
+//! descriptor.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+
+use crate::error::{Api, DriverError, Error, Result};
+
+/// `/dev/null`, `/dev/zero` and the other devices of `Documentation/admin-guide/devices.txt` that
+/// share major number 1. GPUs have others.
+pub(crate) const MAJOR_MEMORY_DEVICES: u32 = 1;
+
+/// `/dev/nvidiactl` and the other devices of NVIDIA's kernel module, in the same list.
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
+pub(crate) const MAJOR_NVIDIA: u32 = 195;
+
+/// What kind of file a descriptor refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    /// A file with a length: what a memfd is.
+    Regular {
+        len: u64,
+    },
+    /// A character device: what NVIDIA's descriptors point at.
+    CharDevice {
+        major: u32,
+        minor: u32,
+    },
+    /// No file type at all: dma-bufs, sync files and other anonymous inodes.
+    Anonymous,
+    Pipe,
+    Socket,
+    Directory,
+    BlockDevice,
+    Link,
+}
+
+impl fmt::Display for FileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Regular { len } => write!(f, "a file of {len} bytes"),
+            Self::CharDevice { major: MAJOR_MEMORY_DEVICES, .. } => {
+                f.write_str("/dev/null or a device like it")
+            }
+            Self::CharDevice { major, minor } => write!(f, "character device {major}:{minor}"),
+            Self::Anonymous => f.write_str("an anonymous inode"),
+            Self::Pipe => f.write_str("a pipe"),
+            Self::Socket => f.write_str("a socket"),
+            Self::Directory => f.write_str("a directory"),
+            Self::BlockDevice => f.write_str("a block device"),
+            Self::Link => f.write_str("a symbolic link"),
+        }
+    }
+}
+
+/// Asks `fstat` about `raw`, which may be closed: then that is the error.
+fn stat(raw: RawFd) -> io::Result<libc::stat> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat reads and changes nothing but `stat`, which is writable and of the size it fills;
+    // a number that is no open descriptor makes it fail.
+    if unsafe { libc::fstat(raw, stat.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: fstat returned 0, so it has filled the structure.
+    Ok(unsafe { stat.assume_init() })
+}
+
+/// Asks `fstat` what `fd` is.
+pub(crate) fn file_kind(fd: BorrowedFd<'_>) -> Result<FileKind> {
+    let stat = stat(fd.as_raw_fd()).map_err(|error| Error::io("fstat", &error))?;
+    Ok(match stat.st_mode & libc::S_IFMT {
+        libc::S_IFREG => FileKind::Regular { len: u64::try_from(stat.st_size).unwrap_or(0) },
+        libc::S_IFCHR => FileKind::CharDevice {
+            major: libc::major(stat.st_rdev),
+            minor: libc::minor(stat.st_rdev),
+        },
+        libc::S_IFIFO => FileKind::Pipe,
+        libc::S_IFSOCK => FileKind::Socket,
+        libc::S_IFDIR => FileKind::Directory,
+        libc::S_IFBLK => FileKind::BlockDevice,
+        libc::S_IFLNK => FileKind::Link,
+        _ => FileKind::Anonymous,
+    })
+}
+
+/// Whether `raw`, which may have been closed and even opened again meanwhile, refers to the file that
+/// `fd` refers to.
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
+pub(crate) fn is_same_file(raw: RawFd, fd: BorrowedFd<'_>) -> bool {
+    match (stat(raw), stat(fd.as_raw_fd())) {
+        (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
+        _ => false,
+    }
+}
+
+/// Whether `fd` is a dma-buf: they are the files of a file system of their own.
+///
+/// # References
+/// `DMA_BUF_MAGIC` of `linux/magic.h` ("DMAB"), since Linux 5.3.
+pub(crate) fn is_dma_buf(fd: BorrowedFd<'_>) -> bool {
+    const DMA_BUF_MAGIC: u64 = 0x444d_4142;
+    let mut statfs = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: `fd` is open for as long as it is borrowed, and `statfs` is writable and of the size
+    // fstatfs fills.
+    if unsafe { libc::fstatfs(fd.as_raw_fd(), statfs.as_mut_ptr()) } != 0 {
+        return false;
+    }
+    // SAFETY: fstatfs returned 0, so it has filled the structure.
+    let magic = unsafe { statfs.assume_init() }.f_type;
+    u64::try_from(magic) == Ok(DMA_BUF_MAGIC)
+}
+
+/// Refuses a number that is no descriptor, though the driver's `call` said that it succeeded.
+///
+/// Mesa's lavapipe does that where the process has all the descriptors it may have (22.3.6, 23.2.1,
+/// 25.0.7 and 25.2.8 measured): `vkGetMemoryFdKHR` returns `VK_SUCCESS` and -1.
+#[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
+pub(crate) fn check_descriptor(api: Api, call: &'static str, raw: RawFd) -> Result<RawFd> {
+    if raw >= 0 {
+        return Ok(raw);
+    }
+    let name = "success, but no descriptor; is RLIMIT_NOFILE reached?".into();
+    Err(DriverError { api, call, code: i64::from(raw), name }.into())
+}
+
+/// Sets FD_CLOEXEC where a driver forgot it, so that no child inherits GPU memory.
+#[cfg_attr(not(any(feature = "vulkan", feature = "cuda")), allow(dead_code))]
+pub(crate) fn close_on_exec(fd: OwnedFd) -> Result<OwnedFd> {
+    let raw = fd.as_raw_fd();
+    // SAFETY: F_GETFD reads the flags of a descriptor that `fd` keeps open.
+    let flags = unsafe { libc::fcntl(raw, libc::F_GETFD) };
+    if flags < 0 {
+        return Err(Error::io("fcntl(F_GETFD)", &io::Error::last_os_error()));
+    }
+    if flags & libc::FD_CLOEXEC == 0 {
+        // SAFETY: F_SETFD changes the flags of a descriptor that `fd` keeps open, nothing else.
+        if unsafe { libc::fcntl(raw, libc::F_SETFD, flags | libc::FD_CLOEXEC) } < 0 {
+            return Err(Error::io("fcntl(F_SETFD)", &io::Error::last_os_error()));
+        }
+    }
+    Ok(fd)
+}
+
+/// A duplicate of `fd`, with FD_CLOEXEC.
+pub(crate) fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
+    fd.as_fd().try_clone_to_owned().map_err(|error| Error::io("fcntl(F_DUPFD_CLOEXEC)", &error))
+}
+
+/// A descriptor of the same file as `fd` with an offset of its own where it has a length and is open
+/// for reading and writing, else a duplicate; with FD_CLOEXEC.
+///
+/// Opening it anew never allows more than `fd` does.
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
+pub(crate) fn reopen(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    if matches!(file_kind(fd)?, FileKind::Regular { .. }) && is_read_write(fd) {
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let reopened = File::options().read(true).write(true).open(path);
+        // Where there is no /proc, or the file is not ours to open, a duplicate has to do.
+        if let Ok(file) = reopened {
+            return Ok(file.into());
+        }
+    }
+    duplicate(fd)
+}
+
+/// Whether `fd` is open for reading and writing.
+fn is_read_write(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: F_GETFL reads the flags of a descriptor that is open for as long as it is borrowed.
+    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+    flags >= 0 && flags & libc::O_ACCMODE == libc::O_RDWR
+}
+
+/// Closes `refused`, which a driver was given and refused, unless the driver has closed it already:
+/// then the number may be another thread's by now, even for the same file.
+///
+/// `probe` is a duplicate of `refused`, made before the driver was given it.
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
+pub(crate) fn close_refused(refused: OwnedFd, probe: BorrowedFd<'_>) {
+    if !is_duplicate(refused.as_raw_fd(), probe) {
+        let _driver_closed_it = refused.into_raw_fd();
+    }
+}
+
+/// Whether the number `raw` is open and a duplicate of `original`: more than the same file, which
+/// another thread may have opened at the number since.
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
+fn is_duplicate(raw: RawFd, original: BorrowedFd<'_>) -> bool {
+    /// `KCMP_FILE` of `linux/kcmp.h`.
+    const KCMP_FILE: libc::c_long = 0;
+    let long = |number: i32| libc::c_long::from(number);
+    // SAFETY: getpid takes nothing; kcmp compares two numbers, open or not, and changes nothing.
+    let compared = unsafe {
+        let pid = long(libc::getpid());
+        let (a, b) = (long(raw), long(original.as_raw_fd()));
+        libc::syscall(libc::SYS_kcmp, pid, pid, KCMP_FILE, a, b)
+    };
+    match compared {
+        0 => true,
+        // Not in every kernel, nor allowed in every container: then the same file has to do.
+        -1 if io::Error::last_os_error().raw_os_error() != Some(libc::EBADF) => {
+            is_same_file(raw, original)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::FromRawFd;
+
+    #[test]
+    fn what_a_driver_left_open_is_closed() {
+        let original = tempfile::tempfile().unwrap();
+        let refused = duplicate(&original).unwrap();
+        let raw = refused.as_raw_fd();
+        assert!(is_duplicate(raw, original.as_fd()));
+        close_refused(refused, original.as_fd());
+        assert!(!is_duplicate(raw, original.as_fd()));
+    }
+
+    #[test]
+    fn an_independent_descriptor_has_an_offset_of_its_own() {
+        use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+        let mut original = tempfile::tempfile().unwrap();
+        original.write_all(b"header").unwrap();
+        let mut other = File::from(reopen(original.as_fd()).unwrap());
+        original.seek(SeekFrom::Start(3)).unwrap();
+        let mut read = String::new();
+        other.read_to_string(&mut read).unwrap();
+        assert_eq!(read, "header");
+    }
+
+    #[test]
+    fn an_independent_descriptor_is_not_open_for_more() {
+        let writable = tempfile::tempfile().unwrap();
+        let path = format!("/proc/self/fd/{}", writable.as_raw_fd());
+        let original = File::open(path).unwrap();
+        let other = reopen(original.as_fd()).unwrap();
+        assert!(is_read_write(writable.as_fd()));
+        assert!(!is_read_write(other.as_fd()));
+    }
+
+    #[test]
+    fn another_threads_descriptor_of_the_same_file_is_not_closed() {
+        let original = tempfile::tempfile().unwrap();
+        let refused = reopen(original.as_fd()).unwrap();
+        let probe = duplicate(&refused).unwrap();
+        if is_duplicate(refused.as_raw_fd(), original.as_fd()) {
+            eprintln!("skipped: no kcmp or no /proc here");
+            return;
+        }
+        let raw = refused.as_raw_fd();
+        // The "driver" closes the number, and another thread duplicates its own descriptor there.
+        // SAFETY: dup2 replaces a number that `refused` owns.
+        assert_eq!(unsafe { libc::dup2(original.as_raw_fd(), raw) }, raw);
+        close_refused(refused, probe.as_fd());
+        // SAFETY: the number is the duplicate of `original` made above, which nobody else owns.
+        let kept = unsafe { OwnedFd::from_raw_fd(raw) };
+        assert!(is_duplicate(kept.as_raw_fd(), original.as_fd()), "it is still open");
+    }
+
+    #[test]
+    fn what_a_driver_closed_is_not_closed_again() {
+        let original = tempfile::tempfile().unwrap();
+        let refused = duplicate(&original).unwrap();
+        let raw = refused.as_raw_fd();
+        // The "driver" puts another file at the number, as if it had closed it and somebody else
+        // had opened one since.
+        let other = tempfile::tempfile().unwrap();
+        // SAFETY: dup2 replaces a number that `refused` owns.
+        assert_eq!(unsafe { libc::dup2(other.as_raw_fd(), raw) }, raw);
+        close_refused(refused, original.as_fd());
+        // SAFETY: the number is the duplicate of `other` made above, which nobody else owns.
+        let kept = unsafe { OwnedFd::from_raw_fd(raw) };
+        assert!(is_duplicate(kept.as_raw_fd(), other.as_fd()));
+        assert!(!is_duplicate(-1, other.as_fd()));
+    }
+
+    #[test]
+    fn a_file_tells_its_length_and_a_device_its_number() {
+        let dir = tempfile::tempfile().unwrap();
+        dir.set_len(4097).unwrap();
+        assert_eq!(file_kind(dir.as_fd()).unwrap(), FileKind::Regular { len: 4097 });
+        let null = File::open("/dev/null").unwrap();
+        assert_eq!(file_kind(null.as_fd()).unwrap(), FileKind::CharDevice { major: 1, minor: 3 });
+    }
+
+    #[test]
+    fn a_duplicate_is_the_same_file_until_it_is_closed() {
+        let (one, other) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        let duplicate = one.try_clone().unwrap();
+        let raw = duplicate.as_raw_fd();
+        assert!(is_same_file(raw, one.as_fd()));
+        assert!(!is_same_file(raw, other.as_fd()));
+        assert!(!is_same_file(-1, one.as_fd()), "what is closed is no file at all");
+        assert!(!is_dma_buf(one.as_fd()));
+    }
+
+    #[test]
+    fn a_number_below_0_is_no_descriptor() {
+        assert_eq!(check_descriptor(Api::Vulkan, "vkGetMemoryFdKHR", 0), Ok(0));
+        let refused = check_descriptor(Api::Vulkan, "vkGetMemoryFdKHR", -1);
+        assert!(matches!(refused, Err(Error::Driver(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn close_on_exec_is_set_where_it_was_forgotten() {
+        let null = File::open("/dev/null").unwrap();
+        // SAFETY: dup returns a new descriptor (checked below) that nobody else owns.
+        let bare = unsafe {
+            let raw = libc::dup(null.as_raw_fd());
+            assert!(raw >= 0);
+            OwnedFd::from_raw_fd(raw)
+        };
+        let flags = |fd: &OwnedFd| {
+            // SAFETY: F_GETFD reads the flags of an open descriptor.
+            unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) }
+        };
+        assert_eq!(flags(&bare) & libc::FD_CLOEXEC, 0, "dup(2) clears the flag");
+        let kept = close_on_exec(bare).unwrap();
+        assert_eq!(flags(&kept) & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+    }
+}

@@ -1,0 +1,16 @@
+//! File descriptors that carry memory and semaphores: handle types, checks, and the transfer to a driver.
+
+mod file;
+mod handle;
+
+pub use handle::{MemoryHandleType, SemaphoreHandleType};
+#[allow(unused_imports)]
+pub(crate) use {
+    file::{
+        FileKind, check_descriptor, close_on_exec, duplicate, file_kind, is_dma_buf, is_same_file,
+    },
+    handle::{
+        check_file, check_memory_fd, check_nvidia_fd, check_semaphore_fd, transfer_duplicate,
+        transfer_fd,
+    },
+};

@@ -1,0 +1,124 @@
+//! Which GPUs there are, and which APIs see them.
+
+use std::fmt;
+
+use super::gl::Gl;
+use super::init_lock::InitLock;
+use super::instance::Instance;
+use super::options::VulkanOptions;
+use super::physical::{DeviceType, PhysicalDevice};
+use crate::cuda;
+use crate::error::{Api, Result};
+use crate::identity::{Identity, Uuid};
+
+/// A GPU of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gpu {
+    /// Its device UUID: what [`GpuSelector::Uuid`](super::GpuSelector::Uuid) takes.
+    pub uuid: Uuid,
+    /// Its name, in the words of the first of `seen_by`.
+    pub name: String,
+    /// Discrete, integrated, virtual or CPU; `None` where Vulkan doesn't see it.
+    pub device_type: Option<DeviceType>,
+    /// Its CUDA ordinal, where CUDA sees it.
+    pub cuda_ordinal: Option<usize>,
+    /// The APIs that see it.
+    pub seen_by: Vec<Api>,
+}
+
+impl fmt::Display for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.uuid, self.name)?;
+        if let Some(device_type) = self.device_type {
+            write!(f, " ({device_type})")?;
+        }
+        let apis: Vec<_> = self.seen_by.iter().map(Api::to_string).collect();
+        write!(f, ": {}", apis.join(", "))
+    }
+}
+
+/// The GPUs of this machine, as Vulkan, OpenGL and CUDA see them, those of Vulkan first.
+///
+/// An API that isn't there sees none; why it isn't, opening it tells. This opens an instance and,
+/// for a moment, an OpenGL context a GPU on a thread of its own, so it takes its time.
+pub fn enumerate_gpus() -> Vec<Gpu> {
+    let mut gpus = Gpus(Vec::new());
+    for device in seen(Api::Vulkan, vulkan_gpus()) {
+        gpus.entry(&device.identity, Api::Vulkan).device_type = Some(device.device_type);
+    }
+    for identity in seen(Api::OpenGl, gl_gpus()) {
+        gpus.entry(&identity, Api::OpenGl);
+    }
+    for device in seen(Api::Cuda, cuda::devices()) {
+        gpus.entry(&device.identity, Api::Cuda).cuda_ordinal = Some(device.ordinal);
+    }
+    gpus.0
+}
+
+struct Gpus(Vec<Gpu>);
+
+impl Gpus {
+    /// The entry of a GPU that `api` sees.
+    fn entry(&mut self, identity: &Identity, api: Api) -> &mut Gpu {
+        let at = self.0.iter().position(|gpu| gpu.uuid == identity.device).unwrap_or_else(|| {
+            self.0.push(Gpu {
+                uuid: identity.device,
+                name: identity.name.clone(),
+                device_type: None,
+                cuda_ordinal: None,
+                seen_by: Vec::new(),
+            });
+            self.0.len() - 1
+        });
+        let gpu = &mut self.0[at];
+        if !gpu.seen_by.contains(&api) {
+            gpu.seen_by.push(api);
+        }
+        gpu
+    }
+}
+
+fn vulkan_gpus() -> Result<Vec<PhysicalDevice>> {
+    let _turn = InitLock::take();
+    PhysicalDevice::all(&Instance::create(&VulkanOptions::default())?)
+}
+
+fn gl_gpus() -> Result<Vec<Identity>> {
+    // On a thread of its own: what is current on the caller's thread stays so.
+    std::thread::scope(|scope| scope.spawn(Gl::gpus).join()).unwrap_or_else(|_| Ok(Vec::new()))
+}
+
+fn seen<T>(api: Api, gpus: Result<Vec<T>>) -> Vec<T> {
+    gpus.unwrap_or_else(|error| {
+        tracing::debug!(%api, %error, "sees no GPU");
+        Vec::new()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_several_apis_see_is_one_gpu() {
+        let identity = |number: u8, name: &str| Identity {
+            device: Uuid::from_bytes([number; 16]),
+            driver: None,
+            name: name.into(),
+        };
+        let mut gpus = Gpus(Vec::new());
+        let cpu = Some(DeviceType::Cpu);
+        gpus.entry(&identity(1, "llvmpipe (LLVM)"), Api::Vulkan).device_type = cpu;
+        gpus.entry(&identity(1, "llvmpipe"), Api::OpenGl);
+        gpus.entry(&identity(1, "llvmpipe"), Api::OpenGl);
+        gpus.entry(&identity(2, "H200"), Api::Cuda).cuda_ordinal = Some(0);
+        let [first, second] = gpus.0.as_slice() else { panic!("{:?}", gpus.0) };
+        assert_eq!(first.seen_by, [Api::Vulkan, Api::OpenGl]);
+        assert_eq!(
+            first.to_string(),
+            "01010101-0101-0101-0101-010101010101 llvmpipe (LLVM) (CPU): Vulkan, OpenGL"
+        );
+        assert_eq!((second.cuda_ordinal, second.device_type), (Some(0), None));
+    }
+}

@@ -1,0 +1,177 @@
+//! Making a ring: the buffers, the handoffs between the stations, the slots.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::queue::{Arrival, Queue};
+use super::stage::{RingPeer, RingStage};
+use crate::capabilities::{Capabilities, Plan, SyncPlan, plan};
+use crate::desc::BufferDesc;
+use crate::error::{Invalid, Mismatch, Result};
+use crate::handoff::{Acquirer, Handoff, HandoffOptions, Releaser, open};
+use crate::vulkan;
+
+/// The most slots a ring can have.
+pub(crate) const MAX_DEPTH: u32 = 64;
+
+/// How a ring is to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingOptions {
+    /// How many slots, 1 to 64. Each has a buffer of its own.
+    pub depth: u32,
+    /// How the handoffs between the stations are made; `in_flight` follows the depth.
+    pub handoff: HandoffOptions,
+}
+
+impl Default for RingOptions {
+    fn default() -> Self {
+        Self { depth: 4, handoff: HandoffOptions::default() }
+    }
+}
+
+impl RingOptions {
+    fn handoff(&self) -> Result<HandoffOptions> {
+        if !(1..=MAX_DEPTH).contains(&self.depth) {
+            let problem = format!("{} slots", self.depth);
+            return Err(Invalid::new("options.depth", problem)
+                .help(format!("give 1 to {MAX_DEPTH}"))
+                .into());
+        }
+        Ok(HandoffOptions { in_flight: self.depth, ..self.handoff })
+    }
+}
+
+/// A ring of two stations: `first` has all slots to begin with, and its `desc` buffers are made by
+/// `owner`.
+///
+/// Returns the stations, and how the handoffs there and back are synchronised.
+///
+/// # Errors
+/// [`Invalid`] for a depth out of range or a wrong description; what [`plan`], [`open`] and the
+/// peers' imports return.
+pub fn ring_of_two<A: RingPeer, B: RingPeer>(
+    owner: &vulkan::Endpoint,
+    first: &A,
+    second: &B,
+    desc: &BufferDesc,
+    options: RingOptions,
+) -> Result<(RingStage<A>, RingStage<B>, [SyncPlan; 2])> {
+    let handoff = options.handoff()?;
+    let there = open(owner, first, second, handoff)?;
+    let back = open(owner, second, first, handoff)?;
+    let slots = Slots::new(owner, desc, options.depth, &[caps(first, desc)?, caps(second, desc)?])?;
+    let queues = slots.queues(2);
+    let plans = [there.plan.clone(), back.plan.clone()];
+    let (leave_first, reach_second) = ends(there);
+    let (leave_second, reach_first) = ends(back);
+    let first = slots.station(first, 0, &queues, reach_first, leave_first)?;
+    let second = slots.station(second, 1, &queues, reach_second, leave_second)?;
+    Ok((first, second, plans))
+}
+
+/// The stations of a ring of three, and how their handoffs are synchronised.
+pub type RingOfThree<A, B, C> = (RingStage<A>, RingStage<B>, RingStage<C>, [SyncPlan; 3]);
+
+/// A ring of three stations, as [`ring_of_two`].
+///
+/// # Errors
+/// As [`ring_of_two`].
+pub fn ring_of_three<A: RingPeer, B: RingPeer, C: RingPeer>(
+    owner: &vulkan::Endpoint,
+    (first, second, third): (&A, &B, &C),
+    desc: &BufferDesc,
+    options: RingOptions,
+) -> Result<RingOfThree<A, B, C>> {
+    let handoff = options.handoff()?;
+    let one = open(owner, first, second, handoff)?;
+    let two = open(owner, second, third, handoff)?;
+    let back = open(owner, third, first, handoff)?;
+    let importers = [caps(first, desc)?, caps(second, desc)?, caps(third, desc)?];
+    let slots = Slots::new(owner, desc, options.depth, &importers)?;
+    let queues = slots.queues(3);
+    let plans = [one.plan.clone(), two.plan.clone(), back.plan.clone()];
+    let (leave_first, reach_second) = ends(one);
+    let (leave_second, reach_third) = ends(two);
+    let (leave_third, reach_first) = ends(back);
+    let first = slots.station(first, 0, &queues, reach_first, leave_first)?;
+    let second = slots.station(second, 1, &queues, reach_second, leave_second)?;
+    let third = slots.station(third, 2, &queues, reach_third, leave_third)?;
+    Ok((first, second, third, plans))
+}
+
+fn caps<P: RingPeer>(peer: &P, desc: &BufferDesc) -> Result<Capabilities> {
+    peer.peer_capabilities(&(*desc).into())
+}
+
+fn ends<A: RingPeer, B: RingPeer>(handoff: Handoff<A, B>) -> (Releaser<A>, Acquirer<B>) {
+    (handoff.release, handoff.acquire)
+}
+
+/// The buffers as their owner made them. They go when the ring is made: each station has imported
+/// them, and imports keep the memory alive.
+struct Slots {
+    ring: u64,
+    buffers: Vec<vulkan::Buffer>,
+}
+
+impl Slots {
+    fn new(
+        owner: &vulkan::Endpoint,
+        desc: &BufferDesc,
+        depth: u32,
+        importers: &[Capabilities],
+    ) -> Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let resource = (*desc).into();
+        let exporter = owner.capabilities(&resource)?;
+        let mut all: Option<Plan> = None;
+        for importer in importers {
+            let wants = plan(&exporter, importer, &resource)?;
+            let before = all.unwrap_or(wants);
+            if before.handle_type != wants.handle_type {
+                return Err(Mismatch::new(
+                    "the handle type that all stations take",
+                    before.handle_type,
+                    wants.handle_type,
+                )
+                .into());
+            }
+            all = Some(Plan { dedicated: before.dedicated || wants.dedicated, ..wants });
+        }
+        let options = all.map_or_else(vulkan::BufferOptions::default, Into::into);
+        let make = |_| owner.create_buffer(desc, options);
+        let buffers = (0..depth).map(make).collect::<Result<_>>()?;
+        Ok(Self { ring: NEXT.fetch_add(1, Ordering::Relaxed), buffers })
+    }
+
+    /// A queue before each station; all slots are before the first.
+    fn queues(&self, stations: usize) -> Vec<Arc<Queue>> {
+        let all = (0..self.buffers.len()).map(|index| Arrival { index, ticket: None });
+        let mut queues = vec![Queue::new(all)];
+        queues.resize_with(stations, Arc::default);
+        queues
+    }
+
+    fn station<P: RingPeer>(
+        &self,
+        peer: &P,
+        place: usize,
+        queues: &[Arc<Queue>],
+        acquirer: Acquirer<P>,
+        releaser: Releaser<P>,
+    ) -> Result<RingStage<P>> {
+        let import = |buffer: &vulkan::Buffer| Ok(peer.import_slot(buffer.export()?)?);
+        Ok(RingStage {
+            buffers: self.buffers.iter().map(import).collect::<Result<_>>()?,
+            acquirer,
+            releaser,
+            work: P::Work::default(),
+            endpoint: peer.clone(),
+            ring: self.ring,
+            arrivals: queues[place].clone(),
+            next: queues[(place + 1) % queues.len()].clone(),
+            all: queues.to_vec(),
+            taken: Vec::with_capacity(self.buffers.len()),
+        })
+    }
+}

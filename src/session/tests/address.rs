@@ -1,0 +1,170 @@
+//! The socket's file.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use super::*;
+
+fn bind(path: &Path) -> Result<Producer> {
+    Producer::bind(path, ring(1), ProducerOptions::default())
+}
+
+fn options() -> JoinOptions {
+    JoinOptions { wait_for_producer: false, ..JoinOptions::default() }
+}
+
+#[test]
+fn only_the_own_user_can_connect_and_the_file_goes_with_the_producer() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let producer = bind(&path).unwrap();
+    let file = fs::symlink_metadata(&path).unwrap();
+    assert!(file.file_type().is_socket());
+    assert_eq!(file.permissions().mode() & 0o7777, 0o600);
+    assert_eq!(producer.path(), Some(&*path));
+    drop(producer);
+    assert!(!path.exists());
+    assert!(matches!(Consumer::join(&path, options()), Err(Error::Missing(_))));
+}
+
+#[test]
+fn a_producer_is_found_by_its_path_and_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    assert!(matches!(Consumer::join(&path, options()), Err(Error::Missing(_))));
+    let waits = JoinOptions { timeout: SHORT, ..JoinOptions::default() };
+    assert!(is_timeout(Consumer::join(&path, waits)));
+    let there = path.clone();
+    let joining = thread::spawn(move || {
+        let (mut consumer, _ring) = Consumer::join(there, JoinOptions::default()).unwrap();
+        consumer.next_frame(LONG).unwrap().release().unwrap();
+    });
+    thread::sleep(SHORT);
+    let mut producer = bind(&path).unwrap();
+    producer.wait_for_consumers(1, LONG).unwrap();
+    publish(&mut producer);
+    producer.finish(LONG).unwrap();
+    joining.join().unwrap();
+}
+
+#[test]
+fn a_producer_that_is_stopped_is_a_timeout_for_who_joins() {
+    use std::os::fd::AsRawFd;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    // Listens, and never accepts; one connection has room to wait.
+    let stopped = UnixListener::bind(&path).unwrap();
+    // SAFETY: listen takes two numbers.
+    assert_eq!(unsafe { libc::listen(stopped.as_raw_fd(), 0) }, 0);
+    let started = Instant::now();
+    for what in ["the ring", "a connection", "a connection"] {
+        let timeout = Duration::from_millis(100);
+        let joined = Consumer::join(&path, JoinOptions { timeout, ..options() });
+        let error = joined.unwrap_err();
+        assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+        assert!(error.to_string().contains(what), "{error}");
+    }
+    assert!(started.elapsed() < LONG);
+    // Nor does another one take its place.
+    assert_eq!(field_of(&bind(&path).unwrap_err()), "path");
+}
+
+#[test]
+fn a_stale_file_is_taken_over_and_a_live_one_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "what a process that was killed leaves");
+    let first = bind(&path).unwrap();
+    let error = bind(&path).unwrap_err();
+    assert_eq!(field_of(&error), "path");
+    assert!(error.to_string().contains("another producer's"), "{error}");
+    drop(first);
+    drop(bind(&path).unwrap());
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("precious");
+    fs::write(&path, "data").unwrap();
+    assert_eq!(field_of(&bind(&path).unwrap_err()), "path");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "data");
+    // Nor what a link points at, or the link.
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    assert_eq!(field_of(&bind(&link).unwrap_err()), "path");
+    assert!(link.is_symlink() && path.exists());
+}
+
+#[test]
+fn the_file_of_a_successor_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let first = bind(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let mut second = bind(&path).unwrap();
+    drop(first);
+    let there = path.clone();
+    let joining = thread::spawn(move || {
+        let (mut consumer, _ring) = Consumer::join(there, options()).unwrap();
+        consumer.ready().unwrap();
+        consumer
+    });
+    second.wait_for_consumers(1, LONG).unwrap();
+    drop(joining.join().unwrap());
+}
+
+#[test]
+fn of_many_that_bind_at_once_one_does_whatever_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let together = std::sync::Barrier::new(8);
+    for round in 0..100 {
+        let path = directory.path().join(format!("socket{round}"));
+        drop(UnixListener::bind(&path).unwrap());
+        let bind = || {
+            let ring = ring(1);
+            together.wait();
+            Producer::bind(&path, ring, ProducerOptions::default())
+        };
+        let bound: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(bind)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(bound.iter().filter(|bound| bound.is_ok()).count(), 1, "{bound:?}");
+        assert!(path.exists());
+    }
+}
+
+#[test]
+fn a_path_that_is_none_is_refused() {
+    for path in ["", &"x".repeat(200), "with\0zero"] {
+        assert_eq!(field_of(&bind(Path::new(path)).unwrap_err()), "path");
+        let joined = Consumer::join(path, options());
+        assert_eq!(field_of(&joined.unwrap_err()), "path");
+    }
+}
+
+#[test]
+fn a_process_of_another_user_is_refused_on_either_side() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    // Users of whom this process is none.
+    let allowed = PeerPolicy::Users(vec![u32::MAX - 7]);
+    let options = ProducerOptions { allowed: allowed.clone(), ..ProducerOptions::default() };
+    let mut producer = Producer::bind(&path, ring(1), options).unwrap();
+    let there = path.clone();
+    let joining = thread::spawn(move || Consumer::join(there, JoinOptions::default()).unwrap_err());
+    let event = next_event(&mut producer);
+    let Event::NotJoined { error, .. } = event else { panic!("{event:?}") };
+    assert_eq!(field_of(&error), "peer.uid");
+    let error = joining.join().unwrap();
+    assert!(matches!(&error, Error::Closed { what } if what.contains("may not join")), "{error:?}");
+    drop(producer);
+    let mut producer = bind(&path).unwrap();
+    let refused = Consumer::join(&path, JoinOptions { allowed, ..JoinOptions::default() });
+    assert_eq!(field_of(&refused.unwrap_err()), "peer.uid");
+    assert_eq!(producer.poll(SHORT).unwrap(), None);
+}

@@ -1,0 +1,200 @@
+use super::*;
+
+#[test]
+fn frames_come_whole_and_in_order_and_their_slots_go_round() {
+    let mut producer = producer(2);
+    let mut consumer = join(&mut producer);
+    assert!(is_timeout(consumer.next_frame(Duration::ZERO)));
+    for sequence in 1..=10 {
+        let slot = producer.free_slot(Duration::ZERO).unwrap();
+        let index = slot.index();
+        let layouts = Some(Layouts { old: 1, new: 7 });
+        let frame = FrameInfo { point: None, layouts, tag: 100 + sequence };
+        let published = producer.publish(slot, frame).unwrap();
+        assert_eq!(published, Published { sequence, sent: 1, left_out: 0 });
+        let frame = consumer.next_frame(LONG).unwrap();
+        assert_eq!((frame.slot(), frame.sequence()), (index, sequence));
+        assert_eq!((frame.tag(), frame.layouts(), frame.point()), (100 + sequence, layouts, None));
+        assert!(frame.age() < LONG);
+        frame.check().unwrap();
+        frame.release().unwrap();
+    }
+    assert_eq!((consumer.missed(), consumer.end()), (0, None));
+}
+
+#[test]
+fn a_ring_arrives_as_it_was_announced() {
+    let semaphore = || semaphore(SemaphoreKind::Timeline);
+    let memory = MemoryPayload::new(memfd(8192), memory_info());
+    let ring = ring(3).slot(memory).semaphore(semaphore()).semaphore(semaphore());
+    let mut producer = Producer::unbound(ring, ProducerOptions::default()).unwrap();
+    let (consumer, ring) = try_join(&mut producer).unwrap();
+    assert_eq!((&*ring.name, &*ring.format), ("test", "bytes"));
+    assert_eq!((ring.semaphores.len(), consumer.slots()), (2, 4));
+    let mut slots = ring.slots.into_iter();
+    for size in 1..=3 {
+        assert_eq!(slots.next().unwrap().into_buffer().unwrap().desc().size, size);
+    }
+    assert_eq!(slots.next().unwrap().into_memory().unwrap().info(), &memory_info());
+}
+
+#[test]
+fn a_slot_is_free_when_all_that_got_it_have_given_it_back() {
+    let mut producer = producer(1);
+    let (mut one, mut other) = (join(&mut producer), join(&mut producer));
+    assert_eq!(publish(&mut producer).sent, 2);
+    let held = one.next_frame(LONG).unwrap();
+    other.next_frame(LONG).unwrap().release().unwrap();
+    assert!(is_timeout(producer.free_slot(Duration::ZERO)));
+    assert!(is_timeout(producer.free_slot(SHORT)));
+    held.release().unwrap();
+    let _slot = producer.free_slot(LONG).unwrap();
+}
+
+#[test]
+fn a_producer_that_waits_for_a_slot_gets_it_when_it_is_given_back() {
+    let mut producer = producer(2);
+    let mut consumer = join(&mut producer);
+    let consuming = thread::spawn(move || {
+        for sequence in 1..=200 {
+            let frame = consumer.next_frame(LONG).unwrap();
+            assert_eq!(frame.sequence(), sequence);
+            frame.release().unwrap();
+        }
+        consumer
+    });
+    for _ in 0..200 {
+        publish(&mut producer);
+    }
+    let consumer = consuming.join().unwrap();
+    assert_eq!(consumer.missed(), 0);
+}
+
+#[test]
+fn frames_can_be_given_back_in_any_order_and_by_dropping_them() {
+    let mut producer = producer(3);
+    let mut consumer = join(&mut producer);
+    for _ in 0..3 {
+        publish(&mut producer);
+    }
+    let mut frames: Vec<_> = (0..3).map(|_| consumer.next_frame(LONG).unwrap()).collect();
+    let (third, second) = (frames.pop().unwrap(), frames.pop().unwrap());
+    let order = [third.slot(), second.slot()];
+    third.release().unwrap();
+    drop(second);
+    let slots = [producer.free_slot(LONG).unwrap(), producer.free_slot(LONG).unwrap()];
+    assert_eq!(slots.each_ref().map(Slot::index), order);
+    assert!(is_timeout(producer.free_slot(Duration::ZERO)));
+}
+
+#[test]
+fn without_consumers_frames_are_nobodys_and_slots_stay_free() {
+    let mut producer = producer(1);
+    for sequence in 1..=3 {
+        assert_eq!(publish(&mut producer), Published { sequence, sent: 0, left_out: 0 });
+    }
+    let mut late = join(&mut producer);
+    publish(&mut producer);
+    assert_eq!(late.next_frame(LONG).unwrap().sequence(), 4);
+    assert_eq!(late.missed(), 0, "what was before it joined is not missed");
+}
+
+#[test]
+fn a_slot_that_is_dropped_is_free_again_and_a_foreign_one_is_refused() {
+    let (mut one, mut other) = (producer(1), producer(1));
+    drop(one.free_slot(Duration::ZERO).unwrap());
+    let slot = one.free_slot(Duration::ZERO).unwrap();
+    assert!(is_timeout(one.free_slot(Duration::ZERO)));
+    let _own = other.free_slot(Duration::ZERO).unwrap();
+    let error = other.publish(slot, FrameInfo::default()).unwrap_err();
+    assert!(matches!(error, Error::Mismatch(_)), "{error:?}");
+    publish(&mut one);
+}
+
+#[test]
+fn a_slow_consumer_is_left_out_where_the_producer_says_so() {
+    let pace = Pace::DropFrames { held: 1 };
+    let mut producer = producer_with(2, ProducerOptions { pace, ..Default::default() });
+    let mut consumer = join(&mut producer);
+    assert!(consumer.leaves_out());
+    publish(&mut producer);
+    let held = consumer.next_frame(LONG).unwrap();
+    for sequence in 2..=5 {
+        assert_eq!(publish(&mut producer), Published { sequence, sent: 0, left_out: 1 });
+    }
+    held.release().unwrap();
+    while publish(&mut producer).sent == 0 {}
+    let frame = consumer.next_frame(LONG).unwrap();
+    assert_eq!(consumer.missed(), frame.sequence() - 2);
+    assert!(frame.sequence() >= 6);
+}
+
+#[test]
+fn a_points_semaphore_is_one_of_the_rings_and_its_values_grow() {
+    let ring = ring(2).semaphore(semaphore(SemaphoreKind::Timeline));
+    let mut producer = Producer::unbound(ring, ProducerOptions::default()).unwrap();
+    let (mut consumer, _ring) = try_join(&mut producer).unwrap();
+    let mut publish = |semaphore, value| {
+        let slot = producer.free_slot(LONG)?;
+        let point = Some(TimelinePoint { semaphore, value });
+        producer.publish(slot, FrameInfo { point, ..FrameInfo::default() })
+    };
+    publish(0, 5).unwrap();
+    publish(0, 5).unwrap();
+    let frame = consumer.next_frame(LONG).unwrap();
+    assert_eq!(frame.point(), Some(TimelinePoint { semaphore: 0, value: 5 }));
+    frame.release().unwrap();
+    assert_eq!(field_of(&publish(1, 6).unwrap_err()), "frame.point.semaphore");
+    // What was refused is free again.
+    assert_eq!(field_of(&publish(0, 4).unwrap_err()), "frame.point.value");
+    assert_eq!(publish(0, 6).unwrap().sequence, 3);
+}
+
+#[test]
+fn a_wait_for_a_point_ends_with_its_time_or_the_session() {
+    let ring = ring(2).semaphore(semaphore(SemaphoreKind::Timeline));
+    let mut producer = Producer::unbound(ring, ProducerOptions::default()).unwrap();
+    let (mut consumer, _ring) = try_join(&mut producer).unwrap();
+    let point = Some(TimelinePoint { semaphore: 0, value: 1 });
+    let slot = producer.free_slot(LONG).unwrap();
+    producer.publish(slot, FrameInfo { point, ..FrameInfo::default() }).unwrap();
+    let frame = consumer.next_frame(LONG).unwrap();
+    let never = |_, step: Duration| {
+        thread::sleep(step);
+        Err(Error::Timeout { what: "a value".into(), waited: step })
+    };
+    assert!(is_timeout(frame.wait(3 * SHORT, never)));
+    let mut steps = 0;
+    let reached = frame.wait(LONG, |at, step| {
+        assert_eq!(Some(at), point);
+        steps += 1;
+        if steps < 3 { never(at, step) } else { Ok(()) }
+    });
+    assert_eq!((reached, steps), (Ok(()), 3));
+    // Its producer goes without a word, and does not signal.
+    let going = thread::spawn(move || {
+        thread::sleep(SHORT);
+        producer.evict(ConsumerId(1));
+    });
+    let started = Instant::now();
+    assert!(is_closed(frame.wait(LONG, never)));
+    assert!(started.elapsed() < LONG / 2);
+    going.join().unwrap();
+}
+
+#[test]
+fn the_producers_descriptor_is_readable_when_there_is_something_to_do() {
+    use std::os::fd::AsFd;
+    let mut producer = producer(1);
+    let mut consumer = join(&mut producer);
+    let readable = |producer: &Producer| {
+        let seen = crate::ipc::socket::wait(producer.as_fd(), libc::POLLIN, Some(SHORT)).unwrap();
+        seen != 0
+    };
+    publish(&mut producer);
+    assert!(!readable(&producer));
+    consumer.next_frame(LONG).unwrap().release().unwrap();
+    assert!(readable(&producer));
+    assert_eq!(producer.poll(Duration::ZERO).unwrap(), None);
+    assert!(!readable(&producer));
+}

@@ -1,0 +1,101 @@
+//! A calibration as people read it.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::data::{Calibration, Outcome, SizeResult};
+
+impl fmt::Display for Calibration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.subject)?;
+        for size in &self.sizes {
+            writeln!(f)?;
+            write_size(f, size, self.noise)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_size(f: &mut fmt::Formatter<'_>, size: &SizeResult, noise: f64) -> fmt::Result {
+    let chosen = size.choose(noise, |_| true).map(|choice| choice.candidate);
+    writeln!(
+        f,
+        "  {:<16} {:>5} {:>5} {:>12} {:>12} {:>12} {:>9}",
+        Bytes(size.payload_bytes).to_string(),
+        "depth",
+        "batch",
+        "median",
+        "99th",
+        "payloads/s",
+        "GB/s"
+    )?;
+    for row in &size.rows {
+        let candidate = row.candidate;
+        let mark = if chosen == Some(candidate) { '*' } else { ' ' };
+        write!(f, "{mark} {:<16} {:>5} {:>5}", candidate.route, candidate.depth, candidate.batch)?;
+        match &row.outcome {
+            Outcome::Measured(figures) => {
+                let rate = figures.payloads_per_second();
+                let gb_per_s = rate * size.payload_bytes as f64 / 1e9;
+                let (median, p99) = (Micros(figures.median), Micros(figures.p99));
+                writeln!(
+                    f,
+                    " {:>12} {:>12} {rate:>12.0} {gb_per_s:>9.1}",
+                    median.to_string(),
+                    p99.to_string()
+                )?;
+            }
+            Outcome::Missing(missing) => writeln!(f, "  not possible: {missing}")?,
+            Outcome::Failed(error) => writeln!(f, "  failed: {error}")?,
+            Outcome::Skipped(why) => writeln!(f, "  left out: {why}")?,
+        }
+    }
+    Ok(())
+}
+
+struct Micros(Duration);
+
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} µs", self.0.as_secs_f64() * 1e6)
+    }
+}
+
+/// Bytes in the largest unit that is exact.
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        match units.into_iter().find(|(unit, _)| self.0 > 0 && self.0.is_multiple_of(*unit)) {
+            Some((unit, name)) => write!(f, "{} {name}", self.0 / unit),
+            None => write!(f, "{} B", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::data::tests::calibration;
+    use super::*;
+
+    #[test]
+    fn a_table_names_what_it_is_of_and_marks_the_choice() {
+        let text = calibration().to_string();
+        assert!(text.starts_with("Vulkan → CUDA on a GPU"), "{text}");
+        let marked: Vec<_> = text.lines().filter(|line| line.starts_with('*')).collect();
+        assert_eq!(marked.len(), 2, "{text}");
+        assert!(marked[0].contains("in-queue") && marked[0].contains("10.0 µs"), "{text}");
+        assert!(marked[1].contains("host-wait") && marked[1].contains("33.6"), "{text}");
+        assert!(text.contains("64 KiB") && text.contains("16 MiB"), "{text}");
+        assert!(text.contains("not possible: Vulkan lacks VK_NVX_binary_import"), "{text}");
+    }
+
+    #[test]
+    fn bytes_are_exact() {
+        let shown = |bytes| Bytes(bytes).to_string();
+        assert_eq!(shown(3 << 30), "3 GiB");
+        assert_eq!(shown((1 << 20) + 1024), "1025 KiB");
+        assert_eq!((shown(17), shown(0)), ("17 B".into(), "0 B".into()));
+    }
+}

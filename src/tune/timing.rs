@@ -1,0 +1,98 @@
+//! What was measured of one candidate, and how one is chosen from several.
+
+use std::time::Duration;
+
+/// The time that one payload takes to go round, while as many are in flight as the candidate says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timing {
+    /// The median of the rounds.
+    pub median: Duration,
+    /// The 99th percentile of the rounds (nearest rank).
+    pub p99: Duration,
+    /// How many rounds were measured.
+    pub rounds: u32,
+    /// How many payloads went round in each.
+    pub turns: u32,
+}
+
+impl Timing {
+    /// The figures of rounds of `turns` payloads each; `None` of no round.
+    pub(crate) fn of(rounds: &[Duration], turns: u32) -> Option<Self> {
+        let mut turn: Vec<_> = rounds.iter().map(|round| *round / turns.max(1)).collect();
+        turn.sort_unstable();
+        let percentile = |percent: usize| {
+            let rank = (percent * turn.len()).div_ceil(100);
+            turn.get(rank.saturating_sub(1)).copied()
+        };
+        Some(Self {
+            median: percentile(50)?,
+            p99: percentile(99)?,
+            rounds: u32::try_from(turn.len()).unwrap_or(u32::MAX),
+            turns,
+        })
+    }
+
+    /// Payloads that go round in a second.
+    pub fn payloads_per_second(&self) -> f64 {
+        1.0 / self.median.as_secs_f64().max(1e-9)
+    }
+}
+
+/// The first of `medians` that is at most `noise` slower than the best: what comes earlier is simpler,
+/// and a difference within the noise is none.
+pub(crate) fn select(medians: impl Iterator<Item = Duration> + Clone, noise: f64) -> Option<usize> {
+    let best = medians.clone().min()?.as_secs_f64();
+    let limit = best * (1.0 + noise.max(0.0));
+    let mut medians = medians;
+    medians.position(|median| median.as_secs_f64() <= limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn micros(values: &[u64]) -> Vec<Duration> {
+        values.iter().copied().map(Duration::from_micros).collect()
+    }
+
+    #[test]
+    fn medians_and_percentiles_are_nearest_ranks_of_a_turn() {
+        let rounds: Vec<_> =
+            (1..=100).rev().map(|round| Duration::from_micros(10 * round)).collect();
+        let figures = Timing::of(&rounds, 10).unwrap();
+        assert_eq!(figures.median, Duration::from_micros(50));
+        assert_eq!(figures.p99, Duration::from_micros(99));
+        assert_eq!((figures.rounds, figures.turns), (100, 10));
+        assert_eq!(figures.payloads_per_second().round(), 20_000.0);
+        let one = Timing::of(&micros(&[30]), 3).unwrap();
+        assert_eq!((one.median, one.p99), (Duration::from_micros(10), Duration::from_micros(10)));
+        assert_eq!(Timing::of(&[], 3), None);
+    }
+
+    #[test]
+    fn what_comes_earlier_wins_within_the_noise_and_loses_outside() {
+        let chosen = |values: &[u64]| select(micros(values).into_iter(), 0.03);
+        assert_eq!(chosen(&[1030, 1000]), Some(0));
+        assert_eq!(chosen(&[1031, 1000]), Some(1));
+        assert_eq!(chosen(&[5000, 1029, 1000]), Some(1));
+        assert_eq!(chosen(&[1000, 900, 5000, 899]), Some(1));
+        assert_eq!(chosen(&[]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_choice_is_good_enough_and_the_first_that_is(
+            medians in prop::collection::vec(1u64..1_000_000, 1..40),
+            noise in 0.0f64..0.5,
+        ) {
+            let medians = micros(&medians);
+            let chosen = select(medians.iter().copied(), noise).unwrap();
+            let best = medians.iter().min().unwrap().as_secs_f64();
+            let enough = |median: &Duration| median.as_secs_f64() <= best * (1.0 + noise);
+            prop_assert!(enough(&medians[chosen]));
+            prop_assert!(!medians[..chosen].iter().any(enough));
+        }
+    }
+}
