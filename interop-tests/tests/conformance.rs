@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use interop_tests::{cases, suite};
+use interop_tests::{cases, harness};
 
 fn main() -> ExitCode {
-    match suite::run_as_child(&cases::roles()) {
+    match harness::run_as_child(&cases::roles()) {
         Some(code) => code,
-        None => suite::run(cases::all()),
+        None => harness::run(cases::all()),
     }
 }
