@@ -50,8 +50,8 @@ impl Copying {
         let picture_bytes = pixels * PICTURE.texel_bytes() as usize;
         let (finish, picture_pages): (Box<dyn Finish>, _) = match &job.finish {
             Some(context) => {
-                let finish = GlFinish::copied(context, job.size, job.vignette)?;
-                (Box::new(finish), HostPages::of_cuda(context, picture_bytes)?)
+                let finish = GlFinish::copied(gl, job.size, job.vignette)?;
+                (Box::new(finish), HostPages::of_cuda(gl, picture_bytes)?)
             }
             None => {
                 let finish = VulkanFinish::copied(vulkan, job.size, job.vignette)?;
@@ -74,7 +74,7 @@ impl Copying {
         self.light(index)?;
         self.worker.wait()?;
         let light_on_host = self.light_pages.take_from_vulkan()?;
-        let stream = self.stages.context.stream.clone();
+        let stream = self.stages.gpu.stream.clone();
         self.stages.note(0)?;
         self.light_pages.upload(&stream, &self.stages.canvas.light.array)?;
         self.stages.run()?;
@@ -103,7 +103,7 @@ impl Copying {
     /// Vulkan fills its image with light and copies it to the host.
     fn light(&mut self, index: u32) -> Result<()> {
         let (image, source) = (&self.light, &self.source);
-        let (context, buffer) = (self.worker.context.clone(), self.light_pages.buffer()?);
+        let (context, buffer) = (self.worker.gpu.clone(), self.light_pages.buffer()?);
         self.worker.submit(|recording| {
             let command = recording.command;
             let copied = vk::ImageLayout::TRANSFER_SRC_OPTIMAL;
@@ -137,7 +137,7 @@ impl Drop for Copying {
     fn drop(&mut self) {
         // Nothing may be in flight when the images go; lost devices have nothing in flight.
         let _ = self.worker.wait();
-        let _ = self.stages.context.stream.synchronize();
+        let _ = self.stages.gpu.stream.synchronize();
         let _ = self.finish.wait();
     }
 }

@@ -92,7 +92,7 @@ impl Sharing {
     pub(crate) fn frame(&mut self, index: u32) -> Result<FrameTimes> {
         let start = Instant::now();
         let ticket = self.light(index)?;
-        let stream = self.stages.context.stream.clone();
+        let stream = self.stages.gpu.stream.clone();
         self.light_there.acquire.acquire(ticket, &stream)?;
         if let Some(ticket) = self.picture_ticket.take() {
             self.from_finish.acquire(ticket, &stream)?;
@@ -114,7 +114,7 @@ impl Sharing {
         let ticket = self.light_ticket.take().context("the last frame failed")?;
         let (image, source) = (self.stages.canvas.light.image.clone(), &self.source);
         let (there, back) = (&mut self.light_there.release, &mut self.light_back.acquire);
-        let context = self.worker.context.clone();
+        let context = self.worker.gpu.clone();
         let family = context.vulkan.queue_family();
         self.worker.submit(|recording| {
             let command = recording.command;
@@ -149,7 +149,7 @@ impl Drop for Sharing {
     fn drop(&mut self) {
         // Nothing may be in flight when the images go; lost devices have nothing in flight.
         let _ = self.worker.wait();
-        let _ = self.stages.context.stream.synchronize();
+        let _ = self.stages.gpu.stream.synchronize();
         let _ = self.finish.wait();
     }
 }
