@@ -49,9 +49,9 @@ impl Copying {
         let light_pages = HostPages::of_both(context, vulkan, light_bytes)?;
         let picture_bytes = pixels * PICTURE.texel_bytes() as usize;
         let (finish, picture_pages): (Box<dyn Finish>, _) = match &job.finish {
-            Some(context) => {
+            Some(gl) => {
                 let finish = GlFinish::copied(gl, job.size, job.vignette)?;
-                (Box::new(finish), HostPages::of_cuda(gl, picture_bytes)?)
+                (Box::new(finish), HostPages::of_cuda(context, picture_bytes)?)
             }
             None => {
                 let finish = VulkanFinish::copied(vulkan, job.size, job.vignette)?;
