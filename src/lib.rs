@@ -52,7 +52,7 @@ pub mod session;
 #[cfg(feature = "tune")]
 pub mod tune;
 
-pub use desc::{BufferDesc, BufferUsage, ImageDesc, ImageUsage, ResourceDesc};
+pub use desc::{BufferDesc, BufferUsage, ImageDesc, ImageLayout, ImageUsage, ResourceDesc};
 pub use error::{Api, Error, ImportError, ImportResult, Result};
 pub use identity::{Identity, Uuid};
 pub use payload::{BufferPayload, ImagePayload, MemoryPayload, SemaphoreKind, SemaphorePayload};

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use gpu_interop::gl::{Endpoint, Layout, Texture};
+use gpu_interop::desc::ImageLayout;
+use gpu_interop::gl::{Endpoint, Texture};
 use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::handoff::{Acquirer, Releaser, Ticket};
 use interop_gpu::gl::GlContext;
@@ -154,7 +155,7 @@ impl Finish for GlFinish {
         let Picture::Shared { texture, acquirer, .. } = &mut self.picture else {
             anyhow::bail!("nobody hands a picture over");
         };
-        let (name, used) = (texture.name(), [texture.in_layout(Layout::General)]);
+        let (name, used) = (texture.name(), [texture.in_layout(ImageLayout::GENERAL)]);
         acquirer.acquire(ticket, &[], &used)?;
         self.timed(1, |finish| finish.frame(name))?;
         let Picture::Shared { releaser, .. } = &mut self.picture else {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use gpu_interop::ash::vk;
-use gpu_interop::gl::Layout;
+use gpu_interop::desc::ImageLayout;
 use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::handoff::Ticket;
 use gpu_interop::vulkan::{ImageAccess, SubmitSync};
@@ -17,7 +17,7 @@ use crate::shared::{FORMAT, Lanes, Shared, require_alike, require_same, vulkan_l
 use crate::vulkan::{LAYERS, Sampler, Use, View, VulkanRunner};
 
 /// How OpenGL gets and gives the picture that it draws, and the one that it shows.
-const LAYOUT: Layout = Layout::General;
+const LAYOUT: ImageLayout = ImageLayout::GENERAL;
 
 pub(crate) struct GlToVk {
     // OpenGL's before Vulkan's, painters before what they paint on.
@@ -90,7 +90,7 @@ impl GlToVk {
         })
     }
 
-    fn textures(&self) -> [(glow::Texture, Layout); 2] {
+    fn textures(&self) -> [(glow::Texture, ImageLayout); 2] {
         [&self.shared, &self.result].map(|one| one.texture.in_layout(LAYOUT))
     }
 

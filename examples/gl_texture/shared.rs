@@ -2,10 +2,11 @@
 
 use anyhow::{Result, ensure};
 use gpu_interop::ash::vk;
+use gpu_interop::desc::ImageLayout;
 use gpu_interop::desc::full_mip_chain;
 use gpu_interop::fd::MemoryHandleType;
 use gpu_interop::format::Format;
-use gpu_interop::gl::{self, Layout, Texture};
+use gpu_interop::gl::{self, Texture};
 use gpu_interop::handoff::{self, Handoff, HandoffOptions};
 use gpu_interop::vulkan::{self, Image, ImageOptions};
 use gpu_interop::{ImageDesc, ImageUsage};
@@ -93,8 +94,8 @@ impl Lanes {
 }
 
 /// The layout of Vulkan's that OpenGL calls `layout`.
-pub(crate) fn vulkan_layout(layout: Layout) -> vk::ImageLayout {
-    vk::ImageLayout::from_raw(layout.vulkan())
+pub(crate) fn vulkan_layout(layout: ImageLayout) -> vk::ImageLayout {
+    layout.into()
 }
 
 /// Checks that both have read the same bytes, of texels of four.

@@ -1,7 +1,7 @@
 //! Vulkan draws the scene into the shared picture, OpenGL the cube that shows it.
 
 use anyhow::{Context, Result};
-use gpu_interop::gl::Layout;
+use gpu_interop::desc::ImageLayout;
 use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::handoff::Ticket;
 use gpu_interop::vulkan::{ImageAccess, SubmitSync};
@@ -15,7 +15,7 @@ use crate::shared::{FORMAT, Lanes, Shared, require_alike, require_same, vulkan_l
 use crate::vulkan::{Use, View, VulkanRunner};
 
 /// How OpenGL gets the picture, and gives it back.
-const LAYOUT: Layout = Layout::ShaderReadOnly;
+const LAYOUT: ImageLayout = ImageLayout::SHADER_READ_ONLY_OPTIMAL;
 
 pub(crate) struct VkToGl {
     // OpenGL's before Vulkan's, painters before what they paint on.

@@ -4,6 +4,10 @@
 
 use bitflags::bitflags;
 
+mod layout;
+
+pub use layout::ImageLayout;
+
 use crate::error::{Invalid, Result};
 use crate::format::{Aspects, Format};
 

@@ -36,7 +36,7 @@ pub mod workarounds;
 pub use buffer::Buffer;
 pub use endpoint::Endpoint;
 pub use fence::Fence;
-pub use layout::Layout;
+pub use layout::texture_layouts;
 pub use memory::Memory;
 pub use semaphore::Semaphore;
 pub use texture::Texture;

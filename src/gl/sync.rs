@@ -4,8 +4,9 @@ use super::buffer::Buffer;
 use super::endpoint::Endpoint;
 use super::error::checked;
 use super::ffi::{SemaphoreFns, TIMELINE_SEMAPHORE_VALUE_NV};
-use super::layout::Layout;
+use super::layout::token;
 use super::semaphore::Semaphore;
+use crate::desc::ImageLayout;
 use crate::error::{Invalid, Missing, Result};
 
 impl Endpoint {
@@ -32,7 +33,7 @@ impl Endpoint {
         semaphore: &Semaphore,
         value: Option<u64>,
         buffers: &[&Buffer],
-        textures: &[(glow::Texture, Layout)],
+        textures: &[(glow::Texture, ImageLayout)],
     ) -> Result<()> {
         let operation = self.prepare(semaphore, value, buffers, textures)?;
         operation.set_value(self, value)?;
@@ -59,7 +60,7 @@ impl Endpoint {
         semaphore: &Semaphore,
         value: Option<u64>,
         buffers: &[&Buffer],
-        textures: &[(glow::Texture, Layout)],
+        textures: &[(glow::Texture, ImageLayout)],
     ) -> Result<()> {
         let operation = self.prepare(semaphore, value, buffers, textures)?;
         if let Some(value) = value {
@@ -85,7 +86,7 @@ impl Endpoint {
         semaphore: &Semaphore,
         value: Option<u64>,
         buffers: &[&Buffer],
-        textures: &[(glow::Texture, Layout)],
+        textures: &[(glow::Texture, ImageLayout)],
     ) -> Result<Operation> {
         semaphore.kind().check_value(value)?;
         self.shared.check_same(semaphore.shared(), "semaphore")?;
@@ -99,7 +100,7 @@ impl Endpoint {
             semaphore: semaphore.name(),
             buffers: buffers.iter().map(|buffer| buffer.name().0.get()).collect(),
             textures: textures.iter().map(|(texture, _)| texture.0.get()).collect(),
-            layouts: textures.iter().map(|(_, layout)| layout.token()).collect(),
+            layouts: textures.iter().map(|(_, layout)| token(*layout)).collect::<Result<_>>()?,
         })
     }
 }

@@ -5,11 +5,10 @@ use std::rc::Rc;
 
 use super::deletion::Name;
 use super::endpoint::{Endpoint, Shared};
-use super::layout::Layout;
 use super::memory::Memory;
 use super::texture_storage;
 use super::texture_target::Target;
-use crate::desc::ImageDesc;
+use crate::desc::{ImageDesc, ImageLayout};
 use crate::error::{ImportError, ImportResult, Result};
 use crate::payload::ImagePayload;
 
@@ -112,7 +111,7 @@ impl Texture {
     }
 
     /// The texture and a layout, as [`Endpoint::wait`], [`Endpoint::signal`] and handoffs list it.
-    pub fn in_layout(&self, layout: Layout) -> (glow::Texture, Layout) {
+    pub fn in_layout(&self, layout: ImageLayout) -> (glow::Texture, ImageLayout) {
         (self.name(), layout)
     }
 

@@ -9,9 +9,9 @@ use super::layouts::Layouts;
 use super::peer::{Peer, sealed};
 use super::ticket::{AcquireError, HostFence, Ticket};
 use crate::capabilities::{Capabilities, SyncMethod};
-use crate::desc::ResourceDesc;
+use crate::desc::{ImageLayout, ResourceDesc};
 use crate::error::{ImportError, Mismatch, Result};
-use crate::gl::{Buffer, Endpoint, Layout, Semaphore};
+use crate::gl::{Buffer, Endpoint, Semaphore};
 use crate::vulkan;
 
 impl sealed::Sealed for Endpoint {}
@@ -34,7 +34,7 @@ impl Peer for Endpoint {
 }
 
 /// What one side lists: every shared buffer, and every shared texture with its layout.
-type Lists<'a> = (&'a [&'a Buffer], &'a [(glow::Texture, Layout)]);
+type Lists<'a> = (&'a [&'a Buffer], &'a [(glow::Texture, ImageLayout)]);
 
 impl Releaser<Endpoint> {
     /// Releases what the OpenGL commands so far have done to `buffers` and `textures`: every shared
@@ -51,7 +51,7 @@ impl Releaser<Endpoint> {
     pub fn release(
         &mut self,
         buffers: &[&Buffer],
-        textures: &[(glow::Texture, Layout)],
+        textures: &[(glow::Texture, ImageLayout)],
     ) -> Result<Ticket> {
         let sequences = self.next_sequences(1)?;
         let host = self.signal(sequences.clone(), (buffers, textures))?;
@@ -95,14 +95,14 @@ impl Acquirer<Endpoint> {
     /// # Errors
     /// [`Mismatch`] for a ticket of another handoff, a buffer of another endpoint, a name that is no
     /// texture of this context, or textures that are not as many as the images that were released,
-    /// or not in the layouts (except [`Layout::None`]), [`Invalid`](crate::error::Invalid) where the
+    /// or not in the layouts (except [`ImageLayout::UNDEFINED`]), [`Invalid`](crate::error::Invalid) where the
     /// context is not current, [`Timeout`](crate::Error::Timeout) where the host waited too long;
     /// the ticket comes back.
     pub fn acquire(
         &mut self,
         ticket: Ticket,
         buffers: &[&Buffer],
-        textures: &[(glow::Texture, Layout)],
+        textures: &[(glow::Texture, ImageLayout)],
     ) -> Result<(), AcquireError> {
         let lists = (buffers, textures);
         if let Err(error) = check_own(&self.endpoint, lists) {
@@ -163,6 +163,6 @@ fn check_own(endpoint: &Endpoint, (buffers, textures): Lists<'_>) -> Result<()> 
     Ok(())
 }
 
-fn layouts_of(textures: &[(glow::Texture, Layout)]) -> Layouts {
+fn layouts_of(textures: &[(glow::Texture, ImageLayout)]) -> Layouts {
     Layouts::of_gl(textures.iter().map(|(_, layout)| *layout))
 }

@@ -1,9 +1,8 @@
 //! The image layouts that a ticket carries, and whether the acquiring side goes on from them.
 
-use ash::vk;
-
+use crate::desc::ImageLayout;
 use crate::error::{Mismatch, Result};
-use crate::vulkan::{Accesses, LayoutName};
+use crate::vulkan::Accesses;
 
 /// The layouts that one side of a handoff names for its images, in the order it lists them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,23 +11,21 @@ pub(crate) enum Layouts {
     #[default]
     Unknown,
     /// Vulkan's: before and after the transition.
-    Pairs(Vec<(LayoutName, LayoutName)>),
+    Pairs(Vec<(ImageLayout, ImageLayout)>),
     /// OpenGL's, of each texture one.
     #[cfg(feature = "gl")]
-    Single(Vec<LayoutName>),
+    Single(Vec<ImageLayout>),
 }
 
 impl Layouts {
     pub(crate) fn of_vulkan(used: &Accesses<'_>) -> Self {
-        let pair = |(old, new)| (LayoutName(old), LayoutName(new));
-        Self::Pairs(used.images.iter().map(|i| pair((i.old_layout, i.new_layout))).collect())
+        let pairs = used.images.iter().map(|i| (i.old_layout.into(), i.new_layout.into()));
+        Self::Pairs(pairs.collect())
     }
 
     #[cfg(feature = "gl")]
-    pub(crate) fn of_gl(layouts: impl IntoIterator<Item = crate::gl::Layout>) -> Self {
-        let name =
-            |layout: crate::gl::Layout| LayoutName(vk::ImageLayout::from_raw(layout.vulkan()));
-        Self::Single(layouts.into_iter().map(name).collect())
+    pub(crate) fn of_gl(layouts: impl IntoIterator<Item = ImageLayout>) -> Self {
+        Self::Single(layouts.into_iter().collect())
     }
 
     /// Checks that `self`, of the releasing side, and `acquired` are two halves of one transition.
@@ -68,22 +65,21 @@ impl Layouts {
 /// What one side names for one image.
 #[derive(Clone, Copy, Debug)]
 enum Half {
-    Pair(LayoutName, LayoutName),
+    Pair(ImageLayout, ImageLayout),
     #[cfg_attr(not(feature = "gl"), allow(dead_code))]
-    Single(LayoutName),
+    Single(ImageLayout),
 }
 
 impl Half {
     /// Checks that `found`, of the acquiring side, goes on where `self` has left the image.
     fn check(self, found: Self) -> Result<()> {
-        const UNDEFINED: LayoutName = LayoutName(vk::ImageLayout::UNDEFINED);
         match (self, found) {
             (Self::Pair(old, new), Self::Pair(taken_from, taken_to)) => {
                 same("old_layout", old, taken_from)?;
                 same("new_layout", new, taken_to)
             }
             // OpenGL may always say GL_NONE: then the content is of no interest to it.
-            (Self::Pair(..) | Self::Single(_), Self::Single(UNDEFINED)) => Ok(()),
+            (Self::Pair(..) | Self::Single(_), Self::Single(ImageLayout::UNDEFINED)) => Ok(()),
             (Self::Pair(_, left), Self::Single(taken))
             | (Self::Single(left), Self::Single(taken) | Self::Pair(taken, _)) => {
                 same("the layout at the handoff", left, taken)
@@ -92,7 +88,7 @@ impl Half {
     }
 }
 
-fn same(field: &'static str, released: LayoutName, acquired: LayoutName) -> Result<()> {
+fn same(field: &'static str, released: ImageLayout, acquired: ImageLayout) -> Result<()> {
     if released == acquired {
         return Ok(());
     }
@@ -106,9 +102,9 @@ mod tests {
     use super::*;
     use crate::error::Error;
 
-    const GENERAL: LayoutName = LayoutName(vk::ImageLayout::GENERAL);
-    const SAMPLED: LayoutName = LayoutName(vk::ImageLayout::SHADER_READ_ONLY_OPTIMAL);
-    const COPIED: LayoutName = LayoutName(vk::ImageLayout::TRANSFER_SRC_OPTIMAL);
+    const GENERAL: ImageLayout = ImageLayout::GENERAL;
+    const SAMPLED: ImageLayout = ImageLayout::SHADER_READ_ONLY_OPTIMAL;
+    const COPIED: ImageLayout = ImageLayout::TRANSFER_SRC_OPTIMAL;
 
     fn refused(released: &Layouts, acquired: &Layouts) {
         let refused = released.check(acquired);
@@ -132,13 +128,13 @@ mod tests {
     fn opengl_names_what_vulkan_left_and_what_vulkan_goes_on_from() {
         let released = Layouts::Pairs(vec![(COPIED, SAMPLED)]);
         let gl = |layout| Layouts::of_gl([layout]);
-        released.check(&gl(crate::gl::Layout::ShaderReadOnly)).unwrap();
-        released.check(&gl(crate::gl::Layout::None)).unwrap();
-        refused(&released, &gl(crate::gl::Layout::TransferSrc));
+        released.check(&gl(ImageLayout::SHADER_READ_ONLY_OPTIMAL)).unwrap();
+        released.check(&gl(ImageLayout::UNDEFINED)).unwrap();
+        refused(&released, &gl(ImageLayout::TRANSFER_SRC_OPTIMAL));
         refused(&released, &Layouts::of_gl([]));
-        let signalled = gl(crate::gl::Layout::General);
+        let signalled = gl(ImageLayout::GENERAL);
         signalled.check(&Layouts::Pairs(vec![(GENERAL, COPIED)])).unwrap();
-        signalled.check(&gl(crate::gl::Layout::General)).unwrap();
+        signalled.check(&gl(ImageLayout::GENERAL)).unwrap();
         refused(&signalled, &Layouts::Pairs(vec![(COPIED, GENERAL)]));
     }
 }

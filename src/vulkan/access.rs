@@ -8,7 +8,7 @@ use super::buffer::Buffer;
 use super::conv;
 use super::endpoint::Endpoint;
 use super::image::Image;
-use super::layout::{LayoutName, rule};
+use crate::desc::ImageLayout;
 use crate::error::{Error, Invalid, Result};
 
 /// A buffer and how the recorded commands use it: written before a release, read after an acquire.
@@ -93,8 +93,8 @@ impl fmt::Debug for ImageAccess<'_> {
             .field("image", self.image)
             .field("stage", &format_args!("{:#x}", self.stage.as_raw()))
             .field("access", &format_args!("{:#x}", self.access.as_raw()))
-            .field("old_layout", &LayoutName(self.old_layout))
-            .field("new_layout", &LayoutName(self.new_layout))
+            .field("old_layout", &ImageLayout::from(self.old_layout))
+            .field("new_layout", &ImageLayout::from(self.new_layout))
             .field("levels", &(range.base_mip_level, range.level_count))
             .field("layers", &(range.base_array_layer, range.layer_count))
             .finish()
@@ -180,14 +180,14 @@ impl<'a> ImageAccess<'a> {
     fn check_layout(&self, field: &'static str, layout: vk::ImageLayout) -> Result<()> {
         let refuse = |problem: String, vuid| Err(Invalid::new(field, problem).vuid(vuid).into());
         if layout == vk::ImageLayout::PREINITIALIZED {
-            let problem = format!("{}: a shared image never is", LayoutName(layout));
+            let problem = format!("{}: a shared image never is", ImageLayout::from(layout));
             return refuse(problem, "VUID-VkImageCreateInfo-pNext-01443");
         }
-        match rule(layout) {
-            Some(rule) if !self.image.desc().usage.contains(rule.usage) => {
+        match ImageLayout::from(layout).required_usage() {
+            Some((usage, vuid)) if !self.image.desc().usage.contains(usage) => {
                 let problem =
-                    format!("{}, but the image is not {:?}", LayoutName(layout), rule.usage);
-                refuse(problem, rule.vuid)
+                    format!("{}, but the image is not {usage:?}", ImageLayout::from(layout));
+                refuse(problem, vuid)
             }
             _ => Ok(()),
         }

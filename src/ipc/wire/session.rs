@@ -2,6 +2,7 @@
 
 use super::fields::Fields;
 use super::message::{name, name_len, optional, sendable_name, text, text_len, unknown};
+use crate::desc::ImageLayout;
 use crate::error::{Invalid, Result};
 
 /// Slots of a ring at most.
@@ -38,9 +39,9 @@ pub struct TimelinePoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Layouts {
     /// The layout before the release.
-    pub old: i32,
+    pub old: ImageLayout,
     /// The layout that the release leaves the image in.
-    pub new: i32,
+    pub new: ImageLayout,
 }
 
 /// A slot that goes from the producer to a consumer.
@@ -143,7 +144,7 @@ pub(crate) fn put_frame(bytes: &mut Vec<u8>, frame: &FrameToken) -> String {
     bytes.extend(semaphore.to_le_bytes());
     bytes.extend([0; 4]);
     bytes.extend(value.to_le_bytes());
-    let Layouts { old, new } = layouts.unwrap_or(Layouts { old: 0, new: 0 });
+    let (old, new) = layouts.map_or((0, 0), |layouts| (layouts.old.as_raw(), layouts.new.as_raw()));
     bytes.extend(old.to_le_bytes());
     bytes.extend(new.to_le_bytes());
     bytes.extend(published.to_le_bytes());
@@ -170,7 +171,10 @@ pub(crate) fn frame(fields: &mut Fields<'_>) -> Result<FrameToken> {
         slot,
         sequence,
         point: semaphore.zip(value).map(|(semaphore, value)| TimelinePoint { semaphore, value }),
-        layouts: old.zip(new).map(|(old, new)| Layouts { old, new }),
+        layouts: old.zip(new).map(|(old, new)| Layouts {
+            old: ImageLayout::from_raw(old),
+            new: ImageLayout::from_raw(new),
+        }),
         published: fields.u64("body.published")?,
         tag: fields.u64("body.tag")?,
     })

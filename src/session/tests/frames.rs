@@ -1,4 +1,5 @@
 use super::*;
+use crate::desc::ImageLayout;
 
 #[test]
 fn frames_come_whole_and_in_order_and_their_slots_go_round() {
@@ -8,7 +9,8 @@ fn frames_come_whole_and_in_order_and_their_slots_go_round() {
     for sequence in 1..=10 {
         let slot = producer.free_slot(Duration::ZERO).unwrap();
         let index = slot.index();
-        let layouts = Some(Layouts { old: 1, new: 7 });
+        let layouts =
+            Some(Layouts { old: ImageLayout::GENERAL, new: ImageLayout::TRANSFER_DST_OPTIMAL });
         let frame = FrameInfo { point: None, layouts, tag: 100 + sequence };
         let published = producer.publish(slot, frame).unwrap();
         assert_eq!(published, Published { sequence, sent: 1, left_out: 0 });

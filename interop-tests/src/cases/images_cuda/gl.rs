@@ -3,9 +3,9 @@
 use anyhow::{Context, Result};
 use gpu_interop::Api;
 use gpu_interop::cuda::ReadMode;
+use gpu_interop::desc::ImageLayout;
 use gpu_interop::desc::Tiling;
 use gpu_interop::format::Format;
-use gpu_interop::gl::Layout;
 use gpu_interop::handoff::{self, HandoffOptions};
 
 use crate::cases::images_cuda::{InCuda, needs};
@@ -54,8 +54,8 @@ fn there_and_back(machine: &TestGpu, mut pair: Pair<'_>) -> Result<()> {
     let mut to_cuda = handoff::open(owner, &pair.gl.endpoint, &cuda.endpoint, options)?;
     let mut to_gl = handoff::open(owner, &cuda.endpoint, &pair.gl.endpoint, options)?;
 
-    pair.vulkan_fills(1, Layout::General)?;
-    let used = [pair.texture.in_layout(Layout::General)];
+    pair.vulkan_fills(1, ImageLayout::GENERAL)?;
+    let used = [pair.texture.in_layout(ImageLayout::GENERAL)];
     let ticket = to_cuda.release.release(&[], &used)?;
     to_cuda.acquire.acquire(ticket, &cuda.stream)?;
     check((cuda, &array), 1).context("CUDA reads what Vulkan wrote")?;

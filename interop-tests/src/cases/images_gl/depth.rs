@@ -1,9 +1,8 @@
 //! Group D: shared depth and stencil, tested against.
 
 use anyhow::{Result, ensure};
-use gpu_interop::desc::Tiling;
+use gpu_interop::desc::{ImageLayout, Tiling};
 use gpu_interop::format::{Aspects, Format};
-use gpu_interop::gl::Layout;
 use gpu_interop::{Api, ImageDesc, ImageUsage};
 
 use crate::cases::images_gl::pair::{Pair, USAGE, widest_usage};
@@ -70,7 +69,7 @@ const EVERYWHERE: Tested =
 /// Vulkan fills depth; triangles of OpenGL's at several depths come out where they are nearer.
 fn depth_tested(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
     let mut pair = Pair::new(machine, desc)?;
-    pair.vulkan_fills(37, Layout::DepthStencilReadOnly)?;
+    pair.vulkan_fills(37, ImageLayout::DEPTH_STENCIL_READ_ONLY_OPTIMAL)?;
     let there = depths(desc, &filled(desc, Aspects::DEPTH, 37));
     for depth in [0.25, HALF, 0.75] {
         let canvas = DepthCanvas::new(pair.gl, &pair.texture)?;
@@ -84,13 +83,13 @@ fn depth_tested(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
         // Half of what is there is nearer than 0.5.
         ensure!(passed > 0 && passed < pixels.len(), "{passed} pixels at {depth}");
     }
-    pair.vulkan_checks(37, Layout::DepthStencilReadOnly).map(drop)
+    pair.vulkan_checks(37, ImageLayout::DEPTH_STENCIL_READ_ONLY_OPTIMAL).map(drop)
 }
 
 /// Vulkan fills stencil; each of eight triangles comes out where three bits are its own.
 fn stencil_tested(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
     let mut pair = Pair::new(machine, desc)?;
-    pair.vulkan_fills(38, Layout::DepthStencilReadOnly)?;
+    pair.vulkan_fills(38, ImageLayout::DEPTH_STENCIL_READ_ONLY_OPTIMAL)?;
     let canvas = DepthCanvas::new(pair.gl, &pair.texture)?;
     for reference in 0..8u8 {
         let value = u32::from(reference) + 1;
@@ -101,18 +100,18 @@ fn stencil_tested(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
         let expected = u32::from(there & 7) + 1;
         ensure!(pixel == expected, "pixel {i}: stencil {there:#x} shows {pixel}, not {expected}");
     }
-    pair.vulkan_checks(38, Layout::DepthStencilReadOnly).map(drop)
+    pair.vulkan_checks(38, ImageLayout::DEPTH_STENCIL_READ_ONLY_OPTIMAL).map(drop)
 }
 
 /// A triangle of OpenGL's replaces what is farther, and marks it in the stencil; Vulkan finds both.
 fn replaced(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
     let mut pair = Pair::new(machine, desc)?;
-    pair.vulkan_fills(39, Layout::DepthStencilAttachment)?;
+    pair.vulkan_fills(39, ImageLayout::DEPTH_STENCIL_ATTACHMENT_OPTIMAL)?;
     let canvas = DepthCanvas::new(pair.gl, &pair.texture)?;
     let stencil = (0, MARK);
     canvas.draw(&Tested { depth: HALF, nearer: true, stencil, replaces: true, ..EVERYWHERE })?;
     let before = depths(desc, &filled(desc, Aspects::DEPTH, 39));
-    let found = pair.vulkan_reads(Layout::DepthStencilAttachment)?;
+    let found = pair.vulkan_reads(ImageLayout::DEPTH_STENCIL_ATTACHMENT_OPTIMAL)?;
     for (part, bytes) in found {
         let marked: Vec<_> = before.iter().map(|&there| HALF < there).collect();
         let near = |i: usize| is_near(desc, HALF, before[i]);

@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::ash::vk;
-use gpu_interop::desc::Tiling;
+use gpu_interop::desc::{ImageLayout, Tiling};
 use gpu_interop::fd::MemoryHandleType;
 use gpu_interop::format::Format;
-use gpu_interop::gl::Layout;
+use gpu_interop::gl::texture_layouts;
 use gpu_interop::{Api, ImageDesc};
 
 use crate::cases::handoff::vulkan_gl::Route;
@@ -25,10 +25,10 @@ pub(crate) fn cases() -> Vec<Case> {
         cases.push(case("content_is_kept", 43, content_is_kept));
         cases.push(case("255_turns", route.row, turns));
     }
-    for layout in Layout::ALL {
+    for layout in texture_layouts() {
         let name = format!("vulkan→gl→vulkan/opaque_fd/image/layouts/{}/44", snake(layout));
-        let run: fn(&TestGpu, Layout) -> Result<()> =
-            if layout == Layout::None { no_layout } else { one_layout };
+        let run: fn(&TestGpu, ImageLayout) -> Result<()> =
+            if layout == ImageLayout::UNDEFINED { no_layout } else { one_layout };
         cases.push(Case::new(name, move |machine| run(machine, layout)).needs(&[Need::Gl]));
     }
     let name = "vulkan→gl→vulkan/opaque_fd/image/layouts/one_to_come_and_another_to_go/44";
@@ -49,16 +49,13 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// The layout's name, in words.
-fn snake(layout: Layout) -> String {
-    let mut words = String::new();
-    for letter in format!("{layout:?}").chars() {
-        if letter.is_uppercase() && !words.is_empty() {
-            words.push('_');
-        }
-        words.extend(letter.to_lowercase());
+/// The part of the C name that tells layouts apart; OpenGL's `none` for `UNDEFINED`.
+fn snake(layout: ImageLayout) -> String {
+    if layout == ImageLayout::UNDEFINED {
+        return "none".to_owned();
     }
-    words
+    let name = layout.to_string().to_lowercase();
+    name.trim_start_matches("vk_image_layout_").trim_end_matches("_optimal").to_owned()
 }
 
 fn plain(format: Format) -> ImageDesc {
@@ -85,13 +82,13 @@ fn content_is_kept(machine: &TestGpu, route: Route) -> Result<()> {
     ] {
         let mut pair = Pair::with(machine, &widest_usage(machine, &desc)?, route.options())?;
         ensure!(pair.methods() == [route.method; 2], "{:?}", pair.methods());
-        pair.vulkan_fills(43, Layout::ShaderReadOnly)?;
+        pair.vulkan_fills(43, ImageLayout::SHADER_READ_ONLY_OPTIMAL)?;
         for leg in 1..=2 {
             pair.gl_checks(43).with_context(|| format!("in OpenGL, leg {leg}"))?;
-            let left = pair.vulkan_checks(43, Layout::ShaderReadOnly)?;
-            pair.vulkan_passes(left, Layout::ShaderReadOnly)?;
+            let left = pair.vulkan_checks(43, ImageLayout::SHADER_READ_ONLY_OPTIMAL)?;
+            pair.vulkan_passes(left, ImageLayout::SHADER_READ_ONLY_OPTIMAL)?;
         }
-        pair.vulkan_checks(43, Layout::ShaderReadOnly)?;
+        pair.vulkan_checks(43, ImageLayout::SHADER_READ_ONLY_OPTIMAL)?;
     }
     Ok(())
 }
@@ -101,32 +98,32 @@ fn turns(machine: &TestGpu, route: Route) -> Result<()> {
     let desc = Shape::D2.desc(Format::R32Uint, Tiling::Optimal, (61, 47), USAGE);
     let mut pair = Pair::with(machine, &widest_usage(machine, &desc)?, route.options())?;
     for turn in 0..TURNS {
-        pair.vulkan_fills(2 * turn, Layout::General)?;
+        pair.vulkan_fills(2 * turn, ImageLayout::GENERAL)?;
         pair.gl.sample_texture(&pair.texture, 2 * turn).with_context(|| format!("turn {turn}"))?;
         match turn % 3 {
             0 => pair.gl.store_texture(&pair.texture, 2 * turn + 1)?,
             1 => pair.gl.draw_texture(&pair.texture, 2 * turn + 1)?,
             _ => pair.gl.upload_texture(&pair.texture, 2 * turn + 1)?,
         }
-        pair.vulkan_checks(2 * turn + 1, Layout::General)
+        pair.vulkan_checks(2 * turn + 1, ImageLayout::GENERAL)
             .with_context(|| format!("turn {turn}"))?;
     }
     Ok(())
 }
 
 /// An image that can be in `layout`.
-fn desc_for(machine: &TestGpu, layout: Layout) -> Result<ImageDesc> {
+fn desc_for(machine: &TestGpu, layout: ImageLayout) -> Result<ImageDesc> {
     match layout {
-        Layout::DepthStencilAttachment
-        | Layout::DepthStencilReadOnly
-        | Layout::DepthReadOnlyStencilAttachment
-        | Layout::DepthAttachmentStencilReadOnly => depth_stencil(machine),
+        ImageLayout::DEPTH_STENCIL_ATTACHMENT_OPTIMAL
+        | ImageLayout::DEPTH_STENCIL_READ_ONLY_OPTIMAL
+        | ImageLayout::DEPTH_READ_ONLY_STENCIL_ATTACHMENT_OPTIMAL
+        | ImageLayout::DEPTH_ATTACHMENT_STENCIL_READ_ONLY_OPTIMAL => depth_stencil(machine),
         _ => widest_usage(machine, &plain(Format::Rgba8Unorm)),
     }
 }
 
 /// Handed over in `layout` both ways: OpenGL finds what Vulkan left, leaves it, and writes.
-fn one_layout(machine: &TestGpu, layout: Layout) -> Result<()> {
+fn one_layout(machine: &TestGpu, layout: ImageLayout) -> Result<()> {
     let mut pair = Pair::new(machine, &desc_for(machine, layout)?)?;
     pair.vulkan_fills(1, layout)?;
     pair.gl_checks(1)?;
@@ -138,18 +135,18 @@ fn one_layout(machine: &TestGpu, layout: Layout) -> Result<()> {
 }
 
 /// `GL_NONE`: what was in the image is lost, and what is written then is not.
-fn no_layout(machine: &TestGpu, none: Layout) -> Result<()> {
+fn no_layout(machine: &TestGpu, none: ImageLayout) -> Result<()> {
     for desc in [widest_usage(machine, &plain(Format::Rgba8Unorm))?, depth_stencil(machine)?] {
         let mut pair = Pair::new(machine, &desc)?;
         // OpenGL doesn't look at what Vulkan left.
-        pair.vulkan_fills_for(1, Layout::TransferDst, none)?;
+        pair.vulkan_fills_for(1, ImageLayout::TRANSFER_DST_OPTIMAL, none)?;
         pair.gl.upload_texture(&pair.texture, 2)?;
-        let left = pair.vulkan_checks(2, Layout::General)?;
+        let left = pair.vulkan_checks(2, ImageLayout::GENERAL)?;
         // Nor Vulkan at what OpenGL left.
-        pair.vulkan_passes(left, Layout::General)?;
+        pair.vulkan_passes(left, ImageLayout::GENERAL)?;
         pair.gl.upload_texture(&pair.texture, 3)?;
         pair.vulkan_takes(none, vk::ImageLayout::GENERAL)?;
-        pair.vulkan_fills(4, Layout::General)?;
+        pair.vulkan_fills(4, ImageLayout::GENERAL)?;
         pair.gl_checks(4)?;
     }
     Ok(())
@@ -158,11 +155,11 @@ fn no_layout(machine: &TestGpu, none: Layout) -> Result<()> {
 /// OpenGL takes the image over in one layout and leaves it in another.
 fn two_layouts(machine: &TestGpu) -> Result<()> {
     let color = [
-        Layout::General,
-        Layout::ColorAttachment,
-        Layout::ShaderReadOnly,
-        Layout::TransferSrc,
-        Layout::TransferDst,
+        ImageLayout::GENERAL,
+        ImageLayout::COLOR_ATTACHMENT_OPTIMAL,
+        ImageLayout::SHADER_READ_ONLY_OPTIMAL,
+        ImageLayout::TRANSFER_SRC_OPTIMAL,
+        ImageLayout::TRANSFER_DST_OPTIMAL,
     ];
     let mut pair = Pair::new(machine, &widest_usage(machine, &plain(Format::Rgba8Unorm))?)?;
     let mut seed = 0;
@@ -196,7 +193,11 @@ fn uninitialised(machine: &TestGpu, written: Written, handed_over: bool) -> Resu
     let desc = Shape::D2.desc(Format::R32Uint, Tiling::Optimal, (31, 17), USAGE);
     let mut pair = Pair::new(machine, &widest_usage(machine, &desc)?)?;
     if handed_over {
-        pair.vulkan_passes_for(vk::ImageLayout::UNDEFINED, Layout::General, Layout::None)?;
+        pair.vulkan_passes_for(
+            vk::ImageLayout::UNDEFINED,
+            ImageLayout::GENERAL,
+            ImageLayout::UNDEFINED,
+        )?;
     }
     match written {
         Written::Cleared => pair.gl.clear_texture(&pair.texture, 5)?,
@@ -206,11 +207,11 @@ fn uninitialised(machine: &TestGpu, written: Written, handed_over: bool) -> Resu
         Written::Left => {}
     }
     if written == Written::Left {
-        pair.vulkan_takes(Layout::None, vulkan_layout(Layout::General))?;
+        pair.vulkan_takes(ImageLayout::UNDEFINED, vulkan_layout(ImageLayout::GENERAL))?;
     } else {
-        pair.vulkan_checks(5, Layout::General)?;
+        pair.vulkan_checks(5, ImageLayout::GENERAL)?;
     }
     // And it is an image like any other from then on.
-    pair.vulkan_fills(6, Layout::General)?;
+    pair.vulkan_fills(6, ImageLayout::GENERAL)?;
     pair.gl_checks(6)
 }

@@ -2,9 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use gpu_interop::ash::vk;
-use gpu_interop::desc::Tiling;
+use gpu_interop::desc::{ImageLayout, Tiling};
 use gpu_interop::format::{ChannelOrder, Format};
-use gpu_interop::gl::Layout;
 use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::handoff::HandoffOptions;
 use gpu_interop::vulkan::{DedicatedAllocation, ImageOptions};
@@ -74,7 +73,7 @@ fn several_in_one(machine: &TestGpu) -> Result<()> {
     }
     ensure!(pairs[1..].iter().all(|pair| pair.texture.offset() > 0), "all at 0");
     for (seed, pair) in (100..).zip(&mut pairs) {
-        pair.vulkan_fills(seed, Layout::General)?;
+        pair.vulkan_fills(seed, ImageLayout::GENERAL)?;
     }
     for (seed, pair) in (100..).zip(&pairs) {
         pair.gl_checks(seed).with_context(|| format!("at {}", pair.texture.offset()))?;
@@ -84,7 +83,7 @@ fn several_in_one(machine: &TestGpu) -> Result<()> {
     }
     for (seed, pair) in (200..).zip(&mut pairs) {
         let at = pair.texture.offset();
-        pair.vulkan_checks(seed, Layout::General).with_context(|| format!("at {at}"))?;
+        pair.vulkan_checks(seed, ImageLayout::GENERAL).with_context(|| format!("at {at}"))?;
     }
     Ok(())
 }
@@ -99,13 +98,13 @@ fn two_of_one_place(machine: &TestGpu) -> Result<()> {
     let (one, other) = (memory.texture(0, &desc)?, memory.texture(0, &desc)?);
     ensure!(one.name() != other.name(), "one name for two textures");
     let mut pair = Pair::of(machine, image, one, HandoffOptions::default())?;
-    pair.vulkan_fills(1, Layout::General)?;
+    pair.vulkan_fills(1, ImageLayout::GENERAL)?;
     pair.gl_checks(1)?;
     gl.check_texture(&other, 1)?;
     gl.sample_texture(&other, 1)?;
     gl.upload_texture(&other, 2)?;
     pair.texture = other;
-    pair.vulkan_checks(2, Layout::General).map(drop)
+    pair.vulkan_checks(2, ImageLayout::GENERAL).map(drop)
 }
 
 /// Whether the allocation is the image's own travels in the payload; OpenGL is told, and it works.
@@ -122,10 +121,10 @@ fn dedicated(machine: &TestGpu, dedicated: DedicatedAllocation) -> Result<()> {
         let set = raw.is_dedicated(gl, texture.memory().name())?;
         ensure!(set == told, "the payload says {told}, OpenGL was told {set}");
         let mut pair = Pair::of(machine, image, texture, HandoffOptions::default())?;
-        pair.vulkan_fills(1, Layout::General)?;
+        pair.vulkan_fills(1, ImageLayout::GENERAL)?;
         pair.gl_checks(1)?;
         pair.gl.upload_texture(&pair.texture, 2)?;
-        pair.vulkan_checks(2, Layout::General)?;
+        pair.vulkan_checks(2, ImageLayout::GENERAL)?;
     }
     Ok(())
 }
@@ -133,7 +132,7 @@ fn dedicated(machine: &TestGpu, dedicated: DedicatedAllocation) -> Result<()> {
 /// The texture holds what Vulkan wrote when Vulkan's image and memory are gone.
 fn importer_alone(machine: &TestGpu) -> Result<()> {
     let mut pair = Pair::new(machine, &color(machine)?)?;
-    pair.vulkan_fills(18, Layout::General)?;
+    pair.vulkan_fills(18, ImageLayout::GENERAL)?;
     pair.settle()?;
     // Another image in its place: the first one goes.
     let endpoint = &pair.vulkan.endpoint;
@@ -144,14 +143,14 @@ fn importer_alone(machine: &TestGpu) -> Result<()> {
 /// The image holds what OpenGL wrote when the texture and its memory object are gone.
 fn exporter_alone(machine: &TestGpu) -> Result<()> {
     let mut pair = Pair::new(machine, &color(machine)?)?;
-    pair.vulkan_passes(vk::ImageLayout::UNDEFINED, Layout::General)?;
+    pair.vulkan_passes(vk::ImageLayout::UNDEFINED, ImageLayout::GENERAL)?;
     pair.gl.upload_texture(&pair.texture, 19)?;
-    let ticket = pair.gl_gives(Layout::General)?;
+    let ticket = pair.gl_gives(ImageLayout::GENERAL)?;
     // Another texture in its place: the first one goes.
     let endpoint = &pair.vulkan.endpoint;
     let other = endpoint.create_image(&color(machine)?, ImageOptions::default())?;
     pair.texture = pair.gl.endpoint.import_image(other.export()?)?;
-    pair.vulkan_checks_after(ticket, 19, Layout::General).map(drop)
+    pair.vulkan_checks_after(ticket, 19, ImageLayout::GENERAL).map(drop)
 }
 
 /// Dropping deletes the names: at once where the context is current, else with the next operation.
@@ -199,7 +198,7 @@ fn not_current(machine: &TestGpu) -> Result<()> {
     ensure!(matches!(error, Error::Invalid(_)), "{error:?}");
     let texture = gl.endpoint.import_image(payload)?;
     let mut pair = Pair::of(machine, image, texture, HandoffOptions::default())?;
-    pair.vulkan_fills(1, Layout::General)?;
+    pair.vulkan_fills(1, ImageLayout::GENERAL)?;
     pair.gl_checks(1)
 }
 

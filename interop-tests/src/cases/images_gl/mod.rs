@@ -10,9 +10,8 @@ pub(crate) mod rounding;
 
 use anyhow::{Context, Result};
 use gpu_interop::ash::vk;
-use gpu_interop::desc::{Extent, ImageKind, Tiling, full_mip_chain};
+use gpu_interop::desc::{Extent, ImageKind, ImageLayout, Tiling, full_mip_chain};
 use gpu_interop::format::{Aspects, Format};
-use gpu_interop::gl::Layout;
 use gpu_interop::{Api, ImageDesc, ImageUsage};
 
 use crate::cases::images_gl::pair::{Pair, USAGE, widest_usage};
@@ -138,7 +137,7 @@ fn drawn_by_vulkan(format: Format, tiling: Tiling) -> Case {
     let run = move |machine: &TestGpu| {
         descs.iter().try_for_each(|desc| {
             let mut pair = Pair::new(machine, &widest_usage(machine, desc)?)?;
-            pair.vulkan_draws(41, Layout::ShaderReadOnly)?;
+            pair.vulkan_draws(41, ImageLayout::SHADER_READ_ONLY_OPTIMAL)?;
             pair.gl_checks(41).with_context(|| format!("{:?}", desc.extent))
         })
     };
@@ -148,7 +147,7 @@ fn drawn_by_vulkan(format: Format, tiling: Tiling) -> Case {
 /// Vulkan fills every part; OpenGL reads each by `glGetTexImage` and samples each in a shader.
 fn vulkan_to_gl(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
     let mut pair = Pair::new(machine, desc)?;
-    pair.vulkan_fills(1, Layout::General)?;
+    pair.vulkan_fills(1, ImageLayout::GENERAL)?;
     pair.gl_checks(1)
 }
 
@@ -157,19 +156,19 @@ fn gl_to_vulkan(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
     let mut pair = Pair::new(machine, desc)?;
     let mut left = vk::ImageLayout::UNDEFINED;
     if desc.samples == 1 {
-        pair.vulkan_passes(left, Layout::General)?;
+        pair.vulkan_passes(left, ImageLayout::GENERAL)?;
         pair.gl.upload_texture(&pair.texture, 2)?;
-        left = pair.vulkan_checks(2, Layout::General).context("uploaded")?;
+        left = pair.vulkan_checks(2, ImageLayout::GENERAL).context("uploaded")?;
     }
     if desc.format.aspects().contains(Aspects::COLOR) {
-        pair.vulkan_passes(left, Layout::General)?;
+        pair.vulkan_passes(left, ImageLayout::GENERAL)?;
         pair.gl.draw_texture(&pair.texture, 3)?;
-        left = pair.vulkan_checks(3, Layout::General).context("drawn")?;
+        left = pair.vulkan_checks(3, ImageLayout::GENERAL).context("drawn")?;
     }
     if desc.samples == 1 && storable(desc.format) {
-        pair.vulkan_passes(left, Layout::General)?;
+        pair.vulkan_passes(left, ImageLayout::GENERAL)?;
         pair.gl.store_texture(&pair.texture, 4)?;
-        pair.vulkan_checks(4, Layout::General).context("stored")?;
+        pair.vulkan_checks(4, ImageLayout::GENERAL).context("stored")?;
     }
     Ok(())
 }

@@ -3,9 +3,10 @@
 use anyhow::{Context, Result};
 use gpu_interop::ImageDesc;
 use gpu_interop::ash::vk;
+use gpu_interop::desc::ImageLayout;
 use gpu_interop::fd::MemoryHandleType;
 use gpu_interop::format::Aspects;
-use gpu_interop::gl::{self, Layout, Texture};
+use gpu_interop::gl::{self, Texture};
 use gpu_interop::handoff::{self, Handoff, HandoffOptions, Ticket};
 use gpu_interop::vulkan::{self, Image, ImageAccess, ImageOptions};
 use gpu_interop::{ImageUsage, capabilities::SyncMethod};
@@ -39,8 +40,8 @@ pub(crate) fn widest_usage(machine: &TestGpu, desc: &ImageDesc) -> Result<ImageD
 }
 
 /// The layout of Vulkan's that OpenGL calls `layout`.
-pub(crate) fn vulkan_layout(layout: Layout) -> vk::ImageLayout {
-    vk::ImageLayout::from_raw(layout.vulkan())
+pub(crate) fn vulkan_layout(layout: ImageLayout) -> vk::ImageLayout {
+    layout.into()
 }
 
 /// An image, its texture, and a handoff each way. Nobody waits on the host for more than the handoffs
@@ -95,7 +96,7 @@ impl<'a> Pair<'a> {
 
     /// Vulkan, which has the image, fills it by `seed`, whatever was in it, and hands it to OpenGL in
     /// `layout`.
-    pub(crate) fn vulkan_fills(&mut self, seed: u32, layout: Layout) -> Result<()> {
+    pub(crate) fn vulkan_fills(&mut self, seed: u32, layout: ImageLayout) -> Result<()> {
         self.vulkan_fills_for(seed, layout, layout)
     }
 
@@ -103,15 +104,15 @@ impl<'a> Pair<'a> {
     pub(crate) fn vulkan_fills_for(
         &mut self,
         seed: u32,
-        layout: Layout,
-        taken: Layout,
+        layout: ImageLayout,
+        taken: ImageLayout,
     ) -> Result<()> {
         self.vulkan_gives(ImageIo::new(self.vulkan, &self.image)?, seed, layout, taken)
     }
 
     /// Vulkan, which has the image, a plain one of one aspect, draws what `seed` fills it with, and hands
     /// it to OpenGL in `layout`.
-    pub(crate) fn vulkan_draws(&mut self, seed: u32, layout: Layout) -> Result<()> {
+    pub(crate) fn vulkan_draws(&mut self, seed: u32, layout: ImageLayout) -> Result<()> {
         self.vulkan_gives(ImageIo::drawing(self.vulkan, &self.image)?, seed, layout, layout)
     }
 
@@ -119,8 +120,8 @@ impl<'a> Pair<'a> {
         &mut self,
         io: ImageIo,
         seed: u32,
-        layout: Layout,
-        taken: Layout,
+        layout: ImageLayout,
+        taken: ImageLayout,
     ) -> Result<()> {
         io.fill(seed)?;
         self.settle()?;
@@ -135,7 +136,11 @@ impl<'a> Pair<'a> {
     }
 
     /// Vulkan, which has the image in layout `old`, hands it to OpenGL as it is, in `layout`.
-    pub(crate) fn vulkan_passes(&mut self, old: vk::ImageLayout, layout: Layout) -> Result<()> {
+    pub(crate) fn vulkan_passes(
+        &mut self,
+        old: vk::ImageLayout,
+        layout: ImageLayout,
+    ) -> Result<()> {
         self.vulkan_passes_for(old, layout, layout)
     }
 
@@ -143,8 +148,8 @@ impl<'a> Pair<'a> {
     pub(crate) fn vulkan_passes_for(
         &mut self,
         old: vk::ImageLayout,
-        layout: Layout,
-        taken: Layout,
+        layout: ImageLayout,
+        taken: ImageLayout,
     ) -> Result<()> {
         self.settle()?;
         self.vulkan.begin(self.command)?;
@@ -153,19 +158,23 @@ impl<'a> Pair<'a> {
         self.gl_takes(ticket, taken)
     }
 
-    fn gl_takes(&mut self, ticket: Ticket, layout: Layout) -> Result<()> {
+    fn gl_takes(&mut self, ticket: Ticket, layout: ImageLayout) -> Result<()> {
         Ok(self.to_gl.acquire.acquire(ticket, &[], &[self.texture.in_layout(layout)])?)
     }
 
     /// OpenGL, which has the image, hands it to Vulkan in `layout`, where it must hold what `seed` fills
     /// it with. It stays in the layout that is returned.
-    pub(crate) fn vulkan_checks(&mut self, seed: u32, layout: Layout) -> Result<vk::ImageLayout> {
+    pub(crate) fn vulkan_checks(
+        &mut self,
+        seed: u32,
+        layout: ImageLayout,
+    ) -> Result<vk::ImageLayout> {
         let ticket = self.gl_gives(layout)?;
         self.vulkan_checks_after(ticket, seed, layout)
     }
 
     /// OpenGL, which has the image, hands it to Vulkan in `layout`.
-    pub(crate) fn gl_gives(&mut self, layout: Layout) -> Result<Ticket> {
+    pub(crate) fn gl_gives(&mut self, layout: ImageLayout) -> Result<Ticket> {
         Ok(self.to_vulkan.release.release(&[], &[self.texture.in_layout(layout)])?)
     }
 
@@ -174,7 +183,7 @@ impl<'a> Pair<'a> {
         &mut self,
         ticket: Ticket,
         seed: u32,
-        layout: Layout,
+        layout: ImageLayout,
     ) -> Result<vk::ImageLayout> {
         let io = self.vulkan_downloads(ticket, layout)?;
         io.check(seed).context("Vulkan reads")?;
@@ -182,12 +191,12 @@ impl<'a> Pair<'a> {
     }
 
     /// OpenGL, which has the image, of one sample, hands it to Vulkan in `layout`, which reads it.
-    pub(crate) fn vulkan_reads(&mut self, layout: Layout) -> Result<Vec<(Part, Vec<u8>)>> {
+    pub(crate) fn vulkan_reads(&mut self, layout: ImageLayout) -> Result<Vec<(Part, Vec<u8>)>> {
         let ticket = self.gl_gives(layout)?;
         self.vulkan_downloads(ticket, layout)?.read()
     }
 
-    fn vulkan_downloads(&mut self, ticket: Ticket, layout: Layout) -> Result<ImageIo> {
+    fn vulkan_downloads(&mut self, ticket: Ticket, layout: ImageLayout) -> Result<ImageIo> {
         let io = ImageIo::new(self.vulkan, &self.image)?;
         io.wipe()?;
         let (gpu, image, wanted) = (self.vulkan, &self.image, io.download_layout());
@@ -211,7 +220,7 @@ impl<'a> Pair<'a> {
     }
 
     /// OpenGL hands the image to Vulkan in `layout`; it is in layout `new` then.
-    pub(crate) fn vulkan_takes(&mut self, layout: Layout, new: vk::ImageLayout) -> Result<()> {
+    pub(crate) fn vulkan_takes(&mut self, layout: ImageLayout, new: vk::ImageLayout) -> Result<()> {
         let ticket = self.gl_gives(layout)?;
         let used = ImageAccess::transfer(&self.image, vulkan_layout(layout), new);
         self.vulkan.vulkan.wait_idle()?;

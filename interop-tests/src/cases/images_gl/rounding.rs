@@ -6,9 +6,9 @@
 
 use anyhow::{Context, Result, ensure};
 use gpu_interop::Api;
-use gpu_interop::desc::Tiling;
+use gpu_interop::desc::{ImageLayout, Tiling};
 use gpu_interop::format::Format;
-use gpu_interop::gl::{Layout, Texture};
+use gpu_interop::gl::Texture;
 use gpu_interop::handoff::{self, HandoffOptions};
 
 use crate::cases::images_cuda::needs;
@@ -107,9 +107,9 @@ fn by_opengl(format: Format, how: &str, write: Write, check: Check) -> Case {
         let numbers = numbers(format, SIZES[0].0 * SIZES[0].1, SEED);
         let words: Vec<_> = numbers.iter().map(|&number| for_opengl(format, number)).collect();
         // Something else is there before.
-        pair.vulkan_fills(1, Layout::General)?;
+        pair.vulkan_fills(1, ImageLayout::GENERAL)?;
         write(pair.gl, &pair.texture, &words)?;
-        let read = pair.vulkan_reads(Layout::General)?;
+        let read = pair.vulkan_reads(ImageLayout::GENERAL)?;
         let (_, bytes) = read.first().context("a plain image has one part")?;
         check(worst(format, &numbers, bytes))
     };
@@ -129,8 +129,8 @@ fn by_cuda(format: Format) -> Case {
         let mut to_cuda = handoff::open(owner, &pair.gl.endpoint, &cuda.endpoint, options)?;
         let mut to_gl = handoff::open(owner, &cuda.endpoint, &pair.gl.endpoint, options)?;
         let numbers = numbers(format, SIZES[0].0 * SIZES[0].1, SEED);
-        pair.vulkan_fills(1, Layout::General)?;
-        let used = [pair.texture.in_layout(Layout::General)];
+        pair.vulkan_fills(1, ImageLayout::GENERAL)?;
+        let used = [pair.texture.in_layout(ImageLayout::GENERAL)];
         let ticket = to_cuda.release.release(&[], &used)?;
         to_cuda.acquire.acquire(ticket, &cuda.stream)?;
         cuda.store_numbers(&array, &numbers)?;

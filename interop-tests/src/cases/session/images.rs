@@ -55,7 +55,7 @@ fn images(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
         let slot = producer.free_slot(TIMEOUT)?;
         let (staging, image) = &images[slot.index()];
         let (old, new) = draw(gpu, staging, image, tag as u32)?;
-        let layouts = Some(Layouts { old: old.as_raw(), new: new.as_raw() });
+        let layouts = Some(Layouts { old: old.into(), new: new.into() });
         producer.publish(slot, FrameInfo { layouts, tag, point: None })?;
     }
     producer.finish(TIMEOUT)?;
@@ -107,8 +107,8 @@ fn looks() -> Result<()> {
         let Layouts { old, new } = frame.layouts().context("a frame without layouts")?;
         staging.wipe()?;
         gpu.run(|command| {
-            let mut used = staging.downloadable(image, ImageLayout::from_raw(old));
-            used.new_layout = ImageLayout::from_raw(new);
+            let mut used = staging.downloadable(image, old.into());
+            used.new_layout = new.into();
             let family = gpu.vulkan.queue_family();
             // SAFETY: the command buffer is being recorded for a queue of that family; the producer
             // has released the image with these layouts, and its host has seen it done.

@@ -3,7 +3,8 @@
 
 use anyhow::{Context, Result, ensure};
 use gpu_interop::capabilities::Capabilities;
-use gpu_interop::gl::{self, Layout};
+use gpu_interop::desc::ImageLayout;
+use gpu_interop::gl;
 use gpu_interop::glow;
 use gpu_interop::handoff::{self, Peer, WaitMode};
 use gpu_interop::tune::{Route, RouteEndpoints, RouteNeed};
@@ -99,7 +100,7 @@ fn what_opens<B: Peer>(
 }
 
 /// Buffers and textures that OpenGL is told to hand over, and a word of the refusal.
-type Lists<'a> = (&'a [&'a gl::Buffer], &'a [(glow::Texture, Layout)], &'a str);
+type Lists<'a> = (&'a [&'a gl::Buffer], &'a [(glow::Texture, ImageLayout)], &'a str);
 
 /// What OpenGL hands over is of its own endpoint and context, whatever the route: the host's waiting
 /// passes the lists to nobody who would notice.
@@ -112,7 +113,7 @@ fn others_objects(machine: &TestGpu, route: Route) -> Result<()> {
     let (ours, theirs) = shared(machine, &DESC, BufferOptions::default())?;
     // Another endpoint over the very same context, with its own idea of what was imported.
     let foreign = gpu.gl.endpoint()?.import_buffer(ours.export()?)?;
-    let unknown = (glow::NativeTexture(0xDEAD_u32.try_into()?), Layout::General);
+    let unknown = (glow::NativeTexture(0xDEAD_u32.try_into()?), ImageLayout::GENERAL);
     let submits = Submits::to(vulkan);
     let (mut ticket, part) = there.release.signal()?;
     submits.submit(&part)?;

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::*;
+use crate::desc::ImageLayout;
 use crate::error::Result;
 
 fn uuid() -> impl Strategy<Value = Uuid> {
@@ -83,7 +84,10 @@ fn message(name: &'static str) -> impl Strategy<Value = Message> {
 fn said(name: &'static str) -> impl Strategy<Value = Message> {
     let point = any::<(u32, u64)>();
     let point = point.prop_map(|(semaphore, value)| TimelinePoint { semaphore, value });
-    let layouts = any::<(i32, i32)>().prop_map(|(old, new)| Layouts { old, new });
+    let layouts = any::<(i32, i32)>().prop_map(|(old, new)| Layouts {
+        old: ImageLayout::from_raw(old),
+        new: ImageLayout::from_raw(new),
+    });
     let optional = (proptest::option::of(point), proptest::option::of(layouts));
     let reasons = (0..5u32).prop_map(|number| {
         Message::decode(&by_hand_with(21, 4, 0, &[(0, &number.to_le_bytes())])).unwrap()

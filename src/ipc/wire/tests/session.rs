@@ -1,4 +1,5 @@
 use super::*;
+use crate::desc::ImageLayout;
 
 /// One message of each kind that a session has, with what is optional and without.
 fn said() -> Vec<(Message, Vec<u8>)> {
@@ -19,7 +20,10 @@ fn said() -> Vec<(Message, Vec<u8>)> {
     };
     let full = FrameToken {
         point: Some(TimelinePoint { semaphore: 7, value: 0x3132_3334_3536_3738 }),
-        layouts: Some(Layouts { old: -2, new: 0x0041_4243 }),
+        layouts: Some(Layouts {
+            old: ImageLayout::from_raw(-2),
+            new: ImageLayout::from_raw(0x0041_4243),
+        }),
         ..bare
     };
     let low = |high: u8| [8, 7, 6, 5, 4, 3, 2, 1].map(|low: u8| high | low);
