@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Makes this machine able to run the examples and the tests: the Vulkan loader, EGL and OpenGL, a driver for each (Mesa's
-# lavapipe and llvmpipe, which need no GPU, unless NVIDIA's are there), the Khronos validation layer, and a C linker.
+# Installs what the examples and the tests need: the Vulkan loader, EGL and OpenGL, a driver for each (Mesa's lavapipe and
+# llvmpipe, which need no GPU, unless NVIDIA's are installed), the Khronos validation layer, and a C linker.
 #
-#   scripts/drivers.sh           Debian, Ubuntu: install what is missing (with sudo where not root); where nothing is,
-#                                do nothing. Elsewhere: name the packages
+#   scripts/drivers.sh           Debian, Ubuntu: install what is missing (with sudo if not root); if nothing is, do
+#                                nothing. Other systems: name the packages
 #   scripts/drivers.sh --check   install nothing; exit status 1 if something is missing
 #
-# An NVIDIA driver is never touched: where it is complete no other driver is installed, and an installation that would
+# An NVIDIA driver is never touched: if it is complete, no other driver is installed, and an installation that would
 # remove any package, or add or upgrade one of NVIDIA's, is refused.
 set -euo pipefail
 
@@ -22,7 +22,7 @@ die() {
     exit 1
 }
 
-# --- what is here ---------------------------------------------------------------------------------------------------
+# --- what is installed -------------------------------------------------------------------------------------------------
 
 machine=$(uname -m)
 library_folders=(/usr/lib/"$machine"-linux-gnu /usr/lib64 /usr/lib /usr/local/lib)
@@ -31,7 +31,7 @@ vulkan_drivers=("${share_folders[@]/%//vulkan/icd.d}")
 vulkan_layers=("${share_folders[@]/%//vulkan/explicit_layer.d}" "${HOME:-/root}/.local/share/vulkan/explicit_layer.d")
 egl_drivers=("${share_folders[@]/%//glvnd/egl_vendor.d}")
 
-# ldconfig's word for this machine's libraries: it also lists 32-bit ones, which are of no use on a 64-bit machine.
+# ldconfig's label for this machine's libraries: it also lists 32-bit ones, which a 64-bit program can't load.
 case $machine in
     x86_64) kind=x86-64 ;;
     aarch64) kind=AArch64 ;;
@@ -75,7 +75,7 @@ vulkan_driver() {
 }
 
 egl_driver() {
-    # With glvnd Mesa's EGL is a vendor library; without (Alpine) it is libEGL itself.
+    # With glvnd, Mesa's EGL is a vendor library; without it (Alpine), it is libEGL itself.
     nvidia_egl || library libEGL_mesa.so.0 || { library libEGL.so.1 && ! library libGLdispatch.so.0; }
 }
 
@@ -94,7 +94,7 @@ linker() {
     [[ $(cc -print-file-name=crt1.o 2>/dev/null) == /* ]]
 }
 
-missing=()  # what a person calls it
+missing=()  # names for people
 packages=() # Debian's and Ubuntu's names
 
 # want NAME PACKAGES TEST...: PACKAGES is one word or several.
@@ -118,7 +118,7 @@ survey() {
     want "an OpenGL driver" libgl1-mesa-dri opengl_driver
     want "OpenGL" libgl1 library libGL.so.1
     want "OpenGL ES" libgles2 library libGLESv2.so.2
-    # A library of glvnd: where Mesa is built without it (Alpine) there is none to be had.
+    # A library of glvnd, which does not exist if Mesa is built without glvnd (Alpine).
     if command -v apt-get >/dev/null || library libGLdispatch.so.0; then
         want "OpenGL without GLX" libopengl0 library libOpenGL.so.0
     fi
@@ -134,7 +134,7 @@ apt() {
         apt-get -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Acquire::Retries=3 "$@"
 }
 
-# What apt would do; a simulation needs no root and no lock.
+# Simulates the installation, which needs neither root nor a lock.
 plan() {
     LC_ALL=C apt-get --simulate -o Debug::NoLocking=true install --no-install-recommends "${packages[@]}" 2>&1
 }
@@ -142,7 +142,7 @@ plan() {
 update() {
     local try
     say "refreshing apt's package lists"
-    # The lists have their own lock, on which apt does not wait.
+    # apt does not wait for the lock of its package lists.
     for try in 1 2 3 4 5; do
         apt update -qq && return
         ((try < 5)) && sleep $((try * 5))
@@ -152,7 +152,7 @@ update() {
 
 install_packages() {
     local planned touched updated=no
-    # A fresh image has no lists at all, and then apt knows none of the packages.
+    # A fresh image has no package lists.
     if ! planned=$(plan); then
         update
         updated=yes
@@ -163,7 +163,7 @@ install_packages() {
     [[ -z $touched ]] || die "refused: apt would change or remove ${touched//$'\n'/, }; install ${packages[*]} by hand"
     say "installing ${packages[*]}"
     apt install -y -qq --no-install-recommends --no-remove "${packages[@]}" && return
-    # Old lists name package files that the mirror no longer has.
+    # Old package lists name files that the mirror no longer has.
     [[ $updated == no ]] || die "apt-get install failed; see the messages above"
     update
     apt install -y -qq --no-install-recommends --no-remove "${packages[@]}" ||
@@ -178,7 +178,7 @@ become_root() {
     as_root=(sudo)
 }
 
-# --- the others -----------------------------------------------------------------------------------------------------
+# --- other systems -----------------------------------------------------------------------------------------------------
 
 name_packages() {
     local id="" command
@@ -212,7 +212,7 @@ name_packages() {
 
 # --- NVIDIA ---------------------------------------------------------------------------------------------------------
 
-# A driver put into a container is often there without the files that say so to the loaders.
+# Containers often get the driver without the files that the loaders look for.
 nvidia_hints() {
     if library libGLX_nvidia.so.0 && ! nvidia_vulkan; then
         say "note: an NVIDIA driver is here, but the Vulkan loader finds no nvidia_icd.json; set VK_DRIVER_FILES to it"

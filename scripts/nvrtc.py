@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compiles one CUDA source to PTX with the NVRTC library that is named: nvrtc.py LIBRARY SOURCE PTX.
+"""Compiles one CUDA source to PTX with a given NVRTC library: nvrtc.py LIBRARY SOURCE PTX.
 
 Part of shaders.sh, which pins the library's version. Only the standard library is needed, and no GPU.
 """
@@ -9,7 +9,7 @@ import pathlib
 import sys
 
 OPTIONS = [
-    # The oldest architecture the kernels are promised for (Turing). PTX runs on every later one too.
+    # The oldest supported architecture (Turing). PTX runs on every later one, too.
     b"--gpu-architecture=compute_75",
     # Under a later standard NVRTC writes 40 unused constants of its nv/target header into the PTX.
     b"--std=c++03",

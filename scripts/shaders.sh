@@ -3,18 +3,18 @@
 # beside the source.
 #
 #   scripts/shaders.sh               compile everything and write what changed
-#   scripts/shaders.sh --check       write nothing; fail if a committed .spv is not what its source compiles to, and
-#                                    the same for each .ptx; where the PTX compiler is not here, only that the .ptx
-#                                    names the hash of the present source
-#   scripts/shaders.sh --check=all   the same, and fetch the PTX compiler if it is not here
+#   scripts/shaders.sh --check       write nothing; fail if a committed .spv or .ptx is not what its source compiles to.
+#                                    Without the PTX compiler, check only that each .ptx names the hash of its source
+#   scripts/shaders.sh --check=all   the same, and fetch the PTX compiler if it is not installed
 #
-# The outputs are compared byte for byte, and a compiler's version shows in them, so both compilers are pinned:
+# The outputs are compared byte for byte and depend on the compiler's version, so both compilers are pinned:
 #   SPIR-V  glslangValidator 12.0.0 (package glslang-tools of Debian 12), for Vulkan 1.1
 #   PTX     NVRTC 12.0.140 for compute_75, from the PyPI wheel nvidia-cuda-nvrtc-cu12, kept in target/. CUDA 12.0 is the
-#           oldest CUDA the library supports and its PTX loads in driver 525 and later; a newer compiler's needs a newer
-#           driver. No CUDA toolkit and no GPU is needed. NVRTC_LIBRARY=/path/to/libnvrtc.so.12 uses another copy of it.
-# Needs: glslang-tools, spirv-tools; for the PTX python3, and pip the first time. Neither compiler reads the clock, the
-# folder or the machine: the same source gives the same bytes anywhere.
+#           oldest CUDA that the library supports, and its PTX loads in driver 525 and later; a newer compiler's PTX
+#           needs a newer driver. No CUDA toolkit and no GPU are needed. NVRTC_LIBRARY=/path/to/libnvrtc.so.12 uses
+#           another copy.
+# Needs glslang-tools and spirv-tools; for the PTX python3, and pip the first time. Neither compiler's output depends on
+# the clock, the folder or the machine.
 set -euo pipefail
 
 GLSLANG_VERSION=12.0.0
@@ -46,7 +46,7 @@ check_glslang() {
 # compile_spirv SOURCE OUTPUT
 compile_spirv() {
     local log
-    # OpenGL gets the same source as text: it must compile as that, too.
+    # OpenGL receives the same source as text, so it must compile for OpenGL, too.
     log=$(glslangValidator "$1" 2>&1) || die "$1 does not compile for OpenGL:"$'\n'"$log"
     log=$(glslangValidator --target-env vulkan1.1 -o "$2" "$1" 2>&1) || die "$1 does not compile for Vulkan:"$'\n'"$log"
     spirv-val --target-env vulkan1.1 "$2" || die "the SPIR-V of $1 is not valid"
@@ -74,7 +74,7 @@ fetch_nvrtc() {
 compile_ptx() {
     need python3 python3
     python3 scripts/nvrtc.py "$nvrtc_library" "$1" "$2"
-    # The library knows its version only as 12.0; the PTX says which build made it.
+    # The library reports its version only as 12.0; the PTX names the build.
     grep -q "V$NVRTC_VERSION\$" "$2" || die "$nvrtc_library is not NVRTC $NVRTC_VERSION:" \
         "$(grep -m1 'compilation tools' "$2")"
     # By this line a stale .ptx is found without the compiler.

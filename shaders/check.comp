@@ -1,5 +1,5 @@
 // Counts the words of a frame that are what draw.comp writes, and those that are not. data[0] is the frame's uvec4 number
-// `first`. The same source is compiled to SPIR-V for Vulkan and handed to OpenGL as text. See README.md.
+// `first`. The same source is compiled to SPIR-V for Vulkan and passed to OpenGL as text. See README.md.
 #version 450
 
 layout(local_size_x = 256) in;
@@ -12,7 +12,7 @@ layout(std430, binding = 0) readonly buffer Data {
 layout(std430, binding = 1) buffer Found {
     uint right;
     uint wrong;
-    // The index of the first wrong word of the frame, where `wrong` is not 0: the least that was ever found.
+    // The index of the first wrong word of the frame, if `wrong` is not 0: the lowest found so far.
     uint first_wrong;
 };
 
@@ -91,7 +91,7 @@ void main() {
             const uint at = same.x ? (same.y ? (same.z ? 3u : 2u) : 1u) : 0u;
             atomicMin(first_wrong, w + at);
         }
-        // Not `i += stride`: near 2^32 the sum would wrap and the loop never end.
+        // Not `i += stride`: near 2^32 the sum would wrap and the loop would never end.
         if (count - i <= stride) {
             break;
         }

@@ -38,7 +38,7 @@ struct Found {
     // Added to, so that a frame may be checked in several parts.
     unsigned int right;
     unsigned int wrong;
-    // The index of the first wrong word of the frame, where `wrong` is not 0: the least that was ever found.
+    // The index of the first wrong word of the frame, if `wrong` is not 0: the lowest found so far.
     unsigned int first_wrong;
 };
 
@@ -54,7 +54,7 @@ extern "C" __global__ void check(const uint4* data, Found* found, unsigned int f
     const unsigned long long stride = static_cast<unsigned long long>(gridDim.x) * blockDim.x;
     unsigned int thread_right = 0;
     unsigned int thread_wrong = 0;
-    // 64 bits wide: near 2^32 a narrower index would wrap and the loop never end.
+    // 64 bits wide: near 2^32 a narrower index would wrap and the loop would never end.
     unsigned long long i = static_cast<unsigned long long>(blockIdx.x) * blockDim.x + threadIdx.x;
     for (; i < count; i += stride) {
         const unsigned int w = 4u * (first + static_cast<unsigned int>(i));

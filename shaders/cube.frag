@@ -1,5 +1,5 @@
-// The scene that looks at what is shared: a turning cube with the picture on its faces, over a dark glossy floor. Writes what
-// a screen can show, in linear colours: the image encodes them. The same source is compiled to SPIR-V for Vulkan and handed
+// The scene that samples the shared picture: a turning cube with the picture on its faces, over a dark glossy floor. Writes what
+// a screen can show, in linear colours: the image encodes them. The same source is compiled to SPIR-V for Vulkan and passed
 // to OpenGL as text. See README.md.
 #version 450
 

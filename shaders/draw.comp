@@ -1,6 +1,6 @@
 // Draws a frame: `count` uvec4s of four pixels each, RGBA8, red in the low byte. A pixel is a moving pattern of waves whose
-// low bits are a hash of its place and the frame's number, so that every word tells of which frame and place it is. data[0]
-// is the frame's uvec4 number `first`. The same source is compiled to SPIR-V for Vulkan and handed to OpenGL as text. See
+// low bits are a hash of its position and the frame's number, so that every word identifies its frame and position. data[0]
+// is the frame's uvec4 number `first`. The same source is compiled to SPIR-V for Vulkan and passed to OpenGL as text. See
 // README.md.
 #version 450
 
@@ -66,7 +66,7 @@ void main() {
     }
     for (;;) {
         data[i] = pixels(4u * (first + i));
-        // Not `i += stride; i < count`: near 2^32 the sum would wrap and the loop never end.
+        // Not `i += stride; i < count`: near 2^32 the sum would wrap and the loop would never end.
         if (count - i <= stride) {
             break;
         }

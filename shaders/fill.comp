@@ -1,5 +1,5 @@
-// Fills `count` uvec4s with a hash of each word's index in the payload and a seed: data that no memory compression makes
-// smaller. data[0] is the payload's uvec4 number `first`. The same source is compiled to SPIR-V for Vulkan and handed to
+// Fills `count` uvec4s with a hash of each word's index in the payload and a seed: data that memory compression can't make
+// smaller. data[0] is the payload's uvec4 number `first`. The same source is compiled to SPIR-V for Vulkan and passed to
 // OpenGL as text. See README.md.
 #version 450
 
@@ -37,7 +37,7 @@ void main() {
     for (;;) {
         const uvec4 w = 4u * (first + i) + uvec4(0u, 1u, 2u, 3u);
         data[i] = mixed(w ^ (seed * 0x9e3779b9u));
-        // Not `i += stride; i < count`: near 2^32 the sum would wrap and the loop never end.
+        // Not `i += stride; i < count`: near 2^32 the sum would wrap and the loop would never end.
         if (count - i <= stride) {
             break;
         }

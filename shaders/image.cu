@@ -1,7 +1,7 @@
 // Images, texel by texel. `store_*` writes one layer, face or volume of a level through a surface object: the hash that
-// the tests' oracle has for each place. `fetch_*` reads one through a texture object, as the texture unit gives it, into a
-// buffer of a uint4 a texel. One of each for every dimensionality; how large a texel is, and whether floats are read, is
-// told at run time. See README.md.
+// the tests' CPU reference computes for each texel. `fetch_*` reads one through a texture object, as the texture unit returns
+// it, into a buffer with one uint4 per texel. There is one of each per dimensionality; the size of a texel, and whether
+// floats are read, are parameters. See README.md.
 
 typedef unsigned int uint32;
 
@@ -53,7 +53,7 @@ __device__ uint32 word_at(uint32 w, uint32 kind, uint32 seed) {
     return tamed(mixed(w ^ (seed * 0x9e3779b9u)), kind);
 }
 
-// A place in a layer or volume: x before y before z.
+// A position in a layer or volume: x before y before z.
 struct Place {
     uint32 index;
     int x;
@@ -266,7 +266,7 @@ FETCH(fetch_cube_layered, FetchCubeLayered)
 FETCH(fetch_2d_lod, Fetch2dLod)
 FETCH(fetch_2d_layered_lod, Fetch2dLayeredLod)
 
-// Any places of a two-dimensional image: `coordinates` holds x, y and, for an image of all levels, the level of each.
+// Any positions in a two-dimensional image: `coordinates` holds x, y and, for an image of all levels, the level of each.
 extern "C" __global__ void sample_2d(float4* texels, const float* coordinates, uint32 count, cudaTextureObject_t texture,
                                      uint32 has_levels) {
     for (uint32 i = first_index(); i < count; i += stride()) {
@@ -277,7 +277,7 @@ extern "C" __global__ void sample_2d(float4* texels, const float* coordinates, u
     }
 }
 
-// Rows of texels in linear memory, `pitch` bytes apart: the hash for each place, byte by byte.
+// Rows of texels in linear memory, `pitch` bytes apart: the hash for each position, byte by byte.
 extern "C" __global__ void store_rows(unsigned char* first_texel, uint32 width, uint32 height, uint32 pitch,
                                       uint32 texel_bytes, uint32 kind, uint32 seed) {
     const uint32 row = width * texel_bytes;
@@ -313,8 +313,8 @@ __device__ uint32 nearest(float number, uint32 kind) {
     }
 }
 
-// Stores numbers, four for a texel, in a plain image of one channel of a byte, or of four: surfaces take bits, so that the
-// kernel rounds.
+// Stores numbers, four per texel, in a plain image of one or four one-byte channels. Surfaces take bits, so the kernel
+// rounds.
 extern "C" __global__ void store_numbers(cudaSurfaceObject_t surface, uint32 width, uint32 height, const float4* numbers,
                                          uint32 texel_bytes, uint32 kind) {
     for (uint32 i = first_index(); i < width * height; i += stride()) {

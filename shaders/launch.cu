@@ -1,10 +1,10 @@
-// What a launch tells its kernel: the parameters, the shape of the grid, the dynamic shared memory. See README.md.
+// What a kernel receives at its launch: the parameters, the shape of the grid, the dynamic shared memory. See README.md.
 
 struct Triple {
     unsigned int x, y, z;
 };
 
-// Writes each parameter, as the bits it has, to a word of its own; those of the structure to three.
+// Writes the bits of each parameter to a word of its own; those of the structure to three words.
 extern "C" __global__ void parameters(unsigned long long* words, unsigned char a, unsigned short b, unsigned int c,
                                       unsigned long long d, float e, double f, Triple g, unsigned char h, int i) {
     words[0] = a;
@@ -20,7 +20,7 @@ extern "C" __global__ void parameters(unsigned long long* words, unsigned char a
     words[10] = static_cast<unsigned int>(i);
 }
 
-// Each thread writes where it is, at its place in the order of all threads.
+// Each thread writes its indices at its position in the order of all threads.
 extern "C" __global__ void places(uint4* places) {
     const unsigned int block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
     const unsigned int thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
@@ -32,7 +32,7 @@ extern "C" __global__ void places(uint4* places) {
     places[block * threads + thread] = make_uint4(b, t, grid, shape);
 }
 
-// Turns the words of each block round, through as many words of dynamic shared memory as it has threads.
+// Reverses the words of each block, through one word of dynamic shared memory per thread.
 extern "C" __global__ void reversed(unsigned int* words) {
     extern __shared__ unsigned int shared[];
     unsigned int* mine = words + static_cast<unsigned long long>(blockIdx.x) * blockDim.x;

@@ -1,4 +1,4 @@
-// Adds the noise of a camera's sensor to light: the square root of what falls on it, as photons arrive by chance. Vulkan
+// Adds the noise of a camera's sensor to light: the square root of the light, as photons arrive at random. Vulkan
 // only. See README.md.
 #version 450
 
@@ -23,7 +23,7 @@ uint mixed(uint x) {
     return x ^ (x >> 16);
 }
 
-// Around 0, of variance 1: the sum of four even chances is near enough to a bell.
+// Mean 0, variance 1: the sum of four uniform numbers is close enough to a normal distribution.
 float chance(inout uint state) {
     float sum = -2.0;
     for (int i = 0; i < 4; ++i) {

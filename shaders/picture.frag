@@ -1,5 +1,5 @@
-// Samples a whole picture, a texel for a pixel: the pass by which a shared texture is compared with one that is not. The same
-// source is compiled to SPIR-V for Vulkan and handed to OpenGL as text. See README.md.
+// Samples a whole picture, one texel per pixel: the pass that compares a shared texture with a private one. The same
+// source is compiled to SPIR-V for Vulkan and passed to OpenGL as text. See README.md.
 #version 450
 
 layout(location = 2) in vec2 uv;

@@ -1,8 +1,8 @@
 // What a camera does to light: denoise, bloom, exposure and tone mapping. Every kernel reads images through texture objects,
-// clamped at the edges, and writes one level of one image through a surface object: R16G16B16A16_SFLOAT where it is light,
-// R8G8B8A8 with the colour sRGB-encoded in the end. What is read texel by texel has coordinates that count texels and no
-// filter; what is read at another size has normalized coordinates and linear filtering. `width` and `height` are those of
-// what is written; a thread writes a texel. See README.md.
+// clamped at the edges, and writes one level of one image through a surface object: R16G16B16A16_SFLOAT for light,
+// sRGB-encoded R8G8B8A8 for the final picture. Images that are read texel by texel have coordinates that count texels and no
+// filter; images that are read at another size have normalized coordinates and linear filtering. `width` and `height` are
+// those of the written image; each thread writes one texel. See README.md.
 
 typedef unsigned int uint32;
 
@@ -107,7 +107,7 @@ extern "C" __global__ void denoise(cudaSurfaceObject_t to, cudaTextureObject_t f
     }
     const float3 reference = alike < 2 ? around : own;
     const float sigma = 0.5f * radius + 0.5f;
-    // Where nothing is like the mean either, the mean it is.
+    // If nothing resembles the mean either, use the mean.
     float weights = 1e-3f;
     float3 total = scaled(reference, weights);
     for (int y = -radius; y <= radius; ++y) {
@@ -198,7 +198,7 @@ extern "C" __global__ void bloom_up(cudaSurfaceObject_t to, cudaTextureObject_t 
 }
 
 // A film's response to light: middle grey as it is, bright bent towards white. The curve is Krzysztof Narkowicz's fit of
-// ACES; the factor is what keeps 0.18 where it is.
+// ACES; the factor keeps 0.18 unchanged.
 __device__ float filmic(float x) {
     x = fmaxf(0.72317f * x, 0.0f);
     return fminf(x * (2.51f * x + 0.03f) / (x * (2.43f * x + 0.59f) + 0.14f), 1.0f);
@@ -221,7 +221,7 @@ __device__ unsigned char byte_of(float linear, int x, int y, uint32 channel) {
     return static_cast<unsigned char>(fminf(fmaxf(255.0f * srgb(linear) + dithered(x, y, channel) + 0.5f, 0.0f), 255.0f));
 }
 
-// The picture: light and bloom, `bloom_share` of it, exposed by `exposure` stops; where `is_filmic` is 0 what is brighter
+// The picture: light and bloom, `bloom_share` of it, exposed by `exposure` stops; if `is_filmic` is 0, what is brighter
 // than white is cut off. Without a bloom `bloom_share` is 0 and `bloom` any texture.
 extern "C" __global__ void develop(cudaSurfaceObject_t to, cudaTextureObject_t light, cudaTextureObject_t bloom,
                                    uint32 width, uint32 height, float bloom_share, float exposure, uint32 is_filmic) {

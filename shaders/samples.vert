@@ -1,5 +1,5 @@
-// A triangle that covers everything, for the drawings that write one sample a texel. No vertex buffer. The same source is
-// compiled to SPIR-V for Vulkan and handed to OpenGL as text. See README.md.
+// A triangle that covers everything, for the drawings that write one sample per texel. No vertex buffer. The same source is
+// compiled to SPIR-V for Vulkan and passed to OpenGL as text. See README.md.
 #version 450
 
 #ifdef VULKAN

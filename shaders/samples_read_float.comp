@@ -1,5 +1,5 @@
 // Reads every sample of a normalised, float or depth image into a buffer: data[(y * width + x) * samples + s] becomes
-// sample s of texel (x, y). One thread a texel. The same source is compiled to SPIR-V for Vulkan and handed to OpenGL as
+// sample s of texel (x, y). One thread per texel. The same source is compiled to SPIR-V for Vulkan and passed to OpenGL as
 // text. See README.md.
 #version 450
 

@@ -1,6 +1,6 @@
 // Writes one sample of a depth image, from a buffer.
-// data[(y * width + x) * samples + sample_index] is the value of texel (x, y). Which sample is written the sample mask says,
-// so that no shading per sample is needed. The same source is compiled to SPIR-V for Vulkan and handed to OpenGL as text. See
+// data[(y * width + x) * samples + sample_index] is the value of texel (x, y). The sample mask selects the sample,
+// so that no per-sample shading is needed. The same source is compiled to SPIR-V for Vulkan and passed to OpenGL as text. See
 // README.md.
 #version 450
 
@@ -22,7 +22,7 @@ layout(location = 2) uniform uint sample_index;
 
 void main() {
     const uvec2 at = uvec2(gl_FragCoord.xy);
-    // Drivers run the shader beyond the edge too, for nothing: lavapipe 25.2.8 crashes where that reads beyond the buffer.
+    // Drivers also run helper invocations beyond the edge: lavapipe 25.2.8 crashes if one reads beyond the buffer.
     const uint i = min((at.y * width + at.x) * samples + sample_index, uint(data.length()) - 1u);
     gl_FragDepth = data[i].x;
 }

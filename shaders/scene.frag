@@ -1,6 +1,6 @@
-// The scene that is shared: metal and lacquer over a chequered floor at dusk, lit by a lamp that moves. Writes radiance, or,
+// The shared scene: metal and lacquer over a chequered floor at dusk, lit by a lamp that moves. Writes radiance, or,
 // with settings.x at 1, what a screen can show, in linear colours: the image encodes them. The same source is compiled to
-// SPIR-V for Vulkan and handed to OpenGL as text. See README.md.
+// SPIR-V for Vulkan and passed to OpenGL as text. See README.md.
 #version 450
 
 layout(location = 0) in vec3 place;

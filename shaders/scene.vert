@@ -1,5 +1,5 @@
 // The one vertex shader of the demo scenes: meshes, drawn in instances. All matrices are made for Vulkan's clip space; for
-// OpenGL the host changes the range of depth. The same source is compiled to SPIR-V for Vulkan and handed to OpenGL as text.
+// OpenGL the host changes the range of depth. The same source is compiled to SPIR-V for Vulkan and passed to OpenGL as text.
 // See README.md.
 #version 450
 
@@ -36,6 +36,6 @@ void main() {
     out_uv = uv;
     out_colour = colour;
     out_material = material;
-    // material.y is -1 where the instance is its image in the floor, which it is shaded as if it were not.
+    // material.y is -1 if the instance is its own reflection in the floor; it is shaded like the original.
     gl_Position = view_projection * vec4(place.x, place.y * material.y, place.z, 1.0);
 }

@@ -1,6 +1,6 @@
 // Darkens a picture towards its corners, as a lens does: the natural vignette, by the fourth power of the cosine. The
 // picture is sampled as linear light; what is written is sRGB-encoded again. The same source is compiled to SPIR-V for
-// Vulkan and handed to OpenGL as text. See README.md.
+// Vulkan and passed to OpenGL as text. See README.md.
 #version 450
 
 layout(local_size_x = 8, local_size_y = 8) in;
