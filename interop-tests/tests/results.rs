@@ -9,7 +9,8 @@ fn root() -> PathBuf {
 
 fn reports() -> Vec<PathBuf> {
     let folder = root().join("interop-tests/results");
-    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty());
     files
@@ -37,7 +38,8 @@ fn every_json_report_parses() {
 
 #[test]
 fn every_report_is_quoted_by_a_document() {
-    let documents = ["README.md", "BENCHMARKS.md", "interop-tests/README.md", "interop-tests/bench/README.md"];
+    let documents =
+        ["README.md", "BENCHMARKS.md", "interop-tests/README.md", "interop-tests/bench/README.md"];
     let text: String = documents
         .iter()
         .filter_map(|document| fs::read_to_string(root().join(document)).ok())
@@ -52,7 +54,13 @@ fn every_report_is_quoted_by_a_document() {
 #[test]
 fn every_relative_link_of_the_documents_leads_to_a_file() {
     let mut links = 0;
-    for document in ["README.md", "BENCHMARKS.md", "CHANGELOG.md", "interop-tests/README.md", "interop-tests/MATRIX.md"] {
+    for document in [
+        "README.md",
+        "BENCHMARKS.md",
+        "CHANGELOG.md",
+        "interop-tests/README.md",
+        "interop-tests/MATRIX.md",
+    ] {
         let path = root().join(document);
         let Ok(text) = fs::read_to_string(&path) else { panic!("{document} is missing") };
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

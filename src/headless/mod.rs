@@ -24,6 +24,7 @@
 //! `EGL_EXT_platform_device`, `EGL_KHR_surfaceless_context`, `VkPhysicalDeviceIDProperties`,
 //! `GL_DEVICE_UUID_EXT`, `cuDeviceGetUuid`.
 
+mod commands;
 mod cuda;
 mod device;
 mod egl;
@@ -40,6 +41,7 @@ mod physical;
 mod selector;
 mod vulkan;
 
+pub use commands::Commands;
 pub use cuda::Cuda;
 pub use enumerate::{Gpu, enumerate_gpus};
 pub use gl::Gl;

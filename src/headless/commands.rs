@@ -1,0 +1,109 @@
+//! A command buffer on a pool of its own, for programs that record and submit only now and then.
+
+use std::fmt;
+
+use ash::vk;
+
+use super::error;
+use super::vulkan::Vulkan;
+use crate::error::Result;
+use crate::vulkan::{Endpoint, SubmitSync};
+
+/// One primary command buffer, recorded. It can be submitted any number of times, one after the other.
+///
+/// Dropping it waits until the queue is idle if it was submitted, then frees it.
+#[must_use = "commands do nothing until they are submitted"]
+pub struct Commands {
+    vulkan: Vulkan,
+    pool: vk::CommandPool,
+    handle: vk::CommandBuffer,
+    is_submitted: bool,
+}
+
+impl fmt::Debug for Commands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Commands").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}
+
+impl Vulkan {
+    /// Records a command buffer for the device's queue and returns it with what `record` returned.
+    ///
+    /// `record` is called between `vkBeginCommandBuffer` and `vkEndCommandBuffer`.
+    ///
+    /// # Errors
+    /// What `record` returns, and [`Driver`](crate::Error::Driver) if the driver is out of memory.
+    #[doc(alias("vkBeginCommandBuffer", "vkEndCommandBuffer"))]
+    pub fn record<T>(
+        &self,
+        record: impl FnOnce(vk::CommandBuffer) -> Result<T>,
+    ) -> Result<(Commands, T)> {
+        let device = self.device();
+        let info = vk::CommandPoolCreateInfo::default().queue_family_index(self.queue_family());
+        // SAFETY: the device is alive and has a queue of this family.
+        let pool = unsafe { device.create_command_pool(&info, None) }
+            .map_err(error::vulkan("vkCreateCommandPool"))?;
+        let mut commands = Commands {
+            vulkan: self.clone(),
+            pool,
+            handle: vk::CommandBuffer::null(),
+            is_submitted: false,
+        };
+        let info =
+            vk::CommandBufferAllocateInfo::default().command_pool(pool).command_buffer_count(1);
+        // SAFETY: the pool is alive and used by this function alone.
+        let allocated = unsafe { device.allocate_command_buffers(&info) }
+            .map_err(error::vulkan("vkAllocateCommandBuffers"))?;
+        commands.handle = allocated[0];
+        let begin = vk::CommandBufferBeginInfo::default();
+        // SAFETY: the command buffer is in the initial state and used by this function alone.
+        unsafe { device.begin_command_buffer(commands.handle, &begin) }
+            .map_err(error::vulkan("vkBeginCommandBuffer"))?;
+        let recorded = record(commands.handle)?;
+        // SAFETY: recording was begun above. That the commands are valid is promised by the unsafe
+        // calls with which `record` recorded them.
+        unsafe { device.end_command_buffer(commands.handle) }
+            .map_err(error::vulkan("vkEndCommandBuffer"))?;
+        Ok((commands, recorded))
+    }
+}
+
+impl Commands {
+    /// The command buffer.
+    pub fn handle(&self) -> vk::CommandBuffer {
+        self.handle
+    }
+
+    /// Submits the commands to the device's queue, with the waits and signals of `sync`.
+    ///
+    /// # Safety
+    /// As [`SubmitSync::submit`], but for the queue's external synchronisation, which is provided, and
+    /// the lifetime of the command buffer. An earlier submit of these commands has finished.
+    ///
+    /// # Errors
+    /// As [`SubmitSync::submit`].
+    #[doc(alias = "vkQueueSubmit")]
+    pub unsafe fn submit(&mut self, endpoint: &Endpoint, sync: &SubmitSync) -> Result<()> {
+        self.is_submitted = true;
+        let Self { vulkan, handle, .. } = self;
+        // SAFETY: the caller's promise; `with_queue` synchronises the queue, and `drop` keeps the
+        // command buffer until it has executed.
+        vulkan.with_queue(|queue| unsafe { sync.submit(endpoint, queue, &[*handle]) })
+    }
+}
+
+impl Drop for Commands {
+    fn drop(&mut self) {
+        let device = self.vulkan.device();
+        if self.is_submitted {
+            // SAFETY: the queue is the device's, and `with_queue` synchronises it.
+            let idle = self.vulkan.with_queue(|queue| unsafe { device.queue_wait_idle(queue) });
+            if let Err(error) = idle {
+                tracing::error!(%error, "waiting for commands before they are freed");
+            }
+        }
+        // SAFETY: the pool is owned by this structure alone, and its command buffer is not pending: it
+        // was never submitted, has executed, or the device is lost.
+        unsafe { device.destroy_command_pool(self.pool, None) };
+    }
+}
