@@ -5,12 +5,12 @@ use anyhow::{Context, Result, ensure};
 use gpu_interop::{ImageDesc, ImageUsage};
 
 use crate::harness::{Case, Need, TestGpu};
-use crate::post_process::reference;
-use crate::post_process::{
-    Canvas, Kernels, Light, PICTURE, Pass, Picture, Settings, level_size, transfer,
-};
 use interop_gpu::cuda::CudaContext;
 use interop_gpu::oracle;
+use interop_gpu::post_process::reference;
+use interop_gpu::post_process::{
+    Canvas, Kernels, Light, PICTURE, Pass, Picture, Settings, level_size, transfer,
+};
 use interop_gpu::vulkan::VulkanContext;
 
 /// Odd, so that halves are not exact; one texel; wide and low.

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::cases::support::importers::Importer;
 use crate::harness::{Case, Need, Role, TestGpu, child_arguments};
-use crate::share::{
+use share::{
     ConsumerApi, ConsumerOptions, FrameRenderer, Interrupt, Production, Shape, consume, produce,
     session_options,
 };
@@ -78,7 +78,7 @@ fn check() -> Result<()> {
     let options = ConsumerOptions { api, frames: None, bytes: Some(BYTES), wait: TIMEOUT };
     let joined = Consumer::join(socket, JoinOptions::default())?;
     let consumed = consume(joined, &options, &Interrupt::never(), |_, _| {})?;
-    let (width, height, rgb) = consumed.picture.context("no picture")?;
+    let share::Picture { width, height, rgb } = consumed.picture.context("no picture")?;
     ensure!(rgb.len() == 3 * (width * height) as usize, "{width}×{height}: {}", rgb.len());
     println!("{}", serde_json::to_string(&consumed.report)?);
     Ok(())

@@ -7,8 +7,10 @@ use anyhow::{Result, ensure};
 use gpu_interop::Api;
 
 use crate::harness::{Case, Need, TestGpu};
-use crate::ladder::{self, Candidates, Plan, Report, RungKind};
-use crate::ping_pong::{PathKind, Rigs, send};
+use interop_bench::{BenchmarkKind, Plan, Report};
+use interop_gpu::GpuContexts;
+use ping_pong::routes::Candidates;
+use ping_pong::{PathKind, send};
 
 const BYTES: u64 = 64 << 10;
 
@@ -33,8 +35,8 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-fn rigs(machine: &TestGpu) -> Result<Rigs> {
-    Rigs::open(machine.wish(), &TestGpu::options())
+fn rigs(machine: &TestGpu) -> Result<GpuContexts> {
+    GpuContexts::open(machine.wish(), &TestGpu::options())
 }
 
 /// All rungs that this machine has are verified, none fails, and the report is read as it was written.
@@ -42,15 +44,15 @@ fn every_rung(machine: &TestGpu, path: PathKind) -> Result<()> {
     let plan = Plan {
         paths: vec![path],
         sizes: vec![BYTES],
-        rungs: RungKind::ALL.to_vec(),
+        rungs: BenchmarkKind::ALL.to_vec(),
         rounds: 1,
         batch: Duration::from_millis(1),
         laps: 2,
     };
-    let report = ladder::run(&rigs(machine)?, &plan, &mut |_, _, _| ())?;
+    let report = interop_bench::run(&rigs(machine)?, &plan, &mut |_, _, _| ())?;
     report.require_verified()?;
     let told = report.rows.len() + report.skipped.len();
-    ensure!(told == RungKind::ALL.len(), "{told} rungs are told of");
+    ensure!(told == BenchmarkKind::ALL.len(), "{told} rungs are told of");
     let file = tempfile::NamedTempFile::new()?;
     report.write(file.path())?;
     ensure!(Report::read(file.path())? == report, "the report is read as another one");

@@ -1,0 +1,215 @@
+//! Vulkan's last stage.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use gpu_interop::ash::vk;
+use gpu_interop::format::Format;
+use gpu_interop::handoff::{Acquirer, Releaser, Ticket};
+use gpu_interop::vulkan::{Endpoint, Image, ImageOptions};
+use gpu_interop::{ImageDesc, ImageUsage};
+use interop_gpu::post_process::{PICTURE, transfer};
+use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
+
+use crate::compute::{BoundImages, ComputePass, ImageView};
+use crate::finish::{Finish, FinishTimes};
+use crate::host_pages::HostPages;
+use crate::source::by_anyone;
+use crate::worker::Worker;
+
+const VIGNETTE: &[u8] = include_bytes!("../../../shaders/vignette.comp.spv");
+
+/// Layouts of the picture: as it is handed over, as it is sampled.
+const OUTSIDE: vk::ImageLayout = vk::ImageLayout::GENERAL;
+const SAMPLED: vk::ImageLayout = vk::ImageLayout::SHADER_READ_ONLY_OPTIMAL;
+
+/// Vulkan frames the picture with a compute shader.
+#[derive(Debug)]
+pub(crate) struct VulkanFinish {
+    // First: it waits before the rest goes.
+    worker: Worker,
+    vignette: Vignette,
+    ends: Option<(Acquirer<Endpoint>, Releaser<Endpoint>)>,
+    copy_on_host: Duration,
+    readback: PrivateBuffer,
+    framed: Image,
+    picture: Rc<Image>,
+}
+
+/// The shader with its images.
+#[derive(Debug)]
+struct Vignette {
+    pass: ComputePass,
+    images: BoundImages,
+    _views: [ImageView; 2],
+    strength: f32,
+    size: (u32, u32),
+}
+
+impl VulkanFinish {
+    /// Frames `picture`, which comes and goes by `ends`.
+    pub(crate) fn shared(
+        gpu: &Rc<VulkanContext>,
+        picture: Rc<Image>,
+        ends: (Acquirer<Endpoint>, Releaser<Endpoint>),
+        strength: f32,
+    ) -> Result<Self> {
+        Self::new(gpu, picture, Some(ends), strength)
+    }
+
+    /// Frames what is copied here.
+    pub(crate) fn copied(
+        gpu: &Rc<VulkanContext>,
+        (width, height): (u32, u32),
+        strength: f32,
+    ) -> Result<Self> {
+        let usage = ImageUsage::TRANSFER_DST | ImageUsage::SAMPLED;
+        let desc = ImageDesc::d2(PICTURE, width, height, usage);
+        let picture = gpu.endpoint.create_image(&desc, ImageOptions::default())?;
+        Self::new(gpu, Rc::new(picture), None, strength)
+    }
+
+    fn new(
+        gpu: &Rc<VulkanContext>,
+        picture: Rc<Image>,
+        ends: Option<(Acquirer<Endpoint>, Releaser<Endpoint>)>,
+        strength: f32,
+    ) -> Result<Self> {
+        let extent = picture.desc().extent;
+        let usage = ImageUsage::TRANSFER_SRC | ImageUsage::STORAGE;
+        let desc = ImageDesc::d2(Format::Rgba8Unorm, extent.width, extent.height, usage);
+        let framed = gpu.endpoint.create_image(&desc, ImageOptions::default())?;
+        gpu.run(|command| {
+            gpu.record_layout(command, &framed, (vk::ImageLayout::UNDEFINED, OUTSIDE));
+            Ok(())
+        })?;
+        let bytes = u64::from(extent.width) * u64::from(extent.height) * 4;
+        Ok(Self {
+            worker: Worker::new(gpu)?,
+            vignette: Vignette::new(gpu, &picture, &framed, strength)?,
+            ends,
+            copy_on_host: Duration::ZERO,
+            readback: PrivateBuffer::host(&gpu.vulkan, bytes)?,
+            framed,
+            picture,
+        })
+    }
+}
+
+impl Vignette {
+    fn new(gpu: &VulkanContext, picture: &Image, framed: &Image, strength: f32) -> Result<Self> {
+        let views = [
+            ImageView::new(&gpu.vulkan, picture.handle(), picture.format())?,
+            ImageView::new(&gpu.vulkan, framed.handle(), framed.format())?,
+        ];
+        let sampled = vk::DescriptorType::COMBINED_IMAGE_SAMPLER;
+        let stored = vk::DescriptorType::STORAGE_IMAGE;
+        let pass = ComputePass::new(&gpu.vulkan, VIGNETTE, &[sampled, stored], 4)?;
+        let images =
+            pass.bind(&[(sampled, views[0].handle, SAMPLED), (stored, views[1].handle, OUTSIDE)])?;
+        let extent = framed.desc().extent;
+        let size = (extent.width, extent.height);
+        Ok(Self { pass, images, _views: views, strength, size })
+    }
+
+    fn record(&self, command: vk::CommandBuffer) {
+        let strength = [self.strength];
+        self.pass.record(command, self.images, bytemuck::bytes_of(&strength), self.size);
+    }
+}
+
+impl Finish for VulkanFinish {
+    fn api(&self) -> &'static str {
+        "vulkan"
+    }
+
+    fn frame_shared(&mut self, ticket: Ticket) -> Result<Ticket> {
+        let (acquirer, releaser) = self.ends.as_mut().context("nobody hands a picture over")?;
+        let (picture, vignette) = (&*self.picture, &self.vignette);
+        let family = self.worker.gpu.vulkan.queue_family();
+        self.worker.submit(|recording| {
+            let command = recording.command;
+            let found = [by_anyone(picture, OUTSIDE, SAMPLED)];
+            // SAFETY: the command buffer is being recorded for a queue of that family; the part is
+            // submitted with it; the picture lives until the work was waited for.
+            let part = unsafe { acquirer.acquire(ticket, command, family, &found) }?;
+            recording.part.merge(part)?;
+            recording.stamp();
+            // There is nothing to upload.
+            recording.stamp();
+            vignette.record(command);
+            recording.stamp();
+            let left = [by_anyone(picture, SAMPLED, OUTSIDE)];
+            // SAFETY: as above; this queue has the picture, in this layout.
+            let (ticket, part) = unsafe { releaser.release(command, family, &left) }?;
+            recording.part.merge(part)?;
+            Ok(ticket)
+        })
+    }
+
+    fn frame_copied(&mut self, pages: &mut HostPages) -> Result<()> {
+        self.copy_on_host = pages.pass_to_vulkan()?;
+        let (picture, vignette) = (&*self.picture, &self.vignette);
+        let (gpu, buffer) = (self.worker.gpu.clone(), pages.buffer()?);
+        self.worker.submit(|recording| {
+            let command = recording.command;
+            let copied = vk::ImageLayout::TRANSFER_DST_OPTIMAL;
+            gpu.record_layout(command, picture, (vk::ImageLayout::UNDEFINED, copied));
+            recording.stamp();
+            let region = [transfer::region(picture, 0)];
+            // SAFETY: the command buffer is being recorded; the buffer has all of the picture, which
+            // is in this layout; both live until the work was waited for.
+            unsafe {
+                let (device, to) = (gpu.device(), picture.handle());
+                device.cmd_copy_buffer_to_image(command, buffer, to, copied, &region);
+            }
+            gpu.record_layout(command, picture, (copied, SAMPLED));
+            recording.stamp();
+            vignette.record(command);
+            recording.stamp();
+            Ok(())
+        })
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        self.worker.wait()
+    }
+
+    fn times(&mut self) -> Result<FinishTimes> {
+        let [upload, vignette] = self.worker.times()?;
+        Ok(FinishTimes { copy_on_host: self.copy_on_host, upload, vignette })
+    }
+
+    fn read(&mut self) -> Result<Vec<u8>> {
+        let (gpu, framed) = (self.worker.gpu.clone(), &self.framed);
+        gpu.run(|command| {
+            gpu.record_layout(command, framed, (OUTSIDE, OUTSIDE));
+            let region = [transfer::region(framed, 0)];
+            // SAFETY: the command buffer is being recorded; the buffer has room for all of the
+            // picture, which is in this layout; `run` waits.
+            unsafe {
+                let (device, from, to) = (gpu.device(), framed.handle(), self.readback.buffer);
+                device.cmd_copy_image_to_buffer(command, from, OUTSIDE, to, &region);
+            }
+            record_host_read(&gpu, command);
+            Ok(())
+        })?;
+        let mut bytes = vec![0; usize::try_from(self.readback.bytes)?];
+        self.readback.with_bytes(bytes.len(), |from| bytes.copy_from_slice(from))?;
+        Ok(bytes)
+    }
+}
+
+/// Makes what was copied visible to the host.
+pub(crate) fn record_host_read(gpu: &VulkanContext, command: vk::CommandBuffer) {
+    let barrier = vk::MemoryBarrier::default()
+        .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)
+        .dst_access_mask(vk::AccessFlags::HOST_READ);
+    let (copies, host) = (vk::PipelineStageFlags::TRANSFER, vk::PipelineStageFlags::HOST);
+    let none = vk::DependencyFlags::empty();
+    // SAFETY: the command buffer is being recorded, outside of a render pass.
+    unsafe {
+        gpu.device().cmd_pipeline_barrier(command, copies, host, none, &[barrier], &[], &[]);
+    }
+}

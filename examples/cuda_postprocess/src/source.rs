@@ -1,0 +1,149 @@
+//! The light: a scene that Vulkan draws, or a picture from a file.
+
+use crate::compute::{BoundImages, ComputePass, ImageView};
+use anyhow::Result;
+use gpu_interop::ash::vk;
+use gpu_interop::vulkan::{Image, ImageAccess};
+use interop_gpu::post_process::{Light, transfer};
+use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
+use scene::vulkan::{FRAGMENT_SCENE, Painter};
+use scene::{self, Canvas, Tone};
+
+const NOISE: &[u8] = include_bytes!("../../../shaders/noise.comp.spv");
+
+/// From one frame to the next, in seconds.
+const FRAME_TIME: f32 = 1.0 / 30.0;
+/// Where the animation begins, in seconds: what a single frame shows.
+const START: f32 = 5.2;
+
+/// What fills one image with light, frame by frame.
+#[derive(Debug)]
+pub(crate) struct Source {
+    kind: Kind,
+    noise: Option<Noise>,
+    // After what uses it.
+    _view: ImageView,
+    size: (u32, u32),
+}
+
+#[derive(Debug)]
+enum Kind {
+    Scene(Box<Painter>),
+    Picture(PrivateBuffer),
+}
+
+#[derive(Debug)]
+struct Noise {
+    pass: ComputePass,
+    light: BoundImages,
+    strength: f32,
+}
+
+impl Source {
+    /// What fills `image`, which outlives it: with `picture`, else with the scene; and with noise.
+    pub(crate) fn new(
+        gpu: &VulkanContext,
+        image: &Image,
+        picture: Option<&Light>,
+        noise: f32,
+    ) -> Result<Self> {
+        let extent = image.desc().extent;
+        let size = (extent.width, extent.height);
+        let (vulkan, format) = (&gpu.vulkan, image.format());
+        let view = ImageView::new(vulkan, image.handle(), format)?;
+        let kind = match picture {
+            Some(picture) => Kind::Picture(on_the_device(gpu, &picture.to_halves())?),
+            None => {
+                let canvas = Canvas::scene(size);
+                let painter = Painter::new(vulkan, FRAGMENT_SCENE, format, canvas, view.handle)?;
+                Kind::Scene(Box::new(painter))
+            }
+        };
+        let noise = if noise > 0.0 {
+            let stored = vk::DescriptorType::STORAGE_IMAGE;
+            let pass = ComputePass::new(vulkan, NOISE, &[stored], 8)?;
+            let light = pass.bind(&[(stored, view.handle, vk::ImageLayout::GENERAL)])?;
+            Some(Noise { pass, light, strength: noise })
+        } else {
+            None
+        };
+        Ok(Self { kind, noise, _view: view, size })
+    }
+
+    /// The layout that the image must be in before [`record`](Self::record).
+    fn first_layout(&self) -> vk::ImageLayout {
+        match self.kind {
+            Kind::Scene(_) => vk::ImageLayout::COLOR_ATTACHMENT_OPTIMAL,
+            Kind::Picture(_) => vk::ImageLayout::TRANSFER_DST_OPTIMAL,
+        }
+    }
+
+    /// The layout that the image is in after it.
+    pub(crate) fn last_layout(&self) -> vk::ImageLayout {
+        if self.noise.is_some() { vk::ImageLayout::GENERAL } else { self.first_layout() }
+    }
+
+    /// The image as it is acquired from who has it in the general layout.
+    pub(crate) fn found<'a>(&self, image: &'a Image) -> ImageAccess<'a> {
+        by_anyone(image, vk::ImageLayout::GENERAL, self.first_layout())
+    }
+
+    /// The image as it is released to who takes it in the general layout.
+    pub(crate) fn left<'a>(&self, image: &'a Image) -> ImageAccess<'a> {
+        by_anyone(image, self.last_layout(), vk::ImageLayout::GENERAL)
+    }
+
+    /// Records frame `index` of the image that this was made for.
+    pub(crate) fn record(
+        &self,
+        gpu: &VulkanContext,
+        command: vk::CommandBuffer,
+        image: &Image,
+        index: u32,
+    ) -> Result<()> {
+        match &self.kind {
+            Kind::Scene(painter) => {
+                let time = START + index as f32 * FRAME_TIME;
+                let aspect = self.size.0 as f32 / self.size.1 as f32;
+                painter.record(command, &scene::knot(time, aspect, Tone::Radiance))?;
+            }
+            Kind::Picture(picture) => {
+                let (layout, region) = (self.first_layout(), [transfer::region(image, 0)]);
+                // SAFETY: the command buffer is being recorded, the buffer has all of the image, which
+                // is in this layout.
+                unsafe {
+                    let (device, to) = (gpu.device(), image.handle());
+                    device.cmd_copy_buffer_to_image(command, picture.buffer, to, layout, &region);
+                }
+            }
+        }
+        if let Some(noise) = &self.noise {
+            gpu.record_layout(command, image, (self.first_layout(), vk::ImageLayout::GENERAL));
+            let constants = [noise.strength.to_bits(), index];
+            noise.pass.record(command, noise.light, bytemuck::bytes_of(&constants), self.size);
+        }
+        Ok(())
+    }
+}
+
+/// All of an image, whatever commands use it.
+pub(crate) fn by_anyone(
+    image: &Image,
+    old_layout: vk::ImageLayout,
+    new_layout: vk::ImageLayout,
+) -> ImageAccess<'_> {
+    ImageAccess {
+        image,
+        stage: vk::PipelineStageFlags::ALL_COMMANDS,
+        access: vk::AccessFlags::MEMORY_READ | vk::AccessFlags::MEMORY_WRITE,
+        old_layout,
+        new_layout,
+        range: image.full_range(),
+    }
+}
+
+fn on_the_device(gpu: &VulkanContext, bytes: &[u8]) -> Result<PrivateBuffer> {
+    let buffer = PrivateBuffer::device(&gpu.vulkan, bytes.len() as u64)?;
+    gpu.upload(buffer.buffer, 0, bytes)?;
+    Ok(buffer)
+}

@@ -1,0 +1,114 @@
+//! CUDA's stages with their events, and how long one frame's stages took.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Result;
+use gpu_interop::cudarc::driver::{CudaEvent, sys};
+use interop_gpu::cuda::CudaContext;
+use interop_gpu::post_process::{Canvas, Kernels, Pass, Settings};
+
+use crate::finish::FinishTimes;
+
+/// How long one frame took, in parts: on the GPU where nothing else is said.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FrameTimes {
+    /// From the first command to the last one done, on the host's clock.
+    pub whole: Duration,
+    /// The light, in Vulkan.
+    pub source: Duration,
+    /// The passes in CUDA, in their order.
+    pub passes: Vec<(Pass, Duration)>,
+    /// The vignette.
+    pub vignette: Duration,
+    /// The copies of the pipeline that copies, in their order; none of the one that shares.
+    pub copies: Vec<(&'static str, Duration)>,
+}
+
+impl FrameTimes {
+    /// All that is work, not the moving of data.
+    pub(crate) fn work(&self) -> Duration {
+        self.source + self.vignette + self.passes.iter().map(|(_, time)| *time).sum::<Duration>()
+    }
+
+    /// What is not work: handing over, copying, waiting for one another.
+    pub(crate) fn moving(&self) -> Duration {
+        self.whole.saturating_sub(self.work())
+    }
+}
+
+/// The passes on one canvas.
+#[derive(Debug)]
+pub(crate) struct CudaStages {
+    pub(crate) canvas: Canvas,
+    pub(crate) gpu: Rc<CudaContext>,
+    kernels: Rc<Kernels>,
+    settings: Settings,
+    passes: Vec<Pass>,
+    events: Vec<CudaEvent>,
+}
+
+impl CudaStages {
+    pub(crate) fn new(
+        gpu: &Rc<CudaContext>,
+        kernels: &Rc<Kernels>,
+        canvas: Canvas,
+        settings: Settings,
+    ) -> Result<Self> {
+        let passes = settings.passes();
+        let timed = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        let events = (0..passes.len() + 3).map(|_| gpu.cuda.context().new_event(timed));
+        let events = events.collect::<Result<_, _>>()?;
+        Ok(Self { canvas, gpu: gpu.clone(), kernels: kernels.clone(), settings, passes, events })
+    }
+
+    /// Runs all passes, noting when each is done. Doesn't wait.
+    pub(crate) fn run(&mut self) -> Result<()> {
+        self.note(1)?;
+        for (i, &pass) in self.passes.iter().enumerate() {
+            self.kernels.run(&self.gpu.stream, &mut self.canvas, pass, &self.settings)?;
+            self.events[i + 2].record(&self.gpu.stream)?;
+        }
+        Ok(())
+    }
+
+    /// Notes when all that the stream was given so far is done: 0 before an upload, 1 before the
+    /// passes, and the last one after a download.
+    pub(crate) fn note(&self, event: usize) -> Result<()> {
+        Ok(self.events[event].record(&self.gpu.stream)?)
+    }
+
+    /// The event after a download.
+    pub(crate) fn last(&self) -> usize {
+        self.events.len() - 1
+    }
+
+    /// How long each pass took. The stream is waited for.
+    pub(crate) fn pass_times(&self) -> Result<Vec<(Pass, Duration)>> {
+        self.gpu.stream.synchronize()?;
+        let time = |(i, &pass): (usize, &Pass)| Ok((pass, self.between(i + 1, i + 2)?));
+        self.passes.iter().enumerate().map(time).collect()
+    }
+
+    /// How long the upload and the download took, where both were noted.
+    pub(crate) fn copy_times(&self) -> Result<[Duration; 2]> {
+        Ok([self.between(0, 1)?, self.between(self.last() - 1, self.last())?])
+    }
+
+    fn between(&self, first: usize, second: usize) -> Result<Duration> {
+        let milliseconds = self.events[first].elapsed_ms(&self.events[second])?;
+        Ok(Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3))
+    }
+}
+
+impl FrameTimes {
+    /// Puts the parts of a frame together.
+    pub(crate) fn of(
+        whole: Duration,
+        source: Duration,
+        passes: Vec<(Pass, Duration)>,
+        finish: FinishTimes,
+    ) -> Self {
+        Self { whole, source, passes, vignette: finish.vignette, copies: Vec::new() }
+    }
+}

@@ -1,0 +1,234 @@
+//! What this machine can share with what: a row a pair of APIs and direction. Each yes is proven by a
+//! payload that goes there and back and is checked byte for byte; each no names what is missing.
+//!
+//! `cargo run --release --example probe -- --help`
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use demo_common::{Device, Outcome, handoff_name, rejected_methods};
+use gpu_interop::capabilities::SyncPlan;
+use gpu_interop::fd::MemoryHandleType;
+use gpu_interop::handoff::HandoffOptions;
+use gpu_interop::headless::{GpuSelector, VulkanOptions};
+use gpu_interop::vulkan::BufferOptions;
+use gpu_interop::{BufferDesc, BufferPayload, Error, Uuid};
+use interop_gpu::GpuContexts;
+use interop_gpu::{Kernel, oracle};
+use ping_pong::{Path, PayloadUser, prove};
+use serde::Serialize;
+
+/// Shows what this machine can share with what, and proves it byte for byte.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Which GPU, by its UUID [default: the first discrete one, else whatever there is]
+    #[arg(long)]
+    device: Option<Uuid>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    device: Device,
+    rows: Vec<Row>,
+}
+
+/// One direction between two APIs.
+#[derive(Debug, Serialize)]
+struct Row {
+    /// Who writes.
+    from: &'static str,
+    /// Who reads.
+    to: &'static str,
+    /// Whose memory it is, and how it travels.
+    memory: String,
+    /// Proven by bytes.
+    works: bool,
+    /// How the two wait for each other; null where nothing works.
+    handoff: Option<&'static str>,
+    /// What is missing: of the whole, or of a better handoff.
+    missing: Vec<String>,
+}
+
+/// Large enough for many work groups, and no round number of any page size.
+const BYTES: u64 = (1 << 20) + 4096 + 16;
+const SEED: u32 = 7;
+
+fn main() -> ExitCode {
+    demo_common::run(run)
+}
+
+fn run(options: &Options) -> Result<Outcome> {
+    let selector = options.device.map_or(GpuSelector::Any, GpuSelector::Uuid);
+    let gpus = GpuContexts::open(&selector, &VulkanOptions::default())?;
+    let device = Device::of(&gpus.vulkan.vulkan);
+    let mut rows = Vec::new();
+    for (name, user) in [
+        ("vulkan (2nd device)", PayloadUser::SecondDevice),
+        ("vulkan (2nd instance)", PayloadUser::SecondInstance),
+        ("gl", PayloadUser::Gl),
+        ("cuda", PayloadUser::Cuda),
+    ] {
+        rows.extend(there_and_back(&gpus, name, user)?);
+    }
+    rows.push(between(&gpus, "gl", "cuda", [PayloadUser::Gl, PayloadUser::Cuda])?);
+    rows.push(between(&gpus, "cuda", "gl", [PayloadUser::Cuda, PayloadUser::Gl])?);
+    rows.push(dma_buf(&gpus)?);
+    rows.push(of_cuda(&gpus)?);
+    rows.push(of_gl(&gpus)?);
+    let report = Report { device, rows };
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print(&report);
+    }
+    Ok(Outcome::Verified)
+}
+
+/// What is missing is a row; anything else that goes wrong is an error.
+fn missing(error: anyhow::Error) -> Result<String> {
+    match error.downcast::<Error>() {
+        Ok(Error::Missing(missing)) => Ok(missing.to_string()),
+        Ok(error) => Err(error.into()),
+        Err(error) => Err(error),
+    }
+}
+
+const OF_VULKAN: &str = "vulkan, opaque fd";
+
+fn works(from: &'static str, to: &'static str, memory: &str, plan: &SyncPlan) -> Row {
+    let (handoff, missing) =
+        (Some(handoff_name(plan)), rejected_methods(std::slice::from_ref(plan)));
+    Row { from, to, memory: memory.to_owned(), works: true, handoff, missing }
+}
+
+fn fails(from: &'static str, to: &'static str, memory: &str, reason: String) -> Row {
+    let (memory, missing) = (memory.to_owned(), vec![reason]);
+    Row { from, to, memory, works: false, handoff: None, missing }
+}
+
+/// Both directions between Vulkan and `user`.
+fn there_and_back(gpus: &GpuContexts, name: &'static str, user: PayloadUser) -> Result<[Row; 2]> {
+    let path =
+        Path::new(gpus, &[PayloadUser::Vulkan, user], BYTES, SEED, HandoffOptions::default());
+    match path {
+        Ok(mut path) => {
+            prove(&mut path, SEED)??;
+            Ok([
+                works("vulkan", name, OF_VULKAN, &path.plans[0]),
+                works(name, "vulkan", OF_VULKAN, &path.plans[1]),
+            ])
+        }
+        Err(error) => {
+            let reason = missing(error)?;
+            Ok([
+                fails("vulkan", name, OF_VULKAN, reason.clone()),
+                fails(name, "vulkan", OF_VULKAN, reason),
+            ])
+        }
+    }
+}
+
+/// From one API to another in memory of Vulkan's.
+fn between(
+    gpus: &GpuContexts,
+    from: &'static str,
+    to: &'static str,
+    users: [PayloadUser; 2],
+) -> Result<Row> {
+    let users = [PayloadUser::Vulkan, users[0], users[1]];
+    match Path::new(gpus, &users, BYTES, SEED, HandoffOptions::default()) {
+        Ok(mut path) => {
+            prove(&mut path, SEED)??;
+            Ok(works(from, to, OF_VULKAN, &path.plans[1]))
+        }
+        Err(error) => Ok(fails(from, to, OF_VULKAN, missing(error)?)),
+    }
+}
+
+/// Vulkan to another instance by dma-buf.
+fn dma_buf(gpus: &GpuContexts) -> Result<Row> {
+    const MEMORY: &str = "vulkan, dma-buf";
+    let (from, to) = ("vulkan", "vulkan (2nd instance)");
+    let (vulkan, other) = (&gpus.vulkan, &gpus.second_instance);
+    let options = BufferOptions { handle_type: MemoryHandleType::DmaBuf, ..Default::default() };
+    let buffer = match vulkan.endpoint.create_buffer(&BufferDesc::storage(BYTES), options) {
+        Ok(buffer) => buffer,
+        Err(error) => return Ok(fails(from, to, MEMORY, missing(error.into())?)),
+    };
+    let there = other.endpoint.import_buffer(buffer.export()?)?;
+    vulkan.upload(buffer.handle(), 0, &oracle::filled(BYTES as usize, SEED))?;
+    let data = other.download(there.handle(), 0, BYTES)?;
+    oracle::check(&data, SEED, &oracle::Turns::default())?;
+    Ok(host_wait(from, to, MEMORY))
+}
+
+/// Memory that CUDA allocates, exported to Vulkan: CUDA writes, Vulkan reads.
+fn of_cuda(gpus: &GpuContexts) -> Result<Row> {
+    const MEMORY: &str = "cuda, opaque fd";
+    let exported = (|| -> Result<BufferPayload> {
+        let gpu = gpus.cuda.as_ref().map_err(Clone::clone)?;
+        let mut buffer = gpu.endpoint.create_buffer(&BufferDesc::storage(BYTES))?;
+        gpu.launch(Kernel::Fill { seed: SEED }, &mut buffer.as_view_mut()?, 0)?;
+        gpu.stream.synchronize()?;
+        Ok(buffer.export()?)
+    })();
+    let payload = match exported {
+        Ok(payload) => payload,
+        Err(error) => return Ok(fails("cuda", "vulkan", MEMORY, missing(error)?)),
+    };
+    // The payload keeps the memory alive: CUDA's buffer is gone.
+    let there = gpus.vulkan.endpoint.import_buffer(payload)?;
+    let data = gpus.vulkan.download(there.handle(), 0, BYTES)?;
+    oracle::check(&data, SEED, &oracle::Turns::default())?;
+    Ok(host_wait("cuda", "vulkan", MEMORY))
+}
+
+/// Memory that OpenGL allocates: its capability says why not.
+fn of_gl(gpus: &GpuContexts) -> Result<Row> {
+    const MEMORY: &str = "gl, opaque fd";
+    let gpu = match &gpus.gl {
+        Ok(gpu) => gpu,
+        Err(error) => return Ok(fails("gl", "vulkan", MEMORY, error.to_string())),
+    };
+    let told = gpu.endpoint.capabilities(&BufferDesc::storage(BYTES).into())?;
+    let export = told.memory(MemoryHandleType::OpaqueFd).and_then(|memory| memory.export.clone());
+    let reason = export.err().map(|missing| missing.to_string()).unwrap_or_default();
+    Ok(fails("gl", "vulkan", MEMORY, reason))
+}
+
+fn host_wait(from: &'static str, to: &'static str, memory: &str) -> Row {
+    let (handoff, missing) = (Some("host wait"), Vec::new());
+    Row { from, to, memory: memory.to_owned(), works: true, handoff, missing }
+}
+
+fn print(report: &Report) {
+    let Device { name, uuid, driver, .. } = &report.device;
+    println!("GPU   {name} ({driver})\nUUID  {uuid}\n");
+    println!("{:<22} {:<22} {:<18} {:<6} handoff", "from", "to", "memory", "bytes");
+    let mut notes: Vec<&str> = Vec::new();
+    for row in &report.rows {
+        let bytes = if row.works { "proven" } else { "no" };
+        let mut line = format!("{:<22} {:<22} {:<18} {bytes:<6}", row.from, row.to, row.memory);
+        if let Some(handoff) = row.handoff {
+            line += &format!(" {handoff}");
+        }
+        for reason in &row.missing {
+            let known = notes.iter().position(|note| note == reason);
+            let number = known.unwrap_or_else(|| {
+                notes.push(reason);
+                notes.len() - 1
+            });
+            line += &format!(" [{}]", number + 1);
+        }
+        println!("{line}");
+    }
+    println!();
+    for (number, note) in (1..).zip(notes) {
+        println!("[{number}] {note}");
+    }
+}

@@ -1,0 +1,90 @@
+//! What every rung can do, and how it is timed.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use interop_gpu::oracle::Wrong;
+
+/// The step of the kernel that the first API of a pair runs.
+pub const FIRST_STEP: u32 = 0x1357_9bdf;
+/// The step of the kernel that the second API runs: it does not commute with the first.
+pub const SECOND_STEP: u32 = 0x0246_8ace;
+
+/// A way of handing payloads over, ready to run: payloads made and filled, command buffers recorded.
+pub trait Benchmark {
+    /// Hands `pairs` pairs over, a multiple of [`granule`](Self::granule), without waiting for the last of
+    /// them.
+    ///
+    /// # Errors
+    /// Where a driver refuses.
+    fn submit(&mut self, pairs: u32) -> Result<()>;
+
+    /// Waits until all are done.
+    ///
+    /// # Errors
+    /// Where a driver refuses.
+    fn finish(&mut self) -> Result<()>;
+
+    /// Pairs come in multiples of this.
+    fn granule(&self) -> u32 {
+        1
+    }
+
+    /// How the two APIs are synchronised, in words.
+    fn handoff(&self) -> String;
+
+    /// Checks every byte of every payload against what the CPU computes for all pairs so second. Nothing is
+    /// run after that.
+    ///
+    /// # Errors
+    /// Where a driver refuses. Wrong bytes are the inner error.
+    fn verify(&mut self) -> Result<Result<(), Wrong>>;
+}
+
+/// What a batch of pairs took, a pair.
+#[derive(Clone, Copy, Debug)]
+pub struct PairTime {
+    /// From the first call to the last pair's end.
+    pub wall: Duration,
+    /// Of this thread's processor time, without the wait for the end: some drivers sleep there, others ask
+    /// over and over.
+    pub cpu: Duration,
+}
+
+/// Runs and times a batch.
+///
+/// # Errors
+/// Where a driver refuses.
+pub fn time(rung: &mut dyn Benchmark, pairs: u32) -> Result<PairTime> {
+    let (start, cpu) = (Instant::now(), thread_cpu());
+    rung.submit(pairs)?;
+    let cpu = thread_cpu().saturating_sub(cpu);
+    rung.finish()?;
+    let wall = start.elapsed();
+    Ok(PairTime { wall: wall / pairs, cpu: cpu / pairs })
+}
+
+/// The processor time that this thread has had.
+pub fn thread_cpu() -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is writable; the clock exists on every Linux, so that the call can't fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut now) };
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sleeping_takes_no_processor_time_and_working_does() {
+        let before = thread_cpu();
+        std::thread::sleep(Duration::from_millis(30));
+        let slept = thread_cpu() - before;
+        assert!(slept < Duration::from_millis(15), "{slept:?}");
+        let (start, before) = (Instant::now(), thread_cpu());
+        while thread_cpu() - before < Duration::from_millis(5) {}
+        assert!(start.elapsed() >= Duration::from_millis(4));
+    }
+}

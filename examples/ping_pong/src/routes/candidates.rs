@@ -1,0 +1,181 @@
+//! The ladder's open as what a calibration tries, and the one that it chose.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use gpu_interop::capabilities::{Capabilities, Support};
+use gpu_interop::error::Missing;
+use gpu_interop::handoff::WaitMode;
+use gpu_interop::headless::DeviceType;
+use gpu_interop::tune::{Calibration, CalibrationKey, CalibrationOptions, RouteConfig, Trial};
+use gpu_interop::tune::{Route, RouteEndpoints};
+use gpu_interop::{Api, BufferDesc, Error, SemaphoreKind};
+
+use super::benchmark::{Benchmark, time};
+use super::grids::Grids;
+use super::setup::Setup;
+use crate::path::PathKind;
+use interop_gpu::GpuContexts;
+
+/// Bytes of all payloads that one candidate may have in flight.
+const MEMORY: u64 = 8 << 30;
+
+/// The kernels of a pair on one path, passed on in every way there is.
+pub struct Candidates<'a> {
+    setup: Setup<'a>,
+    owner: Capabilities,
+    stations: [Capabilities; 2],
+    in_queue: Support,
+    open: BTreeMap<String, Box<dyn Benchmark>>,
+}
+
+impl std::fmt::Debug for Candidates<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Candidates").field("open", &self.open.keys()).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Candidates<'a> {
+    /// For payloads of `bytes` bytes on a path of two APIs.
+    ///
+    /// # Errors
+    /// Where an API of the path is absent, or a driver refuses.
+    pub fn new(gpus: &'a GpuContexts, path: PathKind, bytes: u64) -> Result<Self> {
+        let desc = BufferDesc::storage(bytes).into();
+        let owner = gpus.vulkan.endpoint.capabilities(&desc)?;
+        let second = match path {
+            PathKind::VulkanVulkan => gpus.second_instance.endpoint.capabilities(&desc)?,
+            PathKind::VulkanGl => {
+                gpus.gl.as_ref().map_err(Error::clone)?.endpoint.capabilities(&desc)?
+            }
+            PathKind::VulkanCuda => {
+                gpus.cuda.as_ref().map_err(Error::clone)?.endpoint.capabilities(&desc)?
+            }
+            PathKind::VulkanGlCuda => anyhow::bail!("three APIs are no pair"),
+        };
+        let in_queue = match path {
+            PathKind::VulkanCuda => gpus.vulkan.endpoint.supports_cuda_launch(),
+            _ => Err(Missing::new(second.api, "kernels that Vulkan can run", "the in-queue route")),
+        };
+        let grids = Grids::choose(gpus, bytes)?;
+        let setup = Setup { gpus, path, bytes, grids };
+        let stations = [owner.clone(), second];
+        Ok(Self { setup, owner, stations, in_queue, open: BTreeMap::new() })
+    }
+
+    /// Measures what is worth trying here, and keeps none of it. Rings are of `depth`, where that is given.
+    ///
+    /// # Errors
+    /// Where nothing works.
+    pub fn calibrate(&mut self, depth: Option<u32>) -> Result<Calibration> {
+        let is_gpu = self.setup.gpus.vulkan.vulkan.device_type() != DeviceType::Cpu;
+        let apis: Vec<Api> = self.stations.iter().map(|station| station.api).collect();
+        let subject = CalibrationKey::new(&self.owner, &apis)?;
+        let options = CalibrationOptions {
+            rounds: if is_gpu { 7 } else { 3 },
+            budget: Duration::from_secs(if is_gpu { 3 } else { 2 }),
+            memory: MEMORY,
+            ..CalibrationOptions::default()
+        };
+        let candidates = worth_trying(is_gpu, self.setup.bytes, depth)?;
+        let bytes = [self.setup.bytes];
+        let measured = Calibration::measure(subject, &bytes, &candidates, &options, self);
+        self.open.clear();
+        Ok(measured?)
+    }
+
+    /// Opens a candidate.
+    ///
+    /// # Errors
+    /// With what is missing, and where a driver refuses.
+    pub fn open(&self, candidate: RouteConfig) -> Result<Box<dyn Benchmark>> {
+        self.support(candidate).map_err(Error::from)?;
+        self.setup.open(candidate)
+    }
+
+    fn turns(&mut self, candidate: RouteConfig, turns: u32) -> Result<Duration> {
+        let key = candidate.to_string();
+        if !self.open.contains_key(&key) {
+            let benchmark = self.open(candidate)?;
+            self.open.insert(key.clone(), benchmark);
+        }
+        let benchmark = self.open.get_mut(&key).context("inserted above")?;
+        let pairs = turns.next_multiple_of(benchmark.granule());
+        // As many as were asked for, where the benchmark can only do some more.
+        Ok(time(&mut **benchmark, pairs)?.wall * turns)
+    }
+}
+
+/// Half of a ring's slots if they can be halved, else 1.
+pub(crate) fn half(depth: u32) -> u32 {
+    if depth.is_multiple_of(2) { depth / 2 } else { 1 }
+}
+
+/// The simplest first: where two are equally fast, the earlier is chosen.
+fn worth_trying(is_gpu: bool, bytes: u64, depth: Option<u32>) -> Result<Vec<RouteConfig>> {
+    let (timeline, binary) = (SemaphoreKind::Timeline, SemaphoreKind::Binary);
+    let mut all = Vec::new();
+    for kind in [timeline, binary] {
+        all.push(RouteConfig::new(Route::Semaphore(kind), 1)?);
+    }
+    for wait in [WaitMode::Block, WaitMode::Spin] {
+        all.push(RouteConfig::new(Route::HostWait(wait), 1)?);
+    }
+    for batch in [1, 16] {
+        all.push(RouteConfig::new(Route::SameQueue, 1)?.batched(batch)?);
+    }
+    // A CPU's memory is small, and there is no switch between contexts to make up for.
+    let rings = match (depth, is_gpu) {
+        (Some(depth), _) => vec![(depth, half(depth))],
+        (None, true) => vec![(4, 2), (8, 4), (16, 8), (32, 16)],
+        (None, false) => vec![(4, 1), (4, 2)],
+    };
+    let fits = |&(depth, _): &(u32, u32)| u64::from(depth) * bytes <= MEMORY;
+    for (depth, batch) in rings.into_iter().filter(fits) {
+        all.push(RouteConfig::new(Route::Semaphore(timeline), depth)?.batched(batch)?);
+        if !is_gpu {
+            let route = Route::HostWait(WaitMode::Block);
+            all.push(RouteConfig::new(route, depth)?.batched(batch)?);
+        }
+    }
+    Ok(all)
+}
+
+impl Trial for Candidates<'_> {
+    fn support(&self, candidate: RouteConfig) -> Support {
+        let [first, second] = &self.stations;
+        let (owner, in_queue) = (&self.owner, &self.in_queue);
+        candidate.route.support(&RouteEndpoints { owner, stations: &[first, second], in_queue })
+    }
+
+    fn run(
+        &mut self,
+        _payload_bytes: u64,
+        candidate: RouteConfig,
+        turns: u32,
+    ) -> gpu_interop::Result<Duration> {
+        self.turns(candidate, turns).map_err(|error| match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) => {
+                gpu_interop::error::Invalid::new("trial", format!("failed: {error:#}")).into()
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_candidate_takes_more_memory_than_there_is_and_none_comes_twice() {
+        for (is_gpu, bytes) in [(true, 1 << 16), (true, 1 << 30), (false, 1 << 26)] {
+            let all = worth_trying(is_gpu, bytes, None).unwrap();
+            assert!(all.iter().all(|one| u64::from(one.depth) * bytes <= MEMORY));
+            for (at, one) in all.iter().enumerate() {
+                assert!(!all[..at].contains(one), "{one}");
+            }
+        }
+    }
+}

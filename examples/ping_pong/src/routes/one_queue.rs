@@ -1,0 +1,83 @@
+//! Both kernels of a pair in one Vulkan queue, recorded once.
+
+use std::rc::Rc;
+
+use anyhow::Result;
+use gpu_interop::ash::vk;
+use gpu_interop::vulkan::SubmitSync;
+
+use super::benchmark::{Benchmark, FIRST_STEP, SECOND_STEP};
+use super::verify;
+use super::vulkan_runner::{Recorded, VulkanRunner};
+use interop_gpu::Kernel;
+use interop_gpu::oracle::{Turns, Wrong};
+use interop_gpu::vulkan::{Bound, VulkanContext};
+
+const SEED: u32 = 6;
+
+/// Pairs in one queue on one payload, which is kept by `K` with whatever else the commands use.
+pub struct OneQueue<K> {
+    side: VulkanRunner,
+    recorded: Recorded,
+    pairs: u32,
+    buffer: vk::Buffer,
+    bytes: u64,
+    turns: Turns,
+    // Last: the commands use it.
+    _kept: K,
+}
+
+impl<K> OneQueue<K> {
+    /// `pairs` pairs a submit, each recorded by `record`, on `bytes` bytes of `buffer`, which `kept` keeps.
+    pub fn new(
+        gpu: Rc<VulkanContext>,
+        (buffer, bytes): (vk::Buffer, u64),
+        kept: K,
+        pairs: u32,
+        record: impl Fn(&K, vk::CommandBuffer, &Bound) -> Result<()>,
+    ) -> Result<Self> {
+        let bound = gpu.bind(buffer, bytes)?;
+        gpu.run(|command| {
+            gpu.record(command, Kernel::Fill { seed: SEED }, &bound, 0);
+            Ok(())
+        })?;
+        let recorded = Recorded::new(&gpu, |command| {
+            (0..pairs).try_for_each(|_| record(&kept, command, &bound))
+        })?;
+        let recorded = recorded.with(vec![bound]);
+        let side = VulkanRunner::new(gpu, 0, FIRST_STEP)?;
+        let turns = Turns::default();
+        Ok(Self { side, recorded, pairs, buffer, bytes, turns, _kept: kept })
+    }
+}
+
+impl<K> Benchmark for OneQueue<K> {
+    fn submit(&mut self, pairs: u32) -> Result<()> {
+        for _ in 0..pairs / self.pairs {
+            self.side.submit(&[self.recorded.command], SubmitSync::default())?;
+        }
+        for step in [FIRST_STEP, SECOND_STEP].repeat(pairs as usize) {
+            self.turns.then(step);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.side.finish()
+    }
+
+    fn granule(&self) -> u32 {
+        self.pairs
+    }
+
+    fn handoff(&self) -> String {
+        match self.pairs {
+            1 => "barriers, 1 pair a submit".into(),
+            pairs => format!("barriers, {pairs} pairs a submit"),
+        }
+    }
+
+    fn verify(&mut self) -> Result<Result<(), Wrong>> {
+        verify::check(&self.side.gpu, self.buffer, self.bytes, SEED, &self.turns)
+    }
+}

@@ -1,0 +1,32 @@
+//! Vulkan alone: both kernels of a pair in one queue, on memory of its own.
+
+use std::rc::Rc;
+
+use anyhow::Result;
+
+use super::benchmark::{FIRST_STEP, SECOND_STEP};
+use super::one_queue::OneQueue;
+use interop_gpu::Kernel;
+use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
+
+/// Bytes that the kernels of one submit work on, at most: what is submitted together can't be interleaved
+/// with other work.
+const BYTES_A_SUBMIT: u64 = 256 << 20;
+
+/// Up to 16 pairs a submit.
+pub fn single_vulkan(
+    gpu: Rc<VulkanContext>,
+    bytes: u64,
+    grid: u32,
+) -> Result<OneQueue<PrivateBuffer>> {
+    let payload = PrivateBuffer::device(&gpu.vulkan, bytes)?;
+    let whole = (payload.buffer, bytes);
+    let pairs = (BYTES_A_SUBMIT / bytes).clamp(1, 16) as u32;
+    OneQueue::new(gpu.clone(), whole, payload, pairs, |_, command, bound| {
+        for step in [FIRST_STEP, SECOND_STEP] {
+            gpu.record_barrier(command);
+            gpu.record(command, Kernel::PingPong { step }, bound, grid);
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,339 @@
+//! Render pass, framebuffer, pipeline and descriptors of a painter.
+
+use std::mem::offset_of;
+
+use anyhow::Result;
+use gpu_interop::ash::{self, vk};
+use gpu_interop::headless::Vulkan;
+
+use super::memory::{DEPTH_FORMAT, PrivateImage, PrivateImageInfo};
+use crate::Canvas;
+use crate::drawing::Instance;
+use crate::mesh::Vertex;
+use interop_gpu::vulkan::ShaderModule;
+
+const VERTEX: &[u8] = include_bytes!("../../../../shaders/scene.vert.spv");
+
+/// What the shaders read.
+#[derive(Clone, Copy)]
+pub(super) struct Reads {
+    pub(super) uniforms: vk::Buffer,
+    pub(super) picture: Option<(vk::ImageView, vk::Sampler)>,
+}
+
+/// What a painter draws with. Null handles are ignored by every vkDestroy call, so that a failure
+/// half-way is cleaned up by Drop.
+#[derive(Debug)]
+pub(super) struct Objects {
+    vulkan: Vulkan,
+    canvas: Canvas,
+    /// All samples of the colour, where there are several; they are resolved into the target.
+    samples: Option<PrivateImage>,
+    depth: Option<PrivateImage>,
+    descriptors: vk::DescriptorPool,
+    set_layout: vk::DescriptorSetLayout,
+    pub(super) set: vk::DescriptorSet,
+    pub(super) render_pass: vk::RenderPass,
+    pub(super) framebuffer: vk::Framebuffer,
+    pub(super) pipeline_layout: vk::PipelineLayout,
+    pub(super) pipeline: vk::Pipeline,
+}
+
+impl Objects {
+    pub(super) fn new(
+        vulkan: &Vulkan,
+        fragment: &[u8],
+        format: vk::Format,
+        canvas: Canvas,
+        target: vk::ImageView,
+        reads: Reads,
+    ) -> Result<Self> {
+        let mut made = Self {
+            vulkan: vulkan.clone(),
+            canvas,
+            samples: None,
+            depth: None,
+            descriptors: vk::DescriptorPool::null(),
+            set_layout: vk::DescriptorSetLayout::null(),
+            set: vk::DescriptorSet::null(),
+            render_pass: vk::RenderPass::null(),
+            framebuffer: vk::Framebuffer::null(),
+            pipeline_layout: vk::PipelineLayout::null(),
+            pipeline: vk::Pipeline::null(),
+        };
+        made.create_attachments(format)?;
+        made.create_render_pass(format)?;
+        made.create_framebuffer(target)?;
+        made.create_descriptors(reads)?;
+        made.create_pipeline(fragment)?;
+        Ok(made)
+    }
+
+    fn device(&self) -> &ash::Device {
+        self.vulkan.device()
+    }
+
+    fn sample_count(&self) -> vk::SampleCountFlags {
+        vk::SampleCountFlags::from_raw(self.canvas.samples)
+    }
+
+    /// What the attachments are cleared to, in their order.
+    pub(super) fn clear_values(&self) -> Vec<vk::ClearValue> {
+        let color = vk::ClearColorValue { float32: [0.0, 0.0, 0.0, 1.0] };
+        let mut values = vec![vk::ClearValue { color }];
+        if self.samples.is_some() {
+            values.push(vk::ClearValue { color });
+        }
+        if self.depth.is_some() {
+            let depth_stencil = vk::ClearDepthStencilValue { depth: 1.0, stencil: 0 };
+            values.push(vk::ClearValue { depth_stencil });
+        }
+        values
+    }
+
+    fn create_attachments(&mut self, format: vk::Format) -> Result<()> {
+        let Canvas { size, samples, depth } = self.canvas;
+        let usage = vk::ImageUsageFlags::COLOR_ATTACHMENT;
+        if samples > 1 {
+            let info = PrivateImageInfo { format, size, levels: 1, samples, usage };
+            self.samples = Some(PrivateImage::new(&self.vulkan, &info)?);
+        }
+        if depth {
+            let usage = vk::ImageUsageFlags::DEPTH_STENCIL_ATTACHMENT;
+            let info = PrivateImageInfo { format: DEPTH_FORMAT, size, levels: 1, samples, usage };
+            self.depth = Some(PrivateImage::new(&self.vulkan, &info)?);
+        }
+        Ok(())
+    }
+
+    fn create_render_pass(&mut self, format: vk::Format) -> Result<()> {
+        let colour_layout = vk::ImageLayout::COLOR_ATTACHMENT_OPTIMAL;
+        let depth_layout = vk::ImageLayout::DEPTH_STENCIL_ATTACHMENT_OPTIMAL;
+        let cleared = vk::AttachmentDescription::default()
+            .samples(self.sample_count())
+            .load_op(vk::AttachmentLoadOp::CLEAR)
+            .store_op(vk::AttachmentStoreOp::DONT_CARE)
+            .stencil_load_op(vk::AttachmentLoadOp::DONT_CARE)
+            .stencil_store_op(vk::AttachmentStoreOp::DONT_CARE);
+        let colour = cleared.format(format).final_layout(colour_layout);
+        let stored = vk::AttachmentStoreOp::STORE;
+        let mut attachments = Vec::new();
+        if self.samples.is_some() {
+            attachments.push(colour);
+            // The resolve writes every pixel.
+            let resolved = colour.samples(vk::SampleCountFlags::TYPE_1).store_op(stored);
+            attachments.push(resolved.load_op(vk::AttachmentLoadOp::DONT_CARE));
+        } else {
+            attachments.push(colour.store_op(stored));
+        }
+        if self.depth.is_some() {
+            attachments.push(cleared.format(DEPTH_FORMAT).final_layout(depth_layout));
+        }
+        let reference = |attachment: usize, layout| vk::AttachmentReference {
+            attachment: attachment as u32,
+            layout,
+        };
+        let (colours, resolves) = ([reference(0, colour_layout)], [reference(1, colour_layout)]);
+        let depth = reference(attachments.len() - 1, depth_layout);
+        let mut subpass = vk::SubpassDescription::default().color_attachments(&colours);
+        if self.samples.is_some() {
+            subpass = subpass.resolve_attachments(&resolves);
+        }
+        if self.depth.is_some() {
+            subpass = subpass.depth_stencil_attachment(&depth);
+        }
+        let subpasses = [subpass];
+        let dependencies = dependencies();
+        let info = vk::RenderPassCreateInfo::default()
+            .attachments(&attachments)
+            .subpasses(&subpasses)
+            .dependencies(&dependencies);
+        // SAFETY: a valid device; the arrays outlive the call.
+        self.render_pass = unsafe { self.device().create_render_pass(&info, None) }?;
+        Ok(())
+    }
+
+    fn create_framebuffer(&mut self, target: vk::ImageView) -> Result<()> {
+        let samples = self.samples.iter().map(|image| image.view);
+        let depth = self.depth.iter().map(|image| image.view);
+        let views: Vec<_> = samples.chain([target]).chain(depth).collect();
+        let info = vk::FramebufferCreateInfo::default()
+            .render_pass(self.render_pass)
+            .attachments(&views)
+            .width(self.canvas.size.0)
+            .height(self.canvas.size.1)
+            .layers(1);
+        // SAFETY: the views are in the order of the render pass, of its formats and sample counts, and of
+        // the canvas's size, the target's by the caller's word.
+        self.framebuffer = unsafe { self.device().create_framebuffer(&info, None) }?;
+        Ok(())
+    }
+
+    fn create_descriptors(&mut self, reads: Reads) -> Result<()> {
+        use vk::DescriptorType as Type;
+        let stages = vk::ShaderStageFlags::VERTEX | vk::ShaderStageFlags::FRAGMENT;
+        let kinds = [Type::UNIFORM_BUFFER, Type::COMBINED_IMAGE_SAMPLER];
+        // A set whose picture was never written would be good, as no shader reads it; but lavapipe
+        // (22.3.6) crashes when it is bound. So there is no place for a picture where there is none.
+        let kinds = if reads.picture.is_some() { &kinds[..] } else { &kinds[..1] };
+        let binding = |(index, ty): (u32, &Type)| {
+            let binding = vk::DescriptorSetLayoutBinding::default().binding(index);
+            binding.descriptor_type(*ty).descriptor_count(1).stage_flags(stages)
+        };
+        let bindings: Vec<_> = (0u32..).zip(kinds).map(binding).collect();
+        let set_layout = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
+        let size = |ty: &Type| vk::DescriptorPoolSize { ty: *ty, descriptor_count: 1 };
+        let sizes: Vec<_> = kinds.iter().map(size).collect();
+        let pool = vk::DescriptorPoolCreateInfo::default().max_sets(1).pool_sizes(&sizes);
+        let vulkan = self.vulkan.clone();
+        let device = vulkan.device();
+        // SAFETY: a valid device; the arrays outlive the calls; the pool has room for the one set.
+        unsafe {
+            self.set_layout = device.create_descriptor_set_layout(&set_layout, None)?;
+            self.descriptors = device.create_descriptor_pool(&pool, None)?;
+            let layouts = [self.set_layout];
+            let layout = vk::PipelineLayoutCreateInfo::default().set_layouts(&layouts);
+            self.pipeline_layout = device.create_pipeline_layout(&layout, None)?;
+            let set = vk::DescriptorSetAllocateInfo::default()
+                .descriptor_pool(self.descriptors)
+                .set_layouts(&layouts);
+            self.set = device.allocate_descriptor_sets(&set)?[0];
+        }
+        let (buffer, range) = (reads.uniforms, vk::WHOLE_SIZE);
+        let buffers = [vk::DescriptorBufferInfo { buffer, offset: 0, range }];
+        let image_layout = vk::ImageLayout::SHADER_READ_ONLY_OPTIMAL;
+        let image =
+            |(image_view, sampler)| vk::DescriptorImageInfo { sampler, image_view, image_layout };
+        let images: Vec<_> = reads.picture.map(image).into_iter().collect();
+        let write = vk::WriteDescriptorSet::default().dst_set(self.set);
+        let mut writes = vec![write.descriptor_type(kinds[0]).buffer_info(&buffers)];
+        if !images.is_empty() {
+            let picture = Type::COMBINED_IMAGE_SAMPLER;
+            writes.push(write.dst_binding(1).descriptor_type(picture).image_info(&images));
+        }
+        // SAFETY: the set is new; buffer, view and sampler are alive.
+        unsafe { device.update_descriptor_sets(&writes, &[]) };
+        Ok(())
+    }
+
+    fn create_pipeline(&mut self, fragment: &[u8]) -> Result<()> {
+        let vertex = ShaderModule::new(&self.vulkan, VERTEX)?;
+        let fragment = ShaderModule::new(&self.vulkan, fragment)?;
+        let stages = [
+            vertex.stage(vk::ShaderStageFlags::VERTEX),
+            fragment.stage(vk::ShaderStageFlags::FRAGMENT),
+        ];
+        let bindings = [
+            binding::<Vertex>(0, vk::VertexInputRate::VERTEX),
+            binding::<Instance>(1, vk::VertexInputRate::INSTANCE),
+        ];
+        let attributes = attributes();
+        let input = vk::PipelineVertexInputStateCreateInfo::default()
+            .vertex_binding_descriptions(&bindings)
+            .vertex_attribute_descriptions(&attributes);
+        let assembly = vk::PipelineInputAssemblyStateCreateInfo::default()
+            .topology(vk::PrimitiveTopology::TRIANGLE_LIST);
+        let viewport =
+            vk::PipelineViewportStateCreateInfo::default().viewport_count(1).scissor_count(1);
+        // Nothing is culled: what is mirrored has its triangles the other way round.
+        let raster = vk::PipelineRasterizationStateCreateInfo::default()
+            .polygon_mode(vk::PolygonMode::FILL)
+            .cull_mode(vk::CullModeFlags::NONE)
+            .line_width(1.0);
+        let multisample = vk::PipelineMultisampleStateCreateInfo::default()
+            .rasterization_samples(self.sample_count());
+        let depth = vk::PipelineDepthStencilStateCreateInfo::default()
+            .depth_test_enable(self.canvas.depth)
+            .depth_write_enable(self.canvas.depth)
+            .depth_compare_op(vk::CompareOp::LESS_OR_EQUAL);
+        // Over what is drawn already. The alpha of what is drawn to stays 1.
+        let blends = [vk::PipelineColorBlendAttachmentState::default()
+            .blend_enable(self.canvas.depth)
+            .src_color_blend_factor(vk::BlendFactor::SRC_ALPHA)
+            .dst_color_blend_factor(vk::BlendFactor::ONE_MINUS_SRC_ALPHA)
+            .src_alpha_blend_factor(vk::BlendFactor::ONE)
+            .dst_alpha_blend_factor(vk::BlendFactor::ONE_MINUS_SRC_ALPHA)
+            .color_write_mask(vk::ColorComponentFlags::RGBA)];
+        let blend = vk::PipelineColorBlendStateCreateInfo::default().attachments(&blends);
+        let dynamic = vk::PipelineDynamicStateCreateInfo::default()
+            .dynamic_states(&[vk::DynamicState::VIEWPORT, vk::DynamicState::SCISSOR]);
+        let info = vk::GraphicsPipelineCreateInfo::default()
+            .stages(&stages)
+            .vertex_input_state(&input)
+            .input_assembly_state(&assembly)
+            .viewport_state(&viewport)
+            .rasterization_state(&raster)
+            .multisample_state(&multisample)
+            .depth_stencil_state(&depth)
+            .color_blend_state(&blend)
+            .dynamic_state(&dynamic)
+            .layout(self.pipeline_layout)
+            .render_pass(self.render_pass);
+        let none = vk::PipelineCache::null();
+        // SAFETY: the modules are valid SPIR-V, their interface is that of the layout and of the vertex
+        // input, and the render pass has the attachments that they write.
+        let made = unsafe { self.device().create_graphics_pipelines(none, &[info], None) };
+        self.pipeline = made.map_err(|(_, result)| result)?[0];
+        Ok(())
+    }
+}
+
+impl Drop for Objects {
+    fn drop(&mut self) {
+        let device = self.vulkan.device();
+        // SAFETY: all owned here alone, idle as the callers have waited, and null where never made.
+        unsafe {
+            device.destroy_pipeline(self.pipeline, None);
+            device.destroy_pipeline_layout(self.pipeline_layout, None);
+            device.destroy_descriptor_pool(self.descriptors, None);
+            device.destroy_descriptor_set_layout(self.set_layout, None);
+            device.destroy_framebuffer(self.framebuffer, None);
+            device.destroy_render_pass(self.render_pass, None);
+        }
+    }
+}
+
+/// Attachments are used again frame by frame; what was drawn is for whoever waits for the stage.
+fn dependencies() -> [vk::SubpassDependency; 1] {
+    let stages = vk::PipelineStageFlags::COLOR_ATTACHMENT_OUTPUT
+        | vk::PipelineStageFlags::EARLY_FRAGMENT_TESTS
+        | vk::PipelineStageFlags::LATE_FRAGMENT_TESTS;
+    let writes =
+        vk::AccessFlags::COLOR_ATTACHMENT_WRITE | vk::AccessFlags::DEPTH_STENCIL_ATTACHMENT_WRITE;
+    let reads =
+        vk::AccessFlags::COLOR_ATTACHMENT_READ | vk::AccessFlags::DEPTH_STENCIL_ATTACHMENT_READ;
+    [vk::SubpassDependency::default()
+        .src_subpass(vk::SUBPASS_EXTERNAL)
+        .src_stage_mask(stages)
+        .src_access_mask(writes)
+        .dst_subpass(0)
+        .dst_stage_mask(stages)
+        .dst_access_mask(writes | reads)]
+}
+
+fn binding<T>(binding: u32, rate: vk::VertexInputRate) -> vk::VertexInputBindingDescription {
+    let stride = size_of::<T>() as u32;
+    vk::VertexInputBindingDescription { binding, stride, input_rate: rate }
+}
+
+/// As `scene.vert` names them.
+fn attributes() -> Vec<vk::VertexInputAttributeDescription> {
+    use vk::Format as F;
+    let of = |binding, (location, format, offset): (u32, vk::Format, usize)| {
+        let offset = offset as u32;
+        vk::VertexInputAttributeDescription { location, binding, format, offset }
+    };
+    let vertex = [
+        (0, F::R32G32B32_SFLOAT, offset_of!(Vertex, position)),
+        (1, F::R32G32B32_SFLOAT, offset_of!(Vertex, normal)),
+        (2, F::R32G32_SFLOAT, offset_of!(Vertex, uv)),
+    ];
+    let column =
+        |i: usize| (3 + i as u32, F::R32G32B32A32_SFLOAT, offset_of!(Instance, model) + 16 * i);
+    let surface = [
+        (7, F::R32G32B32A32_SFLOAT, offset_of!(Instance, colour)),
+        (8, F::R32G32B32A32_SFLOAT, offset_of!(Instance, material)),
+    ];
+    let instance = (0..4).map(column).chain(surface).map(|attribute| of(1, attribute));
+    vertex.into_iter().map(|attribute| of(0, attribute)).chain(instance).collect()
+}

@@ -1,0 +1,250 @@
+//! The consumer's side: each frame is taken, checked and given back.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use gpu_interop::Error;
+use gpu_interop::session::{Consumer, End, Frame, Ring};
+use serde::Serialize;
+
+use super::checker::{Checker, ConsumerApi, open};
+use super::frame::{Announced, Picture, Shape};
+use super::interrupt::Interrupt;
+use super::tally::{FrameCheck, FrameStats};
+use interop_gpu::statistics::percentile;
+
+/// How to consume.
+#[derive(Clone, Copy, Debug)]
+pub struct ConsumerOptions {
+    /// With which API.
+    pub api: ConsumerApi,
+    /// How many frames at most; `None` for as many as there are.
+    pub frames: Option<u32>,
+    /// What size frames must have; `None` for any.
+    pub bytes: Option<u64>,
+    /// How long to wait for the next frame.
+    pub wait: Duration,
+}
+
+/// What was seen.
+#[derive(Debug)]
+pub struct Consumed {
+    /// The counts.
+    pub report: ConsumerReport,
+    /// What the first frame that was not right had, or that the producer ended early, for people.
+    pub wrong: Option<String>,
+    /// The last frame. `None` if it was not received.
+    pub picture: Option<Picture>,
+}
+
+/// What `--json` prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConsumerReport {
+    /// The API that read and checked.
+    pub api: &'static str,
+    /// Frames that came.
+    pub frames: u64,
+    /// Of these, those of which every word was checked and is right.
+    pub verified: u64,
+    /// Frames that are missing before one that came.
+    pub lost: u64,
+    /// Frames that came more than once.
+    pub doubled: u64,
+    /// Frames with a wrong word.
+    pub torn: u64,
+    /// From the first frame to the last.
+    pub frames_per_s: f64,
+    /// From publishing a frame to having verified it, in µs. It includes what the frame waits for while
+    /// those before it are checked.
+    pub latency_us: Latency,
+    /// From publishing a frame to having its token in hand, in µs.
+    pub token_us: Latency,
+}
+
+/// Of many times, in µs.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Latency {
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+}
+
+impl Latency {
+    fn of(samples: &[Duration]) -> Self {
+        let us = |percent| (percentile(samples, percent).as_secs_f64() * 1e7).round() / 10.0;
+        Self { p50: us(50.0), p99: us(99.0) }
+    }
+}
+
+/// How often a wait looks for Ctrl-C.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Takes and checks frames until the producer is done, or as many as `options` says. `progress` is told
+/// how many of how many.
+///
+/// # Errors
+/// Where the frames are others, the API is not there, a driver refuses, or the producer is gone. Wrong
+/// frames are no error but counted.
+pub fn consume(
+    (mut consumer, ring): (Consumer, Ring),
+    options: &ConsumerOptions,
+    interrupt: &Interrupt,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Consumed> {
+    let announced: Announced = ring.format.parse()?;
+    let (shape, all) = (announced.shape, announced.frames);
+    if let Some(bytes) = options.bytes.filter(|&bytes| bytes != shape.bytes()) {
+        bail!("the producer's frames have {} bytes, not {bytes}", shape.bytes());
+    }
+    let checker = open(options.api, ring, shape)
+        .with_context(|| format!("importing the ring with {}", options.api))?;
+    let wanted = options.frames.unwrap_or(all).min(all);
+    let mut run = Run { checker, shape, wanted, all, seen: Seen::default() };
+    consumer.ready()?;
+    let ended = run.frames(&mut consumer, options, interrupt, &mut progress);
+    let Run { checker, mut seen, .. } = run;
+    if let Err(error) = ended {
+        // Work that waits for a producer that has died never ends, and so would tearing it down.
+        std::mem::forget(checker);
+        let count = seen.tally.frames;
+        return Err(error.context(format!("after {count} of {wanted} frames")));
+    }
+    // Published they were not: all that are come before the session's end.
+    let due = options.frames.is_none() && !interrupt.is_requested();
+    if let Some(next) = seen.tally.next().filter(|&next| due && next < all.into()) {
+        let early = format!("the producer was done after {next} of {all} frames");
+        seen.wrong.get_or_insert(early);
+    }
+    Ok(seen.consumed(options.api, shape))
+}
+
+struct Run {
+    checker: Box<dyn Checker>,
+    shape: Shape,
+    wanted: u32,
+    all: u32,
+    seen: Seen,
+}
+
+/// What was seen so far.
+#[derive(Default)]
+struct Seen {
+    tally: FrameStats,
+    tokens: Vec<Duration>,
+    latencies: Vec<Duration>,
+    first: Option<Instant>,
+    took: Duration,
+    last: Option<Vec<u8>>,
+    wrong: Option<String>,
+}
+
+impl Run {
+    fn frames(
+        &mut self,
+        consumer: &mut Consumer,
+        options: &ConsumerOptions,
+        interrupt: &Interrupt,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<()> {
+        let mut waited = Instant::now();
+        let limit = options.frames.map_or(u64::MAX, u64::from);
+        while self.seen.tally.frames < limit && !interrupt.is_requested() {
+            match consumer.next_frame(LOOK.min(options.wait)) {
+                Ok(frame) => self.frame(frame)?,
+                Err(Error::Timeout { .. }) if waited.elapsed() < options.wait => continue,
+                Err(Error::Timeout { .. }) => bail!("no frame for {:?}", options.wait),
+                Err(error) => match consumer.end() {
+                    Some(End::Done) => return Ok(()),
+                    Some(End::Lost) => bail!("the producer is gone without a word"),
+                    Some(End::Evicted) => bail!("this consumer took too long and was shut out"),
+                    _ => return Err(error.into()),
+                },
+            }
+            waited = Instant::now();
+            progress(self.seen.tally.frames, self.wanted.into());
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, frame: Frame) -> Result<()> {
+        let seen = &mut self.seen;
+        seen.tokens.push(frame.age());
+        let began = *seen.first.get_or_insert_with(Instant::now);
+        let number = u32::try_from(frame.tag()).context("the frame's number")?;
+        let verdict = self.checker.check(&frame, number)?;
+        let mut is_whole = verdict.is_whole(self.shape.words());
+        seen.latencies.push(frame.age());
+        seen.took = began.elapsed();
+        // The last one is the picture; of the first and the last one the CPU checks what the GPU said,
+        // and of the first wrong one it tells what it is.
+        let is_last = number + 1 == self.all || seen.tally.frames + 1 == u64::from(self.wanted);
+        if seen.tally.frames == 0 || is_last || (!is_whole && seen.wrong.is_none()) {
+            let data = self.checker.read(frame.slot())?;
+            let wrong = self.shape.check(&data, number).err();
+            if wrong.is_none() != is_whole {
+                is_whole = false;
+                let found = wrong.map_or("nothing".into(), |wrong| wrong.to_string());
+                seen.wrong.get_or_insert(format!(
+                    "frame {number}: the check says '{verdict}', and the CPU finds {found}"
+                ));
+            }
+            if !is_whole && seen.wrong.is_none() {
+                seen.wrong = Some(explain(self.shape, &data, number, &verdict));
+            }
+            if is_last {
+                seen.last = Some(data);
+            }
+        }
+        // What was taken away meanwhile may have been written over while it was read.
+        let released = frame.release();
+        self.seen.tally.count(number.into(), is_whole && released.is_ok());
+        match released {
+            // Frames that had come before the end are taken first.
+            Err(Error::Closed { .. }) | Ok(()) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Which frames the wrong words are of.
+fn explain(shape: Shape, data: &[u8], number: u32, verdict: &FrameCheck) -> String {
+    let mut others = std::collections::BTreeMap::<u32, u64>::new();
+    for (word, bytes) in (0u32..).zip(data.as_chunks::<4>().0) {
+        let found = u32::from_le_bytes(*bytes);
+        if found != shape.word(word, number) {
+            *others.entry(shape.frame_of(word, found, number)).or_default() += 1;
+        }
+    }
+    let mut others: Vec<_> = others.into_iter().collect();
+    others.sort_by_key(|&(_, words)| std::cmp::Reverse(words));
+    let of = others.iter().take(3).map(|(frame, words)| format!("{words} words of frame {frame}"));
+    let of = of.collect::<Vec<_>>().join(", ");
+    format!("frame {number}: {verdict}; when it was read, it had {of}")
+}
+
+impl Seen {
+    fn consumed(self, api: ConsumerApi, shape: Shape) -> Consumed {
+        let FrameStats { frames, verified, lost, doubled, torn, .. } = self.tally;
+        let report = ConsumerReport {
+            api: api.name(),
+            frames,
+            verified,
+            lost,
+            doubled,
+            torn,
+            frames_per_s: frames as f64 / self.took.as_secs_f64().max(1e-9),
+            latency_us: Latency::of(&self.latencies),
+            token_us: Latency::of(&self.tokens),
+        };
+        let picture = self.last.map(|data| shape.picture(&data));
+        Consumed { report, wrong: self.wrong, picture }
+    }
+}
+
+impl ConsumerReport {
+    /// Whether something came, and all of it is right and came once.
+    pub fn is_good(&self) -> bool {
+        self.frames > 0 && self.verified == self.frames && self.lost == 0
+    }
+}

@@ -1,0 +1,26 @@
+//! Two processes share frames: what the examples `share_producer` and `share_consumer` run.
+//!
+//! A [`FrameRenderer`] draws numbered frames with Vulkan into the buffers of a ring, and [`produce`] publishes
+//! them. In another process [`consume`] takes them, checks every word of each on the GPU, in the API of
+//! its choice, and counts those that are lost, doubled or torn. The CPU checks the first and the last
+//! frame once more, and with them the check itself.
+
+mod check_cuda;
+mod check_gl;
+mod check_vulkan;
+mod checker;
+mod consume;
+mod frame;
+mod interrupt;
+mod produce;
+mod renderer;
+mod tally;
+mod vulkan_kernel;
+
+pub use checker::ConsumerApi;
+pub use consume::{Consumed, ConsumerOptions, ConsumerReport, Latency, consume};
+pub use frame::{Announced, Picture, Shape};
+pub use interrupt::{Interrupt, default_socket};
+pub use produce::{ProducerReport, Production, produce, session_options};
+pub use renderer::FrameRenderer;
+pub use tally::{FrameCheck, FrameStats};

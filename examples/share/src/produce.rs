@@ -1,0 +1,256 @@
+//! The producer's side: frames are drawn and published, at the pace of the slowest consumer.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use gpu_interop::Error;
+use gpu_interop::capabilities::SyncMethod;
+use gpu_interop::session::{Event, FrameInfo, Left, Producer, ProducerOptions, Slot};
+use serde::Serialize;
+
+use super::frame::Shape;
+use super::interrupt::Interrupt;
+use super::renderer::FrameRenderer;
+
+/// What to produce.
+#[derive(Clone, Copy, Debug)]
+pub struct Production {
+    /// How many frames.
+    pub frames: u32,
+    /// How many consumers there are to be before the first.
+    pub consumers: usize,
+    /// How long to wait for them, and for another one where all have left.
+    pub wait: Duration,
+    /// Frames a second at most; `None` for as fast as the consumers take them.
+    pub rate: Option<f64>,
+}
+
+/// What was produced: what `--json` prints.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ProducerReport {
+    /// The API that drew.
+    pub api: &'static str,
+    /// Bytes of a frame.
+    pub bytes: u64,
+    /// Slots of the ring.
+    pub slots: usize,
+    /// How consumers know that a frame is drawn: `timeline` or `host_wait`.
+    pub sync: &'static str,
+    /// Frames that were published.
+    pub frames: u64,
+    /// Consumers that joined.
+    pub joined: u64,
+    /// Consumers that died, or broke the rules.
+    pub died: u64,
+    /// Consumers that held a slot for too long.
+    pub evicted: u64,
+    /// From the first to the last, with all given back.
+    pub frames_per_s: f64,
+    /// Bytes drawn in that time, in GB/s.
+    pub gb_per_s: f64,
+}
+
+/// How long a consumer may keep a slot that the producer waits for: longer than any check takes, on a
+/// CPU that others use too.
+const CONSUMERS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a consumer may take to open its API and compile its kernels.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long all consumers together may take to give back the last frames.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How often a wait looks for Ctrl-C.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How the examples treat their consumers.
+pub fn session_options() -> ProducerOptions {
+    ProducerOptions {
+        patience: CONSUMERS_PATIENCE,
+        join_timeout: JOIN_TIMEOUT,
+        ..ProducerOptions::default()
+    }
+}
+
+/// Draws and publishes. `progress` is told how many frames are published.
+///
+/// # Errors
+/// Where no consumer comes, all leave and none comes back, or a driver refuses. Being interrupted is none.
+pub fn produce(
+    mut producer: Producer,
+    drawer: &mut FrameRenderer,
+    shape: Shape,
+    slots: usize,
+    production: &Production,
+    interrupt: &Interrupt,
+    mut progress: impl FnMut(u64),
+) -> Result<ProducerReport> {
+    let sync = match drawer.sync() {
+        SyncMethod::Timeline => "timeline",
+        _ => "host_wait",
+    };
+    let report =
+        ProducerReport { api: "vulkan", bytes: shape.bytes(), slots, sync, ..Default::default() };
+    let mut run = Run { producer: &mut producer, production, interrupt, report };
+    let started = match run.wait_for_consumers(production.consumers)? {
+        Go::On => Instant::now(),
+        Go::Interrupted => return Ok(run.report),
+    };
+    run.frames(drawer, started, &mut progress)?;
+    let mut report = run.report;
+    let interrupted = interrupt.is_requested();
+    let finished = finish(producer, &mut report);
+    if !interrupted {
+        finished.context("the last frames were not given back")?;
+    }
+    let seconds = started.elapsed().as_secs_f64().max(1e-9);
+    report.frames_per_s = report.frames as f64 / seconds;
+    report.gb_per_s = report.frames_per_s * shape.bytes() as f64 / 1e9;
+    Ok(report)
+}
+
+fn finish(mut producer: Producer, report: &mut ProducerReport) -> Result<()> {
+    while let Some(event) = producer.poll(Duration::ZERO)? {
+        report.note(&event);
+    }
+    Ok(producer.finish(FINISH_TIMEOUT)?)
+}
+
+#[derive(PartialEq)]
+enum Go {
+    On,
+    Interrupted,
+}
+
+struct Run<'a> {
+    producer: &'a mut Producer,
+    production: &'a Production,
+    interrupt: &'a Interrupt,
+    report: ProducerReport,
+}
+
+impl Run<'_> {
+    /// Draws a frame after the other. Where the host waits for them, the next one is on its way
+    /// meanwhile.
+    fn frames(
+        &mut self,
+        drawer: &mut FrameRenderer,
+        started: Instant,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<()> {
+        let mut drawn: Option<(Slot, u32)> = None;
+        for frame in 0..self.production.frames {
+            self.keep_pace(frame, started);
+            let slot = match self.producer.free_slot(Duration::ZERO) {
+                Ok(slot) => slot,
+                Err(Error::Timeout { .. }) => {
+                    // The one that is drawn may be what the consumers wait for.
+                    if let Some(drawn) = drawn.take() {
+                        self.publish_drawn(drawer, drawn)?;
+                    }
+                    match self.free_slot()? {
+                        Some(slot) => slot,
+                        None => break,
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let point = drawer.draw(slot.index(), frame)?;
+            if point.is_some() {
+                self.publish(slot, FrameInfo { point, tag: frame.into(), ..Default::default() })?;
+            } else if let Some(before) = drawn.replace((slot, frame)) {
+                self.publish_drawn(drawer, before)?;
+            }
+            progress(self.report.frames);
+            if self.events()? == Go::Interrupted {
+                break;
+            }
+        }
+        match drawn {
+            Some(drawn) => self.publish_drawn(drawer, drawn),
+            None => Ok(()),
+        }
+    }
+
+    /// Publishes a frame that the host has to wait for.
+    fn publish_drawn(
+        &mut self,
+        drawer: &mut FrameRenderer,
+        (slot, frame): (Slot, u32),
+    ) -> Result<()> {
+        drawer.wait(slot.index())?;
+        self.publish(slot, FrameInfo { tag: frame.into(), ..Default::default() })
+    }
+
+    fn publish(&mut self, slot: Slot, frame: FrameInfo) -> Result<()> {
+        self.producer.publish(slot, frame)?;
+        self.report.frames += 1;
+        Ok(())
+    }
+
+    /// Sleeps until frame number `frame` is due.
+    fn keep_pace(&self, frame: u32, started: Instant) {
+        if let Some(rate) = self.production.rate {
+            let due = Duration::from_secs_f64(f64::from(frame) / rate);
+            std::thread::sleep(due.saturating_sub(started.elapsed()));
+        }
+    }
+
+    /// A slot that all consumers have given back; `None` where the user wants to end.
+    fn free_slot(&mut self) -> Result<Option<Slot>> {
+        let started = Instant::now();
+        loop {
+            match self.producer.free_slot(LOOK) {
+                Ok(slot) => return Ok(Some(slot)),
+                Err(Error::Timeout { .. }) if self.interrupt.is_requested() => return Ok(None),
+                // Who holds a slot for too long is evicted long before.
+                Err(Error::Timeout { .. }) if started.elapsed() < 4 * CONSUMERS_PATIENCE => {}
+                Err(error) => return Err(error).context("no slot is given back"),
+            }
+        }
+    }
+
+    /// Notes what happened; where nobody is left, waits for somebody.
+    fn events(&mut self) -> Result<Go> {
+        while let Some(event) = self.producer.poll(Duration::ZERO)? {
+            self.report.note(&event);
+        }
+        match self.producer.consumers() {
+            0 => self.wait_for_consumers(1),
+            _ if self.interrupt.is_requested() => Ok(Go::Interrupted),
+            _ => Ok(Go::On),
+        }
+    }
+
+    fn wait_for_consumers(&mut self, count: usize) -> Result<Go> {
+        let started = Instant::now();
+        while self.producer.consumers() < count {
+            if self.interrupt.is_requested() {
+                return Ok(Go::Interrupted);
+            }
+            if started.elapsed() >= self.production.wait {
+                let (there, wait) = (self.producer.consumers(), self.production.wait);
+                let published = self.report.frames;
+                bail!(
+                    "{there} of {count} consumers after {wait:?}, {published} frames published; start \
+                     one with: share_consumer --socket PATH"
+                );
+            }
+            if let Some(event) = self.producer.poll(LOOK)? {
+                self.report.note(&event);
+            }
+        }
+        Ok(Go::On)
+    }
+}
+
+impl ProducerReport {
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Joined { .. } => self.joined += 1,
+            Event::Left { how: Left::Died | Left::Broke(_), .. } => self.died += 1,
+            Event::Left { how: Left::Evicted { .. }, .. } => self.evicted += 1,
+            _ => {}
+        }
+    }
+}

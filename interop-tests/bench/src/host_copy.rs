@@ -1,0 +1,114 @@
+//! Without sharing: each API has a payload of its own, and the host carries it there and back.
+//!
+//! As one does it well: memory that is mapped once (and pinned, where CUDA lets it be), command buffers
+//! that are recorded once, and the payload in pieces, so that one piece is read back while the one before
+//! it is uploaded.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use anyhow::Result;
+use gpu_interop::vulkan::{Fence, FencePool, SubmitSync};
+
+use crate::copies::Copies;
+use crate::staging::Staging;
+use interop_gpu::Kernel;
+use interop_gpu::oracle::{Turns, Wrong};
+use interop_gpu::vulkan::PrivateBuffer;
+use ping_pong::routes;
+use ping_pong::routes::{Benchmark, FIRST_STEP, SECOND_STEP};
+use ping_pong::routes::{Recorded, TIMEOUT, VulkanRunner};
+
+const SEED: u32 = 9;
+
+pub(crate) struct HostCopy<F: Copies> {
+    kernel: Recorded,
+    pieces: Vec<Piece>,
+    fences: FencePool,
+    own: F::Own,
+    second: F,
+    turns: Turns,
+    staging: Rc<Staging>,
+    payload: PrivateBuffer,
+    first: VulkanRunner,
+}
+
+/// A piece's copies at Vulkan's side.
+struct Piece {
+    down: Recorded,
+    up: Recorded,
+    /// The copy that is under way.
+    fence: Option<Fence>,
+}
+
+impl<F: Copies> HostCopy<F> {
+    pub(crate) fn new(first: VulkanRunner, second: F, bytes: u64) -> Result<Self> {
+        let gpu = first.gpu.clone();
+        let payload = PrivateBuffer::device(&gpu.vulkan, bytes)?;
+        let staging = Rc::new(Staging::new(&gpu, bytes)?);
+        let bound = gpu.bind(payload.buffer, bytes)?;
+        gpu.run(|command| {
+            gpu.record(command, Kernel::Fill { seed: SEED }, &bound, 0);
+            Ok(())
+        })?;
+        let kernel = first.record_kernel(&bound)?.with(vec![bound]);
+        let piece = |range: Range<u64>| {
+            let (there, here) = (payload.buffer, staging.buffer());
+            let down = first.record_copy(there, here, &range)?;
+            let up = first.record_copy(here, there, &range)?;
+            Ok(Piece { down, up, fence: None })
+        };
+        let pieces = staging.pieces().into_iter().map(piece).collect::<Result<_>>()?;
+        let fences = FencePool::new(&gpu.endpoint)?;
+        let own = second.own(staging.clone())?;
+        let turns = Turns::default();
+        Ok(Self { kernel, pieces, fences, own, second, turns, staging, payload, first })
+    }
+
+    fn pair(&mut self) -> Result<()> {
+        self.first.submit(&[self.kernel.command], SubmitSync::default())?;
+        for piece in &mut self.pieces {
+            let mut part = SubmitSync::default();
+            piece.fence = Some(self.fences.next(&mut part)?);
+            self.first.submit(&[piece.down.command], part)?;
+        }
+        let ranges = self.staging.pieces();
+        for (piece, range) in self.pieces.iter_mut().zip(&ranges) {
+            if let Some(fence) = piece.fence.take() {
+                fence.wait(TIMEOUT)?;
+            }
+            self.second.upload(&mut self.own, range)?;
+        }
+        self.second.work(&mut self.own)?;
+        self.second.start_downloads(&mut self.own, &ranges)?;
+        for (index, (piece, range)) in self.pieces.iter_mut().zip(&ranges).enumerate() {
+            self.second.finish_download(&mut self.own, index, range)?;
+            self.first.submit(&[piece.up.command], SubmitSync::default())?;
+        }
+        self.turns.then(FIRST_STEP);
+        self.turns.then(SECOND_STEP);
+        Ok(())
+    }
+}
+
+impl<F: Copies> Benchmark for HostCopy<F> {
+    fn submit(&mut self, pairs: u32) -> Result<()> {
+        for _ in 0..pairs {
+            self.pair()?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.first.finish()
+    }
+
+    fn handoff(&self) -> String {
+        self.second.how(&self.own)
+    }
+
+    fn verify(&mut self) -> Result<Result<(), Wrong>> {
+        let PrivateBuffer { buffer, bytes, .. } = self.payload;
+        routes::check(&self.first.gpu, buffer, bytes, SEED, &self.turns)
+    }
+}

@@ -1,0 +1,154 @@
+//! The ladder: what each way of handing payloads from one API to another costs, beside one API alone.
+//!
+//! `cargo run --release -p interop-tests --bin ladder -- --help`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use demo_common::{Outcome, Progress};
+use gpu_interop::Uuid;
+use gpu_interop::headless::{DeviceType, GpuSelector, VulkanOptions};
+use interop_bench::{self as ladder, Plan, Report, Row, Selection};
+use interop_gpu::GpuContexts;
+use interop_gpu::size;
+use ping_pong::PathKind;
+
+/// Times every way of handing payloads from one API to another, beside one API alone, and checks every
+/// byte.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Payload sizes, with commas between [default: 64KiB to 1GiB on a GPU, to 64MiB on a CPU]
+    #[arg(long, value_delimiter = ',', value_parser = size::parse_payload)]
+    sizes: Vec<u64>,
+    /// Rungs, or families of rungs (ring, in-queue), with commas between [default: all on a GPU, without the larger rings by batches on a CPU]
+    #[arg(long, value_delimiter = ',')]
+    rungs: Vec<Selection>,
+    /// Which APIs; repeatable [default: vulkan-cuda, and without CUDA vulkan-gl and vulkan-vulkan]
+    #[arg(long)]
+    path: Vec<PathKind>,
+    /// Which GPU, by its UUID [default: the first discrete one, else whatever there is]
+    #[arg(long)]
+    device: Option<Uuid>,
+    /// Batches of each rung [default: 50 on a GPU, 5 on a CPU]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// About how many milliseconds a batch takes [default: 20 on a GPU, 30 on a CPU]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    batch_ms: Option<u64>,
+    /// Write the report to this file, as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Draw the report to this file, as SVG
+    #[arg(long)]
+    plot: Option<PathBuf>,
+    /// What the chip's memory can do, for the plot
+    #[arg(long)]
+    peak_gb_per_s: Option<f64>,
+    /// Measure only what the library costs the processor a handoff, beside the APIs' own calls; print JSON
+    #[arg(long, conflicts_with_all = ["sizes", "rungs", "rounds", "batch_ms", "json", "plot", "from"])]
+    cpu: bool,
+    /// Measure nothing: read the report from this file
+    #[arg(long, conflicts_with_all = ["sizes", "rungs", "path", "device", "rounds", "batch_ms"])]
+    from: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    demo_common::run(run)
+}
+
+fn run(options: &Options) -> Result<Outcome> {
+    if options.cpu {
+        return print_cpu(options);
+    }
+    let report = match &options.from {
+        Some(file) => Report::read(file)?,
+        None => measure(options)?,
+    };
+    print(&report);
+    if let Some(file) = &options.json {
+        report.write(file)?;
+    }
+    if let Some(file) = &options.plot {
+        ladder::plot(&report, options.peak_gb_per_s, file)?;
+    }
+    report.require_verified()?;
+    Ok(Outcome::Verified)
+}
+
+/// The GPU that was asked for, and the paths.
+fn open(options: &Options) -> Result<(GpuContexts, Vec<PathKind>)> {
+    let wish = options.device.map_or(GpuSelector::Any, GpuSelector::Uuid);
+    let gpus = GpuContexts::open(&wish, &VulkanOptions::default())?;
+    let paths = match (&options.path[..], &gpus.cuda) {
+        ([], Ok(_)) => vec![PathKind::VulkanCuda],
+        ([], Err(_)) => vec![PathKind::VulkanGl, PathKind::VulkanVulkan],
+        (paths, _) => paths.to_vec(),
+    };
+    Ok((gpus, paths))
+}
+
+fn print_cpu(options: &Options) -> Result<Outcome> {
+    let (gpus, paths) = open(options)?;
+    let costs = paths.into_iter().map(|path| ladder::cpu(&gpus, path));
+    let costs = costs.collect::<Result<Vec<_>>>()?;
+    println!("{}", serde_json::to_string_pretty(&costs)?);
+    ensure!(costs.iter().all(|cost| cost.verified), "a payload is not what the CPU computes");
+    Ok(Outcome::Verified)
+}
+
+fn measure(options: &Options) -> Result<Report> {
+    let (gpus, paths) = open(options)?;
+    let is_gpu = gpus.vulkan.vulkan.device_type() != DeviceType::Cpu;
+    let mut plan = Plan::whole(is_gpu, paths);
+    if !options.sizes.is_empty() {
+        plan.sizes.clone_from(&options.sizes);
+    }
+    if !options.rungs.is_empty() {
+        plan.rungs = options.rungs.iter().flat_map(|chosen| chosen.kinds().to_vec()).collect();
+    }
+    plan.rounds = options.rounds.unwrap_or(plan.rounds);
+    plan.batch = options.batch_ms.map_or(plan.batch, Duration::from_millis);
+    let mut progress = Progress::start();
+    ladder::run(&gpus, &plan, &mut |done, total, what| progress.show(what, done, total))
+}
+
+fn print(report: &Report) {
+    println!("GPU  {} ({})", report.device, report.driver);
+    let mut before = None;
+    for row in &report.rows {
+        if before != Some((&row.path, row.payload_bytes)) {
+            let size = size::human(row.payload_bytes);
+            println!("\n{} {size}; ratio to {}", row.path, row.single_api);
+            println!(
+                "  {:<20} {:>9} {:>7} {:>11} {:>11} {:>9}",
+                "rung", "GB/s", "ratio", "p50 µs", "p99 µs", "CPU µs"
+            );
+        }
+        before = Some((&row.path, row.payload_bytes));
+        print_row(row);
+    }
+    for failed in &report.failed {
+        let size = size::human(failed.payload_bytes);
+        println!("{} {} {size} FAILED: {}", failed.path, failed.rung, failed.reason);
+    }
+    let mut told: Vec<(&str, &str, &str)> = Vec::new();
+    for skipped in &report.skipped {
+        let this = (&*skipped.path, &*skipped.rung, &*skipped.reason);
+        if !told.contains(&this) {
+            told.push(this);
+            println!("{} {} skipped: {}", this.0, this.1, this.2);
+        }
+    }
+}
+
+fn print_row(row: &Row) {
+    let Row { rung, gb_per_s, ratio_to_single_api, pair_us, cpu_us, .. } = row;
+    let wrong = row.wrong.as_deref().map_or(String::new(), |wrong| format!("  WRONG: {wrong}"));
+    println!(
+        "  {rung:<20} {gb_per_s:>9.1} {ratio_to_single_api:>7.3} {:>11.1} {:>11.1} {cpu_us:>9.1}{wrong}",
+        pair_us.p50, pair_us.p99
+    );
+}

@@ -1,0 +1,181 @@
+//! OpenGL's turns by its own calls.
+
+use std::ffi::{CStr, c_void};
+use std::mem;
+use std::os::fd::{AsRawFd as _, IntoRawFd as _, OwnedFd};
+use std::rc::Rc;
+
+use anyhow::{Context, Result, bail, ensure};
+use gpu_interop::glow::{self, HasContext as _};
+use gpu_interop::handoff::WaitMode;
+
+use super::{Exported, RawSecondApi};
+use interop_gpu::gl::GlContext;
+use ping_pong::routes::KERNEL;
+
+const HANDLE_TYPE_OPAQUE_FD: u32 = 0x9586;
+const TIMELINE_SEMAPHORE_VALUE: u32 = 0x9595;
+const SEMAPHORE_TYPE: u32 = 0x95B3;
+const SEMAPHORE_TYPE_TIMELINE: i32 = 0x95B5;
+
+type Names = unsafe extern "system" fn(i32, *mut u32);
+type Delete = unsafe extern "system" fn(i32, *const u32);
+type ImportMemory = unsafe extern "system" fn(u32, u64, u32, i32);
+type Storage = unsafe extern "system" fn(u32, isize, u32, u64);
+type ImportSemaphore = unsafe extern "system" fn(u32, u32, i32);
+type Set32 = unsafe extern "system" fn(u32, u32, *const i32);
+type Set64 = unsafe extern "system" fn(u32, u32, *const u64);
+type Pass = unsafe extern "system" fn(u32, u32, *const u32, u32, *const u32, *const u32);
+
+/// The payload as OpenGL has it, and two semaphores.
+pub(crate) struct RawGl {
+    gpu: Rc<GlContext>,
+    grid: u32,
+    bytes: u64,
+    memory: u32,
+    delete_memory: Delete,
+    buffer: glow::Buffer,
+    semaphores: Option<Semaphores>,
+}
+
+struct Semaphores {
+    waited: u32,
+    signalled: u32,
+    set: Set64,
+    wait: Pass,
+    signal: Pass,
+    delete: Delete,
+}
+
+/// An entry point as a function of type `F`.
+///
+/// # Safety
+/// `F` is the entry point's type.
+unsafe fn load<F: Copy>(gpu: &GlContext, name: &CStr) -> Result<F> {
+    let address: *const c_void = gpu.gl.loader()(name);
+    ensure!(!address.is_null() && size_of::<F>() == size_of_val(&address), "{name:?} is missing");
+    // SAFETY: a function pointer is as large, and the caller promises the type.
+    Ok(unsafe { mem::transmute_copy::<*const c_void, F>(&address) })
+}
+
+impl RawGl {
+    pub(crate) fn new(gpu: Rc<GlContext>, grid: u32, exported: Exported) -> Result<Self> {
+        gpu.gl.make_current()?;
+        let Exported { memory: fd, allocation_size, bytes, semaphores, .. } = exported;
+        let mut memory = 0;
+        // SAFETY: the types are those of GL_EXT_memory_object and _fd; the context is current; the
+        // descriptor is open and from now on OpenGL's.
+        let (delete_memory, buffer) = unsafe {
+            load::<Names>(&gpu, c"glCreateMemoryObjectsEXT")?(1, &mut memory);
+            let import = load::<ImportMemory>(&gpu, c"glImportMemoryFdEXT")?;
+            import(memory, allocation_size, HANDLE_TYPE_OPAQUE_FD, fd.into_raw_fd());
+            let gl = gpu.gl.glow();
+            let buffer = gl.create_named_buffer().map_err(anyhow::Error::msg)?;
+            let storage = load::<Storage>(&gpu, c"glNamedBufferStorageMemEXT")?;
+            storage(buffer.0.get(), isize::try_from(bytes)?, memory, 0);
+            (load::<Delete>(&gpu, c"glDeleteMemoryObjectsEXT")?, buffer)
+        };
+        gpu.check("importing")?;
+        let semaphores = match semaphores {
+            Some(exported) => Some(Semaphores::import(&gpu, exported)?),
+            None => None,
+        };
+        Ok(Self { gpu, grid, bytes, memory, delete_memory, buffer, semaphores })
+    }
+
+    fn dispatch(&self) -> Result<()> {
+        self.gpu.dispatch(KERNEL, self.buffer, self.bytes, self.grid)
+    }
+}
+
+impl Semaphores {
+    fn import(gpu: &GlContext, [signalled, waited]: [OwnedFd; 2]) -> Result<Self> {
+        // SAFETY: the types are those of GL_EXT_semaphore, _fd and GL_NV_timeline_semaphore; the context
+        // is current; each semaphore gets its type before what it stands for.
+        unsafe {
+            let create = load::<Names>(gpu, c"glCreateSemaphoresNV").context("timelines")?;
+            let set_type = load::<Set32>(gpu, c"glSemaphoreParameterivNV")?;
+            let import = load::<ImportSemaphore>(gpu, c"glImportSemaphoreFdEXT")?;
+            let one = |fd: OwnedFd| {
+                let mut name = 0;
+                create(1, &mut name);
+                set_type(name, SEMAPHORE_TYPE, &SEMAPHORE_TYPE_TIMELINE);
+                import(name, HANDLE_TYPE_OPAQUE_FD, fd.as_raw_fd());
+                gpu.check("glImportSemaphoreFdEXT")?;
+                let _ = fd.into_raw_fd();
+                anyhow::Ok(name)
+            };
+            Ok(Self {
+                waited: one(signalled)?,
+                signalled: one(waited)?,
+                set: load::<Set64>(gpu, c"glSemaphoreParameterui64vEXT")?,
+                wait: load::<Pass>(gpu, c"glWaitSemaphoreEXT")?,
+                signal: load::<Pass>(gpu, c"glSignalSemaphoreEXT")?,
+                delete: load::<Delete>(gpu, c"glDeleteSemaphoresEXT")?,
+            })
+        }
+    }
+}
+
+impl RawSecondApi for RawGl {
+    fn turn(&mut self, value: u64) -> Result<()> {
+        let Some(Semaphores { waited, signalled, set, wait, signal, .. }) = self.semaphores else {
+            bail!("there are no semaphores");
+        };
+        let (buffer, none, gl) = (self.buffer.0.get(), std::ptr::null(), self.gpu.gl.glow());
+        // SAFETY: the context is current; one buffer and no texture are listed.
+        unsafe {
+            set(waited, TIMELINE_SEMAPHORE_VALUE, &value);
+            wait(waited, 1, &buffer, 0, none, none);
+        }
+        self.dispatch()?;
+        // SAFETY: as above.
+        unsafe {
+            gl.memory_barrier(glow::ALL_BARRIER_BITS);
+            set(signalled, TIMELINE_SEMAPHORE_VALUE, &value);
+            signal(signalled, 1, &buffer, 0, none, none);
+            gl.flush();
+        }
+        self.gpu.check("a turn")
+    }
+
+    fn turn_by_host(&mut self, wait: WaitMode) -> Result<()> {
+        self.dispatch()?;
+        let gl = self.gpu.gl.glow();
+        // SAFETY: the context is current.
+        unsafe {
+            gl.memory_barrier(glow::ALL_BARRIER_BITS);
+            let fence = gl.fence_sync(glow::SYNC_GPU_COMMANDS_COMPLETE, 0);
+            let fence = fence.map_err(anyhow::Error::msg)?;
+            gl.flush();
+            let timeout = if wait == WaitMode::Block { i32::MAX } else { 0 };
+            while gl.client_wait_sync(fence, 0, timeout) == glow::TIMEOUT_EXPIRED {
+                std::hint::spin_loop();
+            }
+            gl.delete_sync(fence);
+        }
+        self.gpu.check("a turn")
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.gpu.finish();
+        Ok(())
+    }
+}
+
+impl Drop for RawGl {
+    fn drop(&mut self) {
+        if self.gpu.gl.make_current().is_err() {
+            return;
+        }
+        self.gpu.finish();
+        // SAFETY: the context is current, and all of these are its own and not in use.
+        unsafe {
+            self.gpu.gl.glow().delete_buffer(self.buffer);
+            (self.delete_memory)(1, &self.memory);
+            if let Some(Semaphores { waited, signalled, delete, .. }) = self.semaphores {
+                delete(2, [waited, signalled].as_ptr());
+            }
+        }
+    }
+}

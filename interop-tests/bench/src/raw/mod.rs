@@ -1,0 +1,128 @@
+//! The same handoffs with the APIs' own calls and without the library: what the library costs.
+//!
+//! No identity is checked here, no limit, no lifetime and no order: only what the specifications ask for is
+//! done, once, for the very payload and kernels of the rungs that this is the control of.
+
+mod cuda;
+mod gl;
+mod objects;
+mod vulkan;
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use anyhow::Result;
+use gpu_interop::handoff::WaitMode;
+
+pub(super) use self::cuda::RawCuda;
+pub(super) use self::gl::RawGl;
+pub(super) use self::vulkan::RawSecondVulkan;
+use self::vulkan::RawVulkan;
+use interop_gpu::oracle::{Turns, Wrong};
+use interop_gpu::vulkan::VulkanContext;
+use ping_pong::routes;
+use ping_pong::routes::{Benchmark, FIRST_STEP, SECOND_STEP};
+
+const SEED: u32 = 10;
+/// As the library's rungs do it: every so many submits the host waits for an older one.
+const WAIT_EVERY: u64 = 16;
+/// How many submits older.
+const AHEAD: u64 = 64;
+
+/// What the other API imports.
+pub(super) struct Exported {
+    pub(super) memory: OwnedFd,
+    pub(super) allocation_size: u64,
+    pub(super) memory_type: u32,
+    pub(super) bytes: u64,
+    /// Timeline semaphores: Vulkan signals the first and waits for the second. `None` where the host waits.
+    pub(super) semaphores: Option<[OwnedFd; 2]>,
+}
+
+/// The other API, by its own calls.
+pub(super) trait RawSecondApi {
+    /// Waits for `value` on the GPU, runs the kernel, signals `value`.
+    fn turn(&mut self, value: u64) -> Result<()>;
+
+    /// Runs the kernel and waits until it is done.
+    fn turn_by_host(&mut self, wait: WaitMode) -> Result<()>;
+
+    /// Waits until all is done.
+    fn finish(&mut self) -> Result<()>;
+}
+
+/// One payload that goes to and fro.
+pub(super) struct Raw<F: RawSecondApi> {
+    second: F,
+    first: RawVulkan,
+    by_host: Option<WaitMode>,
+    value: u64,
+    turns: Turns,
+}
+
+impl<F: RawSecondApi> Raw<F> {
+    pub(super) fn new(
+        gpu: &Rc<VulkanContext>,
+        bytes: u64,
+        grid: u32,
+        by_host: Option<WaitMode>,
+        import: impl FnOnce(Exported) -> Result<F>,
+    ) -> Result<Self> {
+        let first = RawVulkan::create(gpu, bytes, (grid, FIRST_STEP), by_host.is_some())?;
+        first.fill_and_release(SEED)?;
+        let second = import(first.export(by_host.is_some())?)?;
+        Ok(Self { second, first, by_host, value: 0, turns: Turns::default() })
+    }
+
+    fn pair(&mut self) -> Result<()> {
+        self.value += 1;
+        let value = self.value;
+        if let Some(wait) = self.by_host {
+            self.first.submit(None, value)?;
+            self.first.wait(value, wait)?;
+            return self.second.turn_by_host(wait);
+        }
+        self.first.submit(Some(value - 1), value)?;
+        if value.is_multiple_of(WAIT_EVERY) {
+            self.first.wait(value.saturating_sub(AHEAD), WaitMode::Block)?;
+        }
+        self.second.turn(value)
+    }
+}
+
+impl<F: RawSecondApi> Benchmark for Raw<F> {
+    fn submit(&mut self, pairs: u32) -> Result<()> {
+        for _ in 0..pairs {
+            self.pair()?;
+            self.turns.then(FIRST_STEP);
+            self.turns.then(SECOND_STEP);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.second.finish()
+    }
+
+    fn handoff(&self) -> String {
+        match self.by_host {
+            Some(_) => "host wait, own calls".into(),
+            None => "timeline semaphore, own calls".into(),
+        }
+    }
+
+    fn verify(&mut self) -> Result<Result<(), Wrong>> {
+        let waits = self.by_host.is_none().then_some(self.value);
+        self.first.take_back(waits)?;
+        let (gpu, buffer) = (self.first.gpu(), self.first.buffer());
+        routes::check(gpu, buffer.handle, buffer.bytes, SEED, &self.turns)
+    }
+}
+
+impl<F: RawSecondApi> Drop for Raw<F> {
+    fn drop(&mut self) {
+        // Nothing may be in flight when the payload goes; what is lost has nothing in flight.
+        let _ = self.second.finish();
+        let _ = self.first.gpu().vulkan.wait_idle();
+    }
+}

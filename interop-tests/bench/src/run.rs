@@ -1,0 +1,228 @@
+//! Running the ladder: all rungs of a size in turns.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use gpu_interop::headless::DeviceType;
+
+use super::build::build;
+use super::kind::{BenchmarkKind, SingleApi};
+use super::plan::Plan;
+use super::report::{PairTimes, Report, Row, Skipped};
+use interop_gpu::GpuContexts;
+use interop_gpu::statistics::{gb_per_s, median, percentile};
+use ping_pong::PathKind;
+use ping_pong::routes::Grids;
+use ping_pong::routes::Setup;
+use ping_pong::routes::{Benchmark, PairTime, time};
+
+/// Told after each step: how many of how many are done, and of what.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64, &str);
+
+/// Share of the memory that payloads may take.
+const MEMORY_SHARE: f64 = 0.8;
+/// A rung whose batches take longer than they should is timed in fewer rounds, but in so many at least.
+const FEWEST_BATCHES: u32 = 3;
+
+/// Measures what `plan` says. What this machine lacks is skipped with the reason.
+///
+/// # Errors
+/// Where the machine can't be asked. Wrong bytes and rungs that fail are no error but part of the report.
+pub fn run(gpus: &GpuContexts, plan: &Plan, progress: Progress<'_>) -> Result<Report> {
+    let vulkan = &gpus.vulkan.vulkan;
+    let mut report = Report {
+        device: vulkan.identity().name.clone(),
+        driver: vulkan.driver().to_owned(),
+        uuid: vulkan.identity().device.to_string(),
+        rows: Vec::new(),
+        skipped: Vec::new(),
+        failed: Vec::new(),
+    };
+    let steps = plan.paths.len() * plan.sizes.len();
+    let total = steps as u64 * u64::from(plan.rounds);
+    let mut done = 0;
+    for &path in &plan.paths {
+        for &bytes in &plan.sizes {
+            let what = format!("{path} {}", interop_gpu::size::human(bytes));
+            let mut advance = || {
+                done += 1;
+                progress(done, total, &what);
+            };
+            let mut size =
+                Size::build(gpus, path, bytes, plan, &mut report).with_context(|| what.clone())?;
+            size.measure(plan, &mut advance);
+            size.sum_up(&mut report);
+        }
+    }
+    Ok(report)
+}
+
+/// All rungs of one path and size.
+struct Size {
+    path: PathKind,
+    bytes: u64,
+    single: BenchmarkKind,
+    rungs: Vec<Timed>,
+}
+
+/// A rung and its batches.
+struct Timed {
+    kind: BenchmarkKind,
+    rung: Box<dyn Benchmark>,
+    pairs: u32,
+    /// Every how manieth round it is timed in.
+    stride: u32,
+    times: Vec<PairTime>,
+    /// Why it is timed no more.
+    error: Option<anyhow::Error>,
+}
+
+impl Size {
+    fn build(
+        gpus: &GpuContexts,
+        path: PathKind,
+        bytes: u64,
+        plan: &Plan,
+        report: &mut Report,
+    ) -> Result<Self> {
+        let single = match path {
+            PathKind::VulkanCuda => BenchmarkKind::SingleApi(SingleApi::Cuda),
+            _ => BenchmarkKind::SingleApi(SingleApi::Vulkan),
+        };
+        let grids = Grids::choose(gpus, bytes).context("choosing the grids")?;
+        let setup = Setup { gpus, path, bytes, grids };
+        let mut room = room(gpus)?;
+        let (mut rungs, mut kinds) = (Vec::new(), vec![single]);
+        // The single API's is there whether it was asked for or not: the others are compared with it.
+        kinds.extend(plan.rungs.iter().copied().filter(|&kind| kind != single));
+        for kind in kinds {
+            let needs = kind.payloads() * bytes;
+            if needs > room {
+                let (needs, room) = (needs >> 20, room >> 20);
+                let reason = format!("it needs {needs} MiB of memory, and {room} MiB are left");
+                report.skipped.push(skipped(kind, path, bytes, reason));
+                continue;
+            }
+            match build(&setup, kind) {
+                Ok(Ok(rung)) => {
+                    room -= needs;
+                    let (times, error) = (Vec::new(), None);
+                    rungs.push(Timed { kind, rung, pairs: 0, stride: 1, times, error });
+                }
+                Ok(Err(reason)) => report.skipped.push(skipped(kind, path, bytes, reason)),
+                Err(error) => report.failed.push(skipped(kind, path, bytes, format!("{error:#}"))),
+            }
+        }
+        Ok(Self { path, bytes, single, rungs })
+    }
+
+    fn measure(&mut self, plan: &Plan, advance: &mut dyn FnMut()) {
+        for timed in &mut self.rungs {
+            timed.error = timed.warm_up(plan).err();
+        }
+        for round in 0..plan.rounds {
+            for timed in &mut self.rungs {
+                if timed.error.is_none() && round % timed.stride == 0 {
+                    match time(&mut *timed.rung, timed.pairs) {
+                        Ok(batch) => timed.times.push(batch),
+                        Err(error) => timed.error = Some(error),
+                    }
+                }
+            }
+            advance();
+        }
+    }
+
+    /// Checks what every rung has left, and sums up.
+    fn sum_up(mut self, report: &mut Report) {
+        let single = self.rungs.iter().find(|timed| timed.kind == self.single);
+        let single = (self.single, single.map(Timed::wall).unwrap_or_default());
+        for timed in &mut self.rungs {
+            match timed.row(self.path, self.bytes, single) {
+                Ok(row) => report.rows.push(row),
+                Err(error) => {
+                    let reason = format!("{error:#}");
+                    report.failed.push(skipped(timed.kind, self.path, self.bytes, reason));
+                }
+            }
+        }
+    }
+}
+
+fn skipped(kind: BenchmarkKind, path: PathKind, payload_bytes: u64, reason: String) -> Skipped {
+    Skipped { rung: kind.to_string(), path: path.to_string(), payload_bytes, reason }
+}
+
+impl Timed {
+    /// Runs the rung twice and finds how many pairs make a batch.
+    fn warm_up(&mut self, plan: &Plan) -> Result<()> {
+        let granule = self.rung.granule();
+        time(&mut *self.rung, granule)?;
+        let pair = time(&mut *self.rung, granule)?.wall.as_secs_f64().max(1e-9);
+        let wanted = (plan.batch.as_secs_f64() / pair).min(1e5) as u32;
+        let fewest = if self.kind.depth() > 1 { plan.laps * self.kind.depth() } else { 1 };
+        self.pairs = wanted.max(fewest).next_multiple_of(granule);
+        let batch = pair * f64::from(self.pairs);
+        let stride = (batch / plan.batch.as_secs_f64() / 2.0).ceil() as u32;
+        self.stride = stride.clamp(1, (plan.rounds / FEWEST_BATCHES).max(1));
+        Ok(())
+    }
+
+    fn row(
+        &mut self,
+        path: PathKind,
+        bytes: u64,
+        (single, single_wall): (BenchmarkKind, Duration),
+    ) -> Result<Row> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        let verified = self.rung.verify()?;
+        let walls: Vec<_> = self.times.iter().map(|time| time.wall).collect();
+        let cpus: Vec<_> = self.times.iter().map(|time| time.cpu).collect();
+        let wall = self.wall();
+        let us = |time: Duration| rounded(time.as_secs_f64() * 1e6, 1e3);
+        let ratio = single_wall.as_secs_f64() / wall.as_secs_f64().max(1e-9);
+        Ok(Row {
+            rung: self.kind.to_string(),
+            path: path.to_string(),
+            payload_bytes: bytes,
+            depth: self.kind.depth(),
+            // Each of the two kernels reads and writes the payload.
+            gb_per_s: rounded(gb_per_s(4 * bytes, wall), 1e3),
+            ratio_to_single_api: rounded(ratio, 1e5),
+            pair_us: PairTimes { p50: us(wall), p99: us(percentile(&walls, 99.0)) },
+            verified: verified.is_ok(),
+            single_api: single.to_string(),
+            handoff: self.rung.handoff(),
+            cpu_us: us(median(&cpus)),
+            batches: self.times.len() as u32,
+            pairs_per_batch: self.pairs,
+            wrong: verified.err().map(|wrong| wrong.to_string()),
+        })
+    }
+
+    fn wall(&self) -> Duration {
+        median(&self.times.iter().map(|time| time.wall).collect::<Vec<_>>())
+    }
+}
+
+/// Rounded to a multiple of 1 / `part`: digits beyond are noise.
+fn rounded(value: f64, part: f64) -> f64 {
+    (value * part).round() / part
+}
+
+/// Bytes that payloads may take: of the GPU's memory, or of the host's where that is the same.
+fn room(gpus: &GpuContexts) -> Result<u64> {
+    let gpu = &gpus.vulkan;
+    let memory = if gpu.vulkan.device_type() == DeviceType::Cpu {
+        let meminfo = std::fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
+        let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+        let kib = line.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kib.context("MemAvailable of /proc/meminfo")? * 1024
+    } else {
+        let heaps = gpu.endpoint.memory_properties().memory_heaps_as_slice();
+        heaps.iter().map(|heap| heap.size).max().unwrap_or(0)
+    };
+    Ok((memory as f64 * MEMORY_SHARE) as u64)
+}
