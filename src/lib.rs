@@ -55,7 +55,9 @@ pub mod tune;
 pub use desc::{BufferDesc, BufferUsage, ImageDesc, ImageLayout, ImageUsage, ResourceDesc};
 pub use error::{Api, Error, ImportError, ImportResult, Result};
 pub use identity::{Identity, Uuid};
-pub use payload::{BufferPayload, ImagePayload, MemoryPayload, SemaphoreKind, SemaphorePayload};
+pub use payload::{
+    BufferPayload, ImagePayload, MemoryPayload, Payload, SemaphoreKind, SemaphorePayload,
+};
 
 #[cfg(feature = "vulkan")]
 pub use ash;

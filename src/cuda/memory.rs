@@ -163,7 +163,7 @@ impl Memory {
     pub fn export(&self) -> Result<MemoryPayload> {
         match &self.shared.backing {
             Backing::Created(allocation) => {
-                Ok(MemoryPayload::new(allocation.export()?, self.info().clone()))
+                Ok(MemoryPayload::new(allocation.export()?, self.info().clone())?)
             }
             Backing::Imported { .. } => Err(Missing::new(
                 Api::Cuda,

@@ -24,7 +24,7 @@
 //!     dedicated: false,
 //!     identity: Identity { device: Uuid::from_bytes([7; 16]), driver: None, name: "GPU".into() },
 //! };
-//! let memory = MemoryPayload::new(memory.into(), info);
+//! let memory = MemoryPayload::new(memory.into(), info)?;
 //! let payload = BufferPayload::new(memory, 4096, BufferDesc::storage(4096))?;
 //!
 //! let (producer, consumer) = UnixStream::pair()?;

@@ -261,15 +261,15 @@ pub(crate) fn received(message: Message, descriptor: Option<OwnedFd>) -> Result<
     let received = match message {
         Message::Memory(info) => {
             check_memory(fd.as_fd(), &info)?;
-            Received::Memory(MemoryPayload::new(fd, info))
+            Received::Memory(MemoryPayload::new(fd, info)?)
         }
         Message::Buffer { memory, offset, desc } => {
             check_memory(fd.as_fd(), &memory)?;
-            Received::Buffer(BufferPayload::new(MemoryPayload::new(fd, memory), offset, desc)?)
+            Received::Buffer(BufferPayload::new(MemoryPayload::new(fd, memory)?, offset, desc)?)
         }
         Message::Image { memory, offset, desc, linear } => {
             check_memory(fd.as_fd(), &memory)?;
-            let image = ImagePayload::new(MemoryPayload::new(fd, memory), offset, desc)?;
+            let image = ImagePayload::new(MemoryPayload::new(fd, memory)?, offset, desc)?;
             Received::Image(match linear {
                 Some(linear) => image.with_linear(linear)?,
                 None => image,
@@ -277,7 +277,7 @@ pub(crate) fn received(message: Message, descriptor: Option<OwnedFd>) -> Result<
         }
         Message::Semaphore(info) => {
             check_semaphore_fd(&fd)?;
-            Received::Semaphore(SemaphorePayload::new(fd, info))
+            Received::Semaphore(SemaphorePayload::new(fd, info)?)
         }
         // Those of a session have no descriptor.
         _ => return Err(not_a_payload(kind)),

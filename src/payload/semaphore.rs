@@ -1,34 +1,42 @@
-//! Semaphores on their way to an importer.
+//! A semaphore as a payload.
 
-#![forbid(unsafe_code)]
-
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::error::{Invalid, Result};
-use crate::fd;
-use crate::fd::{SemaphoreHandleType, check_semaphore_fd};
+use crate::error::{ImportError, ImportResult, Invalid, Result};
+use crate::fd::{SemaphoreHandleType, check_semaphore_fd, duplicate};
 use crate::identity::Identity;
 
 /// Whether a semaphore is a flag or a counter.
+#[doc(alias = "VkSemaphoreType")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SemaphoreKind {
-    /// Signalled once, waited for once.
+    /// Signalled once, waited for once (`VK_SEMAPHORE_TYPE_BINARY`).
     Binary,
     /// A 64-bit counter that only grows (`VK_SEMAPHORE_TYPE_TIMELINE`).
     Timeline,
 }
 
+impl fmt::Display for SemaphoreKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Binary => "binary semaphore",
+            Self::Timeline => "timeline semaphore",
+        })
+    }
+}
+
 #[cfg(any(feature = "vulkan", feature = "gl", feature = "cuda"))]
 impl SemaphoreKind {
-    /// A timeline semaphore has a value, a binary one has none.
+    /// Checks that a timeline semaphore is given a value, and a binary semaphore none.
     pub(crate) fn check_value(self, value: Option<u64>) -> Result<()> {
         let (problem, help) = match (self, value) {
             (Self::Binary, None) | (Self::Timeline, Some(_)) => return Ok(()),
             (Self::Binary, Some(_)) => {
-                ("given for a binary semaphore", "leave it out: a binary semaphore has no counter")
+                ("is given for a binary semaphore", "leave it out: only a timeline has a counter")
             }
             (Self::Timeline, None) => (
-                "missing for a timeline semaphore",
+                "is missing for a timeline semaphore",
                 "give the counter's value to wait for or to signal",
             ),
         };
@@ -36,14 +44,14 @@ impl SemaphoreKind {
     }
 }
 
-/// What an importer must know of a semaphore, apart from its descriptor.
+/// What an importer must know about a semaphore, apart from its descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SemaphoreInfo {
-    /// How the semaphore travels.
+    /// The handle type of the descriptor.
     pub handle_type: SemaphoreHandleType,
-    /// Flag or counter; an importer that gets it wrong reads nonsense.
+    /// Binary or timeline. The driver can't check it.
     pub kind: SemaphoreKind,
-    /// The GPU and driver that made it.
+    /// The GPU and the driver of the exporter.
     pub identity: Identity,
 }
 
@@ -55,49 +63,56 @@ pub struct SemaphorePayload {
 }
 
 impl SemaphorePayload {
-    /// Puts a descriptor and what is known of it together.
+    /// Combines a descriptor with its description.
     ///
     /// # Trust
     /// An importer checks that `info` names its own GPU and driver, and that the descriptor may be a
-    /// semaphore at all. Whether an opaque fd of a GPU is a semaphore, is binary or a timeline, and
-    /// is of the GPU and driver that `info` names, nobody can ask: the driver takes it as it is told,
-    /// and where that is wrong its behaviour is undefined. Import only payloads whose exporter you
-    /// trust as you trust your own process.
-    pub fn new(fd: OwnedFd, info: SemaphoreInfo) -> Self {
-        Self { fd, info }
+    /// semaphore at all. An opaque fd of a GPU can't be queried whether it is a semaphore, whether
+    /// it is binary or a timeline, or which GPU and driver made it: the driver relies on `info`, and
+    /// if that is wrong its behaviour is undefined. Import only payloads whose exporter you trust as
+    /// you trust your own process.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for a timeline semaphore as a sync fd; the
+    /// descriptor comes back.
+    pub fn new(fd: OwnedFd, info: SemaphoreInfo) -> ImportResult<Self, OwnedFd> {
+        let sync_fd = info.handle_type == SemaphoreHandleType::SyncFd;
+        if sync_fd && info.kind == SemaphoreKind::Timeline {
+            let error = Invalid::new("payload.kind", "a timeline semaphore can't be a sync fd")
+                .vuid("VUID-VkImportSemaphoreFdInfoKHR-flags-03323")
+                .help("export the timeline semaphore as an opaque fd");
+            return Err(ImportError::new(fd, error));
+        }
+        Ok(Self { fd, info })
     }
 
-    /// What an importer must know.
+    /// Returns what an importer must know.
     pub fn info(&self) -> &SemaphoreInfo {
         &self.info
     }
 
-    /// A second payload for the same semaphore, with a duplicate of the descriptor (FD_CLOEXEC set).
+    /// Returns a second payload of the same semaphore, with a duplicate of the descriptor.
+    /// FD_CLOEXEC is set.
     ///
     /// # Errors
-    /// [`Error::Driver`](crate::Error::Driver) when the process is out of descriptors; this payload is untouched.
+    /// [`Error::Driver`](crate::Error::Driver) if the process is out of descriptors.
     pub fn try_clone(&self) -> Result<Self> {
-        Ok(Self { fd: fd::duplicate(&self.fd)?, info: self.info.clone() })
+        Ok(Self { fd: duplicate(&self.fd)?, info: self.info.clone() })
     }
 
-    /// The descriptor and what is known of it.
+    /// Returns the descriptor and its description.
     pub fn into_parts(self) -> (OwnedFd, SemaphoreInfo) {
         (self.fd, self.info)
     }
 
-    /// All that can be checked before a driver sees the descriptor.
+    /// Checks what can be checked before a driver sees the descriptor: that the importer is on the
+    /// exporter's GPU and driver, and that the descriptor may be a semaphore at all.
     ///
     /// # Errors
-    /// [`Error::Mismatch`](crate::Error::Mismatch) for another GPU or driver, [`Error::Invalid`](crate::Error::Invalid) for a timeline semaphore as
-    /// sync fd or a descriptor that can't be a semaphore.
+    /// [`Error::Mismatch`](crate::Error::Mismatch) for another GPU or driver,
+    /// [`Error::Invalid`](crate::Error::Invalid) for a descriptor that can't be a semaphore.
     pub fn check(&self, importer: &[Identity]) -> Result<()> {
         self.info.identity.check_same(importer)?;
-        let sync_fd = self.info.handle_type == SemaphoreHandleType::SyncFd;
-        if sync_fd && self.info.kind == SemaphoreKind::Timeline {
-            return Err(Invalid::new("payload.kind", "a timeline semaphore can't be a sync fd")
-                .vuid("VUID-VkImportSemaphoreFdInfoKHR-flags-03323")
-                .into());
-        }
         check_semaphore_fd(&self.fd)
     }
 }

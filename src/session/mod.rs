@@ -66,7 +66,7 @@
 //! #     };
 //! #     let memory = tempfile::tempfile().unwrap();
 //! #     memory.set_len(4096).unwrap();
-//! #     let memory = MemoryPayload::new(OwnedFd::from(memory), info);
+//! #     let memory = MemoryPayload::new(OwnedFd::from(memory), info).unwrap();
 //! #     BufferPayload::new(memory, 0, BufferDesc::storage(4096)).unwrap()
 //! # };
 //! # let directory = tempfile::tempdir().unwrap();

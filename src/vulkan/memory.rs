@@ -120,6 +120,6 @@ impl Memory {
         // descriptor to the application").
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
         // Mesa's software drivers forget the flag.
-        Ok(MemoryPayload::new(fd::close_on_exec(fd)?, inner.info.clone()))
+        Ok(MemoryPayload::new(fd::close_on_exec(fd)?, inner.info.clone())?)
     }
 }

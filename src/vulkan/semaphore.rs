@@ -197,7 +197,7 @@ impl Semaphore {
             kind: inner.kind,
             identity: inner.shared.identity().clone(),
         };
-        Ok(SemaphorePayload::new(fd::close_on_exec(fd)?, info))
+        Ok(SemaphorePayload::new(fd::close_on_exec(fd)?, info)?)
     }
 
     /// The present value of a timeline semaphore.

@@ -56,7 +56,7 @@ fn ring(descriptors: &Descriptors) -> Ring {
         identity: Identity { device: Uuid::from_bytes([7; 16]), driver: None, name: "GPU".into() },
     };
     let slot = |offset| {
-        let memory = MemoryPayload::new(descriptors.memory(), info.clone());
+        let memory = MemoryPayload::new(descriptors.memory(), info.clone()).expect("it has a size");
         BufferPayload::new(memory, offset, BufferDesc::storage(64)).expect("it fits")
     };
     Ring::new("fuzz", "words").slot(slot(0)).slot(slot(64))

@@ -69,7 +69,7 @@ pub(crate) fn memory_info() -> MemoryInfo {
 
 /// A buffer of `size` bytes in memory of its own.
 pub(crate) fn buffer(size: u64) -> BufferPayload {
-    let memory = MemoryPayload::new(memfd(SIZE), memory_info());
+    let memory = MemoryPayload::new(memfd(SIZE), memory_info()).unwrap();
     BufferPayload::new(memory, 256, BufferDesc::storage(size)).unwrap()
 }
 

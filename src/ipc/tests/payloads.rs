@@ -24,18 +24,18 @@ fn semaphore() -> SemaphorePayload {
         assert!(raw >= 0);
         OwnedFd::from_raw_fd(raw)
     };
-    SemaphorePayload::new(eventfd, info)
+    SemaphorePayload::new(eventfd, info).unwrap()
 }
 
 fn image() -> ImagePayload {
     let desc = ImageDesc::d2(Format::Rgba8Unorm, 113, 7, ImageUsage::SAMPLED);
-    ImagePayload::new(MemoryPayload::new(memfd(SIZE), memory_info()), 4096, desc).unwrap()
+    ImagePayload::new(MemoryPayload::new(memfd(SIZE), memory_info()).unwrap(), 4096, desc).unwrap()
 }
 
 fn linear_image() -> ImagePayload {
     let desc = ImageDesc::d2(Format::Rgba8Unorm, 113, 7, ImageUsage::SAMPLED);
     let desc = ImageDesc { tiling: Tiling::Linear, ..desc };
-    ImagePayload::new(MemoryPayload::new(memfd(SIZE), memory_info()), 4096, desc).unwrap()
+    ImagePayload::new(MemoryPayload::new(memfd(SIZE), memory_info()).unwrap(), 4096, desc).unwrap()
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_buffer_arrives_as_it_was_and_refers_to_the_same_memory() {
 #[test]
 fn every_kind_arrives_with_its_own_descriptor_and_none_is_left_over() {
     let (producer, consumer) = pair();
-    let (memory, buffer) = (MemoryPayload::new(memfd(SIZE), memory_info()), buffer(1));
+    let (memory, buffer) = (MemoryPayload::new(memfd(SIZE), memory_info()).unwrap(), buffer(1));
     let (image, semaphore) = (image(), semaphore());
     // All are under way at once: one message's descriptor must not come with another's bytes.
     send(&producer, &memory).unwrap();
@@ -171,6 +171,6 @@ fn a_file_on_a_disk_is_passed_on_though_it_can_not_be_sealed() {
     let (producer, consumer) = pair();
     let file = tempfile::tempfile().unwrap();
     file.set_len(SIZE).unwrap();
-    send(&producer, &MemoryPayload::new(file.into(), memory_info())).unwrap();
+    send(&producer, &MemoryPayload::new(file.into(), memory_info()).unwrap()).unwrap();
     receive_memory(&consumer).unwrap();
 }

@@ -27,7 +27,7 @@ fn frames_come_whole_and_in_order_and_their_slots_go_round() {
 #[test]
 fn a_ring_arrives_as_it_was_announced() {
     let semaphore = || semaphore(SemaphoreKind::Timeline);
-    let memory = MemoryPayload::new(memfd(8192), memory_info());
+    let memory = MemoryPayload::new(memfd(8192), memory_info()).unwrap();
     let ring = ring(3).slot(memory).semaphore(semaphore()).semaphore(semaphore());
     let mut producer = Producer::unbound(ring, ProducerOptions::default()).unwrap();
     let (consumer, ring) = try_join(&mut producer).unwrap();

@@ -39,7 +39,7 @@ fn semaphore(kind: SemaphoreKind) -> SemaphorePayload {
         OwnedFd::from_raw_fd(raw)
     };
     let (handle_type, identity) = (SemaphoreHandleType::OpaqueFd, memory_info().identity);
-    SemaphorePayload::new(fd, SemaphoreInfo { handle_type, kind, identity })
+    SemaphorePayload::new(fd, SemaphoreInfo { handle_type, kind, identity }).unwrap()
 }
 
 fn producer(slots: u64) -> Producer {

@@ -34,6 +34,6 @@ fn a_slots_payload_is_what_it_is() {
     let slot = SlotPayload::from(buffer(3));
     assert_eq!(slot.try_clone().unwrap().into_buffer().unwrap().desc().size, 3);
     assert!(matches!(slot.into_image(), Err(Error::Mismatch(_))));
-    let memory = MemoryPayload::new(memfd(8192), memory_info());
+    let memory = MemoryPayload::new(memfd(8192), memory_info()).unwrap();
     assert!(matches!(SlotPayload::from(memory).into_buffer(), Err(Error::Mismatch(_))));
 }

@@ -82,7 +82,10 @@ fn memory_payloads(machine: &TestGpu) -> Result<()> {
     let with = |change: fn(&mut MemoryInfo)| -> Result<Error> {
         let (fd, mut info) = made.memory().export()?.into_parts();
         change(&mut info);
-        given_back(MemoryPayload::new(fd, info), |payload| cuda.endpoint.import_memory(payload))
+        given_back(fd, |fd| {
+            let refused = cuda.endpoint.import_memory(MemoryPayload::new(fd, info)?);
+            refused.map_err(|refused| refused.map(|payload| payload.into_parts().0))
+        })
     };
     let empty = with(|info| info.allocation_size = 0)?;
     ensure!(matches!(&empty, Error::Invalid(i) if i.parameter.contains("size")), "{empty:?}");
@@ -108,7 +111,7 @@ fn memory_descriptors(machine: &TestGpu) -> Result<()> {
     let made = vulkan.endpoint.create_buffer(&BufferDesc::storage(4096), Default::default())?;
     for fd in not_ours()? {
         let info = made.memory().info().clone();
-        let payload = MemoryPayload::new(fd, info);
+        let payload = MemoryPayload::new(fd, info)?;
         let error = given_back(payload, |payload| cuda.endpoint.import_memory(payload))?;
         ensure!(matches!(&error, Error::Invalid(i) if i.help.is_some()), "{error:?}");
     }
@@ -120,8 +123,9 @@ fn semaphore_payloads(machine: &TestGpu) -> Result<()> {
     let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
     let made = vulkan.endpoint.create_semaphore(SemaphoreKind::Binary)?;
     let import = |fd, info| {
-        given_back(SemaphorePayload::new(fd, info), |payload| {
-            cuda.endpoint.import_semaphore(payload)
+        given_back(fd, |fd| {
+            let refused = cuda.endpoint.import_semaphore(SemaphorePayload::new(fd, info)?);
+            refused.map_err(|refused| refused.map(|payload| payload.into_parts().0))
         })
     };
     let with = |change: fn(&mut SemaphoreInfo)| -> Result<Error> {

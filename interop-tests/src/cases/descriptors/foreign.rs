@@ -104,7 +104,7 @@ fn memory(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
     leaves_nothing_open(|| {
         for (what, fd) in foreign(true_one.info().allocation_size)? {
             let raw = fd.as_raw_fd();
-            let payload = MemoryPayload::new(fd, true_one.info().clone());
+            let payload = MemoryPayload::new(fd, true_one.info().clone())?;
             let refused = peer.import_memory(payload).err().with_context(|| what.to_owned())?;
             check_error(refused.error()).context(what)?;
             let back = refused.into_payload();
@@ -126,7 +126,7 @@ fn semaphores(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
                 let raw = fd.as_raw_fd();
                 let handle_type = SemaphoreHandleType::OpaqueFd;
                 let info = SemaphoreInfo { handle_type, kind, identity: identity.clone() };
-                let payload = SemaphorePayload::new(fd, info);
+                let payload = SemaphorePayload::new(fd, info)?;
                 let refused = peer.import_semaphore(payload).err();
                 let (payload, error) = refused.with_context(|| what.to_owned())?.into_parts();
                 match &error {
@@ -156,7 +156,7 @@ fn dma_bufs(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
             let raw = fd.as_raw_fd();
             let handle_type = MemoryHandleType::DmaBuf;
             let info = MemoryInfo { handle_type, ..true_one.info().clone() };
-            let refused = peer.import_memory(MemoryPayload::new(fd, info)).err();
+            let refused = peer.import_memory(MemoryPayload::new(fd, info)?).err();
             let (payload, error) = refused.with_context(|| what.to_owned())?.into_parts();
             match &error {
                 Error::Missing(missing) => ensure!(missing.help.is_some(), "{what}: {missing}"),

@@ -38,7 +38,7 @@ pub(crate) fn export(machine: &TestGpu) -> Result<(vulkan::Buffer, BufferPayload
 
 /// The same payload around another descriptor.
 pub(crate) fn with_fd(fd: impl Into<OwnedFd>, like: &BufferPayload) -> Result<BufferPayload> {
-    let memory = MemoryPayload::new(fd.into(), like.memory().info().clone());
+    let memory = MemoryPayload::new(fd.into(), like.memory().info().clone())?;
     Ok(BufferPayload::new(memory, like.offset(), *like.desc())?)
 }
 

@@ -46,7 +46,7 @@ fn refused_by_the_driver(machine: &TestGpu) -> Result<BufferPayload> {
     let (memory, offset, desc) = payload.into_parts();
     let (fd, info) = memory.into_parts();
     let allocation_size = info.allocation_size + (1 << 30);
-    let memory = MemoryPayload::new(fd, MemoryInfo { allocation_size, ..info });
+    let memory = MemoryPayload::new(fd, MemoryInfo { allocation_size, ..info })?;
     Ok(BufferPayload::new(memory, offset, desc)?)
 }
 

@@ -46,7 +46,7 @@ pub(crate) const LIES: &[Corruption] = &[
     ("buffer/no_size", no_size, DetectedBy::Receiving("desc.size")),
     ("buffer/an_unknown_usage", usage, DetectedBy::Receiving("body.usage")),
     ("buffer/an_allocation_beyond_the_file", allocation, DetectedBy::Length("payload.fd")),
-    ("buffer/an_allocation_of_nothing", nothing, DetectedBy::Receiving("offset")),
+    ("buffer/an_allocation_of_nothing", nothing, DetectedBy::Receiving("payload.allocation_size")),
     ("buffer/an_unknown_handle_type", handle_type, DetectedBy::Receiving("body.handle_type")),
     ("buffer/no_dma_buf", dma_buf, DetectedBy::Receiving("payload.fd")),
     ("buffer/no_such_memory_type", memory_type, NO_SUCH_TYPE),

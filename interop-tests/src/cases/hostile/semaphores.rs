@@ -35,7 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
 pub(crate) const LIES: &[Corruption] = &[
     ("semaphore/an_unknown_kind", kind, DetectedBy::Receiving("body.semaphore_kind")),
     ("semaphore/an_unknown_handle_type", handle_type, DetectedBy::Receiving("body.handle_type")),
-    ("semaphore/a_timeline_as_sync_fd", sync_fd, DetectedBy::Importing("payload.kind")),
+    ("semaphore/a_timeline_as_sync_fd", sync_fd, DetectedBy::Receiving("payload.kind")),
     ("semaphore/another_device_uuid", device, DetectedBy::Importing("device UUID")),
     ("semaphore/another_driver_uuid", driver, DetectedBy::Importing("driver UUID")),
     (
@@ -100,7 +100,7 @@ fn truth(machine: &TestGpu) -> Result<SemaphorePayload> {
         Err(Error::Missing(_)) => {
             let (handle_type, identity) =
                 (SemaphoreHandleType::OpaqueFd, vulkan.vulkan.identity().clone());
-            Ok(SemaphorePayload::new(eventfd()?, SemaphoreInfo { handle_type, kind, identity }))
+            Ok(SemaphorePayload::new(eventfd()?, SemaphoreInfo { handle_type, kind, identity })?)
         }
         Err(error) => Err(error.into()),
     }

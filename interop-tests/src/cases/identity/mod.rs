@@ -155,11 +155,11 @@ fn foreign_memory(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
     // Drivers that read from a file begin with a seek.
     let mut fd = File::from(fd);
     let at = fd.seek(SeekFrom::Start(7)).ok();
-    let mut payload = MemoryPayload::new(fd.into(), info.clone());
+    let mut payload = MemoryPayload::new(fd.into(), info.clone())?;
     let raw = payload.as_fd().as_raw_fd();
     for identity in foreign(&info.identity, peer.identities()) {
         let (fd, info) = payload.into_parts();
-        payload = MemoryPayload::new(fd, MemoryInfo { identity, ..info });
+        payload = MemoryPayload::new(fd, MemoryInfo { identity, ..info })?;
         let refused = peer.import_memory(payload).err().context("it was imported")?;
         let error;
         (payload, error) = refused.into_parts();
@@ -168,7 +168,7 @@ fn foreign_memory(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
     }
     let mut fd = File::from(payload.into_parts().0);
     ensure!(fd.stream_position().ok() == at, "somebody has read from the descriptor");
-    let buffer = BufferPayload::new(MemoryPayload::new(fd.into(), info), 0, descriptors::desc())?;
+    let buffer = BufferPayload::new(MemoryPayload::new(fd.into(), info)?, 0, descriptors::desc())?;
     check_aliases(&mut View::Vulkan(machine.vulkan(), exported), &mut peer.import_buffer(buffer)?)
 }
 
@@ -180,7 +180,7 @@ fn foreign_buffer(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
         for fd in [payload.memory().as_fd().try_clone_to_owned()?, File::open("/dev/null")?.into()]
         {
             let info = MemoryInfo { identity: identity.clone(), ..payload.memory().info().clone() };
-            let foreign = BufferPayload::new(MemoryPayload::new(fd, info), 0, *payload.desc())?;
+            let foreign = BufferPayload::new(MemoryPayload::new(fd, info)?, 0, *payload.desc())?;
             let raw = number(&foreign);
             let refused = peer.import_buffer(foreign).err().context("it was imported")?;
             check_mismatch(refused.error(), &identity, peer.identities())?;
@@ -198,7 +198,7 @@ fn foreign_semaphore(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
         for kind in [SemaphoreKind::Binary, SemaphoreKind::Timeline] {
             let handle_type = SemaphoreHandleType::OpaqueFd;
             let info = SemaphoreInfo { handle_type, kind, identity: identity.clone() };
-            let payload = SemaphorePayload::new(File::open("/dev/null")?.into(), info);
+            let payload = SemaphorePayload::new(File::open("/dev/null")?.into(), info)?;
             let raw = payload.as_fd().as_raw_fd();
             let refused = peer.import_semaphore(payload).err().context("it was imported")?;
             check_mismatch(refused.error(), &identity, peer.identities())?;

@@ -210,7 +210,7 @@ fn refused_payloads(machine: &TestGpu) -> Result<()> {
         let (memory, offset, desc) = image.export()?.into_parts();
         let (fd, mut info) = memory.into_parts();
         change(&mut info);
-        let payload = ImagePayload::new(MemoryPayload::new(fd, info), offset, desc)?;
+        let payload = ImagePayload::new(MemoryPayload::new(fd, info)?, offset, desc)?;
         given_back(payload, |payload| cuda.endpoint.import_image(payload))
     };
     let foreign = with(|info| info.identity.device = Uuid::from_bytes([0x5a; 16]))?;

@@ -97,7 +97,7 @@ fn foreign(machine: &TestGpu) -> Result<()> {
     let (fd, info) = memory.into_parts();
     let stranger = Uuid::from_bytes([7; 16]);
     let identity = Identity { device: stranger, ..info.identity.clone() };
-    let lie = MemoryPayload::new(fd, MemoryInfo { identity, ..info.clone() });
+    let lie = MemoryPayload::new(fd, MemoryInfo { identity, ..info.clone() })?;
     let refused = second.endpoint.import_image(ImagePayload::new(lie, offset, desc)?);
     let (payload, error) = refused.err().context("it was imported")?.into_parts();
     ensure!(matches!(error, Error::Mismatch(_)), "{error:?}");
@@ -105,7 +105,7 @@ fn foreign(machine: &TestGpu) -> Result<()> {
     let named = [stranger, info.identity.device].iter().all(|id| text.contains(&id.to_string()));
     ensure!(named, "both are not named: {text}");
     let (fd, _) = payload.into_parts().0.into_parts();
-    let truth = ImagePayload::new(MemoryPayload::new(fd, info), offset, desc)?;
+    let truth = ImagePayload::new(MemoryPayload::new(fd, info)?, offset, desc)?;
     pass((first, &ours), (second, &second.endpoint.import_image(truth)?))
 }
 
