@@ -28,6 +28,7 @@ pub mod fd;
 pub mod format;
 pub mod identity;
 pub mod payload;
+pub mod peer;
 
 #[cfg(feature = "cuda")]
 pub mod cuda;
@@ -58,6 +59,7 @@ pub use identity::{Identity, Uuid};
 pub use payload::{
     BufferPayload, ImagePayload, MemoryPayload, Payload, SemaphoreKind, SemaphorePayload,
 };
+pub use peer::Peer;
 
 #[cfg(feature = "vulkan")]
 pub use ash;

@@ -12,7 +12,7 @@ use super::error::{check, record};
 use super::poll::poll;
 use super::workarounds::Workarounds;
 use super::{device, library};
-use crate::error::{Mismatch, Result};
+use crate::error::{Api, Mismatch, Result};
 use crate::identity::Identity;
 
 /// How long dropping waits for work that still uses what is dropped. Whoever has synchronised waits
@@ -163,6 +163,15 @@ impl Endpoint {
         Err(Mismatch::new(field, show(own), show(other))
             .help("use a stream and objects of the endpoint's own context")
             .into())
+    }
+}
+
+crate::peer::impl_peer! {
+    Endpoint, Api::Cuda, super::Memory, super::Buffer, super::Array, super::Semaphore,
+    unsafe fn wait_idle(&self) -> Result<()> {
+        let _current = self.enter()?;
+        // SAFETY: libcuda is loaded, and the endpoint's context is current.
+        check("cuCtxSynchronize", unsafe { sys::cuCtxSynchronize() })
     }
 }
 

@@ -188,6 +188,15 @@ impl Shared {
     }
 }
 
+crate::peer::impl_peer! {
+    Endpoint, Api::OpenGl, super::Memory, super::Buffer, super::Texture, super::Semaphore,
+    unsafe fn wait_idle(&self) -> Result<()> {
+        self.shared.enter()?;
+        // SAFETY: the context is current, and glFinish takes nothing.
+        checked(&self.shared.gl, "glFinish", || unsafe { self.shared.gl.finish() })
+    }
+}
+
 /// `GL_RENDERER`. The context is current.
 fn renderer(gl: &glow::Context, functions: &Functions) -> Result<String> {
     let get_string = functions.core.get_string;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::in_flight::InFlight;
 use super::layouts::Layouts;
-use super::peer::Peer;
+use super::peer::HandoffPeer;
 use super::semaphore_ops::{SemaphoreOp, points};
 use super::ticket::{AcquireError, HostFence, Ticket, WaitMode};
 use crate::capabilities::{SyncMethod, SyncPlan, plan_handoff};
@@ -44,7 +44,7 @@ impl Default for HandoffOptions {
 
 /// A handoff from `A` to `B`, opened: its two ends, and how they are synchronised.
 #[derive(Debug)]
-pub struct Handoff<A: Peer, B: Peer> {
+pub struct Handoff<A: HandoffPeer, B: HandoffPeer> {
     /// The end that releases.
     pub release: Releaser<A>,
     /// The end that acquires.
@@ -60,7 +60,7 @@ pub struct Handoff<A: Peer, B: Peer> {
 /// # Errors
 /// [`Mismatch`] where the endpoints are not on one GPU, [`Missing`](crate::error::Missing) where
 /// `options.method` can't be had, [`Invalid`] for 0 in flight.
-pub fn open<A: Peer, B: Peer>(
+pub fn open<A: HandoffPeer, B: HandoffPeer>(
     owner: &vulkan::Endpoint,
     from: &A,
     to: &B,
@@ -72,7 +72,7 @@ pub fn open<A: Peer, B: Peer>(
     // Any resource will do: only what is told of semaphores is looked at.
     let desc = BufferDesc::storage(16).into();
     let (owns, sends, takes) =
-        (owner.capabilities(&desc)?, from.peer_capabilities(&desc)?, to.peer_capabilities(&desc)?);
+        (owner.capabilities(&desc)?, from.capabilities(&desc)?, to.capabilities(&desc)?);
     for side in [&sends, &takes] {
         owner.identities()[0].check_same(&side.identities)?;
     }
@@ -158,7 +158,7 @@ impl Channel {
 }
 
 /// The releasing end of a handoff.
-pub struct Releaser<P: Peer> {
+pub struct Releaser<P: HandoffPeer> {
     pub(crate) endpoint: P,
     pub(crate) semaphores: Vec<P::Semaphore>,
     pub(crate) fences: P::Fences,
@@ -166,25 +166,25 @@ pub struct Releaser<P: Peer> {
 }
 
 /// The acquiring end of a handoff.
-pub struct Acquirer<P: Peer> {
+pub struct Acquirer<P: HandoffPeer> {
     pub(crate) endpoint: P,
     semaphores: Vec<P::Semaphore>,
     pub(crate) lane: Arc<Channel>,
 }
 
-impl<P: Peer> fmt::Debug for Releaser<P> {
+impl<P: HandoffPeer> fmt::Debug for Releaser<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Releaser").field("lane", &self.lane).finish_non_exhaustive()
     }
 }
 
-impl<P: Peer> fmt::Debug for Acquirer<P> {
+impl<P: HandoffPeer> fmt::Debug for Acquirer<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Acquirer").field("lane", &self.lane).finish_non_exhaustive()
     }
 }
 
-impl<P: Peer> Releaser<P> {
+impl<P: HandoffPeer> Releaser<P> {
     /// The endpoint that releases.
     pub fn endpoint(&self) -> &P {
         &self.endpoint
@@ -245,7 +245,7 @@ impl<P: Peer> Releaser<P> {
 /// What an acquire on the GPU waits for, one after the other.
 pub(crate) type Points<'a, 'b, S> = &'a mut dyn Iterator<Item = SemaphoreOp<'b, S>>;
 
-impl<P: Peer> Acquirer<P> {
+impl<P: HandoffPeer> Acquirer<P> {
     /// The endpoint that acquires.
     pub fn endpoint(&self) -> &P {
         &self.endpoint

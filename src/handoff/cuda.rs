@@ -5,28 +5,17 @@ use std::ops::Range;
 use cudarc::driver::CudaStream;
 
 use super::channel::{Acquirer, Points, Releaser};
-use super::peer::{Peer, sealed};
+use super::peer::{HandoffPeer, sealed};
 use super::semaphore_ops::SemaphoreOp;
 use super::ticket::{AcquireError, HostFence, Ticket};
-use crate::capabilities::{Capabilities, SyncMethod};
+use crate::capabilities::SyncMethod;
 use crate::cuda::{Endpoint, Fence, Semaphore};
-use crate::desc::ResourceDesc;
 use crate::error::Result;
-use crate::vulkan;
 
 impl sealed::Sealed for Endpoint {}
 
-impl Peer for Endpoint {
-    type Semaphore = Semaphore;
+impl HandoffPeer for Endpoint {
     type Fences = ();
-
-    fn peer_capabilities(&self, desc: &ResourceDesc) -> Result<Capabilities> {
-        self.capabilities(desc)
-    }
-
-    fn adopt_semaphore(&self, semaphore: &vulkan::Semaphore) -> Result<Semaphore> {
-        Ok(self.import_semaphore(semaphore.export()?)?)
-    }
 
     fn fences(&self) -> Result<()> {
         Ok(())

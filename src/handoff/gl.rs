@@ -6,27 +6,17 @@ use glow::HasContext as _;
 
 use super::channel::{Acquirer, Points, Releaser};
 use super::layouts::Layouts;
-use super::peer::{Peer, sealed};
+use super::peer::{HandoffPeer, sealed};
 use super::ticket::{AcquireError, HostFence, Ticket};
-use crate::capabilities::{Capabilities, SyncMethod};
-use crate::desc::{ImageLayout, ResourceDesc};
+use crate::capabilities::SyncMethod;
+use crate::desc::ImageLayout;
 use crate::error::{ImportError, Mismatch, Result};
 use crate::gl::{Buffer, Endpoint, Semaphore};
-use crate::vulkan;
 
 impl sealed::Sealed for Endpoint {}
 
-impl Peer for Endpoint {
-    type Semaphore = Semaphore;
+impl HandoffPeer for Endpoint {
     type Fences = ();
-
-    fn peer_capabilities(&self, desc: &ResourceDesc) -> Result<Capabilities> {
-        self.capabilities(desc)
-    }
-
-    fn adopt_semaphore(&self, semaphore: &vulkan::Semaphore) -> Result<Semaphore> {
-        Ok(self.import_semaphore(semaphore.export()?)?)
-    }
 
     fn fences(&self) -> Result<()> {
         Ok(())

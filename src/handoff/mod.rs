@@ -32,5 +32,5 @@ mod ticket;
 mod vulkan;
 
 pub use channel::{Acquirer, Handoff, HandoffOptions, Releaser, open};
-pub use peer::Peer;
+pub use peer::HandoffPeer;
 pub use ticket::{AcquireError, Ticket, WaitMode};

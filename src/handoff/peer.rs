@@ -1,27 +1,23 @@
-//! What a handoff asks of an endpoint.
+//! What a handoff needs of an endpoint, beyond [`Peer`].
 
-use crate::capabilities::Capabilities;
-use crate::desc::ResourceDesc;
 use crate::error::Result;
+use crate::peer::Peer;
 use crate::vulkan;
 
-/// An endpoint that can take part in a handoff. Implemented by the peers of this crate only.
-pub trait Peer: Clone + sealed::Sealed {
-    /// The peer's own view of a shared semaphore.
-    type Semaphore: Clone + std::fmt::Debug;
-    /// What the releasing side keeps to tell the host that it is done.
+/// An endpoint that can be a side of a handoff. Implemented by the peers of this crate only.
+pub trait HandoffPeer: Peer + sealed::Sealed {
+    /// What the releasing side keeps so that the host can wait for its work.
     type Fences: std::fmt::Debug;
 
     #[doc(hidden)]
-    fn peer_capabilities(&self, desc: &ResourceDesc) -> Result<Capabilities>;
-
-    #[doc(hidden)]
-    fn adopt_semaphore(&self, semaphore: &vulkan::Semaphore) -> Result<Self::Semaphore>;
+    fn adopt_semaphore(&self, semaphore: &vulkan::Semaphore) -> Result<Self::Semaphore> {
+        Ok(self.import_semaphore(semaphore.export()?)?)
+    }
 
     #[doc(hidden)]
     fn fences(&self) -> Result<Self::Fences>;
 
-    /// Leaves alive for ever what work that may never end still uses.
+    /// Leaks what work that may never end still uses.
     #[doc(hidden)]
     fn abandon(_fences: &Self::Fences) {}
 }
@@ -32,13 +28,8 @@ pub(crate) mod sealed {
 
 impl sealed::Sealed for vulkan::Endpoint {}
 
-impl Peer for vulkan::Endpoint {
-    type Semaphore = vulkan::Semaphore;
+impl HandoffPeer for vulkan::Endpoint {
     type Fences = vulkan::FencePool;
-
-    fn peer_capabilities(&self, desc: &ResourceDesc) -> Result<Capabilities> {
-        self.capabilities(desc)
-    }
 
     fn adopt_semaphore(&self, semaphore: &vulkan::Semaphore) -> Result<vulkan::Semaphore> {
         if semaphore.is_of(self) {

@@ -8,19 +8,13 @@ use super::TIMEOUT;
 use super::queue::Wait;
 use super::slot::{Batch, Slot};
 use super::stage::{RingPeer, RingStage};
-use crate::cuda::{Buffer, Endpoint, Fence};
-use crate::error::{ImportResult, Result};
+use crate::cuda::{Endpoint, Fence};
+use crate::error::Result;
 use crate::handoff::Releaser;
-use crate::payload::BufferPayload;
 
 impl RingPeer for Endpoint {
-    type Buffer = Buffer;
     /// The last release of each slot, where the host waits; a semaphore knows its uses itself.
     type Work = Vec<Option<Fence>>;
-
-    fn import_slot(&self, payload: BufferPayload) -> ImportResult<Buffer, BufferPayload> {
-        self.import_buffer(payload)
-    }
 
     fn finish(releaser: &Releaser<Endpoint>, work: &Vec<Option<Fence>>) -> Result<()> {
         work.iter().flatten().try_for_each(|last| last.wait(TIMEOUT))?;

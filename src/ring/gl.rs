@@ -6,19 +6,13 @@ use super::TIMEOUT;
 use super::queue::Wait;
 use super::slot::{Batch, Slot};
 use super::stage::{RingPeer, RingStage};
-use crate::error::{ImportResult, Result};
-use crate::gl::{Buffer, Endpoint};
+use crate::error::Result;
+use crate::gl::Endpoint;
 use crate::handoff::Releaser;
-use crate::payload::BufferPayload;
 
 impl RingPeer for Endpoint {
-    type Buffer = Buffer;
     /// All that was told to the context so far is waited for.
     type Work = ();
-
-    fn import_slot(&self, payload: BufferPayload) -> ImportResult<Buffer, BufferPayload> {
-        self.import_buffer(payload)
-    }
 
     fn finish(releaser: &Releaser<Endpoint>, (): &()) -> Result<()> {
         releaser.endpoint().fence()?.wait(TIMEOUT)

@@ -100,7 +100,7 @@ pub fn ring_of_three<A: RingPeer, B: RingPeer, C: RingPeer>(
 }
 
 fn caps<P: RingPeer>(peer: &P, desc: &BufferDesc) -> Result<Capabilities> {
-    peer.peer_capabilities(&(*desc).into())
+    peer.capabilities(&(*desc).into())
 }
 
 fn ends<A: RingPeer, B: RingPeer>(handoff: Handoff<A, B>) -> (Releaser<A>, Acquirer<B>) {
@@ -160,7 +160,7 @@ impl Slots {
         acquirer: Acquirer<P>,
         releaser: Releaser<P>,
     ) -> Result<RingStage<P>> {
-        let import = |buffer: &vulkan::Buffer| Ok(peer.import_slot(buffer.export()?)?);
+        let import = |buffer: &vulkan::Buffer| Ok(peer.import_buffer(buffer.export()?)?);
         Ok(RingStage {
             buffers: self.buffers.iter().map(import).collect::<Result<_>>()?,
             acquirer,

@@ -7,19 +7,13 @@ use std::sync::Arc;
 use super::queue::{Arrival, Queue, Wait};
 use super::slot::{Batch, Slot};
 use crate::capabilities::SyncMethod;
-use crate::error::{ImportResult, Invalid, Mismatch, Result};
-use crate::handoff::{Acquirer, Peer, Releaser, Ticket};
-use crate::payload::BufferPayload;
+use crate::error::{Invalid, Mismatch, Result};
+use crate::handoff::{Acquirer, HandoffPeer, Releaser, Ticket};
 
 /// An endpoint that can have a station.
-pub trait RingPeer: Peer {
-    /// The peer's own view of a shared buffer.
-    type Buffer: fmt::Debug;
+pub trait RingPeer: HandoffPeer {
     /// What the station keeps to know that its work is done.
     type Work: fmt::Debug + Default;
-
-    #[doc(hidden)]
-    fn import_slot(&self, payload: BufferPayload) -> ImportResult<Self::Buffer, BufferPayload>;
 
     /// Waits for the last work of a station that goes.
     #[doc(hidden)]

@@ -10,10 +10,9 @@ use super::queue::{Arrival, Queue, Wait};
 use super::slot::{Batch, Slot};
 use super::stage::{RingPeer, RingStage, arrivals};
 use crate::capabilities::SyncMethod;
-use crate::error::{ImportResult, Result};
+use crate::error::Result;
 use crate::handoff::Releaser;
 use crate::handoff::channel::Channel;
-use crate::payload::BufferPayload;
 use crate::vulkan::{Buffer, BufferAccess, Endpoint, Fence, FencePool, SubmitSync};
 
 /// What a station has submitted, as the host sees it.
@@ -41,12 +40,7 @@ impl VulkanWork {
 }
 
 impl RingPeer for Endpoint {
-    type Buffer = Buffer;
     type Work = VulkanWork;
-
-    fn import_slot(&self, payload: BufferPayload) -> ImportResult<Buffer, BufferPayload> {
-        self.import_buffer(payload)
-    }
 
     fn finish(_: &Releaser<Endpoint>, work: &VulkanWork) -> Result<()> {
         let last = work.last.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -383,6 +383,14 @@ impl Shared {
     }
 }
 
+crate::peer::impl_peer! {
+    Endpoint, Api::Vulkan, super::Memory, super::Buffer, super::Image, super::Semaphore,
+    unsafe fn wait_idle(&self) -> Result<()> {
+        // SAFETY: the device is alive; the caller keeps its queues to this thread during the call.
+        unsafe { self.shared.device.device_wait_idle() }.of("vkDeviceWaitIdle")
+    }
+}
+
 /// Refuses a memory type that the device doesn't have.
 pub(crate) fn check_memory_type(
     properties: &vk::PhysicalDeviceMemoryProperties,

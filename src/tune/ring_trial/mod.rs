@@ -20,7 +20,7 @@ use super::route_config::RouteConfig;
 use crate::capabilities::{Capabilities, Support};
 use crate::desc::BufferDesc;
 use crate::error::{Api, Invalid, Missing, Result};
-use crate::handoff::Peer as _;
+use crate::peer::Peer as _;
 use crate::ring::{RingOptions, RingPeer, RingStage, ring_of_two};
 use crate::vulkan::Endpoint;
 
@@ -73,8 +73,8 @@ impl<A: Worker, B: Worker> RingTrial<A, B> {
         let desc = BufferDesc::storage(16).into();
         let capabilities = [
             owner.capabilities(&desc)?,
-            first.endpoint().peer_capabilities(&desc)?,
-            second.endpoint().peer_capabilities(&desc)?,
+            first.endpoint().capabilities(&desc)?,
+            second.endpoint().capabilities(&desc)?,
         ];
         let in_queue = owner.supports_cuda_launch().and_then(|()| {
             Err(Missing::new(Api::Cuda, "a kernel of yours", "measuring the route in-queue")

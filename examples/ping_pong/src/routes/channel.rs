@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result};
 use gpu_interop::BufferDesc;
+use gpu_interop::Peer as _;
 use gpu_interop::capabilities::SyncPlan;
-use gpu_interop::handoff::{Acquirer, HandoffOptions, Peer as _, Releaser, Ticket, open};
-use gpu_interop::ring::RingPeer as _;
+use gpu_interop::handoff::{Acquirer, HandoffOptions, Releaser, Ticket, open};
 use gpu_interop::vulkan::{Buffer, Endpoint};
 
 use super::benchmark::{Benchmark, FIRST_STEP, SECOND_STEP};
@@ -39,9 +39,9 @@ impl<F: SecondApi> Channel<F> {
         handoff: HandoffOptions,
     ) -> Result<Self> {
         let (owner, desc) = (&first.gpu.endpoint, BufferDesc::storage(bytes));
-        let importers = [second.endpoint().peer_capabilities(&desc.into())?];
+        let importers = [second.endpoint().capabilities(&desc.into())?];
         let buffer = create_for(owner, &importers, &desc)?;
-        let import = second.endpoint().import_slot(buffer.export()?)?;
+        let import = second.endpoint().import_buffer(buffer.export()?)?;
         first.fill_and_release(&buffer, SEED)?;
         let there = open(owner, owner, second.endpoint(), handoff)?;
         let back = open(owner, second.endpoint(), owner, handoff)?;

@@ -58,7 +58,7 @@ pub trait SecondApi {
 }
 
 /// A shared buffer as the other API has it.
-pub type BufferOf<F> = <<F as SecondApi>::Endpoint as RingPeer>::Buffer;
+pub type BufferOf<F> = <<F as SecondApi>::Endpoint as gpu_interop::Peer>::Buffer;
 
 /// Both handoffs' ends at the other API, and the payload that goes through them.
 pub struct Ends<F: SecondApi + ?Sized> {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use gpu_interop::ash::vk;
 use gpu_interop::capabilities::SyncPlan;
-use gpu_interop::handoff::{self, Acquirer, Handoff, HandoffOptions, Peer, Releaser, Ticket};
+use gpu_interop::handoff::{
+    self, Acquirer, Handoff, HandoffOptions, HandoffPeer, Releaser, Ticket,
+};
 use gpu_interop::vulkan::{BufferAccess, BufferOptions, Fence, FencePool, SubmitSync};
 use gpu_interop::{BufferDesc, BufferPayload, cuda, gl, vulkan};
 
@@ -17,7 +19,7 @@ use interop_gpu::vulkan::{Bound, VulkanContext};
 
 /// Who works on the payload while it has it, and then hands it on.
 pub(crate) trait PayloadUser {
-    type Endpoint: Peer;
+    type Endpoint: HandoffPeer;
 
     fn endpoint(&self) -> &Self::Endpoint;
     /// Takes the payload over: what follows comes after the release of `ticket`.

@@ -6,7 +6,7 @@ use gpu_interop::capabilities::Capabilities;
 use gpu_interop::desc::ImageLayout;
 use gpu_interop::gl;
 use gpu_interop::glow;
-use gpu_interop::handoff::{self, Peer, WaitMode};
+use gpu_interop::handoff::{self, HandoffPeer, WaitMode};
 use gpu_interop::tune::{Route, RouteEndpoints, RouteNeed};
 use gpu_interop::vulkan::BufferOptions;
 use gpu_interop::{Api, BufferDesc, Error, ResourceDesc, SemaphoreKind};
@@ -60,7 +60,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// Each route opens where it says so; where not, opening it tells the same. In the queue it is as the
 /// Vulkan endpoint says, and never with OpenGL.
-fn what_opens<B: Peer>(
+fn what_opens<B: HandoffPeer>(
     machine: &TestGpu,
     (first, second): (&gpu_interop::vulkan::Endpoint, &B),
     capabilities: impl Fn(&ResourceDesc) -> Result<Capabilities>,
