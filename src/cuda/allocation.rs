@@ -1,4 +1,4 @@
-//! Memory that starts in CUDA and can leave it.
+//! Memory that CUDA creates for export.
 
 use std::ffi::c_int;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -6,26 +6,25 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, sys};
 
-use super::current::Current;
+use super::context::{Current, check, record};
 use super::descriptors;
-use super::error::{check, record};
 use crate::error::{Api, DriverError, Invalid, Result};
 use crate::fd;
 
-/// Memory made with `cuMemCreate`, mapped for its own GPU to read and write.
+/// Memory created with `cuMemCreate`, which its own GPU can read and write.
 #[derive(Debug)]
 pub(crate) struct Allocation {
     context: Arc<CudaContext>,
     handle: sys::CUmemGenericAllocationHandle,
-    /// Padded to the granularity.
+    /// In bytes, padded to the granularity.
     size: usize,
-    /// Where it is mapped; 0 until the addresses are reserved.
+    /// The mapped address; 0 until the addresses are reserved.
     address: sys::CUdeviceptr,
     is_mapped: bool,
 }
 
 impl Allocation {
-    /// At least `size` bytes.
+    /// Creates and maps at least `size` bytes.
     ///
     /// # References
     /// `cuMemGetAllocationGranularity`, `cuMemCreate`, `cuMemAddressReserve`, `cuMemMap`,
@@ -36,7 +35,7 @@ impl Allocation {
         let prop = descriptors::exportable_memory(device);
 
         let mut granularity = 0usize;
-        // A multiple of the least granularity, which is what the size has to be a multiple of.
+        // A multiple of the minimum granularity, of which the size must be a multiple.
         let option = sys::CUmemAllocationGranularity_flags::CU_MEM_ALLOC_GRANULARITY_RECOMMENDED;
         // SAFETY: the context is current; `prop` is fully written and `granularity` is writable.
         check("cuMemGetAllocationGranularity", unsafe {
@@ -45,22 +44,21 @@ impl Allocation {
         let size = padded(size, granularity)?;
 
         let mut handle = 0;
-        // SAFETY: as above; the size is a multiple of the granularity and the flags are 0, as they
-        // have to be.
+        // SAFETY: as above; the size is a multiple of the granularity and the flags are 0, as required.
         check("cuMemCreate", unsafe { sys::cuMemCreate(&mut handle, size, &prop, 0) })?;
-        // From here on, dropping it undoes what has been done.
+        // From here on, dropping it undoes the steps so far.
         let mut allocation =
             Self { context: context.clone(), handle, size, address: 0, is_mapped: false };
 
         let mut address = 0;
-        // SAFETY: `address` is writable; size and alignment are what mappings need, the place is
-        // left to the driver, and the flags are 0, as they have to be.
+        // SAFETY: `address` is writable; size and alignment are multiples of the granularity, the
+        // driver chooses the address, and the flags are 0, as required.
         check("cuMemAddressReserve", unsafe {
             sys::cuMemAddressReserve(&mut address, size, granularity, 0, 0)
         })?;
         allocation.address = address;
         // SAFETY: the whole allocation is mapped to the whole range, which was reserved just now and
-        // is of the same size; offset and flags are 0, as they have to be.
+        // is of the same size; offset and flags are 0, as required.
         check("cuMemMap", unsafe { sys::cuMemMap(address, size, 0, handle, 0) })?;
         allocation.is_mapped = true;
         let access = descriptors::read_write(device);
@@ -69,7 +67,7 @@ impl Allocation {
         Ok(allocation)
     }
 
-    /// Bytes, padding included.
+    /// The size in bytes, padding included.
     pub(crate) fn size(&self) -> u64 {
         self.size as u64
     }
@@ -78,7 +76,7 @@ impl Allocation {
         self.address
     }
 
-    /// A new descriptor of the memory, each time.
+    /// Exports the memory; each call returns a new descriptor.
     ///
     /// # References
     /// `cuMemExportToShareableHandle`.
@@ -88,7 +86,7 @@ impl Allocation {
         let mut raw: c_int = -1;
         let ty = sys::CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
         // SAFETY: the memory was created with this handle type, for which the driver writes an int;
-        // the flags are 0, as they have to be.
+        // the flags are 0, as required.
         check(CALL, unsafe {
             sys::cuMemExportToShareableHandle((&raw mut raw).cast(), self.handle, ty, 0)
         })?;
@@ -112,7 +110,8 @@ impl Drop for Allocation {
     fn drop(&mut self) {
         let current = Current::enter(&self.context);
         if self.is_mapped {
-            // SAFETY: exactly the range that was mapped. Who used it has waited (Buffer's drop).
+            // SAFETY: exactly the range that was mapped. Each buffer in it is gone and has waited for its
+            // use (`Buffer::drop`).
             let result = unsafe { sys::cuMemUnmap(self.address, self.size) };
             record(&self.context, "cuMemUnmap", result);
         }
@@ -121,7 +120,7 @@ impl Drop for Allocation {
             let result = unsafe { sys::cuMemAddressFree(self.address, self.size) };
             record(&self.context, "cuMemAddressFree", result);
         }
-        // SAFETY: released once, here. The memory lives on as long as an importer holds it.
+        // SAFETY: released once, here. The memory stays alive while an importer holds it.
         let result = unsafe { sys::cuMemRelease(self.handle) };
         record(&self.context, "cuMemRelease", result);
         drop(current);
@@ -134,7 +133,7 @@ fn padded(size: u64, granularity: usize) -> Result<usize> {
         .ok()
         .and_then(|size| size.checked_next_multiple_of(granularity))
         .ok_or_else(|| {
-            Invalid::new("desc.size", format!("{size} bytes are more than can be addressed")).into()
+            Invalid::new("desc.size", format!("{size} bytes exceed the address space")).into()
         })
 }
 
@@ -149,6 +148,6 @@ mod tests {
         assert_eq!(padded(2 * MIB as u64, 2 * MIB).unwrap(), 2 * MIB);
         assert_eq!(padded(2 * MIB as u64 + 1, 2 * MIB).unwrap(), 4 * MIB);
         assert!(padded(u64::MAX, 2 * MIB).is_err());
-        assert!(padded(1, 0).is_err(), "a driver's 0 is an error and no panic");
+        assert!(padded(1, 0).is_err(), "a granularity of 0 is an error, not a panic");
     }
 }

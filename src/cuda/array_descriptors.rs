@@ -1,7 +1,7 @@
-//! The structures CUDA takes for arrays, textures and surfaces.
+//! The structures that CUDA's functions for arrays, textures and surfaces read.
 //!
-//! Built as those in `descriptors`. A format's number may be newer than the enum that cudarc has for
-//! it, so it is written as a number, and what holds it stays `MaybeUninit`.
+//! They are built like those in `descriptors`. A format's number may be newer than cudarc's enum, so it
+//! is written as a number, and a structure that holds it stays `MaybeUninit`.
 
 use std::mem::MaybeUninit;
 
@@ -11,7 +11,7 @@ use super::array_shape::Shape;
 use super::texture_options::{AddressMode, Filter, TextureOptions};
 use crate::format::CudaFormat;
 
-/// An image in imported memory, `offset` bytes into it.
+/// Describes an image at `offset` bytes into imported memory.
 pub(crate) fn mapped_array(
     offset: u64,
     shape: &Shape,
@@ -34,12 +34,12 @@ pub(crate) fn mapped_array(
     desc
 }
 
-/// One level of a mipmapped array.
+/// Describes one level of a mipmapped array.
 pub(crate) fn array(array: sys::CUarray) -> sys::CUDA_RESOURCE_DESC {
     let mut desc = MaybeUninit::<sys::CUDA_RESOURCE_DESC>::zeroed();
     let at = desc.as_mut_ptr();
-    // SAFETY: each write is to a field of the structure. The one field without a zero value of its
-    // own, the union, may hold any bits; all of it is written or zero.
+    // SAFETY: each write is to a field of the structure. The enum, which has no other zero value, is
+    // written; the union may hold any bits and is written or zero.
     unsafe {
         (&raw mut (*at).resType).write(sys::CUresourcetype::CU_RESOURCE_TYPE_ARRAY);
         (&raw mut (*at).res.array.hArray).write(array);
@@ -47,7 +47,7 @@ pub(crate) fn array(array: sys::CUarray) -> sys::CUDA_RESOURCE_DESC {
     }
 }
 
-/// All levels of a mipmapped array.
+/// Describes all levels of a mipmapped array.
 pub(crate) fn mipmapped_array(mipmapped: sys::CUmipmappedArray) -> sys::CUDA_RESOURCE_DESC {
     let mut desc = MaybeUninit::<sys::CUDA_RESOURCE_DESC>::zeroed();
     let at = desc.as_mut_ptr();
@@ -59,7 +59,7 @@ pub(crate) fn mipmapped_array(mipmapped: sys::CUmipmappedArray) -> sys::CUDA_RES
     }
 }
 
-/// Rows of texels in linear memory, as `CU_RESOURCE_TYPE_PITCH2D` describes them.
+/// Rows of texels in linear memory (`CU_RESOURCE_TYPE_PITCH2D`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rows {
     pub(crate) address: sys::CUdeviceptr,
@@ -71,7 +71,7 @@ pub(crate) struct Rows {
     pub(crate) pitch: usize,
 }
 
-/// Rows of texels in linear memory.
+/// Describes rows of texels in linear memory.
 pub(crate) fn pitched(rows: &Rows) -> sys::CUDA_RESOURCE_DESC {
     let mut desc = MaybeUninit::<sys::CUDA_RESOURCE_DESC>::zeroed();
     let at = desc.as_mut_ptr();
@@ -89,7 +89,7 @@ pub(crate) fn pitched(rows: &Rows) -> sys::CUDA_RESOURCE_DESC {
     }
 }
 
-/// How a texture is read: `flags` of `CU_TRSF_`, and `levels` there are.
+/// Describes how a texture with `levels` levels is read; `flags` are those of `CU_TRSF_`.
 pub(crate) fn texture(options: &TextureOptions, flags: u32, levels: u32) -> sys::CUDA_TEXTURE_DESC {
     let mut desc = MaybeUninit::<sys::CUDA_TEXTURE_DESC>::zeroed();
     let at = desc.as_mut_ptr();
@@ -128,7 +128,8 @@ fn filter_mode(filter: Filter) -> sys::CUfilter_mode {
 /// `to` is valid for writes.
 unsafe fn write_format(to: *mut sys::CUarray_format, format: CudaFormat) {
     const { assert!(size_of::<sys::CUarray_format>() == size_of::<u32>()) }
-    // SAFETY: a C enum is as large as the number, as asserted, and nothing reads it as the enum.
+    // SAFETY: `to` is writable (the caller), the C enum is as large as the number (asserted), and
+    // nothing reads it as the enum.
     unsafe { to.cast::<u32>().write(format.array_format) }
 }
 
@@ -165,13 +166,13 @@ mod tests {
     }
 
     #[test]
-    fn a_mapped_array_is_its_place_shape_and_levels() {
+    fn a_mapped_array_has_its_offset_shape_and_levels() {
         let format = CudaFormat { array_format: 0x50, channels: 4 };
         let shape = Shape { width: 7, height: 5, depth: 3, format, flags: 0x21 };
         let desc = mapped_array(0x1_0000_0040, &shape, 9);
         let at = desc.as_ptr();
-        // SAFETY: every field is written or zero. The format, which may be no value of its enum, is
-        // read as a number.
+        // SAFETY: every field is written or zero. The format, which may be outside its enum, is read
+        // as a number.
         unsafe {
             assert_eq!((&raw const (*at).offset).read(), 0x1_0000_0040);
             assert_eq!((&raw const (*at).numLevels).read(), 9);
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn resources_are_of_their_type_and_have_no_flags() {
+    fn resources_have_their_type_and_no_flags() {
         let handle = 0x7f00_0000_1000_usize;
         let one = array(handle as sys::CUarray);
         let all = mipmapped_array(handle as sys::CUmipmappedArray);
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_texture_is_read_as_its_options_say() {
+    fn a_texture_is_read_by_its_options() {
         let options = TextureOptions {
             address: [AddressMode::Wrap, AddressMode::Mirror, AddressMode::Border],
             filter: Filter::Linear,

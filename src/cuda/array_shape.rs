@@ -1,41 +1,40 @@
-//! An image in CUDA's words: kind of array, format, flags, and the sizes a device takes.
-//!
-//! Nothing here calls the driver.
+//! The shape of a CUDA array: which kind of array an image becomes, its format and flags.
 
 use cudarc::driver::sys;
 
-use crate::desc::{Extent, ImageDesc, ImageKind, ImageUsage};
+use super::endpoint::Endpoint;
+use crate::desc::{Extent, ImageDesc, ImageKind, ImageUsage, Tiling};
 use crate::error::{Api, Missing, Result};
 use crate::format::CudaFormat;
 
-use sys::CUdevice_attribute as Attribute;
+use sys::CUdevice_attribute::{self as Attribute, *};
 
 const IMAGE: &str = "a shared image";
 
-/// `CU_AD_FORMAT_UNORM_INT_101010_2`, which cudarc's enum has only where it is built for CUDA 12.8.
+/// `CU_AD_FORMAT_UNORM_INT_101010_2`, which cudarc's enum has only if it is built for CUDA 12.8.
 pub(crate) const UNORM_101010_2: u32 = 0x50;
 const UNORM_101010_2_SINCE: i32 = 12080;
 
-/// What `CUDA_ARRAY3D_DESCRIPTOR` says of an image.
+/// The fields of `CUDA_ARRAY3D_DESCRIPTOR` for an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) width: u32,
     /// 0 for one-dimensional arrays.
     pub(crate) height: u32,
-    /// Slices of a three-dimensional array, layers of a layered one, faces of a cube; else 0.
+    /// Slices of a three-dimensional array, layers of a layered one, faces of a cube; otherwise 0.
     pub(crate) depth: u32,
     pub(crate) format: CudaFormat,
     pub(crate) flags: u32,
 }
 
 impl Shape {
-    /// The array for an image of `desc`, which is valid.
+    /// The shape of the array for a valid `desc`.
     ///
-    /// Every array can be written as a surface. That it may be a colour target of the other API
-    /// "must be specified" (`cuExternalMemoryGetMappedMipmappedArray`).
+    /// Every array can be written as a surface. That the other API may use it as a colour target "must
+    /// be specified" (`cuExternalMemoryGetMappedMipmappedArray`).
     ///
     /// # References
-    /// `cuMipmappedArrayCreate`, which says what extent is 0 in what kind of array.
+    /// `cuMipmappedArrayCreate`, for the extents that are 0 in each kind of array.
     pub(crate) fn of(desc: &ImageDesc) -> Result<Self> {
         let format = desc.format.cuda()?;
         if desc.samples > 1 {
@@ -52,7 +51,7 @@ impl Shape {
         if is_cube {
             flags |= sys::CUDA_ARRAY3D_CUBEMAP;
         }
-        // An array of cubes has more than the six layers of one.
+        // One cube has six layers; an array of cubes has more.
         let is_layered = desc.layers > if is_cube { 6 } else { 1 };
         if is_layered {
             flags |= sys::CUDA_ARRAY3D_LAYERED;
@@ -67,8 +66,8 @@ impl Shape {
         Ok(Self { width, height, depth, format, flags })
     }
 
-    /// Refuses a format that a driver of `version` (as `cuDriverGetVersion` tells it) doesn't know.
-    pub(crate) fn check_driver(&self, version: impl FnOnce() -> Result<i32>) -> Result<()> {
+    /// Refuses a format that the driver lacks; `version` is what `cuDriverGetVersion` returns.
+    fn check_driver(&self, version: impl FnOnce() -> Result<i32>) -> Result<()> {
         if self.format.array_format != UNORM_101010_2 || version()? >= UNORM_101010_2_SINCE {
             return Ok(());
         }
@@ -77,172 +76,94 @@ impl Shape {
             .into())
     }
 
-    /// Refuses an array that is larger than a device takes, whose attributes `ask` tells.
-    pub(crate) fn check_limits(&self, ask: impl Fn(Attribute) -> Result<i32>) -> Result<()> {
+    /// Refuses an array that exceeds the device's limits; `attribute` queries the device.
+    ///
+    /// Compares with the limits for textures. Where a surface may only be smaller (1D before compute
+    /// capability 7.0), the driver refuses to create it.
+    fn check_limits(&self, attribute: impl Fn(Attribute) -> Result<i32>) -> Result<()> {
         let size = [self.width, self.height, self.depth];
-        let [mipmapped, surface] = self.kind().limits();
-        for alternatives in [mipmapped, surface] {
-            let mut largest = Vec::new();
-            for limit in alternatives {
-                let mut told = [u32::MAX; 3];
-                for (told, attribute) in told.iter_mut().zip(*limit) {
-                    if let Some(attribute) = attribute {
-                        *told = ask(attribute)?.try_into().unwrap_or(0);
-                    }
-                }
-                largest.push(told);
-            }
-            let fits = |told: &[u32; 3]| size.iter().zip(told).all(|(size, told)| size <= told);
-            if !largest.iter().any(fits) {
-                return Err(too_large(self.kind(), size, &largest).into());
+        for (limit, value) in self.limits().into_iter().zip(size) {
+            let Some(limit) = limit else { continue };
+            let most = attribute(limit)?;
+            if i64::from(value) > most.into() {
+                let size = size.into_iter().filter(|&value| value > 0);
+                let size = size.map(|value| value.to_string()).collect::<Vec<_>>().join("×");
+                return Err(Missing::new(Api::Cuda, format!("arrays of {size}"), IMAGE)
+                    .help(format!("this GPU's limit for {value} is {most} ({limit:?})"))
+                    .into());
             }
         }
         Ok(())
     }
 
-    fn kind(&self) -> Kind {
+    /// The attributes that limit width, height and depth of this kind of array.
+    ///
+    /// # References
+    /// The table of `cuMipmappedArrayCreate`.
+    fn limits(&self) -> [Option<Attribute>; 3] {
         let is = |flag| self.flags & flag != 0;
         match (is(sys::CUDA_ARRAY3D_CUBEMAP), is(sys::CUDA_ARRAY3D_LAYERED)) {
-            (true, true) => Kind::CubeLayered,
-            (true, false) => Kind::Cube,
-            (false, true) if self.height == 0 => Kind::OneLayered,
-            (false, true) => Kind::TwoLayered,
-            (false, false) if self.height == 0 => Kind::One,
-            (false, false) if self.depth == 0 => Kind::Two,
-            (false, false) => Kind::Three,
+            // A cube is square and has six faces.
+            (true, false) => [Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURECUBEMAP_WIDTH), None, None],
+            (true, true) => [
+                Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURECUBEMAP_LAYERED_WIDTH),
+                None,
+                Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURECUBEMAP_LAYERED_LAYERS),
+            ],
+            (false, true) if self.height == 0 => [
+                Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE1D_LAYERED_WIDTH),
+                None,
+                Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE1D_LAYERED_LAYERS),
+            ],
+            (false, true) => [
+                Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE2D_LAYERED_WIDTH),
+                Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE2D_LAYERED_HEIGHT),
+                Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE2D_LAYERED_LAYERS),
+            ],
+            (false, false) if self.height == 0 => {
+                [Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE1D_MIPMAPPED_WIDTH), None, None]
+            }
+            (false, false) if self.depth == 0 => [
+                Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE2D_MIPMAPPED_WIDTH),
+                Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE2D_MIPMAPPED_HEIGHT),
+                None,
+            ],
+            (false, false) => [
+                Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE3D_WIDTH),
+                Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE3D_HEIGHT),
+                Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE3D_DEPTH),
+            ],
         }
     }
 }
 
-fn too_large(kind: Kind, size: [u32; 3], largest: &[[u32; 3]]) -> Missing {
-    let show = |sizes: [u32; 3]| {
-        let sizes = sizes.into_iter().filter(|&size| size != 0 && size != u32::MAX);
-        sizes.map(|size| size.to_string()).collect::<Vec<_>>().join("×")
-    };
-    let largest: Vec<_> = largest.iter().map(|&sizes| show(sizes)).collect();
-    Missing::new(Api::Cuda, format!("{} arrays of {}", kind.name(), show(size)), IMAGE)
-        .help(format!("this GPU takes up to {}", largest.join(" or ")))
-}
-
-/// The kinds of array, which differ in how large they may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    One,
-    OneLayered,
-    Two,
-    TwoLayered,
-    Three,
-    Cube,
-    CubeLayered,
-}
-
-/// What limits width, height and depth; alternatives of it.
-type Limits = &'static [[Option<Attribute>; 3]];
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::One => "one-dimensional",
-            Self::OneLayered => "layered one-dimensional",
-            Self::Two => "two-dimensional",
-            Self::TwoLayered => "layered two-dimensional",
-            Self::Three => "three-dimensional",
-            Self::Cube => "cube",
-            Self::CubeLayered => "layered cube",
+impl Endpoint {
+    /// The shape of a valid `desc`, or what CUDA lacks for it: [`Error::Missing`](crate::Error::Missing).
+    pub(crate) fn check_image(&self, desc: &ImageDesc) -> Result<Shape> {
+        let shape = Shape::of(desc)?;
+        shape.check_driver(|| self.driver_version())?;
+        if desc.tiling == Tiling::Linear {
+            return Ok(shape);
         }
-    }
-
-    /// Of mipmapped arrays, and of those that are surfaces: the table of `cuMipmappedArrayCreate`.
-    fn limits(self) -> [Limits; 2] {
-        use sys::CUdevice_attribute::*;
-        match self {
-            Self::One => [
-                &[[Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE1D_MIPMAPPED_WIDTH), None, None]],
-                &[[Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_SURFACE1D_WIDTH), None, None]],
-            ],
-            Self::OneLayered => [
-                &[[
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE1D_LAYERED_WIDTH),
-                    None,
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE1D_LAYERED_LAYERS),
-                ]],
-                &[[
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_SURFACE1D_LAYERED_WIDTH),
-                    None,
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_SURFACE1D_LAYERED_LAYERS),
-                ]],
-            ],
-            Self::Two => [
-                &[[
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE2D_MIPMAPPED_WIDTH),
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE2D_MIPMAPPED_HEIGHT),
-                    None,
-                ]],
-                &[[
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_SURFACE2D_WIDTH),
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_SURFACE2D_HEIGHT),
-                    None,
-                ]],
-            ],
-            Self::TwoLayered => [
-                &[[
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE2D_LAYERED_WIDTH),
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE2D_LAYERED_HEIGHT),
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE2D_LAYERED_LAYERS),
-                ]],
-                &[[
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_SURFACE2D_LAYERED_WIDTH),
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_SURFACE2D_LAYERED_HEIGHT),
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_SURFACE2D_LAYERED_LAYERS),
-                ]],
-            ],
-            Self::Three => [
-                &[
-                    [
-                        Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE3D_WIDTH),
-                        Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE3D_HEIGHT),
-                        Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE3D_DEPTH),
-                    ],
-                    [
-                        Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE3D_WIDTH_ALTERNATE),
-                        Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE3D_HEIGHT_ALTERNATE),
-                        Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE3D_DEPTH_ALTERNATE),
-                    ],
-                ],
-                &[[
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_SURFACE3D_WIDTH),
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_SURFACE3D_HEIGHT),
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_SURFACE3D_DEPTH),
-                ]],
-            ],
-            // Square, with six faces: the width says it all.
-            Self::Cube => [
-                &[[Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURECUBEMAP_WIDTH), None, None]],
-                &[[Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_SURFACECUBEMAP_WIDTH), None, None]],
-            ],
-            Self::CubeLayered => [
-                &[[
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURECUBEMAP_LAYERED_WIDTH),
-                    None,
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURECUBEMAP_LAYERED_LAYERS),
-                ]],
-                &[[
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_SURFACECUBEMAP_LAYERED_WIDTH),
-                    None,
-                    Some(CU_DEVICE_ATTRIBUTE_MAXIMUM_SURFACECUBEMAP_LAYERED_LAYERS),
-                ]],
-            ],
+        // The workaround NVIDIA_LAYERED_LEVELS_LAID_OUT_DIFFERENTLY.
+        if desc.layers > 1 && desc.levels > 1 {
+            let what = "images with several layers and levels in Vulkan's layout";
+            return Err(Missing::new(Api::Cuda, what, IMAGE)
+                .help("share an image with one level, or one image per layer")
+                .into());
         }
+        shape.check_limits(|attribute| self.attribute(attribute))?;
+        Ok(shape)
     }
 }
 
 /// The size of a mip level.
-pub(crate) fn level_extent(extent: Extent, level: u32) -> Extent {
+fn level_extent(extent: Extent, level: u32) -> Extent {
     let half = |size: u32| size.checked_shr(level).unwrap_or(0).max(1);
     Extent { width: half(extent.width), height: half(extent.height), depth: half(extent.depth) }
 }
 
-/// The least that an image of `desc` takes in memory: its texels. No tiling takes less.
+/// The number of bytes of an image's texels, which is the least that any tiling takes.
 pub(crate) fn least_bytes(desc: &ImageDesc) -> u64 {
     let texel = u64::from(desc.format.texel_bytes()) * u64::from(desc.layers);
     let levels = (0..desc.levels).map(|level| {
@@ -253,5 +174,110 @@ pub(crate) fn least_bytes(desc: &ImageDesc) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "array_shape_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::format::Format;
+
+    fn image(kind: ImageKind, width: u32, height: u32, depth: u32, layers: u32) -> ImageDesc {
+        let extent = Extent { width, height, depth };
+        let plain = ImageDesc::d2(Format::Rgba8Unorm, 1, 1, ImageUsage::SAMPLED);
+        ImageDesc { kind, extent, layers, ..plain }
+    }
+
+    fn missing(result: Result<impl std::fmt::Debug>) -> String {
+        match result {
+            Err(Error::Missing(missing)) => {
+                assert!(missing.api == Api::Cuda, "{missing}");
+                missing.to_string()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_kind_of_image_becomes_the_documented_kind_of_array() {
+        let (surface, layered, cube) = (2, 1, 4);
+        for (desc, extent, flags) in [
+            (image(ImageKind::D1, 7, 1, 1, 1), [7, 0, 0], surface),
+            (image(ImageKind::D1, 7, 1, 1, 3), [7, 0, 3], surface | layered),
+            (image(ImageKind::D2, 7, 5, 1, 1), [7, 5, 0], surface),
+            (image(ImageKind::D2, 7, 1, 1, 1), [7, 1, 0], surface),
+            (image(ImageKind::D2, 7, 5, 1, 3), [7, 5, 3], surface | layered),
+            (image(ImageKind::D2, 7, 7, 1, 6), [7, 7, 6], surface | layered),
+            (image(ImageKind::D3, 7, 5, 3, 1), [7, 5, 3], surface),
+            (image(ImageKind::D3, 7, 1, 1, 1), [7, 1, 1], surface),
+            (image(ImageKind::Cube, 7, 7, 1, 6), [7, 7, 6], surface | cube),
+            (image(ImageKind::Cube, 7, 7, 1, 12), [7, 7, 12], surface | cube | layered),
+        ] {
+            desc.validate().unwrap();
+            let shape = Shape::of(&desc).unwrap();
+            assert_eq!([shape.width, shape.height, shape.depth], extent, "{desc:?}");
+            assert_eq!(shape.flags, flags, "{desc:?}");
+            assert_eq!((shape.format.array_format, shape.format.channels), (1, 4));
+        }
+    }
+
+    #[test]
+    fn only_a_colour_target_has_the_colour_attachment_flag() {
+        for (usage, flag) in [
+            (ImageUsage::SAMPLED | ImageUsage::STORAGE, 0),
+            (
+                ImageUsage::SAMPLED | ImageUsage::COLOR_ATTACHMENT,
+                sys::CUDA_ARRAY3D_COLOR_ATTACHMENT,
+            ),
+        ] {
+            let shape = Shape::of(&ImageDesc::d2(Format::R8Unorm, 4, 4, usage)).unwrap();
+            assert_eq!(shape.flags & sys::CUDA_ARRAY3D_COLOR_ATTACHMENT, flag);
+        }
+    }
+
+    #[test]
+    fn formats_and_samples_that_cuda_lacks_are_named() {
+        let depth = ImageDesc::d2(Format::D32Float, 4, 4, ImageUsage::SAMPLED);
+        assert!(missing(Shape::of(&depth)).contains("D32_SFLOAT"));
+        let samples = ImageDesc { samples: 4, ..image(ImageKind::D2, 4, 4, 1, 1) };
+        assert!(missing(Shape::of(&samples)).contains("4 samples"));
+        let packed = ImageDesc::d2(Format::Rgb10a2Unorm, 4, 4, ImageUsage::SAMPLED);
+        let shape = Shape::of(&packed).unwrap();
+        shape.check_driver(|| Ok(12080)).unwrap();
+        assert!(missing(shape.check_driver(|| Ok(12070))).contains("101010_2"));
+        let plain = Shape::of(&image(ImageKind::D2, 4, 4, 1, 1)).unwrap();
+        plain.check_driver(|| panic!("the version doesn't matter")).unwrap();
+    }
+
+    #[test]
+    fn sizes_beyond_the_devices_limits_are_refused_with_the_limit() {
+        // The values of an H200.
+        let attribute = |attribute: Attribute| {
+            let name = format!("{attribute:?}");
+            Ok(match () {
+                () if name.contains("CUBEMAP_LAYERED_LAYERS") => 2046,
+                () if name.contains("LAYERS") => 2048,
+                () if name.contains("3D") => 16384,
+                () => 32768,
+            })
+        };
+        let check = |desc| Shape::of(&desc).unwrap().check_limits(attribute);
+        for good in [
+            image(ImageKind::D1, 32768, 1, 1, 2048),
+            image(ImageKind::D2, 32768, 32768, 1, 2048),
+            image(ImageKind::D3, 16384, 16384, 16384, 1),
+            image(ImageKind::Cube, 32768, 32768, 1, 2046),
+        ] {
+            check(good).unwrap();
+        }
+        for (bad, size, limit) in [
+            (image(ImageKind::D1, 32769, 1, 1, 1), "of 32769,", "is 32768"),
+            (image(ImageKind::D1, 7, 1, 1, 2049), "of 7×2049,", "is 2048"),
+            (image(ImageKind::D2, 7, 32769, 1, 1), "of 7×32769,", "is 32768"),
+            (image(ImageKind::D2, 7, 7, 1, 2049), "of 7×7×2049,", "is 2048"),
+            (image(ImageKind::D3, 7, 7, 16385, 1), "of 7×7×16385,", "is 16384"),
+            (image(ImageKind::Cube, 32769, 32769, 1, 6), "of 32769×32769×6,", "is 32768"),
+            (image(ImageKind::Cube, 7, 7, 1, 2052), "of 7×7×2052,", "is 2046"),
+        ] {
+            let refused = missing(check(bad));
+            assert!(refused.contains(size) && refused.contains(limit), "{refused}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! A buffer in shared memory, for cudarc's copies and kernel launches.
+//! Buffers in shared memory, for cudarc's copies and kernel launches.
 
 use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, sys};
 
@@ -7,45 +7,47 @@ use super::memory::Memory;
 use super::tracked::TrackedSlice;
 use crate::desc::BufferDesc;
 use crate::error::{ImportError, ImportResult, Invalid, Result};
-use crate::payload::BufferPayload;
+use crate::payload::{BufferPayload, check_range};
 
-/// What a view of shared memory may be made of.
+/// A type that shared memory can be viewed as ("plain old data").
 ///
-/// Whatever another API, or another process, has left in the memory is read as this type.
+/// The memory holds whatever another API or process has written to it, so a type that is valid only
+/// for some bit patterns can't be used. (cudarc's `ValidAsZeroBits` only promises that zero is valid.)
 ///
 /// # Safety
-/// Every pattern of bits is a value of the type, which has no padding, no pointers and no interior
-/// mutability, and means the same on the device.
-pub unsafe trait Element: DeviceRepr + Copy + Send + Sync + 'static {}
+/// Every bit pattern is a value of the type. The type has no padding, no pointers and no interior
+/// mutability, and its layout is the same on the device.
+pub unsafe trait Pod: DeviceRepr + Copy + Send + Sync + 'static {}
 
-macro_rules! elements {
+macro_rules! pod {
     ($($ty:ty),*) => { $(
-        // SAFETY: a number: every pattern of bits is one, and the device has the same.
-        unsafe impl Element for $ty {}
+        // SAFETY: every bit pattern is a number, and the device represents it in the same way.
+        unsafe impl Pod for $ty {}
     )* };
 }
-elements!(u8, u16, u32, u64, u128, i8, i16, i32, i64, i128, f32, f64);
+pod!(u8, u16, u32, u64, u128, i8, i16, i32, i64, i128, f32, f64);
 
-// SAFETY: an array of numbers is numbers side by side.
-unsafe impl<T: Element, const N: usize> Element for [T; N] {}
+// SAFETY: an array has no padding between its elements.
+unsafe impl<T: Pod, const N: usize> Pod for [T; N] {}
 
 /// A buffer in shared memory, imported or created by CUDA.
 ///
-/// [`as_view`](Self::as_view) and [`as_view_mut`](Self::as_view_mut) are cudarc's own views, for
-/// its copies, its libraries' wrappers and `launch_builder(&f).arg(&mut view)`.
+/// [`as_view`](Self::as_view) and [`as_view_mut`](Self::as_view_mut) return cudarc's own views, for
+/// its copies, its libraries' wrappers and `launch_builder(&f).arg(&mut view)`. A buffer is not
+/// `Clone`, because a mutable view borrows it exclusively; clone its [`memory`](Self::memory) instead.
 ///
 /// # Order
 /// cudarc orders uses of one buffer in several streams of one context, as it does for its own
-/// slices. It knows nothing of the other APIs that share the memory, nor of other `Buffer`s in the
-/// same memory: those are ordered with semaphores or fences.
+/// slices. It does not know the other APIs that share the memory, or other `Buffer`s in the same
+/// memory: order those with semaphores or fences.
 ///
 /// # Dropping
-/// Synchronise the streams that use the buffer before dropping it. What cudarc knows of (views in
-/// its copies and launches), and the default stream, are waited for, up to ten seconds; then the
-/// memory is left mapped for ever and `CUDA_ERROR_NOT_READY` is recorded in the context. Of kernels
-/// that were given the bare [`device_ptr`](Self::device_ptr), of streams that are dropped already,
-/// and where cudarc's event tracking is off, nothing is known here; unmapping may wait for them
-/// (`cuMemFree`) or make them fail.
+/// Synchronise the streams that use the buffer before dropping it. Dropping waits up to ten seconds
+/// for the uses that cudarc knows of (views in its copies and launches) and for the default stream.
+/// After that the memory stays mapped (it is leaked), and `CUDA_ERROR_NOT_READY` is recorded in the
+/// context. Unknown here are kernels that were given the bare [`device_ptr`](Self::device_ptr),
+/// streams that are dropped already, and all uses if cudarc's event tracking is off; unmapping may
+/// wait for them (`cuMemFree`) or make them fail.
 #[derive(Debug)]
 pub struct Buffer {
     bytes: TrackedSlice,
@@ -57,25 +59,25 @@ pub struct Buffer {
 }
 
 impl Endpoint {
-    /// Imports a buffer. The memory it lies in is found at [`Buffer::memory`].
+    /// Imports a buffer and its memory.
     ///
     /// # Errors
-    /// As [`import_memory`](Self::import_memory) and [`Memory::buffer`]; the payload comes back.
+    /// As [`import_memory`](Self::import_memory) and [`Memory::buffer`], with the payload.
     ///
     /// # References
     /// `cuImportExternalMemory`, `cuExternalMemoryGetMappedBuffer`.
+    #[doc(alias = "cuImportExternalMemory")]
     pub fn import_buffer(&self, payload: BufferPayload) -> ImportResult<Buffer, BufferPayload> {
         self.import_duplicate(payload.memory())
             .and_then(|memory| memory.buffer(payload.offset(), payload.desc()))
             .map_err(|error| ImportError::new(payload, error))
     }
 
-    /// A buffer in memory that CUDA makes, to be exported with [`Buffer::export`]. Its content is
-    /// undefined.
+    /// Creates a buffer in memory that [`Buffer::export`] can export. Its content is undefined.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for a description that no API takes,
-    /// [`Error::Missing`](crate::Error::Missing) where the GPU's memory can't leave CUDA,
+    /// [`Error::Invalid`](crate::Error::Invalid) if `desc` is invalid,
+    /// [`Error::Missing`](crate::Error::Missing) if CUDA can't export memory of this GPU, and
     /// [`Error::Driver`](crate::Error::Driver).
     ///
     /// # References
@@ -88,9 +90,31 @@ impl Endpoint {
     }
 }
 
+impl Memory {
+    /// Creates a buffer of `desc` at `offset` bytes into the allocation.
+    ///
+    /// Imported memory is mapped once, as a whole, when its first buffer is created, and all buffers
+    /// are ranges of that mapping. So two buffers that overlap have overlapping addresses and see each
+    /// other's writes, which CUDA does not promise for separate mappings.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) if `desc` is invalid or the buffer reaches past the
+    /// end; [`Error::Driver`](crate::Error::Driver).
+    ///
+    /// # References
+    /// `cuExternalMemoryGetMappedBuffer`.
+    #[doc(alias = "cuExternalMemoryGetMappedBuffer")]
+    pub fn buffer(&self, offset: u64, desc: &BufferDesc) -> Result<Buffer> {
+        desc.validate()?;
+        check_range(offset, desc.size, self.info().allocation_size)?;
+        let address = self.address()? + offset;
+        Buffer::new(self.clone(), address, offset, *desc)
+    }
+}
+
 impl Buffer {
     /// `address` is `offset` bytes into `memory`, and `desc.size` bytes from there lie inside it.
-    pub(crate) fn new(
+    fn new(
         memory: Memory,
         address: sys::CUdeviceptr,
         offset: u64,
@@ -102,51 +126,51 @@ impl Buffer {
         Ok(Self { bytes, address, offset, desc, memory })
     }
 
-    /// The address on the GPU, valid for as long as the buffer lives. As a kernel's argument it is
-    /// used behind cudarc's back, which then orders nothing; prefer a view.
+    /// The address on the GPU, valid for as long as the buffer lives. Prefer a view as a kernel's
+    /// argument: cudarc does not track uses of the bare address and does not order them.
     pub fn device_ptr(&self) -> sys::CUdeviceptr {
         self.address
     }
 
-    /// Its size in bytes.
+    /// The size in bytes.
     #[expect(clippy::len_without_is_empty, reason = "a buffer has at least one byte")]
     pub fn len(&self) -> u64 {
         self.desc.size
     }
 
-    /// What it is.
+    /// The description it was created with.
     pub fn desc(&self) -> &BufferDesc {
         &self.desc
     }
 
-    /// Where in its memory it begins, in bytes.
+    /// The offset in its memory, in bytes.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The memory it lies in.
+    /// The memory that holds it.
     pub fn memory(&self) -> &Memory {
         &self.memory
     }
 
-    /// All of the buffer as `T`s to read.
+    /// Views the whole buffer as `T`s, to read.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) where the buffer is no whole number of `T`s, or
-    /// its address is no multiple of `T`'s alignment.
-    pub fn as_view<T: Element>(&self) -> Result<CudaView<'_, T>> {
+    /// [`Error::Invalid`](crate::Error::Invalid) if the buffer's size is not a multiple of `T`'s, or
+    /// its address is not a multiple of `T`'s alignment.
+    pub fn as_view<T: Pod>(&self) -> Result<CudaView<'_, T>> {
         let len = elements::<T>(self.desc.size, self.address)?;
         // SAFETY: the memory has room for that many at that alignment (checked above), and any bits
-        // are values of `T` (`Element`).
+        // are values of `T` (`Pod`).
         let view = unsafe { self.bytes.slice().as_view().transmute::<T>(len) };
         view.ok_or_else(|| too_large(self.desc.size))
     }
 
-    /// All of the buffer as `T`s to read and write.
+    /// Views the whole buffer as `T`s, to read and write.
     ///
     /// # Errors
     /// As [`as_view`](Self::as_view).
-    pub fn as_view_mut<T: Element>(&mut self) -> Result<CudaViewMut<'_, T>> {
+    pub fn as_view_mut<T: Pod>(&mut self) -> Result<CudaViewMut<'_, T>> {
         let size = self.desc.size;
         let len = elements::<T>(size, self.address)?;
         // SAFETY: as in `as_view`; what is written as a `T` has no padding, so it is bytes again.
@@ -154,10 +178,10 @@ impl Buffer {
         view.ok_or_else(|| too_large(size))
     }
 
-    /// A new payload of the buffer, each time with a descriptor of its own.
+    /// Exports the buffer; each call returns a payload with a new descriptor.
     ///
     /// # Errors
-    /// As [`Memory::export`]: only what CUDA has made can be exported.
+    /// As [`Memory::export`]: CUDA exports only memory that it has created.
     ///
     /// # References
     /// `cuMemExportToShareableHandle`.
@@ -173,26 +197,25 @@ impl Drop for Buffer {
             self.bytes.finish(self.memory.endpoint(), "waiting for the last use of a buffer")
         };
         if !is_done {
-            self.memory.abandon();
+            self.memory.leak();
         }
     }
 }
 
-/// How many `T`s fill `size` bytes at `address`.
-fn elements<T: Element>(size: u64, address: sys::CUdeviceptr) -> Result<usize> {
+/// The number of `T`s in `size` bytes at `address`.
+fn elements<T: Pod>(size: u64, address: sys::CUdeviceptr) -> Result<usize> {
     let (each, align) = (size_of::<T>() as u64, align_of::<T>() as u64);
     let name = std::any::type_name::<T>();
     let refuse = |problem: String| Invalid::new("T", problem);
     if each == 0 {
-        return Err(refuse(format!("{name} takes no bytes")).into());
+        return Err(refuse(format!("{name} has a size of 0")).into());
     }
     if !size.is_multiple_of(each) {
-        let problem = format!("{size} bytes are no whole number of {name}s of {each} bytes");
-        return Err(refuse(problem).help("view the buffer as u8 and take a piece of it").into());
+        let problem = format!("{size} bytes are not a multiple of {name}'s {each} bytes");
+        return Err(refuse(problem).help("view the buffer as u8 and slice the view").into());
     }
     if !address.is_multiple_of(align) {
-        let problem =
-            format!("{name} wants a multiple of {align} for an address, not {address:#x}");
+        let problem = format!("{name} is aligned to {align} bytes, but {address:#x} is not");
         return Err(refuse(problem)
             .help("place the buffer at an offset that is a multiple of T's alignment")
             .into());
@@ -201,7 +224,7 @@ fn elements<T: Element>(size: u64, address: sys::CUdeviceptr) -> Result<usize> {
 }
 
 fn too_large(size: u64) -> crate::Error {
-    Invalid::new("desc.size", format!("{size} bytes are more than can be addressed")).into()
+    Invalid::new("desc.size", format!("{size} bytes exceed the address space")).into()
 }
 
 #[cfg(test)]
@@ -215,9 +238,9 @@ mod tests {
     // SAFETY: it has no bits.
     unsafe impl DeviceRepr for Nothing {}
     // SAFETY: as above.
-    unsafe impl Element for Nothing {}
+    unsafe impl Pod for Nothing {}
 
-    fn refused<T: Element>(size: u64, address: u64) -> String {
+    fn refused<T: Pod>(size: u64, address: u64) -> String {
         match elements::<T>(size, address) {
             Err(Error::Invalid(invalid)) => invalid.to_string(),
             other => panic!("{other:?}"),
@@ -225,13 +248,13 @@ mod tests {
     }
 
     #[test]
-    fn a_view_is_a_whole_number_of_aligned_elements() {
+    fn a_view_has_a_whole_number_of_aligned_elements() {
         assert_eq!(elements::<u8>(17, 3).unwrap(), 17);
         assert_eq!(elements::<[f32; 4]>(64, 4).unwrap(), 4);
         assert_eq!(elements::<f64>(64, 0x7f00_0000_0008).unwrap(), 8);
-        assert!(refused::<u32>(17, 0).contains("whole number of u32s of 4 bytes"));
-        assert!(refused::<u32>(16, 6).contains("multiple of 4"));
-        assert!(refused::<Nothing>(16, 0).contains("no bytes"));
+        assert!(refused::<u32>(17, 0).contains("multiple of u32's 4 bytes"));
+        assert!(refused::<u32>(16, 6).contains("aligned to 4 bytes"));
+        assert!(refused::<Nothing>(16, 0).contains("size of 0"));
     }
 
     proptest! {

@@ -1,27 +1,29 @@
 //! What CUDA can export and import.
 //!
-//! CUDA can't be asked per format and usage as Vulkan can. What follows is what its documentation
-//! says, and the device's attributes.
+//! CUDA has no query per format and usage, as Vulkan has. The answers come from its documentation and
+//! the device's attributes.
 
+use cudarc::driver::sys;
+
+use super::context::check;
 use super::endpoint::Endpoint;
+use super::memory::{export_of_buffers, no_created_images, no_dma_buf};
+use super::semaphore::import_of_semaphores;
 use crate::capabilities::{Capabilities, Dedicated, MemorySupport, SemaphoreSupport, Support};
 use crate::desc::{ImageDesc, ResourceDesc};
 use crate::error::{Api, Error, Missing, Result};
 use crate::fd::{MemoryHandleType, SemaphoreHandleType};
 use crate::payload::SemaphoreKind;
 
-const RESOURCE: &str = "a shared resource";
-const HANDOFF: &str = "a handoff on the GPU";
-
 impl Endpoint {
-    /// What CUDA can do with `desc`, per handle type, and with semaphores.
+    /// Returns whether CUDA can export and import `desc`, per handle type, and semaphores.
     ///
-    /// The allocation may be dedicated or not, as the exporter likes. CUDA can't be asked what a format
-    /// is used for; images are imported if it has their format and they are within its limits.
+    /// The allocation may be dedicated or not. CUDA has no query for a format's usages; an image can be
+    /// imported if CUDA has its format and its kind of array.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) where `desc` is wrong in itself; what CUDA doesn't
-    /// support is part of the result, not an error.
+    /// [`Error::Invalid`](crate::Error::Invalid) if `desc` is invalid. What CUDA doesn't support is
+    /// part of the result, not an error.
     ///
     /// # References
     /// `cuImportExternalMemory`, `cuImportExternalSemaphore`, `cuMemExportToShareableHandle`,
@@ -68,24 +70,7 @@ impl Endpoint {
     }
 }
 
-/// Whether memory that CUDA makes can leave it as an opaque fd.
-pub(crate) fn export_of_buffers(endpoint: &Endpoint) -> Support {
-    if endpoint.exports_fd() {
-        return Ok(());
-    }
-    let what = "CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED";
-    Err(Missing::new(Api::Cuda, what, "exporting memory that CUDA makes")
-        .help("make the memory in Vulkan and import it"))
-}
-
-/// CUDA's arrays have no memory of their own that could be exported, and exportable memory holds no
-/// arrays.
-pub(crate) fn no_created_images() -> Missing {
-    Missing::new(Api::Cuda, "images in memory that it exports", RESOURCE)
-        .help("make the image in Vulkan and import it")
-}
-
-/// Whether an image can be imported: its format, samples and size. An error is a driver's.
+/// Whether an image can be imported. An error comes from the driver.
 fn import_of_images(endpoint: &Endpoint, desc: &ImageDesc) -> Result<Support> {
     match endpoint.check_image(desc) {
         Ok(_) => Ok(Ok(())),
@@ -94,49 +79,17 @@ fn import_of_images(endpoint: &Endpoint, desc: &ImageDesc) -> Result<Support> {
     }
 }
 
-/// CUDA's semaphores are always somebody else's.
+/// CUDA only imports semaphores.
 fn export_of_semaphores() -> Support {
-    Err(Missing::new(Api::Cuda, "export of semaphores", HANDOFF)
-        .help("make the semaphore in Vulkan and import it"))
+    Err(Missing::new(Api::Cuda, "export of semaphores", "a handoff on the GPU")
+        .help("create the semaphore in Vulkan and import it"))
 }
 
-/// Whether semaphores of `kind` can be imported by `handle_type`.
-pub(crate) fn import_of_semaphores(
-    endpoint: &Endpoint,
-    kind: SemaphoreKind,
-    handle_type: SemaphoreHandleType,
-) -> Support {
-    match (handle_type, kind) {
-        (SemaphoreHandleType::OpaqueFd, SemaphoreKind::Binary) => Ok(()),
-        (SemaphoreHandleType::OpaqueFd, SemaphoreKind::Timeline) if endpoint.has_timeline() => {
-            Ok(())
-        }
-        (SemaphoreHandleType::OpaqueFd, SemaphoreKind::Timeline) => {
-            let what = "CU_DEVICE_ATTRIBUTE_TIMELINE_SEMAPHORE_INTEROP_SUPPORTED";
-            Err(Missing::new(Api::Cuda, what, HANDOFF).help("use binary semaphores"))
-        }
-        (SemaphoreHandleType::SyncFd, _) => {
-            Err(Missing::new(Api::Cuda, "semaphores by sync fd", HANDOFF)
-                .help("export the semaphore as an opaque fd"))
-        }
-    }
-}
-
-/// CUDA 13 has `CU_EXTERNAL_MEMORY_HANDLE_TYPE_DMABUF_FD`, but "importing a dma_buf object is
-/// supported only on Tegra Jetson platform starting with Thor series", where this was never tried;
-/// elsewhere driver 580 answers CUDA_ERROR_NOT_SUPPORTED.
-pub(crate) fn no_dma_buf() -> Missing {
-    Missing::new(Api::Cuda, "memory by dma-buf", RESOURCE).help("export it as an opaque fd")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_missing_is_said_with_what_would_help() {
-        for missing in [no_created_images(), no_dma_buf(), export_of_semaphores().unwrap_err()] {
-            assert!(missing.api == Api::Cuda && missing.help.is_some(), "{missing}");
-        }
+crate::peer::impl_peer! {
+    Endpoint, Api::Cuda, super::Memory, super::Buffer, super::Array, super::Semaphore,
+    unsafe fn wait_idle(&self) -> Result<()> {
+        let _current = self.enter()?;
+        // SAFETY: libcuda is loaded, and the endpoint's context is current.
+        check("cuCtxSynchronize", unsafe { sys::cuCtxSynchronize() })
     }
 }

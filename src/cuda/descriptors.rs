@@ -1,8 +1,8 @@
-//! The structures CUDA takes.
+//! The structures that CUDA's functions for memory and semaphores read.
 //!
-//! They hold enums that have no zero value and unions of which one member is written, so they are
-//! built in zeroed `MaybeUninit` memory: what isn't written is zero, as CUDA wants of the reserved
-//! fields, and no invalid value ever exists.
+//! They hold enums without a zero value, and unions of which one member is written. So they are built
+//! in zeroed `MaybeUninit` memory: fields that aren't written are zero, as CUDA requires of the
+//! reserved ones, and no invalid value ever exists.
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
@@ -12,7 +12,7 @@ use cudarc::driver::sys;
 
 use crate::payload::{MemoryInfo, SemaphoreKind};
 
-/// An opaque descriptor of an allocation.
+/// Describes the opaque fd of an allocation.
 pub(crate) fn memory_handle(fd: RawFd, info: &MemoryInfo) -> sys::CUDA_EXTERNAL_MEMORY_HANDLE_DESC {
     use sys::CUexternalMemoryHandleType as Type;
     let flags = if info.dedicated { sys::CUDA_EXTERNAL_MEMORY_DEDICATED } else { 0 };
@@ -31,12 +31,12 @@ pub(crate) fn memory_handle(fd: RawFd, info: &MemoryInfo) -> sys::CUDA_EXTERNAL_
     }
 }
 
-/// A piece of imported memory that is mapped as a buffer.
+/// Describes a range of imported memory to be mapped as a buffer.
 pub(crate) fn mapped_buffer(offset: u64, size: u64) -> sys::CUDA_EXTERNAL_MEMORY_BUFFER_DESC {
     sys::CUDA_EXTERNAL_MEMORY_BUFFER_DESC { offset, size, flags: 0, reserved: [0; 16] }
 }
 
-/// An opaque descriptor of a semaphore.
+/// Describes the opaque fd of a semaphore.
 pub(crate) fn semaphore_handle(
     fd: RawFd,
     kind: SemaphoreKind,
@@ -56,7 +56,7 @@ pub(crate) fn semaphore_handle(
     }
 }
 
-/// A wait for `value`; a binary semaphore ignores it.
+/// Describes a wait for `value`, which a binary semaphore ignores.
 pub(crate) fn wait_params(value: u64) -> sys::CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS {
     let mut params = MaybeUninit::<sys::CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS>::zeroed();
     let at = params.as_mut_ptr();
@@ -68,7 +68,7 @@ pub(crate) fn wait_params(value: u64) -> sys::CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAM
     }
 }
 
-/// A signal with `value`; a binary semaphore ignores it.
+/// Describes a signal with `value`, which a binary semaphore ignores.
 pub(crate) fn signal_params(value: u64) -> sys::CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS {
     let mut params = MaybeUninit::<sys::CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS>::zeroed();
     let at = params.as_mut_ptr();
@@ -79,7 +79,7 @@ pub(crate) fn signal_params(value: u64) -> sys::CUDA_EXTERNAL_SEMAPHORE_SIGNAL_P
     }
 }
 
-/// Memory on `device` that can leave CUDA as a descriptor.
+/// Describes memory on `device` that can be exported as a descriptor.
 pub(crate) fn exportable_memory(device: sys::CUdevice) -> sys::CUmemAllocationProp {
     let mut prop = MaybeUninit::<sys::CUmemAllocationProp>::zeroed();
     let at = prop.as_mut_ptr();
@@ -94,7 +94,7 @@ pub(crate) fn exportable_memory(device: sys::CUdevice) -> sys::CUmemAllocationPr
     }
 }
 
-/// `device` may read and write.
+/// Allows `device` to read and write.
 pub(crate) fn read_write(device: sys::CUdevice) -> sys::CUmemAccessDesc {
     sys::CUmemAccessDesc {
         location: on_device(device),
@@ -103,8 +103,8 @@ pub(crate) fn read_write(device: sys::CUdevice) -> sys::CUmemAccessDesc {
 }
 
 fn on_device(device: sys::CUdevice) -> sys::CUmemLocation {
-    // Newer headers put the number after the type into a union with a name that bindings make up,
-    // so it is written by its place, which is the same in all of them.
+    // Newer headers put the number after the type into a union, whose name depends on the bindings.
+    // So it is written by its offset, which is the same in all of them.
     const {
         assert!(size_of::<sys::CUmemLocation>() == 2 * size_of::<c_int>());
         assert!(std::mem::offset_of!(sys::CUmemLocation, type_) == 0);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_described_by_its_allocation_and_dedication() {
+    fn memory_is_described_by_its_allocation_size_and_dedication() {
         for (dedicated, flags) in [(false, 0), (true, sys::CUDA_EXTERNAL_MEMORY_DEDICATED)] {
             let desc = memory_handle(42, &info(dedicated));
             assert_eq!(desc.type_ as u32, 1);

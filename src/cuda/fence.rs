@@ -1,27 +1,31 @@
-//! The host waits for CUDA: the last resort of a handoff, and the only one without semaphores.
+//! The host waits for CUDA: events, and polling them with a timeout.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use std::{hint, ptr, thread};
 
-use cudarc::driver::CudaStream;
+use cudarc::driver::{CudaContext, CudaStream, sys};
 
+use super::context::{Current, check, failed, record};
 use super::endpoint::Endpoint;
-use super::error::failed;
-use super::event::Event;
-use super::poll::poll;
 use crate::error::{Error, Result};
+
+/// How long dropping waits for work that still uses the dropped object. After a synchronise there is
+/// nothing to wait for; a stream that waits for a signal that never comes must not hang the program.
+const DROP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A point in a stream that the host can wait for. `Send`, `Sync` and cheap to clone.
 ///
-/// Dropping it waits for nothing and undoes nothing.
+/// Dropping it does not wait.
 #[derive(Clone, Debug)]
-#[must_use = "a fence that nobody waits for orders nothing"]
+#[must_use = "a fence orders nothing unless something waits for it"]
 pub struct Fence {
     event: Arc<Event>,
 }
 
 impl Endpoint {
-    /// A fence behind all that `stream` has been given so far.
+    /// Creates a fence after all work that `stream` has been given so far.
     ///
     /// # Errors
     /// [`Error::Mismatch`] for a stream of another context; [`Error::Driver`], also for work that
@@ -36,6 +40,34 @@ impl Endpoint {
         event.record(stream)?;
         Ok(Fence { event: Arc::new(event) })
     }
+
+    /// For `Drop`: waits for the last use of an object and returns whether it may be destroyed. If
+    /// not, the object must be leaked; that is logged and recorded in the context under `what`.
+    ///
+    /// One stuck object usually means that others are stuck too. So the next one is only queried,
+    /// without waiting, until a query finds its work done.
+    pub(crate) fn wait_before_drop(
+        &self,
+        what: &'static str,
+        is_done: impl FnMut() -> Result<bool, sys::CUresult>,
+    ) -> bool {
+        let is_stuck = self.is_stuck().load(Ordering::Relaxed);
+        let timeout = if is_stuck { Duration::ZERO } else { DROP_TIMEOUT };
+        match poll(timeout, is_done) {
+            Ok(is_done) => {
+                self.is_stuck().store(!is_done, Ordering::Relaxed);
+                if !is_done {
+                    record(self.context(), what, sys::CUresult::CUDA_ERROR_NOT_READY);
+                }
+                is_done
+            }
+            // The work has failed, or the context and its work are lost: nothing uses the object.
+            Err(result) => {
+                record(self.context(), what, result);
+                true
+            }
+        }
+    }
 }
 
 impl Fence {
@@ -45,10 +77,10 @@ impl Fence {
         Arc::ptr_eq(&self.event, &other.event)
     }
 
-    /// Whether the work is done. What it wrote may then be read by anybody on that GPU.
+    /// Returns whether the work is done. All APIs on that GPU can then read what it wrote.
     ///
     /// # Errors
-    /// [`Error::Driver`], also where the work itself failed.
+    /// [`Error::Driver`], also if the work itself failed.
     ///
     /// # References
     /// `cuEventQuery`.
@@ -57,19 +89,155 @@ impl Fence {
         self.event.is_complete().map_err(|result| failed("cuEventQuery", result))
     }
 
-    /// Waits until the work is done, for `timeout` at most. `Duration::MAX` has no end.
+    /// Waits until the work is done, for at most `timeout`; `Duration::MAX` waits indefinitely.
     ///
-    /// `cuEventSynchronize` can't be told when to give up, so the event is asked again and again: at
-    /// first without a pause, which suits a handoff, then letting other threads run, then sleeping
-    /// up to a millisecond in between.
+    /// `cuEventSynchronize` has no timeout, so the event is polled: first without a pause, which
+    /// suits a handoff, then yielding to other threads, then sleeping up to a millisecond between
+    /// queries.
     ///
     /// # Errors
-    /// [`Error::Timeout`]; the fence may be waited for again. [`Error::Driver`], also where the work
-    /// itself failed.
+    /// [`Error::Timeout`], after which the fence may be waited for again; [`Error::Driver`], also if
+    /// the work itself failed.
     pub fn wait(&self, timeout: Duration) -> Result<()> {
         if poll(timeout, || self.is_signaled())? {
             return Ok(());
         }
         Err(Error::Timeout { what: "the work in a CUDA stream".into(), waited: timeout })
+    }
+}
+
+/// A `CUevent` without timing.
+///
+/// Not cudarc's `CudaEvent`: its calls first return (and clear) errors that were recorded while
+/// something else was dropped, which would then be attributed to the call made here.
+#[derive(Debug)]
+pub(crate) struct Event {
+    raw: sys::CUevent,
+    context: Arc<CudaContext>,
+}
+
+// SAFETY: a CUevent belongs to a context, not to a thread, and the driver API may be called from
+// several threads at once.
+unsafe impl Send for Event {}
+// SAFETY: as above.
+unsafe impl Sync for Event {}
+
+impl Event {
+    /// Creates an event. Until it is recorded, it counts as complete.
+    pub(crate) fn new(context: &Arc<CudaContext>) -> Result<Self> {
+        let _current = Current::enter(context)?;
+        let mut raw = ptr::null_mut();
+        let flags = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32;
+        // SAFETY: the context is current and `raw` is writable.
+        check("cuEventCreate", unsafe { sys::cuEventCreate(&mut raw, flags) })?;
+        Ok(Self { raw, context: context.clone() })
+    }
+
+    /// Makes the event stand for all work that `stream`, of the same context, has been given so far.
+    pub(crate) fn record(&self, stream: &CudaStream) -> Result<()> {
+        let _current = Current::enter(&self.context)?;
+        // SAFETY: both are valid for as long as they are borrowed; another context's stream would
+        // be refused (CUDA_ERROR_INVALID_HANDLE).
+        check("cuEventRecord", unsafe { sys::cuEventRecord(self.raw, stream.cu_stream()) })
+    }
+
+    /// Returns whether the event's work is done. Needs no current context, so a query is cheap.
+    ///
+    /// A failure may be that of the work itself.
+    pub(crate) fn is_complete(&self) -> Result<bool, sys::CUresult> {
+        // SAFETY: the event is valid until it is dropped.
+        done(unsafe { sys::cuEventQuery(self.raw) })
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        let current = Current::enter(&self.context);
+        // SAFETY: destroyed once, here. An event may be destroyed before it is complete.
+        let result = unsafe { sys::cuEventDestroy_v2(self.raw) };
+        record(&self.context, "cuEventDestroy", result);
+        drop(current);
+    }
+}
+
+/// Returns whether all work that `stream` has been given so far is done.
+pub(crate) fn is_idle(stream: &CudaStream) -> Result<bool, sys::CUresult> {
+    // SAFETY: the stream is valid for as long as it is borrowed. (The default stream's number means
+    // that of the current context, which the caller has made current.)
+    done(unsafe { sys::cuStreamQuery(stream.cu_stream()) })
+}
+
+fn done(result: sys::CUresult) -> Result<bool, sys::CUresult> {
+    match result {
+        sys::CUresult::CUDA_SUCCESS => Ok(true),
+        sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+        failure => Err(failure),
+    }
+}
+
+/// A handoff between two APIs takes some hundred microseconds, and a sleeping thread wakes up tens of
+/// microseconds late; so polling begins without a pause.
+const SPIN: Duration = Duration::from_millis(1);
+/// Until then, other threads run between two queries.
+const YIELD: Duration = Duration::from_millis(10);
+/// After that the thread sleeps, first for this long and twice as long each time,
+const FIRST_SLEEP: Duration = Duration::from_micros(50);
+/// but at most for this long.
+const LONGEST_SLEEP: Duration = Duration::from_millis(1);
+
+/// Calls `ready` until it returns true, fails, or `timeout` has passed; at least once. CUDA's own host
+/// waits have no timeout.
+pub(crate) fn poll<E>(
+    timeout: Duration,
+    mut ready: impl FnMut() -> Result<bool, E>,
+) -> Result<bool, E> {
+    let start = Instant::now();
+    let mut sleep = FIRST_SLEEP;
+    loop {
+        if ready()? {
+            return Ok(true);
+        }
+        let waited = start.elapsed();
+        if waited >= timeout {
+            return Ok(false);
+        }
+        if waited < SPIN {
+            hint::spin_loop();
+        } else if waited < YIELD {
+            thread::yield_now();
+        } else {
+            thread::sleep(sleep.min(timeout - waited));
+            sleep = (sleep * 2).min(LONGEST_SLEEP);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    #[test]
+    fn polling_ends_when_it_is_ready_or_fails() {
+        let mut queries = 0;
+        let ready = poll(Duration::ZERO, || {
+            queries += 1;
+            Ok::<_, Infallible>(true)
+        });
+        assert_eq!((ready, queries), (Ok(true), 1));
+        let failed = poll(Duration::MAX, || {
+            queries += 1;
+            if queries < 5 { Ok(false) } else { Err("lost") }
+        });
+        assert_eq!((failed, queries), (Err("lost"), 5));
+    }
+
+    #[test]
+    fn polling_ends_at_the_timeout_and_not_before() {
+        for timeout in [Duration::ZERO, Duration::from_millis(30)] {
+            let start = Instant::now();
+            assert_eq!(poll(timeout, || Ok::<_, Infallible>(false)), Ok(false));
+            assert!(start.elapsed() >= timeout);
+        }
     }
 }

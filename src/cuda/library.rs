@@ -1,17 +1,20 @@
-//! Whether libcuda is there, and has all that is called.
+//! libcuda: whether it is installed and complete, and which GPUs it finds.
 
+use std::ffi::{CStr, c_int};
+use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
 use cudarc::driver::sys;
 
-use super::error::check;
+use super::context::check;
 use crate::error::{Api, Missing, Result};
+use crate::identity::{Identity, Uuid};
 
-/// Every function of libcuda that this peer calls, itself or through cudarc, and those by which
+/// Every function of libcuda that this peer calls, itself or through cudarc, and those with which
 /// cudarc opens a context.
 ///
-/// cudarc looks a function up when it is first called, and panics where libcuda lacks it. Here they
-/// are looked up together, before the first call. The youngest is of CUDA 11.4.
+/// cudarc looks a function up when it is first called, and panics if libcuda lacks it. Here they are
+/// looked up together, before the first call. The newest is from CUDA 11.4.
 const FUNCTIONS: &[&str] = &[
     "cuInit",
     "cuDriverGetVersion",
@@ -27,6 +30,7 @@ const FUNCTIONS: &[&str] = &[
     "cuCtxSetCurrent",
     "cuCtxPushCurrent_v2",
     "cuCtxPopCurrent_v2",
+    "cuCtxSynchronize",
     "cuStreamQuery",
     "cuStreamWaitEvent",
     "cuEventCreate",
@@ -63,57 +67,57 @@ const FUNCTIONS: &[&str] = &[
     "cuLinkDestroy",
 ];
 
-/// Whether CUDA can be used: libcuda is there, new enough, and finds a GPU.
+/// Returns whether CUDA can be used: libcuda is installed, new enough, and finds a GPU.
 ///
-/// [`require`] says what is missing.
+/// [`require`] returns what is missing.
 pub fn is_available() -> bool {
     require().is_ok()
 }
 
-/// Makes sure that libcuda is there, new enough and initialised. Never panics, unlike cudarc's own
-/// functions, which may be called once this has returned `Ok`. (Those for functions that are newer
-/// than CUDA 11.4 still panic where libcuda lacks them.)
+/// Checks that libcuda is installed and new enough, and initialises it.
+///
+/// Never panics, unlike cudarc's own functions, which may be called once this has returned `Ok`.
+/// (Functions newer than CUDA 11.4 still panic in cudarc if libcuda lacks them.)
 ///
 /// # Errors
-/// [`Missing`] where libcuda, a function of it or a GPU is missing, or where libcuda doesn't belong to
+/// [`Missing`] if libcuda, one of its functions or a GPU is missing, or if libcuda does not match
 /// this machine (`CUDA_ERROR_NO_DEVICE`, `CUDA_ERROR_STUB_LIBRARY`,
 /// `CUDA_ERROR_SYSTEM_DRIVER_MISMATCH`, `CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE`);
-/// [`Error::Driver`](crate::Error::Driver) where all are there and it can't be initialised.
+/// [`Error::Driver`](crate::Error::Driver) if it can't be initialised for another reason.
 ///
 /// # References
 /// `cuInit`.
 #[doc(alias = "cuInit")]
 pub fn require() -> Result<()> {
-    // Once found, libcuda stays loaded; where it is missing it is not looked for again.
+    // Once found, libcuda stays loaded; if it is missing, it is not searched for again.
     static LIBRARY: OnceLock<Result<(), Missing>> = OnceLock::new();
     LIBRARY.get_or_init(find_library).clone()?;
     // SAFETY: libcuda is loaded and has cuInit. It may be called again and from any thread.
     initialised(unsafe { sys::cuInit(0) })
 }
 
-/// What `cuInit` returned: where that means that something isn't there, it is missing, and CUDA hasn't
-/// failed.
+/// The result of `cuInit`: codes that report an absent GPU or library become [`Missing`].
 fn initialised(result: sys::CUresult) -> Result<()> {
     let (what, help) = match result {
         sys::CUresult::CUDA_ERROR_NO_DEVICE => (
             "a GPU",
-            "is NVIDIA's kernel module loaded, and is the GPU's device file there (in a container)? \
-             CUDA_VISIBLE_DEVICES may hide GPUs (CUDA_ERROR_NO_DEVICE)",
+            "check that NVIDIA's kernel module is loaded, that the container has the GPU's device \
+             files, and that CUDA_VISIBLE_DEVICES does not hide the GPU (CUDA_ERROR_NO_DEVICE)",
         ),
         sys::CUresult::CUDA_ERROR_STUB_LIBRARY => (
             "a driver's libcuda.so.1",
-            "the one found is the toolkit's stub, made for linking only: take its folder out of \
-             LD_LIBRARY_PATH (CUDA_ERROR_STUB_LIBRARY)",
+            "the one found is the toolkit's stub, made for linking only: remove its directory \
+             from LD_LIBRARY_PATH (CUDA_ERROR_STUB_LIBRARY)",
         ),
         sys::CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => (
-            "a libcuda.so.1 of the kernel module's version",
+            "a libcuda.so.1 with the kernel module's version",
             "restart after an update of NVIDIA's driver; in a container, mount the host's libcuda \
              (CUDA_ERROR_SYSTEM_DRIVER_MISMATCH)",
         ),
         sys::CUresult::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE => (
             "a libcuda.so.1 that supports the GPU",
-            "the one found is of the forward compatibility package, which is not for this GPU: use \
-             the driver's own (CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE)",
+            "the one found is from the forward compatibility package, which doesn't support this GPU: \
+             use the driver's own (CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE)",
         ),
         other => return check("cuInit", other),
     };
@@ -121,8 +125,8 @@ fn initialised(result: sys::CUresult) -> Result<()> {
 }
 
 fn find_library() -> Result<(), Missing> {
-    // SAFETY: looks for libcuda as dlopen does. Its initialisers are run; they are the driver's own
-    // and touch nothing of this program.
+    // SAFETY: searches for libcuda as dlopen does. Its initialisers run; they are the driver's own and
+    // do not touch this program's state.
     if !unsafe { sys::is_culib_present() } {
         return Err(Missing::new(Api::Cuda, "libcuda.so.1", "any use of CUDA")
             .help("install NVIDIA's driver with its CUDA part (Debian: libcuda1)"));
@@ -140,29 +144,97 @@ fn find_library() -> Result<(), Missing> {
     Ok(())
 }
 
+/// A GPU that CUDA can use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Device {
+    /// The index is unstable: use it only for `CudaContext::new`; select GPUs by UUID. It depends
+    /// on `CUDA_VISIBLE_DEVICES` and on the order that CUDA prefers.
+    pub ordinal: usize,
+    /// The GPU. CUDA has no driver UUID.
+    pub identity: Identity,
+}
+
+/// Lists the GPUs that CUDA can use, to select one by its UUID and open it by its ordinal.
+///
+/// Makes no context. A GPU in MIG mode is listed as one of its instances, with the instance's UUID,
+/// which no graphics API knows.
+///
+/// # Errors
+/// As [`require`].
+///
+/// # References
+/// `cuDeviceGetCount`, `cuDeviceGetUuid_v2`, `cuDeviceGetName`.
+#[doc(alias = "cuDeviceGetCount")]
+#[doc(alias = "cuDeviceGetUuid_v2")]
+pub fn devices() -> Result<Vec<Device>> {
+    require()?;
+    let mut count: c_int = 0;
+    // SAFETY: libcuda is initialised and `count` is writable.
+    check("cuDeviceGetCount", unsafe { sys::cuDeviceGetCount(&mut count) })?;
+    (0..count)
+        .map(|index| {
+            let mut device: sys::CUdevice = 0;
+            // SAFETY: as above, and the ordinal is below the count.
+            check("cuDeviceGet", unsafe { sys::cuDeviceGet(&mut device, index) })?;
+            let ordinal = usize::try_from(index).unwrap_or(0);
+            Ok(Device { ordinal, identity: identity(device)? })
+        })
+        .collect()
+}
+
+/// The identity of `device`. libcuda must be initialised; an invalid number is a driver error.
+pub(crate) fn identity(device: sys::CUdevice) -> Result<Identity> {
+    let mut uuid = MaybeUninit::<sys::CUuuid>::zeroed();
+    // SAFETY: libcuda is initialised and `uuid` is writable. The device is only looked up.
+    check("cuDeviceGetUuid_v2", unsafe { sys::cuDeviceGetUuid_v2(uuid.as_mut_ptr(), device) })?;
+    // SAFETY: 16 plain bytes, zero or written.
+    let bytes = unsafe { uuid.assume_init() }.bytes;
+
+    let mut name = [0u8; 256];
+    let room = c_int::try_from(name.len() - 1).unwrap_or(0);
+    // SAFETY: as above; the driver is not given the last byte, so the text is always terminated.
+    check("cuDeviceGetName", unsafe {
+        sys::cuDeviceGetName(name.as_mut_ptr().cast(), room, device)
+    })?;
+    let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
+    Ok(Identity {
+        // C's char is signed on some machines: only its bits matter.
+        device: Uuid::from_bytes(bytes.map(|byte| byte.to_ne_bytes()[0])),
+        driver: None,
+        name: name.to_string_lossy().into_owned(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
     use crate::error::Error;
 
     #[test]
-    fn check_answers_without_a_panic_whatever_the_machine() {
-        for _ in 0..2 {
-            match require() {
-                Ok(()) => assert!(is_available()),
-                Err(Error::Missing(missing)) => {
-                    assert!(!is_available());
-                    assert_eq!(missing.api, Api::Cuda);
-                    assert!(missing.help.is_some(), "{missing}");
+    fn libcuda_and_its_devices_are_found_or_a_typed_error_is_returned() {
+        match devices() {
+            Ok(devices) => {
+                assert!(is_available());
+                for (index, device) in devices.iter().enumerate() {
+                    assert_eq!(device.ordinal, index);
+                    assert_eq!(device.identity.driver, None);
                 }
-                Err(Error::Driver(driver)) => assert_eq!(driver.call, "cuInit"),
-                Err(other) => panic!("{other}"),
             }
+            Err(Error::Missing(missing)) => {
+                assert!(!is_available());
+                assert_eq!(missing.api, Api::Cuda);
+                assert!(missing.help.is_some(), "{missing}");
+            }
+            Err(error) => assert!(matches!(error, Error::Driver(_)), "{error}"),
         }
     }
 
     #[test]
-    fn what_is_not_there_is_missing_and_the_rest_is_the_drivers() {
+    fn an_absent_gpu_or_library_is_missing_and_other_codes_are_driver_errors() {
         use sys::CUresult as Code;
         initialised(Code::CUDA_SUCCESS).unwrap();
         for code in [
@@ -178,7 +250,7 @@ mod tests {
                 "{missing:?}"
             );
         }
-        // A driver's error is named by cuGetErrorName, which may not be there.
+        // A driver's error is named by cuGetErrorName, which may be absent.
         if find_library().is_ok() {
             let failed = initialised(Code::CUDA_ERROR_OUT_OF_MEMORY);
             assert!(matches!(failed, Err(Error::Driver(_))), "{failed:?}");
@@ -187,34 +259,22 @@ mod tests {
 
     #[test]
     fn every_function_called_here_is_looked_up_first() {
-        let sources = [
-            include_str!("allocation.rs"),
-            include_str!("array.rs"),
-            include_str!("array_object.rs"),
-            include_str!("buffer.rs"),
-            include_str!("current.rs"),
-            include_str!("device.rs"),
-            include_str!("endpoint.rs"),
-            include_str!("error.rs"),
-            include_str!("event.rs"),
-            include_str!("fence.rs"),
-            include_str!("../nvx/link.rs"),
-            include_str!("memory.rs"),
-            include_str!("semaphore.rs"),
-            include_str!("surface_object.rs"),
-            include_str!("texture_object.rs"),
-            include_str!("tracked.rs"),
-        ];
+        let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let files = fs::read_dir(src.join("cuda")).unwrap().map(|entry| entry.unwrap().path());
+        let files = files.filter(|path| path.is_file()).chain([src.join("nvx/link.rs")]);
         let mut calls = 0;
-        for source in sources {
+        for source in files.map(|path| fs::read_to_string(path).unwrap()) {
             for (at, prefix) in source.match_indices("sys::cu") {
                 let name = &source[at + "sys::".len()..];
                 let end = name.find(|c: char| !c.is_alphanumeric() && c != '_');
                 let name = &name[..end.unwrap_or(name.len())];
-                assert!(FUNCTIONS.contains(&name), "{prefix}: {name} is not looked up");
+                assert!(
+                    name == "cu" || FUNCTIONS.contains(&name),
+                    "{prefix}: {name} is not looked up"
+                );
                 calls += 1;
             }
         }
-        assert!(calls > 20, "only {calls} calls were found");
+        assert!(calls > 30, "only {calls} calls were found");
     }
 }

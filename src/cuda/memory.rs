@@ -1,4 +1,4 @@
-//! An allocation: imported, or made by CUDA to be exported.
+//! An allocation: imported, or created by CUDA for export.
 
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,17 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cudarc::driver::sys;
 
 use super::allocation::Allocation;
-use super::buffer::Buffer;
+use super::context::{check, record};
 use super::endpoint::Endpoint;
-use super::error::{check, record};
-use super::{capabilities, descriptors};
-use crate::desc::BufferDesc;
+use super::descriptors;
+use crate::capabilities::Support;
 use crate::error::{Api, ImportError, ImportResult, Missing, Result};
 use crate::fd::{MemoryHandleType, transfer_duplicate};
-use crate::payload::{MemoryInfo, MemoryPayload, check_range};
+use crate::payload::{MemoryInfo, MemoryPayload};
 
-/// An allocation of GPU memory that CUDA shares with somebody. Cheap to clone: clones are the same
-/// allocation, which goes when the last of them and of the resources in it goes.
+/// An allocation of GPU memory that CUDA shares with another API. Cheap to clone: clones are the same
+/// allocation, which is freed with the last of them and of the resources in it.
 #[derive(Clone, Debug)]
 pub struct Memory {
     shared: Arc<Shared>,
@@ -33,7 +32,7 @@ struct Shared {
 enum Backing {
     Imported {
         external: External,
-        /// Where all of it is mapped as a buffer, once a buffer was asked for.
+        /// The address of the whole allocation, mapped when its first buffer is created.
         mapping: Mutex<Option<sys::CUdeviceptr>>,
     },
     Created(Allocation),
@@ -49,15 +48,14 @@ unsafe impl Send for External {}
 unsafe impl Sync for External {}
 
 impl Endpoint {
-    /// Imports an allocation, to place resources in it with [`Memory::buffer`] and
-    /// [`Memory::array`].
+    /// Imports an allocation; [`Memory::buffer`] and [`Memory::array`] then create resources in it.
     ///
     /// # Errors
-    /// The payload comes back with [`Error::Mismatch`](crate::Error::Mismatch) for another GPU,
-    /// [`Error::Invalid`](crate::Error::Invalid) for a descriptor that is no GPU memory,
+    /// Returns the payload with [`Error::Mismatch`](crate::Error::Mismatch) for another GPU,
+    /// [`Error::Invalid`](crate::Error::Invalid) for a descriptor that is not GPU memory,
     /// [`Error::Missing`](crate::Error::Missing) for a dma-buf, and
-    /// [`Error::Driver`](crate::Error::Driver). An allocation that is shorter than the payload says
-    /// is found out when a resource is placed in it, not here.
+    /// [`Error::Driver`](crate::Error::Driver). An allocation that is shorter than the payload states
+    /// is detected when a resource is created in it, not here.
     ///
     /// # References
     /// `cuImportExternalMemory` with `CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD` and
@@ -67,7 +65,7 @@ impl Endpoint {
         self.import_duplicate(&payload).map_err(|error| ImportError::new(payload, error))
     }
 
-    /// Imports a duplicate of the descriptor, so that the payload stays whole if this or a later step
+    /// Imports a duplicate of the descriptor, so that the payload stays usable if this or a later step
     /// fails.
     pub(crate) fn import_duplicate(&self, payload: &MemoryPayload) -> Result<Memory> {
         payload.check(self.identities())?;
@@ -78,8 +76,8 @@ impl Endpoint {
         let external = transfer_duplicate(payload, |raw| {
             let desc = descriptors::memory_handle(raw, info);
             let mut external = ptr::null_mut();
-            // SAFETY: the context is current; the description is complete, its descriptor is open
-            // (`transfer_duplicate`) and is the driver's from the moment the call succeeds.
+            // SAFETY: the context is current; the structure is complete, its descriptor is open
+            // (`transfer_duplicate`), and the driver owns it once the call succeeds.
             let result = unsafe { sys::cuImportExternalMemory(&mut external, &desc) };
             check("cuImportExternalMemory", result).map(|()| External(external))
         })?;
@@ -92,14 +90,14 @@ impl Endpoint {
         Ok(Memory::new(self, info.clone(), backing))
     }
 
-    /// At least `size` bytes made by CUDA, to be exported.
+    /// Creates at least `size` bytes for export.
     pub(crate) fn create_memory(&self, size: u64) -> Result<Memory> {
-        capabilities::export_of_buffers(self)?;
+        export_of_buffers(self)?;
         let allocation = Allocation::new(self.context(), size)?;
         let info = MemoryInfo {
             handle_type: MemoryHandleType::OpaqueFd,
             allocation_size: allocation.size(),
-            // CUDA has no such numbers.
+            // CUDA has no memory types.
             memory_type_index: None,
             dedicated: false,
             identity: self.identity().clone(),
@@ -108,10 +106,33 @@ impl Endpoint {
     }
 }
 
+/// Whether memory that CUDA creates can be exported as an opaque fd.
+pub(crate) fn export_of_buffers(endpoint: &Endpoint) -> Support {
+    if endpoint.exports_fd() {
+        return Ok(());
+    }
+    let what = "CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED";
+    Err(Missing::new(Api::Cuda, what, "exporting memory that CUDA creates")
+        .help("create the memory in Vulkan and import it"))
+}
+
+/// The memory of CUDA's arrays can't be exported, and exportable memory can't hold arrays.
+pub(crate) fn no_created_images() -> Missing {
+    Missing::new(Api::Cuda, "images in memory that CUDA exports", "a shared resource")
+        .help("create the image in Vulkan and import it")
+}
+
+/// CUDA 13 has `CU_EXTERNAL_MEMORY_HANDLE_TYPE_DMABUF_FD`, but "importing a dma_buf object is
+/// supported only on Tegra Jetson platform starting with Thor series", which was never tested;
+/// elsewhere driver 580 returns CUDA_ERROR_NOT_SUPPORTED.
+pub(crate) fn no_dma_buf() -> Missing {
+    Missing::new(Api::Cuda, "memory by dma-buf", "a shared resource").help("export it as an opaque fd")
+}
+
 fn check_import(handle_type: MemoryHandleType) -> Result<()> {
     match handle_type {
         MemoryHandleType::OpaqueFd => Ok(()),
-        MemoryHandleType::DmaBuf => Err(capabilities::no_dma_buf().into()),
+        MemoryHandleType::DmaBuf => Err(no_dma_buf().into()),
     }
 }
 
@@ -126,36 +147,16 @@ impl Memory {
         &self.shared.endpoint
     }
 
-    /// Its size, where it came from, and what else an importer must know.
+    /// The size, the exporter, and the other properties that an importer must know.
     pub fn info(&self) -> &MemoryInfo {
         &self.shared.info
     }
 
-    /// A buffer of `desc` at `offset` bytes into the allocation.
-    ///
-    /// Imported memory is mapped once, as a whole, when the first buffer in it is asked for, and
-    /// buffers are pieces of that mapping: two that overlap are then at overlapping addresses and
-    /// see each other's writes, which CUDA does not promise of separate mappings.
+    /// Exports the allocation; each call returns a payload with a new descriptor.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for a description that no API takes and for a
-    /// buffer that reaches past the end; [`Error::Driver`](crate::Error::Driver).
-    ///
-    /// # References
-    /// `cuExternalMemoryGetMappedBuffer`.
-    #[doc(alias = "cuExternalMemoryGetMappedBuffer")]
-    pub fn buffer(&self, offset: u64, desc: &BufferDesc) -> Result<Buffer> {
-        desc.validate()?;
-        check_range(offset, desc.size, self.info().allocation_size)?;
-        let address = self.address()? + offset;
-        Buffer::new(self.clone(), address, offset, *desc)
-    }
-
-    /// A new payload of the allocation, each time with a descriptor of its own.
-    ///
-    /// # Errors
-    /// [`Error::Missing`](crate::Error::Missing) for memory that was imported: CUDA exports its own
-    /// only. [`Error::Driver`](crate::Error::Driver), for want of descriptors for example.
+    /// [`Error::Missing`](crate::Error::Missing) for imported memory: CUDA exports only its own.
+    /// [`Error::Driver`](crate::Error::Driver), for example when the process is out of descriptors.
     ///
     /// # References
     /// `cuMemExportToShareableHandle` with `CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR`.
@@ -167,29 +168,29 @@ impl Memory {
             }
             Backing::Imported { .. } => Err(Missing::new(
                 Api::Cuda,
-                "export of memory that was imported",
+                "export of imported memory",
                 "sharing it further",
             )
-            .help("export it where it was made, or duplicate its payload before the import")
+            .help("export it from the API that created it, or duplicate its payload before the import")
             .into()),
         }
     }
 
-    /// What arrays are mapped from: not memory that CUDA has made, which holds none.
+    /// The imported memory that arrays are mapped from. Memory created by CUDA can hold none.
     pub(crate) fn external(&self) -> Result<sys::CUexternalMemory> {
         match &self.shared.backing {
             Backing::Imported { external, .. } => Ok(external.0),
-            Backing::Created(_) => Err(capabilities::no_created_images().into()),
+            Backing::Created(_) => Err(no_created_images().into()),
         }
     }
 
-    /// Where the allocation begins.
+    /// The address of the allocation's first byte.
     pub(crate) fn address(&self) -> Result<sys::CUdeviceptr> {
         let (external, mapping) = match &self.shared.backing {
             Backing::Created(allocation) => return Ok(allocation.address()),
             Backing::Imported { external, mapping } => (external, mapping),
         };
-        // What it guards is right even if a thread panicked with it.
+        // The value is valid even if a thread panicked while it held the lock.
         let mut mapping = mapping.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(address) = *mapping {
             return Ok(address);
@@ -206,15 +207,15 @@ impl Memory {
         Ok(address)
     }
 
-    /// Never unmaps or frees the allocation: somebody still works in it, and unmapping it then would
-    /// be a fault on the GPU that no later call of the context survives.
-    pub(crate) fn abandon(&self) {
+    /// Leaks the allocation: the GPU still uses it, and unmapping it would cause a GPU fault after
+    /// which every call in the context fails.
+    pub(crate) fn leak(&self) {
         std::mem::forget(self.clone());
     }
 }
 
 impl Drop for Shared {
-    /// Mapping first, then the memory; [`Allocation`] does the same for its own.
+    /// Unmaps the memory, then frees it. [`Allocation`] does the same for its own.
     fn drop(&mut self) {
         let Backing::Imported { external, mapping } = &mut self.backing else {
             return;
@@ -224,11 +225,11 @@ impl Drop for Shared {
         let mapping = mapping.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(address) = mapping.take() {
             // SAFETY: mapped by cuExternalMemoryGetMappedBuffer, freed once, here. All buffers in
-            // it are gone (each holds this memory) and have waited for their use.
+            // it are gone (each holds this memory) and have waited for their last use.
             record(context, "cuMemFree", unsafe { sys::cuMemFree_v2(address) });
         }
-        // SAFETY: imported once, destroyed once, here, and nothing is mapped onto it any more: each
-        // array holds this memory and goes before it.
+        // SAFETY: imported once, destroyed once, here, and no mapping of it is left: each array
+        // holds this memory and is destroyed before it.
         let result = unsafe { sys::cuDestroyExternalMemory(external.0) };
         record(context, "cuDestroyExternalMemory", result);
         drop(current);

@@ -1,23 +1,23 @@
 //! The CUDA peer, over the user's own `cudarc` context.
 //!
-//! [`Endpoint`] borrows a context. [`Buffer`]s are imported from payloads or created exportable
-//! ([`Endpoint::create_buffer`]), and go into cudarc's copies and kernel launches as views
+//! [`Endpoint`] borrows a context. [`Buffer`]s are imported from payloads or created for export
+//! ([`Endpoint::create_buffer`]), and are passed to cudarc's copies and kernel launches as views
 //! ([`Buffer::as_view`]). Images are imported as mipmapped [`Array`]s, which kernels read through
 //! [`TextureObject`]s and write through [`SurfaceObject`]s. [`Semaphore`]s are imported, waited for
 //! and signalled in the user's streams; a [`Fence`] lets the host wait.
 //!
 //! # Without CUDA
-//! libcuda is loaded at run time, so a program with this feature builds and starts where it is not
-//! installed. cudarc's own functions panic then: ask [`require`] or [`devices`] before the first
+//! libcuda is loaded at run time, so a program with this feature also builds and starts on a machine
+//! without it. cudarc's own functions then panic: call [`require`] or [`devices`] before the first
 //! `CudaContext::new`.
 //!
 //! # Contexts
-//! Each call makes the endpoint's context current for its own duration and puts back what was
-//! current before, so a thread's other CUDA libraries are not disturbed. (cudarc's own calls leave
-//! their context current.)
+//! Each call makes the endpoint's context current while it runs and then restores the previous one, so
+//! other CUDA libraries on the thread are not disturbed. (cudarc's own calls leave their context
+//! current.)
 //!
 //! # Errors while dropping
-//! As in cudarc, what fails while something is dropped is recorded in the context, and its next
+//! As in cudarc, a failure while an object is dropped is recorded in the context; the context's next
 //! call, or `CudaContext::check_err`, returns it.
 //!
 //! ```no_run
@@ -30,7 +30,7 @@
 //!     timeline: SemaphorePayload,
 //!     kernel: impl FnOnce(&std::sync::Arc<CudaContext>) -> CudaFunction,
 //! ) -> Result<(), Box<dyn std::error::Error>> {
-//!     let devices = cuda::devices()?; // an error, and no panic, where there is no libcuda
+//!     let devices = cuda::devices()?; // an error, not a panic, without libcuda
 //!     let device = devices.iter().find(|d| d.identity.device == gpu).ok_or("no such GPU")?;
 //!     let context = CudaContext::new(device.ordinal)?;
 //!     let stream = context.new_stream()?;
@@ -59,35 +59,27 @@
 mod allocation;
 mod array;
 mod array_descriptors;
-mod array_object;
 mod array_shape;
 mod buffer;
 mod capabilities;
-mod current;
+pub(crate) mod context;
 mod descriptors;
-mod device;
 mod endpoint;
-pub(crate) mod error;
-mod event;
 mod fence;
 mod library;
 mod memory;
-mod poll;
+mod objects;
 mod semaphore;
-mod surface_object;
-mod texture_object;
 mod texture_options;
 mod tracked;
 pub mod workarounds;
 
 pub use array::Array;
-pub use buffer::{Buffer, Element};
-pub use device::{Device, devices};
+pub use buffer::{Buffer, Pod};
 pub use endpoint::Endpoint;
 pub use fence::Fence;
-pub use library::{is_available, require};
+pub use library::{Device, devices, is_available, require};
 pub use memory::Memory;
+pub use objects::{SurfaceObject, TextureObject};
 pub use semaphore::Semaphore;
-pub use surface_object::SurfaceObject;
-pub use texture_object::TextureObject;
 pub use texture_options::{AddressMode, Filter, ReadMode, TextureOptions};

@@ -1,4 +1,4 @@
-//! Semaphores of another API, waited for and signalled in CUDA streams.
+//! Imported semaphores, waited for and signalled in CUDA streams.
 
 use std::ffi::c_uint;
 use std::ptr;
@@ -8,22 +8,22 @@ use std::time::Duration;
 
 use cudarc::driver::{CudaStream, sys};
 
+use super::context::{check, failed, record};
+use super::descriptors::{self, signal_params, wait_params};
 use super::endpoint::Endpoint;
-use super::error::{check, failed, record};
-use super::event::Event;
-use super::poll::poll;
-use super::{capabilities, descriptors};
-use crate::error::{Error, ImportError, ImportResult, Invalid, Result};
-use crate::fd::transfer_duplicate;
+use super::fence::{Event, poll};
+use crate::capabilities::Support;
+use crate::error::{Api, Error, ImportError, ImportResult, Invalid, Missing, Result};
+use crate::fd::{SemaphoreHandleType, transfer_duplicate};
 use crate::payload::{SemaphoreKind, SemaphorePayload};
 
 /// An imported semaphore. Cheap to clone: clones are the same semaphore.
 ///
 /// # Dropping
 /// CUDA forbids destroying a semaphore before its waits and signals are done. So dropping the last
-/// clone waits for those that were queued here, up to ten seconds; then the semaphore is left alive
-/// for ever and `CUDA_ERROR_NOT_READY` is recorded in the context. After synchronising it waits not
-/// at all. Where CUDA could not be asked to tell of a use, the semaphore is left alive too.
+/// clone waits up to ten seconds for those that were submitted here. After that the semaphore is
+/// leaked, and `CUDA_ERROR_NOT_READY` is recorded in the context. After a synchronise there is nothing
+/// to wait for. The semaphore is also leaked if a use could not be recorded in an event.
 #[derive(Clone, Debug)]
 pub struct Semaphore {
     shared: Arc<Shared>,
@@ -34,9 +34,9 @@ struct Shared {
     endpoint: Endpoint,
     external: External,
     kind: SemaphoreKind,
-    /// For each stream it was used in, what is complete when its last use there is.
+    /// For each stream it was used in, an event after its last use there.
     uses: Mutex<Vec<(StreamId, Event)>>,
-    /// A use was submitted that `uses` doesn't tell of.
+    /// A use was submitted that is not in `uses`.
     is_use_lost: AtomicBool,
 }
 
@@ -49,7 +49,7 @@ unsafe impl Send for External {}
 // SAFETY: as above.
 unsafe impl Sync for External {}
 
-/// A stream's number, to tell streams apart; never used as a stream.
+/// The address of a stream, used only to distinguish streams.
 type StreamId = usize;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +62,9 @@ impl Endpoint {
     /// Imports a semaphore.
     ///
     /// # Errors
-    /// The payload comes back with [`Error::Mismatch`](crate::Error::Mismatch) for another GPU,
-    /// [`Error::Invalid`](crate::Error::Invalid) for a descriptor that is no semaphore,
-    /// [`Error::Missing`](crate::Error::Missing) for a sync fd, or a timeline semaphore that the
-    /// GPU's driver doesn't take, and [`Error::Driver`](crate::Error::Driver).
+    /// Returns the payload with [`Error::Mismatch`] for another GPU, [`Error::Invalid`] for a descriptor
+    /// that is not a semaphore, [`Error::Missing`] for a sync fd or if the driver doesn't support
+    /// timeline semaphores, and [`Error::Driver`].
     ///
     /// # References
     /// `cuImportExternalSemaphore` with `CU_EXTERNAL_SEMAPHORE_HANDLE_TYPE_OPAQUE_FD` or
@@ -78,18 +77,18 @@ impl Endpoint {
         self.try_import_semaphore(&payload).map_err(|error| ImportError::new(payload, error))
     }
 
-    /// Imports a duplicate of the descriptor, so that the payload stays whole if this fails.
+    /// Imports a duplicate of the descriptor, so that the payload stays usable if this fails.
     fn try_import_semaphore(&self, payload: &SemaphorePayload) -> Result<Semaphore> {
         payload.check(self.identities())?;
         let kind = payload.info().kind;
-        capabilities::import_of_semaphores(self, kind, payload.info().handle_type)?;
+        import_of_semaphores(self, kind, payload.info().handle_type)?;
         self.workarounds().check_fd(payload)?;
         let _current = self.enter()?;
         let external = transfer_duplicate(payload, |raw| {
             let desc = descriptors::semaphore_handle(raw, kind);
             let mut external = ptr::null_mut();
-            // SAFETY: the context is current; the description is complete, its descriptor is open
-            // (`transfer_duplicate`) and is the driver's from the moment the call succeeds.
+            // SAFETY: the context is current; the structure is complete, its descriptor is open
+            // (`transfer_duplicate`), and the driver owns it once the call succeeds.
             let result = unsafe { sys::cuImportExternalSemaphore(&mut external, &desc) };
             check("cuImportExternalSemaphore", result).map(|()| External(external))
         })?;
@@ -99,15 +98,14 @@ impl Endpoint {
         Ok(Semaphore { shared: Arc::new(Shared { endpoint, external, kind, uses, is_use_lost }) })
     }
 
-    /// What `stream` is given from now on waits until `semaphore` is signalled, or a timeline
-    /// semaphore has reached `value`.
+    /// Makes all later work in `stream` wait until `semaphore` is signalled, or a timeline semaphore
+    /// has reached `value`.
     ///
-    /// A binary semaphore is unsignalled by the wait: one wait a signal.
+    /// The wait unsignals a binary semaphore: one wait per signal.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for a timeline semaphore without a value or a
-    /// binary one with a value; [`Error::Mismatch`](crate::Error::Mismatch) for a stream or a
-    /// semaphore of another context; [`Error::Driver`](crate::Error::Driver).
+    /// [`Error::Invalid`] for a timeline semaphore without a value or a binary one with a value;
+    /// [`Error::Mismatch`] for a stream or a semaphore of another context; [`Error::Driver`].
     ///
     /// # References
     /// `cuWaitExternalSemaphoresAsync`.
@@ -121,10 +119,11 @@ impl Endpoint {
         self.wait_many(stream, &[(semaphore, value)])
     }
 
-    /// [`wait`](Self::wait) for all of `waits` in one call, binary and timeline mixed.
+    /// Waits for all of `waits` in one call; binary and timeline semaphores may be mixed.
     ///
     /// # Errors
-    /// As [`wait`](Self::wait); then none of them is waited for.
+    /// As [`wait`](Self::wait); then no wait is submitted.
+    #[doc(alias = "cuWaitExternalSemaphoresAsync")]
     pub fn wait_many(
         &self,
         stream: &CudaStream,
@@ -133,19 +132,18 @@ impl Endpoint {
         self.submit(Operation::Wait, stream, waits)
     }
 
-    /// Signals `semaphore`, a timeline semaphore with `value`, when all that `stream` has been given
-    /// so far is done.
+    /// Signals `semaphore`, a timeline semaphore with `value`, after all work that `stream` has been
+    /// given so far.
     ///
-    /// A timeline's values only grow, whoever signals; a binary semaphore is signalled again only
-    /// after it was waited for. Neither can be checked here.
+    /// Each signal of a timeline semaphore, in any API, must have a larger value than the one before. A
+    /// binary semaphore may be signalled again only after it was waited for. Neither is checked.
     ///
     /// # Errors
-    /// As [`wait`](Self::wait), and [`Error::Invalid`](crate::Error::Invalid) for value 0, which no
-    /// timeline can grow to.
+    /// As [`wait`](Self::wait), and [`Error::Invalid`] for value 0, which is the initial value of a
+    /// timeline semaphore.
     ///
     /// # References
-    /// `cuSignalExternalSemaphoresAsync`; VUID-VkSemaphoreSignalInfo-value-03258 has the rule for
-    /// values.
+    /// `cuSignalExternalSemaphoresAsync`; VUID-VkSemaphoreSignalInfo-value-03258 for the values.
     #[doc(alias = "cuSignalExternalSemaphoresAsync")]
     pub fn signal(
         &self,
@@ -156,10 +154,11 @@ impl Endpoint {
         self.signal_many(stream, &[(semaphore, value)])
     }
 
-    /// [`signal`](Self::signal) for all of `signals` in one call, binary and timeline mixed.
+    /// Signals all of `signals` in one call; binary and timeline semaphores may be mixed.
     ///
     /// # Errors
-    /// As [`signal`](Self::signal); then none of them is signalled.
+    /// As [`signal`](Self::signal); then no signal is submitted.
+    #[doc(alias = "cuSignalExternalSemaphoresAsync")]
     pub fn signal_many(
         &self,
         stream: &CudaStream,
@@ -178,116 +177,103 @@ impl Endpoint {
             return Ok(());
         }
         self.check_stream(stream)?;
-        if let [(semaphore, value)] = list {
-            // A handoff's own case, and made for every one: nothing is allocated.
-            let value = self.check_use(operation, semaphore, *value)?;
-            semaphore.shared.prepare_use(stream)?;
-            let handles = [semaphore.shared.external.0];
-            match operation {
-                Operation::Wait => {
-                    self.enqueue_waits(stream, &handles, &[descriptors::wait_params(value)])?;
-                }
-                Operation::Signal => {
-                    self.enqueue_signals(stream, &handles, &[descriptors::signal_params(value)])?;
-                }
-            }
-            semaphore.shared.note_use(stream);
-            return Ok(());
-        }
-        let mut handles = Vec::with_capacity(list.len());
-        let mut values = Vec::with_capacity(list.len());
         for (semaphore, value) in list {
-            values.push(self.check_use(operation, semaphore, *value)?);
-            handles.push(semaphore.shared.external.0);
+            let shared = &semaphore.shared;
+            self.check_context("the semaphore's CUDA context", shared.endpoint.context())?;
+            check_value(operation, shared.kind, *value)?;
         }
-        // All that can fail comes first: what was submitted can't be taken back.
+        let too_many = |_| Invalid::new("semaphores", format!("{} are too many", list.len()));
+        let count = c_uint::try_from(list.len()).map_err(too_many)?;
+        // Everything that can fail comes first, because a submission can't be taken back.
         for (semaphore, _) in list {
             semaphore.shared.prepare_use(stream)?;
         }
-        match operation {
-            Operation::Wait => {
-                let params: Vec<_> = values.into_iter().map(descriptors::wait_params).collect();
-                self.enqueue_waits(stream, &handles, &params)?;
-            }
-            Operation::Signal => {
-                let params: Vec<_> = values.into_iter().map(descriptors::signal_params).collect();
-                self.enqueue_signals(stream, &handles, &params)?;
-            }
-        }
+        self.enqueue(operation, stream, list, count)?;
         for (semaphore, _) in list {
             semaphore.shared.note_use(stream);
         }
         Ok(())
     }
 
-    /// The value to submit for `semaphore`, which is of this context.
-    fn check_use(
+    /// Submits a checked list of `count` semaphores.
+    fn enqueue(
         &self,
         operation: Operation,
-        semaphore: &Semaphore,
-        value: Option<u64>,
-    ) -> Result<u64> {
-        let shared = &semaphore.shared;
-        self.check_context("the semaphore's CUDA context", shared.endpoint.context())?;
-        checked_value(operation, shared.kind, value)
-    }
-
-    /// Waits for semaphores of this context that `check_use` has found good.
-    fn enqueue_waits(
-        &self,
         stream: &CudaStream,
-        handles: &[sys::CUexternalSemaphore],
-        params: &[sys::CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS],
+        list: &[(&Semaphore, Option<u64>)],
+        count: c_uint,
     ) -> Result<()> {
-        let count = count(handles.len().min(params.len()))?;
         let _current = self.enter()?;
-        // SAFETY: the context is current; both arrays have `count` elements, which the driver copies;
-        // the stream and the semaphores are of this context, alive, and the semaphores stay alive
-        // until the wait is done (`Shared::drop`).
-        check("cuWaitExternalSemaphoresAsync", unsafe {
-            sys::cuWaitExternalSemaphoresAsync(
-                handles.as_ptr(),
-                params.as_ptr(),
-                count,
-                stream.cu_stream(),
-            )
-        })
-    }
-
-    /// As `enqueue_waits`, for signals.
-    fn enqueue_signals(
-        &self,
-        stream: &CudaStream,
-        handles: &[sys::CUexternalSemaphore],
-        params: &[sys::CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS],
-    ) -> Result<()> {
-        let count = count(handles.len().min(params.len()))?;
-        let _current = self.enter()?;
-        // SAFETY: as in `enqueue_waits`.
-        check("cuSignalExternalSemaphoresAsync", unsafe {
-            sys::cuSignalExternalSemaphoresAsync(
-                handles.as_ptr(),
-                params.as_ptr(),
-                count,
-                stream.cu_stream(),
-            )
-        })
+        let stream = stream.cu_stream();
+        with_each(
+            list,
+            |(semaphore, _)| semaphore.shared.external.0,
+            |handles| match operation {
+                Operation::Wait => {
+                    let params = |(_, value): &(_, Option<u64>)| wait_params(value.unwrap_or(0));
+                    // SAFETY: the context is current; both arrays have `count` elements, which the driver
+                    // copies; the stream and the semaphores are of this context and alive, and the
+                    // semaphores stay alive until the operation is done (`Shared::drop`).
+                    let result = with_each(list, params, |params| unsafe {
+                        let (handles, params) = (handles.as_ptr(), params.as_ptr());
+                        sys::cuWaitExternalSemaphoresAsync(handles, params, count, stream)
+                    });
+                    check("cuWaitExternalSemaphoresAsync", result)
+                }
+                Operation::Signal => {
+                    let params = |(_, value): &(_, Option<u64>)| signal_params(value.unwrap_or(0));
+                    // SAFETY: as above.
+                    let result = with_each(list, params, |params| unsafe {
+                        let (handles, params) = (handles.as_ptr(), params.as_ptr());
+                        sys::cuSignalExternalSemaphoresAsync(handles, params, count, stream)
+                    });
+                    check("cuSignalExternalSemaphoresAsync", result)
+                }
+            },
+        )
     }
 }
 
-fn count(len: usize) -> Result<c_uint> {
-    let too_many = |_| Invalid::new("semaphores", format!("{len} are too many"));
-    Ok(c_uint::try_from(len).map_err(too_many)?)
+const HANDOFF: &str = "a handoff on the GPU";
+
+/// Whether semaphores of `kind` can be imported by `handle_type`.
+pub(crate) fn import_of_semaphores(
+    endpoint: &Endpoint,
+    kind: SemaphoreKind,
+    handle_type: SemaphoreHandleType,
+) -> Support {
+    match (handle_type, kind) {
+        (SemaphoreHandleType::OpaqueFd, SemaphoreKind::Binary) => Ok(()),
+        (SemaphoreHandleType::OpaqueFd, SemaphoreKind::Timeline) if endpoint.has_timeline() => {
+            Ok(())
+        }
+        (SemaphoreHandleType::OpaqueFd, SemaphoreKind::Timeline) => {
+            let what = "CU_DEVICE_ATTRIBUTE_TIMELINE_SEMAPHORE_INTEROP_SUPPORTED";
+            Err(Missing::new(Api::Cuda, what, HANDOFF).help("use binary semaphores"))
+        }
+        (SemaphoreHandleType::SyncFd, _) => {
+            Err(Missing::new(Api::Cuda, "semaphores by sync fd", HANDOFF)
+                .help("export the semaphore as an opaque fd"))
+        }
+    }
+}
+
+/// Calls `apply` with `make` of each element. A list of one, as every handoff has, is not allocated.
+fn with_each<T, U, R>(list: &[T], make: impl Fn(&T) -> U, apply: impl FnOnce(&[U]) -> R) -> R {
+    match list {
+        [one] => apply(&[make(one)]),
+        many => apply(&many.iter().map(make).collect::<Vec<_>>()),
+    }
 }
 
 impl Semaphore {
-    /// Whether it is a flag or a counter.
+    /// Whether it is a binary or a timeline semaphore.
     pub fn kind(&self) -> SemaphoreKind {
         self.shared.kind
     }
 
-    /// Waits on the host until all waits and signals that were queued here, in any stream, are done,
-    /// and with them the work before them.
+    /// Waits on the host until all waits and signals that were submitted here, in any stream, and the
+    /// work before them, are done.
     #[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
     pub(crate) fn wait_for_uses(&self, timeout: Duration) -> Result<()> {
         let what = "the last use of a semaphore in CUDA";
@@ -306,30 +292,28 @@ impl Semaphore {
 }
 
 impl Shared {
-    /// Makes the event that `note_use` records, so that hardly anything can fail after the
-    /// submission.
+    /// Creates the event that `note_use` records, so that less can fail after the submission.
     fn prepare_use(&self, stream: &CudaStream) -> Result<()> {
         let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
         self.event_of(&mut uses, stream)?;
         Ok(())
     }
 
-    /// Notes what was submitted to `stream`.
+    /// Records a use that was submitted to `stream`.
     ///
-    /// A failure here is none of the submission, which stands: who was told of one would submit
-    /// again. So it is logged, and the semaphore stays alive for ever, since nothing tells any more
-    /// when it is unused.
+    /// The work is already submitted. Returning an error would make the caller submit it twice, so it
+    /// is logged, and the semaphore is leaked, because its last use is no longer known.
     fn note_use(&self, stream: &CudaStream) {
         let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
         let noted = self.event_of(&mut uses, stream).and_then(|event| event.record(stream));
         if let Err(error) = noted {
             self.is_use_lost.store(true, Ordering::Relaxed);
-            tracing::error!(%error, "a semaphore's use can't be followed: it is never destroyed");
+            tracing::error!(%error, "a use of a semaphore can't be recorded: it will be leaked");
         }
     }
 
-    /// The event for `stream`, made where there is none: also for one that another thread has
-    /// cleared away since `prepare_use`.
+    /// The event for `stream`; created if it is absent, also because another thread has removed it
+    /// since `prepare_use`.
     fn event_of<'a>(
         &self,
         uses: &'a mut Vec<(StreamId, Event)>,
@@ -339,7 +323,7 @@ impl Shared {
         let at = match uses.iter().position(|(used, _)| *used == id) {
             Some(at) => at,
             None => {
-                // Streams come and go: forget those in which all is done.
+                // Remove the streams whose work is done, so that the list doesn't grow.
                 uses.retain(|(_, event)| event.is_complete() != Ok(true));
                 uses.push((id, Event::new(self.endpoint.context())?));
                 uses.len() - 1
@@ -356,14 +340,15 @@ impl Drop for Shared {
         }
         let context = self.endpoint.context();
         let uses = self.uses.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let is_settled = self.endpoint.settle("waiting for the last use of a semaphore", || {
-            uses.iter().try_fold(true, |done, (_, event)| Ok(done & event.is_complete()?))
-        });
-        if !is_settled {
+        let is_done =
+            self.endpoint.wait_before_drop("waiting for the last use of a semaphore", || {
+                uses.iter().try_fold(true, |done, (_, event)| Ok(done & event.is_complete()?))
+            });
+        if !is_done {
             return;
         }
         let current = self.endpoint.enter();
-        // SAFETY: imported once, destroyed once, here; no wait or signal is outstanding.
+        // SAFETY: imported once, destroyed once, here; all waits and signals are done.
         let result = unsafe { sys::cuDestroyExternalSemaphore(self.external.0) };
         record(context, "cuDestroyExternalSemaphore", result);
         drop(current);
@@ -374,20 +359,34 @@ fn stream_id(stream: &CudaStream) -> StreamId {
     stream.cu_stream() as StreamId
 }
 
-/// The value to submit: that of a timeline semaphore, and 0, which is ignored, for a binary one.
-fn checked_value(operation: Operation, kind: SemaphoreKind, value: Option<u64>) -> Result<u64> {
+/// Checks the value of a wait or a signal.
+fn check_value(operation: Operation, kind: SemaphoreKind, value: Option<u64>) -> Result<()> {
     kind.check_value(value)?;
-    match value {
-        Some(0) if operation == Operation::Signal => {
-            Err(Invalid::new("value", "is 0, which a timeline semaphore starts at")
-                .vuid("VUID-VkSemaphoreSignalInfo-value-03258")
-                .help("signal with a value above the present one")
-                .into())
-        }
-        value => Ok(value.unwrap_or(0)),
+    if operation == Operation::Signal && value == Some(0) {
+        return Err(Invalid::new("value", "is 0, the initial value of a timeline semaphore")
+            .vuid("VUID-VkSemaphoreSignalInfo-value-03258")
+            .help("signal with a value above the current one")
+            .into());
     }
+    Ok(())
 }
 
 #[cfg(test)]
-#[path = "semaphore_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+    use SemaphoreKind::{Binary, Timeline};
+
+    #[test]
+    fn only_a_timeline_has_a_value_and_it_is_not_signalled_with_0() {
+        for operation in [Operation::Wait, Operation::Signal] {
+            assert_eq!(check_value(operation, Binary, None), Ok(()));
+            assert_eq!(check_value(operation, Timeline, Some(7)), Ok(()));
+            for (kind, value) in [(Binary, Some(1)), (Timeline, None)] {
+                let refused = check_value(operation, kind, value);
+                assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+            }
+        }
+        assert_eq!(check_value(Operation::Wait, Timeline, Some(0)), Ok(()));
+        assert!(check_value(Operation::Signal, Timeline, Some(0)).is_err());
+    }
+}

@@ -1,17 +1,12 @@
-//! How a texture object reads.
+//! How a texture object reads an image.
 
 use cudarc::driver::sys;
 
 use super::array_shape::UNORM_101010_2;
-use super::workarounds::NVIDIA_DECODES_RED_OF_TWO_CHANNELS;
-use crate::desc::{ImageDesc, ImageKind};
 use crate::error::{Invalid, Result};
 use crate::format::Format;
 
-/// `CU_TRSF_SEAMLESS_CUBEMAP`, which cudarc has only where it is built for CUDA 11.6 or newer.
-const SEAMLESS_CUBEMAP: u32 = 0x40;
-
-/// What a kernel gets from a texel.
+/// The values that a kernel reads.
 ///
 /// | format | `AsFormat` | `Stored` | `Normalized` |
 /// |---|---|---|---|
@@ -23,51 +18,51 @@ const SEAMLESS_CUBEMAP: u32 = 0x40;
 /// | `UINT` of 32 bits | unsigned integers | unsigned integers | refused |
 /// | `SFLOAT` | floats | floats | refused |
 ///
-/// "Floats" is `tex2D<float4>` and its kin, "unsigned integers" `tex2D<uint4>` or `tex2D<uchar4>`,
-/// "signed integers" `tex2D<int4>`: a kernel that asks for the other gets the bits of one as the
-/// other. 16-bit floats arrive as `float`. Both -128 and -127 of a signed byte arrive as -1.
+/// A kernel reads floats with `tex2D<float4>` (or another texture function), unsigned integers with
+/// `tex2D<uint4>` or `tex2D<uchar4>`, and signed integers with `tex2D<int4>`; with another type it reads
+/// the bits of the value. 16-bit floats are read as `float`. The signed bytes -128 and -127 are both
+/// read as -1.
 ///
-/// Red comes first, but in a format that stores blue first, `x` is blue and `z` is red: CUDA has no
-/// swizzle.
+/// `x` is red and `z` is blue, except in a format that stores blue first, because CUDA has no swizzle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ReadMode {
-    /// What Vulkan's and OpenGL's samplers give for the format.
+    /// As Vulkan's and OpenGL's samplers read the format.
     #[default]
     AsFormat,
-    /// The numbers that are stored (`CU_TRSF_READ_AS_INTEGER` for integers).
+    /// The stored numbers (`CU_TRSF_READ_AS_INTEGER` for integers).
     Stored,
-    /// Integers of 8 and 16 bits as floats, as they are stored.
+    /// Integers of 8 and 16 bits as floats, without decoding.
     Normalized,
-    /// Bytes as floats, red, green and blue decoded from sRGB, whatever the format's name says
-    /// (`CU_TRSF_SRGB`). For formats of one or four unsigned bytes.
+    /// Bytes as floats, with red, green and blue decoded from sRGB, also for a format that is not
+    /// `SRGB` (`CU_TRSF_SRGB`). For formats of one or four unsigned bytes.
     DecodeSrgb,
 }
 
-/// What a coordinate outside of the image reads.
+/// The texel that a coordinate outside of the image reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum AddressMode {
     /// The texel at the edge.
     #[default]
     Clamp,
-    /// The border's colour.
+    /// [`TextureOptions::border_color`].
     Border,
-    /// The image again. For normalized coordinates.
+    /// The image, repeated. Requires normalized coordinates.
     Wrap,
-    /// The image again, every other time mirrored. For normalized coordinates.
+    /// The image, repeated and mirrored. Requires normalized coordinates.
     Mirror,
 }
 
-/// What a coordinate between two texels, or two levels, reads.
+/// The value that a coordinate between two texels, or two levels, reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Filter {
-    /// The nearer one.
+    /// The nearest one.
     #[default]
     Point,
-    /// Something in between. For reads that give floats.
+    /// Interpolated linearly. Requires a read mode that returns floats.
     Linear,
 }
 
-/// How a texture object reads.
+/// How a texture object reads an image.
 ///
 /// ```
 /// use gpu_interop::cuda::{AddressMode, TextureOptions};
@@ -80,29 +75,27 @@ pub enum Filter {
 /// `CUDA_TEXTURE_DESC`, under `cuTexObjectCreate`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TextureOptions {
-    /// What a kernel gets from a texel.
+    /// The values that a kernel reads.
     pub read: ReadMode,
-    /// Between texels.
+    /// The filter between texels.
     pub filter: Filter,
-    /// Between levels.
+    /// The filter between levels.
     pub mip_filter: Filter,
-    /// Outside of the image, in x, y and z.
+    /// Coordinates outside of the image, in x, y and z.
     pub address: [AddressMode; 3],
-    /// Coordinates from 0 to 1 across the image (`CU_TRSF_NORMALIZED_COORDINATES`); else they count
-    /// texels, and the middle of the first is at 0.5. A texture of all levels has to have them.
+    /// Whether coordinates run from 0 to 1 across the image (`CU_TRSF_NORMALIZED_COORDINATES`).
+    /// Otherwise they count texels, and the centre of the first is at 0.5. A texture of all levels
+    /// requires normalized coordinates.
     pub normalized_coordinates: bool,
-    /// Red, green, blue and alpha outside of the image, for [`AddressMode::Border`]. Where the read
-    /// gives integers, these are their bits.
+    /// Red, green, blue and alpha for [`AddressMode::Border`]. If the read mode returns integers, these
+    /// are their bits.
     pub border_color: [f32; 4],
-    /// Most samples that a slanting look takes: 1 to 16.
+    /// The maximum anisotropy ratio, 1 to 16; CUDA clamps other values.
     pub max_anisotropy: u32,
-    /// Linear filtering goes across the edges of a cube's faces (`CU_TRSF_SEAMLESS_CUBEMAP`, of CUDA
-    /// 11.6), as in Vulkan. For cubes.
-    pub seamless_cube: bool,
 }
 
 impl TextureOptions {
-    /// Texel by texel, as they are: coordinates count texels, and nothing is filtered.
+    /// Reads single texels: coordinates count texels, are clamped to the edge, and nothing is filtered.
     pub const fn texels() -> Self {
         Self {
             read: ReadMode::AsFormat,
@@ -112,11 +105,11 @@ impl TextureOptions {
             normalized_coordinates: false,
             border_color: [0.0; 4],
             max_anisotropy: 1,
-            seamless_cube: false,
         }
     }
 
-    /// As a picture: normalized coordinates, linear filtering in and between levels.
+    /// Samples an image: normalized coordinates, clamped to the edge, and linear filtering in and
+    /// between levels.
     pub const fn sampled() -> Self {
         Self {
             filter: Filter::Linear,
@@ -126,56 +119,45 @@ impl TextureOptions {
         }
     }
 
-    /// The flags of `CU_TRSF_` for an image of `desc`, whose format is `array_format` in CUDA.
+    /// The flags of `CU_TRSF_` for an image of `format`, which is `array_format` in CUDA.
     ///
     /// # Errors
-    /// [`Invalid`] for what CUDA's documentation rules out, and for what CUDA would silently read
-    /// otherwise.
-    pub(crate) fn flags(&self, desc: &ImageDesc, array_format: u32) -> Result<u32> {
-        let (mut flags, gives) = read_flags(self.read, desc.format, array_format)?;
+    /// [`Invalid`] for combinations that CUDA's documentation excludes, and for those with which CUDA
+    /// would silently read other values.
+    pub(crate) fn flags(&self, format: Format, array_format: u32) -> Result<u32> {
+        let (mut flags, values) = read_flags(self.read, format, array_format)?;
         let is_linear = self.filter == Filter::Linear || self.mip_filter == Filter::Linear;
-        if is_linear && gives == Gives::Integers {
-            let problem = format!("linear, but {} is read as integers", desc.format.name());
+        if is_linear && values == Values::Integers {
+            let problem = format!("is linear, but {} is read as integers", format.name());
             return Err(Invalid::new("options.filter", problem)
-                .help("read as floats (ReadMode::Normalized), or don't filter")
+                .help("read floats (ReadMode::Normalized), or use Filter::Point")
                 .into());
         }
         let repeats = |mode| matches!(mode, AddressMode::Wrap | AddressMode::Mirror);
         if !self.normalized_coordinates && self.address.into_iter().any(repeats) {
             // CUDA would clamp instead.
-            let problem = format!("{:?} with coordinates that count texels", self.address);
+            let problem = format!("are {:?}, but coordinates count texels", self.address);
             return Err(Invalid::new("options.address", problem)
                 .help("use normalized coordinates to repeat an image")
                 .into());
         }
-        if !(1..=16).contains(&self.max_anisotropy) {
-            let problem = format!("{}, not from 1 to 16", self.max_anisotropy);
-            return Err(Invalid::new("options.max_anisotropy", problem).into());
-        }
         if self.normalized_coordinates {
             flags |= sys::CU_TRSF_NORMALIZED_COORDINATES;
-        }
-        if self.seamless_cube {
-            if desc.kind != ImageKind::Cube {
-                let problem = format!("for an image that is {:?}", desc.kind);
-                return Err(Invalid::new("options.seamless_cube", problem).into());
-            }
-            flags |= SEAMLESS_CUBEMAP;
         }
         Ok(flags)
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Gives {
+enum Values {
     Integers,
     Floats,
 }
 
-/// What a channel of an array format is.
+/// How CUDA stores and promotes a channel of an array format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Channel {
-    /// 8 or 16 bits: read as an integer with `CU_TRSF_READ_AS_INTEGER`, else promoted to a float.
+    /// 8 or 16 bits: an integer with `CU_TRSF_READ_AS_INTEGER`, otherwise promoted to a float.
     Short,
     /// 32 bits: never promoted.
     Integer,
@@ -184,22 +166,22 @@ enum Channel {
     Normalized,
 }
 
-fn read_flags(read: ReadMode, format: Format, array_format: u32) -> Result<(u32, Gives)> {
+fn read_flags(read: ReadMode, format: Format, array_format: u32) -> Result<(u32, Values)> {
     const BYTE: u32 = sys::CUarray_format::CU_AD_FORMAT_UNSIGNED_INT8 as u32;
     let channel = channel(array_format);
     let as_stored = match channel {
-        Channel::Short => Some((sys::CU_TRSF_READ_AS_INTEGER, Gives::Integers)),
-        Channel::Integer => Some((0, Gives::Integers)),
-        Channel::Float => Some((0, Gives::Floats)),
+        Channel::Short => Some((sys::CU_TRSF_READ_AS_INTEGER, Values::Integers)),
+        Channel::Integer => Some((0, Values::Integers)),
+        Channel::Float => Some((0, Values::Floats)),
         Channel::Normalized => None,
     };
     let normalized = match channel {
-        Channel::Short | Channel::Normalized => Some((0, Gives::Floats)),
+        Channel::Short | Channel::Normalized => Some((0, Values::Floats)),
         Channel::Integer | Channel::Float => None,
     };
-    let decodes =
-        array_format == BYTE && !(NVIDIA_DECODES_RED_OF_TWO_CHANNELS && format == Format::Rg8Unorm);
-    let decoded = decodes.then_some((sys::CU_TRSF_SRGB, Gives::Floats));
+    // Not of two channels: the workaround NVIDIA_SRGB_DECODES_ONLY_RED_OF_TWO_CHANNELS.
+    let is_decoded = array_format == BYTE && format != Format::Rg8Unorm;
+    let decoded = is_decoded.then_some((sys::CU_TRSF_SRGB, Values::Floats));
     let found = match read {
         ReadMode::AsFormat => match numeric(format) {
             Numeric::Plain => as_stored,
@@ -211,8 +193,8 @@ fn read_flags(read: ReadMode, format: Format, array_format: u32) -> Result<(u32,
         ReadMode::DecodeSrgb => decoded,
     };
     found.ok_or_else(|| {
-        Invalid::new("options.read", format!("{read:?} can't be had of {}", format.name()))
-            .help("ReadMode::AsFormat can be had of every format")
+        Invalid::new("options.read", format!("{read:?} is not possible for {}", format.name()))
+            .help("ReadMode::AsFormat is possible for every format")
             .into()
     })
 }
@@ -234,19 +216,19 @@ fn channel(array_format: u32) -> Channel {
     }
 }
 
-/// What a format's numbers mean, beyond what CUDA knows of it.
+/// The meaning of a format's numbers, which CUDA's array formats don't have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Numeric {
-    /// Themselves.
+    /// The numbers themselves.
     Plain,
-    /// Fractions of the largest.
+    /// Fractions of the largest number.
     Normalized,
-    /// As above, the colour sRGB-encoded.
+    /// Fractions, with sRGB-encoded colour.
     Srgb,
 }
 
 fn numeric(format: Format) -> Numeric {
-    // Vulkan's names say it.
+    // Part of Vulkan's names of the formats.
     let name = format.name();
     if name.contains("SRGB") {
         Numeric::Srgb
@@ -258,5 +240,104 @@ fn numeric(format: Format) -> Numeric {
 }
 
 #[cfg(test)]
-#[path = "texture_options_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    const AS_INTEGER: u32 = 1;
+    const NORMALIZED: u32 = 2;
+    const SRGB: u32 = 0x10;
+
+    fn flags(options: TextureOptions, format: Format) -> Result<u32> {
+        options.flags(format, format.cuda()?.array_format)
+    }
+
+    fn refused(options: TextureOptions, format: Format) -> String {
+        match flags(options, format) {
+            Err(Error::Invalid(invalid)) => invalid.to_string(),
+            other => panic!("{options:?} of {format:?}: {other:?}"),
+        }
+    }
+
+    /// The table of [`ReadMode`]: flags of `AsFormat`, `Stored`, `Normalized` and `DecodeSrgb`.
+    const TABLE: [(Format, [Option<u32>; 4]); 16] = [
+        (Format::R8Unorm, [Some(0), Some(AS_INTEGER), Some(0), Some(SRGB)]),
+        (Format::Rg8Unorm, [Some(0), Some(AS_INTEGER), Some(0), None]),
+        (Format::Rgba8Unorm, [Some(0), Some(AS_INTEGER), Some(0), Some(SRGB)]),
+        (Format::Bgra8Unorm, [Some(0), Some(AS_INTEGER), Some(0), Some(SRGB)]),
+        (Format::Rgba8Snorm, [Some(0), Some(AS_INTEGER), Some(0), None]),
+        (Format::Rgba8Srgb, [Some(SRGB), Some(AS_INTEGER), Some(0), Some(SRGB)]),
+        (Format::Bgra8Srgb, [Some(SRGB), Some(AS_INTEGER), Some(0), Some(SRGB)]),
+        (Format::Rgb10a2Unorm, [Some(0), None, Some(0), None]),
+        (Format::Rgba8Uint, [Some(AS_INTEGER), Some(AS_INTEGER), Some(0), Some(SRGB)]),
+        (Format::Rgba16Uint, [Some(AS_INTEGER), Some(AS_INTEGER), Some(0), None]),
+        (Format::R32Uint, [Some(0), Some(0), None, None]),
+        (Format::Rgba32Uint, [Some(0), Some(0), None, None]),
+        (Format::R16Float, [Some(0), Some(0), None, None]),
+        (Format::Rgba16Float, [Some(0), Some(0), None, None]),
+        (Format::R32Float, [Some(0), Some(0), None, None]),
+        (Format::Rgba32Float, [Some(0), Some(0), None, None]),
+    ];
+
+    #[test]
+    fn each_format_is_read_by_the_table() {
+        let modes =
+            [ReadMode::AsFormat, ReadMode::Stored, ReadMode::Normalized, ReadMode::DecodeSrgb];
+        for (format, expected) in TABLE {
+            for (read, expected) in modes.into_iter().zip(expected) {
+                let options = TextureOptions { read, ..TextureOptions::texels() };
+                match expected {
+                    Some(expected) => assert_eq!(flags(options, format).unwrap(), expected),
+                    None => {
+                        let refused = refused(options, format);
+                        assert!(refused.contains(format.name()), "{refused}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_format_of_cuda_can_be_read_as_format() {
+        for &format in Format::ALL {
+            if format.cuda().is_ok() {
+                flags(TextureOptions::texels(), format).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn only_floats_are_filtered() {
+        let linear = TextureOptions { filter: Filter::Linear, ..TextureOptions::texels() };
+        let between_levels =
+            TextureOptions { mip_filter: Filter::Linear, ..TextureOptions::texels() };
+        for options in [linear, between_levels] {
+            for (format, [as_format, ..]) in TABLE {
+                let is_integer = format.name().contains("UINT");
+                if is_integer {
+                    assert!(refused(options, format).contains("options.filter"));
+                } else {
+                    assert_eq!(Some(flags(options, format).unwrap()), as_format, "{format:?}");
+                }
+            }
+        }
+        let as_floats = TextureOptions { read: ReadMode::Normalized, ..linear };
+        assert_eq!(flags(as_floats, Format::Rgba8Uint).unwrap(), 0);
+        let as_integers = TextureOptions { read: ReadMode::Stored, ..linear };
+        assert!(refused(as_integers, Format::Rgba8Unorm).contains("R8G8B8A8_UNORM"));
+    }
+
+    #[test]
+    fn an_image_is_repeated_only_with_normalized_coordinates() {
+        for mode in [AddressMode::Wrap, AddressMode::Mirror] {
+            let address = [AddressMode::Clamp, mode, AddressMode::Clamp];
+            let options = TextureOptions { address, ..TextureOptions::texels() };
+            assert!(refused(options, Format::R8Unorm).contains("options.address"));
+            let options = TextureOptions { address, ..TextureOptions::sampled() };
+            assert_eq!(flags(options, Format::R8Unorm).unwrap(), NORMALIZED);
+        }
+        let border = [AddressMode::Border; 3];
+        let options = TextureOptions { address: border, ..TextureOptions::texels() };
+        assert_eq!(flags(options, Format::R8Unorm).unwrap(), 0);
+    }
+}

@@ -1,31 +1,31 @@
-//! What kernels are given, and the events by which cudarc knows who still uses it.
+//! Kernel arguments whose uses cudarc tracks with events.
 
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use cudarc::driver::{CudaSlice, DriverError as CudarcError, sys};
 
+use super::context::failed;
 use super::endpoint::Endpoint;
-use super::error::failed;
-use super::event::is_idle;
+use super::fence::is_idle;
 use crate::error::Result;
 
-/// A number that kernels take as an argument, in a slice of cudarc's: its launches and copies record
-/// in the slice's events that they use it.
+/// A 64-bit kernel argument in a cudarc slice, so that cudarc's launches and copies record their uses
+/// in the slice's events.
 ///
-/// Dropping it does nothing and leaks the events: [`finish`](Self::finish) comes before.
+/// Dropping it does nothing and leaks the events; call [`finish`](Self::finish) first.
 #[derive(Debug)]
 pub(crate) struct TrackedSlice {
-    /// cudarc's slice would free the memory if it were dropped.
+    /// Dropping a cudarc slice frees its memory, which cudarc has not allocated here.
     slice: ManuallyDrop<CudaSlice<u8>>,
 }
 
 impl TrackedSlice {
-    /// `len` bytes at the address `number`.
+    /// Tracks `len` bytes at the address `number`.
     ///
     /// # Safety
-    /// So many bytes are mapped there until `finish` returns. With a `len` of 0 nothing is said to be
-    /// mapped anywhere, and the number may be any.
+    /// `len` bytes are mapped at that address until `finish` returns. If `len` is 0, `number` may be
+    /// any number.
     pub(crate) unsafe fn new(
         endpoint: &Endpoint,
         number: sys::CUdeviceptr,
@@ -34,54 +34,56 @@ impl TrackedSlice {
         let context = endpoint.context();
         let _current = endpoint.enter()?;
         if context.is_event_tracking() {
-            // `upgrade_device_ptr` makes two events and panics where it can't. What would keep it from
-            // that is found out before: an error recorded earlier, a context that is lost, no memory.
+            // `upgrade_device_ptr` creates two events and panics if that fails, so its preconditions
+            // are checked first: no error recorded earlier, a context that is not lost, free memory.
             let earlier = context.check_err();
-            earlier.map_err(|CudarcError(result)| failed("a call made while dropping", result))?;
+            earlier.map_err(|CudarcError(result)| {
+                failed("a call made while an object was dropped", result)
+            })?;
             let event = context.new_event(None);
             event.map_err(|CudarcError(result)| failed("cuEventCreate", result))?;
         }
         let stream = context.default_stream();
-        // SAFETY: the memory is mapped there and is that long, as the caller says, and any bits are
-        // bytes. The slice is never dropped as such, which would free memory that cudarc did not
-        // allocate.
+        // SAFETY: the caller promises that the memory is mapped there and is that long, and any bits
+        // are valid bytes. The slice itself is never dropped, which would free memory that cudarc did
+        // not allocate.
         let upgraded = catch_unwind(AssertUnwindSafe(|| unsafe {
             stream.upgrade_device_ptr::<u8>(number, len)
         }));
-        // Only where another thread has lost the context, or recorded an error, since the event above.
+        // Happens only if another thread has lost the context or recorded an error since the checks.
         let slice =
             upgraded.map_err(|_| failed("cuEventCreate", sys::CUresult::CUDA_ERROR_UNKNOWN))?;
         Ok(Self { slice: ManuallyDrop::new(slice) })
     }
 
-    /// As a kernel's argument that is read.
+    /// The argument of a kernel that only reads.
     pub(crate) fn slice(&self) -> &CudaSlice<u8> {
         &self.slice
     }
 
-    /// As a kernel's argument that is read and written.
+    /// The argument of a kernel that also writes.
     pub(crate) fn slice_mut(&mut self) -> &mut CudaSlice<u8> {
         &mut self.slice
     }
 
-    /// For `Drop`: waits for the last use that cudarc has recorded, which `what` names, and says
-    /// whether what was used may go now.
+    /// For `Drop`: waits for the last use that cudarc has recorded and returns whether the object,
+    /// which `what` names, may be destroyed.
     ///
     /// # Safety
-    /// Called once, and nothing else of this is called afterwards.
+    /// Must be called only once, and no other method afterwards.
     pub(crate) unsafe fn finish(&mut self, endpoint: &Endpoint, what: &'static str) -> bool {
         let context = endpoint.context();
         let current = endpoint.enter();
-        // A cudarc call that finds an error recorded earlier returns that and does nothing: it must
-        // not be in the way of waiting, and must not get lost either.
+        // A cudarc call that finds an error recorded earlier returns it and does nothing. So it is
+        // taken out while waiting, and recorded again afterwards.
         let earlier = context.check_err();
-        // SAFETY: taken once, as the caller says.
+        // SAFETY: taken only once, as the caller promises.
         let slice = unsafe { ManuallyDrop::take(&mut self.slice) };
         let stream = slice.stream().clone();
-        // Makes the default stream wait for the uses that cudarc has recorded, then drops the slice's
-        // events and keeps the memory.
+        // Makes the default stream wait for the recorded uses, then drops the slice's events and
+        // keeps the memory.
         let _number = slice.leak();
-        let is_done = endpoint.settle(what, || is_idle(&stream));
+        let is_done = endpoint.wait_before_drop(what, || is_idle(&stream));
         if let Err(CudarcError(result)) = earlier {
             context.record_err(Err::<(), _>(CudarcError(result)));
         }

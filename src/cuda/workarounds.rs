@@ -1,44 +1,30 @@
-//! Driver bugs that this peer works around, each by name, driver, version and reason.
+//! Driver bugs that the CUDA peer works around.
+//!
+//! | name | driver | the bug | the workaround |
+//! |---|---|---|---|
+//! | `NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS` | NVIDIA 580.159, GPUs of their own (the descriptors of integrated GPUs may be dma-bufs) | `cuImportExternalMemory` closes a descriptor that it refuses (an eventfd), against its documentation; in Vulkan and OpenGL the same driver refuses every later import in the process after one such descriptor | a descriptor that NVIDIA's driver can't have made is refused before the driver sees it |
+//! | `NVIDIA_LAYERED_LEVELS_LAID_OUT_DIFFERENTLY` | NVIDIA 580.159 | in a mipmapped array with layers, CUDA expects the second layer at another place than Vulkan: the first layer is read correctly, no texel of the others is. Layers without levels and levels without layers are correct | an image with several layers and several levels is refused ([`Memory::array`](super::Memory::array)) |
+//! | `NVIDIA_SRGB_DECODES_ONLY_RED_OF_TWO_CHANNELS` | NVIDIA 580.159 | a texture object of two channels of bytes with `CU_TRSF_SRGB` returns green as it is stored | [`ReadMode::DecodeSrgb`](super::ReadMode::DecodeSrgb) is refused for two channels |
 
 use std::os::fd::AsFd;
 
 use crate::error::Result;
 use crate::fd::check_nvidia_fd;
 
-/// A descriptor that NVIDIA's driver can't have made is refused before the driver sees it.
-///
-/// Driver: NVIDIA 580.159. `cuImportExternalMemory` closes what it refuses (an eventfd), against its
-/// documentation, and in Vulkan and OpenGL the same driver refuses every later import in the process
-/// after one such descriptor. Integrated GPUs are left out: their descriptors may be dma-bufs.
-pub const NVIDIA_FOREIGN_FD_POISONS_IMPORTS: bool = true;
-
-/// An image with several layers and several levels is refused.
-///
-/// Driver: NVIDIA 580.159. Of a mipmapped array with layers, CUDA expects the second layer elsewhere
-/// than Vulkan has put it: the first is read right, of the others not a texel. Layers without levels
-/// and levels without layers are right.
-pub const NVIDIA_LAYS_OUT_LAYERED_LEVELS_OTHERWISE: bool = true;
-
-/// Red alone of two channels is decoded from sRGB.
-///
-/// Driver: NVIDIA 580.159. A texture object of two channels of bytes with `CU_TRSF_SRGB` gives green
-/// as it is stored. [`ReadMode::DecodeSrgb`](super::ReadMode::DecodeSrgb) is refused for those.
-pub const NVIDIA_DECODES_RED_OF_TWO_CHANNELS: bool = true;
-
-/// Which of the bugs the present driver has.
+/// The workarounds that the present driver needs; those not listed are always on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Workarounds {
-    /// [`NVIDIA_FOREIGN_FD_POISONS_IMPORTS`].
+    /// `NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS`.
     refuse_foreign_fds: bool,
 }
 
 impl Workarounds {
     /// `is_integrated`: the GPU is part of the CPU's chip.
     pub(crate) fn of(is_integrated: bool) -> Self {
-        Self { refuse_foreign_fds: NVIDIA_FOREIGN_FD_POISONS_IMPORTS && !is_integrated }
+        Self { refuse_foreign_fds: !is_integrated }
     }
 
-    /// Refuses a descriptor that the driver would be harmed by.
+    /// Refuses a descriptor that would harm the driver.
     pub(crate) fn check_fd(self, fd: impl AsFd) -> Result<()> {
         if self.refuse_foreign_fds { check_nvidia_fd(fd) } else { Ok(()) }
     }

@@ -7,7 +7,7 @@ use std::{ptr, slice};
 use cudarc::driver::sys;
 
 use crate::cuda::Endpoint;
-use crate::cuda::error::{check, record};
+use crate::cuda::context::{check, record};
 use crate::error::{Api, DriverError, Error, Invalid, Missing, Result};
 use crate::nvx::Cubin;
 
