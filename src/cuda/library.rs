@@ -268,10 +268,9 @@ mod tests {
                 let name = &source[at + "sys::".len()..];
                 let end = name.find(|c: char| !c.is_alphanumeric() && c != '_');
                 let name = &name[..end.unwrap_or(name.len())];
-                assert!(
-                    name == "cu" || FUNCTIONS.contains(&name),
-                    "{prefix}: {name} is not looked up"
-                );
+                // Neither cudarc's own function nor this test calls libcuda.
+                let is_call = !["culib", "cu"].contains(&name);
+                assert!(!is_call || FUNCTIONS.contains(&name), "{prefix}: {name} is not looked up");
                 calls += 1;
             }
         }
