@@ -9,21 +9,21 @@ use crate::vulkan::access::BufferAccess;
 use crate::vulkan::buffer::Buffer;
 use crate::vulkan::endpoint::Endpoint;
 
-/// How commands use memory: what a barrier has before it or after it.
+/// How the commands before or after a barrier use memory.
 ///
-/// The specification doesn't say in which stage CUDA kernels run. They are dispatched as compute
-/// shaders are (`VK_NV_cuda_kernel_launch`: "a global workgroup ... is assembled"), so
-/// [`KERNEL`](Self::KERNEL) is the compute stage with a shader's reads and writes, which orders them
-/// on NVIDIA's driver (580.159, measured). [`ANY`](Self::ANY) needs no such assumption.
+/// The specification doesn't define the stage in which CUDA kernels run. They are dispatched like
+/// compute shaders (`VK_NV_cuda_kernel_launch`: "a global workgroup ... is assembled"), so
+/// [`KERNEL`](Self::KERNEL) is the compute stage with a shader's reads and writes. This orders them on
+/// NVIDIA's driver (measured with 580.159). [`ANY`](Self::ANY) needs no such assumption.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MemoryUse {
-    /// The stages of the commands.
+    /// The pipeline stages.
     pub stage: vk::PipelineStageFlags,
-    /// What they do.
+    /// The memory accesses.
     pub access: vk::AccessFlags,
 }
 
-/// All accesses that write.
+/// All write accesses.
 const WRITES: vk::AccessFlags = vk::AccessFlags::from_raw(
     vk::AccessFlags::SHADER_WRITE.as_raw()
         | vk::AccessFlags::COLOR_ATTACHMENT_WRITE.as_raw()
@@ -34,26 +34,26 @@ const WRITES: vk::AccessFlags = vk::AccessFlags::from_raw(
 );
 
 impl MemoryUse {
-    /// CUDA kernels read and write.
+    /// Reads and writes of CUDA kernels.
     pub const KERNEL: Self = Self::SHADER;
-    /// Compute shaders read and write.
+    /// Reads and writes of compute shaders.
     pub const SHADER: Self = Self {
         stage: vk::PipelineStageFlags::COMPUTE_SHADER,
         access: vk::AccessFlags::from_raw(
             vk::AccessFlags::SHADER_READ.as_raw() | vk::AccessFlags::SHADER_WRITE.as_raw(),
         ),
     };
-    /// Copies and fills read and write.
+    /// Reads and writes of copies and fills.
     pub const TRANSFER: Self = Self {
         stage: vk::PipelineStageFlags::TRANSFER,
         access: vk::AccessFlags::from_raw(
             vk::AccessFlags::TRANSFER_READ.as_raw() | vk::AccessFlags::TRANSFER_WRITE.as_raw(),
         ),
     };
-    /// The host reads, after the submit is done.
+    /// Reads of the host, after the submission is done.
     pub const HOST_READ: Self =
         Self { stage: vk::PipelineStageFlags::HOST, access: vk::AccessFlags::HOST_READ };
-    /// Any command reads and writes in any way.
+    /// All reads and writes of all commands.
     pub const ANY: Self = Self {
         stage: vk::PipelineStageFlags::ALL_COMMANDS,
         access: vk::AccessFlags::from_raw(
@@ -65,7 +65,7 @@ impl MemoryUse {
 impl BitOr for MemoryUse {
     type Output = Self;
 
-    /// Both.
+    /// Both uses.
     fn bitor(self, other: Self) -> Self {
         Self { stage: self.stage | other.stage, access: self.access | other.access }
     }
@@ -81,12 +81,12 @@ impl fmt::Debug for MemoryUse {
 }
 
 impl Endpoint {
-    /// Records that what the commands so far do in the way of `before` is done, and seen, when those
-    /// that follow begin what they do in the way of `after`. For all memory of the device.
+    /// Records a barrier for all memory of the device: uses `before` of earlier commands are finished
+    /// and their writes visible when later commands begin uses `after`.
     ///
     /// # Safety
-    /// `commands` is being recorded, outside a render pass, for a queue of the endpoint's device that
-    /// has the stages (VUID-vkCmdPipelineBarrier-srcStageMask-06461 and -dstStageMask-06462), and
+    /// `commands` is being recorded outside a render pass, for a queue of the endpoint's device that
+    /// supports the stages (VUID-vkCmdPipelineBarrier-srcStageMask-06461 and -dstStageMask-06462), and
     /// each access belongs to one of its stages.
     ///
     /// # References
@@ -98,12 +98,12 @@ impl Endpoint {
         before: MemoryUse,
         after: MemoryUse,
     ) {
-        // Reads have nothing to make visible; that they are done is the stages' affair.
+        // Only writes must be made visible; for reads, the stages are enough.
         let barrier = vk::MemoryBarrier::default()
             .src_access_mask(before.access & WRITES)
             .dst_access_mask(after.access);
         let none = vk::DependencyFlags::empty();
-        // SAFETY: the caller's promise; the barrier outlives the call.
+        // SAFETY: the caller promises what the call requires; the barrier outlives the call.
         unsafe {
             self.shared.device.cmd_pipeline_barrier(
                 commands,
@@ -119,7 +119,8 @@ impl Endpoint {
 }
 
 impl<'a> BufferAccess<'a> {
-    /// A buffer that CUDA kernels in the queue read and write, for a handoff to or from another API.
+    /// The reads and writes of a buffer by CUDA kernels in the queue, for a handoff to or from another
+    /// API.
     pub fn kernel(buffer: &'a Buffer) -> Self {
         let MemoryUse { stage, access } = MemoryUse::KERNEL;
         Self { buffer, stage, access }
@@ -131,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn uses_are_joined_and_writes_are_found() {
+    fn uses_are_combined_and_only_writes_are_made_visible() {
         let both = MemoryUse::KERNEL | MemoryUse::TRANSFER;
         assert!(both.stage.contains(vk::PipelineStageFlags::COMPUTE_SHADER));
         assert!(both.stage.contains(vk::PipelineStageFlags::TRANSFER));

@@ -1,4 +1,4 @@
-//! Linking: from PTX to a cubin for the present GPU, by the driver's own linker.
+//! Linking PTX into a cubin for the context's GPU, with the driver's own linker.
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_uint, c_void};
@@ -6,24 +6,24 @@ use std::{ptr, slice};
 
 use cudarc::driver::sys;
 
+use super::cubin::Cubin;
 use crate::cuda::Endpoint;
 use crate::cuda::context::{check, record};
 use crate::error::{Api, DriverError, Error, Invalid, Missing, Result};
-use crate::nvx::Cubin;
 
-/// Room for what the linker says of errors. ptxas stops after some, and the first is what matters.
+/// The size of the linker's error log. ptxas stops after some errors, and the first one matters.
 const LOG_BYTES: usize = 8 << 10;
 
 impl Endpoint {
-    /// Makes a cubin of `ptx` for the context's GPU.
+    /// Links `ptx` into a cubin for the context's GPU.
     ///
-    /// CUDA itself takes PTX as it is (cudarc's `load_module`); this is for who takes cubins only,
-    /// such as a Vulkan queue (`vulkan::Endpoint::load_module`). The driver compiles each time, which
-    /// takes milliseconds: link once, and keep the cubin.
+    /// CUDA itself loads PTX (cudarc's `load_module`); a Vulkan queue requires a cubin
+    /// (`vulkan::Endpoint::load_module`). The driver compiles at each call, which takes milliseconds:
+    /// link once, and keep the cubin.
     ///
     /// # Errors
-    /// [`Invalid`] for what is no valid PTX, with the linker's words; [`Missing`] for PTX that is
-    /// newer than the driver or for a newer GPU, and where the driver's PTX compiler is not there;
+    /// [`Invalid`] for invalid PTX, with the linker's message; [`Missing`] for PTX that is newer than
+    /// the driver or for a newer GPU, and if the driver's PTX compiler is not installed;
     /// [`Error::Driver`].
     ///
     /// # References
@@ -34,44 +34,43 @@ impl Endpoint {
     #[doc(alias = "cuLinkComplete")]
     pub fn link(&self, ptx: &str) -> Result<Cubin> {
         if !ptx.contains(".version") {
-            return Err(Invalid::new("ptx", "is no PTX: it has no .version")
-                .help("give the text that nvcc -ptx or NVRTC makes")
+            return Err(Invalid::new("ptx", "is not PTX: it has no .version")
+                .help("pass the text that nvcc -ptx or NVRTC creates")
                 .into());
         }
-        let ptx = CString::new(ptx).map_err(|_| Invalid::new("ptx", "has a zero byte in it"))?;
+        let ptx = CString::new(ptx).map_err(|_| Invalid::new("ptx", "contains a zero byte"))?;
         let _current = self.enter()?;
         let linker = Linker::new(self)?;
         let image = linker.link(&ptx);
-        // What it returns is the linker's; it is copied before that goes.
         image.and_then(Cubin::new)
     }
 }
 
-/// A `CUlinkState`, and what it writes to as long as it lives.
+/// A `CUlinkState`, and the memory that it writes to while it lives.
 struct Linker<'a> {
     state: sys::CUlinkState,
     endpoint: &'a Endpoint,
     log: Vec<Cell<u8>>,
-    /// The values of its options, of which it writes one: the bytes of the log.
+    /// The values of its options. It writes one of them, the length of the log.
     _values: Vec<Cell<*mut c_void>>,
 }
 
 impl<'a> Linker<'a> {
-    /// A linker for the GPU of the current context, which is the endpoint's.
+    /// Creates a linker for the current context's GPU; the context must be the endpoint's.
     fn new(endpoint: &'a Endpoint) -> Result<Self> {
         let log = vec![Cell::new(0u8); LOG_BYTES];
         let mut options = [
             sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER,
             sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES,
         ];
-        // The last byte is not given away, so that the text is terminated.
+        // The driver is not given the last byte, so that the text is terminated.
         let room = ptr::without_provenance_mut(LOG_BYTES - 1);
         let values = vec![Cell::new(log.as_ptr().cast_mut().cast::<c_void>()), Cell::new(room)];
         let mut state = ptr::null_mut();
         let count = options.len() as c_uint;
         // SAFETY: the context is current; there are as many values as options, each of its option's
-        // type (a pointer to writable bytes, and their number in a pointer's place), and they and
-        // the bytes stay where they are until the linker is destroyed; `state` is writable.
+        // type (a pointer to writable bytes, and their number as a pointer), and they and the bytes
+        // are not moved until the linker is destroyed; `state` is writable.
         check("cuLinkCreate", unsafe {
             let values = values.as_ptr().cast_mut().cast();
             sys::cuLinkCreate_v2(count, options.as_mut_ptr(), values, &mut state)
@@ -79,11 +78,11 @@ impl<'a> Linker<'a> {
         Ok(Self { state, endpoint, log, _values: values })
     }
 
-    /// The linked image of `ptx`.
+    /// Links `ptx` and returns a copy of the image.
     fn link(&self, ptx: &CStr) -> Result<Vec<u8>> {
         let text = ptx.to_bytes_with_nul();
         // SAFETY: the context is current and the linker alive; PTX is text with its zero byte, which
-        // the driver reads and doesn't keep; no options.
+        // the driver reads and doesn't keep; there are no options.
         let added = unsafe {
             sys::cuLinkAddData_v2(
                 self.state,
@@ -96,11 +95,11 @@ impl<'a> Linker<'a> {
                 ptr::null_mut(),
             )
         };
-        self.told("cuLinkAddData", added)?;
+        self.explain("cuLinkAddData", added)?;
         let (mut image, mut size) = (ptr::null_mut(), 0usize);
         // SAFETY: as above; both results are writable.
         let completed = unsafe { sys::cuLinkComplete(self.state, &mut image, &mut size) };
-        self.told("cuLinkComplete", completed)?;
+        self.explain("cuLinkComplete", completed)?;
         if image.is_null() {
             return Ok(Vec::new());
         }
@@ -109,16 +108,16 @@ impl<'a> Linker<'a> {
         Ok(unsafe { slice::from_raw_parts(image.cast::<u8>(), size) }.to_vec())
     }
 
-    /// A failure of `call` with what the linker says of it.
-    fn told(&self, call: &'static str, result: sys::CUresult) -> Result<()> {
+    /// Adds the linker's message to a failure of `call`.
+    fn explain(&self, call: &'static str, result: sys::CUresult) -> Result<()> {
         check(call, result).map_err(|error| match error {
-            Error::Driver(error) => explained(error, result, &self.said()),
+            Error::Driver(error) => explained(error, result, &self.message()),
             other => other,
         })
     }
 
-    /// What the linker has written so far.
-    fn said(&self) -> String {
+    /// The message that the linker has written.
+    fn message(&self) -> String {
         let text: Vec<u8> = self.log.iter().map(Cell::get).take_while(|&byte| byte != 0).collect();
         String::from_utf8_lossy(&text).trim().to_owned()
     }
@@ -126,26 +125,26 @@ impl<'a> Linker<'a> {
 
 impl Drop for Linker<'_> {
     fn drop(&mut self) {
-        // SAFETY: created once, destroyed once, here; its image is used no more, and what it writes
-        // to goes afterwards.
+        // SAFETY: created once, destroyed once, here; its image is no longer used, and the memory that
+        // it writes to is freed afterwards.
         let result = unsafe { sys::cuLinkDestroy(self.state) };
         record(self.endpoint.context(), "cuLinkDestroy", result);
     }
 }
 
-/// What a failure of the linker means, with its words, where it means something to its user.
-fn explained(error: DriverError, result: sys::CUresult, said: &str) -> Error {
+/// Translates failures that the caller can do something about, with the linker's message.
+fn explained(error: DriverError, result: sys::CUresult, message: &str) -> Error {
     use sys::CUresult as Code;
     const NEEDED_FOR: &str = "linking PTX";
     let DriverError { call, name, .. } = &error;
-    let words = if said.is_empty() { String::new() } else { format!(": {said}") };
-    let because = format!("{call}: {name}{words}");
+    let message = if message.is_empty() { String::new() } else { format!(": {message}") };
+    let because = format!("{call}: {name}{message}");
     match result {
         Code::CUDA_ERROR_INVALID_PTX | Code::CUDA_ERROR_INVALID_SOURCE => {
-            Invalid::new("ptx", format!("the driver's linker refuses it ({because})")).into()
+            Invalid::new("ptx", format!("is refused by the driver's linker ({because})")).into()
         }
-        Code::CUDA_ERROR_INVALID_IMAGE => Invalid::new("ptx", format!("is no PTX ({because})"))
-            .help("give the text that nvcc -ptx or NVRTC makes")
+        Code::CUDA_ERROR_INVALID_IMAGE => Invalid::new("ptx", format!("is not PTX ({because})"))
+            .help("pass the text that nvcc -ptx or NVRTC creates")
             .into(),
         Code::CUDA_ERROR_NO_BINARY_FOR_GPU => {
             Missing::new(Api::Cuda, "a way to run this PTX on this GPU", NEEDED_FOR)
@@ -175,19 +174,20 @@ fn explained(error: DriverError, result: sys::CUresult, said: &str) -> Error {
 mod tests {
     use super::*;
 
-    fn explain(result: sys::CUresult, said: &str) -> Error {
+    fn explain(result: sys::CUresult, message: &str) -> Error {
         let (code, name) = (i64::from(result as u32), format!("{result:?}").into());
         let error = DriverError { api: Api::Cuda, call: "cuLinkAddData", code, name };
-        explained(error, result, said)
+        explained(error, result, message)
     }
 
     #[test]
-    fn a_refusal_has_the_linkers_words() {
+    fn a_refusal_contains_the_linkers_message() {
         use sys::CUresult as Code;
-        let said = "ptxas application ptx input, line 9; fatal   : Parsing error near 'nonsense'";
-        let error = explain(Code::CUDA_ERROR_INVALID_PTX, said);
+        let message =
+            "ptxas application ptx input, line 9; fatal   : Parsing error near 'nonsense'";
+        let error = explain(Code::CUDA_ERROR_INVALID_PTX, message);
         assert!(matches!(&error, Error::Invalid(invalid) if invalid.parameter == "ptx"));
-        for part in [said, "cuLinkAddData", "CUDA_ERROR_INVALID_PTX"] {
+        for part in [message, "cuLinkAddData", "CUDA_ERROR_INVALID_PTX"] {
             assert!(error.to_string().contains(part), "{error}");
         }
         for code in [

@@ -1,26 +1,25 @@
-//! CUDA kernels in a Vulkan queue: `VK_NVX_binary_import`, an experimental extension of NVIDIA's.
+//! CUDA kernels in a Vulkan queue, with `VK_NVX_binary_import`, an experimental NVIDIA extension.
 //!
-//! A handoff from Vulkan to CUDA switches the GPU from one context to another, which takes longer
-//! than many a kernel. Here a CUDA kernel is one more command of a Vulkan command buffer, on the
-//! addresses of Vulkan's buffers: nothing is switched, and a pipeline barrier is all the
-//! synchronisation there is.
+//! A handoff from Vulkan to CUDA switches the GPU between two contexts, which takes longer than many
+//! kernels. Here a CUDA kernel is a command of a Vulkan command buffer and uses the device addresses of
+//! Vulkan's buffers: no context is switched, and pipeline barriers are the only synchronisation.
 //!
-//! 1. A [`Cubin`](crate::nvx::Cubin) is made of PTX for the present GPU by `cuda::Endpoint::link`, or by
-//!    NVIDIA's compiler beforehand.
-//! 2. [`Endpoint::load_module`](crate::vulkan::Endpoint::load_module) gives it to the device, and
+//! 1. `cuda::Endpoint::link` creates a [`Cubin`] from PTX for the context's GPU; NVIDIA's compiler can
+//!    also create one beforehand.
+//! 2. [`Endpoint::load_module`](crate::vulkan::Endpoint::load_module) loads it into the device, and
 //!    [`Module::function`] finds a kernel in it.
-//! 3. [`Function::launch`] records the kernel, with its [`Argument`]s.
-//! 4. [`Endpoint::record_barrier`](crate::vulkan::Endpoint::record_barrier) lets kernels, shaders and copies
-//!    follow one another.
+//! 3. [`Function::launch`] records a launch with its [`Argument`]s.
+//! 4. [`Endpoint::record_barrier`](crate::vulkan::Endpoint::record_barrier) orders kernels, shaders and
+//!    copies.
 //!
-//! Whether a device can is told by [`Endpoint::supports_cuda_launch`](crate::vulkan::Endpoint::supports_cuda_launch). Neither a CUDA
-//! context nor libcuda is needed once there is a cubin.
+//! [`Endpoint::supports_cuda_launch`](crate::vulkan::Endpoint::supports_cuda_launch) returns whether a
+//! device can do this. Neither a CUDA context nor libcuda is needed once there is a cubin.
 //!
 //! # Experimental
-//! NVIDIA documents the extension nowhere: the specification has its calls and structures and not a
-//! word on what they mean. What is relied on here is what the calls of its successor
-//! `VK_NV_cuda_kernel_launch` and of `cuLaunchKernel` say, which have the same members, and what was
-//! measured (driver 580.159). The extension may change or go with any driver.
+//! NVIDIA does not document the extension: the specification lists its functions and structures without
+//! their meaning. This module relies on the documentation of its successor `VK_NV_cuda_kernel_launch`
+//! and of `cuLaunchKernel`, which have the same members, and on measurements (driver 580.159). A driver
+//! update may change or remove the extension.
 //!
 //! ```no_run
 //! use gpu_interop::ash::vk;
@@ -56,16 +55,15 @@
 mod argument;
 mod barrier;
 mod cubin;
-mod function;
+mod elf;
 mod launch;
-mod limits;
 #[cfg(feature = "cuda")]
 mod link;
 mod module;
 
 pub use argument::Argument;
 pub use barrier::MemoryUse;
-pub use cubin::{Cubin, KernelInfo, Parameter};
-pub use function::Function;
+pub use cubin::{Cubin, KernelInfo};
+pub use elf::Parameter;
 pub use launch::Launch;
-pub use module::Module;
+pub use module::{Function, Module};

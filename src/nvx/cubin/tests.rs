@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::Error;
 
-/// The section `.nv.info.fill` of a cubin for sm_90: four parameters, told last to first.
+/// The section `.nv.info.fill` of a cubin for sm_90: four parameters, described last to first.
 const INFO: [u8; 0x70] = [
     0x04, 0x37, 0x04, 0x00, 0x78, 0x00, 0x00, 0x00, 0x04, 0x17, 0x0c, 0x00, 0x00, 0x00, 0x00, 0x00,
     0x03, 0x00, 0x10, 0x00, 0x00, 0xf0, 0x11, 0x00, 0x04, 0x17, 0x0c, 0x00, 0x00, 0x00, 0x00, 0x00,
@@ -21,7 +21,8 @@ const SECTION_NAMES: u32 = 13;
 const SYMBOLS: u32 = 23;
 const KERNEL_INFO: u32 = 31;
 
-/// A cubin with one kernel, one function that is none, and what ptxas tells of the kernel.
+/// A cubin with one kernel, one function that is not a kernel, and the section that ptxas writes for the
+/// kernel.
 fn image() -> Vec<u8> {
     let symbol = |name: u32, other: u8| {
         let mut row = [0u8; 24];
@@ -82,7 +83,7 @@ fn refused(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_cubin_tells_its_kernels_and_their_parameters() {
+fn a_cubin_lists_its_kernels_and_their_parameters() {
     let cubin = Cubin::new(image()).unwrap();
     assert_eq!(cubin.bytes(), image());
     assert_eq!(cubin.architecture(), Some(90));
@@ -100,11 +101,11 @@ fn a_cubin_tells_its_kernels_and_their_parameters() {
 }
 
 #[test]
-fn what_is_no_cubin_is_told_what_it_is() {
+fn bytes_in_another_format_are_refused_by_name() {
     let ptx = include_bytes!("../../../shaders/fill.ptx");
     assert!(refused(ptx).contains("cuda::Endpoint::link"), "{}", refused(ptx));
     assert!(refused(b"").contains("empty"));
-    assert!(refused(b"PK\x03\x04").contains("no ELF"));
+    assert!(refused(b"PK\x03\x04").contains("not an ELF"));
     assert!(refused(&[0x50, 0xed, 0x55, 0xba, 0, 0]).contains("fat binary"));
     let with = |at: usize, value: u8| {
         let mut bytes = image();
@@ -116,7 +117,7 @@ fn what_is_no_cubin_is_told_what_it_is() {
     assert!(refused(&with(4, 1)).contains("64-bit"));
     assert!(refused(&with(58, 40)).contains("section headers of 40 bytes"));
     assert!(refused(&with(60, 0)).contains("no section headers"));
-    assert!(refused(&with(39, 0x7f)).contains("program headers end behind"));
+    assert!(refused(&with(39, 0x7f)).contains("program headers end past"));
 }
 
 #[test]
@@ -128,19 +129,19 @@ fn an_image_that_is_cut_off_anywhere_is_refused() {
 }
 
 #[test]
-fn parameters_that_are_not_understood_are_not_told() {
+fn parameters_in_an_unknown_format_count_as_absent() {
     // Cut off before the total, which is the last attribute but one.
     for end in 0..0x64 {
-        assert_eq!(parameters::parse(&INFO[..end]), None, "{end}");
+        assert_eq!(elf::parameters(&INFO[..end]), None, "{end}");
     }
     let mut gap = INFO;
     gap[0x10] = 7; // the last parameter is number 7
-    assert_eq!(parameters::parse(&gap), None);
+    assert_eq!(elf::parameters(&gap), None);
 }
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic(
+    fn no_bytes_make_the_parser_panic(
         changes in prop::collection::vec((0usize..1000, any::<u8>()), 1..8),
         end in 0usize..1000,
     ) {
@@ -154,7 +155,7 @@ proptest! {
     }
 
     #[test]
-    fn no_information_makes_it_panic(info in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = parameters::parse(&info);
+    fn no_parameter_section_makes_the_parser_panic(info in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = elf::parameters(&info);
     }
 }

@@ -182,7 +182,7 @@ fn too_large(machine: &TestGpu) -> Result<()> {
         (Launch { block: [1, 0, 1], ..usual }, "launch.block"),
         (Launch { block: [x + 1, 1, 1], ..usual }, "launch.block"),
         (Launch { block: [1, 1, z + 1], ..usual }, "launch.block"),
-        (Launch { block: [x, y, 1], ..usual }, "threads, and a block at most"),
+        (Launch { block: [x, y, 1], ..usual }, "threads; the limit is"),
         (Launch { dynamic_shared_bytes: 1 << 20, ..usual }, "launch.dynamic_shared_bytes"),
         // It would lose the device.
         (Launch { dynamic_shared_bytes: all_shared, ..usual }, "launch.dynamic_shared_bytes"),
@@ -208,11 +208,11 @@ fn wrong_arguments(machine: &TestGpu) -> Result<()> {
         ensure!(error.to_string().contains(says), "{error}");
         Ok(())
     };
-    check(&[Argument::buffer_at(&places, 4096)], "not inside the buffer of 4096 bytes")?;
+    check(&[Argument::buffer_at(&places, 4096)], "4096, but the buffer has 4096 bytes")?;
     check(&[Argument::buffer(&made)], "BufferUsage::DEVICE_ADDRESS")?;
     ensure!(function.parameters().is_some(), "the linker's cubin doesn't tell the parameters");
-    check(&[], "0 for a kernel of 1 parameter")?;
-    check(&[place, 1u32.into()], "2 for a kernel of 1 parameter")?;
+    check(&[], "0 for a kernel with 1 parameter")?;
+    check(&[place, 1u32.into()], "2 for a kernel with 1 parameter")?;
     check(&[1u32.into()], "arguments[0]: 4 bytes for a parameter of 8")?;
     launch(gpu, &function, &usual, &[place])
 }

@@ -1,7 +1,12 @@
-//! As much of ELF as a cubin needs: sections and symbols, every read checked against the end.
+//! The ELF file of a cubin: sections, kernels and their parameters. Every read is checked against the
+//! end.
+//!
+//! NVIDIA documents how a cubin describes parameters (section `.nv.info.` and the kernel's name) only by
+//! the output of `cuobjdump -elf`. If a description is not understood, it counts as absent, and the
+//! parameters are not checked.
 //!
 //! # References
-//! The System V gABI, "Object Files"; `EM_CUDA` of its list of machines; `STO_CUDA_ENTRY`.
+//! The System V gABI, "Object Files"; `EM_CUDA` in its list of machines; `STO_CUDA_ENTRY`.
 
 #![forbid(unsafe_code)]
 
@@ -21,10 +26,26 @@ const SYMBOL_BYTES: usize = 24;
 const SECTION_SYMBOLS: u32 = 2;
 const SECTION_NO_BITS: u32 = 8;
 const SYMBOL_FUNCTION: u8 = 2;
-/// The bit of `st_other` that tells a kernel from a function that kernels call.
+/// The bit of `st_other` that distinguishes a kernel from a function that kernels call.
 const SYMBOL_KERNEL: u8 = 0x10;
 
-/// A linked image for a CUDA GPU, whose tables lie inside it.
+/// `EIFMT_SVAL`: a size of two bytes and that many bytes follow. The other formats hold two bytes.
+const FORMAT_SIZED: u8 = 4;
+/// `EIATTR_KPARAM_INFO`: a parameter's number, offset and size.
+const PARAMETER: u8 = 0x17;
+/// `EIATTR_CBANK_PARAM_SIZE`: the total size of the parameters in bytes.
+const PARAMETER_BYTES: u8 = 0x19;
+
+/// A parameter of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Parameter {
+    /// The offset from the first parameter, in bytes.
+    pub offset: u32,
+    /// The size in bytes: 8 for a pointer.
+    pub size: u32,
+}
+
+/// A linked image for a CUDA GPU, with tables that lie inside it.
 #[derive(Debug)]
 pub(crate) struct Elf<'a> {
     bytes: &'a [u8],
@@ -42,12 +63,12 @@ pub(crate) struct Section<'a> {
 impl<'a> Elf<'a> {
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Invalid> {
         if !bytes.starts_with(&MAGIC) {
-            return Err(refuse("is no ELF image"));
+            return Err(refuse("is not an ELF image"));
         }
         let short = || refuse("is cut off in its header");
         let header = bytes.get(..HEADER_BYTES).ok_or_else(short)?;
         if header[4] != CLASS_64 || header[5] != LITTLE_ENDIAN {
-            return Err(refuse("is no 64-bit little-endian ELF image"));
+            return Err(refuse("is not a 64-bit little-endian ELF image"));
         }
         let machine = u16_at(header, 18).ok_or_else(short)?;
         if machine != MACHINE_CUDA {
@@ -62,7 +83,8 @@ impl<'a> Elf<'a> {
         segments.check(bytes, "program headers", SEGMENT_BYTES)?;
         for segment in segments.rows(bytes) {
             let (at, size) = (u64_at(segment, 8), u64_at(segment, 32));
-            range(bytes, at, size).ok_or_else(|| refuse("is cut off: a segment ends behind it"))?;
+            range(bytes, at, size)
+                .ok_or_else(|| refuse("is cut off: a segment ends past its end"))?;
         }
         let table = Table::at(header, 40, 58, 60).ok_or_else(short)?;
         table.check(bytes, "section headers", SECTION_BYTES)?;
@@ -70,8 +92,8 @@ impl<'a> Elf<'a> {
         Ok(Self { bytes, sections: sections(bytes, &table, names)? })
     }
 
-    /// The GPU architecture that the image is for: 90 for sm_90. `None` where the file says it in a
-    /// way that is not known here.
+    /// The GPU architecture that the image is for: 90 for sm_90. `None` if the file encodes it in an
+    /// unknown way.
     pub(crate) fn architecture(&self) -> Option<u32> {
         let flags = u32_at(self.bytes, 48)?;
         match self.bytes.get(8)? {
@@ -113,12 +135,13 @@ fn sections<'a>(bytes: &'a [u8], table: &Table, names: u16) -> Result<Vec<Sectio
         Some((u32_at(row, 0)?, Section { name: "", kind, link: u32_at(row, 40)?, data }))
     };
     let rows: Option<Vec<_>> = table.rows(bytes).map(read).collect();
-    let rows = rows.ok_or_else(|| refuse("is cut off: a section ends behind it"))?;
+    let rows = rows.ok_or_else(|| refuse("is cut off: a section ends past its end"))?;
     let names = rows.get(usize::from(names)).map(|(_, section)| section.data);
-    let names = names.ok_or_else(|| refuse("has no names of sections"))?;
+    let names = names.ok_or_else(|| refuse("has no section names"))?;
     rows.into_iter()
         .map(|(at, section)| {
-            let name = text(names, at).ok_or_else(|| refuse("has a section with a broken name"))?;
+            let name =
+                text(names, at).ok_or_else(|| refuse("has a section with an invalid name"))?;
             Ok(Section { name, ..section })
         })
         .collect()
@@ -132,7 +155,7 @@ struct Table {
 }
 
 impl Table {
-    /// The table that the header places at these three of its fields.
+    /// The table described by these three fields of the header.
     fn at(header: &[u8], offset: usize, row_bytes: usize, count: usize) -> Option<Self> {
         Some(Self {
             offset: u64_at(header, offset)?,
@@ -152,7 +175,7 @@ impl Table {
         let size = (self.count * self.row_bytes) as u64;
         range(bytes, Some(self.offset), Some(size))
             .map(drop)
-            .ok_or_else(|| refuse(format!("is cut off: its {what} end behind it")))
+            .ok_or_else(|| refuse(format!("is cut off: its {what} end past its end")))
     }
 
     fn rows<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
@@ -163,13 +186,47 @@ impl Table {
     }
 }
 
-/// Why this is no image that can be loaded.
-pub(crate) fn refuse(problem: impl Into<crate::error::Text>) -> Invalid {
-    Invalid::new("cubin", problem)
-        .help("give a whole cubin for this GPU, as cuda::Endpoint::link, ptxas or NVRTC make it")
+/// The parameters in their order, if the section `.nv.info.` of a kernel describes all of them.
+///
+/// A kernel without parameters has no entries; this can't be distinguished from an unknown format.
+pub(crate) fn parameters(info: &[u8]) -> Option<Vec<Parameter>> {
+    let (mut found, mut total) = (Vec::new(), 0);
+    let mut rest = info;
+    while let [format, attribute, low, high, tail @ ..] = rest {
+        let value = u16::from_le_bytes([*low, *high]);
+        let (payload, after) = match *format {
+            FORMAT_SIZED => tail.split_at_checked(usize::from(value))?,
+            _ => (&[][..], tail),
+        };
+        match *attribute {
+            PARAMETER => found.push(parameter(payload)?),
+            PARAMETER_BYTES if *format != FORMAT_SIZED => total = u32::from(value),
+            _ => {}
+        }
+        rest = after;
+    }
+    found.sort_by_key(|(number, _)| *number);
+    let in_order = found.iter().zip(0..).all(|((number, _), index)| *number == index);
+    let parameters: Vec<_> = found.into_iter().map(|(_, parameter)| parameter).collect();
+    let end = parameters.last().map(|last| last.offset + last.size);
+    (rest.is_empty() && in_order && end == Some(total)).then_some(parameters)
 }
 
-/// `size` bytes at `at`, where they lie inside.
+/// The parameter's number, and the parameter: an index (4 bytes), the number, the offset (2 bytes
+/// each), and a word whose upper 14 bits are the size.
+fn parameter(payload: &[u8]) -> Option<(u16, Parameter)> {
+    let (number, offset) = (u16_at(payload, 4)?, u16_at(payload, 6)?);
+    let size = u32_at(payload, 8)? >> 18;
+    Some((number, Parameter { offset: offset.into(), size }))
+}
+
+/// The error for an image that can't be loaded.
+pub(crate) fn refuse(problem: impl Into<crate::error::Text>) -> Invalid {
+    Invalid::new("cubin", problem)
+        .help("pass a whole cubin for this GPU, as cuda::Endpoint::link, ptxas or NVRTC create it")
+}
+
+/// The range of `size` bytes at `at`, if it lies inside.
 fn range(bytes: &[u8], at: Option<u64>, size: Option<u64>) -> Option<Range<usize>> {
     let at = usize::try_from(at?).ok()?;
     let end = at.checked_add(usize::try_from(size?).ok()?)?;
