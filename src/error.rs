@@ -14,6 +14,7 @@ pub type Text = Cow<'static, str>;
 
 /// Whose word an error or a capability is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Api {
     /// Vulkan.
@@ -82,6 +83,7 @@ impl Error {
 
 /// An API lacks what was asked of it: an extension, a feature, a format, a library.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[error("{api} lacks {what}, needed for {needed_for}{}", Help(.help))]
 pub struct Missing {
     /// Which API.

@@ -16,6 +16,8 @@ use crate::error::{Error, Invalid, Mismatch, Result};
 /// Prints and parses as `6d657361-3232-2e33-2e36-000000000000`; parsing takes the dashes or leaves
 /// them, and accepts the `GPU-` that `nvidia-smi -L` prints before it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(into = "String", try_from = "String"))]
 pub struct Uuid([u8; 16]);
 
 impl Uuid {
@@ -72,6 +74,22 @@ impl FromStr for Uuid {
             return Err(refuse().into());
         }
         Ok(Self(bytes))
+    }
+}
+
+#[cfg(feature = "serde")]
+impl From<Uuid> for String {
+    fn from(uuid: Uuid) -> Self {
+        uuid.to_string()
+    }
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<String> for Uuid {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
     }
 }
 

@@ -1,49 +1,50 @@
-//! Measuring: the candidates in turns, within a budget of time.
+//! Measuring candidates in rounds, within a time budget.
 
 use std::time::{Duration, Instant};
 
-use super::data::{Calibration, Outcome, Row, SizeResult};
-use super::key::CalibrationKey;
-use super::route_config::RouteConfig;
+use super::calibration::{Calibration, CalibrationKey, Outcome, Row, SizeResult};
+use super::route::RouteConfig;
 use super::table::Bytes;
 use super::timing::Timing;
 use crate::capabilities::Support;
 use crate::error::{Error, Invalid, Result};
 
-/// The work that candidates are measured with.
-pub trait Trial {
-    /// Whether a candidate is possible here. What is missing is recorded; the rest goes on.
+/// The work that candidates are measured with; implemented by the caller.
+pub trait Benchmark {
+    /// Returns whether this machine supports a candidate. Otherwise it is recorded with what is missing.
     ///
     /// # Errors
-    /// [`Missing`](crate::error::Missing) that names the API and what it lacks.
-    fn support(&self, candidate: RouteConfig) -> Support;
+    /// [`Missing`](crate::error::Missing) with the API and what it lacks.
+    fn support(&self, config: RouteConfig) -> Support;
 
-    /// Sends `turns` payloads of `payload_bytes` all the way round: each is worked on by every
-    /// endpoint and comes back, as many under way as the candidate says. Returns how long that took,
-    /// until the last of the work was done; without what had to be opened for it.
+    /// Sends `iterations` payloads of `payload_bytes` through all endpoints and back, with as many in
+    /// flight as `config` has. Returns the time until the last work is done, without the time to open
+    /// endpoints, handoffs or rings.
     ///
     /// # Errors
-    /// Whatever goes wrong. It is recorded, and the candidate is left out.
-    fn run(&mut self, payload_bytes: u64, candidate: RouteConfig, turns: u32) -> Result<Duration>;
+    /// Any failure; it is recorded, and the candidate is not measured again.
+    fn run(&mut self, payload_bytes: u64, config: RouteConfig, iterations: u32)
+    -> Result<Duration>;
 }
 
-/// How to measure.
+/// Options of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CalibrationOptions {
-    /// Rounds in which every candidate is measured once.
+    /// Number of rounds, each of which measures every candidate once; at least 1. Default: 15.
     pub rounds: u32,
-    /// Runs of each candidate before that, which don't count; at least 1, from which the number of
-    /// payloads of a round follows.
+    /// Number of runs of each candidate before the first round; at least 1. They are not part of the
+    /// result, but determine the number of payloads per round. Default: 1.
     pub warm_up: u32,
-    /// How long one round of one candidate is to take, about.
+    /// Approximate time of one round of one candidate. Default: 20 ms.
     pub round_time: Duration,
-    /// How long one size is to take, about: after that no further round begins. One round is always
-    /// made of what was warmed up in time.
+    /// Approximate time per payload size, after which no further round begins. The first round always
+    /// runs, with the candidates that were warmed up in time. Default: 10 s.
     pub budget: Duration,
-    /// Bytes that all payloads in flight may take together; candidates that take more are left out.
+    /// Maximum size of all payloads in flight together, in bytes; candidates that exceed it are skipped.
+    /// Default: 16 GiB.
     pub memory: u64,
-    /// How much slower than the best a candidate may be and still count as equal, as a fraction: then
-    /// the simpler one is chosen.
+    /// The largest relative difference between two timings that counts as a tie, of which the simpler
+    /// candidate is chosen. Default: 0.03, which is 3%.
     pub noise: f64,
 }
 
@@ -67,95 +68,95 @@ impl CalibrationOptions {
         } else if self.warm_up == 0 {
             ("options.warm_up", "is 0")
         } else if !(self.noise.is_finite() && self.noise >= 0.0) {
-            ("options.noise", "is no fraction")
+            ("options.noise", "is negative or not a number")
         } else {
             return Ok(());
         };
-        Err(Invalid::new(problem.0, problem.1).help("begin with the defaults").into())
+        Err(Invalid::new(problem.0, problem.1).help("see CalibrationOptions::default").into())
     }
 
-    /// Payloads of a round, where a first run took `time` for `turns` of them.
-    fn turns(&self, candidate: RouteConfig, time: Duration, turns: u32) -> u32 {
-        let one = time.as_secs_f64() / f64::from(turns.max(1));
-        let wanted = self.round_time.as_secs_f64() / one.max(1e-9);
-        // Saturates: a turn of no time makes as many as are allowed.
-        let turns = (wanted.round() as u32).clamp(first_turns(candidate), MOST_TURNS);
-        turns.next_multiple_of(candidate.batch)
+    /// The number of payloads per round, if a first run took `time` for `iterations` payloads.
+    fn iterations(&self, config: RouteConfig, time: Duration, iterations: u32) -> u32 {
+        let one = time.as_secs_f64() / f64::from(iterations.max(1));
+        // The conversion to u32 saturates.
+        let many = (self.round_time.as_secs_f64() / one.max(1e-9)).round() as u32;
+        let many = many.clamp(first_iterations(config), MAX_ITERATIONS);
+        many.next_multiple_of(config.batch)
     }
 }
 
-/// Payloads of a round at most.
-const MOST_TURNS: u32 = 100_000;
+/// The maximum number of payloads per round.
+const MAX_ITERATIONS: u32 = 100_000;
 
-/// Payloads of the first run, and of any round at least: the ring is full, and goes round once. Whole
-/// batches, as in every round.
-fn first_turns(candidate: RouteConfig) -> u32 {
-    (2 * candidate.depth.max(candidate.batch)).next_multiple_of(candidate.batch)
+/// The number of payloads of the first run, and the minimum of any round: each slot of a full ring is
+/// used twice. A multiple of the batch size.
+fn first_iterations(config: RouteConfig) -> u32 {
+    (2 * config.depth.max(config.batch)).next_multiple_of(config.batch)
 }
 
 impl Calibration {
     /// Measures `candidates` with payloads of `sizes` bytes.
     ///
-    /// `candidates` begin with the simplest: where two are equally fast, the earlier one is chosen
-    /// ([`RouteConfig::usual`] is such a list). Every round measures each of them once, so that what
-    /// changes over time hits all alike.
+    /// Candidates are ordered simplest first, as in [`RouteConfig::usual`]; differences within
+    /// `options.noise` are ties, of which the first is chosen. Each round measures every candidate once,
+    /// so that changes over time affect all of them.
     ///
     /// # Errors
-    /// [`Invalid`] for nothing to measure, a size of 0, or a candidate that is given twice; where
-    /// nothing at all could be measured, the first error of the trial.
+    /// [`Invalid`] if `sizes` or `candidates` are empty, a size is 0, or a candidate is repeated. If
+    /// nothing could be measured, the benchmark's first error.
     pub fn measure(
-        subject: CalibrationKey,
+        key: CalibrationKey,
         sizes: &[u64],
         candidates: &[RouteConfig],
         options: &CalibrationOptions,
-        trial: &mut dyn Trial,
+        benchmark: &mut dyn Benchmark,
     ) -> Result<Self> {
         options.check()?;
         check(sizes, candidates)?;
-        let size = |bytes: &u64| measure_size(*bytes, candidates, options, trial);
+        let size = |bytes: &u64| measure_size(*bytes, candidates, options, benchmark);
         let sizes = sizes.iter().map(size).collect::<Result<_>>()?;
-        Ok(Self { subject, noise: options.noise, sizes })
+        Ok(Self { key, noise: options.noise, sizes })
     }
 }
 
 fn check(sizes: &[u64], candidates: &[RouteConfig]) -> Result<()> {
     if sizes.is_empty() || sizes.contains(&0) {
         return Err(Invalid::new("sizes", format!("{sizes:?}"))
-            .help("give sizes of payloads in bytes")
+            .help("pass payload sizes in bytes, at least 1")
             .into());
     }
     let twice = |at: &usize| candidates[..*at].contains(&candidates[*at]);
     let problem = match (0..candidates.len()).find(twice) {
-        Some(at) => format!("{} is given twice", candidates[at]),
-        None if candidates.is_empty() => "are none".into(),
+        Some(at) => format!("{} is repeated", candidates[at]),
+        None if candidates.is_empty() => "are empty".into(),
         None => return Ok(()),
     };
-    Err(Invalid::new("candidates", problem).help("RouteConfig::usual() is a good list").into())
+    Err(Invalid::new("candidates", problem).help("use RouteConfig::usual()").into())
 }
 
-/// A candidate under way.
+/// The measurements of one candidate so far.
 struct Run {
-    candidate: RouteConfig,
-    turns: u32,
+    config: RouteConfig,
+    iterations: u32,
     rounds: Vec<Duration>,
-    /// Why it is measured no more.
-    dropped: Option<Outcome>,
+    /// The reason why it is not measured any longer.
+    rejected: Option<Outcome>,
 }
 
 impl Run {
-    fn drop_for(&mut self, error: &Error) {
-        self.dropped = Some(match error {
+    fn reject(&mut self, error: &Error) {
+        self.rejected = Some(match error {
             Error::Missing(missing) => Outcome::Missing(missing.clone()),
             other => Outcome::Failed(other.to_string()),
         });
     }
 
     fn row(self) -> Row {
-        let measured = Timing::of(&self.rounds, self.turns).map(Outcome::Measured);
-        let outcome = self.dropped.or(measured);
-        // Whatever was not dropped went through at least one round.
-        let outcome = outcome.unwrap_or_else(|| Outcome::Skipped("no round was made".into()));
-        Row { candidate: self.candidate, outcome }
+        let measured = Timing::of(&self.rounds, self.iterations).map(Outcome::Measured);
+        let outcome = self.rejected.or(measured);
+        // A candidate that was not rejected has at least one round.
+        let outcome = outcome.unwrap_or_else(|| Outcome::Skipped("no round was measured".into()));
+        Row { config: self.config, outcome }
     }
 }
 
@@ -163,20 +164,20 @@ fn measure_size(
     bytes: u64,
     candidates: &[RouteConfig],
     options: &CalibrationOptions,
-    trial: &mut dyn Trial,
+    benchmark: &mut dyn Benchmark,
 ) -> Result<SizeResult> {
     let start = Instant::now();
     let mut first_error = None;
     let mut runs = Vec::with_capacity(candidates.len());
-    for &candidate in candidates {
-        let mut run = Run { candidate, turns: 0, rounds: Vec::new(), dropped: None };
-        if let Some(why) = left_out(bytes, candidate, options, start) {
-            run.dropped = Some(Outcome::Skipped(why));
+    for &config in candidates {
+        let mut run = Run { config, iterations: 0, rounds: Vec::new(), rejected: None };
+        if let Some(reason) = reason_to_skip(bytes, config, options, start) {
+            run.rejected = Some(Outcome::Skipped(reason));
         } else {
-            match warm_up(bytes, candidate, options, trial) {
-                Ok(turns) => run.turns = turns,
+            match warm_up(bytes, config, options, benchmark) {
+                Ok(iterations) => run.iterations = iterations,
                 Err(error) => {
-                    run.drop_for(&error);
+                    run.reject(&error);
                     first_error.get_or_insert(error);
                 }
             }
@@ -187,17 +188,17 @@ fn measure_size(
         if round > 0 && start.elapsed() >= options.budget {
             break;
         }
-        for run in runs.iter_mut().filter(|run| run.dropped.is_none()) {
-            match trial.run(bytes, run.candidate, run.turns) {
+        for run in runs.iter_mut().filter(|run| run.rejected.is_none()) {
+            match benchmark.run(bytes, run.config, run.iterations) {
                 Ok(time) => run.rounds.push(time),
                 Err(error) => {
-                    run.drop_for(&error);
+                    run.reject(&error);
                     first_error.get_or_insert(error);
                 }
             }
         }
     }
-    if let Some(error) = first_error.filter(|_| runs.iter().all(|run| run.dropped.is_some())) {
+    if let Some(error) = first_error.filter(|_| runs.iter().all(|run| run.rejected.is_some())) {
         return Err(error);
     }
     let rows: Vec<_> = runs.into_iter().map(Run::row).collect();
@@ -205,37 +206,36 @@ fn measure_size(
     Ok(SizeResult { payload_bytes: bytes, rows })
 }
 
-/// Why a candidate is not even tried.
-fn left_out(
+/// The reason why a candidate is not measured at all.
+fn reason_to_skip(
     bytes: u64,
-    candidate: RouteConfig,
+    config: RouteConfig,
     options: &CalibrationOptions,
     start: Instant,
 ) -> Option<String> {
-    let all = bytes.saturating_mul(candidate.depth.into());
+    let all = bytes.saturating_mul(config.depth.into());
     if all > options.memory {
         let (all, limit) = (Bytes(all), Bytes(options.memory));
-        return Some(format!("its payloads take {all}, more than the {limit} allowed"));
+        return Some(format!("its payloads take {all}; the limit is {limit}"));
     }
-    (start.elapsed() >= options.budget).then(|| "the time was over".into())
+    (start.elapsed() >= options.budget).then(|| "the time budget was used up".into())
 }
 
-/// The runs that don't count, and how many payloads a round is to have by the last of them.
+/// Warms up a candidate and returns the number of payloads per round.
 fn warm_up(
     bytes: u64,
-    candidate: RouteConfig,
+    config: RouteConfig,
     options: &CalibrationOptions,
-    trial: &mut dyn Trial,
+    benchmark: &mut dyn Benchmark,
 ) -> Result<u32> {
-    trial.support(candidate)?;
-    let turns = first_turns(candidate);
+    benchmark.support(config)?;
+    let iterations = first_iterations(config);
     let mut time = Duration::ZERO;
     for _ in 0..options.warm_up {
-        time = trial.run(bytes, candidate, turns)?;
+        time = benchmark.run(bytes, config, iterations)?;
     }
-    Ok(options.turns(candidate, time, turns))
+    Ok(options.iterations(config, time, iterations))
 }
 
 #[cfg(test)]
-#[path = "measure_tests.rs"]
 mod tests;

@@ -1,13 +1,13 @@
-//! A calibration as people read it.
+//! A calibration printed as a table.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::data::{Calibration, Outcome, SizeResult};
+use super::calibration::{Calibration, Outcome, SizeResult};
 
 impl fmt::Display for Calibration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.subject)?;
+        writeln!(f, "{}", self.key)?;
         for size in &self.sizes {
             writeln!(f)?;
             write_size(f, size, self.noise)?;
@@ -17,7 +17,7 @@ impl fmt::Display for Calibration {
 }
 
 fn write_size(f: &mut fmt::Formatter<'_>, size: &SizeResult, noise: f64) -> fmt::Result {
-    let chosen = size.choose(noise, |_| true).map(|choice| choice.candidate);
+    let chosen = size.choose(noise, |_| true).map(|choice| choice.config);
     writeln!(
         f,
         "  {:<16} {:>5} {:>5} {:>12} {:>12} {:>12} {:>9}",
@@ -30,14 +30,14 @@ fn write_size(f: &mut fmt::Formatter<'_>, size: &SizeResult, noise: f64) -> fmt:
         "GB/s"
     )?;
     for row in &size.rows {
-        let candidate = row.candidate;
-        let mark = if chosen == Some(candidate) { '*' } else { ' ' };
-        write!(f, "{mark} {:<16} {:>5} {:>5}", candidate.route, candidate.depth, candidate.batch)?;
+        let config = row.config;
+        let mark = if chosen == Some(config) { '*' } else { ' ' };
+        write!(f, "{mark} {:<16} {:>5} {:>5}", config.route, config.depth, config.batch)?;
         match &row.outcome {
-            Outcome::Measured(figures) => {
-                let rate = figures.payloads_per_second();
+            Outcome::Measured(timing) => {
+                let rate = timing.payloads_per_second();
                 let gb_per_s = rate * size.payload_bytes as f64 / 1e9;
-                let (median, p99) = (Micros(figures.median), Micros(figures.p99));
+                let (median, p99) = (Micros(timing.median), Micros(timing.p99));
                 writeln!(
                     f,
                     " {:>12} {:>12} {rate:>12.0} {gb_per_s:>9.1}",
@@ -45,9 +45,9 @@ fn write_size(f: &mut fmt::Formatter<'_>, size: &SizeResult, noise: f64) -> fmt:
                     p99.to_string()
                 )?;
             }
-            Outcome::Missing(missing) => writeln!(f, "  not possible: {missing}")?,
+            Outcome::Missing(missing) => writeln!(f, "  not supported: {missing}")?,
             Outcome::Failed(error) => writeln!(f, "  failed: {error}")?,
-            Outcome::Skipped(why) => writeln!(f, "  left out: {why}")?,
+            Outcome::Skipped(reason) => writeln!(f, "  skipped: {reason}")?,
         }
     }
     Ok(())
@@ -61,7 +61,7 @@ impl fmt::Display for Micros {
     }
 }
 
-/// Bytes in the largest unit that is exact.
+/// A number of bytes, printed in the largest exact unit.
 pub(crate) struct Bytes(pub(crate) u64);
 
 impl fmt::Display for Bytes {
@@ -76,11 +76,11 @@ impl fmt::Display for Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::super::data::tests::calibration;
+    use super::super::calibration::tests::calibration;
     use super::*;
 
     #[test]
-    fn a_table_names_what_it_is_of_and_marks_the_choice() {
+    fn a_table_has_a_title_and_marks_the_choice() {
         let text = calibration().to_string();
         assert!(text.starts_with("Vulkan → CUDA on a GPU"), "{text}");
         let marked: Vec<_> = text.lines().filter(|line| line.starts_with('*')).collect();
@@ -88,11 +88,11 @@ mod tests {
         assert!(marked[0].contains("in-queue") && marked[0].contains("10.0 µs"), "{text}");
         assert!(marked[1].contains("host-wait") && marked[1].contains("33.6"), "{text}");
         assert!(text.contains("64 KiB") && text.contains("16 MiB"), "{text}");
-        assert!(text.contains("not possible: Vulkan lacks VK_NVX_binary_import"), "{text}");
+        assert!(text.contains("not supported: Vulkan lacks VK_NVX_binary_import"), "{text}");
     }
 
     #[test]
-    fn bytes_are_exact() {
+    fn bytes_are_printed_exactly() {
         let shown = |bytes| Bytes(bytes).to_string();
         assert_eq!(shown(3 << 30), "3 GiB");
         assert_eq!(shown((1 << 20) + 1024), "1025 KiB");

@@ -1,46 +1,48 @@
-//! What was measured of one candidate, and how one is chosen from several.
+//! The timing of one candidate, and the choice between several.
 
 use std::time::Duration;
 
-/// The time that one payload takes to go round, while as many are in flight as the candidate says.
+/// The time per payload, with as many payloads in flight as the configuration has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Timing {
     /// The median of the rounds.
     pub median: Duration,
     /// The 99th percentile of the rounds (nearest rank).
     pub p99: Duration,
-    /// How many rounds were measured.
+    /// The number of measured rounds.
     pub rounds: u32,
-    /// How many payloads went round in each.
-    pub turns: u32,
+    /// The number of payloads per round.
+    pub iterations: u32,
 }
 
 impl Timing {
-    /// The figures of rounds of `turns` payloads each; `None` of no round.
-    pub(crate) fn of(rounds: &[Duration], turns: u32) -> Option<Self> {
-        let mut turn: Vec<_> = rounds.iter().map(|round| *round / turns.max(1)).collect();
-        turn.sort_unstable();
+    /// The timing of rounds with `iterations` payloads each; `None` without a round.
+    pub(crate) fn of(rounds: &[Duration], iterations: u32) -> Option<Self> {
+        let mut times: Vec<_> = rounds.iter().map(|round| *round / iterations.max(1)).collect();
+        times.sort_unstable();
         let percentile = |percent: usize| {
-            let rank = (percent * turn.len()).div_ceil(100);
-            turn.get(rank.saturating_sub(1)).copied()
+            let rank = (percent * times.len()).div_ceil(100);
+            times.get(rank.saturating_sub(1)).copied()
         };
         Some(Self {
             median: percentile(50)?,
             p99: percentile(99)?,
-            rounds: u32::try_from(turn.len()).unwrap_or(u32::MAX),
-            turns,
+            rounds: u32::try_from(times.len()).unwrap_or(u32::MAX),
+            iterations,
         })
     }
 
-    /// Payloads that go round in a second.
+    /// The number of payloads per second.
     pub fn payloads_per_second(&self) -> f64 {
         1.0 / self.median.as_secs_f64().max(1e-9)
     }
 }
 
-/// The first of `medians` that is at most `noise` slower than the best: what comes earlier is simpler,
-/// and a difference within the noise is none.
+/// The index of the first median that is at most `noise` slower than the best.
+///
+/// Candidates are ordered simplest first; differences within `noise` are ties.
 pub(crate) fn select(medians: impl Iterator<Item = Duration> + Clone, noise: f64) -> Option<usize> {
     let best = medians.clone().min()?.as_secs_f64();
     let limit = best * (1.0 + noise.max(0.0));
@@ -58,21 +60,21 @@ mod tests {
     }
 
     #[test]
-    fn medians_and_percentiles_are_nearest_ranks_of_a_turn() {
+    fn medians_and_percentiles_are_nearest_ranks_per_payload() {
         let rounds: Vec<_> =
             (1..=100).rev().map(|round| Duration::from_micros(10 * round)).collect();
-        let figures = Timing::of(&rounds, 10).unwrap();
-        assert_eq!(figures.median, Duration::from_micros(50));
-        assert_eq!(figures.p99, Duration::from_micros(99));
-        assert_eq!((figures.rounds, figures.turns), (100, 10));
-        assert_eq!(figures.payloads_per_second().round(), 20_000.0);
+        let timing = Timing::of(&rounds, 10).unwrap();
+        assert_eq!(timing.median, Duration::from_micros(50));
+        assert_eq!(timing.p99, Duration::from_micros(99));
+        assert_eq!((timing.rounds, timing.iterations), (100, 10));
+        assert_eq!(timing.payloads_per_second().round(), 20_000.0);
         let one = Timing::of(&micros(&[30]), 3).unwrap();
         assert_eq!((one.median, one.p99), (Duration::from_micros(10), Duration::from_micros(10)));
         assert_eq!(Timing::of(&[], 3), None);
     }
 
     #[test]
-    fn what_comes_earlier_wins_within_the_noise_and_loses_outside() {
+    fn the_earlier_candidate_is_chosen_within_the_noise_only() {
         let chosen = |values: &[u64]| select(micros(values).into_iter(), 0.03);
         assert_eq!(chosen(&[1030, 1000]), Some(0));
         assert_eq!(chosen(&[1031, 1000]), Some(1));
@@ -83,7 +85,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_choice_is_good_enough_and_the_first_that_is(
+        fn the_choice_is_the_first_within_the_noise(
             medians in prop::collection::vec(1u64..1_000_000, 1..40),
             noise in 0.0f64..0.5,
         ) {

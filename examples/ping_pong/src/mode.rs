@@ -119,7 +119,7 @@ impl HandoffMode {
                 let calibration = Candidates::new(gpus, kind, bytes)?.calibrate(depth)?;
                 let choice = calibration.choice(bytes).context("no route was measured")?;
                 let reason = describe_choice(&calibration, bytes);
-                Chosen { config: Some(choice.candidate), reason }
+                Chosen { config: Some(choice.config), reason }
             }
             Self::Host | Self::Semaphore => requested(RouteConfig::new(route(agreed), 1)?),
             Self::Ring => {
@@ -174,19 +174,19 @@ fn describe_choice(calibration: &Calibration, bytes: u64) -> String {
     let rows = calibration.sizes().iter().flat_map(|size| &size.rows);
     let measured: Vec<_> = rows
         .filter_map(|row| match row.outcome {
-            Outcome::Measured(timing) => Some((timing.median, row.candidate)),
+            Outcome::Measured(timing) => Some((timing.median, row.config)),
             _ => None,
         })
         .collect();
-    let others = measured.iter().filter(|(_, config)| *config != choice.candidate);
+    let others = measured.iter().filter(|(_, config)| *config != choice.config);
     let best_other = others.min_by_key(|(time, _)| *time);
-    let own = us(choice.figures.median);
+    let own = us(choice.timing.median);
     let count = measured.len();
     match best_other {
         None => format!("{own} per payload; the only route available"),
-        Some(&(time, other)) if time < choice.figures.median => {
+        Some(&(time, other)) if time < choice.timing.median => {
             let noise = 100.0 * calibration.noise();
-            let why = if choice.candidate.depth < other.depth {
+            let why = if choice.config.depth < other.depth {
                 "has fewer payloads in flight"
             } else {
                 "is simpler"

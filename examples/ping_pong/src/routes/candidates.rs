@@ -8,8 +8,10 @@ use gpu_interop::capabilities::{Capabilities, Support};
 use gpu_interop::error::Missing;
 use gpu_interop::handoff::WaitMode;
 use gpu_interop::headless::DeviceType;
-use gpu_interop::tune::{Calibration, CalibrationKey, CalibrationOptions, RouteConfig, Trial};
-use gpu_interop::tune::{Route, RouteEndpoints};
+use gpu_interop::tune::{
+    self, Benchmark as _, Calibration, CalibrationKey, CalibrationOptions, Route, RouteConfig,
+    RouteEndpoints,
+};
 use gpu_interop::{Api, BufferDesc, Error, SemaphoreKind};
 
 use super::benchmark::{Benchmark, time};
@@ -71,7 +73,7 @@ impl<'a> Candidates<'a> {
     pub fn calibrate(&mut self, depth: Option<u32>) -> Result<Calibration> {
         let is_gpu = self.setup.gpus.vulkan.vulkan.device_type() != DeviceType::Cpu;
         let apis: Vec<Api> = self.stations.iter().map(|station| station.api).collect();
-        let subject = CalibrationKey::new(&self.owner, &apis)?;
+        let key = CalibrationKey::new(&self.owner, &apis)?;
         let options = CalibrationOptions {
             rounds: if is_gpu { 7 } else { 3 },
             budget: Duration::from_secs(if is_gpu { 3 } else { 2 }),
@@ -80,7 +82,7 @@ impl<'a> Candidates<'a> {
         };
         let candidates = worth_trying(is_gpu, self.setup.bytes, depth)?;
         let bytes = [self.setup.bytes];
-        let measured = Calibration::measure(subject, &bytes, &candidates, &options, self);
+        let measured = Calibration::measure(key, &bytes, &candidates, &options, self);
         self.open.clear();
         Ok(measured?)
     }
@@ -142,11 +144,12 @@ fn worth_trying(is_gpu: bool, bytes: u64, depth: Option<u32>) -> Result<Vec<Rout
     Ok(all)
 }
 
-impl Trial for Candidates<'_> {
+impl tune::Benchmark for Candidates<'_> {
     fn support(&self, candidate: RouteConfig) -> Support {
         let [first, second] = &self.stations;
-        let (owner, in_queue) = (&self.owner, &self.in_queue);
-        candidate.route.support(&RouteEndpoints { owner, stations: &[first, second], in_queue })
+        let (owner, cuda_launch) = (&self.owner, &self.in_queue);
+        let endpoints = &[first, second];
+        candidate.route.support(&RouteEndpoints { owner, endpoints, cuda_launch })
     }
 
     fn run(
@@ -158,7 +161,7 @@ impl Trial for Candidates<'_> {
         self.turns(candidate, turns).map_err(|error| match error.downcast::<Error>() {
             Ok(error) => error,
             Err(error) => {
-                gpu_interop::error::Invalid::new("trial", format!("failed: {error:#}")).into()
+                gpu_interop::error::Invalid::new("benchmark", format!("failed: {error:#}")).into()
             }
         })
     }

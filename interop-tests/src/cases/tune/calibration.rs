@@ -1,22 +1,20 @@
-//! Calibrations on real drivers: what is measured, chosen, printed, stored, and refused elsewhere.
+//! Calibrations on real drivers: measured, chosen, printed, stored, and refused for another GPU.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::ring::{RingOptions, ring_of_two};
-use gpu_interop::tune::Route;
 use gpu_interop::tune::{
-    Calibration, CalibrationKey, CalibrationOptions, CudaWorker, GlWorker, Outcome, RingTrial,
-    RouteConfig, Trial, VulkanWorker, Worker,
+    Benchmark as _, Calibration, CalibrationKey, CalibrationOptions, Outcome, Route, RouteConfig,
 };
 use gpu_interop::{Api, BufferDesc, Error, Uuid};
 
+use super::ring_benchmark::{RingBenchmark, VulkanWorker, Worker};
 use crate::harness::{Case, Need, TestGpu};
-use interop_gpu::vulkan::VulkanContext;
 
 const SIZES: [u64; 2] = [64 << 10, 1 << 20];
 
-/// Some of every route, some of which are missing anywhere.
+/// Configurations of every route; some of them are not supported on any machine.
 const CANDIDATES: [&str; 9] = [
     "timeline:1",
     "binary:1",
@@ -35,24 +33,18 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new(name("vulkan→vulkan", what), |machine| {
             let two = machine.second_device()?;
-            measured(machine, worker(machine.vulkan())?, worker(two)?, [Api::Vulkan; 2])
+            measured(machine, worker(machine)?, VulkanWorker::new(two)?, [Api::Vulkan; 2])
         }),
         Case::new(name("vulkan→gl", what), |machine| {
-            let gl = GlWorker::new(&machine.gl()?.endpoint);
-            measured(machine, worker(machine.vulkan())?, gl, [Api::Vulkan, Api::OpenGl])
+            measured(machine, worker(machine)?, machine.gl()?, [Api::Vulkan, Api::OpenGl])
         })
         .needs(&[Need::Gl]),
         Case::new(name("vulkan→cuda", what), |machine| {
-            let cuda = machine.cuda()?;
-            let cuda = CudaWorker::new(&cuda.endpoint, &cuda.stream);
-            measured(machine, worker(machine.vulkan())?, cuda, [Api::Vulkan, Api::Cuda])
+            measured(machine, worker(machine)?, machine.cuda()?, [Api::Vulkan, Api::Cuda])
         })
         .needs(&[Need::Cuda]),
         Case::new(name("gl→cuda", what), |machine| {
-            let (gl, cuda) = (machine.gl()?, machine.cuda()?);
-            let cuda = CudaWorker::new(&cuda.endpoint, &cuda.stream);
-            let gl = GlWorker::new(&gl.endpoint);
-            measured(machine, gl, cuda, [Api::OpenGl, Api::Cuda])
+            measured(machine, machine.gl()?, machine.cuda()?, [Api::OpenGl, Api::Cuda])
         })
         .needs(&[Need::Gl, Need::Cuda]),
         Case::new(
@@ -63,22 +55,20 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn worker(context: &VulkanContext) -> Result<VulkanWorker<'_>> {
-    let submit = |part: &gpu_interop::vulkan::SubmitSync, command| {
-        context.vulkan.with_queue(|queue| {
-            // SAFETY: the queue is guarded and of this device; the worker waits before it goes.
-            unsafe { part.submit(&context.endpoint, queue, &[command]) }
-        })
-    };
-    // SAFETY: `submit` does as it is to.
-    Ok(unsafe { VulkanWorker::new(&context.endpoint, context.vulkan.queue_family(), submit) }?)
+fn worker(machine: &TestGpu) -> Result<VulkanWorker<'_>> {
+    VulkanWorker::new(machine.vulkan())
+}
+
+fn two_devices(machine: &TestGpu) -> Result<RingBenchmark<VulkanWorker<'_>, VulkanWorker<'_>>> {
+    let second = VulkanWorker::new(machine.second_device()?)?;
+    RingBenchmark::new(&machine.vulkan().endpoint, worker(machine)?, second)
 }
 
 fn candidates() -> Result<Vec<RouteConfig>> {
     CANDIDATES.iter().map(|text| Ok(text.parse()?)).collect()
 }
 
-/// Short, so that the suite goes on: it is not the figures that are judged.
+/// A short measurement: the timings are not judged.
 fn options() -> CalibrationOptions {
     CalibrationOptions {
         rounds: 3,
@@ -95,47 +85,50 @@ fn measured<A: Worker, B: Worker>(
 ) -> Result<()> {
     let owner = &machine.vulkan().endpoint;
     let (a, b): (A::Peer, B::Peer) = (first.endpoint().clone(), second.endpoint().clone());
-    let mut trial = RingTrial::new(owner, first, second)?;
-    let (subject, candidates) = (trial.subject()?, candidates()?);
-    ensure!(subject.stations == apis, "{subject:?}");
+    let mut benchmark = RingBenchmark::new(owner, first, second)?;
+    let (key, candidates) = (benchmark.key()?, candidates()?);
+    ensure!(key.apis == apis, "{key:?}");
     let measured =
-        Calibration::measure(subject.clone(), &SIZES, &candidates, &options(), &mut trial)?;
+        Calibration::measure(key.clone(), &SIZES, &candidates, &options(), &mut benchmark)?;
     for size in measured.sizes() {
         ensure!(size.rows.len() == candidates.len(), "{measured}");
         for (row, candidate) in size.rows.iter().zip(&candidates) {
-            ensure!(row.candidate == *candidate, "{row:?}");
-            check_row(&trial.support(*candidate), &row.outcome)
+            ensure!(row.config == *candidate, "{row:?}");
+            check_row(&benchmark.support(*candidate), &row.outcome)
                 .with_context(|| format!("{candidate}\n{measured}"))?;
         }
     }
-    let (mut table, stored) = (measured.to_string(), measured.to_stored());
+    let (mut table, stored) = (measured.to_string(), serde_json::to_string(&measured)?);
     ensure!(table.lines().filter(|line| line.starts_with('*')).count() == SIZES.len(), "{table}");
     table.retain(|letter| letter != '*');
     ensure!(CANDIDATES.iter().all(|text| {
         let route = text.split(':').next().unwrap_or_default();
         table.lines().any(|line| line.trim_start().starts_with(route))
     }));
-    // What was stored is as good as what was measured, here.
-    let again: Calibration = stored.parse()?;
-    ensure!(again == measured && again.to_stored() == stored, "{stored}\n{}", again.to_stored());
-    again.require(&subject)?;
+    let again: Calibration = serde_json::from_str(&stored)?;
+    ensure!(again == measured && serde_json::to_string(&again)? == stored, "{stored}");
+    let changed = stored.replace("timeline:1\"", "timeline:0\"");
+    let refused = serde_json::from_str::<Calibration>(&changed).err();
+    let refused = refused.context("a ring of depth 0 was read")?.to_string();
+    ensure!(refused.contains("1 to 64"), "{refused}");
+    again.check(&key)?;
     for bytes in SIZES {
         let choice = again.ring_choice(bytes).context("host wait at least")?;
         let options = RingOptions::calibrated(&again, bytes)?;
         let (station, _, plans) = ring_of_two(owner, &a, &b, &BufferDesc::storage(bytes), options)?;
-        ensure!(station.depth() == choice.candidate.depth as usize, "{choice:?}");
-        let method = choice.candidate.route.method();
+        ensure!(station.depth() == choice.config.depth as usize, "{choice:?}");
+        let method = choice.config.route.method();
         ensure!(plans.iter().all(|plan| Some(plan.method) == method), "{choice:?}, {plans:?}");
     }
     Ok(())
 }
 
-/// What is possible was measured, and what is not says what is missing.
+/// A supported configuration was measured, and another names what is missing.
 fn check_row(support: &gpu_interop::capabilities::Support, outcome: &Outcome) -> Result<()> {
     match (support, outcome) {
-        (Ok(()), Outcome::Measured(figures)) => {
-            ensure!(!figures.median.is_zero() && figures.median <= figures.p99, "{figures:?}");
-            ensure!(figures.rounds == 3 && figures.turns > 0, "{figures:?}");
+        (Ok(()), Outcome::Measured(timing)) => {
+            ensure!(!timing.median.is_zero() && timing.median <= timing.p99, "{timing:?}");
+            ensure!(timing.rounds == 3 && timing.iterations > 0, "{timing:?}");
         }
         (Err(missing), Outcome::Missing(recorded)) if missing == recorded => {}
         other => bail!("{other:?}"),
@@ -144,22 +137,18 @@ fn check_row(support: &gpu_interop::capabilities::Support, outcome: &Outcome) ->
 }
 
 fn refused_elsewhere(machine: &TestGpu) -> Result<()> {
-    let mut trial = RingTrial::new(
-        &machine.vulkan().endpoint,
-        worker(machine.vulkan())?,
-        worker(machine.second_device()?)?,
-    )?;
-    let (here, host_wait) = (trial.subject()?, ["host-wait:2".parse()?]);
+    let mut benchmark = two_devices(machine)?;
+    let (here, host_wait) = (benchmark.key()?, ["host-wait:2".parse()?]);
     let measured =
-        Calibration::measure(here.clone(), &SIZES[..1], &host_wait, &options(), &mut trial)?;
-    measured.require(&here)?;
+        Calibration::measure(here.clone(), &SIZES[..1], &host_wait, &options(), &mut benchmark)?;
+    measured.check(&here)?;
     let other = Uuid::from_bytes([0xAB; 16]);
     let (mut gpu, mut driver, mut pair) = (here.clone(), here.clone(), here.clone());
     gpu.device = other;
     driver.driver = Some(other);
-    pair.stations = vec![Api::Vulkan, Api::Cuda];
-    let says = |subject: &CalibrationKey, word: &str| -> Result<()> {
-        let refused = measured.require(subject).err().context("it holds here only")?;
+    pair.apis = vec![Api::Vulkan, Api::Cuda];
+    let says = |key: &CalibrationKey, word: &str| -> Result<()> {
+        let refused = measured.check(key).err().context("it was accepted for another key")?;
         ensure!(matches!(refused, Error::Mismatch(_)), "{refused:?}");
         ensure!(refused.to_string().contains(word), "{refused}");
         Ok(())
@@ -170,26 +159,23 @@ fn refused_elsewhere(machine: &TestGpu) -> Result<()> {
     says(&pair, "CUDA")
 }
 
-/// A payload that no driver has memory for is a typed error; one candidate that asks for too much is
-/// recorded, and the others are measured. The machine is as good as before.
+/// A payload that exceeds any driver's memory is a typed error; a candidate over the memory limit is
+/// recorded as skipped, and the others are measured.
 fn a_failure_is_recorded(machine: &TestGpu) -> Result<()> {
-    let owner = &machine.vulkan().endpoint;
-    let mut trial =
-        RingTrial::new(owner, worker(machine.vulkan())?, worker(machine.second_device()?)?)?;
-    let (subject, candidates) =
-        (trial.subject()?, ["host-wait:1".parse()?, "host-wait:4".parse()?]);
+    let mut benchmark = two_devices(machine)?;
+    let (key, candidates) = (benchmark.key()?, ["host-wait:1".parse()?, "host-wait:4".parse()?]);
     let endless = CalibrationOptions { memory: u64::MAX, ..options() };
     let refused =
-        Calibration::measure(subject.clone(), &[1 << 50], &candidates, &endless, &mut trial);
+        Calibration::measure(key.clone(), &[1 << 50], &candidates, &endless, &mut benchmark);
     ensure!(
         matches!(refused, Err(Error::Missing(_) | Error::Invalid(_) | Error::Driver(_))),
         "{refused:?}"
     );
     let little = CalibrationOptions { memory: 2 << 20, ..options() };
-    let measured = Calibration::measure(subject, &[1 << 20], &candidates, &little, &mut trial)?;
+    let measured = Calibration::measure(key, &[1 << 20], &candidates, &little, &mut benchmark)?;
     let outcomes: Vec<_> = measured.sizes()[0].rows.iter().map(|row| &row.outcome).collect();
     ensure!(matches!(outcomes[..], [Outcome::Measured(_), Outcome::Skipped(_)]), "{measured}");
     let choice = measured.choice(1).context("one was measured")?;
-    ensure!(choice.candidate.route != Route::SameQueue && choice.candidate == candidates[0]);
+    ensure!(choice.config.route != Route::SameQueue && choice.config == candidates[0]);
     Ok(())
 }

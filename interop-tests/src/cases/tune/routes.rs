@@ -7,7 +7,7 @@ use gpu_interop::desc::ImageLayout;
 use gpu_interop::gl;
 use gpu_interop::glow;
 use gpu_interop::handoff::{self, HandoffPeer, WaitMode};
-use gpu_interop::tune::{Route, RouteEndpoints, RouteNeed};
+use gpu_interop::tune::{Route, RouteEndpoints};
 use gpu_interop::vulkan::BufferOptions;
 use gpu_interop::{Api, BufferDesc, Error, ResourceDesc, SemaphoreKind};
 
@@ -68,10 +68,10 @@ fn what_opens<B: HandoffPeer>(
     let desc = DESC.into();
     let owner = first.capabilities(&desc)?;
     let (second_capabilities, in_queue) = (capabilities(&desc)?, first.supports_cuda_launch());
-    let stations = [&owner, &second_capabilities];
-    let between = RouteEndpoints { owner: &owner, stations: &stations, in_queue: &in_queue };
+    let endpoints = [&owner, &second_capabilities];
+    let endpoints = RouteEndpoints { owner: &owner, endpoints: &endpoints, cuda_launch: &in_queue };
     for route in Route::ALL {
-        let support = route.support(&between);
+        let support = route.support(&endpoints);
         let Some(options) = route.handoff() else {
             let expected = match second_capabilities.api {
                 Api::Cuda => in_queue.clone(),
@@ -79,7 +79,6 @@ fn what_opens<B: HandoffPeer>(
             };
             ensure!(support == expected, "{route}: {support:?}");
             ensure!(second_capabilities.api == Api::Cuda || support.is_err(), "{route} anywhere");
-            ensure!(route.needs().contains(&RouteNeed::BinaryImport));
             continue;
         };
         let there = handoff::open(&machine.vulkan().endpoint, first, second, options);
