@@ -65,9 +65,9 @@ fn calibrated(machine: &TestGpu, path: PathKind) -> Result<()> {
     let calibration = Candidates::new(&rigs, path, BYTES)?.calibrate(Some(4))?;
     let choice = calibration.choice(BYTES);
     let Some(choice) = choice else { anyhow::bail!("nothing was chosen: {calibration}") };
-    let stations = &calibration.subject().stations;
+    let stations = &calibration.key().apis;
     ensure!(stations.first() == Some(&Api::Vulkan) && stations.len() == 2, "{stations:?}");
-    let sent = send(&rigs, path, choice.candidate, BYTES, 20)?;
-    ensure!(sent.wrong.is_none(), "{}: {:?}", choice.candidate, sent.wrong);
+    let sent = send(&rigs, path, choice.config, BYTES, 20)?;
+    ensure!(sent.wrong.is_none(), "{}: {:?}", choice.config, sent.wrong);
     Ok(())
 }

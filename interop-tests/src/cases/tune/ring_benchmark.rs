@@ -109,6 +109,11 @@ impl<A: Worker, B: Worker> Benchmark for RingBenchmark<A, B> {
 /// Command buffers of a [`VulkanWorker`]; after so many submits it waits for all of them.
 const COMMAND_BUFFERS: u32 = 64;
 
+/// How a [`VulkanWorker`] uses a payload.
+fn used(buffer: &vulkan::Buffer) -> BufferAccess<'_> {
+    BufferAccess::transfer(buffer)
+}
+
 /// Fills payloads with `vkCmdFillBuffer`.
 pub(crate) struct VulkanWorker<'a> {
     gpu: &'a VulkanContext,
@@ -139,7 +144,6 @@ impl Worker for VulkanWorker<'_> {
         let (command, family) = (self.commands[self.next], self.gpu.vulkan.queue_family());
         self.next += 1;
         self.gpu.begin(command)?;
-        let used = BufferAccess::transfer;
         // SAFETY: the command buffer is being recorded; the part goes into its submit, and the stage
         // lives until `finish` has waited.
         let taken = unsafe { stage.take_many(Wait::No, count..=count, command, family, used) }?;
