@@ -7,8 +7,8 @@ use cudarc::driver::sys;
 
 use super::allocation::Allocation;
 use super::context::{check, record};
-use super::endpoint::Endpoint;
 use super::descriptors;
+use super::endpoint::Endpoint;
 use crate::capabilities::Support;
 use crate::error::{Api, ImportError, ImportResult, Missing, Result};
 use crate::fd::{MemoryHandleType, transfer_duplicate};
@@ -126,7 +126,8 @@ pub(crate) fn no_created_images() -> Missing {
 /// supported only on Tegra Jetson platform starting with Thor series", which was never tested;
 /// elsewhere driver 580 returns CUDA_ERROR_NOT_SUPPORTED.
 pub(crate) fn no_dma_buf() -> Missing {
-    Missing::new(Api::Cuda, "memory by dma-buf", "a shared resource").help("export it as an opaque fd")
+    Missing::new(Api::Cuda, "memory by dma-buf", "a shared resource")
+        .help("export it as an opaque fd")
 }
 
 fn check_import(handle_type: MemoryHandleType) -> Result<()> {

@@ -7,10 +7,10 @@ use anyhow::{Context, Result, ensure};
 use gpu_interop::ash::vk;
 use gpu_interop::capabilities::{Capabilities, Support};
 use gpu_interop::error::{Invalid, Missing};
+use gpu_interop::peer::Peer as _;
 use gpu_interop::ring::{RingOptions, RingPeer, RingStage, Wait, ring_of_two};
 use gpu_interop::tune::{Benchmark, CalibrationKey, RouteConfig, RouteEndpoints};
 use gpu_interop::vulkan::BufferAccess;
-use gpu_interop::peer::Peer as _;
 use gpu_interop::{Api, BufferDesc, Error, cuda, gl, vulkan};
 
 use interop_gpu::cuda::CudaContext;
@@ -42,8 +42,11 @@ pub(crate) struct RingBenchmark<A: Worker, B: Worker> {
 impl<A: Worker, B: Worker> RingBenchmark<A, B> {
     pub(crate) fn new(owner: &vulkan::Endpoint, first: A, second: B) -> Result<Self> {
         let desc = BufferDesc::storage(16).into();
-        let capabilities =
-            [owner.capabilities(&desc)?, first.endpoint().capabilities(&desc)?, second.endpoint().capabilities(&desc)?];
+        let capabilities = [
+            owner.capabilities(&desc)?,
+            first.endpoint().capabilities(&desc)?,
+            second.endpoint().capabilities(&desc)?,
+        ];
         let cuda_launch = owner.supports_cuda_launch().and_then(|()| {
             Err(Missing::new(Api::Cuda, "a kernel in this benchmark", "the route in-queue"))
         });
