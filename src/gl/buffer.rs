@@ -1,186 +1,141 @@
-//! Buffers that lie in imported memory.
+//! Buffers in imported memory.
 
-use std::fmt;
 use std::rc::Rc;
 
-use glow::HasContext as _;
-
-use super::deletion::Name;
-use super::endpoint::{Endpoint, Shared};
-use super::error::{checked, driver_error};
+use super::endpoint::{Endpoint, Owned};
 use super::memory::Memory;
+use super::storage::gl_size;
 use crate::desc::BufferDesc;
-use crate::error::{Error, ImportError, ImportResult, Invalid, Missing, Result};
-use crate::payload::BufferPayload;
+use crate::error::{Error, ImportError, ImportResult, Result};
+use crate::payload::{BufferPayload, MemoryInfo, check_range};
 
-/// A buffer object over imported memory. Use [`name`](Self::name) with any OpenGL command.
+/// A buffer object in imported memory. Cheap to clone: clones are the same buffer.
 ///
-/// Such a buffer can't be mapped (`GL_EXT_memory_object`, issue 12); `glBufferSubData`,
-/// `glGetBufferSubData`, copies and shaders reach its content.
+/// Use its [`name`](Self::name) with any OpenGL command except `glMapBuffer` and its variants
+/// (`GL_EXT_memory_object`, issue 12): `glBufferSubData`, `glGetBufferSubData`, copies and shaders
+/// access its content.
+#[derive(Clone, Debug)]
+pub struct Buffer(Rc<BufferObject>);
+
 #[derive(Debug)]
-pub struct Buffer {
+struct BufferObject {
     // Before the memory: the name is deleted first.
-    name: BufferName,
+    name: Owned<glow::Buffer>,
     offset: u64,
     desc: BufferDesc,
     memory: Memory,
 }
 
-/// A buffer's name, deleted when dropped.
-pub(super) struct BufferName {
-    name: glow::Buffer,
-    shared: Rc<Shared>,
-}
-
-impl fmt::Debug for BufferName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.name.fmt(f)
-    }
-}
-
-impl Drop for BufferName {
-    fn drop(&mut self) {
-        self.shared.discard(Name::Buffer(self.name));
-    }
-}
-
 impl Endpoint {
-    /// Imports a buffer and the memory it lies in. Success consumes the descriptor.
+    /// Imports a buffer and its memory. Success consumes the descriptor.
     ///
     /// # Errors
-    /// The payload comes back, still open, with the errors of
+    /// On failure the payload is returned, still open, with the errors of
     /// [`import_memory`](Self::import_memory) and [`Memory::buffer`].
     ///
     /// # References
-    /// `glImportMemoryFdEXT`, `glNamedBufferStorageMemEXT`.
+    /// `glImportMemoryFdEXT`, `glBufferStorageMemEXT`.
     #[doc(alias = "glImportMemoryFdEXT")]
+    #[doc(alias = "glBufferStorageMemEXT")]
     pub fn import_buffer(&self, payload: BufferPayload) -> ImportResult<Buffer, BufferPayload> {
-        self.try_import_buffer(&payload).map_err(|error| ImportError::new(payload, error))
+        let imported = || {
+            let (memory, offset, desc) = (payload.memory(), payload.offset(), payload.desc());
+            let functions = self.check_memory(memory)?;
+            check_placement(self, memory.info(), offset, desc)?;
+            Buffer::create(&self.import_duplicate(memory, &functions)?, offset, desc)
+        };
+        imported().map_err(|error| ImportError::new(payload, error))
     }
+}
 
-    fn try_import_buffer(&self, payload: &BufferPayload) -> Result<Buffer> {
-        let (memory, offset, desc) = (payload.memory(), payload.offset(), payload.desc());
-        let functions = self.check_memory(memory)?;
-        self.shared.check_buffer(memory.info(), offset, desc)?;
-        let memory = self.import_duplicate(memory, &functions)?;
-        Buffer::create(&memory, offset, desc)
+impl Memory {
+    /// Creates a buffer of `desc`, `offset` bytes into the memory.
+    ///
+    /// # Errors
+    /// [`Invalid`](Error::Invalid) if `desc` is invalid, the buffer ends beyond the allocation or has
+    /// an offset in a dedicated one, or the context is not current; [`Missing`](Error::Missing) for
+    /// an offset if the driver ignores offsets ([`workarounds`](super::workarounds));
+    /// [`Driver`](Error::Driver) if OpenGL refuses.
+    ///
+    /// # References
+    /// `glBufferStorageMemEXT`.
+    #[doc(alias = "glBufferStorageMemEXT")]
+    #[doc(alias = "glNamedBufferStorageMemEXT")]
+    pub fn buffer(&self, offset: u64, desc: &BufferDesc) -> Result<Buffer> {
+        desc.validate()?;
+        check_range(offset, desc.size, self.info().allocation_size)?;
+        check_placement(self.endpoint(), self.info(), offset, desc)?;
+        self.endpoint().enter()?;
+        Buffer::create(self, offset, desc)
     }
 }
 
 impl Buffer {
-    /// The buffer object.
+    /// Returns the buffer object's name.
     ///
-    /// The name is deleted when this `Buffer` is dropped, and its memory may go with it. Whatever
-    /// still refers to the buffer then (a vertex array, say) must not be drawn with any more: some
-    /// drivers take the memory away under it.
+    /// The name is deleted with the last clone, and its memory may go with it. Anything that still
+    /// refers to the buffer then, such as a vertex array, must not be used: some drivers unmap the
+    /// memory at once.
+    #[doc(alias = "glGenBuffers")]
     #[doc(alias = "glCreateBuffers")]
     pub fn name(&self) -> glow::Buffer {
-        self.name.name
+        self.0.name.name
     }
 
-    /// What the buffer is.
+    /// Returns the buffer's description.
     pub fn desc(&self) -> &BufferDesc {
-        &self.desc
+        &self.0.desc
     }
 
-    /// Where in its memory the buffer begins, in bytes.
+    /// Returns the buffer's offset in its memory, in bytes.
     pub fn offset(&self) -> u64 {
-        self.offset
+        self.0.offset
     }
 
-    /// The memory it lies in.
+    /// Returns the buffer's memory.
     pub fn memory(&self) -> &Memory {
-        &self.memory
+        &self.0.memory
     }
 
-    /// Whether `endpoint` imported it.
+    /// Returns whether `endpoint` imported it.
     #[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
     pub(crate) fn is_of(&self, endpoint: &Endpoint) -> bool {
-        Rc::ptr_eq(self.memory().shared(), &endpoint.shared)
+        self.memory().endpoint().is_same(endpoint)
     }
 
-    /// A buffer of what [`check_buffer`](Shared::check_buffer) has found good. The context is current.
-    pub(super) fn create(memory: &Memory, offset: u64, desc: &BufferDesc) -> Result<Self> {
-        let name = create_name(memory, offset, desc.size)
-            .map_err(|error| with_tail_hint(error, memory, offset, desc.size))?;
-        Ok(Self { name, offset, desc: *desc, memory: memory.clone() })
-    }
-}
-
-/// A buffer object of `size` bytes at `offset` of `memory`. The context is current.
-pub(super) fn create_name(memory: &Memory, offset: u64, size: u64) -> Result<BufferName> {
-    let shared = memory.shared();
-    let size = gl_size(size)?;
-    match &shared.functions.named_memory {
-        Ok(named) => {
-            // SAFETY: the context is current and has direct state access.
-            let name = checked(&shared.gl, "glCreateBuffers", || unsafe {
-                shared.gl.create_named_buffer()
-            })?;
-            let buffer = owned(shared, "glCreateBuffers", name)?;
-            // SAFETY: the context is current, the buffer exists and has no storage, the memory
-            // object has memory, and the range lies within it (`check_buffer`).
-            checked(&shared.gl, "glNamedBufferStorageMemEXT", || unsafe {
-                (named.buffer_storage)(buffer.name.0.get(), size, memory.name(), offset);
-            })?;
-            Ok(buffer)
-        }
-        Err(_) => create_bound(memory, offset, size),
+    /// Creates a buffer that was checked. The context must be current.
+    fn create(memory: &Memory, offset: u64, desc: &BufferDesc) -> Result<Self> {
+        let name = memory
+            .endpoint()
+            .create_buffer(memory.object(), offset, desc.size)
+            .map_err(|error| explain_tail(error, memory, offset, desc.size))?;
+        let memory = memory.clone();
+        Ok(Self(Rc::new(BufferObject { name, offset, desc: *desc, memory })))
     }
 }
 
-/// [`create_name`] without direct state access.
-fn create_bound(memory: &Memory, offset: u64, size: isize) -> Result<BufferName> {
-    let shared = memory.shared();
-    let functions = shared.functions.memory.as_ref().map_err(Missing::clone)?;
-    let gl = &shared.gl;
-    // SAFETY: the context is current; glGenBuffers is core in every version with this extension.
-    let name = checked(gl, "glGenBuffers", || unsafe { gl.create_buffer() })?;
-    let buffer = owned(shared, "glGenBuffers", name)?;
-    // SAFETY: the context is current. GL_ARRAY_BUFFER is a target in every version and belongs to
-    // the context, not to a vertex array; what was bound to it is read first and bound again after.
-    let bound = checked(gl, "glBindBuffer", || unsafe {
-        let bound = gl.get_parameter_buffer(glow::ARRAY_BUFFER_BINDING);
-        gl.bind_buffer(glow::ARRAY_BUFFER, Some(buffer.name));
-        bound
-    })?;
-    // SAFETY: as in `create_name`, for the buffer that is bound.
-    let stored = checked(gl, "glBufferStorageMemEXT", || unsafe {
-        (functions.buffer_storage)(glow::ARRAY_BUFFER, size, memory.name(), offset);
-    });
-    // SAFETY: the context is current, and `bound` is the name that was bound before, or none.
-    unsafe { gl.bind_buffer(glow::ARRAY_BUFFER, bound) };
-    stored.map(|()| buffer)
+/// Refuses a valid buffer that OpenGL can't place there.
+fn check_placement(
+    endpoint: &Endpoint,
+    info: &MemoryInfo,
+    offset: u64,
+    desc: &BufferDesc,
+) -> Result<()> {
+    gl_size(desc.size)?;
+    endpoint.check_offset(info, offset, "buffer", "VUID-vkBindBufferMemory-memory-01508")
 }
 
-fn owned(
-    shared: &Rc<Shared>,
-    call: &'static str,
-    name: std::result::Result<glow::Buffer, String>,
-) -> Result<BufferName> {
-    // No name and no error: glow has only words for it.
-    let name = name.map_err(|_| driver_error(call, glow::NO_ERROR))?;
-    Ok(BufferName { name, shared: shared.clone() })
-}
-
-/// A size as OpenGL takes it.
-pub(super) fn gl_size(size: u64) -> Result<isize> {
-    isize::try_from(size).map_err(|_| {
-        Invalid::new("desc.size", format!("{size} bytes are more than a GLsizeiptr holds")).into()
-    })
-}
-
-/// Where the driver wants bytes behind the buffer that the allocation doesn't have, its
-/// `GL_OUT_OF_MEMORY` says so.
-fn with_tail_hint(error: Error, memory: &Memory, offset: u64, size: u64) -> Error {
-    let tail = memory.shared().workarounds.buffer_tail_bytes;
+/// Explains `GL_OUT_OF_MEMORY` if the driver needs more bytes after the buffer than the allocation
+/// has.
+fn explain_tail(error: Error, memory: &Memory, offset: u64, size: u64) -> Error {
+    let tail = memory.endpoint().0.workarounds.buffer_tail_bytes;
     let spare = memory.info().allocation_size.saturating_sub(offset).saturating_sub(size);
     match error {
         Error::Driver(mut driver)
             if driver.code == i64::from(glow::OUT_OF_MEMORY) && spare < tail =>
         {
             driver.name = format!(
-                "{}: llvmpipe wants {tail} bytes behind a shared buffer and the allocation has \
+                "{}: llvmpipe requires {tail} bytes after a shared buffer and the allocation has \
                  {spare}; allocate more than the buffer needs",
                 driver.name
             )
@@ -188,16 +143,5 @@ fn with_tail_hint(error: Error, memory: &Memory, offset: u64, size: u64) -> Erro
             driver.into()
         }
         other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_size_beyond_a_signed_pointer_is_refused() {
-        assert_eq!(gl_size(1 << 40).unwrap(), 1 << 40);
-        assert!(matches!(gl_size(u64::MAX), Err(Error::Invalid(_))));
     }
 }

@@ -1,11 +1,17 @@
-//! What the context can import. It exports nothing.
+//! What the context can import, and which images it supports. It exports nothing.
 
-use super::endpoint::{Endpoint, Shared};
+use glow::HasContext as _;
+
+use super::endpoint::Endpoint;
+use super::error::checked;
+use super::ffi::{NUM_TILING_TYPES_EXT, TILING_TYPES_EXT};
+use super::target::{Target, tiling_token};
 use super::{memory, semaphore};
 use crate::capabilities::{Capabilities, Dedicated, MemorySupport, SemaphoreSupport, Support};
-use crate::desc::ResourceDesc;
-use crate::error::{Api, Error, Missing, Result};
+use crate::desc::{ImageDesc, ResourceDesc, Tiling};
+use crate::error::{Api, Error, Missing, Result, Text};
 use crate::fd::{MemoryHandleType, SemaphoreHandleType};
+use crate::format::{Aspects, ChannelOrder};
 use crate::payload::SemaphoreKind;
 
 const SEMAPHORES: [(SemaphoreKind, SemaphoreHandleType); 4] = [
@@ -16,53 +22,45 @@ const SEMAPHORES: [(SemaphoreKind, SemaphoreHandleType); 4] = [
 ];
 
 impl Endpoint {
-    /// What the context can do with `desc`, per handle type, and with semaphores.
+    /// Returns what the context can do with `desc`, per handle type, and with semaphores.
     ///
-    /// For an image the context is asked whether it makes such textures of imported memory: the
-    /// format, the shape, the size, the tiling and the sample count. It must be current then; for a
-    /// buffer it need not be. OpenGL's textures have no usage: whether OpenGL can also draw to the
-    /// format, or store to it from a shader, is not part of the answer.
+    /// For an image, the context is queried for such a texture in imported memory: its format, shape,
+    /// size, tiling and sample count. It must be current then; for a buffer it need not be. OpenGL's
+    /// textures have no usage, so the result doesn't cover whether OpenGL can render to the format or
+    /// store to it from a shader.
     ///
     /// # Errors
-    /// [`Invalid`](crate::error::Invalid) where `desc` is wrong in itself, or is an image and the
-    /// context is not current; what the driver doesn't support is part of the result, not an error.
+    /// [`Invalid`](Error::Invalid) if `desc` is invalid, or is an image and the context is not
+    /// current. What the driver doesn't support is part of the result, not an error.
     ///
     /// # References
     /// `GL_EXT_memory_object_fd`, `GL_EXT_semaphore_fd`, `GL_NV_timeline_semaphore`;
     /// `glGetInternalformativ` (`GL_INTERNALFORMAT_SUPPORTED`, `GL_TILING_TYPES_EXT`, `GL_SAMPLES`).
+    #[doc(alias = "glGetInternalformativ")]
     pub fn capabilities(&self, desc: &ResourceDesc) -> Result<Capabilities> {
         desc.validate()?;
-        let import = self.shared.memory_import(desc)?;
+        let dma_buf = MemoryHandleType::DmaBuf;
+        let memory = vec![
+            memory_support(MemoryHandleType::OpaqueFd, self.memory_import(desc)?),
+            memory_support(dma_buf, Err(memory::missing_handle_type(dma_buf))),
+        ];
         let semaphores = SEMAPHORES
             .into_iter()
             .map(|(kind, handle_type)| SemaphoreSupport {
                 kind,
                 handle_type,
                 export: Err(no_export("semaphores")),
-                import: self.shared.semaphore_import(kind, handle_type),
+                import: self.semaphore_import(kind, handle_type),
             })
             .collect();
-        Ok(Capabilities {
-            api: Api::OpenGl,
-            identities: self.identities().to_vec(),
-            desc: *desc,
-            memory: vec![
-                memory_support(MemoryHandleType::OpaqueFd, import),
-                memory_support(
-                    MemoryHandleType::DmaBuf,
-                    Err(memory::missing_handle_type(MemoryHandleType::DmaBuf)),
-                ),
-            ],
-            semaphores,
-        })
+        let identities = self.identities().to_vec();
+        Ok(Capabilities { api: Api::OpenGl, identities, desc: *desc, memory, semaphores })
     }
-}
 
-impl Shared {
     fn memory_import(&self, desc: &ResourceDesc) -> Result<Support> {
         match desc {
             ResourceDesc::Buffer(_) => {
-                Ok(self.functions.memory.as_ref().map(drop).map_err(Missing::clone))
+                Ok(self.0.functions.memory.as_ref().map(drop).map_err(Missing::clone))
             }
             ResourceDesc::Image(image) => {
                 self.enter()?;
@@ -80,23 +78,177 @@ impl Shared {
             return Err(semaphore::missing_handle_type(handle_type));
         }
         match kind {
-            SemaphoreKind::Binary => self.functions.semaphore.as_ref().map(drop),
-            SemaphoreKind::Timeline => self.functions.timeline.as_ref().map(drop),
+            SemaphoreKind::Binary => self.0.functions.semaphore.as_ref().map(drop),
+            SemaphoreKind::Timeline => self.0.functions.timeline.as_ref().map(drop),
         }
         .map_err(Missing::clone)
+    }
+
+    /// Refuses an image of which the context can't create a texture in imported memory, by its
+    /// format, target, tiling, sample count and size. The context must be current.
+    ///
+    /// # Errors
+    /// [`Missing`] that names what the context lacks; [`Driver`](Error::Driver) if OpenGL refuses
+    /// the query.
+    pub(super) fn check_image(&self, desc: &ImageDesc) -> Result<()> {
+        self.0.functions.memory.as_ref().map_err(Missing::clone)?;
+        let query = ImageQuery { endpoint: self, desc, target: Target::of(desc) };
+        let internal = desc.format.gl()?.internal;
+        query.target.check(&self.0.features)?;
+        if desc.format.channel_order() == ChannelOrder::Bgra && !self.0.features.texture_swizzle {
+            return Err(query.missing("GL_ARB_texture_swizzle", "open a context of OpenGL 3.3"));
+        }
+        query.check_size()?;
+        query.check_format(internal)?;
+        query.check_tiling(internal)?;
+        query.check_samples(internal)
     }
 }
 
 fn memory_support(handle_type: MemoryHandleType, import: Support) -> MemorySupport {
-    MemorySupport {
-        handle_type,
-        export: Err(no_export("memory")),
-        import,
-        dedicated: Dedicated::NotNeeded,
-    }
+    let export = Err(no_export("memory"));
+    MemorySupport { handle_type, export, import, dedicated: Dedicated::NotNeeded }
 }
 
 fn no_export(what: &str) -> Missing {
-    Missing::new(Api::OpenGl, format!("exporting {what}"), "sharing what OpenGL made")
-        .help("let Vulkan own it: OpenGL can only import")
+    Missing::new(Api::OpenGl, format!("exporting {what}"), "sharing what OpenGL allocated")
+        .help("allocate it with Vulkan: OpenGL can only import")
+}
+
+/// Values of a query that are read at most; no driver has as many sample counts or tilings.
+const MAX_VALUES: usize = 16;
+
+struct ImageQuery<'a> {
+    endpoint: &'a Endpoint,
+    desc: &'a ImageDesc,
+    target: Target,
+}
+
+impl ImageQuery<'_> {
+    fn check_format(&self, internal: u32) -> Result<()> {
+        let what = || format!("the format {}", self.described());
+        // OpenGL 4.6, section 8.5. OpenGL ES has the same rule but no query for it.
+        let is_color = self.desc.format.aspects().contains(Aspects::COLOR);
+        if self.target == Target::D3 && !is_color {
+            return Err(self.missing(what(), "share depth and stencil as a 2D image with layers"));
+        }
+        if !self.endpoint.0.features.format_query {
+            return Ok(());
+        }
+        let [supported] = self.query(internal, glow::INTERNALFORMAT_SUPPORTED)?;
+        if supported == i32::from(glow::TRUE) {
+            return Ok(());
+        }
+        Err(self.missing(what(), "share the image in another format"))
+    }
+
+    fn check_tiling(&self, internal: u32) -> Result<()> {
+        let needed = self.desc.tiling;
+        let what = format!("{needed:?} tiling of {} in imported memory", self.described());
+        if !self.endpoint.0.features.format_query {
+            if needed == Tiling::Optimal {
+                // The default tiling of every texture.
+                return Ok(());
+            }
+            let help = "the context has no query for it: open one of OpenGL 4.3, or share the image \
+                        with optimal tiling";
+            return Err(self.missing(what, help));
+        }
+        let [count] = self.query(internal, NUM_TILING_TYPES_EXT)?;
+        let tilings: [i32; MAX_VALUES] = self.query(internal, TILING_TYPES_EXT)?;
+        let tilings = first(&tilings, count);
+        if tilings.contains(&tiling_token(needed)) {
+            return Ok(());
+        }
+        let other = match needed {
+            Tiling::Optimal => Tiling::Linear,
+            Tiling::Linear => Tiling::Optimal,
+        };
+        Err(if tilings.contains(&tiling_token(other)) {
+            self.missing(what, format!("use {other:?} tiling, which it has (GL_TILING_TYPES_EXT)"))
+        } else {
+            self.missing(what, "share another format: it has no tiling (GL_TILING_TYPES_EXT)")
+        })
+    }
+
+    fn check_samples(&self, internal: u32) -> Result<()> {
+        let needed = self.desc.samples;
+        if needed == 1 || !self.endpoint.0.features.sample_query {
+            return Ok(());
+        }
+        let [count] = self.query(internal, glow::NUM_SAMPLE_COUNTS)?;
+        let counts: [i32; MAX_VALUES] = self.query(internal, glow::SAMPLES)?;
+        let counts = first(&counts, count);
+        // OpenGL would round up to the next count that it has, which isn't the exporter's image.
+        if counts.iter().any(|&count| u32::try_from(count) == Ok(needed)) {
+            return Ok(());
+        }
+        let what = format!("{needed} samples of {}", self.described());
+        Err(self.missing(what, format!("use one of the sample counts {counts:?} (GL_SAMPLES), or 1")))
+    }
+
+    fn check_size(&self) -> Result<()> {
+        let extent = self.desc.extent;
+        let longest = extent.width.max(extent.height).max(extent.depth);
+        self.check_limit("texels in a row", longest, self.target.size_limit())?;
+        if self.target.is_array() {
+            self.check_limit("layers", self.desc.layers, glow::MAX_ARRAY_TEXTURE_LAYERS)?;
+        }
+        Ok(())
+    }
+
+    fn check_limit(&self, unit: &str, needed: u32, limit: u32) -> Result<()> {
+        let gl = &self.endpoint.0.gl;
+        // SAFETY: the context is current (`check_image`), and the limit is one integer of every
+        // context that has such textures (`Target::check`).
+        let limit = checked(gl, "glGetIntegerv(GL_MAX_TEXTURE_SIZE)", || unsafe {
+            gl.get_parameter_i32(limit)
+        })?;
+        if i64::from(needed) <= i64::from(limit) {
+            return Ok(());
+        }
+        let what = format!("{needed} {unit} in {}", self.target.name());
+        Err(self.missing(what, format!("the context has {limit} at most: share a smaller image")))
+    }
+
+    /// Queries a parameter of the image's target and `internal` format.
+    fn query<const N: usize>(&self, internal: u32, parameter: u32) -> Result<[i32; N]> {
+        let mut values = [0; N];
+        let gl = &self.endpoint.0.gl;
+        // SAFETY: the context is current (`check_image`) and has the function (`Features`); OpenGL
+        // writes at most as many integers as the slice has.
+        checked(gl, "glGetInternalformativ", || unsafe {
+            let target = self.target.token();
+            gl.get_internal_format_i32_slice(target, internal, parameter, &mut values);
+        })?;
+        Ok(values)
+    }
+
+    fn described(&self) -> String {
+        format!("{} as {}", self.desc.format.name(), self.target.name())
+    }
+
+    fn missing(&self, what: impl Into<Text>, help: impl Into<Text>) -> Error {
+        Missing::new(Api::OpenGl, what, "a shared image").help(help).into()
+    }
+}
+
+/// Returns the first `count` values.
+fn first(all: &[i32; MAX_VALUES], count: i32) -> &[i32] {
+    let count = usize::try_from(count).unwrap_or(0);
+    &all[..count.min(MAX_VALUES)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drivers_count_of_values_is_limited() {
+        let mut all = [0; MAX_VALUES];
+        all[0] = tiling_token(Tiling::Optimal);
+        assert_eq!(first(&all, 1), [0x9584]);
+        assert!(first(&all, 0).is_empty() && first(&all, -1).is_empty());
+        assert_eq!(first(&all, i32::MAX).len(), MAX_VALUES);
+    }
 }

@@ -1,76 +1,76 @@
-//! The endpoint: the user's context, borrowed.
+//! The endpoint: the application's context, borrowed, and the objects to delete in it.
 
 use std::any::Any;
 use std::cell::RefCell;
 use std::ffi::{CStr, c_void};
 use std::fmt;
+use std::mem;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 
 use glow::HasContext as _;
 
-use super::current::CurrentContext;
-use super::deletion::Name;
+use super::context::{self, CurrentContext};
 use super::error::checked;
-use super::features::Features;
-use super::ffi::Functions;
-use super::identity;
+use super::ffi::{Features, Functions};
 use super::workarounds::Workarounds;
-use crate::error::{Api, Invalid, Missing, Result};
+use crate::error::{Invalid, Missing, Result};
 use crate::identity::Identity;
 
-/// A borrowed OpenGL context, able to import. Cheap to clone; neither `Send` nor `Sync`, as the
+/// A borrowed OpenGL context that imports. Cheap to clone; neither `Send` nor `Sync`, since the
 /// context stays current on its thread.
-#[derive(Clone, Debug)]
-pub struct Endpoint {
-    pub(super) shared: Rc<Shared>,
-}
+#[derive(Clone)]
+pub struct Endpoint(pub(super) Rc<Inner>);
 
-pub(super) struct Shared {
+pub(super) struct Inner {
     pub(super) gl: Rc<glow::Context>,
     pub(super) functions: Functions,
     pub(super) features: Features,
     pub(super) workarounds: Workarounds,
-    pub(super) identities: Vec<Identity>,
-    pub(super) current: CurrentContext,
-    pub(super) deletions: RefCell<Vec<Name>>,
-    // Last: what may destroy the context goes when nothing above is in use any more.
+    identities: Vec<Identity>,
+    current: CurrentContext,
+    /// In the order in which the objects were dropped.
+    dropped: RefCell<Vec<Name>>,
+    // Last: what may destroy the context is dropped after everything that uses it.
     _owner: Option<Rc<dyn Any>>,
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("current", &self.current)
-            .field("identities", &self.identities)
-            .field("deletions", &self.deletions)
+        f.debug_struct("Endpoint")
+            .field("current", &self.0.current)
+            .field("identities", &self.0.identities)
+            .field("dropped", &self.0.dropped)
             .finish_non_exhaustive()
     }
 }
 
 impl Endpoint {
-    /// An endpoint over the user's context, which is current on this thread.
+    /// Creates an endpoint over the application's context, which must be current on this thread.
     ///
-    /// `loader` is what `gl` was loaded with: `eglGetProcAddress` or its like. It is used here and
-    /// not kept. Through it the library also finds `eglGetCurrentContext` or
-    /// `glXGetCurrentContext`, with which it sees before each operation that the context is current.
+    /// `loader` is what `gl` was loaded with, such as `eglGetProcAddress`. It is not kept. Through
+    /// it the endpoint also finds `eglGetCurrentContext` or `glXGetCurrentContext`, with which it
+    /// checks before each operation that the context is current.
     ///
-    /// `owner` is kept until the endpoint and everything made from it is gone: give what destroys
-    /// the context where there is such a thing, or `None` and keep the promise below yourself.
+    /// `owner` is kept until the endpoint and everything created from it is gone. Pass what destroys
+    /// the context, or pass `None` and keep the promise below in another way.
     ///
     /// # Safety
     /// - `loader` returns null or the address of the function of that name, and `gl` was loaded with
     ///   it in the context that is current.
-    /// - The context outlives the endpoint and everything made from it, unless `owner` sees to it.
-    ///   A later context at the same address would be taken for this one.
+    /// - The context outlives the endpoint and everything created from it, unless `owner` ensures
+    ///   that. A later context at the same address would be taken for this one.
     /// - No other thread makes the context current while a method of the endpoint runs.
     ///
     /// # Errors
-    /// [`Invalid`] where no context is current; [`Missing`] where the context has neither
-    /// `GL_EXT_memory_object` nor `GL_EXT_semaphore`, for then it can't tell which GPU it is on.
+    /// [`Invalid`] if no context is current; [`Missing`] if the context has neither
+    /// `GL_EXT_memory_object` nor `GL_EXT_semaphore`, without which its GPU can't be identified.
     ///
     /// # References
     /// `GL_EXT_memory_object` and `GL_EXT_semaphore`: `glGetUnsignedBytevEXT`,
     /// `glGetUnsignedBytei_vEXT`, `GL_DEVICE_UUID_EXT`, `GL_DRIVER_UUID_EXT`.
+    #[doc(alias = "glGetUnsignedBytevEXT")]
+    #[doc(alias = "glGetUnsignedBytei_vEXT")]
     pub unsafe fn new(
         gl: Rc<glow::Context>,
         loader: &mut dyn FnMut(&CStr) -> *const c_void,
@@ -81,105 +81,100 @@ impl Endpoint {
         let functions = Functions::load(loader, extensions, &features)?;
         let current = CurrentContext::remember(loader, functions.core)?;
         let uuid = *functions.uuid.as_ref().map_err(Missing::clone)?;
-        let renderer = renderer(&gl, &functions)?;
-        let identities = identity::read(&gl, &uuid, &renderer)?;
+        let renderer = context::renderer(&gl, functions.core)?;
+        let identities = context::identities(&gl, &uuid, &renderer)?;
         let workarounds = Workarounds::of(&renderer);
         tracing::debug!(gpu = %renderer, ?current, ?features, ?workarounds, "OpenGL endpoint");
-        let deletions = RefCell::default();
-        Ok(Self {
-            shared: Rc::new(Shared {
-                gl,
-                functions,
-                features,
-                workarounds,
-                identities,
-                current,
-                deletions,
-                _owner: owner,
-            }),
-        })
+        Ok(Self(Rc::new(Inner {
+            gl,
+            functions,
+            features,
+            workarounds,
+            identities,
+            current,
+            dropped: RefCell::default(),
+            _owner: owner,
+        })))
     }
 
-    /// The user's context.
+    /// Returns the application's context.
     pub fn gl(&self) -> &Rc<glow::Context> {
-        &self.shared.gl
+        &self.0.gl
     }
 
-    /// The GPUs and the driver of the context: mostly one entry, several where the driver spreads a
-    /// context over several GPUs.
+    /// Returns the GPUs and the driver of the context: one entry, or several if the driver spreads
+    /// the context over several GPUs.
     pub fn identities(&self) -> &[Identity] {
-        &self.shared.identities
+        &self.0.identities
     }
 
-    /// Whether the context is current on this thread, as every other method needs it.
+    /// Returns whether the context is current on this thread, as the other methods require.
+    #[doc(alias = "eglGetCurrentContext")]
+    #[doc(alias = "glXGetCurrentContext")]
     pub fn is_current(&self) -> bool {
-        self.shared.current.is_current()
+        self.0.current.is_current()
     }
 
-    /// Whether both endpoints are the same one: objects of one can't be used with another.
+    /// Returns whether both are the same endpoint. An object of one endpoint can't be used with
+    /// another.
     pub fn is_same(&self, other: &Endpoint) -> bool {
-        Rc::ptr_eq(&self.shared, &other.shared)
+        Rc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Deletes the names of what was dropped while the context was not current, and says how many.
-    /// Every operation does this too.
+    /// Deletes the objects that were dropped while the context was not current, and returns their
+    /// number. Every other operation does this too.
     ///
     /// # Errors
-    /// [`Invalid`] where the context is not current.
-    pub fn collect(&self) -> Result<usize> {
-        self.shared.current.require()?;
-        Ok(self.shared.delete_discarded())
+    /// [`Invalid`] if the context is not current.
+    pub fn delete_dropped(&self) -> Result<usize> {
+        self.0.current.check()?;
+        Ok(self.0.delete_dropped())
     }
 
-    /// Makes what another API has written, and the host has waited for, visible to the OpenGL
-    /// commands that follow. Call it when the host wait is over and OpenGL goes on; after
-    /// [`wait`](Self::wait) it isn't needed.
+    /// Makes what another API wrote visible to the OpenGL commands that follow. Call it after the
+    /// host has waited for the other API; after [`wait`](Self::wait) it isn't needed.
     ///
-    /// OpenGL names no command for this: `glMemoryBarrier` with all bits makes drivers drop their
-    /// texture, vertex and constant caches. Where it is missing (before OpenGL 4.2) a `glFlush`
-    /// begins a new batch, which does the same.
+    /// OpenGL has no command for this: `glMemoryBarrier` with all bits makes drivers drop their
+    /// texture, vertex and constant caches. Before OpenGL 4.2, which lacks it, a `glFlush` begins a
+    /// new batch, with the same effect.
     ///
     /// # Errors
-    /// [`Invalid`] where the context is not current, [`Driver`](crate::Error::Driver) where OpenGL
-    /// refuses.
+    /// [`Invalid`] if the context is not current, [`Driver`](crate::Error::Driver) if OpenGL refuses.
     ///
     /// # References
     /// `glMemoryBarrier`, `GL_ALL_BARRIER_BITS`.
+    #[doc(alias = "glMemoryBarrier")]
     pub fn memory_barrier(&self) -> Result<()> {
-        self.shared.enter()?;
-        self.shared.memory_barrier()
+        self.enter()?;
+        self.barrier()
     }
-}
 
-impl Shared {
-    /// What every operation begins with: the context is current, and old names are deleted.
+    /// Begins an operation: the context must be current, and dropped objects are deleted.
     pub(super) fn enter(&self) -> Result<()> {
-        self.current.require()?;
-        self.delete_discarded();
-        Ok(())
+        self.delete_dropped().map(drop)
     }
 
-    /// A barrier between what came before and all that follows. The context is current.
-    pub(super) fn memory_barrier(&self) -> Result<()> {
-        if self.features.memory_barrier {
+    /// Orders the commands so far before all that follow. The context must be current.
+    pub(super) fn barrier(&self) -> Result<()> {
+        if self.0.features.memory_barrier {
             // SAFETY: the context is current and has the function (`Features`); all bits are valid.
-            checked(&self.gl, "glMemoryBarrier", || unsafe {
-                self.gl.memory_barrier(glow::ALL_BARRIER_BITS);
+            checked(&self.0.gl, "glMemoryBarrier", || unsafe {
+                self.0.gl.memory_barrier(glow::ALL_BARRIER_BITS);
             })
         } else {
             self.flush()
         }
     }
 
-    /// Sends what was recorded to the GPU. The context is current.
+    /// Sends the commands so far to the GPU. The context must be current.
     pub(super) fn flush(&self) -> Result<()> {
         // SAFETY: the context is current, and glFlush takes nothing.
-        checked(&self.gl, "glFlush", || unsafe { self.gl.flush() })
+        checked(&self.0.gl, "glFlush", || unsafe { self.0.gl.flush() })
     }
 
-    /// Refuses an object that another endpoint made: its name means something else here.
-    pub(super) fn check_same(&self, other: &Shared, parameter: &'static str) -> Result<()> {
-        if std::ptr::eq(self, other) {
+    /// Refuses an object of another endpoint, whose name means another object here.
+    pub(super) fn check_same(&self, other: &Endpoint, parameter: &'static str) -> Result<()> {
+        if self.is_same(other) {
             return Ok(());
         }
         Err(Invalid::new(parameter, "belongs to another OpenGL endpoint")
@@ -188,25 +183,121 @@ impl Shared {
     }
 }
 
-crate::peer::impl_peer! {
-    Endpoint, Api::OpenGl, super::Memory, super::Buffer, super::Texture, super::Semaphore,
-    unsafe fn wait_idle(&self) -> Result<()> {
-        self.shared.enter()?;
-        // SAFETY: the context is current, and glFinish takes nothing.
-        checked(&self.shared.gl, "glFinish", || unsafe { self.shared.gl.finish() })
+/// A memory object's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MemoryName(pub(super) NonZeroU32);
+
+/// A semaphore's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SemaphoreName(pub(super) NonZeroU32);
+
+/// The name of an object of any kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    Buffer(glow::Buffer),
+    Texture(glow::Texture),
+    Memory(MemoryName),
+    Semaphore(SemaphoreName),
+    Fence(glow::Fence),
+}
+
+macro_rules! name_from {
+    ($($kind:ident($name:ty)),*) => {$(
+        impl From<$name> for Name {
+            fn from(name: $name) -> Self {
+                Self::$kind(name)
+            }
+        }
+    )*};
+}
+name_from!(
+    Buffer(glow::NativeBuffer),
+    Texture(glow::NativeTexture),
+    Memory(MemoryName),
+    Semaphore(SemaphoreName),
+    Fence(glow::NativeFence)
+);
+
+/// An object of the endpoint's context. Dropping it deletes the name: at once if the context is
+/// current, else with the next operation.
+pub(super) struct Owned<N: Copy + Into<Name>> {
+    pub(super) name: N,
+    pub(super) endpoint: Endpoint,
+}
+
+impl<N: Copy + Into<Name>> Owned<N> {
+    pub(super) fn new(endpoint: &Endpoint, name: N) -> Self {
+        Self { name, endpoint: endpoint.clone() }
     }
 }
 
-/// `GL_RENDERER`. The context is current.
-fn renderer(gl: &glow::Context, functions: &Functions) -> Result<String> {
-    let get_string = functions.core.get_string;
-    // SAFETY: the context is current, and GL_RENDERER is a valid name.
-    let pointer =
-        checked(gl, "glGetString(GL_RENDERER)", || unsafe { get_string(glow::RENDERER) })?;
-    if pointer.is_null() {
-        return Err(Missing::new(Api::OpenGl, "GL_RENDERER", "naming the GPU").into());
+impl<N: Copy + Into<Name>> fmt::Debug for Owned<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.into().fmt(f)
     }
-    // SAFETY: a string that glGetString returns ends in a NUL and stays as it is while the context
-    // lives; it is copied here.
-    Ok(unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned())
+}
+
+impl<N: Copy + Into<Name>> Drop for Owned<N> {
+    fn drop(&mut self) {
+        let inner = &self.endpoint.0;
+        inner.dropped.borrow_mut().push(self.name.into());
+        if inner.current.is_current() {
+            inner.delete_dropped();
+        }
+    }
+}
+
+impl Inner {
+    /// Deletes the dropped objects in order and returns their number. The context must be current.
+    fn delete_dropped(&self) -> usize {
+        let names = mem::take(&mut *self.dropped.borrow_mut());
+        let frees_memory = names.iter().any(|name| matches!(name, Name::Memory(_)));
+        if frees_memory && self.workarounds.finish_before_freeing {
+            // SAFETY: the context is current, and glFinish takes nothing.
+            unsafe { self.gl.finish() };
+        }
+        for &name in &names {
+            self.delete(name);
+        }
+        names.len()
+    }
+
+    /// Deletes one object. That generates no error, and none is queried: a pending error is the
+    /// application's.
+    fn delete(&self, name: Name) {
+        match name {
+            // SAFETY: the context is current; the name is a buffer that this endpoint created, and
+            // it is deleted once, here.
+            Name::Buffer(buffer) => unsafe { self.gl.delete_buffer(buffer) },
+            // SAFETY: as above, for a texture.
+            Name::Texture(texture) => unsafe { self.gl.delete_texture(texture) },
+            // SAFETY: as above, for a sync object.
+            Name::Fence(fence) => unsafe { self.gl.delete_sync(fence) },
+            Name::Memory(memory) => {
+                let Ok(functions) = &self.functions.memory else { return };
+                // SAFETY: as above, for a memory object: the array has one name.
+                unsafe { (functions.delete)(1, &memory.0.get()) };
+            }
+            Name::Semaphore(semaphore) => {
+                let Ok(functions) = &self.functions.semaphore else { return };
+                // SAFETY: as above, for a semaphore: the array has one name.
+                unsafe { (functions.delete)(1, &semaphore.0.get()) };
+            }
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let names = self.dropped.get_mut().len();
+        if names == 0 {
+            return;
+        }
+        if self.current.is_current() {
+            self.delete_dropped();
+        } else {
+            // The context frees its objects when it is destroyed.
+            tracing::warn!(names, "an OpenGL endpoint ended while its context was not current");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! `glGetError`: drained before a call, checked after it.
 //!
-//! OpenGL keeps errors until they are asked for, so an older error, the user's perhaps, would be
-//! taken for the call's own.
+//! OpenGL keeps an error until it is queried, so an older error, perhaps the application's, would be
+//! attributed to the call.
 
 use std::borrow::Cow;
 
@@ -9,13 +9,12 @@ use glow::HasContext as _;
 
 use crate::error::{Api, DriverError, Result, Text};
 
-/// Errors that may be pending. A context keeps one flag a kind of error, ten at most; a driver that
-/// returns more than this returns them for ever.
+/// Errors that may be pending. A context keeps one flag per kind of error, ten at most. A driver that
+/// returns more than this returns them indefinitely.
 const MAX_PENDING: usize = 32;
 
-/// Calls `f` and names the error that it left behind.
-///
-/// The context is current: the callers have asked [`enter`](super::endpoint::Shared::enter).
+/// Calls `f` and returns the error that it generated. Errors that were pending before are logged and
+/// cleared. The context must be current.
 pub(super) fn checked<T>(
     gl: &glow::Context,
     call: &'static str,
@@ -33,7 +32,7 @@ fn checked_by<T>(
     for _ in 0..MAX_PENDING {
         match get_error() {
             glow::NO_ERROR => return run(get_error, call, f),
-            // A lost context does nothing any more; it may say so for ever.
+            // A lost context does nothing any more, and may report so indefinitely.
             glow::CONTEXT_LOST => return Err(driver_error(call, glow::CONTEXT_LOST).into()),
             older => tracing::warn!(error = %name(older), before = call, "an older OpenGL error"),
         }
@@ -52,7 +51,7 @@ fn run<T>(get_error: &impl Fn() -> u32, call: &'static str, f: impl FnOnce() -> 
     }
 }
 
-/// OpenGL's answer to `call`.
+/// Describes the error `code` of `call`.
 pub(super) fn driver_error(call: &'static str, code: u32) -> DriverError {
     DriverError { api: Api::OpenGl, call, code: i64::from(code), name: name(code) }
 }
@@ -91,13 +90,13 @@ mod tests {
     }
 
     #[test]
-    fn an_older_error_is_not_the_calls_own() {
+    fn an_older_error_is_not_attributed_to_the_call() {
         let errors = RefCell::new(vec![glow::INVALID_ENUM, glow::INVALID_VALUE]);
         assert_eq!(checked_by(&pending(&errors), "glFlush", || 7).unwrap(), 7);
     }
 
     #[test]
-    fn the_calls_own_error_is_named() {
+    fn an_error_of_the_call_is_named() {
         let errors = RefCell::new(vec![glow::INVALID_ENUM]);
         let call = || errors.borrow_mut().push(glow::INVALID_VALUE);
         let error = checked_by(&pending(&errors), "glImportMemoryFdEXT", call).unwrap_err();
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_context_ends_the_draining_and_skips_the_call() {
+    fn a_lost_context_skips_the_call() {
         let called = Cell::new(false);
         let lost = || glow::CONTEXT_LOST;
         let error = checked_by(&lost, "glFlush", || called.set(true)).unwrap_err();
@@ -117,14 +116,14 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_that_never_runs_out_of_errors_is_given_up() {
-        let asked = Cell::new(0usize);
+    fn endless_errors_are_not_cleared_indefinitely() {
+        let queried = Cell::new(0usize);
         let endless = || {
-            asked.set(asked.get() + 1);
+            queried.set(queried.get() + 1);
             glow::INVALID_OPERATION
         };
         let error = checked_by(&endless, "glFlush", || ()).unwrap_err();
         assert_eq!(code(error), ("glGetError", i64::from(glow::INVALID_OPERATION)));
-        assert_eq!(asked.get(), MAX_PENDING + 1);
+        assert_eq!(queried.get(), MAX_PENDING + 1);
     }
 }

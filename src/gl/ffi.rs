@@ -1,15 +1,15 @@
-//! The entry points that glow lacks, loaded once through the user's loader.
+//! The OpenGL functions that glow lacks, loaded once through the application's loader, and what the
+//! context has of core OpenGL.
 //!
-//! A group of functions is there, or it is [`Missing`] and names the extension. The extension list
-//! decides, not the pointer: libglvnd answers any name that begins with `gl` with a stub.
+//! A group of functions is loaded, or it is [`Missing`] and names the extension. The extension list
+//! decides, not the pointer: libglvnd returns a stub for any name that begins with `gl`.
 
 use std::collections::HashSet;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
-use super::features::Features;
 use crate::error::{Api, Missing};
 
-/// The user's loader, as `eglGetProcAddress` has it.
+/// The application's loader, with the signature of `eglGetProcAddress`.
 pub(super) type Loader<'a> = dyn FnMut(&CStr) -> *const c_void + 'a;
 
 // GL_EXT_memory_object, GL_EXT_semaphore and their _fd extensions.
@@ -30,19 +30,19 @@ pub(super) const TIMELINE_SEMAPHORE_VALUE_NV: c_uint = 0x9595;
 pub(super) const SEMAPHORE_TYPE_NV: c_uint = 0x95B3;
 pub(super) const SEMAPHORE_TYPE_TIMELINE_NV: c_int = 0x95B5;
 
-/// Resolves one function to a pointer of type `$fn`, or `None` where the loader has none.
+/// Resolves one function to a pointer of type `$fn`, or `None` if the loader doesn't know it.
 macro_rules! resolve {
     ($loader:expr, $name:expr, $fn:ty) => {{
         let pointer: *const c_void = ($loader)($name);
         // SAFETY: the loader returns null or the address of the function of that name (promised to
-        // `Endpoint::new`), and the type is the one the specification gives it. A null pointer is
-        // the `None` of an optional function pointer.
+        // `Endpoint::new`), and the type is the one in the specification. A null pointer is the
+        // `None` of an optional function pointer.
         unsafe { std::mem::transmute::<*const c_void, Option<$fn>>(pointer) }
     }};
 }
 pub(super) use resolve;
 
-/// Declares a group of functions that are there together or not at all.
+/// Declares a group of functions that a context has together or not at all.
 macro_rules! group {
     ($(#[$doc:meta])* $group:ident {
         $( $field:ident = $name:literal: fn($($arg:ty),*) $(-> $ret:ty)?; )*
@@ -54,12 +54,17 @@ macro_rules! group {
         }
 
         impl $group {
-            /// All functions of the group, or the name of the first that the loader lacks.
-            fn load(loader: &mut Loader<'_>) -> Result<Self, &'static CStr> {
+            /// Loads the group if its extensions are `listed`.
+            fn load(
+                listed: Group<()>,
+                loader: &mut Loader<'_>,
+                needed_for: &'static str,
+            ) -> Group<Self> {
+                listed?;
                 Ok(Self { $(
                     $field: resolve!(
                         loader, $name, unsafe extern "system" fn($($arg),*) $(-> $ret)?
-                    ).ok_or($name)?,
+                    ).ok_or_else(|| unresolved($name, needed_for))?,
                 )* })
             }
         }
@@ -67,21 +72,21 @@ macro_rules! group {
 }
 
 group! {
-    /// What is asked before anything else.
+    /// Used before anything else.
     CoreFns {
         get_string = c"glGetString": fn(c_uint) -> *const c_char;
     }
 }
 
 group! {
-    /// `ARB_sync`'s wait; glow's takes a timeout of two seconds at most.
+    /// The wait of `GL_ARB_sync`. glow's limits the timeout to two seconds.
     SyncFns {
         client_wait_sync = c"glClientWaitSync": fn(*const c_void, c_uint, u64) -> c_uint;
     }
 }
 
 group! {
-    /// UUIDs: of either `GL_EXT_memory_object` or `GL_EXT_semaphore`.
+    /// UUIDs, which both `GL_EXT_memory_object` and `GL_EXT_semaphore` have.
     UuidFns {
         get_unsigned_bytev = c"glGetUnsignedBytevEXT": fn(c_uint, *mut u8);
         get_unsigned_bytei_v = c"glGetUnsignedBytei_vEXT": fn(c_uint, c_uint, *mut u8);
@@ -89,7 +94,7 @@ group! {
 }
 
 group! {
-    /// `GL_EXT_memory_object` and `GL_EXT_memory_object_fd`.
+    /// `GL_EXT_memory_object` and `GL_EXT_memory_object_fd`, buffers only.
     MemoryFns {
         create = c"glCreateMemoryObjectsEXT": fn(c_int, *mut c_uint);
         delete = c"glDeleteMemoryObjectsEXT": fn(c_int, *const c_uint);
@@ -100,14 +105,9 @@ group! {
 }
 
 group! {
-    /// The part of `GL_EXT_memory_object` that comes with direct state access.
-    NamedMemoryFns {
-        buffer_storage = c"glNamedBufferStorageMemEXT": fn(c_uint, isize, c_uint, u64);
-    }
-}
-
-group! {
-    /// The part of `GL_EXT_memory_object` that gives the texture that is bound its storage.
+    /// The storage of textures in `GL_EXT_memory_object`. Arguments: target, levels or samples,
+    /// internal format, sizes, with samples also whether their locations are fixed, memory object,
+    /// offset.
     TextureFns {
         storage_2d = c"glTexStorageMem2DEXT":
             fn(c_uint, c_int, c_uint, c_int, c_int, c_uint, u64);
@@ -121,24 +121,9 @@ group! {
 }
 
 group! {
-    /// What OpenGL ES lacks of [`TextureFns`].
+    /// The part of [`TextureFns`] that OpenGL ES lacks.
     Texture1dFns {
         storage_1d = c"glTexStorageMem1DEXT": fn(c_uint, c_int, c_uint, c_int, c_uint, u64);
-    }
-}
-
-group! {
-    /// Both of them with direct state access, which OpenGL ES never has.
-    NamedTextureFns {
-        storage_1d = c"glTextureStorageMem1DEXT": fn(c_uint, c_int, c_uint, c_int, c_uint, u64);
-        storage_2d = c"glTextureStorageMem2DEXT":
-            fn(c_uint, c_int, c_uint, c_int, c_int, c_uint, u64);
-        storage_3d = c"glTextureStorageMem3DEXT":
-            fn(c_uint, c_int, c_uint, c_int, c_int, c_int, c_uint, u64);
-        storage_2d_multisample = c"glTextureStorageMem2DMultisampleEXT":
-            fn(c_uint, c_int, c_uint, c_int, c_int, u8, c_uint, u64);
-        storage_3d_multisample = c"glTextureStorageMem3DMultisampleEXT":
-            fn(c_uint, c_int, c_uint, c_int, c_int, c_int, u8, c_uint, u64);
     }
 }
 
@@ -164,55 +149,37 @@ group! {
     }
 }
 
-/// What gives a one-dimensional texture its storage: texture or target, levels, internal format,
-/// size, memory object, offset.
-pub(super) type Storage1dFn = unsafe extern "system" fn(c_uint, c_int, c_uint, c_int, c_uint, u64);
-/// The same with two sizes.
-pub(super) type Storage2dFn =
-    unsafe extern "system" fn(c_uint, c_int, c_uint, c_int, c_int, c_uint, u64);
-/// The same with three.
-pub(super) type Storage3dFn =
-    unsafe extern "system" fn(c_uint, c_int, c_uint, c_int, c_int, c_int, c_uint, u64);
-/// With samples for levels, and whether they lie at the same places in every texel.
-pub(super) type Storage2dMultisampleFn =
-    unsafe extern "system" fn(c_uint, c_int, c_uint, c_int, c_int, u8, c_uint, u64);
-/// The same with three sizes.
-pub(super) type Storage3dMultisampleFn =
-    unsafe extern "system" fn(c_uint, c_int, c_uint, c_int, c_int, c_int, u8, c_uint, u64);
-
-/// A group that is there, or what is missing.
+/// A group of functions, or what is missing for it.
 pub(super) type Group<T> = Result<T, Missing>;
 
-/// All that was loaded.
+/// Everything that was loaded.
 pub(super) struct Functions {
     pub(super) core: CoreFns,
     pub(super) sync: Group<SyncFns>,
     pub(super) uuid: Group<UuidFns>,
     pub(super) memory: Group<MemoryFns>,
-    pub(super) named_memory: Group<NamedMemoryFns>,
     pub(super) texture: Group<TextureFns>,
     pub(super) texture_1d: Group<Texture1dFns>,
-    pub(super) named_texture: Group<NamedTextureFns>,
     pub(super) semaphore: Group<SemaphoreFns>,
     pub(super) timeline: Group<TimelineFns>,
 }
-
-const FOR_MEMORY: &str = "importing memory";
-const FOR_TEXTURES: &str = "a shared image";
-const FOR_SEMAPHORES: &str = "importing a semaphore";
-const FOR_TIMELINES: &str = "importing a timeline semaphore";
-const FOR_IDENTITY: &str = "knowing which GPU the context is on";
 
 impl Functions {
     /// Loads each group whose extensions the context lists.
     ///
     /// # Errors
-    /// [`Missing`] where not even `glGetString` is found: then the loader is none of OpenGL's.
+    /// [`Missing`] if not even `glGetString` is found: then the loader isn't OpenGL's.
     pub(super) fn load(
         loader: &mut Loader<'_>,
         extensions: &HashSet<String>,
         features: &Features,
-    ) -> Result<Self, Missing> {
+    ) -> Group<Self> {
+        const MEMORY: &str = "importing memory";
+        const IMAGES: &str = "a shared image";
+        const SEMAPHORES: &str = "importing a semaphore";
+        const TIMELINES: &str = "importing a timeline semaphore";
+        const IDENTITY: &str = "identifying the context's GPU";
+        const HOST_WAIT: &str = "waiting on the host";
         let listed = |needed: &[&'static str], needed_for: &'static str| match needed
             .iter()
             .find(|&&name| !extensions.contains(name))
@@ -221,76 +188,107 @@ impl Functions {
             Some(&name) => Err(Missing::new(Api::OpenGl, name, needed_for)
                 .help("update the driver, or open the context on a driver that has it")),
         };
-        let either = listed(&["GL_EXT_memory_object"], FOR_IDENTITY)
-            .or_else(|_| listed(&["GL_EXT_semaphore"], FOR_IDENTITY))
+        let either = listed(&["GL_EXT_memory_object"], IDENTITY)
+            .or_else(|_| listed(&["GL_EXT_semaphore"], IDENTITY))
             .map_err(|_| {
                 let what = "GL_EXT_memory_object and GL_EXT_semaphore";
-                Missing::new(Api::OpenGl, what, FOR_IDENTITY)
+                Missing::new(Api::OpenGl, what, IDENTITY)
                     .help("open the context on a driver that can share memory")
             });
-        let memory = listed(&["GL_EXT_memory_object", "GL_EXT_memory_object_fd"], FOR_MEMORY);
-        let semaphore = listed(&["GL_EXT_semaphore", "GL_EXT_semaphore_fd"], FOR_SEMAPHORES);
+        let memory = listed(&["GL_EXT_memory_object", "GL_EXT_memory_object_fd"], MEMORY);
+        let semaphore = listed(&["GL_EXT_semaphore", "GL_EXT_semaphore_fd"], SEMAPHORES);
         let timeline =
-            semaphore.clone().and_then(|()| listed(&["GL_NV_timeline_semaphore"], FOR_TIMELINES));
-        let dsa = memory.clone().and_then(|()| {
-            let missing = || Missing::new(Api::OpenGl, "direct state access", FOR_MEMORY);
-            if features.direct_state_access { Ok(()) } else { Err(missing()) }
-        });
+            semaphore.clone().and_then(|()| listed(&["GL_NV_timeline_semaphore"], TIMELINES));
         let sync = if features.sync {
             Ok(())
         } else {
-            Err(Missing::new(Api::OpenGl, "GL_ARB_sync", "waiting on the host")
+            Err(Missing::new(Api::OpenGl, "GL_ARB_sync", HOST_WAIT)
                 .help("open a context of OpenGL 3.2 or OpenGL ES 3.0"))
         };
         Ok(Self {
-            core: CoreFns::load(loader).map_err(|name| unresolved(name, "an endpoint"))?,
-            sync: sync.and_then(|()| {
-                SyncFns::load(loader).map_err(|name| unresolved(name, "waiting on the host"))
-            }),
-            uuid: either.and_then(|()| {
-                UuidFns::load(loader).map_err(|name| unresolved(name, FOR_IDENTITY))
-            }),
-            texture: memory.clone().and_then(|()| {
-                TextureFns::load(loader).map_err(|name| unresolved(name, FOR_TEXTURES))
-            }),
-            texture_1d: memory.clone().and_then(|()| {
-                Texture1dFns::load(loader).map_err(|name| unresolved(name, FOR_TEXTURES))
-            }),
-            memory: memory.and_then(|()| {
-                MemoryFns::load(loader).map_err(|name| unresolved(name, FOR_MEMORY))
-            }),
-            named_texture: dsa.clone().and_then(|()| {
-                NamedTextureFns::load(loader).map_err(|name| unresolved(name, FOR_TEXTURES))
-            }),
-            named_memory: dsa.and_then(|()| {
-                NamedMemoryFns::load(loader).map_err(|name| unresolved(name, FOR_MEMORY))
-            }),
-            semaphore: semaphore.and_then(|()| {
-                SemaphoreFns::load(loader).map_err(|name| unresolved(name, FOR_SEMAPHORES))
-            }),
-            timeline: timeline.and_then(|()| {
-                TimelineFns::load(loader).map_err(|name| unresolved(name, FOR_TIMELINES))
-            }),
+            core: CoreFns::load(Ok(()), loader, "an endpoint")?,
+            sync: SyncFns::load(sync, loader, HOST_WAIT),
+            uuid: UuidFns::load(either, loader, IDENTITY),
+            texture: TextureFns::load(memory.clone(), loader, IMAGES),
+            texture_1d: Texture1dFns::load(memory.clone(), loader, IMAGES),
+            memory: MemoryFns::load(memory, loader, MEMORY),
+            semaphore: SemaphoreFns::load(semaphore, loader, SEMAPHORES),
+            timeline: TimelineFns::load(timeline, loader, TIMELINES),
         })
     }
 }
 
-/// A function that should be there but that the loader doesn't know.
+/// A function that the context must have but the loader doesn't know.
 fn unresolved(name: &CStr, needed_for: &'static str) -> Missing {
     Missing::new(Api::OpenGl, name.to_string_lossy().into_owned(), needed_for)
-        .help("give the loader of the library that made the context, as eglGetProcAddress is")
+        .help("pass the loader of the library that created the context, such as eglGetProcAddress")
+}
+
+/// Parts of core OpenGL that an older context may lack. glow panics if a function that was not
+/// loaded is called, so these are checked first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Features {
+    /// `glFenceSync`: OpenGL 3.2, `GL_ARB_sync` or OpenGL ES 3.0.
+    pub(super) sync: bool,
+    /// `glMemoryBarrier`: OpenGL 4.2, `GL_ARB_shader_image_load_store` or OpenGL ES 3.1.
+    pub(super) memory_barrier: bool,
+    /// `glGetInternalformativ` for sample counts: OpenGL 4.2, `GL_ARB_internalformat_query` or
+    /// OpenGL ES 3.0.
+    pub(super) sample_query: bool,
+    /// `glGetInternalformativ` for everything: OpenGL 4.3 or `GL_ARB_internalformat_query2`; never
+    /// OpenGL ES.
+    pub(super) format_query: bool,
+    /// `GL_TEXTURE_SWIZZLE_R`: OpenGL 3.3, `GL_ARB_texture_swizzle` or OpenGL ES 3.0.
+    pub(super) texture_swizzle: bool,
+    /// One-dimensional textures: never OpenGL ES.
+    pub(super) texture_1d: bool,
+    /// Multisample textures: OpenGL 3.2, `GL_ARB_texture_multisample` or OpenGL ES 3.1.
+    pub(super) multisample_texture: bool,
+    /// Arrays of multisample textures: as above, but OpenGL ES 3.2.
+    pub(super) multisample_array: bool,
+    /// Arrays of cube maps: OpenGL 4.0, `GL_ARB_texture_cube_map_array` or OpenGL ES 3.2.
+    pub(super) cube_map_array: bool,
+}
+
+impl Features {
+    pub(super) fn of(version: &glow::Version, extensions: &HashSet<String>) -> Self {
+        let number = (version.major, version.minor);
+        let has = |desktop, extension: &str, embedded| {
+            if version.is_embedded {
+                number >= embedded
+            } else {
+                number >= desktop || extensions.contains(extension)
+            }
+        };
+        const NEVER: (u32, u32) = (u32::MAX, 0);
+        Self {
+            sync: has((3, 2), "GL_ARB_sync", (3, 0)),
+            memory_barrier: has((4, 2), "GL_ARB_shader_image_load_store", (3, 1)),
+            sample_query: has((4, 2), "GL_ARB_internalformat_query", (3, 0)),
+            format_query: has((4, 3), "GL_ARB_internalformat_query2", NEVER),
+            texture_swizzle: has((3, 3), "GL_ARB_texture_swizzle", (3, 0)),
+            texture_1d: !version.is_embedded,
+            multisample_texture: has((3, 2), "GL_ARB_texture_multisample", (3, 1)),
+            multisample_array: has((3, 2), "GL_ARB_texture_multisample", (3, 2)),
+            cube_map_array: has((4, 0), "GL_ARB_texture_cube_map_array", (3, 2)),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn extensions(names: &[&str]) -> HashSet<String> {
+    fn version(major: u32, minor: u32, is_embedded: bool) -> glow::Version {
+        glow::Version { major, minor, is_embedded, revision: None, vendor_info: String::new() }
+    }
+
+    fn names(names: &[&str]) -> HashSet<String> {
         names.iter().map(|&name| name.to_owned()).collect()
     }
 
-    fn load(found: &[&CStr], listed: &[&str]) -> Result<Functions, Missing> {
-        // Any address that isn't null will do: nothing is called.
+    fn load(found: &[&CStr], listed: &[&str]) -> Group<Functions> {
+        // Any address but null: nothing is called.
         let mut loader = |name: &CStr| {
             if found.is_empty() || found.contains(&name) {
                 8 as *const c_void
@@ -298,19 +296,12 @@ mod tests {
                 std::ptr::null()
             }
         };
-        let version = glow::Version {
-            major: 4,
-            minor: 5,
-            is_embedded: false,
-            revision: None,
-            vendor_info: String::new(),
-        };
-        let features = Features::of(&version, &HashSet::new());
-        Functions::load(&mut loader, &extensions(listed), &features)
+        let features = Features::of(&version(4, 5, false), &HashSet::new());
+        Functions::load(&mut loader, &names(listed), &features)
     }
 
     #[test]
-    fn a_stub_for_an_extension_that_is_not_listed_is_not_believed() {
+    fn a_stub_of_an_unlisted_extension_is_ignored() {
         let functions = load(&[], &["GL_EXT_memory_object"]).unwrap();
         assert!(functions.uuid.is_ok());
         assert_eq!(functions.memory.err().unwrap().what, "GL_EXT_memory_object_fd");
@@ -319,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn a_missing_extension_is_named() {
         let functions = load(&[], &["GL_EXT_semaphore", "GL_EXT_semaphore_fd"]).unwrap();
         assert!(functions.semaphore.is_ok() && functions.uuid.is_ok());
         assert_eq!(functions.timeline.err().unwrap().what, "GL_NV_timeline_semaphore");
@@ -334,5 +325,29 @@ mod tests {
         let functions = load(&[c"glGetString", c"glCreateMemoryObjectsEXT"], &listed).unwrap();
         assert_eq!(functions.memory.err().unwrap().what, "glDeleteMemoryObjectsEXT");
         assert_eq!(load(&[c"glFlush"], &listed).err().unwrap().what, "glGetString");
+    }
+
+    #[test]
+    fn a_feature_comes_with_a_version_or_an_extension() {
+        let of = |major, minor, extensions: &[&str]| {
+            Features::of(&version(major, minor, false), &names(extensions))
+        };
+        let all = of(4, 5, &[]);
+        assert!(all.sync && all.memory_barrier && all.format_query && all.texture_1d);
+        assert!(all.multisample_array && all.cube_map_array);
+        assert_eq!(of(4, 6, &[]), all);
+        let old = of(3, 1, &["GL_ARB_sync", "GL_ARB_texture_multisample"]);
+        assert!(old.sync && old.multisample_texture && old.texture_1d);
+        assert!(!old.memory_barrier && !old.cube_map_array);
+        assert!(!old.texture_swizzle && !old.sample_query && !old.format_query);
+    }
+
+    #[test]
+    fn opengl_es_has_features_by_version_only() {
+        let of = |major, minor| Features::of(&version(major, minor, true), &names(&["GL_ARB_sync"]));
+        let es = of(3, 2);
+        assert!(es.sync && es.memory_barrier && es.sample_query && es.multisample_array);
+        assert!(!es.texture_1d && !es.format_query);
+        assert!(!of(3, 1).multisample_array && !of(2, 0).sync);
     }
 }

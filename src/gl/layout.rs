@@ -17,10 +17,10 @@ const TOKENS: [(ImageLayout, u32); 10] = [
     (ImageLayout::DEPTH_ATTACHMENT_STENCIL_READ_ONLY_OPTIMAL, 0x9531),
 ];
 
-/// Returns the layouts that OpenGL has a token for: those that a texture can be handed over in.
+/// Returns the layouts that OpenGL has a token for: those in which a texture can be handed over.
 ///
 /// # References
-/// `GL_EXT_semaphore`, table 4.4: texture layouts and the Vulkan image layouts they stand for.
+/// `GL_EXT_semaphore`, table 4.4: texture layouts and the corresponding Vulkan image layouts.
 pub fn texture_layouts() -> impl ExactSizeIterator<Item = ImageLayout> {
     TOKENS.iter().map(|(layout, _)| *layout)
 }
@@ -39,11 +39,25 @@ pub(super) fn token(layout: ImageLayout) -> Result<u32> {
 mod tests {
     use super::*;
 
+    /// The table of the registry's `GL_EXT_semaphore`: each `GL_LAYOUT_*_EXT`, its value, and the
+    /// value of the `VkImageLayout` that it corresponds to.
     #[test]
-    fn every_layout_has_a_token_of_its_own() {
-        for (i, (layout, value)) in TOKENS.into_iter().enumerate() {
-            assert_eq!(token(layout), Ok(value));
-            assert_eq!(TOKENS.iter().position(|(_, other)| *other == value), Some(i));
+    fn each_token_is_the_registrys() {
+        let registry = [
+            ("NONE", 0, 0),
+            ("LAYOUT_GENERAL", 0x958D, 1),
+            ("LAYOUT_COLOR_ATTACHMENT", 0x958E, 2),
+            ("LAYOUT_DEPTH_STENCIL_ATTACHMENT", 0x958F, 3),
+            ("LAYOUT_DEPTH_STENCIL_READ_ONLY", 0x9590, 4),
+            ("LAYOUT_SHADER_READ_ONLY", 0x9591, 5),
+            ("LAYOUT_TRANSFER_SRC", 0x9592, 6),
+            ("LAYOUT_TRANSFER_DST", 0x9593, 7),
+            ("LAYOUT_DEPTH_READ_ONLY_STENCIL_ATTACHMENT", 0x9530, 1_000_117_000),
+            ("LAYOUT_DEPTH_ATTACHMENT_STENCIL_READ_ONLY", 0x9531, 1_000_117_001),
+        ];
+        assert_eq!(texture_layouts().len(), registry.len());
+        for (name, value, vulkan) in registry {
+            assert_eq!(token(ImageLayout::from_raw(vulkan)), Ok(value), "GL_{name}_EXT");
         }
     }
 

@@ -1,13 +1,17 @@
-//! The OpenGL peer, over the user's own `glow` context.
+//! The OpenGL peer, over the application's own `glow` context.
 //!
-//! [`Endpoint`] borrows a context that is current on the calling thread and stays there: it is
-//! neither `Send` nor `Sync`. OpenGL only imports: [`Memory`], [`Buffer`]s and [`Texture`]s that lie
-//! in it, and [`Semaphore`]s. [`Endpoint::wait`] and [`Endpoint::signal`] synchronise on the GPU,
-//! [`Endpoint::fence`] and [`Endpoint::memory_barrier`] where only the host can wait.
+//! [`Endpoint`] borrows a context that is current on the calling thread and stays there, so it is
+//! neither `Send` nor `Sync`. OpenGL can only import: [`Memory`], the [`Buffer`]s and [`Texture`]s in
+//! it, and [`Semaphore`]s. [`Endpoint::wait`] and [`Endpoint::signal`] synchronise on the GPU. If the
+//! APIs share no semaphore, the host waits: see [`Endpoint::fence`] and [`Endpoint::memory_barrier`].
 //!
-//! An operation while another context (or none) is current is an error, never a call into the wrong
-//! context. What is dropped then is deleted later: by the next operation, or by
-//! [`Endpoint::collect`].
+//! # The application's state
+//! - An operation while the context is not current is an error, never a call into another context.
+//!   An object that is dropped then is deleted by the next operation, or by
+//!   [`Endpoint::delete_dropped`].
+//! - Bindings are put back: no call leaves another buffer or texture bound than before.
+//! - OpenGL can't attribute an error to a call, so an operation first clears the errors that are
+//!   pending and logs each as a `tracing` warning. Call `glGetError` before an operation to see them.
 //!
 //! # References
 //! `GL_EXT_memory_object`, `GL_EXT_memory_object_fd`, `GL_EXT_semaphore`, `GL_EXT_semaphore_fd`,
@@ -15,28 +19,23 @@
 
 mod buffer;
 mod capabilities;
-mod current;
-mod deletion;
+mod context;
 mod endpoint;
 mod error;
-mod features;
-mod fence;
 mod ffi;
-mod identity;
 mod layout;
 mod memory;
 mod semaphore;
+mod storage;
 mod sync;
+mod target;
 mod texture;
-mod texture_storage;
-mod texture_support;
-mod texture_target;
 pub mod workarounds;
 
 pub use buffer::Buffer;
 pub use endpoint::Endpoint;
-pub use fence::Fence;
 pub use layout::texture_layouts;
 pub use memory::Memory;
 pub use semaphore::Semaphore;
+pub use sync::Fence;
 pub use texture::Texture;

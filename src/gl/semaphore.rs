@@ -1,12 +1,10 @@
 //! Imported semaphores, binary and timeline.
 
 use std::cell::Cell;
-use std::fmt;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 
-use super::deletion::Name;
-use super::endpoint::{Endpoint, Shared};
+use super::endpoint::{Endpoint, Owned, SemaphoreName};
 use super::error::{checked, driver_error};
 use super::ffi::{
     HANDLE_TYPE_OPAQUE_FD_EXT, SEMAPHORE_TYPE_NV, SEMAPHORE_TYPE_TIMELINE_NV, SemaphoreFns,
@@ -15,56 +13,40 @@ use crate::error::{Api, ImportError, ImportResult, Missing, Result};
 use crate::fd::{SemaphoreHandleType, transfer_duplicate};
 use crate::payload::{SemaphoreKind, SemaphorePayload};
 
-/// A semaphore that another API made, as OpenGL sees it. Reference counted: clones are the same
-/// semaphore. Used by [`Endpoint::wait`] and [`Endpoint::signal`].
+/// A semaphore that another API created, imported into OpenGL. Cheap to clone: clones are the same
+/// semaphore. [`Endpoint::wait`] and [`Endpoint::signal`] use it.
 #[derive(Clone, Debug)]
-pub struct Semaphore {
-    object: Rc<SemaphoreObject>,
-}
+pub struct Semaphore(Rc<SemaphoreObject>);
 
+#[derive(Debug)]
 struct SemaphoreObject {
-    name: NonZeroU32,
+    name: Owned<SemaphoreName>,
     kind: SemaphoreKind,
-    /// The last value that was signalled through this object; 0 before that.
+    /// The value last signalled through this object; 0 at first.
     signalled: Cell<u64>,
-    shared: Rc<Shared>,
-}
-
-impl fmt::Debug for SemaphoreObject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SemaphoreObject")
-            .field("name", &self.name)
-            .field("kind", &self.kind)
-            .field("signalled", &self.signalled)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Drop for SemaphoreObject {
-    fn drop(&mut self) {
-        self.shared.discard(Name::Semaphore(self.name));
-    }
 }
 
 impl Endpoint {
     /// Imports a semaphore. Success consumes the descriptor.
     ///
-    /// Import a semaphore once and keep it: NVIDIA's driver imports one
-    /// [`NVIDIA_IMPORTS_OF_ONE_SEMAPHORE`] times and no more.
+    /// Import a semaphore once and keep it: NVIDIA's driver limits the number of imports
+    /// ([`NVIDIA_IMPORTS_OF_ONE_SEMAPHORE`]).
     ///
     /// [`NVIDIA_IMPORTS_OF_ONE_SEMAPHORE`]: super::workarounds::NVIDIA_IMPORTS_OF_ONE_SEMAPHORE
     ///
     /// # Errors
-    /// The payload comes back, still open, with
-    /// [`Mismatch`](crate::Error::Mismatch) where it is another GPU's or driver's,
-    /// [`Missing`] for a sync fd or where the extension for its kind is missing,
-    /// [`Invalid`](crate::error::Invalid) for what can't be a semaphore or where the context is not
-    /// current, [`Driver`](crate::Error::Driver) where OpenGL refuses.
+    /// On failure the payload is returned, still open, with
+    /// [`Mismatch`](crate::Error::Mismatch) if it is from another GPU or driver,
+    /// [`Missing`] for a sync fd or without the extension for its kind,
+    /// [`Invalid`](crate::Error::Invalid) if the descriptor can't be a semaphore or the context is not
+    /// current, [`Driver`](crate::Error::Driver) if OpenGL refuses.
     ///
     /// # References
     /// `glGenSemaphoresEXT`, `glImportSemaphoreFdEXT` (`GL_HANDLE_TYPE_OPAQUE_FD_EXT`);
     /// `GL_NV_timeline_semaphore`: `glCreateSemaphoresNV`, `glSemaphoreParameterivNV`
     /// (`GL_SEMAPHORE_TYPE_NV`, before the import).
+    #[doc(alias = "glGenSemaphoresEXT")]
+    #[doc(alias = "glCreateSemaphoresNV")]
     #[doc(alias = "glImportSemaphoreFdEXT")]
     pub fn import_semaphore(
         &self,
@@ -77,42 +59,43 @@ impl Endpoint {
     fn try_import_semaphore(&self, payload: &SemaphorePayload) -> Result<Semaphore> {
         let functions = self.check_semaphore(payload)?;
         let kind = payload.info().kind;
-        let object = self.create_semaphore(kind, &functions)?;
-        transfer_duplicate(payload, |raw| {
+        let name = self.create_semaphore(kind, &functions)?;
+        transfer_duplicate(payload, |fd| {
             // SAFETY: the context is current, the semaphore's name exists and has no semaphore yet,
-            // and `raw` is open. On success OpenGL owns it (GL_EXT_semaphore_fd, section 4.2.1).
-            checked(&self.shared.gl, "glImportSemaphoreFdEXT", || unsafe {
-                (functions.import_fd)(object.name.get(), HANDLE_TYPE_OPAQUE_FD_EXT, raw);
+            // and `fd` is open. On success OpenGL owns it (GL_EXT_semaphore_fd, section 4.2.1), for
+            // which `transfer_duplicate` gives it up.
+            checked(&self.0.gl, "glImportSemaphoreFdEXT", || unsafe {
+                (functions.import_fd)(name.name.0.get(), HANDLE_TYPE_OPAQUE_FD_EXT, fd);
             })
         })?;
-        tracing::debug!(semaphore = object.name, ?kind, "imported into OpenGL");
-        Ok(Semaphore { object: Rc::new(object) })
+        tracing::debug!(semaphore = name.name.0, ?kind, "imported a semaphore into OpenGL");
+        Ok(Semaphore(Rc::new(SemaphoreObject { name, kind, signalled: Cell::new(0) })))
     }
 
-    /// All that can be known before a descriptor is handed over; the functions to go on with.
+    /// Checks all that can be checked before the driver gets a descriptor, and begins the operation.
     fn check_semaphore(&self, payload: &SemaphorePayload) -> Result<SemaphoreFns> {
         payload.check(self.identities())?;
         let handle_type = payload.info().handle_type;
         if handle_type != SemaphoreHandleType::OpaqueFd {
             return Err(missing_handle_type(handle_type).into());
         }
-        let functions = *self.shared.functions.semaphore.as_ref().map_err(Missing::clone)?;
-        self.shared.workarounds.check_semaphore_fd(payload)?;
-        self.shared.enter()?;
+        let functions = *self.0.functions.semaphore.as_ref().map_err(Missing::clone)?;
+        self.0.workarounds.check_semaphore_fd(payload)?;
+        self.enter()?;
         Ok(functions)
     }
 
-    /// A name without a semaphore, its type set: it can't be after the import.
+    /// Creates a name without a semaphore. Its type can't be set after the import.
     fn create_semaphore(
         &self,
         kind: SemaphoreKind,
         functions: &SemaphoreFns,
-    ) -> Result<SemaphoreObject> {
-        let gl = &self.shared.gl;
+    ) -> Result<Owned<SemaphoreName>> {
+        let gl = &self.0.gl;
         let timeline = match kind {
             SemaphoreKind::Binary => None,
             SemaphoreKind::Timeline => {
-                Some(self.shared.functions.timeline.as_ref().map_err(Missing::clone)?)
+                Some(self.0.functions.timeline.as_ref().map_err(Missing::clone)?)
             }
         };
         let (call, create) = match timeline {
@@ -123,43 +106,42 @@ impl Endpoint {
         // SAFETY: the context is current (`check_semaphore`), and there is room for one name.
         checked(gl, call, || unsafe { create(1, &mut name) })?;
         let name = NonZeroU32::new(name).ok_or_else(|| driver_error(call, glow::NO_ERROR))?;
-        let shared = self.shared.clone();
-        let object = SemaphoreObject { name, kind, signalled: Cell::new(0), shared };
+        let owned = Owned::new(self, SemaphoreName(name));
         if let Some(timeline) = timeline {
             let call = "glSemaphoreParameterivNV(GL_SEMAPHORE_TYPE_NV)";
             let ty = SEMAPHORE_TYPE_TIMELINE_NV;
-            // SAFETY: the semaphore exists and nothing is imported yet; the parameter is one integer.
+            // SAFETY: the name exists and nothing is imported yet; the parameter is one integer.
             checked(gl, call, || unsafe {
                 (timeline.parameteriv)(name.get(), SEMAPHORE_TYPE_NV, &ty);
             })?;
         }
-        Ok(object)
+        Ok(owned)
     }
 }
 
 impl Semaphore {
-    /// The semaphore's name.
+    /// Returns the semaphore's name.
     #[doc(alias = "glGenSemaphoresEXT")]
     pub fn name(&self) -> u32 {
-        self.object.name.get()
+        self.0.name.name.0.get()
     }
 
-    /// Binary or timeline.
+    /// Returns whether it is binary or a timeline.
     pub fn kind(&self) -> SemaphoreKind {
-        self.object.kind
+        self.0.kind
     }
 
-    pub(super) fn shared(&self) -> &Shared {
-        &self.object.shared
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.0.name.endpoint
     }
 
     pub(super) fn signalled(&self) -> &Cell<u64> {
-        &self.object.signalled
+        &self.0.signalled
     }
 }
 
-/// What to say of a semaphore that doesn't travel as an opaque fd.
+/// Describes a semaphore that isn't an opaque fd.
 pub(super) fn missing_handle_type(handle_type: SemaphoreHandleType) -> Missing {
     Missing::new(Api::OpenGl, format!("semaphores by {handle_type}"), "importing a semaphore")
-        .help("export an opaque fd: GL_EXT_semaphore_fd knows no other handle type")
+        .help("export an opaque fd: GL_EXT_semaphore_fd has no other handle type")
 }

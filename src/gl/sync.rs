@@ -1,29 +1,36 @@
-//! Waiting for a semaphore and signalling one, on the GPU.
+//! Synchronisation: semaphores that OpenGL waits for and signals on the GPU, and fences for the host.
+
+use std::ffi::c_void;
+use std::time::Duration;
+
+use glow::HasContext as _;
 
 use super::buffer::Buffer;
-use super::endpoint::Endpoint;
-use super::error::checked;
+use super::endpoint::{Endpoint, Owned};
+use super::error::{checked, driver_error};
 use super::ffi::{SemaphoreFns, TIMELINE_SEMAPHORE_VALUE_NV};
 use super::layout::token;
+use super::memory::Memory;
 use super::semaphore::Semaphore;
+use super::texture::Texture;
 use crate::desc::ImageLayout;
-use crate::error::{Invalid, Missing, Result};
+use crate::error::{Api, Error, Invalid, Missing, Result};
 
 impl Endpoint {
-    /// Makes the OpenGL commands that follow wait on the GPU until `semaphore` is signalled, or a
-    /// timeline semaphore has reached `value`. Returns at once.
+    /// Makes the OpenGL commands that follow wait on the GPU until `semaphore` is signalled, or until
+    /// a timeline semaphore has reached `value`. Returns at once.
     ///
-    /// List *every* shared buffer and texture that the other API has written, a texture with the
-    /// layout that it was left in: only what is listed becomes visible.
+    /// List *every* shared buffer and texture that the other API wrote, a texture with the layout in
+    /// which the other API left it: only what is listed becomes visible.
     ///
-    /// The signal that a binary semaphore is waited for must have been submitted to the other API's
-    /// queue before this call; each signal is waited for once. A timeline semaphore may be waited
-    /// for first.
+    /// For a binary semaphore, the signal must have been submitted to the other API's queue before
+    /// this call, and each signal is waited for once. A timeline semaphore may be waited for before
+    /// its signal is submitted.
     ///
     /// # Errors
-    /// [`Invalid`] where `value` is missing for a timeline semaphore or given for a binary one,
-    /// where something belongs to another endpoint, or where the context is not current;
-    /// [`Driver`](crate::Error::Driver) where OpenGL refuses. OpenGL doesn't wait then.
+    /// [`Invalid`] if `value` is missing for a timeline semaphore or present for a binary one, if
+    /// an object belongs to another endpoint, or if the context is not current;
+    /// [`Driver`](Error::Driver) if OpenGL refuses. OpenGL doesn't wait then.
     ///
     /// # References
     /// `glWaitSemaphoreEXT`; `GL_NV_timeline_semaphore`: `GL_TIMELINE_SEMAPHORE_VALUE_NV`.
@@ -41,15 +48,15 @@ impl Endpoint {
     }
 
     /// Signals `semaphore`, or sets a timeline semaphore to `value`, on the GPU when the OpenGL
-    /// commands so far are done. Flushes, so that the signal is on its way when this returns.
+    /// commands so far are done. Flushes, so that the signal needs no further call.
     ///
-    /// List *every* shared buffer and texture that OpenGL has written, a texture with the layout
-    /// that the other API will take it over from: only what is listed becomes visible there.
+    /// List *every* shared buffer and texture that OpenGL wrote, a texture with the layout in which
+    /// the other API will acquire it: only what is listed becomes visible there.
     ///
     /// # Errors
-    /// [`Invalid`] where `value` is missing for a timeline semaphore, given for a binary one, or not
-    /// greater than the last one signalled here, where something belongs to another endpoint, or
-    /// where the context is not current; [`Driver`](crate::Error::Driver) where OpenGL refuses.
+    /// [`Invalid`] if `value` is missing for a timeline semaphore, present for a binary one, or not
+    /// greater than the last one signalled here, if an object belongs to another endpoint, or if the
+    /// context is not current; [`Driver`](Error::Driver) if OpenGL refuses.
     ///
     /// # References
     /// `glSignalSemaphoreEXT`, `glFlush`; `GL_NV_timeline_semaphore`:
@@ -67,16 +74,15 @@ impl Endpoint {
             check_increase(semaphore.signalled().get(), value)?;
         }
         // Writes of shaders to buffers and images are not ordered by themselves.
-        self.shared.memory_barrier()?;
+        self.barrier()?;
         operation.set_value(self, value)?;
         operation.run(self, "glSignalSemaphoreEXT", operation.functions.signal)?;
         if let Some(value) = value {
             semaphore.signalled().set(value);
         }
-        // The signal stands, whatever becomes of the flush: who was told of a failure would signal
-        // again.
-        if let Err(error) = self.shared.flush() {
-            tracing::error!(%error, "after glSignalSemaphoreEXT: the signal may come late");
+        // The signal is already recorded. Returning this error would make the caller signal twice.
+        if let Err(error) = self.flush() {
+            tracing::error!(%error, "after glSignalSemaphoreEXT: the signal may be delayed");
         }
         Ok(())
     }
@@ -89,12 +95,12 @@ impl Endpoint {
         textures: &[(glow::Texture, ImageLayout)],
     ) -> Result<Operation> {
         semaphore.kind().check_value(value)?;
-        self.shared.check_same(semaphore.shared(), "semaphore")?;
+        self.check_same(semaphore.endpoint(), "semaphore")?;
         for buffer in buffers {
-            self.shared.check_same(buffer.memory().shared(), "buffers")?;
+            self.check_same(buffer.memory().endpoint(), "buffers")?;
         }
-        let functions = *self.shared.functions.semaphore.as_ref().map_err(Missing::clone)?;
-        self.shared.enter()?;
+        let functions = *self.0.functions.semaphore.as_ref().map_err(Missing::clone)?;
+        self.enter()?;
         Ok(Operation {
             functions,
             semaphore: semaphore.name(),
@@ -102,6 +108,45 @@ impl Endpoint {
             textures: textures.iter().map(|(texture, _)| texture.0.get()).collect(),
             layouts: textures.iter().map(|(_, layout)| token(*layout)).collect::<Result<_>>()?,
         })
+    }
+
+    /// Creates a fence after the commands so far, and flushes, so that it needs no further call to be
+    /// signalled.
+    ///
+    /// # Errors
+    /// [`Missing`] if the context has no sync objects, [`Invalid`] if it is not current,
+    /// [`Driver`](Error::Driver) if OpenGL refuses.
+    ///
+    /// # References
+    /// `glFenceSync` (`GL_SYNC_GPU_COMMANDS_COMPLETE`), `glFlush`.
+    #[doc(alias = "glFenceSync")]
+    pub fn fence(&self) -> Result<Fence> {
+        self.0.functions.sync.as_ref().map_err(Missing::clone)?;
+        self.enter()?;
+        // Writes of shaders to buffers and images are not ordered by themselves.
+        self.barrier()?;
+        let gl = &self.0.gl;
+        // SAFETY: the context is current and has glFenceSync (`Features`); the condition is the only
+        // one there is, and there are no flags.
+        let sync = checked(gl, "glFenceSync", || unsafe {
+            gl.fence_sync(glow::SYNC_GPU_COMMANDS_COMPLETE, 0)
+        })?;
+        let sync = sync
+            .ok()
+            .filter(|sync| !sync.0.is_null())
+            .ok_or_else(|| driver_error("glFenceSync", glow::NO_ERROR))?;
+        let fence = Fence(Owned::new(self, sync));
+        self.flush()?;
+        Ok(fence)
+    }
+}
+
+crate::peer::impl_peer! {
+    Endpoint, Api::OpenGl, Memory, Buffer, Texture, Semaphore,
+    unsafe fn wait_idle(&self) -> Result<()> {
+        self.enter()?;
+        // SAFETY: the context is current, and glFinish takes nothing.
+        checked(&self.0.gl, "glFinish", || unsafe { self.0.gl.finish() })
     }
 }
 
@@ -117,27 +162,28 @@ struct Operation {
 type WaitOrSignal = unsafe extern "system" fn(u32, u32, *const u32, u32, *const u32, *const u32);
 
 impl Operation {
-    /// Sets the value that a timeline semaphore is next waited for, or signalled with.
+    /// Sets the value that a timeline semaphore is waited for or signalled with next.
     fn set_value(&self, endpoint: &Endpoint, value: Option<u64>) -> Result<()> {
         let Some(value) = value else { return Ok(()) };
         let call = "glSemaphoreParameterui64vEXT(GL_TIMELINE_SEMAPHORE_VALUE_NV)";
         // SAFETY: the context is current, the semaphore is a timeline semaphore of it
         // (`check_value`), and the parameter is one 64-bit integer.
-        checked(&endpoint.shared.gl, call, || unsafe {
+        checked(&endpoint.0.gl, call, || unsafe {
             let set = self.functions.parameterui64v;
             set(self.semaphore, TIMELINE_SEMAPHORE_VALUE_NV, &value);
         })
     }
 
     fn run(&self, endpoint: &Endpoint, call: &'static str, function: WaitOrSignal) -> Result<()> {
-        let count = |names: &[u32]| {
-            u32::try_from(names.len()).map_err(|_| Invalid::new("buffers", "are too many"))
+        let count = |names: &[u32], parameter| {
+            u32::try_from(names.len()).map_err(|_| Invalid::new(parameter, "are too many"))
         };
-        let (buffers, textures) = (count(&self.buffers)?, count(&self.textures)?);
-        // SAFETY: the context is current and the semaphore one of its own; the arrays are as long as
-        // the counts say, the layouts as many as the textures, and they outlive the call. A name that
-        // is no texture is OpenGL's to refuse or, as NVIDIA's does, to ignore.
-        checked(&endpoint.shared.gl, call, || unsafe {
+        let buffers = count(&self.buffers, "buffers")?;
+        let textures = count(&self.textures, "textures")?;
+        // SAFETY: the context is current and the semaphore one of its own; the arrays have the
+        // lengths of the counts, with one layout per texture, and outlive the call. OpenGL refuses a
+        // name that isn't a texture or, on NVIDIA's driver, ignores it.
+        checked(&endpoint.0.gl, call, || unsafe {
             function(
                 self.semaphore,
                 buffers,
@@ -150,15 +196,70 @@ impl Operation {
     }
 }
 
-/// A timeline semaphore's counter only grows.
+/// Refuses a timeline semaphore's value that isn't greater than the last one.
 fn check_increase(last: u64, value: u64) -> Result<()> {
     if value > last {
         return Ok(());
     }
     Err(Invalid::new("value", format!("{value}, but {last} was signalled before"))
         .vuid("VUID-VkSemaphoreSignalInfo-value-03258")
-        .help("a timeline semaphore's values strictly increase")
+        .help("use a greater value: a timeline semaphore's values strictly increase")
         .into())
+}
+
+/// A fence that is signalled when the OpenGL commands before it are done. The host waits for it if
+/// the APIs share no semaphore.
+#[derive(Debug)]
+pub struct Fence(Owned<glow::Fence>);
+
+impl Fence {
+    /// Waits on the host until the fence is signalled, at most `timeout`.
+    ///
+    /// # Errors
+    /// [`Timeout`](Error::Timeout) if it was not signalled in time: it may be waited for again.
+    /// [`Invalid`] if the context is not current, [`Driver`](Error::Driver) if OpenGL refuses.
+    ///
+    /// # References
+    /// `glClientWaitSync`.
+    #[doc(alias = "glClientWaitSync")]
+    pub fn wait(&self, timeout: Duration) -> Result<()> {
+        if self.poll(timeout)? {
+            return Ok(());
+        }
+        Err(Error::Timeout { what: "the OpenGL fence".into(), waited: timeout })
+    }
+
+    /// Returns whether the fence is signalled, without waiting.
+    ///
+    /// # Errors
+    /// [`Invalid`] if the context is not current, [`Driver`](Error::Driver) if OpenGL refuses.
+    #[doc(alias = "glClientWaitSync")]
+    pub fn is_signaled(&self) -> Result<bool> {
+        self.poll(Duration::ZERO)
+    }
+
+    fn poll(&self, timeout: Duration) -> Result<bool> {
+        let endpoint = &self.0.endpoint;
+        let functions = endpoint.0.functions.sync.as_ref().map_err(Missing::clone)?;
+        endpoint.enter()?;
+        let sync: *const c_void = self.0.name.0.cast_const().cast();
+        // SAFETY: the context is current, and the sync object is one of its own and lives as long as
+        // `self`. The commands were flushed with the fence, so no flag is needed.
+        let status = checked(&endpoint.0.gl, "glClientWaitSync", || unsafe {
+            (functions.client_wait_sync)(sync, 0, nanoseconds(timeout))
+        })?;
+        match status {
+            glow::ALREADY_SIGNALED | glow::CONDITION_SATISFIED => Ok(true),
+            glow::TIMEOUT_EXPIRED => Ok(false),
+            _ => Err(driver_error("glClientWaitSync", glow::NO_ERROR).into()),
+        }
+    }
+}
+
+/// Converts a timeout to nanoseconds, at most 292 years: drivers add it to a signed clock.
+fn nanoseconds(timeout: Duration) -> u64 {
+    const MAX: u64 = i64::MAX as u64;
+    u64::try_from(timeout.as_nanos()).unwrap_or(MAX).min(MAX)
 }
 
 #[cfg(test)]
@@ -172,5 +273,12 @@ mod tests {
         for (last, value) in [(0, 0), (7, 7), (7, 6)] {
             assert!(check_increase(last, value).is_err(), "{last} then {value}");
         }
+    }
+
+    #[test]
+    fn a_timeout_never_overflows() {
+        assert_eq!(nanoseconds(Duration::ZERO), 0);
+        assert_eq!(nanoseconds(Duration::from_millis(3)), 3_000_000);
+        assert_eq!(nanoseconds(Duration::MAX), i64::MAX as u64);
     }
 }

@@ -1,124 +1,197 @@
-//! Textures that lie in imported memory.
+//! Textures in imported memory.
 
-use std::fmt;
 use std::rc::Rc;
 
-use super::deletion::Name;
-use super::endpoint::{Endpoint, Shared};
+use super::endpoint::{Endpoint, Owned};
 use super::memory::Memory;
-use super::texture_storage;
-use super::texture_target::Target;
+use super::target::Target;
 use crate::desc::{ImageDesc, ImageLayout};
-use crate::error::{ImportError, ImportResult, Result};
-use crate::payload::ImagePayload;
+use crate::error::{Error, ImportError, ImportResult, Invalid, Result};
+use crate::payload::{ImagePayload, MemoryInfo};
 
-/// A texture object over imported memory. Use [`name`](Self::name) with any OpenGL command.
+/// A texture object in imported memory. Cheap to clone: clones are the same texture. Use its
+/// [`name`](Self::name) with any OpenGL command.
 ///
-/// Its storage is immutable (`GL_TEXTURE_IMMUTABLE_FORMAT`), and its parameters are those of a new
-/// texture but for two. `GL_TEXTURE_TILING_EXT` is the image's. And where the image keeps blue first
-/// ([`ChannelOrder::Bgra`]), which OpenGL has no format for, the texture is of the format with red
-/// first and `GL_TEXTURE_SWIZZLE_R` and `_B` are exchanged: a sampler finds the right colours, while
-/// uploads, reads, drawing to it and image loads and stores see blue in the first channel.
+/// Its storage is immutable (`GL_TEXTURE_IMMUTABLE_FORMAT`). Its parameters are those of a new
+/// texture, with two exceptions: `GL_TEXTURE_TILING_EXT` is the image's. And since OpenGL has no
+/// format with blue first ([`ChannelOrder::Bgra`]), a texture of such an image has the format with
+/// red first, and its `GL_TEXTURE_SWIZZLE_R` and `_B` are exchanged. Samplers see the right colours;
+/// uploads, reads, rendering, and image loads and stores see blue in the first channel.
 ///
-/// A texture of integers wants `GL_NEAREST` filters, as always in OpenGL: without, samplers read 0.
+/// A texture of integers requires `GL_NEAREST` filters, as always in OpenGL. With others, samplers
+/// read 0.
 ///
 /// [`ChannelOrder::Bgra`]: crate::format::ChannelOrder::Bgra
+#[derive(Clone, Debug)]
+pub struct Texture(Rc<TextureObject>);
+
 #[derive(Debug)]
-pub struct Texture {
+struct TextureObject {
     // Before the memory: the name is deleted first.
-    name: TextureName,
+    name: Owned<glow::Texture>,
     offset: u64,
     desc: ImageDesc,
     memory: Memory,
 }
 
-/// A texture's name, deleted when dropped.
-pub(super) struct TextureName {
-    pub(super) name: glow::Texture,
-    pub(super) shared: Rc<Shared>,
-}
-
-impl fmt::Debug for TextureName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.name.fmt(f)
-    }
-}
-
-impl Drop for TextureName {
-    fn drop(&mut self) {
-        self.shared.discard(Name::Texture(self.name));
-    }
-}
-
 impl Endpoint {
-    /// Imports an image and the memory it lies in. Success consumes the descriptor.
+    /// Imports an image and its memory. Success consumes the descriptor.
     ///
-    /// OpenGL wants the exporter's image to be made with every usage that its format has, and with
-    /// [`mutable_format`](ImageDesc::mutable_format) where the context has texture views (OpenGL
-    /// 4.3): it can't be told of less.
+    /// OpenGL requires that the exporter creates the image with every usage that its format supports,
+    /// and with [`mutable_format`](ImageDesc::mutable_format) if the context has texture views
+    /// (OpenGL 4.3), since a texture can't be restricted to fewer uses.
     ///
     /// # Errors
-    /// The payload comes back, still open, with the errors of
+    /// On failure the payload is returned, still open, with the errors of
     /// [`import_memory`](Self::import_memory) and [`Memory::texture`].
     ///
     /// # References
-    /// `glImportMemoryFdEXT`, `glTextureStorageMem2DEXT`; `GL_EXT_memory_object`, issues 13 and 17.
+    /// `glImportMemoryFdEXT`, `glTexStorageMem2DEXT`; `GL_EXT_memory_object`, issues 13 and 17.
     #[doc(alias = "glImportMemoryFdEXT")]
+    #[doc(alias = "glTexStorageMem2DEXT")]
     pub fn import_image(&self, payload: ImagePayload) -> ImportResult<Texture, ImagePayload> {
-        self.try_import_image(&payload).map_err(|error| ImportError::new(payload, error))
+        let imported = || {
+            let (memory, offset, desc) = (payload.memory(), payload.offset(), payload.desc());
+            let functions = self.check_memory(memory)?;
+            check_placement(self, memory.info(), offset, desc)?;
+            self.check_image(desc)?;
+            Texture::create(&self.import_duplicate(memory, &functions)?, offset, desc)
+        };
+        imported().map_err(|error| ImportError::new(payload, error))
     }
+}
 
-    fn try_import_image(&self, payload: &ImagePayload) -> Result<Texture> {
-        let (memory, offset, desc) = (payload.memory(), payload.offset(), payload.desc());
-        let functions = self.check_memory(memory)?;
-        self.shared.check_texture(memory.info(), offset, desc)?;
-        self.shared.check_image(desc)?;
-        let memory = self.import_duplicate(memory, &functions)?;
-        Texture::create(&memory, offset, desc)
+impl Memory {
+    /// Creates a texture of `desc`, `offset` bytes into the memory.
+    ///
+    /// The offset must be the one at which the exporter bound the image.
+    ///
+    /// # Errors
+    /// [`Invalid`] if `desc` is invalid, the image certainly ends beyond the allocation or has an
+    /// offset in a dedicated one, or the context is not current; [`Missing`](Error::Missing) for a
+    /// format, shape, size, tiling or sample count that the context lacks, and for an offset if the
+    /// driver ignores offsets ([`workarounds`](super::workarounds)); [`Driver`](Error::Driver) if
+    /// OpenGL refuses, as it does if the image doesn't fit.
+    ///
+    /// # References
+    /// `glGetInternalformativ` (`GL_TILING_TYPES_EXT`), `GL_TEXTURE_TILING_EXT`,
+    /// `glTexStorageMem1DEXT`, `glTexStorageMem2DEXT`, `glTexStorageMem3DEXT`,
+    /// `glTexStorageMem2DMultisampleEXT`, `glTexStorageMem3DMultisampleEXT`.
+    #[doc(alias = "glTexStorageMem1DEXT")]
+    #[doc(alias = "glTexStorageMem2DEXT")]
+    #[doc(alias = "glTexStorageMem3DEXT")]
+    #[doc(alias = "glTexStorageMem2DMultisampleEXT")]
+    #[doc(alias = "glTexStorageMem3DMultisampleEXT")]
+    #[doc(alias = "glTextureStorageMem2DEXT")]
+    pub fn texture(&self, offset: u64, desc: &ImageDesc) -> Result<Texture> {
+        desc.validate()?;
+        check_placement(self.endpoint(), self.info(), offset, desc)?;
+        self.endpoint().enter()?;
+        self.endpoint().check_image(desc)?;
+        Texture::create(self, offset, desc)
     }
 }
 
 impl Texture {
-    /// The texture object.
+    /// Returns the texture object's name.
     ///
-    /// The name is deleted when this `Texture` is dropped, and its memory may go with it. Whatever
-    /// still refers to the texture then (a framebuffer, a view, say) must not be used any more: some
-    /// drivers take the memory away under it.
+    /// The name is deleted with the last clone, and its memory may go with it. Anything that still
+    /// refers to the texture then, such as a framebuffer or a view, must not be used: some drivers
+    /// unmap the memory at once.
+    #[doc(alias = "glGenTextures")]
     #[doc(alias = "glCreateTextures")]
     pub fn name(&self) -> glow::Texture {
-        self.name.name
+        self.0.name.name
     }
 
-    /// What the texture is bound to: `GL_TEXTURE_2D` for a plain image, `GL_TEXTURE_2D_ARRAY` for one
-    /// with layers, `GL_TEXTURE_CUBE_MAP` for six layers that are a cube, and so on.
+    /// Returns the target to bind the texture to: `GL_TEXTURE_2D` for a plain image,
+    /// `GL_TEXTURE_2D_ARRAY` for one with layers, `GL_TEXTURE_CUBE_MAP` for six layers that are a
+    /// cube, and so on.
     pub fn target(&self) -> u32 {
-        Target::of(&self.desc).token()
+        Target::of(self.desc()).token()
     }
 
-    /// What the texture is.
+    /// Returns the texture's description.
     pub fn desc(&self) -> &ImageDesc {
-        &self.desc
+        &self.0.desc
     }
 
-    /// Where in its memory the texture begins, in bytes.
+    /// Returns the texture's offset in its memory, in bytes.
     pub fn offset(&self) -> u64 {
-        self.offset
+        self.0.offset
     }
 
-    /// The memory it lies in.
+    /// Returns the texture's memory.
     pub fn memory(&self) -> &Memory {
-        &self.memory
+        &self.0.memory
     }
 
-    /// The texture and a layout, as [`Endpoint::wait`], [`Endpoint::signal`] and handoffs list it.
+    /// Returns the texture's name with a layout, as [`Endpoint::wait`] and [`Endpoint::signal`] list
+    /// textures.
     pub fn in_layout(&self, layout: ImageLayout) -> (glow::Texture, ImageLayout) {
         (self.name(), layout)
     }
 
-    /// A texture of what [`check_texture`](Shared::check_texture) and
-    /// [`check_image`](Shared::check_image) have found good. The context is current.
-    pub(super) fn create(memory: &Memory, offset: u64, desc: &ImageDesc) -> Result<Self> {
-        let name = texture_storage::create_name(memory, offset, desc)?;
-        Ok(Self { name, offset, desc: *desc, memory: memory.clone() })
+    /// Creates a texture that was checked. The context must be current.
+    fn create(memory: &Memory, offset: u64, desc: &ImageDesc) -> Result<Self> {
+        let name = memory
+            .endpoint()
+            .create_texture(memory.object(), offset, desc)
+            .map_err(|error| explain_size(error, memory.info().allocation_size - offset))?;
+        let memory = memory.clone();
+        Ok(Self(Rc::new(TextureObject { name, offset, desc: *desc, memory })))
+    }
+}
+
+/// Refuses a valid image that OpenGL can't place there.
+fn check_placement(
+    endpoint: &Endpoint,
+    info: &MemoryInfo,
+    offset: u64,
+    desc: &ImageDesc,
+) -> Result<()> {
+    let (bytes, room) = (endpoint.0.workarounds.texture_bytes(desc), info.allocation_size);
+    if offset.checked_add(bytes).is_none_or(|end| end > room) {
+        let problem = format!(
+            "an image of {bytes} bytes or more at {offset} ends beyond the {room} bytes of its memory"
+        );
+        return Err(Invalid::new("offset", problem)
+            .vuid("VUID-vkBindImageMemory-size-01049")
+            .help("import the image as it was exported: at its offset, with its description")
+            .into());
+    }
+    endpoint.check_offset(info, offset, "texture", "VUID-vkBindImageMemory-memory-02628")
+}
+
+/// Explains an error that drivers return if the memory is too short for the image.
+fn explain_size(error: Error, bytes: u64) -> Error {
+    match error {
+        Error::Driver(mut driver)
+            if [glow::OUT_OF_MEMORY, glow::INVALID_VALUE].map(i64::from).contains(&driver.code) =>
+        {
+            driver.name = format!(
+                "{}; check that the image fits into the {bytes} bytes from its offset to the end of \
+                 the allocation",
+                driver.name
+            )
+            .into();
+            driver.into()
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::driver_error;
+    use super::*;
+
+    #[test]
+    fn an_image_that_does_not_fit_is_explained() {
+        let of = |code| Error::from(driver_error("glTexStorageMem2DEXT", code));
+        let text = explain_size(of(glow::OUT_OF_MEMORY), 77).to_string();
+        assert!(text.contains("GL_OUT_OF_MEMORY") && text.contains("77 bytes"), "{text}");
+        let other = of(glow::INVALID_OPERATION);
+        assert_eq!(explain_size(other.clone(), 77), other);
     }
 }

@@ -1,148 +1,90 @@
-//! Driver bugs that this peer works around, each by name, driver, version and reason.
+//! Driver bugs that concern the OpenGL peer, and what it does about each.
+//!
+//! | Driver and version | Bug | What this peer does |
+//! |---|---|---|
+//! | Mesa llvmpipe, 22.3.6 and 25.0 | `glBufferStorageMemEXT` fails with `GL_OUT_OF_MEMORY` unless the memory object continues for [`LLVMPIPE_BUFFER_TAIL_BYTES`] after the buffer (`llvmpipe_resource_from_memobj`). | The error says so. Only the exporter can allocate more. |
+//! | Mesa llvmpipe, 22.3.6 and all later sources so far | The offset of a buffer or texture in its memory is ignored without an error, so the resource has the bytes at offset 0. | Refuses offsets other than 0. |
+//! | Mesa llvmpipe, 22.3.6 and 23.2.1; fixed by 25.0.7 | A texture that is larger than its memory is accepted. Bytes behind the memory are then read and overwritten. | Computes llvmpipe's size of a texture (`llvmpipe_texture_layout`) and refuses one that doesn't fit. |
+//! | Mesa llvmpipe, 22.3.6 | `glImportMemoryFdEXT` closes a descriptor that isn't Mesa's and reports no error (`import_memoryobj_fd`). The first resource in that memory fails with `GL_OUT_OF_MEMORY`. | Creates a buffer of one byte after each import, and deletes it. |
+//! | Mesa llvmpipe, 22.3.6 | `glImportMemoryFdEXT` reads from the descriptor (`os_import_memory_fd`) and blocks indefinitely if nothing is written to it, as with an eventfd or a terminal. | Refuses descriptors that aren't regular files, which llvmpipe's memory is. |
+//! | Mesa llvmpipe, 22.3.6 | Deleting a memory object unmaps the memory at once. The rasteriser's threads crash if they still use it. | Calls `glFinish` before it deletes a memory object. |
+//! | NVIDIA 580.159 | After one failed import of a foreign descriptor (a memfd, an eventfd, `/dev/null`), every later `glImportMemoryFdEXT` in the process fails with `GL_OUT_OF_MEMORY`, and after a failed `glImportSemaphoreFdEXT` Vulkan can create no exportable semaphores. | Refuses descriptors that aren't NVIDIA's, except on integrated GPUs, whose descriptors may be dma-bufs. |
+//! | NVIDIA 580.159 | A semaphore can be imported [`NVIDIA_IMPORTS_OF_ONE_SEMAPHORE`] times. The next import fails with `GL_OUT_OF_MEMORY`, even if the earlier names were deleted. | Nothing. Import a semaphore once and keep it. |
+//! | NVIDIA 580.159 | `glGetBufferSubData` of an imported buffer returns the bytes that it returned the first time until an OpenGL shader writes to the buffer. Semaphore waits, memory barriers, `glFinish` and `glBufferSubData` don't help. Shaders and `glCopyBufferSubData` see the right bytes. | Nothing. Copy to a buffer of OpenGL's own and read that one. |
 
 use std::os::fd::AsFd;
 
-use super::texture_target;
+use super::target;
 use crate::desc::{ImageDesc, ImageKind};
 use crate::error::Result;
 use crate::fd::{check_file, check_nvidia_fd};
 
-/// Spare bytes behind a shared buffer that the driver wants in its allocation.
-///
-/// Driver: Mesa llvmpipe, 22.3.6 and 25.0. `glNamedBufferStorageMemEXT` fails with
-/// `GL_OUT_OF_MEMORY` when the memory object ends where the buffer ends: llvmpipe adds
-/// `(LP_RASTER_BLOCK_SIZE - 1) * 4 * sizeof(float)` bytes to the buffer's size
-/// (`llvmpipe_resource_from_memobj`). The exporter must allocate them; an importer can only say so.
-pub const LLVMPIPE_TAIL_BYTES_WANTED: u64 = 48;
+/// Bytes that llvmpipe requires in the allocation after a buffer:
+/// `(LP_RASTER_BLOCK_SIZE - 1) * 4 * sizeof(float)`.
+pub const LLVMPIPE_BUFFER_TAIL_BYTES: u64 = 48;
 
-/// A buffer or texture at a non-zero offset of its memory is refused.
-///
-/// Driver: Mesa llvmpipe, 22.3.6 measured, and all later sources seen.
-/// `llvmpipe_resource_from_memobj` ignores the offset, so that every resource begins where the
-/// memory begins: no error, but another resource's bytes.
-pub const LLVMPIPE_IGNORES_OFFSETS: bool = true;
-
-/// A texture that is larger than its memory is refused.
-///
-/// Driver: Mesa llvmpipe, 22.3.6 and 23.2.1 measured; 25.0.7 and 25.2.8 refuse it with
-/// `GL_OUT_OF_MEMORY`. The older ones take it, and what is behind the memory is read and overwritten.
-/// How much llvmpipe wants for a texture is known (`llvmpipe_texture_layout`): rows and columns of
-/// blocks of four texels, each row from the beginning of a cache line.
-pub const LLVMPIPE_CHECKS_NO_TEXTURE_SIZE: bool = true;
-
-/// An import is proven by a small buffer, which is deleted again.
-///
-/// Driver: Mesa llvmpipe, 22.3.6 measured. `glImportMemoryFdEXT` closes a descriptor that is none of
-/// Mesa's and reports no error (`import_memoryobj_fd` drops the result of
-/// `memobj_create_from_handle`); only a resource in that memory fails, with `GL_OUT_OF_MEMORY`.
-pub const LLVMPIPE_REPORTS_NO_FAILED_IMPORT: bool = true;
-
-/// Memory has to be a file.
-///
-/// Driver: Mesa llvmpipe, 22.3.6 measured. `glImportMemoryFdEXT` reads a header from whatever
-/// descriptor it is given (`os_import_memory_fd`), which never returns where nobody writes to it: an
-/// eventfd, a terminal. llvmpipe's own memory is a memfd.
-pub const LLVMPIPE_READS_FROM_DESCRIPTORS: bool = true;
-
-/// `glFinish` comes before a memory object is deleted.
-///
-/// Driver: Mesa llvmpipe, 22.3.6 measured. Deleting the memory object unmaps the memory at once, also
-/// under a buffer that still lies in it: what the rasteriser's threads still do there is a
-/// segmentation fault.
-pub const LLVMPIPE_FREES_MEMORY_IN_USE: bool = true;
-
-/// A descriptor that NVIDIA's driver can't have made is refused before the driver sees it.
-///
-/// Driver: NVIDIA 580.159. After one failed `glImportMemoryFdEXT` of a foreign descriptor (a memfd, an
-/// eventfd, a pipe, `/dev/null`) every later one in the process fails with `GL_OUT_OF_MEMORY`, in
-/// every context; after one failed `glImportSemaphoreFdEXT` Vulkan can't make exportable semaphores
-/// any more. Integrated GPUs are left out: their descriptors may be dma-bufs.
-pub const NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS: bool = true;
-
-/// How often a semaphore can be imported in its life.
-///
-/// Driver: NVIDIA 580.159. The 253rd import of one semaphore fails with `GL_OUT_OF_MEMORY`, though
-/// the earlier names were deleted; another semaphore can still be imported. There is no way round:
-/// import a semaphore once and keep it.
+/// How often NVIDIA's driver imports one semaphore.
 pub const NVIDIA_IMPORTS_OF_ONE_SEMAPHORE: u32 = 252;
 
-/// `glGetBufferSubData` of an imported buffer tells what it told the first time.
-///
-/// Driver: NVIDIA 580.159. The driver keeps what it has read, and reads again only after an OpenGL
-/// shader has written to the buffer: not after a wait for a semaphore that lists it, a memory barrier,
-/// `glFinish`, or `glBufferSubData`. Shaders and `glCopyBufferSubData` always see what the other API
-/// wrote. Nothing here can help: copy to a buffer of OpenGL's own, and read that.
-pub const NVIDIA_KEEPS_WHAT_IT_READ: bool = true;
-
-/// Which of the bugs the present driver has.
+/// What is done for the context's driver: the rows of the module's table that apply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Workarounds {
-    /// [`LLVMPIPE_TAIL_BYTES_WANTED`], or 0.
+    /// [`LLVMPIPE_BUFFER_TAIL_BYTES`], or 0.
     pub(super) buffer_tail_bytes: u64,
-    /// [`LLVMPIPE_IGNORES_OFFSETS`].
     pub(super) refuse_offsets: bool,
-    /// [`LLVMPIPE_CHECKS_NO_TEXTURE_SIZE`].
-    pub(super) check_texture_size: bool,
-    /// [`LLVMPIPE_REPORTS_NO_FAILED_IMPORT`].
-    pub(super) prove_imports: bool,
-    /// [`LLVMPIPE_READS_FROM_DESCRIPTORS`].
-    pub(super) memory_is_a_file: bool,
-    /// [`LLVMPIPE_FREES_MEMORY_IN_USE`].
+    check_texture_size: bool,
+    pub(super) verify_imports: bool,
+    require_file: bool,
     pub(super) finish_before_freeing: bool,
-    /// [`NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS`].
-    pub(super) refuse_foreign_fds: bool,
+    refuse_foreign_fds: bool,
 }
 
 impl Workarounds {
-    /// The workarounds for a driver by its `GL_RENDERER`. zink, which may run over llvmpipe and
-    /// then names it in brackets, imports through Vulkan and has none of the bugs.
+    /// The workarounds for a driver by its `GL_RENDERER`. zink, which names llvmpipe in brackets if
+    /// it runs on it, imports through Vulkan and has none of the bugs.
     pub(super) fn of(renderer: &str) -> Self {
         if renderer.starts_with("llvmpipe") {
             return Self {
-                buffer_tail_bytes: LLVMPIPE_TAIL_BYTES_WANTED,
-                refuse_offsets: LLVMPIPE_IGNORES_OFFSETS,
-                check_texture_size: LLVMPIPE_CHECKS_NO_TEXTURE_SIZE,
-                prove_imports: LLVMPIPE_REPORTS_NO_FAILED_IMPORT,
-                memory_is_a_file: LLVMPIPE_READS_FROM_DESCRIPTORS,
-                finish_before_freeing: LLVMPIPE_FREES_MEMORY_IN_USE,
+                buffer_tail_bytes: LLVMPIPE_BUFFER_TAIL_BYTES,
+                refuse_offsets: true,
+                check_texture_size: true,
+                verify_imports: true,
+                require_file: true,
+                finish_before_freeing: true,
                 refuse_foreign_fds: false,
             };
         }
         // "NVIDIA H200/PCIe/SSE2", but "NVIDIA Tegra Orin (nvgpu)/integrated".
-        if renderer.starts_with("NVIDIA ") && renderer.contains("/PCIe") {
-            return Self {
-                refuse_foreign_fds: NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS,
-                ..Self::default()
-            };
-        }
-        Self::default()
+        let refuse_foreign_fds = renderer.starts_with("NVIDIA ") && renderer.contains("/PCIe");
+        Self { refuse_foreign_fds, ..Self::default() }
     }
 
-    /// Bytes that a texture of `desc` takes at least.
+    /// The bytes that a texture of `desc` takes at least.
     pub(super) fn texture_bytes(self, desc: &ImageDesc) -> u64 {
         if !self.check_texture_size {
-            return texture_target::least_bytes(desc);
+            return target::least_bytes(desc);
         }
+        // Whole blocks of 4 × 4 texels, each row from the beginning of a cache line.
         const BLOCK: u64 = 4;
-        // What a cache line is elsewhere, Mesa's own detection leaves open.
+        // Mesa detects the cache line at run time on other processors.
         let line = if cfg!(any(target_arch = "x86_64", target_arch = "x86")) { 64 } else { 1 };
         let texel = u64::from(desc.format.texel_bytes());
         let flat = desc.kind == ImageKind::D1;
-        texture_target::bytes_by(desc, |width, height| {
+        target::bytes_by(desc, |width, height| {
             let row = width.next_multiple_of(BLOCK).saturating_mul(texel).next_multiple_of(line);
             row.saturating_mul(if flat { 1 } else { height.next_multiple_of(BLOCK) })
         })
     }
 
-    /// Refuses a descriptor that the driver would hang on, or be harmed by.
+    /// Refuses a descriptor of memory that would make the driver hang or fail later on.
     pub(super) fn check_memory_fd(self, fd: impl AsFd) -> Result<()> {
-        if self.memory_is_a_file {
+        if self.require_file {
             check_file(&fd)?;
         }
         self.check_semaphore_fd(fd)
     }
 
-    /// Refuses a descriptor that the driver would be harmed by.
+    /// Refuses a descriptor of a semaphore that would make the driver fail later on.
     pub(super) fn check_semaphore_fd(self, fd: impl AsFd) -> Result<()> {
         if self.refuse_foreign_fds { check_nvidia_fd(fd) } else { Ok(()) }
     }
@@ -155,7 +97,7 @@ mod tests {
     use crate::format::Format;
 
     #[test]
-    fn a_driver_is_known_by_its_renderer() {
+    fn a_driver_is_recognised_by_its_renderer() {
         assert!(Workarounds::of("llvmpipe (LLVM 15.0.6, 256 bits)").refuse_offsets);
         assert!(Workarounds::of("NVIDIA H200/PCIe/SSE2").refuse_foreign_fds);
         for other in [
@@ -168,11 +110,11 @@ mod tests {
     }
 
     #[test]
-    fn llvmpipe_wants_whole_blocks_and_lines() {
+    fn llvmpipe_textures_have_whole_blocks_and_cache_lines() {
         let llvmpipe = Workarounds::of("llvmpipe (LLVM 15.0.6, 256 bits)");
         let desc = ImageDesc::d2(Format::R8Unorm, 113, 211, ImageUsage::SAMPLED);
-        let wanted = if cfg!(target_arch = "x86_64") { 128 * 212 } else { 116 * 212 };
-        assert_eq!(llvmpipe.texture_bytes(&desc), wanted);
+        let bytes = if cfg!(target_arch = "x86_64") { 128 * 212 } else { 116 * 212 };
+        assert_eq!(llvmpipe.texture_bytes(&desc), bytes);
         assert_eq!(Workarounds::default().texture_bytes(&desc), 113 * 211);
         let row = ImageDesc {
             kind: ImageKind::D1,
@@ -185,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_harms_a_driver_is_kept_from_it() {
+    fn descriptors_that_harm_a_driver_are_refused() {
         let [nvidia, llvmpipe] = ["NVIDIA H200/PCIe/SSE2", "llvmpipe"].map(Workarounds::of);
         let file = tempfile::tempfile().unwrap();
         assert!(nvidia.check_memory_fd(&file).is_err());

@@ -140,7 +140,7 @@ fn check_own(endpoint: &Endpoint, (buffers, textures): Lists<'_>) -> Result<()> 
     if textures.is_empty() {
         return Ok(());
     }
-    endpoint.collect()?;
+    endpoint.delete_dropped()?;
     for (texture, _) in textures {
         // SAFETY: the context is current: `collect` has asked. Any name may be asked about.
         if !unsafe { endpoint.gl().is_texture(*texture) } {

@@ -170,7 +170,7 @@ fn dropped(machine: &TestGpu) -> Result<()> {
         }
         drop(texture);
         gl.gl.make_current()?;
-        let collected = gl.endpoint.collect()?;
+        let collected = gl.endpoint.delete_dropped()?;
         let expected = if current { 0 } else { 2 };
         ensure!(collected == expected, "{collected} names were left, current: {current}");
         ensure!(!is_texture(name) && !raw.is_memory_object(memory), "still there");

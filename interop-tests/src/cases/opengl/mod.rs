@@ -90,7 +90,7 @@ fn short_tail(machine: &TestGpu) -> Result<()> {
     match error {
         Error::Driver(driver) => {
             ensure!(driver.code == i64::from(glow::OUT_OF_MEMORY), "{driver:?}");
-            ensure!(text.contains("llvmpipe wants") && text.contains("allocate more"), "{text}");
+            ensure!(text.contains("llvmpipe requires") && text.contains("allocate more"), "{text}");
         }
         other => bail!("{other:?}"),
     }
@@ -258,7 +258,7 @@ fn dropped(machine: &TestGpu) -> Result<()> {
         }
         drop(theirs);
         gl.gl.make_current()?;
-        let collected = gl.endpoint.collect()?;
+        let collected = gl.endpoint.delete_dropped()?;
         let expected = if current { 0 } else { 2 };
         ensure!(collected == expected, "{collected} names were left, current: {current}");
         ensure!(!is_buffer(name) && !raw.is_memory_object(memory), "still there");

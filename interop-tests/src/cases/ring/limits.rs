@@ -208,7 +208,7 @@ fn dropped_in_flight(machine: &TestGpu, api: Api, route: Route) -> Result<()> {
         }
         gpu.vulkan.wait_idle()?;
         if let Api::OpenGl = api {
-            machine.gl()?.endpoint.collect()?;
+            machine.gl()?.endpoint.delete_dropped()?;
         }
         Ok(())
     };

@@ -1,11 +1,11 @@
-//! An image's shape, as OpenGL's texture targets have it.
+//! Texture targets and tilings: an image's shape in OpenGL's terms.
 
-use super::features::Features;
-use crate::desc::{Extent, ImageDesc, ImageKind};
+use super::ffi::{Features, LINEAR_TILING_EXT, OPTIMAL_TILING_EXT};
+use crate::desc::{Extent, ImageDesc, ImageKind, Tiling};
 use crate::error::{Api, Missing};
 use crate::format::Format;
 
-/// What kind of texture an image is.
+/// The target of a texture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     D1,
@@ -19,7 +19,7 @@ pub(super) enum Target {
     CubeArray,
 }
 
-/// Which function gives a texture its storage, and the sizes that it takes.
+/// The function that gives a texture its storage, by the number of its sizes, and the sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sizes {
     One(i32),
@@ -30,7 +30,7 @@ pub(super) enum Sizes {
 }
 
 impl Target {
-    /// The target of a valid `desc`.
+    /// Returns the target of a valid `desc`.
     pub(super) fn of(desc: &ImageDesc) -> Self {
         match (desc.kind, desc.layers > 1, desc.samples > 1) {
             (ImageKind::D1, false, _) => Self::D1,
@@ -45,7 +45,7 @@ impl Target {
         }
     }
 
-    /// The OpenGL token, and its name.
+    /// Returns the OpenGL token and its name.
     const fn named(self) -> (u32, &'static str) {
         match self {
             Self::D1 => (glow::TEXTURE_1D, "GL_TEXTURE_1D"),
@@ -62,17 +62,17 @@ impl Target {
         }
     }
 
-    /// The OpenGL token.
+    /// Returns the OpenGL token.
     pub(super) const fn token(self) -> u32 {
         self.named().0
     }
 
-    /// The token's name.
+    /// Returns the token's name.
     pub(super) const fn name(self) -> &'static str {
         self.named().1
     }
 
-    /// What tells the texture that is bound to the target.
+    /// Returns the parameter that holds the texture bound to the target.
     pub(super) const fn binding(self) -> u32 {
         match self {
             Self::D1 => glow::TEXTURE_BINDING_1D,
@@ -87,7 +87,7 @@ impl Target {
         }
     }
 
-    /// What tells how long a side may be.
+    /// Returns the parameter that limits the length of a side.
     pub(super) const fn size_limit(self) -> u32 {
         match self {
             Self::D3 => glow::MAX_3D_TEXTURE_SIZE,
@@ -96,13 +96,13 @@ impl Target {
         }
     }
 
-    /// Whether the texture has layers, which have a limit of their own.
+    /// Returns whether the texture has layers, which have a limit of their own.
     pub(super) const fn is_array(self) -> bool {
         matches!(self, Self::D1Array | Self::D2Array | Self::D2MultisampleArray | Self::CubeArray)
     }
 
-    /// Whether the context has such textures at all.
-    pub(super) fn require(self, features: &Features) -> Result<(), Missing> {
+    /// Checks that the context supports such textures at all.
+    pub(super) fn check(self, features: &Features) -> Result<(), Missing> {
         let (has, help) = match self {
             Self::D1 | Self::D1Array => {
                 (features.texture_1d, "share a 2D image of height 1: OpenGL ES has no 1D textures")
@@ -124,7 +124,7 @@ impl Target {
         Err(Missing::new(Api::OpenGl, self.name(), "a shared image").help(help))
     }
 
-    /// The sizes of `desc`, or `None` where one is beyond OpenGL's integers.
+    /// Returns the sizes of `desc`, or `None` if one is more than a `GLsizei` holds.
     pub(super) fn sizes(self, desc: &ImageDesc) -> Option<Sizes> {
         let int = |value: u32| i32::try_from(value).ok();
         let (width, height) = (int(desc.extent.width)?, int(desc.extent.height)?);
@@ -141,14 +141,14 @@ impl Target {
     }
 }
 
-/// Bytes that an image takes at least, in any tiling. What it really takes only its driver knows.
+/// Returns the bytes that an image takes at least, in any tiling. Only its driver knows the exact size.
 pub(super) fn least_bytes(desc: &ImageDesc) -> u64 {
     bytes_by(desc, |width, height| {
         width.saturating_mul(height).saturating_mul(least_texel_bytes(desc.format).into())
     })
 }
 
-/// Bytes that an image takes, where `slice` tells those of one slice of so many texels in x and y.
+/// Returns the bytes that an image takes, if `slice` returns those of one slice of a width and height.
 pub(super) fn bytes_by(desc: &ImageDesc, slice: impl Fn(u64, u64) -> u64) -> u64 {
     let Extent { width, height, depth } = desc.extent;
     let at = |side: u32, level: u32| u64::from(side.checked_shr(level).unwrap_or(0).max(1));
@@ -159,11 +159,19 @@ pub(super) fn bytes_by(desc: &ImageDesc, slice: impl Fn(u64, u64) -> u64) -> u64
     bytes.saturating_mul(desc.layers.into()).saturating_mul(desc.samples.into())
 }
 
-/// Bytes that a texel takes at least: a driver may keep stencil apart from depth, without padding.
+/// Returns the bytes of a texel at least: a driver may store stencil apart from depth, without padding.
 fn least_texel_bytes(format: Format) -> u32 {
     match format {
         Format::D32FloatS8Uint => 5,
         other => other.texel_bytes(),
+    }
+}
+
+/// Returns the value of `GL_TEXTURE_TILING_EXT`, which `GL_TILING_TYPES_EXT` lists.
+pub(super) const fn tiling_token(tiling: Tiling) -> i32 {
+    match tiling {
+        Tiling::Optimal => OPTIMAL_TILING_EXT as i32,
+        Tiling::Linear => LINEAR_TILING_EXT as i32,
     }
 }
 
@@ -185,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_has_its_target_and_sizes() {
+    fn each_shape_has_its_target_and_sizes() {
         use ImageKind::{Cube, D1, D2, D3};
         for (kind, layers, samples, target, sizes) in [
             (D1, 1, 1, Target::D1, Sizes::One(16)),
@@ -207,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_without_such_textures_is_told_what_would_help() {
+    fn a_missing_target_is_named_with_what_would_help() {
         let version = |major, minor, is_embedded| glow::Version {
             major,
             minor,
@@ -224,15 +232,15 @@ mod tests {
             (Target::D2MultisampleArray, &old),
             (Target::CubeArray, &old),
         ] {
-            let missing = target.require(features).unwrap_err();
+            let missing = target.check(features).unwrap_err();
             assert!(missing.help.is_some() && missing.what == target.name(), "{missing}");
         }
-        Target::D1.require(&old).unwrap();
-        Target::Cube.require(&es).unwrap();
+        Target::D1.check(&old).unwrap();
+        Target::Cube.check(&es).unwrap();
     }
 
     #[test]
-    fn the_least_bytes_are_those_of_all_levels_layers_and_samples() {
+    fn the_least_bytes_count_all_levels_layers_and_samples() {
         let flat = desc(ImageKind::D2, 1, 1);
         assert_eq!(least_bytes(&flat), 16 * 16 * 4);
         assert_eq!(least_bytes(&ImageDesc { layers: 3, ..flat }), 3 * 16 * 16 * 4);
