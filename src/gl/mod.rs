@@ -29,6 +29,8 @@ mod semaphore;
 mod storage;
 mod sync;
 mod target;
+#[cfg(test)]
+mod tests;
 mod texture;
 pub mod workarounds;
 

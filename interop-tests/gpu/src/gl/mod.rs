@@ -235,7 +235,8 @@ impl GlContext {
     pub fn download(&self, buffer: glow::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
         let mut data = vec![0u8; usize::try_from(bytes)?];
         let (gl, offset, size) = (self.glow(), i32::try_from(offset)?, i32::try_from(bytes)?);
-        // By way of a buffer of OpenGL's own: see gl::workarounds::NVIDIA_KEEPS_WHAT_IT_READ.
+        // Through a buffer of OpenGL's own: NVIDIA's glGetBufferSubData of an imported buffer returns
+        // old bytes (gl::workarounds).
         let private = self.private_buffer(bytes)?;
         let (from, to) = (glow::COPY_READ_BUFFER, glow::COPY_WRITE_BUFFER);
         // SAFETY: the context is current and the buffers its own.

@@ -26,7 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("several_in_one_memory_object/39", several_in_one).expected_failure(
             "llvmpipe",
-            "ignores a texture's offset, so that the library refuses one: LLVMPIPE_IGNORES_OFFSETS",
+            "ignores a texture's offset, so that the library refuses one: gl::workarounds",
         ),
         case("two_of_the_same_place/39a", two_of_one_place),
         case("dedicated/26", |machine| dedicated(machine, DedicatedAllocation::Always)),
@@ -170,9 +170,9 @@ fn dropped(machine: &TestGpu) -> Result<()> {
         }
         drop(texture);
         gl.gl.make_current()?;
-        let collected = gl.endpoint.delete_dropped()?;
+        let deleted = gl.endpoint.delete_dropped()?;
         let expected = if current { 0 } else { 2 };
-        ensure!(collected == expected, "{collected} names were left, current: {current}");
+        ensure!(deleted == expected, "{deleted} names were left, current: {current}");
         ensure!(!is_texture(name) && !raw.is_memory_object(memory), "still there");
     }
     Ok(())
