@@ -13,33 +13,33 @@ use glutin::context::{ContextApi, ContextAttributesBuilder, GlProfile, Version};
 use glutin::display::{GetDisplayExtensions, GetGlDisplay};
 use glutin::prelude::*;
 
-use super::error::{self, NEED_GL};
+use super::error::{self, OPEN_GL};
 use super::init_lock::InitLock;
 use crate::error::{Api, DriverError, Error, Missing, Result};
 use crate::identity::Uuid;
 
-/// The versions of core contexts that are tried, best first. A driver may give a newer one.
+/// The versions of core contexts to try, best first. A driver may return a newer one.
 const VERSIONS: [(u8, u8); 4] = [(4, 6), (4, 5), (4, 3), (3, 3)];
 
-/// The EGL devices, hardware before software.
+/// Returns the EGL devices, hardware before software.
 pub(super) fn devices() -> Result<Vec<Device>> {
     let mut devices: Vec<_> =
         guarded("eglQueryDevicesEXT", "EGL_EXT_device_enumeration", Device::query_devices)?
             .collect();
     if devices.is_empty() {
-        return Err(Missing::new(Api::Egl, "a device", NEED_GL)
+        return Err(Missing::new(Api::Egl, "a device", OPEN_GL)
             .help("install an EGL driver, or name its manifest in __EGL_VENDOR_LIBRARY_FILENAMES")
             .into());
     }
-    // A stable sort: within each kind the drivers' order stays.
+    // A stable sort, which keeps the drivers' order within each kind.
     devices.sort_by_key(|device| device.extensions().contains("EGL_MESA_device_software"));
     Ok(devices)
 }
 
-/// The display of a device, initialised.
+/// Returns the initialised display of a device.
 ///
-/// A device has one display in a process, and `eglTerminate` ends it for everybody who uses it. So
-/// each is opened once and kept for the rest of the process.
+/// A device has one display per process, and `eglTerminate` ends it for all its users. So each is
+/// opened once and kept for the rest of the process.
 pub(super) fn display_of(device: &Device) -> Result<Display> {
     static OPEN: Mutex<Vec<(Device, Display)>> = Mutex::new(Vec::new());
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,19 +47,19 @@ pub(super) fn display_of(device: &Device) -> Result<Display> {
         return Ok(display.clone());
     }
     let display = guarded("eglInitialize", "EGL_EXT_platform_device", || {
-        // SAFETY: without a raw display handle there is nothing that has to be valid.
+        // SAFETY: no raw display handle is passed, which would have to be valid.
         unsafe { Display::with_device(device, None) }
     })?;
     open.push((device.clone(), display.clone()));
     Ok(display)
 }
 
-/// A surfaceless core context.
+/// Creates a surfaceless core context.
 pub(super) fn create_context(display: &Display) -> Result<NotCurrentContext> {
     if !display.extensions().contains("EGL_KHR_surfaceless_context") {
         return Err(error::missing_in_egl("EGL_KHR_surfaceless_context"));
     }
-    // Nothing is ever drawn to a surface of EGL's, so any config for OpenGL will do.
+    // There are no EGL surfaces to render to, so any config for OpenGL is suitable.
     let template = ConfigTemplateBuilder::new()
         .with_api(ConfigApi::OPENGL)
         .with_surface_type(ConfigSurfaceTypes::empty())
@@ -67,7 +67,7 @@ pub(super) fn create_context(display: &Display) -> Result<NotCurrentContext> {
         .with_depth_size(0)
         .with_stencil_size(0)
         .build();
-    // SAFETY: the template names no native window that would have to be valid.
+    // SAFETY: the template names no native window, which would have to be valid.
     let configs = unsafe { display.find_configs(template) };
     let config = configs
         .map_err(error::egl("eglChooseConfig", "a config for OpenGL"))?
@@ -91,9 +91,9 @@ pub(super) fn create_context(display: &Display) -> Result<NotCurrentContext> {
     Err(refusal)
 }
 
-/// The UUID of a device, where EGL tells it without a context (`EGL_EXT_device_persistent_id`).
-///
-/// Only a hint of which device to try first: what counts is what OpenGL says.
+/// Returns the UUID of a device if EGL reports it without a context
+/// (`EGL_EXT_device_persistent_id`). It only decides which device to try first; the UUID that OpenGL
+/// reports decides.
 pub(super) fn device_uuid(device: &Device) -> Option<Uuid> {
     /// `EGL_DEVICE_UUID_EXT`.
     const DEVICE_UUID: i32 = 0x335C;
@@ -112,20 +112,20 @@ pub(super) fn device_uuid(device: &Device) -> Option<Uuid> {
     let mut size = 0;
     // SAFETY: EGL devices are valid for the rest of the process; at most 16 bytes are written to
     // `bytes`, and their number to `size`.
-    let told = unsafe {
+    let found = unsafe {
         query(device.raw_device(), DEVICE_UUID, 16, bytes.as_mut_ptr().cast(), &mut size)
     };
-    (told != 0 && size == 16).then_some(Uuid::from_bytes(bytes))
+    (found != 0 && size == 16).then_some(Uuid::from_bytes(bytes))
 }
 
-/// A context of one thread.
+/// A context that belongs to one thread.
 pub(super) struct Context {
-    // Taken out by `drop`, which has something to do afterwards.
+    // `drop` takes it out, since it releases the thread afterwards.
     egl: Option<PossiblyCurrentContext>,
 }
 
 impl Context {
-    /// Makes a new context current, in place of any other.
+    /// Makes a new context current, instead of any other.
     pub(super) fn make_current_first(context: NotCurrentContext) -> Result<Self> {
         let egl = context.make_current_surfaceless().map_err(not_made_current)?;
         Ok(Self { egl: Some(egl) })
@@ -140,7 +140,7 @@ impl Context {
         self.egl.iter().any(|egl| egl.is_current())
     }
 
-    /// Makes no context current where this one is.
+    /// Makes no context current if this one is.
     pub(super) fn release_current(&self) -> Result<()> {
         let mut current = self.egl.iter().filter(|egl| egl.is_current());
         current.try_for_each(|egl| egl.make_not_current_in_place()).map_err(not_made_current)
@@ -148,25 +148,25 @@ impl Context {
 }
 
 impl Drop for Context {
-    /// Destroys the context, and has EGL forget the thread unless another context is current on it.
+    /// Destroys the context, and releases the thread from EGL unless another context is current on it.
     ///
-    /// That another doesn't stay behind, current and dead, is one reason. The other: what NVIDIA's
-    /// EGL keeps of a thread it clears away when the thread ends, for which it takes a lock that
-    /// `vkDestroyDevice` holds on another thread while it waits for one of its own to end, which
-    /// waits for the first (driver 580.159: for ever, in most runs of a few seconds). After
-    /// `eglReleaseThread` there is nothing to clear away, and that call is made in a [`InitLock`].
+    /// A destroyed context must not stay current. And NVIDIA's EGL (580.159) has a deadlock: when a
+    /// thread ends, EGL clears its data under a lock. `vkDestroyDevice` on another thread holds that
+    /// lock while it waits for a thread of its own, which waits for the first. That happened in most
+    /// runs of a few seconds. After `eglReleaseThread`, called under the [`InitLock`], no data is left
+    /// to clear.
     fn drop(&mut self) {
-        let _turn = InitLock::take();
+        let _lock = InitLock::take();
         let Some(context) = self.egl.take() else { return };
         let current = Current::remember(&context.display());
         if current.is_some() && !context.is_current() {
             return;
         }
-        // libglvnd passes eglReleaseThread on only where a context is current.
+        // libglvnd forwards eglReleaseThread only if a context is current.
         if let Err(error) = context.make_current_surfaceless() {
-            tracing::error!(%error, "an OpenGL context could not be made current to be released");
+            tracing::error!(%error, "an OpenGL context could not be made current to release it");
         }
-        // A context that is destroyed while current lives on until it is released.
+        // A context that is destroyed while it is current lives until it is released.
         drop(context);
         current.release_thread();
     }
@@ -176,7 +176,7 @@ fn not_made_current(error: glutin::error::Error) -> Error {
     error::egl("eglMakeCurrent", "EGL_KHR_surfaceless_context")(error)
 }
 
-/// The context that is current on this thread, whoever made it, and the API that is bound.
+/// The context that is current on this thread, whichever library created it, and the bound API.
 pub(super) struct Current {
     egl: &'static Egl,
     api: u32,
@@ -187,7 +187,7 @@ pub(super) struct Current {
 }
 
 impl Current {
-    /// What is current now.
+    /// Reads the thread's state.
     pub(super) fn remember(display: &Display) -> Self {
         /// `EGL_DRAW` and `EGL_READ`.
         const DRAW_AND_READ: [i32; 2] = [0x3059, 0x305A];
@@ -206,15 +206,15 @@ impl Current {
         }
     }
 
-    /// Whether there is a current context.
+    /// Returns whether a context is current.
     fn is_some(&self) -> bool {
         !self.context.is_null()
     }
 
-    /// Makes nothing current, and has EGL forget all of this thread but the bound API.
+    /// Makes no context current and resets EGL's state of this thread, except the bound API.
     fn release_thread(self) {
-        // SAFETY: both calls change this thread's state only. What was current is no more, and is
-        // nobody else's: the caller has seen to that.
+        // SAFETY: both calls change this thread's state only. No other code's context is current: the
+        // caller made its own context current or found none.
         let released = unsafe {
             let released = self.egl.ReleaseThread();
             self.egl.BindAPI(self.api);
@@ -225,10 +225,10 @@ impl Current {
         }
     }
 
-    /// Makes current what was current before, and binds the API that was.
+    /// Makes the context current again and binds its API.
     pub(super) fn restore(self) {
-        // SAFETY: the handles are those that were current on this same thread; should one have
-        // become invalid, the call fails and changes nothing.
+        // SAFETY: the handles were current on this thread; if one is no longer valid, the call fails
+        // and changes nothing.
         let restored = unsafe {
             self.egl.BindAPI(self.api);
             !self.is_some()
@@ -240,7 +240,7 @@ impl Current {
     }
 }
 
-/// The text of a driver's static string.
+/// Returns a driver's static string.
 ///
 /// # Safety
 /// `text` is null or a null-terminated string that is never freed.
@@ -252,7 +252,7 @@ pub(super) unsafe fn static_text(text: *const u8) -> Option<&'static str> {
     unsafe { CStr::from_ptr(text.cast()) }.to_str().ok()
 }
 
-/// Calls glutin, which panics where EGL fails and `eglGetError` doesn't say why.
+/// Calls glutin, which panics if EGL fails and `eglGetError` returns no error.
 fn guarded<T>(
     call: &'static str,
     needs: &'static str,

@@ -1,4 +1,4 @@
-//! Which GPUs there are, and which APIs see them.
+//! The GPUs of this machine, and which APIs see them.
 
 use std::fmt;
 
@@ -15,13 +15,13 @@ use crate::identity::{Identity, Uuid};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gpu {
-    /// Its device UUID: what [`GpuSelector::Uuid`](super::GpuSelector::Uuid) takes.
+    /// Its device UUID, for [`GpuSelector::Uuid`](super::GpuSelector::Uuid).
     pub uuid: Uuid,
-    /// Its name, in the words of the first of `seen_by`.
+    /// Its name in the first API of `seen_by`.
     pub name: String,
-    /// Discrete, integrated, virtual or CPU; `None` where Vulkan doesn't see it.
+    /// Its kind; `None` if Vulkan doesn't see it.
     pub device_type: Option<DeviceType>,
-    /// Its CUDA ordinal, where CUDA sees it.
+    /// Its CUDA ordinal; `None` if CUDA doesn't see it.
     pub cuda_ordinal: Option<usize>,
     /// The APIs that see it.
     pub seen_by: Vec<Api>,
@@ -38,10 +38,10 @@ impl fmt::Display for Gpu {
     }
 }
 
-/// The GPUs of this machine, as Vulkan, OpenGL and CUDA see them, those of Vulkan first.
+/// Returns the GPUs of this machine as Vulkan, OpenGL and CUDA see them, those of Vulkan first.
 ///
-/// An API that isn't there sees none; why it isn't, opening it tells. This opens an instance and,
-/// for a moment, an OpenGL context a GPU on a thread of its own, so it takes its time.
+/// Missing APIs are omitted: opening one returns the reason. Slow: opens an instance, and one OpenGL
+/// context per GPU on a thread of its own.
 pub fn enumerate_gpus() -> Vec<Gpu> {
     let mut gpus = Gpus(Vec::new());
     for device in seen(Api::Vulkan, vulkan_gpus()) {
@@ -59,7 +59,7 @@ pub fn enumerate_gpus() -> Vec<Gpu> {
 struct Gpus(Vec<Gpu>);
 
 impl Gpus {
-    /// The entry of a GPU that `api` sees.
+    /// Returns the entry of a GPU that `api` sees.
     fn entry(&mut self, identity: &Identity, api: Api) -> &mut Gpu {
         let at = self.0.iter().position(|gpu| gpu.uuid == identity.device).unwrap_or_else(|| {
             self.0.push(Gpu {
@@ -80,12 +80,12 @@ impl Gpus {
 }
 
 fn vulkan_gpus() -> Result<Vec<PhysicalDevice>> {
-    let _turn = InitLock::take();
+    let _lock = InitLock::take();
     PhysicalDevice::all(&Instance::create(&VulkanOptions::default())?)
 }
 
 fn gl_gpus() -> Result<Vec<Identity>> {
-    // On a thread of its own: what is current on the caller's thread stays so.
+    // On a thread of its own: the context that is current on the caller's thread stays current.
     std::thread::scope(|scope| scope.spawn(Gl::gpus).join()).unwrap_or_else(|_| Ok(Vec::new()))
 }
 
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_several_apis_see_is_one_gpu() {
+    fn one_gpu_in_several_apis_is_one_entry() {
         let identity = |number: u8, name: &str| Identity {
             device: Uuid::from_bytes([number; 16]),
             driver: None,

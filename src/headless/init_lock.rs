@@ -1,4 +1,4 @@
-//! One thread at a time opens or closes.
+//! The lock for opening and closing.
 
 use std::cell::Cell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,21 +6,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 static OPENING_OR_CLOSING: Mutex<()> = Mutex::new(());
 
 thread_local! {
-    /// How many turns this thread has, one within the other.
+    /// How many guards this thread has, one within the other.
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
-/// This thread's turn to open or close an instance, a device or a context, until it is dropped.
-/// Turns may be nested: what was opened in one is closed in it where the next step fails.
+/// Held while an instance, a device or a context is opened or closed: one thread at a time. A thread
+/// may take it again, so that what it opened is closed if the next step fails.
 ///
-/// Drivers are little used to many threads that open and close at once, in several APIs at that.
-/// NVIDIA's has shown what comes of it: see [`Context`](super::egl::Context)'s `drop`.
+/// Drivers are poorly tested against concurrent initialisation and teardown across APIs. For what
+/// NVIDIA's does, see the `drop` of [`Context`](super::egl::Context).
 pub(super) struct InitLock {
     _lock: Option<MutexGuard<'static, ()>>,
 }
 
 impl InitLock {
-    /// Waits for it.
+    /// Waits for the lock.
     pub(super) fn take() -> Self {
         let held = HELD.get();
         // The mutex guards no data that a panic could leave half-written.
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn turns_nest_and_end() {
+    fn the_lock_nests_and_is_released() {
         let outer = InitLock::take();
         drop(InitLock::take());
         assert!(OPENING_OR_CLOSING.try_lock().is_err());

@@ -1,4 +1,4 @@
-//! The Vulkan loader and an instance, with its messenger.
+//! The Vulkan loader, and an instance with its messenger.
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_char};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, Once, PoisonError};
 
 use ash::vk;
 
-use super::error;
+use super::error::{self, OPEN_VULKAN};
 use super::init_lock::InitLock;
 use super::messages::DebugMessenger;
 use super::options::{Validation, VulkanOptions};
@@ -14,7 +14,7 @@ use crate::error::{Api, Missing, Result};
 
 const VALIDATION_LAYER: &CStr = c"VK_LAYER_KHRONOS_validation";
 
-/// The newest version this module knows; a newer driver is used at this one.
+/// The newest version that this module uses.
 const NEWEST: u32 = vk::API_VERSION_1_3;
 
 /// An instance and what must outlive it.
@@ -23,18 +23,18 @@ pub(super) struct Instance {
     pub(super) raw: ash::Instance,
     /// `VkApplicationInfo::apiVersion`.
     pub(super) api_version: u32,
-    /// Whether the validation layer watches.
+    /// Whether the validation layer is enabled.
     pub(super) validated: bool,
     messenger: Option<(ash::ext::debug_utils::Instance, vk::DebugUtilsMessengerEXT)>,
-    // Dropped after the instance, which talks to it until it is destroyed.
-    _sink: Box<DebugMessenger>,
+    // Dropped after the instance, which sends messages until it is destroyed.
+    _receiver: Box<DebugMessenger>,
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        let _turn = InitLock::take();
-        // SAFETY: whoever uses the instance or its devices holds this object, so nothing does any
-        // more. The messenger is a child of the instance and goes first
+        let _lock = InitLock::take();
+        // SAFETY: everything that uses the instance or its devices holds this object, so nothing does
+        // any more. The messenger is a child of the instance and is destroyed first
         // (VUID-vkDestroyInstance-instance-00629).
         unsafe {
             if let Some((debug_utils, messenger)) = self.messenger.take() {
@@ -50,26 +50,26 @@ impl Instance {
         let entry = loaded_entry()?;
         let api_version = supported_version(&entry)?.min(NEWEST);
         let layers =
-            if validation_wanted(&entry, options)? { vec![VALIDATION_LAYER] } else { vec![] };
+            if use_validation(&entry, options)? { vec![VALIDATION_LAYER] } else { vec![] };
         let validated = !layers.is_empty();
-        let offered = offered_extensions(&entry, validated)?;
+        let supported = supported_extensions(&entry, validated)?;
         let mut extensions = Vec::new();
-        let listens = options.messages.is_some() || validated;
-        if listens && offered.contains(ash::ext::debug_utils::NAME) {
+        let receives = options.messages.is_some() || validated;
+        if receives && supported.contains(ash::ext::debug_utils::NAME) {
             extensions.push(ash::ext::debug_utils::NAME);
         }
         let synchronisation = validated && options.synchronisation_validation;
         if synchronisation {
-            check_validation_features(&offered, options.validation)?;
+            check_validation_features(&supported, options.validation)?;
             extensions.extend(
-                offered
+                supported
                     .get(ash::ext::validation_features::NAME)
                     .map(|_| ash::ext::validation_features::NAME),
             );
         }
 
-        let sink = DebugMessenger::new(options.messages.clone());
-        let talks = extensions.contains(&ash::ext::debug_utils::NAME);
+        let receiver = DebugMessenger::new(options.messages.clone());
+        let sends = extensions.contains(&ash::ext::debug_utils::NAME);
         let checks_hazards = extensions.contains(&ash::ext::validation_features::NAME);
         let names = |names: &[&CStr]| names.iter().map(|name| name.as_ptr()).collect::<Vec<_>>();
         let (layer_names, extension_names): (Vec<*const c_char>, Vec<*const c_char>) =
@@ -77,7 +77,7 @@ impl Instance {
         let application = vk::ApplicationInfo::default()
             .application_name(c"gpu-interop")
             .api_version(api_version);
-        let mut messenger_info = sink.create_info();
+        let mut messenger_info = receiver.create_info();
         let hazards = [vk::ValidationFeatureEnableEXT::SYNCHRONIZATION_VALIDATION];
         let mut features =
             vk::ValidationFeaturesEXT::default().enabled_validation_features(&hazards);
@@ -85,25 +85,25 @@ impl Instance {
             .application_info(&application)
             .enabled_layer_names(&layer_names)
             .enabled_extension_names(&extension_names);
-        if talks {
-            // For the messages of vkCreateInstance and vkDestroyInstance themselves.
+        if sends {
+            // For messages during vkCreateInstance and vkDestroyInstance.
             info = info.push_next(&mut messenger_info);
         }
         if checks_hazards {
             info = info.push_next(&mut features);
         }
-        // SAFETY: every name and structure the info points to outlives the call, and the layers and
-        // extensions are among those offered.
+        // SAFETY: every name and structure that the info points to outlives the call, and the layers
+        // and extensions are supported.
         let raw = unsafe { entry.create_instance(&info, None) };
         let raw = raw.map_err(error::vulkan("vkCreateInstance"))?;
         keep_drivers_loaded(&entry);
-        // From here on the instance is destroyed whatever happens.
+        // From here on, an error destroys the instance.
         let mut instance =
-            Self { entry, raw, api_version, validated, messenger: None, _sink: sink };
-        if talks {
+            Self { entry, raw, api_version, validated, messenger: None, _receiver: receiver };
+        if sends {
             let debug_utils = ash::ext::debug_utils::Instance::new(&instance.entry, &instance.raw);
-            let info = instance._sink.create_info();
-            // SAFETY: the extension is enabled; the sink lives in its box until after the instance.
+            let info = instance._receiver.create_info();
+            // SAFETY: the extension is enabled; the receiver stays in its box until after the instance.
             let messenger = unsafe { debug_utils.create_debug_utils_messenger(&info, None) }
                 .map_err(error::vulkan("vkCreateDebugUtilsMessengerEXT"))?;
             instance.messenger = Some((debug_utils, messenger));
@@ -113,7 +113,7 @@ impl Instance {
     }
 }
 
-/// The loader, which stays loaded for the rest of the process: drivers leave threads and
+/// Loads the loader, which stays loaded for the rest of the process: drivers leave threads and
 /// thread-local destructors behind, which must not return into unmapped code.
 fn loaded_entry() -> Result<ash::Entry> {
     static ENTRY: Mutex<Option<ash::Entry>> = Mutex::new(None);
@@ -121,46 +121,46 @@ fn loaded_entry() -> Result<ash::Entry> {
     if let Some(entry) = &*loaded {
         return Ok(entry.clone());
     }
-    // SAFETY: the system's Vulkan loader is what libvulkan.so.1 names; its initialisers are sound to
-    // run at any time.
+    // SAFETY: libvulkan.so.1 is the system's Vulkan loader, whose initialisers may run at any time.
     let entry = unsafe { ash::Entry::load() }.map_err(error::no_vulkan_loader)?;
     Ok(loaded.insert(entry).clone())
 }
 
 /// Keeps the drivers loaded for the rest of the process, by one instance that is never destroyed.
 ///
-/// The loader unloads the drivers with the last instance, and NVIDIA's doesn't stand that (580.159):
-/// every OpenGL context of the process stops working then (it is not current any more, and
-/// `eglChooseConfig` fails), and after some 30 times the driver can't be loaded again
-/// (`VK_ERROR_INCOMPATIBLE_DRIVER`). Opening becomes faster too, with Mesa by a factor of 4.
+/// The loader unloads the drivers with the last instance, which NVIDIA's doesn't survive (580.159):
+/// every OpenGL context of the process then stops working (it is no longer current, and
+/// `eglChooseConfig` fails), and after about 30 times the driver can't be loaded again
+/// (`VK_ERROR_INCOMPATIBLE_DRIVER`). It also makes opening faster, with Mesa by a factor of 4.
 fn keep_drivers_loaded(entry: &ash::Entry) {
     static KEPT: Once = Once::new();
     KEPT.call_once(|| {
         let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_1);
         let info = vk::InstanceCreateInfo::default().application_info(&application);
-        // SAFETY: what the info points to outlives the call; no layer and no extension is asked for.
+        // SAFETY: what the info points to outlives the call; no layer or extension is enabled.
         if let Err(error) = unsafe { entry.create_instance(&info, None) } {
             tracing::warn!(%error, "the Vulkan drivers will be unloaded between instances");
         }
     });
 }
 
-/// The loader's version; at least 1.1, without which Vulkan can't be asked for UUIDs.
+/// Returns the loader's version, which must be at least 1.1: Vulkan 1.0 has no UUIDs.
 fn supported_version(entry: &ash::Entry) -> Result<u32> {
     // SAFETY: vkEnumerateInstanceVersion has no preconditions.
     let version = unsafe { entry.try_enumerate_instance_version() };
-    // A loader without the function is one of Vulkan 1.0.
+    // A loader without the function is of Vulkan 1.0.
     let version = version.map_err(error::vulkan("vkEnumerateInstanceVersion"))?;
     let version = version.unwrap_or(vk::API_VERSION_1_0);
     if version < vk::API_VERSION_1_1 {
-        return Err(Missing::new(Api::Vulkan, "Vulkan 1.1", "external memory")
-            .help(format!("the loader is of version {}; install a newer one", Version(version)))
+        return Err(Missing::new(Api::Vulkan, "Vulkan 1.1", OPEN_VULKAN)
+            .help(format!("install a newer loader than version {}", Version(version)))
             .into());
     }
     Ok(version)
 }
 
-fn validation_wanted(entry: &ash::Entry, options: &VulkanOptions) -> Result<bool> {
+/// Returns whether to enable the validation layer.
+fn use_validation(entry: &ash::Entry, options: &VulkanOptions) -> Result<bool> {
     if options.validation == Validation::Off {
         return Ok(false);
     }
@@ -176,22 +176,22 @@ fn validation_wanted(entry: &ash::Entry, options: &VulkanOptions) -> Result<bool
     Ok(installed)
 }
 
-/// The instance extensions of the loader, the drivers and, where it watches, the validation layer.
-fn offered_extensions(entry: &ash::Entry, validated: bool) -> Result<BTreeSet<CString>> {
-    let mut offered = BTreeSet::new();
+/// Returns the instance extensions of the loader, the drivers and, if enabled, the validation layer.
+fn supported_extensions(entry: &ash::Entry, validated: bool) -> Result<BTreeSet<CString>> {
+    let mut supported = BTreeSet::new();
     for layer in [None, validated.then_some(VALIDATION_LAYER)] {
         // SAFETY: the layer's name is null-terminated and the layer is installed.
         let extensions = unsafe { entry.enumerate_instance_extension_properties(layer) }
             .map_err(error::vulkan("vkEnumerateInstanceExtensionProperties"))?;
-        offered.extend(
+        supported.extend(
             extensions.iter().filter_map(|e| e.extension_name_as_c_str().ok()).map(CStr::to_owned),
         );
     }
-    Ok(offered)
+    Ok(supported)
 }
 
-fn check_validation_features(offered: &BTreeSet<CString>, wish: Validation) -> Result<()> {
-    if wish == Validation::Required && !offered.contains(ash::ext::validation_features::NAME) {
+fn check_validation_features(supported: &BTreeSet<CString>, validation: Validation) -> Result<()> {
+    if validation == Validation::Required && !supported.contains(ash::ext::validation_features::NAME) {
         return Err(Missing::new(
             Api::Vulkan,
             "VK_EXT_validation_features",
@@ -203,7 +203,7 @@ fn check_validation_features(offered: &BTreeSet<CString>, wish: Validation) -> R
     Ok(())
 }
 
-/// A Vulkan version, to be printed.
+/// A Vulkan version that can be displayed.
 pub(super) struct Version(pub(super) u32);
 
 impl std::fmt::Display for Version {

@@ -1,4 +1,4 @@
-//! What the validation layer, the loader and the drivers have to say.
+//! Messages of the validation layer, the loader and the drivers.
 
 use std::ffi::{CStr, c_void};
 use std::fmt;
@@ -7,29 +7,29 @@ use std::sync::Arc;
 
 use ash::vk;
 
-/// How bad it is.
+/// The severity of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Severity {
     /// Diagnostics.
     Verbose,
-    /// For information.
+    /// Information.
     Info,
-    /// Likely a mistake.
+    /// A likely mistake.
     Warning,
-    /// A rule of the specification was broken, or a driver failed.
+    /// A violated rule of the specification, or a failure of a driver.
     Error,
 }
 
-/// What it is about.
+/// The subject of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MessageKind {
-    /// The loader, a layer or a driver about itself.
+    /// The loader, a layer or a driver reports about itself.
     General,
-    /// The use of Vulkan against the specification.
+    /// Vulkan is used against the specification.
     Validation,
-    /// A slow use of Vulkan.
+    /// Vulkan is used in a slow way.
     Performance,
 }
 
@@ -37,11 +37,11 @@ pub enum MessageKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Message {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// What it is about.
+    /// Its subject.
     pub kind: MessageKind,
-    /// Its name; the VUID where it is a broken rule.
+    /// Its name: the VUID of a violated rule.
     pub id: Option<String>,
     /// Its text.
     pub text: String,
@@ -59,18 +59,18 @@ impl fmt::Display for Message {
 
 /// Called with each warning and error, on the thread whose Vulkan call caused it.
 ///
-/// It must not call Vulkan (the specification forbids it) and had better not wait for a lock that
-/// is held around Vulkan calls.
+/// It must not call Vulkan, as the specification rules, nor wait for a lock that another thread holds
+/// around Vulkan calls.
 pub type MessageHandler = Arc<dyn Fn(Message) + Send + Sync>;
 
-/// Newer validation layers (1.4.309, not yet 1.3.239) warn of this with each device that ash 0.38
-/// makes: its table of device functions asks for
-/// `vkGetPhysicalDeviceVideoEncodeQualityLevelPropertiesKHR`, which is the instance's. No user of the
-/// device can do anything about it.
+/// Newer validation layers (1.4.309, not yet 1.3.239) warn of this for each device that ash 0.38
+/// creates: its table of device functions includes
+/// `vkGetPhysicalDeviceVideoEncodeQualityLevelPropertiesKHR`, which is an instance function. An
+/// application can't prevent the warning.
 const ASH_LOADS_AN_INSTANCE_FUNCTION: &str = "WARNING-vkGetDeviceProcAddr-device";
 
-/// Where messages go. Its address is given to Vulkan, so it stays in its box until the instance is
-/// gone.
+/// The receiver of messages. Vulkan keeps its address, so it stays in its box until the instance is
+/// destroyed.
 pub(super) struct DebugMessenger {
     handler: Option<MessageHandler>,
 }
@@ -80,7 +80,7 @@ impl DebugMessenger {
         Box::new(Self { handler })
     }
 
-    /// What creates a messenger for this sink.
+    /// Returns the info that creates a messenger for this receiver.
     pub(super) fn create_info(&self) -> vk::DebugUtilsMessengerCreateInfoEXT<'static> {
         use vk::DebugUtilsMessageSeverityFlagsEXT as Severities;
         use vk::DebugUtilsMessageTypeFlagsEXT as Types;
@@ -91,13 +91,13 @@ impl DebugMessenger {
             .user_data(std::ptr::from_ref(self).cast_mut().cast())
     }
 
-    fn take(&self, message: Message) {
+    fn receive(&self, message: Message) {
         if message.id.as_deref() == Some(ASH_LOADS_AN_INSTANCE_FUNCTION) {
             return;
         }
         match &self.handler {
             Some(handler) => {
-                // A panic must not unwind into the layer, which is C++. The panic hook has said it.
+                // A panic must not unwind into the layer, which is C++. The panic hook reports it.
                 if catch_unwind(AssertUnwindSafe(|| handler(message))).is_err() {
                     tracing::error!("the handler of Vulkan messages panicked");
                 }
@@ -111,31 +111,31 @@ impl DebugMessenger {
 /// `PFN_vkDebugUtilsMessengerCallbackEXT`.
 ///
 /// # Safety
-/// Called by Vulkan only, with the data it promises and a [`DebugMessenger`] as `user`.
+/// Vulkan is the only caller, with valid data and a [`DebugMessenger`] as `user`.
 unsafe extern "system" fn callback(
     severity: vk::DebugUtilsMessageSeverityFlagsEXT,
     types: vk::DebugUtilsMessageTypeFlagsEXT,
     data: *const vk::DebugUtilsMessengerCallbackDataEXT<'_>,
     user: *mut c_void,
 ) -> vk::Bool32 {
-    // SAFETY: `user` is what `create_info` gave, a sink that outlives the instance; it is only
-    // shared, and `Sync`.
-    let sink = unsafe { user.cast::<DebugMessenger>().as_ref() };
-    // SAFETY: the specification gives valid callback data for the time of the call.
+    // SAFETY: `user` is the pointer of `create_info`, to a receiver that outlives the instance; it is
+    // only read, and `Sync`.
+    let messenger = unsafe { user.cast::<DebugMessenger>().as_ref() };
+    // SAFETY: the specification guarantees valid callback data during the call.
     let data = unsafe { data.as_ref() };
-    if let (Some(sink), Some(data)) = (sink, data) {
+    if let (Some(messenger), Some(data)) = (messenger, data) {
         // SAFETY: both strings are null or null-terminated and live as long as `data`
         // (VUID-VkDebugUtilsMessengerCallbackDataEXT-pMessage-parameter, -pMessageIdName-parameter).
         let (id, text) = unsafe { (data.message_id_name_as_c_str(), data.message_as_c_str()) };
         let owned = |text: &CStr| text.to_string_lossy().into_owned();
-        sink.take(Message {
+        messenger.receive(Message {
             severity: severity_of(severity),
             kind: kind_of(types),
             id: id.map(owned),
             text: text.map(owned).unwrap_or_default(),
         });
     }
-    // VK_TRUE would make the call that caused the message fail.
+    // VK_TRUE would make the call fail that caused the message.
     vk::FALSE
 }
 
@@ -167,13 +167,13 @@ mod tests {
     use super::*;
     use std::sync::Mutex;
 
-    fn send(sink: &DebugMessenger, id: Option<&CStr>, text: &CStr) {
+    fn send(messenger: &DebugMessenger, id: Option<&CStr>, text: &CStr) {
         let mut data = vk::DebugUtilsMessengerCallbackDataEXT::default().message(text);
         data.p_message_id_name = id.map_or(std::ptr::null(), CStr::as_ptr);
-        let info = sink.create_info();
+        let info = messenger.create_info();
         let severity = vk::DebugUtilsMessageSeverityFlagsEXT::ERROR;
         let types = vk::DebugUtilsMessageTypeFlagsEXT::VALIDATION;
-        // SAFETY: the data and the sink outlive the call; the strings are null-terminated.
+        // SAFETY: the data and the messenger outlive the call; the strings are null-terminated.
         let answer = unsafe { callback(severity, types, &data, info.p_user_data) };
         assert_eq!(answer, vk::FALSE);
     }
@@ -182,10 +182,10 @@ mod tests {
     fn a_message_arrives_with_its_name_and_severity() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let into = seen.clone();
-        let sink =
+        let messenger =
             DebugMessenger::new(Some(Arc::new(move |message| into.lock().unwrap().push(message))));
-        send(&sink, Some(c"VUID-1"), c"wrong");
-        send(&sink, None, c"VUID-1 again");
+        send(&messenger, Some(c"VUID-1"), c"wrong");
+        send(&messenger, None, c"VUID-1 again");
         let seen = seen.lock().unwrap();
         assert_eq!(seen[0].id.as_deref(), Some("VUID-1"));
         assert_eq!((seen[0].severity, seen[0].kind), (Severity::Error, MessageKind::Validation));
@@ -194,8 +194,8 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_in_the_handler_stays_in_the_handler() {
-        let sink = DebugMessenger::new(Some(Arc::new(|_| panic!("on purpose"))));
-        send(&sink, None, c"text");
+    fn a_panic_does_not_leave_the_handler() {
+        let messenger = DebugMessenger::new(Some(Arc::new(|_| panic!("on purpose"))));
+        send(&messenger, None, c"text");
     }
 }

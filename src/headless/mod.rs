@@ -1,20 +1,20 @@
-//! Vulkan, OpenGL and CUDA on one GPU, opened for you, with no display and no X server.
+//! Opens Vulkan, OpenGL and CUDA on one GPU, without a display.
 //!
-//! The rest of the library borrows contexts that an app already has. Here they are made: by UUID,
-//! never by index, so that all three are on the same GPU. [`Headless::open`] opens what there is;
-//! [`Vulkan::open`], [`Gl::open`] and [`Cuda::open`] open one each, any number of times. Their
-//! `endpoint()` is safe, since it keeps what was opened alive.
+//! The rest of the library borrows an application's contexts. This module creates them, by UUID and
+//! never by index, so that all three are on the same GPU. [`Headless::open`] opens every API that is
+//! present; [`Vulkan::open`], [`Gl::open`] and [`Cuda::open`] open one each, any number of times.
+//! Their `endpoint()` methods are safe, since the endpoint keeps the context alive.
 //!
 //! ```no_run
-//! use gpu_interop::headless::{Headless, VulkanOptions, Wish};
+//! use gpu_interop::headless::{GpuSelector, Headless, VulkanOptions};
 //!
 //! # fn main() -> gpu_interop::Result<()> {
-//! let headless = Headless::open(&Wish::Any, &VulkanOptions::default())?;
+//! let headless = Headless::open(&GpuSelector::Any, &VulkanOptions::default())?;
 //! println!("{}", headless.vulkan.identity().name);
 //! let vulkan = headless.vulkan.endpoint()?;
 //! match headless.cuda() {
-//!     Ok(cuda) => println!("CUDA is there too: {:?}", cuda.endpoint()?.identities()),
-//!     Err(why) => println!("no CUDA: {why}"),
+//!     Ok(cuda) => println!("and CUDA: {:?}", cuda.endpoint()?.identities()),
+//!     Err(error) => println!("no CUDA: {error}"),
 //! }
 //! # Ok(())
 //! # }
@@ -26,19 +26,15 @@
 
 mod commands;
 mod cuda;
-mod device;
 mod egl;
 mod enumerate;
 mod error;
 mod gl;
 mod init_lock;
 mod instance;
-#[cfg(test)]
-mod live_tests;
 mod messages;
 mod options;
 mod physical;
-mod selector;
 mod vulkan;
 
 pub use commands::Commands;
@@ -46,37 +42,36 @@ pub use cuda::Cuda;
 pub use enumerate::{Gpu, enumerate_gpus};
 pub use gl::Gl;
 pub use messages::{Message, MessageHandler, MessageKind, Severity};
-pub use options::{QueuePreference, Validation, VulkanOptions};
+pub use options::{GpuSelector, QueuePreference, Validation, VulkanOptions};
 pub use physical::DeviceType;
-pub use selector::GpuSelector;
 pub use vulkan::Vulkan;
 
 use crate::error::{Error, Result};
 
-/// All that could be opened on one GPU.
+/// The APIs that could be opened on one GPU.
 ///
-/// Vulkan decides which GPU; OpenGL and CUDA are opened by its UUID. Where one of them isn't there,
-/// the reason is kept. Dropping it closes CUDA, then OpenGL, then Vulkan, each as far as nothing made
-/// from it is left.
+/// OpenGL and CUDA are opened by the UUID of Vulkan's GPU. If one of them can't be opened, the error is
+/// kept. Dropping this closes CUDA, then OpenGL, then Vulkan, each when nothing created from it is
+/// left.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Headless {
-    /// CUDA, or why it isn't there.
+    /// CUDA, or why it could not be opened.
     pub cuda: Result<Cuda, Error>,
-    /// OpenGL, or why it isn't there. Its context is current on the thread that opened it.
+    /// OpenGL, or why it could not be opened. Its context is current on the thread that opened it.
     pub gl: Result<Gl, Error>,
     /// Vulkan.
     pub vulkan: Vulkan,
 }
 
 impl Headless {
-    /// Opens Vulkan on the GPU that is wished for, and OpenGL and CUDA on the same one.
+    /// Opens Vulkan on the selected GPU, and OpenGL and CUDA on the same one.
     ///
     /// # Errors
-    /// Those of [`Vulkan::open`]. What keeps OpenGL and CUDA from being opened is kept in
-    /// [`gl`](Self::gl) and [`cuda`](Self::cuda).
-    pub fn open(wish: &GpuSelector, options: &VulkanOptions) -> Result<Self> {
-        let vulkan = Vulkan::open(wish, options)?;
+    /// Those of [`Vulkan::open`]. Errors of OpenGL and CUDA are kept in [`gl`](Self::gl) and
+    /// [`cuda`](Self::cuda).
+    pub fn open(gpu: &GpuSelector, options: &VulkanOptions) -> Result<Self> {
+        let vulkan = Vulkan::open(gpu, options)?;
         let same = GpuSelector::Uuid(vulkan.identity().device);
         let gl = Gl::open(&same);
         let cuda = Cuda::open(&same);
@@ -88,18 +83,18 @@ impl Headless {
         Ok(Self { cuda, gl, vulkan })
     }
 
-    /// OpenGL.
+    /// Returns OpenGL.
     ///
     /// # Errors
-    /// Why it isn't there.
+    /// The error with which it could not be opened.
     pub fn gl(&self) -> Result<&Gl> {
         self.gl.as_ref().map_err(Error::clone)
     }
 
-    /// CUDA.
+    /// Returns CUDA.
     ///
     /// # Errors
-    /// Why it isn't there.
+    /// The error with which it could not be opened.
     pub fn cuda(&self) -> Result<&Cuda> {
         self.cuda.as_ref().map_err(Error::clone)
     }

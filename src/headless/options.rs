@@ -1,56 +1,143 @@
-//! How a Vulkan device is to be opened.
+//! Which GPU to open, and how to open a Vulkan device.
 
 use std::ffi::CStr;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use ash::vk;
 
 use super::messages::{Message, MessageHandler};
+use crate::cuda::{self, Device};
+use crate::error::{Api, Error, Invalid, Missing, Result};
+use crate::identity::Uuid;
 
-/// Whether `VK_LAYER_KHRONOS_validation` watches every call.
+/// Which GPU to open.
+///
+/// Prints and parses as `any`, as a UUID (with or without the `GPU-` of `nvidia-smi -L`) or as
+/// `cuda:0`, for command lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GpuSelector {
+    /// The first discrete GPU, else an integrated one, else a virtual one, else the CPU. The default.
+    #[default]
+    Any,
+    /// The GPU with this device UUID, which is the same in every API.
+    Uuid(Uuid),
+    /// The GPU with this CUDA ordinal, which depends on `CUDA_VISIBLE_DEVICES` and
+    /// `CUDA_DEVICE_ORDER`. The other APIs open the same GPU by its UUID.
+    CudaOrdinal(usize),
+}
+
+impl GpuSelector {
+    /// Returns the selected UUID, or `None` for any GPU.
+    ///
+    /// # Errors
+    /// [`Missing`] for a CUDA ordinal if CUDA or that GPU is absent.
+    pub(super) fn device_uuid(&self) -> Result<Option<Uuid>> {
+        match *self {
+            Self::Any => Ok(None),
+            Self::Uuid(uuid) => Ok(Some(uuid)),
+            Self::CudaOrdinal(ordinal) => cuda_device(ordinal).map(|gpu| Some(gpu.identity.device)),
+        }
+    }
+}
+
+/// Returns the GPU with a CUDA ordinal.
+pub(super) fn cuda_device(ordinal: usize) -> Result<Device> {
+    let devices = cuda::devices()?;
+    let count = devices.len();
+    let mut with_ordinal = devices.into_iter().filter(|device| device.ordinal == ordinal);
+    with_ordinal.next().ok_or_else(|| {
+        Missing::new(Api::Cuda, format!("GPU cuda:{ordinal}"), "opening it by its ordinal")
+            .help(format!(
+                "use an ordinal below {count}, the number of GPUs that CUDA sees; \
+                 CUDA_VISIBLE_DEVICES may hide others"
+            ))
+            .into()
+    })
+}
+
+impl From<Uuid> for GpuSelector {
+    fn from(uuid: Uuid) -> Self {
+        Self::Uuid(uuid)
+    }
+}
+
+impl fmt::Display for GpuSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any"),
+            Self::Uuid(uuid) => write!(f, "{uuid}"),
+            Self::CudaOrdinal(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
+}
+
+impl FromStr for GpuSelector {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text.eq_ignore_ascii_case("any") {
+            return Ok(Self::Any);
+        }
+        let selector = match text.strip_prefix("cuda:") {
+            Some(ordinal) => ordinal.parse().ok().map(Self::CudaOrdinal),
+            None => text.parse().ok().map(Self::Uuid),
+        };
+        selector.ok_or_else(|| {
+            Invalid::new("GPU", format!("'{text}' does not name a GPU"))
+                .help("use 'any', 'cuda:0' or a UUID such as 6d657361-3232-2e33-2e36-000000000000")
+                .into()
+        })
+    }
+}
+
+/// Whether to enable `VK_LAYER_KHRONOS_validation`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Validation {
-    /// No.
+    /// No. The default.
     #[default]
     Off,
-    /// Where it is installed.
+    /// Yes, if it is installed.
     IfInstalled,
-    /// Yes; opening fails where it is not installed.
+    /// Yes. Opening fails if it is not installed.
     Required,
 }
 
 /// Which queue family the device's one queue comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum QueuePreference {
-    /// One that does graphics and compute, else compute.
+    /// One with graphics and compute, else one with compute. The default.
     #[default]
     GraphicsAndCompute,
-    /// One that does compute and no graphics, else one that does both.
+    /// One with compute and without graphics, else one with both.
     ComputeOnly,
 }
 
-/// How a Vulkan device is to be opened. The default has no validation and no additions.
+/// How to open a Vulkan device. By default without validation, with the extensions and features for
+/// sharing only.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct VulkanOptions {
-    /// Whether the validation layer watches.
+    /// Whether to enable the validation layer. [`Validation::Off`] by default.
     pub validation: Validation,
-    /// Where the validation layer watches, let it look for hazards between commands too.
+    /// Whether the validation layer, if enabled, also looks for hazards between commands. `false` by
+    /// default.
     pub synchronisation_validation: bool,
-    /// Gets each warning and error; without it they are `tracing` events.
+    /// Receives each warning and error. By default they are `tracing` events.
     pub messages: Option<MessageHandler>,
-    /// Device extensions beyond those for sharing, enabled where the GPU has them. What an
-    /// extension depends on is the caller's to list.
+    /// Device extensions to enable if the GPU has them, in addition to those for sharing. List what
+    /// an extension depends on, too. Empty by default.
     pub extensions: Vec<&'static CStr>,
-    /// Core features, enabled where the GPU has them.
+    /// Core features to enable if the GPU has them. None by default.
     pub core_features: vk::PhysicalDeviceFeatures,
-    /// Which queue family.
+    /// The queue family. [`QueuePreference::GraphicsAndCompute`] by default.
     pub queue: QueuePreference,
 }
 
 impl VulkanOptions {
-    /// Sets whether the validation layer watches.
+    /// Sets whether to enable the validation layer.
     #[must_use]
     pub fn validation(mut self, validation: Validation) -> Self {
         self.validation = validation;
@@ -64,28 +151,28 @@ impl VulkanOptions {
         self
     }
 
-    /// Sets what gets each warning and error. See [`MessageHandler`] for what it may do.
+    /// Sets the receiver of warnings and errors. See [`MessageHandler`] for what it may do.
     #[must_use]
     pub fn messages(mut self, handler: impl Fn(Message) + Send + Sync + 'static) -> Self {
         self.messages = Some(Arc::new(handler));
         self
     }
 
-    /// Adds a device extension, enabled where the GPU has it (`ash::khr::swapchain::NAME`, say).
+    /// Adds a device extension, such as `ash::khr::swapchain::NAME`, to enable if the GPU has it.
     #[must_use]
     pub fn extension(mut self, name: &'static CStr) -> Self {
         self.extensions.push(name);
         self
     }
 
-    /// Sets the core features, enabled where the GPU has them.
+    /// Sets the core features to enable if the GPU has them.
     #[must_use]
     pub fn core_features(mut self, features: vk::PhysicalDeviceFeatures) -> Self {
         self.core_features = features;
         self
     }
 
-    /// Sets which queue family.
+    /// Sets the queue family.
     #[must_use]
     pub fn queue(mut self, queue: QueuePreference) -> Self {
         self.queue = queue;
@@ -102,5 +189,29 @@ impl fmt::Debug for VulkanOptions {
             .field("extensions", &self.extensions)
             .field("queue", &self.queue)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selector_parses_as_it_prints() {
+        let uuid = Uuid::from_bytes(*b"mesa22.3.6\0\0\0\0\0\0");
+        for gpu in [GpuSelector::Any, GpuSelector::Uuid(uuid), GpuSelector::CudaOrdinal(7)] {
+            assert_eq!(gpu.to_string().parse::<GpuSelector>().unwrap(), gpu);
+        }
+        assert_eq!(format!("GPU-{uuid}").parse::<GpuSelector>().unwrap(), GpuSelector::Uuid(uuid));
+        assert_eq!("ANY".parse::<GpuSelector>().unwrap(), GpuSelector::default());
+    }
+
+    #[test]
+    fn text_that_names_no_gpu_is_refused_with_what_would() {
+        for text in ["", "cuda", "cuda:", "cuda:-1", "cuda:x", "0", "GPU-12"] {
+            let error = text.parse::<GpuSelector>().unwrap_err();
+            assert!(matches!(error, Error::Invalid(_)), "{text}: {error:?}");
+            assert!(error.to_string().contains("cuda:0"), "{error}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The physical devices that Vulkan sees, and the choice among them.
+//! The physical devices that Vulkan sees, what they support, and the choice among them.
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
@@ -6,25 +6,25 @@ use std::fmt;
 
 use ash::vk;
 
-use super::error;
+use super::error::{self, OPEN_VULKAN};
 use super::instance::{Instance, Version};
-use super::options::QueuePreference;
+use super::options::{QueuePreference, VulkanOptions};
 use crate::error::{Api, Missing, Result};
 use crate::identity::{Identity, Uuid};
 
-/// What kind of GPU it is; the better kind first.
+/// The kind of a GPU, in order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum DeviceType {
-    /// On a card of its own.
+    /// Discrete: with memory of its own.
     Discrete,
-    /// Part of the CPU's chip.
+    /// Integrated into the CPU.
     Integrated,
-    /// A virtual machine's share of one.
+    /// Virtual: a share of a GPU in a virtual machine.
     Virtual,
-    /// None at all: the driver computes on the CPU.
+    /// Software rasteriser.
     Cpu,
-    /// Something else.
+    /// Any other kind.
     Other,
 }
 
@@ -52,14 +52,14 @@ impl fmt::Display for DeviceType {
     }
 }
 
-/// A physical device and what it tells of itself.
+/// A physical device and its properties.
 pub(super) struct PhysicalDevice {
     pub(super) handle: vk::PhysicalDevice,
     pub(super) identity: Identity,
     pub(super) device_type: DeviceType,
-    /// The version it is used with: the lower of the instance's and its own.
+    /// The version to use it with: the lower of the instance's and its own.
     pub(super) api_version: u32,
-    /// Nanoseconds a tick of a timestamp query.
+    /// Nanoseconds per tick of a timestamp query.
     pub(super) timestamp_period: f32,
     /// The driver's name and version.
     pub(super) driver: String,
@@ -67,7 +67,7 @@ pub(super) struct PhysicalDevice {
 }
 
 impl PhysicalDevice {
-    /// All physical devices of Vulkan 1.1 or newer, in the driver's order.
+    /// Returns all physical devices of Vulkan 1.1 or newer, in the driver's order.
     pub(super) fn all(instance: &Instance) -> Result<Vec<Self>> {
         // SAFETY: the instance is alive.
         let handles = unsafe { instance.raw.enumerate_physical_devices() }
@@ -85,7 +85,7 @@ impl PhysicalDevice {
         let api_version = core.api_version.min(instance.api_version);
         let name = core.device_name_as_c_str().map(CStr::to_string_lossy).unwrap_or_default();
         if api_version < vk::API_VERSION_1_1 {
-            tracing::debug!(gpu = %name, "passed over: it has Vulkan 1.0");
+            tracing::debug!(gpu = %name, "ignored: it has Vulkan 1.0");
             return Ok(None);
         }
         // SAFETY: as above.
@@ -97,15 +97,15 @@ impl PhysicalDevice {
             .map(CStr::to_owned)
             .collect();
 
-        let tells_driver = api_version >= vk::API_VERSION_1_2
+        let has_driver_properties = api_version >= vk::API_VERSION_1_2
             || extensions.contains(ash::khr::driver_properties::NAME);
         let mut id = vk::PhysicalDeviceIDProperties::default();
         let mut driver = vk::PhysicalDeviceDriverProperties::default();
         let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut id);
-        if tells_driver {
+        if has_driver_properties {
             properties = properties.push_next(&mut driver);
         }
-        // SAFETY: as above; each structure is chained only where the device knows it.
+        // SAFETY: as above; each structure is chained only if the device knows it.
         unsafe { instance.raw.get_physical_device_properties2(handle, &mut properties) };
         Ok(Some(Self {
             handle,
@@ -122,14 +122,108 @@ impl PhysicalDevice {
         }))
     }
 
+    /// Returns whether the device has `extension`.
     pub(super) fn has(&self, extension: &CStr) -> bool {
         self.extensions.contains(extension)
     }
 
-    /// Whether the device has what came into core with `version` and before that with `extension`.
+    /// Returns whether the device has what is core since `version` and was in `extension` before.
     pub(super) fn has_since(&self, version: u32, extension: &CStr) -> bool {
         self.api_version >= version || self.has(extension)
     }
+}
+
+/// The extensions that share memory, semaphores and fences by descriptor (their `_capabilities`
+/// counterparts are part of Vulkan 1.1), and with the feature `nvx` the one that runs CUDA kernels.
+const SHARING: &[&CStr] = &[
+    ash::khr::external_memory_fd::NAME,
+    ash::khr::external_semaphore_fd::NAME,
+    ash::khr::external_fence_fd::NAME,
+    ash::ext::external_memory_dma_buf::NAME,
+    #[cfg(feature = "nvx")]
+    ash::nvx::binary_import::NAME,
+];
+
+/// The features that a GPU supports, of those that are used.
+pub(super) struct Supported {
+    pub(super) timeline_semaphore: bool,
+    pub(super) buffer_device_address: bool,
+    pub(super) synchronization2: bool,
+    pub(super) core: vk::PhysicalDeviceFeatures,
+}
+
+impl Supported {
+    pub(super) fn of(instance: &Instance, physical: &PhysicalDevice) -> Self {
+        let mut timeline = vk::PhysicalDeviceTimelineSemaphoreFeatures::default();
+        let mut address = vk::PhysicalDeviceBufferDeviceAddressFeatures::default();
+        let mut synchronization2 = vk::PhysicalDeviceSynchronization2Features::default();
+        let mut features = vk::PhysicalDeviceFeatures2::default();
+        if physical.has_since(vk::API_VERSION_1_2, ash::khr::timeline_semaphore::NAME) {
+            features = features.push_next(&mut timeline);
+        }
+        // Only from core: the extension's function has another name, which nothing here loads.
+        if physical.api_version >= vk::API_VERSION_1_2 {
+            features = features.push_next(&mut address);
+        }
+        if physical.has_since(vk::API_VERSION_1_3, ash::khr::synchronization2::NAME) {
+            features = features.push_next(&mut synchronization2);
+        }
+        // SAFETY: the handle is the instance's own, and each structure is chained only if the
+        // device knows it.
+        unsafe { instance.raw.get_physical_device_features2(physical.handle, &mut features) };
+        let core = features.features;
+        Self {
+            timeline_semaphore: timeline.timeline_semaphore == vk::TRUE,
+            buffer_device_address: address.buffer_device_address == vk::TRUE,
+            synchronization2: synchronization2.synchronization2 == vk::TRUE,
+            core,
+        }
+    }
+}
+
+/// Returns the device extensions to enable: those for sharing, those that a feature needs, and those
+/// of the options, each if the GPU has it.
+pub(super) fn extensions_to_enable(
+    physical: &PhysicalDevice,
+    options: &VulkanOptions,
+    supported: &Supported,
+) -> Vec<&'static CStr> {
+    let mut extensions = Vec::new();
+    let mut enable = |name: &'static CStr| {
+        if physical.has(name) && !extensions.contains(&name) {
+            extensions.push(name);
+        }
+    };
+    SHARING.iter().copied().for_each(&mut enable);
+    // A feature needs its extension before it is core.
+    for (supported, version, name) in [
+        (supported.timeline_semaphore, vk::API_VERSION_1_2, ash::khr::timeline_semaphore::NAME),
+        (supported.synchronization2, vk::API_VERSION_1_3, ash::khr::synchronization2::NAME),
+    ] {
+        if supported && physical.api_version < version {
+            enable(name);
+        }
+    }
+    options.extensions.iter().copied().for_each(&mut enable);
+    extensions
+}
+
+/// Returns the features that are in both sets.
+pub(super) fn both(
+    one: &vk::PhysicalDeviceFeatures,
+    other: &vk::PhysicalDeviceFeatures,
+) -> vk::PhysicalDeviceFeatures {
+    const COUNT: usize = size_of::<vk::PhysicalDeviceFeatures>() / size_of::<vk::Bool32>();
+    type Flags = [vk::Bool32; COUNT];
+    // SAFETY: VkPhysicalDeviceFeatures is `repr(C)` with nothing but VkBool32 members, so it has
+    // the layout of an array of them, and any value of those is a valid one of these.
+    let flags =
+        |features| unsafe { std::mem::transmute::<vk::PhysicalDeviceFeatures, Flags>(features) };
+    let (one, other) = (flags(*one), flags(*other));
+    let both: Flags =
+        std::array::from_fn(|at| u32::from(one[at] == vk::TRUE && other[at] == vk::TRUE));
+    // SAFETY: as above.
+    unsafe { std::mem::transmute::<Flags, vk::PhysicalDeviceFeatures>(both) }
 }
 
 fn driver_text(driver: &vk::PhysicalDeviceDriverProperties<'_>, version: u32) -> String {
@@ -138,27 +232,26 @@ fn driver_text(driver: &vk::PhysicalDeviceDriverProperties<'_>, version: u32) ->
     match (name.is_empty(), info.is_empty()) {
         (false, false) => format!("{name} ({info})"),
         (false, true) => name.into_owned(),
-        // Vendors pack this number each in their own way.
+        // Each vendor packs this number in its own way.
         (true, _) => format!("version {version:#x} ({})", Version(version)),
     }
 }
 
-/// Picks the GPU with the UUID `wanted`, else the first of the best kind there is.
-pub(super) fn choose(devices: Vec<PhysicalDevice>, wanted: Option<Uuid>) -> Result<PhysicalDevice> {
+/// Chooses the GPU with this UUID, or without one the first of the best kind.
+pub(super) fn choose(devices: Vec<PhysicalDevice>, uuid: Option<Uuid>) -> Result<PhysicalDevice> {
     if devices.is_empty() {
-        return Err(Missing::new(Api::Vulkan, "a GPU of Vulkan 1.1 or newer", "a device")
+        return Err(Missing::new(Api::Vulkan, "a GPU of Vulkan 1.1 or newer", OPEN_VULKAN)
             .help(
-                "install a driver (Debian: mesa-vulkan-drivers, which brings one for the CPU too; \
+                "install a driver (Debian: mesa-vulkan-drivers, which includes one for the CPU; \
                  scripts/drivers.sh does it), or name its manifest in VK_DRIVER_FILES",
             )
             .into());
     }
-    let at = match wanted {
+    let at = match uuid {
         Some(uuid) => devices.iter().position(|device| device.identity.device == uuid),
-        // The first of those of the best kind.
         None => (0..devices.len()).min_by_key(|&at| devices[at].device_type),
     };
-    match (at, wanted) {
+    match (at, uuid) {
         (None, Some(uuid)) => {
             let seen = devices.iter().map(|device| &device.identity);
             Err(error::no_such_gpu(Api::Vulkan, uuid, seen).into())
@@ -170,28 +263,30 @@ pub(super) fn choose(devices: Vec<PhysicalDevice>, wanted: Option<Uuid>) -> Resu
     }
 }
 
-/// Picks the queue family.
+/// Chooses the queue family.
 pub(super) fn queue_family(
     families: &[vk::QueueFamilyProperties],
-    wish: QueuePreference,
+    preference: QueuePreference,
 ) -> Result<u32> {
     let both = vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE;
-    let suits_graphics = |flags: vk::QueueFlags| flags.contains(both);
+    let graphics_and_compute = |flags: vk::QueueFlags| flags.contains(both);
     let compute_only = |flags: vk::QueueFlags| {
         flags.contains(vk::QueueFlags::COMPUTE) && !flags.contains(vk::QueueFlags::GRAPHICS)
     };
     let first = |suits: &dyn Fn(vk::QueueFlags) -> bool| {
         families.iter().position(|family| family.queue_count > 0 && suits(family.queue_flags))
     };
-    let found = match wish {
+    let found = match preference {
         QueuePreference::GraphicsAndCompute => {
-            first(&suits_graphics).or_else(|| first(&compute_only))
+            first(&graphics_and_compute).or_else(|| first(&compute_only))
         }
-        QueuePreference::ComputeOnly => first(&compute_only).or_else(|| first(&suits_graphics)),
+        QueuePreference::ComputeOnly => first(&compute_only).or_else(|| first(&graphics_and_compute)),
     };
     let index = found.and_then(|index| u32::try_from(index).ok());
     index.ok_or_else(|| {
-        Missing::new(Api::Vulkan, "a queue family with VK_QUEUE_COMPUTE_BIT", "a device").into()
+        Missing::new(Api::Vulkan, "a queue family with VK_QUEUE_COMPUTE_BIT", OPEN_VULKAN)
+            .help("select another GPU")
+            .into()
     })
 }
 
@@ -217,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn any_gpu_is_the_first_of_the_best_kind() {
+    fn by_default_the_first_of_the_best_kind_is_chosen() {
         use DeviceType as Type;
         let chosen = |types: &[Type]| {
             let devices = (0u8..).zip(types).map(|(number, &ty)| device(number, ty)).collect();
@@ -230,18 +325,18 @@ mod tests {
     }
 
     #[test]
-    fn a_wanted_uuid_is_that_gpu_or_an_error() {
+    fn a_uuid_selects_that_gpu_or_none() {
         let all = || (0..3).map(|n| device(n, DeviceType::Cpu)).collect();
-        let wanted = |n: u8| Some(Uuid::from_bytes([n; 16]));
-        assert_eq!(choose(all(), wanted(1)).unwrap().identity.name, "GPU 1");
-        let Err(error) = choose(all(), wanted(9)) else { panic!("there is no such GPU") };
+        let uuid = |n: u8| Some(Uuid::from_bytes([n; 16]));
+        assert_eq!(choose(all(), uuid(1)).unwrap().identity.name, "GPU 1");
+        let Err(error) = choose(all(), uuid(9)) else { panic!("no GPU has that UUID") };
         assert!(matches!(error, Error::Missing(_)), "{error:?}");
         assert!(error.to_string().contains("GPU 2"), "{error}");
-        assert!(matches!(choose(vec![], wanted(1)), Err(Error::Missing(_))));
+        assert!(matches!(choose(vec![], uuid(1)), Err(Error::Missing(_))));
     }
 
     #[test]
-    fn the_queue_family_is_as_wished_where_there_is_a_choice() {
+    fn the_preferred_queue_family_is_chosen_if_present() {
         use vk::QueueFlags as Flags;
         let families = |flags: &[Flags]| {
             let family = |&flags| vk::QueueFamilyProperties {
@@ -263,5 +358,17 @@ mod tests {
         let mut empty = families(&[Flags::COMPUTE]);
         empty[0].queue_count = 0;
         assert!(queue_family(&empty, compute).is_err());
+    }
+
+    #[test]
+    fn only_features_in_both_sets_are_enabled() {
+        let features = vk::PhysicalDeviceFeatures::default;
+        let one =
+            features().robust_buffer_access(true).shader_int64(true).inherited_queries(true);
+        let other = features().shader_int64(true).inherited_queries(true).shader_int16(true);
+        let enabled = both(&one, &other);
+        assert_eq!(enabled.robust_buffer_access, vk::FALSE, "the first member");
+        assert_eq!(enabled.inherited_queries, vk::TRUE, "the last member");
+        assert_eq!((enabled.shader_int64, enabled.shader_int16), (vk::TRUE, vk::FALSE));
     }
 }

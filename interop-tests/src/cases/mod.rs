@@ -5,6 +5,7 @@ mod capability;
 mod cuda;
 mod descriptors;
 mod handoff;
+mod headless;
 mod hostile;
 mod identity;
 mod images_cuda;
@@ -25,6 +26,7 @@ use crate::harness::{Case, Role};
 pub fn all() -> Vec<Case> {
     [
         identity::cases(),
+        headless::cases(),
         capability::cases(),
         capability::proof::cases(),
         descriptors::exports::cases(),
@@ -53,6 +55,7 @@ pub fn all() -> Vec<Case> {
         images_gl::refused::cases(),
         images_gl::rounding::cases(),
         opengl::cases(),
+        opengl::bindings::cases(),
         opengl::raw::cases(),
         opengl::draw::cases(),
         handoff::vulkan_gl::cases(),
@@ -105,6 +108,7 @@ pub fn roles() -> Vec<Role> {
         session::roles(),
         session::images::roles(),
         session::peers::roles(),
+        headless::roles(),
         validation::roles(),
     ]
     .concat()
