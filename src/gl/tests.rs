@@ -38,7 +38,7 @@ fn memory_payload(dedicated: bool) -> MemoryPayload {
         dedicated,
         identity: identity(),
     };
-    MemoryPayload::new(recorder::memory_fd(SIZE), info)
+    MemoryPayload::new(recorder::memory_fd(SIZE), info).unwrap()
 }
 
 fn memory(gl: &Endpoint) -> Memory {
@@ -53,7 +53,8 @@ fn buffer(gl: &Endpoint) -> Buffer {
 fn semaphore(gl: &Endpoint, kind: SemaphoreKind) -> Semaphore {
     let handle_type = SemaphoreHandleType::OpaqueFd;
     let info = SemaphoreInfo { handle_type, kind, identity: identity() };
-    gl.import_semaphore(SemaphorePayload::new(recorder::semaphore_fd(), info)).unwrap()
+    let payload = SemaphorePayload::new(recorder::semaphore_fd(), info).unwrap();
+    gl.import_semaphore(payload).unwrap()
 }
 
 fn flat() -> ImageDesc {
