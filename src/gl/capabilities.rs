@@ -184,7 +184,8 @@ impl ImageQuery<'_> {
             return Ok(());
         }
         let what = format!("{needed} samples of {}", self.described());
-        Err(self.missing(what, format!("use one of the sample counts {counts:?} (GL_SAMPLES), or 1")))
+        Err(self
+            .missing(what, format!("use one of the sample counts {counts:?} (GL_SAMPLES), or 1")))
     }
 
     fn check_size(&self) -> Result<()> {

@@ -12,8 +12,8 @@ use glow::HasContext as _;
 
 use super::error::checked;
 use super::ffi::{
-    CoreFns, DEVICE_UUID_EXT, DRIVER_UUID_EXT, Loader, NUM_DEVICE_UUIDS_EXT, UUID_SIZE_EXT, UuidFns,
-    resolve,
+    CoreFns, DEVICE_UUID_EXT, DRIVER_UUID_EXT, Loader, NUM_DEVICE_UUIDS_EXT, UUID_SIZE_EXT,
+    UuidFns, resolve,
 };
 use crate::error::{Api, Invalid, Missing, Result};
 use crate::identity::{Identity, Uuid};

@@ -344,7 +344,8 @@ mod tests {
 
     #[test]
     fn opengl_es_has_features_by_version_only() {
-        let of = |major, minor| Features::of(&version(major, minor, true), &names(&["GL_ARB_sync"]));
+        let of =
+            |major, minor| Features::of(&version(major, minor, true), &names(&["GL_ARB_sync"]));
         let es = of(3, 2);
         assert!(es.sync && es.memory_barrier && es.sample_query && es.multisample_array);
         assert!(!es.texture_1d && !es.format_query);

@@ -158,10 +158,12 @@ impl Storage {
                 (texture.storage_2d)(token, levels, internal, width, height, memory, offset);
             }),
             // SAFETY: as above.
-            Sizes::Three([width, height, depth]) => checked(gl, "glTexStorageMem3DEXT", || unsafe {
-                let function = texture.storage_3d;
-                function(token, levels, internal, width, height, depth, memory, offset);
-            }),
+            Sizes::Three([width, height, depth]) => {
+                checked(gl, "glTexStorageMem3DEXT", || unsafe {
+                    let function = texture.storage_3d;
+                    function(token, levels, internal, width, height, depth, memory, offset);
+                })
+            }
             Sizes::TwoMultisample([width, height]) => {
                 // SAFETY: as above.
                 checked(gl, "glTexStorageMem2DMultisampleEXT", || unsafe {
@@ -173,7 +175,9 @@ impl Storage {
                 // SAFETY: as above.
                 checked(gl, "glTexStorageMem3DMultisampleEXT", || unsafe {
                     let function = texture.storage_3d_multisample;
-                    function(token, samples, internal, width, height, layers, fixed, memory, offset);
+                    function(
+                        token, samples, internal, width, height, layers, fixed, memory, offset,
+                    );
                 })
             }
         }

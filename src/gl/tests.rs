@@ -255,8 +255,7 @@ fn a_signal_follows_a_barrier_lists_everything_and_is_flushed() {
     let texture = buffer.memory().texture(0, &flat()).unwrap();
     let listed = [texture.in_layout(ImageLayout::TRANSFER_SRC_OPTIMAL)];
     let name = u64::from(timeline.name());
-    let lists =
-        vec![name, buffer.name().0.get().into(), texture.name().0.get().into(), 0x9592];
+    let lists = vec![name, buffer.name().0.get().into(), texture.name().0.get().into(), 0x9592];
     let value = ("glSemaphoreParameterui64vEXT", vec![name, 0x9595, 7]);
     take_calls();
     gl.signal(&timeline, Some(7), &[&buffer], &listed).unwrap();

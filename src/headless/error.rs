@@ -42,9 +42,9 @@ pub(super) fn egl(
         ErrorKind::NotFound => Missing::new(Api::Egl, "libEGL.so.1", OPEN_GL)
             .help("install libglvnd (Debian: libegl1) and a driver; scripts/drivers.sh does it")
             .into(),
-        ErrorKind::NotSupported(reason) => Missing::new(Api::Egl, needs, OPEN_GL)
-            .help(format!("{INSTALL_EGL} ({reason})"))
-            .into(),
+        ErrorKind::NotSupported(reason) => {
+            Missing::new(Api::Egl, needs, OPEN_GL).help(format!("{INSTALL_EGL} ({reason})")).into()
+        }
         kind => {
             let code = error.raw_code().unwrap_or_default();
             DriverError { api: Api::Egl, call, code, name: kind.to_string().into() }.into()

@@ -49,8 +49,7 @@ impl Instance {
     pub(super) fn create(options: &VulkanOptions) -> Result<Self> {
         let entry = loaded_entry()?;
         let api_version = supported_version(&entry)?.min(NEWEST);
-        let layers =
-            if use_validation(&entry, options)? { vec![VALIDATION_LAYER] } else { vec![] };
+        let layers = if use_validation(&entry, options)? { vec![VALIDATION_LAYER] } else { vec![] };
         let validated = !layers.is_empty();
         let supported = supported_extensions(&entry, validated)?;
         let mut extensions = Vec::new();
@@ -191,7 +190,9 @@ fn supported_extensions(entry: &ash::Entry, validated: bool) -> Result<BTreeSet<
 }
 
 fn check_validation_features(supported: &BTreeSet<CString>, validation: Validation) -> Result<()> {
-    if validation == Validation::Required && !supported.contains(ash::ext::validation_features::NAME) {
+    if validation == Validation::Required
+        && !supported.contains(ash::ext::validation_features::NAME)
+    {
         return Err(Missing::new(
             Api::Vulkan,
             "VK_EXT_validation_features",

@@ -280,7 +280,9 @@ pub(super) fn queue_family(
         QueuePreference::GraphicsAndCompute => {
             first(&graphics_and_compute).or_else(|| first(&compute_only))
         }
-        QueuePreference::ComputeOnly => first(&compute_only).or_else(|| first(&graphics_and_compute)),
+        QueuePreference::ComputeOnly => {
+            first(&compute_only).or_else(|| first(&graphics_and_compute))
+        }
     };
     let index = found.and_then(|index| u32::try_from(index).ok());
     index.ok_or_else(|| {
@@ -363,8 +365,7 @@ mod tests {
     #[test]
     fn only_features_in_both_sets_are_enabled() {
         let features = vk::PhysicalDeviceFeatures::default;
-        let one =
-            features().robust_buffer_access(true).shader_int64(true).inherited_queries(true);
+        let one = features().robust_buffer_access(true).shader_int64(true).inherited_queries(true);
         let other = features().shader_int64(true).inherited_queries(true).shader_int16(true);
         let enabled = both(&one, &other);
         assert_eq!(enabled.robust_buffer_access, vk::FALSE, "the first member");

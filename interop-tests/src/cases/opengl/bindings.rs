@@ -17,8 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let case = |what: &str, run: fn(&TestGpu) -> Result<()>| {
         Case::new(format!("vulkan→gl/opaque_fd/{what}"), run).needs(&[Need::Gl])
     };
-    let semaphores =
-        [Need::Semaphore(Api::OpenGl, Timeline), Need::Semaphore(Api::OpenGl, Binary)];
+    let semaphores = [Need::Semaphore(Api::OpenGl, Timeline), Need::Semaphore(Api::OpenGl, Binary)];
     vec![
         case("buffer/bindings_are_put_back/31b", of_buffers),
         case("image/bindings_are_put_back/31b", of_images),
