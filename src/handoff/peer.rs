@@ -43,6 +43,6 @@ impl HandoffPeer for vulkan::Endpoint {
     }
 
     fn abandon(fences: &vulkan::FencePool) {
-        fences.abandon();
+        fences.leak();
     }
 }

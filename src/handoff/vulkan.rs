@@ -79,7 +79,7 @@ impl Releaser<Endpoint> {
             (_, Some(HostFence::Vulkan(fence))) => Some(fence.clone()),
             (SyncMethod::Timeline, _) => {
                 let timeline = self.semaphores.first()?;
-                Some(Fence::of_timeline(timeline, ticket.sequence))
+                Some(Fence::timeline(timeline, ticket.sequence))
             }
             _ => None,
         }

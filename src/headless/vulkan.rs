@@ -73,14 +73,14 @@ impl Vulkan {
     /// # Errors
     /// As [`Endpoint::new`].
     pub fn endpoint(&self) -> Result<Endpoint> {
-        let info = DeviceInfo {
-            instance: self.instance(),
-            physical_device: self.physical_device(),
-            device: self.device(),
-            api_version: self.api_version(),
-            enabled_extensions: self.enabled_extensions(),
-            features: self.features(),
-        };
+        let info = DeviceInfo::new(
+            self.instance(),
+            self.physical_device(),
+            self.device(),
+            self.api_version(),
+        )
+        .enabled_extensions(self.enabled_extensions())
+        .features(self.features());
         // SAFETY: the handles belong together, the extensions and features are those that the device
         // was created with, and the endpoint keeps what destroys the device.
         unsafe { Endpoint::new(&info, Some(self.device.clone())) }
@@ -292,12 +292,12 @@ impl Device {
                 .get(family as usize)
                 .map_or(0, |family| family.timestamp_valid_bits),
             extensions,
-            features: Features {
-                timeline_semaphore: supported.timeline_semaphore,
-                buffer_device_address: supported.buffer_device_address,
-                storage_image_multisample: core_features.shader_storage_image_multisample
-                    == vk::TRUE,
-            },
+            features: Features::default()
+                .timeline_semaphore(supported.timeline_semaphore)
+                .buffer_device_address(supported.buffer_device_address)
+                .storage_image_multisample(
+                    core_features.shader_storage_image_multisample == vk::TRUE,
+                ),
             synchronization2: supported.synchronization2,
             core_features,
             physical,

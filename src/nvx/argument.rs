@@ -6,7 +6,7 @@ use ash::vk;
 
 use super::elf::Parameter;
 use crate::error::{Invalid, Mismatch, Result};
-use crate::vulkan::buffer::Buffer;
+use crate::vulkan::Buffer;
 
 /// One argument of a launch, for one parameter of the kernel.
 ///
@@ -44,7 +44,7 @@ impl<'a> Argument<'a> {
             Value::Number { bytes, size } => Ok(Resolved::Inline { bytes, size }),
             Value::Bytes(bytes) => Ok(Resolved::Borrowed(bytes)),
             Value::Buffer { buffer, offset } => {
-                let other = buffer.raw.shared.device.handle();
+                let other = buffer.endpoint().device().handle();
                 if device != other {
                     let field = "the buffer's VkDevice";
                     return Err(Mismatch::new(field, format!("{device:?}"), format!("{other:?}"))

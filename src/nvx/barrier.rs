@@ -5,9 +5,7 @@ use std::ops::BitOr;
 
 use ash::vk;
 
-use crate::vulkan::access::BufferAccess;
-use crate::vulkan::buffer::Buffer;
-use crate::vulkan::endpoint::Endpoint;
+use crate::vulkan::{Buffer, BufferAccess, Endpoint};
 
 /// How the commands before or after a barrier use memory.
 ///
@@ -105,7 +103,7 @@ impl Endpoint {
         let none = vk::DependencyFlags::empty();
         // SAFETY: the caller promises what the call requires; the barrier outlives the call.
         unsafe {
-            self.shared.device.cmd_pipeline_barrier(
+            self.device().cmd_pipeline_barrier(
                 commands,
                 before.stage,
                 after.stage,

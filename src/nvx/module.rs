@@ -12,8 +12,7 @@ use super::cubin::{self, Cubin, KernelInfo};
 use super::elf::Parameter;
 use super::launch::{Launch, Limits};
 use crate::error::{Api, Invalid, Missing, Result};
-use crate::vulkan::endpoint::Endpoint;
-use crate::vulkan::error::{VkResultExt, driver_error};
+use crate::vulkan::{Endpoint, VkResultExt, driver_error};
 
 /// CUDA kernels that were loaded into a Vulkan device. Cheap to clone; `Send` and `Sync`.
 ///
@@ -122,12 +121,12 @@ impl Endpoint {
                     .help("link it for this GPU, for example with cuda::Endpoint::link")
                     .into());
             }
-            other => other.result().of("vkCreateCuModuleNVX")?,
+            other => other.result().context("vkCreateCuModuleNVX")?,
         }
         // SAFETY: the instance and its physical device are valid (`Endpoint::new`).
         let properties =
             unsafe { self.instance().get_physical_device_properties(self.physical_device()) };
-        let limits = Limits::of(&properties.limits, self.shared.workarounds.kept_shared_bytes);
+        let limits = Limits::of(&properties.limits, self.workarounds().reserved_shared_bytes());
         let (kernels, endpoint) = (cubin.kernels().to_vec(), self.clone());
         Ok(Module { inner: Arc::new(ModuleInner { handle, kernels, limits, fns, endpoint }) })
     }

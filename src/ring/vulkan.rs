@@ -46,7 +46,7 @@ impl RingPeer for Endpoint {
         let last = work.last.lock().unwrap_or_else(PoisonError::into_inner).take();
         let finished = last.map_or(Ok(()), |last| last.wait(TIMEOUT));
         if let (Err(_), Some(fences)) = (&finished, &work.fences) {
-            fences.abandon();
+            fences.leak();
         }
         finished
     }

@@ -276,14 +276,14 @@ impl Accesses<'_> {
                 .help("a shared resource has a handle on each device: name this device's")
                 .into()
         };
-        let device = endpoint.shared.device.handle();
+        let device = endpoint.device().handle();
         let no_stage = |field: &'static str| -> Error {
             Invalid::new(field, "names no stage of the commands that use it")
                 .vuid("VUID-vkCmdPipelineBarrier-srcStageMask-03937")
                 .into()
         };
         for used in self.buffers {
-            if used.buffer.raw.shared.device.handle() != device {
+            if used.buffer.endpoint().device().handle() != device {
                 return Err(of_another("buffers"));
             }
             if used.stage.is_empty() {
@@ -291,7 +291,7 @@ impl Accesses<'_> {
             }
         }
         for used in self.images {
-            if used.image.raw.shared.device.handle() != device {
+            if used.image.endpoint().device().handle() != device {
                 return Err(of_another("images"));
             }
             if used.stage.is_empty() {

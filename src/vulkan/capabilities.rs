@@ -1,10 +1,11 @@
-//! What the device can export and import, asked with the create info of the resource itself.
+//! What the device can export and import, queried with the create info of the resource itself.
+
+use std::ffi::CStr;
 
 use ash::vk;
 
-use super::conv;
-use super::endpoint::{Endpoint, Shared, missing_semaphore_fd, missing_timeline};
-use super::error::VkResultExt;
+use super::conv::{self, VkResultExt};
+use super::endpoint::Endpoint;
 use crate::capabilities::{Capabilities, Dedicated, MemorySupport, SemaphoreSupport, Support};
 use crate::desc::{BufferDesc, BufferUsage, Extent, ImageDesc, ImageUsage, ResourceDesc};
 use crate::error::{Api, Missing, Result};
@@ -20,28 +21,31 @@ const SEMAPHORES: [(SemaphoreKind, SemaphoreHandleType); 4] = [
 ];
 
 impl Endpoint {
-    /// What the device can do with `desc`, per handle type, and with semaphores.
+    /// Returns what the device can do with `desc`, per handle type, and with semaphores.
     ///
     /// # Errors
-    /// [`Invalid`](crate::error::Invalid) where `desc` is wrong in itself; what the driver doesn't
-    /// support is part of the result, not an error.
+    /// [`Invalid`](crate::error::Invalid) for an invalid `desc`. What the driver doesn't support is
+    /// part of the result, not an error.
     ///
     /// # References
     /// `vkGetPhysicalDeviceExternalBufferProperties`, `vkGetPhysicalDeviceImageFormatProperties2`
     /// with `VkPhysicalDeviceExternalImageFormatInfo`,
     /// `vkGetPhysicalDeviceExternalSemaphoreProperties`.
+    #[doc(alias = "vkGetPhysicalDeviceExternalBufferProperties")]
+    #[doc(alias = "vkGetPhysicalDeviceImageFormatProperties2")]
+    #[doc(alias = "vkGetPhysicalDeviceExternalSemaphoreProperties")]
     pub fn capabilities(&self, desc: &ResourceDesc) -> Result<Capabilities> {
         desc.validate()?;
         let memory = MEMORY
             .into_iter()
             .map(|handle_type| match desc {
-                ResourceDesc::Buffer(desc) => Ok(self.shared.buffer_support(desc, handle_type)),
-                ResourceDesc::Image(desc) => self.shared.image_support(desc, handle_type),
+                ResourceDesc::Buffer(desc) => Ok(self.buffer_support(desc, handle_type)),
+                ResourceDesc::Image(desc) => self.image_support(desc, handle_type),
             })
             .collect::<Result<_>>()?;
         let semaphores = SEMAPHORES
             .into_iter()
-            .map(|(kind, handle_type)| self.shared.semaphore_support(kind, handle_type))
+            .map(|(kind, handle_type)| self.semaphore_support(kind, handle_type))
             .collect();
         Ok(Capabilities {
             api: Api::Vulkan,
@@ -51,28 +55,57 @@ impl Endpoint {
             semaphores,
         })
     }
-}
 
-impl Shared {
-    /// What can be done with a buffer of `desc` by `handle_type`.
-    pub(crate) fn buffer_support(
+    /// Returns whether CUDA kernels can be recorded into command buffers of this device, between its
+    /// own commands. That avoids handoffs altogether.
+    ///
+    /// What was enabled decides; no driver is called. This method exists without the cargo feature
+    /// `nvx` too, which adds the launches themselves.
+    ///
+    /// # Errors
+    /// What is missing: the cargo feature, `VK_NVX_binary_import` or `bufferDeviceAddress`.
+    pub fn supports_cuda_launch(&self) -> Support {
+        let missing = |what: &'static str, help: &'static str| {
+            Err(Missing::new(Api::Vulkan, what, "CUDA kernels in a Vulkan queue").help(help))
+        };
+        if !cfg!(feature = "nvx") {
+            return missing("gpu-interop's cargo feature nvx", "build with it");
+        }
+        if !self.has_extension(ash::nvx::binary_import::NAME) {
+            return missing(
+                "VK_NVX_binary_import",
+                "enable the device extension, which NVIDIA's driver has, and list it in \
+                 DeviceInfo::enabled_extensions",
+            );
+        }
+        if !self.features().buffer_device_address {
+            return missing(
+                "the feature bufferDeviceAddress of Vulkan 1.2",
+                "enable it when the device is created and set it in DeviceInfo::features",
+            );
+        }
+        Ok(())
+    }
+
+    /// Returns what the device can do with a buffer of `desc`, which is valid, by `handle_type`.
+    pub(super) fn buffer_support(
         &self,
         desc: &BufferDesc,
         handle_type: MemoryHandleType,
     ) -> MemorySupport {
-        if let Some(missing) = self.missing_memory_extension(handle_type) {
+        if let Err(missing) = self.has_memory_extension(handle_type) {
             return unsupported(handle_type, &missing);
         }
-        let addressed = desc.usage.contains(BufferUsage::DEVICE_ADDRESS);
-        if addressed && !self.features.buffer_device_address {
+        let addressable = desc.usage.contains(BufferUsage::DEVICE_ADDRESS);
+        if addressable && !self.features().buffer_device_address {
             let what = "the feature bufferDeviceAddress";
             let missing = Missing::new(Api::Vulkan, what, "BufferUsage::DEVICE_ADDRESS")
                 .help("enable it when the device is created and set it in DeviceInfo::features");
             return unsupported(handle_type, &missing);
         }
-        if desc.size > self.max_buffer_size {
-            let (size, limit) = (desc.size, self.max_buffer_size);
-            let what = format!("buffers of {size} bytes: at most {limit}");
+        let (size, limit) = (desc.size, self.max_buffer_size());
+        if size > limit {
+            let what = format!("buffers of {size} bytes (at most {limit})");
             return unsupported(handle_type, &lacks(&what));
         }
         let info = vk::PhysicalDeviceExternalBufferInfo::default()
@@ -82,8 +115,8 @@ impl Shared {
         // SAFETY: the instance and physical device are valid (Endpoint::new), and Vulkan 1.1 has
         // the call.
         unsafe {
-            self.instance.get_physical_device_external_buffer_properties(
-                self.physical_device,
+            self.instance().get_physical_device_external_buffer_properties(
+                self.physical_device(),
                 &info,
                 &mut properties,
             );
@@ -92,18 +125,18 @@ impl Shared {
         memory_support(handle_type, properties.external_memory_properties, &what)
     }
 
-    /// What can be done with an image of `desc` by `handle_type`.
-    pub(crate) fn image_support(
+    /// Returns what the device can do with an image of `desc`, which is valid, by `handle_type`.
+    pub(super) fn image_support(
         &self,
         desc: &ImageDesc,
         handle_type: MemoryHandleType,
     ) -> Result<MemorySupport> {
-        if let Some(missing) = self.missing_memory_extension(handle_type) {
+        if let Err(missing) = self.has_memory_extension(handle_type) {
             return Ok(unsupported(handle_type, &missing));
         }
         let stored = desc.samples > 1 && desc.usage.contains(ImageUsage::STORAGE);
-        if stored && !self.features.storage_image_multisample {
-            // VUID-VkImageCreateInfo-usage-00968: the physical device may have it all the same.
+        if stored && !self.features().storage_image_multisample {
+            // VUID-VkImageCreateInfo-usage-00968. The physical device may support it all the same.
             let what = "the feature shaderStorageImageMultisample";
             let needed_for =
                 format!("{} images of {} samples as STORAGE", desc.format.name(), desc.samples);
@@ -117,10 +150,10 @@ impl Shared {
         let mut external_properties = vk::ExternalImageFormatProperties::default();
         let mut properties =
             vk::ImageFormatProperties2::default().push_next(&mut external_properties);
-        // SAFETY: as above.
-        let asked = unsafe {
-            self.instance.get_physical_device_image_format_properties2(
-                self.physical_device,
+        // SAFETY: as in `buffer_support`.
+        let queried = unsafe {
+            self.instance().get_physical_device_image_format_properties2(
+                self.physical_device(),
                 &info,
                 &mut properties,
             )
@@ -132,11 +165,11 @@ impl Shared {
             desc.tiling,
             desc.usage
         );
-        match asked {
+        match queried {
             Err(vk::Result::ERROR_FORMAT_NOT_SUPPORTED) => {
                 return Ok(unsupported(handle_type, &lacks(&what)));
             }
-            other => other.of("vkGetPhysicalDeviceImageFormatProperties2")?,
+            other => other.context("vkGetPhysicalDeviceImageFormatProperties2")?,
         }
         if let Some(limit) = over_limit(desc, &properties.image_format_properties) {
             return Ok(unsupported(handle_type, &lacks(&format!("{what}, {limit}"))));
@@ -145,26 +178,26 @@ impl Shared {
         Ok(memory_support(handle_type, found, &what))
     }
 
-    pub(crate) fn missing_memory_extension(
-        &self,
-        handle_type: MemoryHandleType,
-    ) -> Option<Missing> {
-        let (name, has) = match handle_type {
-            MemoryHandleType::OpaqueFd => ("VK_KHR_external_memory_fd", self.memory_fd.is_some()),
-            MemoryHandleType::DmaBuf => (
-                "VK_EXT_external_memory_dma_buf",
-                self.memory_fd.is_some()
-                    && self.has_extension(ash::ext::external_memory_dma_buf::NAME),
-            ),
+    /// Checks that the extensions for memory by `handle_type` are enabled.
+    pub(super) fn has_memory_extension(&self, handle_type: MemoryHandleType) -> Support {
+        let needed: &[&CStr] = match handle_type {
+            MemoryHandleType::OpaqueFd => &[ash::khr::external_memory_fd::NAME],
+            MemoryHandleType::DmaBuf => {
+                &[ash::ext::external_memory_dma_buf::NAME, ash::khr::external_memory_fd::NAME]
+            }
         };
-        (!has).then(|| {
-            Missing::new(Api::Vulkan, name, format!("memory by {handle_type}"))
-                .help("enable the device extension where the driver has it")
-        })
+        match needed.iter().find(|name| !self.has_extension(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let what = name.to_string_lossy().into_owned();
+                Err(Missing::new(Api::Vulkan, what, format!("memory by {handle_type}"))
+                    .help("enable the device extension if the driver has it"))
+            }
+        }
     }
 
-    /// What can be done with semaphores of `kind` by `handle_type`.
-    pub(crate) fn semaphore_support(
+    /// Returns what the device can do with semaphores of `kind` by `handle_type`.
+    pub(super) fn semaphore_support(
         &self,
         kind: SemaphoreKind,
         handle_type: SemaphoreHandleType,
@@ -175,15 +208,15 @@ impl Shared {
             export: Err(missing.clone()),
             import: Err(missing),
         };
-        if self.semaphore_fd.is_none() {
-            return refuse(missing_semaphore_fd());
+        if let Err(missing) = self.semaphore_fd() {
+            return refuse(missing);
         }
         if kind == SemaphoreKind::Timeline {
-            if self.timeline.is_none() {
-                return refuse(missing_timeline());
+            if let Err(missing) = self.timeline() {
+                return refuse(missing);
             }
             if handle_type == SemaphoreHandleType::SyncFd {
-                // Whatever a driver says: VUID-VkSemaphoreGetFdInfoKHR-handleType-03253 and
+                // Whatever a driver reports: VUID-VkSemaphoreGetFdInfoKHR-handleType-03253 and
                 // VUID-VkImportSemaphoreFdInfoKHR-flags-03323.
                 let what = "timeline semaphores by sync fd";
                 return refuse(Missing::new(Api::Vulkan, what, "a handoff on the GPU"));
@@ -198,10 +231,10 @@ impl Shared {
         }
         let mut properties = vk::ExternalSemaphoreProperties::default();
         // SAFETY: the instance and physical device are valid (Endpoint::new), Vulkan 1.1 has the
-        // call, and the type structure is chained only where timeline semaphores are enabled.
+        // call, and the type structure is chained only if timeline semaphores are enabled.
         unsafe {
-            self.instance.get_physical_device_external_semaphore_properties(
-                self.physical_device,
+            self.instance().get_physical_device_external_semaphore_properties(
+                self.physical_device(),
                 &info,
                 &mut properties,
             );
@@ -254,21 +287,21 @@ fn memory_support(
     }
 }
 
-/// Which limit of the format `desc` goes over, if any.
+/// Returns the limit of the format that `desc` exceeds, if any.
 fn over_limit(desc: &ImageDesc, limits: &vk::ImageFormatProperties) -> Option<String> {
     let Extent { width, height, depth } = desc.extent;
     let max = limits.max_extent;
     if width > max.width || height > max.height || depth > max.depth {
         return Some(format!(
-            "of {width}×{height}×{depth} texels: at most {}×{}×{}",
+            "of {width}×{height}×{depth} texels (at most {}×{}×{})",
             max.width, max.height, max.depth
         ));
     }
     if desc.levels > limits.max_mip_levels {
-        return Some(format!("of {} levels: at most {}", desc.levels, limits.max_mip_levels));
+        return Some(format!("of {} levels (at most {})", desc.levels, limits.max_mip_levels));
     }
     if desc.layers > limits.max_array_layers {
-        return Some(format!("of {} layers: at most {}", desc.layers, limits.max_array_layers));
+        return Some(format!("of {} layers (at most {})", desc.layers, limits.max_array_layers));
     }
     let samples = vk::SampleCountFlags::from_raw(desc.samples);
     (!limits.sample_counts.contains(samples)).then(|| format!("of {} samples", desc.samples))

@@ -1,13 +1,40 @@
-//! Every translation between floor 0's enums and Vulkan's.
+//! Every translation between this crate's types and Vulkan's: enums, results, timeouts.
+
+use std::time::Duration;
 
 use ash::vk;
 
 use crate::desc::{BufferDesc, Extent, ImageDesc, ImageKind, Tiling};
+use crate::error::{Api, DriverError, Error, Result};
 use crate::fd::{MemoryHandleType, SemaphoreHandleType};
 use crate::format::{Aspects, Format};
 use crate::payload::SemaphoreKind;
 
-pub(crate) fn memory_handle_type(
+pub(crate) trait VkResultExt<T> {
+    /// Turns a failure into an error that names the call.
+    fn context(self, call: &'static str) -> Result<T>;
+}
+
+impl<T> VkResultExt<T> for ash::prelude::VkResult<T> {
+    fn context(self, call: &'static str) -> Result<T> {
+        self.map_err(|result| driver_error(call, result))
+    }
+}
+
+pub(crate) fn driver_error(call: &'static str, result: vk::Result) -> Error {
+    let code = i64::from(result.as_raw());
+    // ash prints "ERROR_OUT_OF_HOST_MEMORY"; the specification's name has a VK_ before it.
+    let name = format!("VK_{result:?}").into();
+    DriverError { api: Api::Vulkan, call, code, name }.into()
+}
+
+/// A timeout in nanoseconds. One that doesn't fit becomes `u64::MAX`, with which Vulkan waits
+/// indefinitely.
+pub(super) fn nanoseconds(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn memory_handle_type(
     handle_type: MemoryHandleType,
 ) -> vk::ExternalMemoryHandleTypeFlags {
     match handle_type {
@@ -16,7 +43,7 @@ pub(crate) fn memory_handle_type(
     }
 }
 
-pub(crate) fn semaphore_handle_type(
+pub(super) fn semaphore_handle_type(
     handle_type: SemaphoreHandleType,
 ) -> vk::ExternalSemaphoreHandleTypeFlags {
     match handle_type {
@@ -25,7 +52,7 @@ pub(crate) fn semaphore_handle_type(
     }
 }
 
-pub(crate) fn semaphore_type(kind: SemaphoreKind) -> vk::SemaphoreType {
+pub(super) fn semaphore_type(kind: SemaphoreKind) -> vk::SemaphoreType {
     match kind {
         SemaphoreKind::Binary => vk::SemaphoreType::BINARY,
         SemaphoreKind::Timeline => vk::SemaphoreType::TIMELINE,
@@ -33,15 +60,15 @@ pub(crate) fn semaphore_type(kind: SemaphoreKind) -> vk::SemaphoreType {
 }
 
 /// `BufferUsage` has Vulkan's own bits.
-pub(crate) fn buffer_usage(desc: &BufferDesc) -> vk::BufferUsageFlags {
+pub(super) fn buffer_usage(desc: &BufferDesc) -> vk::BufferUsageFlags {
     vk::BufferUsageFlags::from_raw(desc.usage.bits())
 }
 
-/// The image that `vkCreateImage` is asked for, without what makes it shareable.
+/// The create info of an image, without the structures that make it shareable.
 ///
-/// The only place that translates an image: capabilities are asked about with
-/// [`image_format_info`] of this, so that the question and the creation can't differ.
-pub(crate) fn image_create_info(desc: &ImageDesc) -> vk::ImageCreateInfo<'static> {
+/// The only place that translates an image description. Capabilities are queried with
+/// [`image_format_info`] of this, so that the query and the creation can't differ.
+pub(super) fn image_create_info(desc: &ImageDesc) -> vk::ImageCreateInfo<'static> {
     let mut flags = vk::ImageCreateFlags::empty();
     if desc.kind == ImageKind::Cube {
         flags |= vk::ImageCreateFlags::CUBE_COMPATIBLE;
@@ -68,13 +95,12 @@ pub(crate) fn image_create_info(desc: &ImageDesc) -> vk::ImageCreateInfo<'static
         })
         .usage(vk::ImageUsageFlags::from_raw(desc.usage.bits()))
         .sharing_mode(vk::SharingMode::EXCLUSIVE)
-        // PREINITIALIZED is not for images in external memory
-        // (VUID-VkImageCreateInfo-pNext-01443).
+        // External memory allows no other layout (VUID-VkImageCreateInfo-pNext-01443).
         .initial_layout(vk::ImageLayout::UNDEFINED)
 }
 
-/// The question whether the device has the image of `info`.
-pub(crate) fn image_format_info(
+/// The query whether the device supports the image of `info`.
+pub(super) fn image_format_info(
     info: &vk::ImageCreateInfo<'_>,
 ) -> vk::PhysicalDeviceImageFormatInfo2<'static> {
     vk::PhysicalDeviceImageFormatInfo2::default()
@@ -86,7 +112,7 @@ pub(crate) fn image_format_info(
 }
 
 /// All aspects of a format, as `VkImageAspectFlags`.
-pub(crate) fn aspects(format: Format) -> vk::ImageAspectFlags {
+pub(super) fn aspects(format: Format) -> vk::ImageAspectFlags {
     let mut flags = vk::ImageAspectFlags::empty();
     for (aspect, flag) in [
         (Aspects::COLOR, vk::ImageAspectFlags::COLOR),
@@ -106,7 +132,7 @@ mod tests {
     use crate::desc::{BufferUsage, ImageUsage};
 
     #[test]
-    fn usage_bits_are_vulkans() {
+    fn usage_bits_equal_vulkans() {
         for (ours, vulkans) in [
             (BufferUsage::TRANSFER_SRC, vk::BufferUsageFlags::TRANSFER_SRC),
             (BufferUsage::TRANSFER_DST, vk::BufferUsageFlags::TRANSFER_DST),
@@ -134,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_asked_about_as_it_is_made() {
+    fn an_image_is_queried_as_it_is_created() {
         let desc = ImageDesc {
             kind: ImageKind::Cube,
             extent: Extent { width: 64, height: 64, depth: 1 },
@@ -157,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn sample_counts_are_vulkans_bits() {
+    fn sample_counts_equal_vulkans_bits() {
         for (count, flag) in [
             (1, vk::SampleCountFlags::TYPE_1),
             (4, vk::SampleCountFlags::TYPE_4),

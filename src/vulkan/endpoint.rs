@@ -1,4 +1,7 @@
 //! The endpoint: the user's device, borrowed.
+//!
+//! All that the peer knows of the device is reached by methods of [`Endpoint`]; whatever is made
+//! from one holds a clone of it.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -8,111 +11,89 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ash::vk;
 
-use super::error::VkResultExt;
+use super::device_info::{DeviceInfo, Features, SupportedExtensions};
 use super::workarounds::Workarounds;
-use crate::error::{Api, Invalid, Missing, Result};
+use crate::error::{Api, Missing, Result};
 use crate::identity::{Identity, Uuid};
 
-/// A Vulkan device that the user owns, and what was enabled when it was made, which Vulkan can't be
-/// asked for.
-#[derive(Clone, Copy)]
-pub struct DeviceInfo<'a> {
-    /// The instance the device belongs to.
-    pub instance: &'a ash::Instance,
-    /// The physical device it was made of.
-    pub physical_device: vk::PhysicalDevice,
-    /// The device.
-    pub device: &'a ash::Device,
-    /// The Vulkan version it is used with: the lower of `VkApplicationInfo::apiVersion` and the
-    /// physical device's. At least 1.1.
-    pub api_version: u32,
-    /// Device extensions that were *enabled*.
-    pub enabled_extensions: &'a [&'a CStr],
-    /// Features that were *enabled*.
-    pub features: Features,
-}
+/// A borrowed Vulkan device that exports and imports. Cheap to clone; `Send` and `Sync`.
+#[derive(Clone)]
+pub struct Endpoint(Arc<Inner>);
 
-impl fmt::Debug for DeviceInfo<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceInfo")
-            .field("physical_device", &self.physical_device)
-            .field("device", &self.device.handle())
-            .field("api_version", &self.api_version)
-            .field("enabled_extensions", &self.enabled_extensions)
-            .field("features", &self.features)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Device features that this library makes use of where they are enabled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Features {
-    /// `timelineSemaphore`, of Vulkan 1.2 or `VK_KHR_timeline_semaphore`.
-    pub timeline_semaphore: bool,
-    /// `bufferDeviceAddress`, of Vulkan 1.2; taken as `false` where the device is used with 1.1.
-    pub buffer_device_address: bool,
-    /// `shaderStorageImageMultisample`, for multisample images that shaders write.
-    pub storage_image_multisample: bool,
-}
-
-/// A borrowed Vulkan device, able to export and import. Cheap to clone; `Send` and `Sync`.
-#[derive(Clone, Debug)]
-pub struct Endpoint {
-    pub(crate) shared: Arc<Shared>,
-}
-
-pub(crate) struct Shared {
-    pub(crate) instance: ash::Instance,
-    pub(crate) device: ash::Device,
-    pub(crate) physical_device: vk::PhysicalDevice,
-    pub(crate) memory_fd: Option<ash::khr::external_memory_fd::Device>,
-    pub(crate) semaphore_fd: Option<ash::khr::external_semaphore_fd::Device>,
-    pub(crate) timeline: Option<TimelineFns>,
-    pub(crate) features: Features,
-    pub(crate) identities: [Identity; 1],
-    pub(crate) memory_properties: vk::PhysicalDeviceMemoryProperties,
-    /// How far a linear resource must be from an optimal image in one allocation, in bytes.
-    pub(crate) buffer_image_granularity: u64,
-    /// How large a buffer can be, in bytes.
-    pub(crate) max_buffer_size: u64,
-    pub(crate) workarounds: Workarounds,
+struct Inner {
+    instance: ash::Instance,
+    device: ash::Device,
+    physical_device: vk::PhysicalDevice,
+    memory_fd: Option<ash::khr::external_memory_fd::Device>,
+    semaphore_fd: Option<ash::khr::external_semaphore_fd::Device>,
+    timeline: Option<TimelineFns>,
+    features: Features,
+    identities: [Identity; 1],
+    memory_properties: vk::PhysicalDeviceMemoryProperties,
+    buffer_image_granularity: u64,
+    max_buffer_size: u64,
+    workarounds: Workarounds,
     extensions: BTreeSet<CString>,
-    /// Fences that were dropped while a submit may still have held them.
+    /// Fences that were dropped while a submit may still have used them.
     retired_fences: Mutex<Vec<vk::Fence>>,
-    // Last: what may destroy the device goes when nothing above is in use any more.
+    // Last: what may destroy the device is dropped when nothing above is in use any more.
     _owner: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("device", &self.device.handle())
-            .field("identity", &self.identities[0])
-            .finish_non_exhaustive()
-    }
-}
-
-/// The timeline calls of Vulkan 1.2, or of the extension.
-pub(crate) enum TimelineFns {
+/// The timeline functions of Vulkan 1.2, or of the extension.
+pub(super) enum TimelineFns {
     Core,
     Khr(ash::khr::timeline_semaphore::Device),
 }
 
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("device", &self.device().handle())
+            .field("identity", self.identity())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Endpoint {
-    /// An endpoint over the user's device.
+    /// Returns the device extensions to enable: those that this library uses, that
+    /// `physical_device` supports, and that Vulkan `api_version` doesn't include.
     ///
-    /// `owner` is kept until the endpoint and everything made from it is gone: give what destroys
-    /// the device where there is such a thing, or `None` and keep the promise below yourself.
+    /// None of them is required. Without `VK_KHR_external_memory_fd` no memory can be shared; without
+    /// `VK_KHR_external_semaphore_fd` handoffs wait on the host. `VK_NVX_binary_import`, for CUDA
+    /// kernels in a Vulkan queue, is not among them: enable it only if CUDA works on the machine.
+    /// The features to enable are those of [`Features`].
     ///
     /// # Safety
-    /// - `info` tells the truth: the handles belong together, and exactly the extensions and
-    ///   features it lists were enabled. An extension that is listed but not enabled makes calls
-    ///   through null function pointers.
-    /// - The device outlives the endpoint and everything made from it, unless `owner` sees to it.
+    /// `instance` is valid, and `physical_device` is one of it.
     ///
     /// # Errors
-    /// [`Missing`] for Vulkan 1.0, which can't be asked about external memory;
-    /// [`Driver`](crate::Error::Driver) where the driver is out of memory.
+    /// [`Driver`](crate::Error::Driver) if the driver is out of memory.
+    #[doc(alias = "vkEnumerateDeviceExtensionProperties")]
+    pub unsafe fn wanted_extensions(
+        instance: &ash::Instance,
+        physical_device: vk::PhysicalDevice,
+        api_version: u32,
+    ) -> Result<Vec<&'static CStr>> {
+        // SAFETY: the caller's promise.
+        let supported = unsafe { SupportedExtensions::query(instance, physical_device) }?;
+        Ok(supported.wanted(api_version))
+    }
+
+    /// Creates an endpoint over the user's device.
+    ///
+    /// `owner` is kept until the endpoint and everything made from it is dropped. Pass what destroys
+    /// the device, or `None` and keep the device alive yourself.
+    ///
+    /// # Safety
+    /// - `info` is true: the handles are valid and belong together, and exactly the extensions and
+    ///   features that it lists were enabled.
+    /// - The device outlives the endpoint and everything made from it, unless `owner` ensures that.
+    ///
+    /// # Errors
+    /// [`Missing`] for Vulkan 1.0, which has no queries about external memory;
+    /// [`Invalid`](crate::error::Invalid) if an extension is listed whose functions the device
+    /// lacks; [`Driver`](crate::Error::Driver) if the driver is out of memory.
     pub unsafe fn new(
         info: &DeviceInfo<'_>,
         owner: Option<Arc<dyn Any + Send + Sync>>,
@@ -123,53 +104,31 @@ impl Endpoint {
                 .into());
         }
         let (instance, device) = (info.instance, info.device);
-        let enabled = |name: &CStr| info.enabled_extensions.contains(&name);
-        let memory_fd = enabled(ash::khr::external_memory_fd::NAME)
+        let memory_fd = info
+            .has_functions(
+                ash::khr::external_memory_fd::NAME,
+                &[c"vkGetMemoryFdKHR", c"vkGetMemoryFdPropertiesKHR"],
+            )?
             .then(|| ash::khr::external_memory_fd::Device::new(instance, device));
-        let semaphore_fd = enabled(ash::khr::external_semaphore_fd::NAME)
+        let semaphore_fd = info
+            .has_functions(
+                ash::khr::external_semaphore_fd::NAME,
+                &[c"vkGetSemaphoreFdKHR", c"vkImportSemaphoreFdKHR"],
+            )?
             .then(|| ash::khr::external_semaphore_fd::Device::new(instance, device));
-        let timeline = timeline_fns(info);
+        let timeline = timeline_fns(info)?;
         let features = Features {
             timeline_semaphore: timeline.is_some(),
-            // Only the call of Vulkan 1.2 is made.
+            // Only the function of Vulkan 1.2 is called.
             buffer_device_address: info.features.buffer_device_address
                 && info.api_version >= vk::API_VERSION_1_2,
             ..info.features
         };
-
-        let mut id = vk::PhysicalDeviceIDProperties::default();
-        let mut driver = vk::PhysicalDeviceDriverProperties::default();
-        let mut maintenance4 = vk::PhysicalDeviceMaintenance4Properties::default();
-        let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut id);
-        // The workarounds rest on it, so it is asked for wherever it can be.
-        if info.api_version >= vk::API_VERSION_1_2 || offers_driver_properties(info)? {
-            properties = properties.push_next(&mut driver);
-        }
-        if info.api_version >= vk::API_VERSION_1_3 || enabled(ash::khr::maintenance4::NAME) {
-            properties = properties.push_next(&mut maintenance4);
-        }
-        // SAFETY: the caller promises a valid instance and one of its physical devices; the
-        // structures of the chain exist in the versions, or with the extensions of the physical
-        // device, that they are chained for.
-        unsafe { instance.get_physical_device_properties2(info.physical_device, &mut properties) };
-        let core = properties.properties;
-        let name = core.device_name_as_c_str().map(CStr::to_string_lossy).unwrap_or_default();
-        let identity = Identity {
-            device: Uuid::from_bytes(id.device_uuid),
-            driver: Some(Uuid::from_bytes(id.driver_uuid)),
-            name: name.into_owned(),
-        };
-        // SAFETY: as above.
-        let memory_properties =
-            unsafe { instance.get_physical_device_memory_properties(info.physical_device) };
-        // Without a limit of its own, a buffer still has to fit a heap.
-        let heaps = memory_properties.memory_heaps_as_slice().iter().map(|heap| heap.size);
-        let max_buffer_size = match maintenance4.max_buffer_size {
-            0 => heaps.max().unwrap_or(0),
-            limit => limit,
-        };
+        // SAFETY: the caller promises a valid instance and one of its physical devices.
+        let found = unsafe { Properties::query(info) }?;
+        let identity = found.identity;
         tracing::debug!(gpu = %identity.name, uuid = %identity.device, "Vulkan endpoint");
-        let shared = Shared {
+        Ok(Self(Arc::new(Inner {
             instance: instance.clone(),
             device: device.clone(),
             physical_device: info.physical_device,
@@ -178,229 +137,210 @@ impl Endpoint {
             timeline,
             features,
             identities: [identity],
-            memory_properties,
-            buffer_image_granularity: core.limits.buffer_image_granularity,
-            max_buffer_size,
-            workarounds: Workarounds::of(driver.driver_id, core.device_type),
+            memory_properties: found.memory,
+            buffer_image_granularity: found.buffer_image_granularity,
+            max_buffer_size: found.max_buffer_size,
+            workarounds: found.workarounds,
             extensions: info.enabled_extensions.iter().map(|&name| name.into()).collect(),
             retired_fences: Mutex::default(),
             _owner: owner,
-        };
-        Ok(Self { shared: Arc::new(shared) })
+        })))
     }
 
-    /// The user's device.
+    /// Returns the user's device.
     pub fn device(&self) -> &ash::Device {
-        &self.shared.device
+        &self.0.device
     }
 
-    /// The user's instance.
+    /// Returns the user's instance.
     pub fn instance(&self) -> &ash::Instance {
-        &self.shared.instance
+        &self.0.instance
     }
 
-    /// The physical device.
+    /// Returns the physical device.
     pub fn physical_device(&self) -> vk::PhysicalDevice {
-        self.shared.physical_device
+        self.0.physical_device
     }
 
-    /// The features that were enabled and that this library can make use of.
+    /// Returns the features that were enabled and that this library uses.
     pub fn features(&self) -> Features {
-        self.shared.features
+        self.0.features
     }
 
-    /// The GPU and driver: one entry.
+    /// Returns the GPU and driver: one entry.
     pub fn identities(&self) -> &[Identity] {
-        &self.shared.identities
+        &self.0.identities
     }
 
-    /// The memory types and heaps of the physical device.
+    /// Returns the memory types and heaps of the physical device.
+    #[doc(alias = "vkGetPhysicalDeviceMemoryProperties")]
     pub fn memory_properties(&self) -> &vk::PhysicalDeviceMemoryProperties {
-        &self.shared.memory_properties
+        &self.0.memory_properties
+    }
+
+    /// Returns the workarounds that the driver needs.
+    pub fn workarounds(&self) -> Workarounds {
+        self.0.workarounds
     }
 
     /// Whether both endpoints are over the same logical device.
     pub fn is_same_device(&self, other: &Endpoint) -> bool {
-        self.shared.device.handle() == other.shared.device.handle()
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        let fences = self.retired_fences.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let mut leaked = 0u32;
-        for fence in fences.drain(..) {
-            // SAFETY: the fence is alive, of this device, and known to nobody else.
-            if !matches!(unsafe { self.device.get_fence_status(fence) }, Ok(true)) {
-                // A submit may still hold it (VUID-vkDestroyFence-fence-01120).
-                leaked += 1;
-                continue;
-            }
-            // SAFETY: signalled, so that no submit holds it any more.
-            unsafe { self.device.destroy_fence(fence, None) };
-        }
-        if leaked > 0 {
-            tracing::warn!(leaked, "fences that never signalled outlive their endpoint");
-        }
-    }
-}
-
-impl Shared {
-    /// Destroys `fence` as soon as it is signalled, which may be now.
-    pub(crate) fn retire_fence(&self, fence: vk::Fence) {
-        let mut retired = self.retired_fences.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.push(fence);
-        retired.retain(|&fence| {
-            // SAFETY: the fence is alive, of this device, and known to nobody else.
-            let done = matches!(unsafe { self.device.get_fence_status(fence) }, Ok(true));
-            if done {
-                // SAFETY: signalled, so that no submit holds it any more.
-                unsafe { self.device.destroy_fence(fence, None) };
-            }
-            !done
-        });
+        self.device().handle() == other.device().handle()
     }
 
     pub(crate) fn has_extension(&self, name: &CStr) -> bool {
-        self.extensions.contains(name)
+        self.0.extensions.contains(name)
     }
 
     pub(crate) fn identity(&self) -> &Identity {
-        &self.identities[0]
+        &self.0.identities[0]
     }
 
-    pub(crate) fn memory_fd(&self) -> Result<&ash::khr::external_memory_fd::Device> {
-        self.memory_fd.as_ref().ok_or_else(|| {
+    /// How far a linear resource must be from an optimal image in one allocation, in bytes.
+    pub(super) fn buffer_image_granularity(&self) -> u64 {
+        self.0.buffer_image_granularity
+    }
+
+    /// How large a buffer can be, in bytes.
+    pub(super) fn max_buffer_size(&self) -> u64 {
+        self.0.max_buffer_size
+    }
+
+    pub(super) fn memory_fd(&self) -> Result<&ash::khr::external_memory_fd::Device, Missing> {
+        self.0.memory_fd.as_ref().ok_or_else(|| {
             Missing::new(Api::Vulkan, "VK_KHR_external_memory_fd", "memory as a file descriptor")
                 .help("enable the device extension and list it in DeviceInfo::enabled_extensions")
-                .into()
         })
     }
 
-    pub(crate) fn semaphore_fd(&self) -> Result<&ash::khr::external_semaphore_fd::Device> {
-        self.semaphore_fd.as_ref().ok_or_else(|| missing_semaphore_fd().into())
+    pub(super) fn semaphore_fd(&self) -> Result<&ash::khr::external_semaphore_fd::Device, Missing> {
+        self.0.semaphore_fd.as_ref().ok_or_else(|| {
+            let what = "VK_KHR_external_semaphore_fd";
+            Missing::new(Api::Vulkan, what, "a semaphore as a file descriptor")
+                .help("enable the device extension if the driver has it, or hand over by host wait")
+        })
     }
 
-    fn timeline(&self) -> Result<&TimelineFns> {
-        self.timeline.as_ref().ok_or_else(|| missing_timeline().into())
+    pub(super) fn timeline(&self) -> Result<&TimelineFns, Missing> {
+        self.0.timeline.as_ref().ok_or_else(|| {
+            Missing::new(Api::Vulkan, "the feature timelineSemaphore", "a timeline semaphore")
+                .help("enable it when the device is created and set it in DeviceInfo::features")
+        })
     }
-}
 
-pub(crate) fn missing_semaphore_fd() -> Missing {
-    Missing::new(Api::Vulkan, "VK_KHR_external_semaphore_fd", "a semaphore as a file descriptor")
-        .help("enable the device extension where the driver has it; else hand over by host wait")
-}
-
-pub(crate) fn missing_timeline() -> Missing {
-    Missing::new(Api::Vulkan, "the feature timelineSemaphore", "a timeline semaphore")
-        .help("enable it when the device is created and set it in DeviceInfo::features")
-}
-
-/// Whether the physical device has `VkPhysicalDeviceDriverProperties` as an extension.
-fn offers_driver_properties(info: &DeviceInfo<'_>) -> Result<bool> {
-    // SAFETY: the caller of `Endpoint::new` promises a valid instance and one of its devices.
-    let found =
-        unsafe { info.instance.enumerate_device_extension_properties(info.physical_device) }
-            .of("vkEnumerateDeviceExtensionProperties")?;
-    let name = ash::khr::driver_properties::NAME;
-    Ok(found.iter().any(|extension| extension.extension_name_as_c_str() == Ok(name)))
-}
-
-fn timeline_fns(info: &DeviceInfo<'_>) -> Option<TimelineFns> {
-    if !info.features.timeline_semaphore {
-        return None;
-    }
-    if info.api_version >= vk::API_VERSION_1_2 {
-        return Some(TimelineFns::Core);
-    }
-    let khr = ash::khr::timeline_semaphore::NAME;
-    info.enabled_extensions.contains(&khr).then(|| {
-        TimelineFns::Khr(ash::khr::timeline_semaphore::Device::new(info.instance, info.device))
-    })
-}
-
-impl Shared {
-    /// The counter of a timeline semaphore.
+    /// Destroys `fence` as soon as it is signalled, which may be now.
     ///
     /// # Safety
-    /// `semaphore` is a valid timeline semaphore of this device.
-    pub(crate) unsafe fn timeline_value(&self, semaphore: vk::Semaphore) -> Result<u64> {
-        // SAFETY: the caller's promise is the call's only rule.
-        let value = unsafe {
-            match self.timeline()? {
-                TimelineFns::Core => self.device.get_semaphore_counter_value(semaphore),
-                TimelineFns::Khr(khr) => khr.get_semaphore_counter_value(semaphore),
-            }
-        };
-        value.of("vkGetSemaphoreCounterValue")
+    /// `fence` is of this device, was submitted, and is used by nothing but that submit.
+    pub(super) unsafe fn retire_fence(&self, fence: vk::Fence) {
+        let mut retired = self.0.retired_fences.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.push(fence);
+        // SAFETY: the promise of each call that put a fence into the list.
+        retired.retain(|&fence| !unsafe { self.0.destroy_if_signaled(fence) });
     }
+}
 
-    /// Waits until the counter reaches `value`; `false` when `timeout` nanoseconds go by before.
+impl Inner {
+    /// Destroys `fence` if it is signalled, and returns whether it was.
     ///
     /// # Safety
-    /// `semaphore` is a valid timeline semaphore of this device.
-    pub(crate) unsafe fn timeline_wait(
-        &self,
-        semaphore: vk::Semaphore,
-        value: u64,
-        timeout: u64,
-    ) -> Result<bool> {
-        let (semaphores, values) = ([semaphore], [value]);
-        let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
-        // SAFETY: the caller's promise; both arrays have one element and outlive the call.
-        let waited = unsafe {
-            match self.timeline()? {
-                TimelineFns::Core => self.device.wait_semaphores(&info, timeout),
-                TimelineFns::Khr(khr) => khr.wait_semaphores(&info, timeout),
+    /// `fence` is of this device, and is used by nothing but a submit.
+    unsafe fn destroy_if_signaled(&self, fence: vk::Fence) -> bool {
+        // SAFETY: the fence is alive and of this device. Once it is signalled, no submit uses it any
+        // more (VUID-vkDestroyFence-fence-01120), and the caller promises that nothing else does.
+        unsafe {
+            let is_signaled = matches!(self.device.get_fence_status(fence), Ok(true));
+            if is_signaled {
+                self.device.destroy_fence(fence, None);
             }
-        };
-        match waited {
-            Err(vk::Result::TIMEOUT) => Ok(false),
-            other => other.of("vkWaitSemaphores").map(|()| true),
+            is_signaled
         }
     }
+}
 
-    /// Sets the counter to `value`.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let retired = self.retired_fences.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut retired = std::mem::take(retired);
+        // SAFETY: the promise of each call of `retire_fence`.
+        retired.retain(|&fence| !unsafe { self.destroy_if_signaled(fence) });
+        if !retired.is_empty() {
+            // A submit may still use them.
+            let leaked = retired.len();
+            tracing::warn!(leaked, "fences that were never signalled are leaked");
+        }
+    }
+}
+
+fn timeline_fns(info: &DeviceInfo<'_>) -> Result<Option<TimelineFns>> {
+    if !info.features.timeline_semaphore {
+        return Ok(None);
+    }
+    if info.api_version >= vk::API_VERSION_1_2 {
+        return Ok(Some(TimelineFns::Core));
+    }
+    let functions: &[&CStr] =
+        &[c"vkGetSemaphoreCounterValueKHR", c"vkWaitSemaphoresKHR", c"vkSignalSemaphoreKHR"];
+    let enabled = info.has_functions(ash::khr::timeline_semaphore::NAME, functions)?;
+    Ok(enabled.then(|| {
+        TimelineFns::Khr(ash::khr::timeline_semaphore::Device::new(info.instance, info.device))
+    }))
+}
+
+/// The properties of the physical device that this peer depends on.
+struct Properties {
+    identity: Identity,
+    memory: vk::PhysicalDeviceMemoryProperties,
+    buffer_image_granularity: u64,
+    max_buffer_size: u64,
+    workarounds: Workarounds,
+}
+
+impl Properties {
+    /// Queries them.
     ///
     /// # Safety
-    /// `semaphore` is a valid timeline semaphore of this device, and `value` is greater than its
-    /// counter and less than that of any pending signal (VUID-VkSemaphoreSignalInfo-value-03258
-    /// and -03259).
-    pub(crate) unsafe fn timeline_signal(
-        &self,
-        semaphore: vk::Semaphore,
-        value: u64,
-    ) -> Result<()> {
-        let info = vk::SemaphoreSignalInfo::default().semaphore(semaphore).value(value);
+    /// The instance is valid, and the physical device is one of it.
+    unsafe fn query(info: &DeviceInfo<'_>) -> Result<Self> {
+        let (instance, physical_device) = (info.instance, info.physical_device);
         // SAFETY: the caller's promise.
-        let signalled = unsafe {
-            match self.timeline()? {
-                TimelineFns::Core => self.device.signal_semaphore(&info),
-                TimelineFns::Khr(khr) => khr.signal_semaphore(&info),
-            }
+        let supported = unsafe { SupportedExtensions::query(instance, physical_device) }?;
+        let has = |core, name| info.api_version >= core || supported.contains(name);
+        let mut id = vk::PhysicalDeviceIDProperties::default();
+        let mut driver = vk::PhysicalDeviceDriverProperties::default();
+        let mut maintenance4 = vk::PhysicalDeviceMaintenance4Properties::default();
+        let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut id);
+        // The workarounds depend on it.
+        if has(vk::API_VERSION_1_2, ash::khr::driver_properties::NAME) {
+            properties = properties.push_next(&mut driver);
+        }
+        if has(vk::API_VERSION_1_3, ash::khr::maintenance4::NAME) {
+            properties = properties.push_next(&mut maintenance4);
+        }
+        // SAFETY: the caller's promise; each structure of the chain is part of the version that the
+        // device is used with, or of an extension that the physical device supports.
+        let memory = unsafe {
+            instance.get_physical_device_properties2(physical_device, &mut properties);
+            instance.get_physical_device_memory_properties(physical_device)
         };
-        signalled.of("vkSignalSemaphore")
+        let core = properties.properties;
+        let name = core.device_name_as_c_str().map(CStr::to_string_lossy).unwrap_or_default();
+        // A device without this limit still can't make a buffer larger than a heap.
+        let heaps = memory.memory_heaps_as_slice().iter().map(|heap| heap.size);
+        let max_buffer_size = match maintenance4.max_buffer_size {
+            0 => heaps.max().unwrap_or(0),
+            limit => limit,
+        };
+        Ok(Self {
+            identity: Identity {
+                device: Uuid::from_bytes(id.device_uuid),
+                driver: Some(Uuid::from_bytes(id.driver_uuid)),
+                name: name.into_owned(),
+            },
+            memory,
+            buffer_image_granularity: core.limits.buffer_image_granularity,
+            max_buffer_size,
+            workarounds: Workarounds::of(driver.driver_id, core.device_type),
+        })
     }
-}
-
-crate::peer::impl_peer! {
-    Endpoint, Api::Vulkan, super::Memory, super::Buffer, super::Image, super::Semaphore,
-    unsafe fn wait_idle(&self) -> Result<()> {
-        // SAFETY: the device is alive; the caller keeps its queues to this thread during the call.
-        unsafe { self.shared.device.device_wait_idle() }.of("vkDeviceWaitIdle")
-    }
-}
-
-/// Refuses a memory type that the device doesn't have.
-pub(crate) fn check_memory_type(
-    properties: &vk::PhysicalDeviceMemoryProperties,
-    index: u32,
-) -> Result<()> {
-    let count = properties.memory_type_count;
-    if index < count {
-        return Ok(());
-    }
-    Err(Invalid::new("memory_type_index", format!("{index}, but the device has {count} types"))
-        .vuid("VUID-vkAllocateMemory-pAllocateInfo-01714")
-        .into())
 }

@@ -1,42 +1,47 @@
 //! The Vulkan peer, over the user's own `ash` device.
 //!
-//! [`Endpoint`] borrows a device; [`Buffer`]s, [`Image`]s and [`Semaphore`]s are created exportable,
-//! imported from payloads, or adopted from the user. [`Buffer::export`] makes a new descriptor each
-//! time, and so do the others.
-//! Command buffers and queues stay the user's: [`Endpoint::record_release`] and
-//! [`Endpoint::record_acquire`] write barriers, [`SubmitSync`] says what to add to the submit.
+//! [`Endpoint`] borrows a device. [`Buffer`]s, [`Image`]s and [`Semaphore`]s are created for export,
+//! imported from payloads, or adopted from the user; each export makes a new descriptor.
+//! Command buffers and queues remain the user's: [`Endpoint::record_release`] and
+//! [`Endpoint::record_acquire`] record barriers, and [`SubmitSync`] is what to add to the submit.
+//!
+//! Objects are handles that are cheap to clone. The last clone destroys the Vulkan object, so keep
+//! one until submitted work that uses the object is done.
 //!
 //! # References
 //! `VK_KHR_external_memory_fd`, `VK_KHR_external_semaphore_fd`, `VK_EXT_external_memory_dma_buf`.
 
-pub(crate) mod access;
+mod access;
+mod adopted;
 mod allocation;
-pub(crate) mod buffer;
+mod barrier;
+mod buffer;
 mod capabilities;
 mod conv;
-mod cuda_launch;
-pub(crate) mod endpoint;
-pub(crate) mod error;
+mod device_info;
+mod endpoint;
 mod fence;
 mod image;
-mod image_adopted;
 mod import;
 mod memory;
-mod ownership;
+mod memory_options;
 mod requirements;
 mod semaphore;
 mod submit;
 pub mod workarounds;
 
 pub use access::{Accesses, BufferAccess, ImageAccess};
-pub use allocation::{
+pub use adopted::{AdoptedBuffer, AdoptedImage};
+pub use buffer::Buffer;
+#[cfg(feature = "nvx")]
+pub(crate) use conv::{VkResultExt, driver_error};
+pub use device_info::{DeviceInfo, Features};
+pub use endpoint::Endpoint;
+pub use fence::Fence;
+pub use image::Image;
+pub use memory::Memory;
+pub use memory_options::{
     BufferOptions, DedicatedAllocation, ImageOptions, MemoryLocation, MemoryOptions,
 };
-pub use buffer::{AdoptedBuffer, Buffer};
-pub use endpoint::{DeviceInfo, Endpoint, Features};
-pub use fence::{Fence, FencePool};
-pub use image::Image;
-pub use image_adopted::AdoptedImage;
-pub use memory::Memory;
 pub use semaphore::Semaphore;
-pub use submit::{SemaphoreSignal, SemaphoreWait, SubmitSync};
+pub use submit::{FencePool, SemaphoreSignal, SemaphoreWait, SubmitSync};

@@ -1,4 +1,4 @@
-//! What a resource wants of its memory, and whether memory gives it.
+//! What a resource requires of its memory, and whether an allocation meets it.
 
 use ash::vk;
 
@@ -6,14 +6,14 @@ use crate::capabilities::Dedicated;
 use crate::error::{Invalid, Mismatch, Result};
 use crate::payload::{MemoryInfo, check_range};
 
-/// What a resource wants of its memory.
+/// What a resource requires of its memory.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Requirements {
-    pub(crate) size: u64,
-    pub(crate) alignment: u64,
-    /// Bit i: memory type i will do.
-    pub(crate) types: u32,
-    pub(crate) dedicated: Dedicated,
+pub(super) struct Requirements {
+    pub(super) size: u64,
+    pub(super) alignment: u64,
+    /// Bit i: memory type i is suitable.
+    pub(super) types: u32,
+    pub(super) dedicated: Dedicated,
     rules: Rules,
 }
 
@@ -22,43 +22,43 @@ pub(crate) struct Requirements {
 struct Rules {
     alignment: &'static str,
     memory_type: &'static str,
-    needs_its_own: &'static str,
-    is_anothers: &'static str,
+    needs_dedicated: &'static str,
+    is_dedicated_to_another: &'static str,
     dedicated_size: &'static str,
-    /// What makes such a resource together with its memory.
-    made_by: &'static str,
+    /// What creates such a resource together with its memory.
+    created_by: &'static str,
     imported_by: &'static str,
 }
 
 const BUFFER: Rules = Rules {
     alignment: "VUID-vkBindBufferMemory-memoryOffset-01036",
     memory_type: "VUID-vkBindBufferMemory-memory-01035",
-    needs_its_own: "VUID-vkBindBufferMemory-buffer-01444",
-    is_anothers: "VUID-vkBindBufferMemory-memory-01508",
+    needs_dedicated: "VUID-vkBindBufferMemory-buffer-01444",
+    is_dedicated_to_another: "VUID-vkBindBufferMemory-memory-01508",
     dedicated_size: "VUID-VkMemoryDedicatedAllocateInfo-buffer-02965",
-    made_by: "make it by create_buffer",
-    imported_by: "import it together with its resource, by import_buffer",
+    created_by: "create it with create_buffer",
+    imported_by: "import it together with its resource, with import_buffer",
 };
 
 const IMAGE: Rules = Rules {
     alignment: "VUID-vkBindImageMemory-memoryOffset-01048",
     memory_type: "VUID-vkBindImageMemory-memory-01047",
-    needs_its_own: "VUID-vkBindImageMemory-image-01445",
-    is_anothers: "VUID-vkBindImageMemory-memory-02628",
+    needs_dedicated: "VUID-vkBindImageMemory-image-01445",
+    is_dedicated_to_another: "VUID-vkBindImageMemory-memory-02628",
     dedicated_size: "VUID-VkMemoryDedicatedAllocateInfo-image-02964",
-    made_by: "make it by create_image",
-    imported_by: "import it together with its resource, by import_image",
+    created_by: "create it with create_image",
+    imported_by: "import it together with its resource, with import_image",
 };
 
 impl Requirements {
-    pub(crate) fn of_buffer(
+    pub(super) fn of_buffer(
         found: vk::MemoryRequirements,
         dedicated: &vk::MemoryDedicatedRequirements<'_>,
     ) -> Self {
         Self::new(found, dedicated, BUFFER)
     }
 
-    pub(crate) fn of_image(
+    pub(super) fn of_image(
         found: vk::MemoryRequirements,
         dedicated: &vk::MemoryDedicatedRequirements<'_>,
     ) -> Self {
@@ -85,66 +85,73 @@ impl Requirements {
         }
     }
 
-    /// The same, where the handle type that the resource is shared by wants `dedicated`.
-    pub(crate) fn shared_by(mut self, dedicated: Dedicated) -> Self {
+    /// Adds what the handle type that the resource is shared by requires.
+    pub(super) fn shared_by(mut self, dedicated: Dedicated) -> Self {
         if dedicated > self.dedicated {
             self.dedicated = dedicated;
-            // It was VK_EXTERNAL_MEMORY_FEATURE_DEDICATED_ONLY_BIT that asked for it.
-            self.rules.needs_its_own = "VUID-VkMemoryAllocateInfo-pNext-00639";
+            // VK_EXTERNAL_MEMORY_FEATURE_DEDICATED_ONLY_BIT requires it.
+            self.rules.needs_dedicated = "VUID-VkMemoryAllocateInfo-pNext-00639";
         }
         self
     }
 
-    /// What to say where the resource would have to share its allocation, and can't.
-    pub(crate) fn needs_its_own(&self, resource: &'static str) -> Invalid {
+    /// The error for a resource that can't share an allocation.
+    pub(super) fn needs_dedicated(&self, resource: &'static str) -> Invalid {
         Invalid::new(resource, "needs an allocation of its own")
-            .vuid(self.rules.needs_its_own)
-            .help(self.rules.made_by)
+            .vuid(self.rules.needs_dedicated)
+            .help(self.rules.created_by)
     }
 
-    /// Checks that the resource may lie at `offset` of `memory`, which others may share.
-    pub(crate) fn check_shared(&self, offset: u64, memory: &MemoryInfo) -> Result<()> {
+    /// Checks that the resource can be bound at `offset` of `memory`, which is its own if `memory` is
+    /// a dedicated allocation.
+    pub(super) fn check_any(&self, offset: u64, memory: &MemoryInfo) -> Result<()> {
         if memory.dedicated {
-            return Err(Invalid::new("memory", "belongs to one resource (dedicated allocation)")
-                .vuid(self.rules.is_anothers)
+            self.check_dedicated(offset, memory)
+        } else {
+            self.check_shared(offset, memory)
+        }
+    }
+
+    /// Checks that the resource can lie at `offset` of `memory`, which it may share with others.
+    pub(super) fn check_shared(&self, offset: u64, memory: &MemoryInfo) -> Result<()> {
+        if memory.dedicated {
+            return Err(Invalid::new("memory", "is a dedicated allocation of one resource")
+                .vuid(self.rules.is_dedicated_to_another)
                 .help(self.rules.imported_by)
                 .into());
         }
         if self.dedicated == Dedicated::Required {
-            return Err(self.needs_its_own("desc").into());
+            return Err(self.needs_dedicated("desc").into());
         }
         self.check(offset, memory)
     }
 
-    /// Checks that the resource may lie at 0 of `memory`, an allocation of its own.
-    pub(crate) fn check_dedicated(&self, offset: u64, memory: &MemoryInfo) -> Result<()> {
+    /// Checks that `memory`, a dedicated allocation, can be the resource's own.
+    fn check_dedicated(&self, offset: u64, memory: &MemoryInfo) -> Result<()> {
         if offset != 0 {
-            return Err(Invalid::new("payload.offset", "a dedicated allocation is bound at 0")
-                .vuid(self.rules.is_anothers)
+            return Err(Invalid::new("offset", "a dedicated allocation is bound at 0")
+                .vuid(self.rules.is_dedicated_to_another)
                 .into());
         }
         self.check(offset, memory)?;
         if self.size != memory.allocation_size {
-            return Err(Mismatch::new(
-                "payload.allocation_size",
-                self.size,
-                memory.allocation_size,
-            )
-            .help(format!(
-                "a dedicated allocation is as large as its resource ({}): is the description the \
-                 exporter's?",
+            let help = format!(
+                "a dedicated allocation is as large as its resource ({}): use the exporter's \
+                 description",
                 self.rules.dedicated_size
-            ))
-            .into());
+            );
+            return Err(Mismatch::new("allocation_size", self.size, memory.allocation_size)
+                .help(help)
+                .into());
         }
         Ok(())
     }
 
-    /// Checks place, size and memory type.
+    /// Checks offset, size and memory type.
     fn check(&self, offset: u64, memory: &MemoryInfo) -> Result<()> {
         check_range(offset, self.size, memory.allocation_size)?;
         if !offset.is_multiple_of(self.alignment.max(1)) {
-            let what = format!("{offset} is no multiple of the alignment {}", self.alignment);
+            let what = format!("{offset} is not a multiple of the alignment {}", self.alignment);
             return Err(Invalid::new("offset", what).vuid(self.rules.alignment).into());
         }
         match memory.memory_type_index {
@@ -184,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn place_size_and_type_are_checked() {
+    fn offset_size_and_type_are_checked() {
         let needs = image(false);
         needs.check_shared(256, &memory(4096 + 256, false)).unwrap();
         for (offset, info) in [
@@ -201,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allocation_of_its_own_is_wanted_or_not() {
+    fn a_dedicated_allocation_is_required_or_not() {
         let refused = image(true).check_shared(0, &memory(4096, false)).unwrap_err().to_string();
         assert!(refused.contains("create_image"), "{refused}");
         let exported = image(false).shared_by(Dedicated::Required);

@@ -7,30 +7,28 @@ use std::time::Duration;
 
 use ash::vk;
 
-use super::conv;
-use super::endpoint::{Endpoint, Shared, missing_timeline};
-use super::error::VkResultExt;
-use super::fence::nanoseconds;
+use super::conv::{self, VkResultExt, nanoseconds};
+use super::endpoint::{Endpoint, TimelineFns};
 use crate::error::{Api, Error, ImportError, ImportResult, Invalid, Result};
-use crate::fd;
-use crate::fd::{SemaphoreHandleType, transfer_duplicate};
+use crate::fd::{self, SemaphoreHandleType, transfer_duplicate};
 use crate::payload::{SemaphoreInfo, SemaphoreKind, SemaphorePayload};
 
 /// A semaphore that is shared with another API, device or process. Cheap to clone.
 ///
-/// Dropping the last clone destroys the `VkSemaphore`; whoever submits work that uses it keeps it
-/// until that work is done.
+/// Dropping the last clone destroys the `VkSemaphore`. Keep a clone until submitted work that uses
+/// the semaphore is done.
 #[derive(Clone)]
 pub struct Semaphore {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    shared: Arc<Shared>,
     handle: vk::Semaphore,
     kind: SemaphoreKind,
     /// How it can be exported; an imported one can't.
     exportable: Option<SemaphoreHandleType>,
+    // Last: it may destroy the device.
+    endpoint: Endpoint,
 }
 
 impl fmt::Debug for Semaphore {
@@ -45,9 +43,10 @@ impl fmt::Debug for Semaphore {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // SAFETY: created by this library, owned here alone, and not in use by submitted work: that
-        // is promised with every submit (VUID-vkDestroySemaphore-semaphore-05149).
-        unsafe { self.shared.device.destroy_semaphore(self.handle, None) };
+        // SAFETY: this library created the handle, and this structure is its only owner. The caller
+        // of every submit promises that the semaphore is kept until the work is done
+        // (VUID-vkDestroySemaphore-semaphore-05149).
+        unsafe { self.endpoint.device().destroy_semaphore(self.handle, None) };
     }
 }
 
@@ -55,25 +54,31 @@ impl Endpoint {
     /// Creates a semaphore that can be exported as an opaque fd. A timeline semaphore starts at 0.
     ///
     /// # Errors
-    /// [`Missing`](crate::Error::Missing) where the driver can't export such a semaphore.
+    /// [`Missing`](crate::Error::Missing) if the driver can't export such a semaphore.
     ///
     /// # References
     /// `VkExportSemaphoreCreateInfo`, `VkSemaphoreTypeCreateInfo`.
+    #[doc(alias = "vkCreateSemaphore")]
     pub fn create_semaphore(&self, kind: SemaphoreKind) -> Result<Semaphore> {
         let handle_type = SemaphoreHandleType::OpaqueFd;
-        self.shared.semaphore_support(kind, handle_type).export?;
-        self.shared.create_semaphore(kind, Some(handle_type))
+        self.semaphore_support(kind, handle_type).export?;
+        self.create_raw_semaphore(kind, Some(handle_type))
+    }
+
+    /// Creates a timeline semaphore for this device alone. It starts at 0.
+    pub(super) fn create_private_timeline(&self) -> Result<Semaphore> {
+        self.create_raw_semaphore(SemaphoreKind::Timeline, None)
     }
 
     /// Imports a semaphore, permanently.
     ///
-    /// The payload is consumed; on failure it comes back, its descriptor still open.
+    /// The payload is consumed; on failure it is returned, its descriptor still open.
     ///
     /// # Errors
     /// [`Mismatch`](crate::Error::Mismatch) for another GPU or driver, [`Invalid`] for a descriptor
-    /// that is no semaphore or a timeline semaphore as sync fd,
-    /// [`Missing`](crate::Error::Missing) where the driver can't import such a semaphore,
-    /// [`Driver`](crate::Error::Driver) where it refuses.
+    /// that isn't a semaphore or a timeline semaphore as sync fd,
+    /// [`Missing`](crate::Error::Missing) if the driver can't import such a semaphore,
+    /// [`Driver`](crate::Error::Driver) if it refuses.
     ///
     /// # References
     /// `VkImportSemaphoreFdInfoKHR`.
@@ -91,10 +96,10 @@ impl Endpoint {
     fn try_import_semaphore(&self, payload: &SemaphorePayload) -> Result<Semaphore> {
         payload.check(self.identities())?;
         let SemaphoreInfo { kind, handle_type, .. } = *payload.info();
-        self.shared.semaphore_support(kind, handle_type).import?;
-        self.shared.workarounds.check_semaphore_fd(handle_type, payload.as_fd())?;
-        let semaphore = self.shared.create_semaphore(kind, None)?;
-        let functions = self.shared.semaphore_fd()?;
+        self.semaphore_support(kind, handle_type).import?;
+        self.workarounds().check_semaphore_fd(handle_type, payload.as_fd())?;
+        let semaphore = self.create_raw_semaphore(kind, None)?;
+        let functions = self.semaphore_fd()?;
         // A sync fd can only be imported temporarily (VUID-VkImportSemaphoreFdInfoKHR-handleType-07307).
         let flags = match handle_type {
             SemaphoreHandleType::OpaqueFd => vk::SemaphoreImportFlags::empty(),
@@ -107,18 +112,16 @@ impl Endpoint {
                 .flags(flags)
                 .fd(raw);
             // SAFETY: the extension is enabled; the semaphore is new and idle; the descriptor is
-            // open. As far as the payload tells, it is of this GPU and driver, and the semaphore of
-            // its kind: nobody can ask an opaque fd, so both are the exporter's word
+            // open. As far as the payload says, it is of this GPU and driver, and the semaphore of
+            // its kind. No call can verify that for an opaque fd; the import rests on the exporter
             // (`SemaphorePayload::new`).
-            unsafe { functions.import_semaphore_fd(&info) }.of("vkImportSemaphoreFdKHR")
+            unsafe { functions.import_semaphore_fd(&info) }.context("vkImportSemaphoreFdKHR")
         })?;
         Ok(semaphore)
     }
-}
 
-impl Shared {
-    pub(crate) fn create_semaphore(
-        self: &Arc<Self>,
+    fn create_raw_semaphore(
+        &self,
         kind: SemaphoreKind,
         exportable: Option<SemaphoreHandleType>,
     ) -> Result<Semaphore> {
@@ -127,48 +130,47 @@ impl Shared {
         let mut export = vk::ExportSemaphoreCreateInfo::default();
         let mut info = vk::SemaphoreCreateInfo::default();
         if kind == SemaphoreKind::Timeline {
-            if self.timeline.is_none() {
-                return Err(missing_timeline().into());
-            }
+            self.timeline()?;
             info = info.push_next(&mut ty);
         }
         if let Some(handle_type) = exportable {
             export = export.handle_types(conv::semaphore_handle_type(handle_type));
             info = info.push_next(&mut export);
         }
-        // SAFETY: the timeline structure is chained only where the feature is enabled, the export
+        // SAFETY: the timeline structure is chained only if the feature is enabled, the export
         // structure only for a handle type that was found to be exportable.
         let handle =
-            unsafe { self.device.create_semaphore(&info, None) }.of("vkCreateSemaphore")?;
-        Ok(Semaphore { inner: Arc::new(Inner { shared: self.clone(), handle, kind, exportable }) })
+            unsafe { self.device().create_semaphore(&info, None) }.context("vkCreateSemaphore")?;
+        let endpoint = self.clone();
+        Ok(Semaphore { inner: Arc::new(Inner { handle, kind, exportable, endpoint }) })
     }
 }
 
 impl Semaphore {
-    /// The Vulkan handle, owned by this object.
+    /// Returns the Vulkan handle, which this object owns.
     pub fn handle(&self) -> vk::Semaphore {
         self.inner.handle
     }
 
-    /// Binary or timeline.
+    /// Returns whether the semaphore is binary or timeline.
     pub fn kind(&self) -> SemaphoreKind {
         self.inner.kind
     }
 
     /// Whether this semaphore is of `endpoint`'s device.
     pub fn is_of(&self, endpoint: &Endpoint) -> bool {
-        self.device() == endpoint.shared.device.handle()
+        self.endpoint().is_same_device(endpoint)
     }
 
-    pub(crate) fn device(&self) -> vk::Device {
-        self.inner.shared.device.handle()
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.inner.endpoint
     }
 
     /// Exports the semaphore: a new descriptor each time, with FD_CLOEXEC.
     ///
     /// # Errors
     /// [`Invalid`] for an imported semaphore: use [`SemaphorePayload::try_clone`] before the import
-    /// instead. [`Driver`](crate::Error::Driver) where the driver refuses.
+    /// instead. [`Driver`](crate::Error::Driver) if the driver refuses.
     ///
     /// # References
     /// `vkGetSemaphoreFdKHR`; VUID-VkSemaphoreGetFdInfoKHR-handleType-01132.
@@ -185,9 +187,9 @@ impl Semaphore {
             .semaphore(inner.handle)
             .handle_type(conv::semaphore_handle_type(handle_type));
         // SAFETY: the semaphore is alive and was created with this handle type for export.
-        let raw = unsafe { inner.shared.semaphore_fd()?.get_semaphore_fd(&get) }
-            .of("vkGetSemaphoreFdKHR")?;
-        // Of a sync fd, which is never exported here, -1 would mean that it is signalled already.
+        let raw = unsafe { inner.endpoint.semaphore_fd()?.get_semaphore_fd(&get) }
+            .context("vkGetSemaphoreFdKHR")?;
+        // For a sync fd, which is never exported here, -1 would mean that it is signalled already.
         let raw = fd::check_descriptor(Api::Vulkan, "vkGetSemaphoreFdKHR", raw)?;
         // SAFETY: the call returned success, so `raw` is a new descriptor that the application
         // owns (vkGetSemaphoreFdKHR).
@@ -195,40 +197,57 @@ impl Semaphore {
         let info = SemaphoreInfo {
             handle_type,
             kind: inner.kind,
-            identity: inner.shared.identity().clone(),
+            identity: inner.endpoint.identity().clone(),
         };
         Ok(SemaphorePayload::new(fd::close_on_exec(fd)?, info)?)
     }
 
-    /// The present value of a timeline semaphore.
+    /// Returns the present value of a timeline semaphore.
     ///
     /// # Errors
-    /// [`Invalid`] for a binary semaphore.
+    /// [`Invalid`] for a binary semaphore; [`Driver`](crate::Error::Driver) if the device is lost.
     ///
     /// # References
     /// `vkGetSemaphoreCounterValue`.
+    #[doc(alias = "vkGetSemaphoreCounterValue")]
     pub fn value(&self) -> Result<u64> {
-        self.check_timeline()?;
+        let (functions, device) = self.timeline()?;
         // SAFETY: the semaphore is alive, of this device, and a timeline.
-        unsafe { self.inner.shared.timeline_value(self.inner.handle) }
+        let value = unsafe {
+            match functions {
+                TimelineFns::Core => device.get_semaphore_counter_value(self.handle()),
+                TimelineFns::Khr(khr) => khr.get_semaphore_counter_value(self.handle()),
+            }
+        };
+        value.context("vkGetSemaphoreCounterValue")
     }
 
     /// Waits on the host until a timeline semaphore reaches `value`.
     ///
     /// # Errors
-    /// [`Error::Timeout`] after `timeout`; [`Invalid`] for a binary semaphore.
+    /// [`Error::Timeout`] after `timeout`; [`Invalid`] for a binary semaphore;
+    /// [`Driver`](crate::Error::Driver) if the device is lost.
     ///
     /// # References
     /// `vkWaitSemaphores`.
+    #[doc(alias = "vkWaitSemaphores")]
     pub fn wait(&self, value: u64, timeout: Duration) -> Result<()> {
-        self.check_timeline()?;
-        let (shared, handle) = (&self.inner.shared, self.inner.handle);
-        // SAFETY: as above.
-        if unsafe { shared.timeline_wait(handle, value, nanoseconds(timeout)) }? {
-            return Ok(());
+        let (functions, device) = self.timeline()?;
+        let (semaphores, values) = ([self.handle()], [value]);
+        let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
+        // SAFETY: the semaphore is alive, of this device, and a timeline; both arrays have one
+        // element and outlive the call.
+        let waited = unsafe {
+            match functions {
+                TimelineFns::Core => device.wait_semaphores(&info, nanoseconds(timeout)),
+                TimelineFns::Khr(khr) => khr.wait_semaphores(&info, nanoseconds(timeout)),
+            }
+        };
+        if waited == Err(vk::Result::TIMEOUT) {
+            let what = format!("timeline value {value} (vkWaitSemaphores)").into();
+            return Err(Error::Timeout { what, waited: timeout });
         }
-        let what = format!("timeline value {value} (vkWaitSemaphores)").into();
-        Err(Error::Timeout { what, waited: timeout })
+        waited.context("vkWaitSemaphores")
     }
 
     /// Sets a timeline semaphore to `value` from the host.
@@ -238,27 +257,39 @@ impl Semaphore {
     /// that shares the semaphore (VUID-VkSemaphoreSignalInfo-value-03259).
     ///
     /// # Errors
-    /// [`Invalid`] for a binary semaphore or a value that is not greater than the present one.
+    /// [`Invalid`] for a binary semaphore or a value that is not greater than the present one;
+    /// [`Driver`](crate::Error::Driver) if the device is lost.
     ///
     /// # References
     /// `vkSignalSemaphore`.
+    #[doc(alias = "vkSignalSemaphore")]
     pub unsafe fn signal(&self, value: u64) -> Result<()> {
         let now = self.value()?;
         if value <= now {
-            let what = format!("{value} is not greater than the present {now}");
-            return Err(Invalid::new("value", what)
+            let problem = format!("{value} is not greater than the present {now}");
+            return Err(Invalid::new("value", problem)
                 .vuid("VUID-VkSemaphoreSignalInfo-value-03258")
                 .into());
         }
+        let (functions, device) = self.timeline()?;
+        let info = vk::SemaphoreSignalInfo::default().semaphore(self.handle()).value(value);
         // SAFETY: the semaphore is alive, of this device and a timeline; the value is greater than
         // the present one, and the caller promises the other bound.
-        unsafe { self.inner.shared.timeline_signal(self.inner.handle, value) }
+        let signalled = unsafe {
+            match functions {
+                TimelineFns::Core => device.signal_semaphore(&info),
+                TimelineFns::Khr(khr) => khr.signal_semaphore(&info),
+            }
+        };
+        signalled.context("vkSignalSemaphore")
     }
 
-    fn check_timeline(&self) -> Result<()> {
-        if self.inner.kind == SemaphoreKind::Timeline {
-            return Ok(());
+    /// The functions to use a timeline semaphore with; refuses a binary one.
+    fn timeline(&self) -> Result<(&TimelineFns, &ash::Device)> {
+        if self.kind() != SemaphoreKind::Timeline {
+            let problem = "is binary; only timeline semaphores have a value";
+            return Err(Invalid::new("semaphore", problem).into());
         }
-        Err(Invalid::new("semaphore", "is binary; only timeline semaphores have a value").into())
+        Ok((self.endpoint().timeline()?, self.endpoint().device()))
     }
 }

@@ -1,11 +1,13 @@
 //! What a handoff adds to the user's submit.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ash::vk;
+use smallvec::SmallVec;
 
+use super::conv::VkResultExt;
 use super::endpoint::Endpoint;
-use super::error::VkResultExt;
 use super::fence::Fence;
 use super::semaphore::Semaphore;
 use crate::error::{Invalid, Mismatch, Result};
@@ -13,7 +15,7 @@ use crate::error::{Invalid, Mismatch, Result};
 /// A semaphore to wait for.
 #[derive(Clone)]
 pub struct SemaphoreWait {
-    /// Which.
+    /// The semaphore.
     pub semaphore: Semaphore,
     /// The value to wait for; `None` for a binary semaphore.
     pub value: Option<u64>,
@@ -34,7 +36,7 @@ impl fmt::Debug for SemaphoreWait {
 /// A semaphore to signal.
 #[derive(Clone, Debug)]
 pub struct SemaphoreSignal {
-    /// Which.
+    /// The semaphore.
     pub semaphore: Semaphore,
     /// The value to set; `None` for a binary semaphore.
     pub value: Option<u64>,
@@ -42,27 +44,30 @@ pub struct SemaphoreSignal {
 
 /// What to add to the submit of the command buffer that a release or an acquire was recorded in.
 ///
-/// Parts of several handoffs are joined by [`merge`](Self::merge). [`submit`](Self::submit) does it
-/// all; who submits otherwise (`vkQueueSubmit2`, an engine's own queue) reads the fields.
+/// [`merge`](Self::merge) joins those of several handoffs. [`submit`](Self::submit) makes the whole
+/// submit; to submit in another way (`vkQueueSubmit2`, an engine's own queue), read the fields.
 #[derive(Clone, Debug, Default)]
-#[must_use = "a handoff happens only when its part is added to the submit"]
+#[must_use = "the handoff is incomplete until this is added to the submit"]
 pub struct SubmitSync {
     /// Semaphores to wait for.
     pub waits: Vec<SemaphoreWait>,
     /// Semaphores to signal.
     pub signals: Vec<SemaphoreSignal>,
-    /// A `VkFence` to submit with, where the device has no timeline semaphores.
+    /// A `VkFence` to submit with, if the device has no timeline semaphores.
     pub fence: Option<Fence>,
 }
+
+/// A list of one submit, on the stack if it is short: a handoff each way and a fence, twice, fit.
+type List<T> = SmallVec<[T; 8]>;
 
 impl SubmitSync {
     /// Adds what another handoff of the same submit needs.
     ///
     /// # Errors
-    /// [`Invalid`] where both need a fence: a submit has one.
+    /// [`Invalid`] if both need a fence: a submit has only one.
     pub fn merge(&mut self, other: SubmitSync) -> Result<()> {
         if self.fence.is_some() && other.fence.is_some() {
-            return Err(Invalid::new("fence", "both parts need one, and a submit has one")
+            return Err(Invalid::new("fence", "both need one, and a submit has only one")
                 .help("enable timelineSemaphore, or submit twice")
                 .into());
         }
@@ -72,18 +77,18 @@ impl SubmitSync {
         Ok(())
     }
 
-    /// Submits `command_buffers` to `queue` with all waits and signals of this part.
+    /// Submits `command_buffers` to `queue` with these waits, signals and fence.
     ///
     /// # Safety
-    /// As `vkQueueSubmit`: `queue` is of `endpoint`'s device and externally synchronised, the
-    /// command buffers are executable, and they, the semaphores and the fence of this part and the
-    /// buffers and images they use live until the work is done. For the fence it is enough that the
-    /// endpoint lives, which keeps a fence that was dropped until it is signalled.
+    /// As `vkQueueSubmit`: `queue` is of `endpoint`'s device and externally synchronised, and the
+    /// command buffers are executable. They, the semaphores, and the buffers and images they use
+    /// live until the work is done. So does the endpoint, which keeps a submitted fence until it is
+    /// signalled.
     ///
     /// # Errors
     /// Before anything is submitted, [`Invalid`] for a timeline semaphore without a value or a
     /// binary one with a value, and [`Mismatch`] for a semaphore or fence of another device;
-    /// [`Driver`](crate::Error::Driver) where the driver refuses or the device is lost.
+    /// [`Driver`](crate::Error::Driver) if the driver refuses or the device is lost.
     ///
     /// # References
     /// `vkQueueSubmit`, `VkTimelineSemaphoreSubmitInfo`.
@@ -95,13 +100,12 @@ impl SubmitSync {
         command_buffers: &[vk::CommandBuffer],
     ) -> Result<()> {
         self.check(endpoint)?;
-        let none = vk::Semaphore::null();
-        let waits = Few::new(none, &self.waits, |wait| wait.semaphore.handle());
-        let stages = Few::new(vk::PipelineStageFlags::empty(), &self.waits, |wait| wait.stage);
-        let signals = Few::new(none, &self.signals, |signal| signal.semaphore.handle());
-        // The values of binary semaphores are ignored, but counted.
-        let wait_values = Few::new(0, &self.waits, |wait| wait.value.unwrap_or(0));
-        let signal_values = Few::new(0, &self.signals, |signal| signal.value.unwrap_or(0));
+        let waits: List<_> = self.waits.iter().map(|wait| wait.semaphore.handle()).collect();
+        let stages: List<_> = self.waits.iter().map(|wait| wait.stage).collect();
+        let signals: List<_> = self.signals.iter().map(|s| s.semaphore.handle()).collect();
+        // Vulkan ignores the values of binary semaphores, but counts them.
+        let wait_values: List<_> = self.waits.iter().map(|wait| wait.value.unwrap_or(0)).collect();
+        let signal_values: List<_> = self.signals.iter().map(|s| s.value.unwrap_or(0)).collect();
         let mut timeline = vk::TimelineSemaphoreSubmitInfo::default()
             .wait_semaphore_values(&wait_values)
             .signal_semaphore_values(&signal_values);
@@ -110,31 +114,30 @@ impl SubmitSync {
             .wait_dst_stage_mask(&stages)
             .signal_semaphores(&signals)
             .command_buffers(command_buffers);
-        if endpoint.shared.timeline.is_some() {
+        if endpoint.features().timeline_semaphore {
             info = info.push_next(&mut timeline);
         }
         let fence = self.fence.as_ref().map_or(vk::Fence::null(), Fence::to_submit);
-        // SAFETY: the caller's promise covers queue, command buffers and lifetimes; semaphores and
-        // fence are of this device, and timeline semaphores have values (`check`); the arrays have
-        // the lengths of each other and outlive the call.
-        unsafe { endpoint.shared.device.queue_submit(queue, &[info], fence) }.of("vkQueueSubmit")
+        // SAFETY: the caller promises queue, command buffers and lifetimes. Semaphores and fence are
+        // of this device, and timeline semaphores have values (`check`). The arrays of waits have
+        // one length, those of signals too, and all outlive the call.
+        unsafe { endpoint.device().queue_submit(queue, &[info], fence) }.context("vkQueueSubmit")
     }
 
-    /// Checks what a submit to `endpoint`'s device would be undefined with.
+    /// Refuses what a submit to `endpoint`'s device would be undefined with.
     fn check(&self, endpoint: &Endpoint) -> Result<()> {
         let waits = self.waits.iter().map(|wait| (&wait.semaphore, wait.value));
         let signals = self.signals.iter().map(|signal| (&signal.semaphore, signal.value));
         for (semaphore, value) in waits.chain(signals) {
             semaphore.kind().check_value(value)?;
-            check_device("the semaphore's VkDevice", endpoint, semaphore.device())?;
+            check_device("the semaphore's VkDevice", endpoint, semaphore.endpoint())?;
         }
-        self.fence
-            .as_ref()
-            .map_or(Ok(()), |fence| check_device("the fence's VkDevice", endpoint, fence.device()))
+        let fence = self.fence.as_ref();
+        fence.map_or(Ok(()), |f| check_device("the fence's VkDevice", endpoint, f.endpoint()))
     }
 }
 
-/// Adds `more` to `list`; a list that is empty becomes `more`, and nothing is allocated.
+/// Adds `more` to `list`. An empty list becomes `more`, without an allocation.
 fn append<T>(list: &mut Vec<T>, more: Vec<T>) {
     if list.is_empty() {
         *list = more;
@@ -143,59 +146,72 @@ fn append<T>(list: &mut Vec<T>, more: Vec<T>) {
     }
 }
 
-/// A list that is on the stack while it is short, as those of a submit are: a submit is made for every
-/// handoff.
-struct Few<T> {
-    short: [T; FEW],
-    long: Vec<T>,
-    len: usize,
-}
-
-/// What a handoff each way and a fence take, twice.
-const FEW: usize = 8;
-
-impl<T: Copy> Few<T> {
-    fn new<S>(empty: T, list: &[S], get: impl Fn(&S) -> T) -> Self {
-        let (mut short, mut long, len) = ([empty; FEW], Vec::new(), list.len());
-        if len > FEW {
-            long.extend(list.iter().map(get));
-        } else {
-            short.iter_mut().zip(list).for_each(|(to, from)| *to = get(from));
-        }
-        Self { short, long, len }
-    }
-}
-
-impl<T> std::ops::Deref for Few<T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        if self.len > FEW { &self.long } else { &self.short[..self.len] }
-    }
-}
-
-fn check_device(field: &'static str, endpoint: &Endpoint, device: vk::Device) -> Result<()> {
-    let expected = endpoint.shared.device.handle();
-    if device == expected {
+fn check_device(field: &'static str, endpoint: &Endpoint, other: &Endpoint) -> Result<()> {
+    if endpoint.is_same_device(other) {
         return Ok(());
     }
-    Err(Mismatch::new(field, format!("{expected:?}"), format!("{device:?}"))
-        .help("submit with the endpoint it is of, or export it and import it here")
+    let (expected, found) = (endpoint.device().handle(), other.device().handle());
+    Err(Mismatch::new(field, format!("{expected:?}"), format!("{found:?}"))
+        .help("submit with the endpoint of that device, or export it and import it here")
         .into())
+}
+
+/// Makes [`Fence`]s for the submits to one queue, in the order of the submits.
+///
+/// Uses one timeline semaphore of its own, or a new `VkFence` per submit if the device has none.
+#[derive(Debug)]
+pub struct FencePool {
+    endpoint: Endpoint,
+    timeline: Option<(Semaphore, AtomicU64)>,
+}
+
+impl FencePool {
+    /// Creates a pool for the submits to one queue of `endpoint`'s device.
+    ///
+    /// # Errors
+    /// [`Driver`](crate::Error::Driver) if the driver is out of memory.
+    pub fn new(endpoint: &Endpoint) -> Result<Self> {
+        let timeline = match endpoint.features().timeline_semaphore {
+            true => Some((endpoint.create_private_timeline()?, AtomicU64::new(0))),
+            false => None,
+        };
+        Ok(Self { endpoint: endpoint.clone(), timeline })
+    }
+
+    /// Returns a fence that the submit of `sync` will signal. Submit in the order of these calls.
+    ///
+    /// If the device has no timeline semaphores and `sync` has a fence already, that fence is
+    /// returned, since a submit has only one.
+    ///
+    /// # Errors
+    /// [`Driver`](crate::Error::Driver) if the driver is out of memory.
+    #[doc(alias = "vkCreateFence")]
+    pub fn next(&self, sync: &mut SubmitSync) -> Result<Fence> {
+        if let Some((semaphore, last)) = &self.timeline {
+            let value = last.fetch_add(1, Ordering::Relaxed) + 1;
+            let signal = SemaphoreSignal { semaphore: semaphore.clone(), value: Some(value) };
+            sync.signals.push(signal);
+            return Ok(Fence::timeline(semaphore, value));
+        }
+        if let Some(fence) = &sync.fence {
+            return Ok(fence.clone());
+        }
+        let fence = Fence::create(&self.endpoint)?;
+        sync.fence = Some(fence.clone());
+        Ok(fence)
+    }
+
+    /// Keeps the semaphore alive indefinitely, since a submit that may never end still signals it.
+    pub(crate) fn leak(&self) {
+        if let Some((semaphore, _)) = &self.timeline {
+            std::mem::forget(semaphore.clone());
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_list_is_as_long_as_what_it_was_made_of() {
-        for len in [0, 1, FEW - 1, FEW, FEW + 1, 64] {
-            let list: Vec<_> = (0..len as u64).collect();
-            let few = Few::new(u64::MAX, &list, |number| number + 1);
-            assert!(few.iter().copied().eq(1..=len as u64), "{len}: {:?}", &few[..]);
-        }
-    }
 
     #[test]
     fn lists_are_joined_in_order() {

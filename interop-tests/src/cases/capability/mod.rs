@@ -78,14 +78,14 @@ fn missing(_: &TestGpu, peer: Peer<'_>) -> Result<()> {
 /// An endpoint over the same device that knows of fewer extensions and features than were enabled.
 fn poorer(gpu: &VulkanContext, extensions: bool) -> Result<Endpoint> {
     let vulkan = &gpu.vulkan;
-    let info = DeviceInfo {
-        instance: vulkan.instance(),
-        physical_device: vulkan.physical_device(),
-        device: vulkan.device(),
-        api_version: vulkan.api_version(),
-        enabled_extensions: if extensions { vulkan.enabled_extensions() } else { &[] },
-        features: Features::default(),
-    };
+    let info = DeviceInfo::new(
+        vulkan.instance(),
+        vulkan.physical_device(),
+        vulkan.device(),
+        vulkan.api_version(),
+    )
+    .enabled_extensions(if extensions { vulkan.enabled_extensions() } else { &[] })
+    .features(Features::default());
     // SAFETY: the handles belong together, all that is listed was enabled, and the owner keeps the
     // device.
     Ok(unsafe { Endpoint::new(&info, Some(std::sync::Arc::new(vulkan.clone()))) }?)

@@ -237,14 +237,14 @@ fn lacks(
 /// The machine's first device, as an app has it that enabled next to nothing.
 fn bare(machine: &TestGpu) -> Result<Endpoint> {
     let vulkan = &machine.vulkan().vulkan;
-    let info = DeviceInfo {
-        instance: vulkan.instance(),
-        physical_device: vulkan.physical_device(),
-        device: vulkan.device(),
-        api_version: vulkan.api_version(),
-        enabled_extensions: &[],
-        features: Features::default(),
-    };
+    let info = DeviceInfo::new(
+        vulkan.instance(),
+        vulkan.physical_device(),
+        vulkan.device(),
+        vulkan.api_version(),
+    )
+    .enabled_extensions(&[])
+    .features(Features::default());
     // SAFETY: the handles belong together; the endpoint keeps the device alive, and is told of less
     // than was enabled, so that it calls less than it might.
     Ok(unsafe { Endpoint::new(&info, Some(std::sync::Arc::new(vulkan.clone()))) }?)

@@ -69,17 +69,17 @@ enum Timelines {
 /// Another device, as an app has it that enabled no features: the library makes a `VkFence` a release.
 fn device(machine: &TestGpu, timelines: Timelines) -> Result<VulkanContext> {
     let vulkan = machine.vulkan().vulkan.second_device()?;
-    let info = DeviceInfo {
-        instance: vulkan.instance(),
-        physical_device: vulkan.physical_device(),
-        device: vulkan.device(),
-        api_version: vulkan.api_version(),
-        enabled_extensions: vulkan.enabled_extensions(),
-        features: match timelines {
-            Timelines::There => vulkan.features(),
-            Timelines::Absent => Features::default(),
-        },
-    };
+    let info = DeviceInfo::new(
+        vulkan.instance(),
+        vulkan.physical_device(),
+        vulkan.device(),
+        vulkan.api_version(),
+    )
+    .enabled_extensions(vulkan.enabled_extensions())
+    .features(match timelines {
+        Timelines::There => vulkan.features(),
+        Timelines::Absent => Features::default(),
+    });
     // SAFETY: the handles belong together; the endpoint keeps the device alive, and is told of no
     // more features than were enabled.
     let endpoint = unsafe { Endpoint::new(&info, Some(Arc::new(vulkan.clone()))) }?;

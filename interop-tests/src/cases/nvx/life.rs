@@ -41,14 +41,14 @@ fn poorer(machine: &TestGpu, extension: bool, features: Features) -> Result<Endp
     let vulkan = &machine.vulkan().vulkan;
     let mut extensions = vulkan.enabled_extensions().to_vec();
     extensions.retain(|&name| extension || name != gpu_interop::ash::nvx::binary_import::NAME);
-    let info = DeviceInfo {
-        instance: vulkan.instance(),
-        physical_device: vulkan.physical_device(),
-        device: vulkan.device(),
-        api_version: vulkan.api_version(),
-        enabled_extensions: &extensions,
-        features,
-    };
+    let info = DeviceInfo::new(
+        vulkan.instance(),
+        vulkan.physical_device(),
+        vulkan.device(),
+        vulkan.api_version(),
+    )
+    .enabled_extensions(&extensions)
+    .features(features);
     // SAFETY: the handles belong together, all that is listed was enabled, and the owner keeps the
     // device.
     Ok(unsafe { Endpoint::new(&info, Some(Arc::new(vulkan.clone()))) }?)

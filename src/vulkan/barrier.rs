@@ -100,7 +100,7 @@ impl Endpoint {
         // pass, live resources and the images' layouts, which with the ranges were checked
         // (`Accesses::check`); the stage masks are not empty.
         unsafe {
-            self.shared.device.cmd_pipeline_barrier(
+            self.device().cmd_pipeline_barrier(
                 command_buffer,
                 *src,
                 *dst,
