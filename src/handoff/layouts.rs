@@ -19,7 +19,7 @@ pub(crate) enum Layouts {
 
 impl Layouts {
     pub(crate) fn of_vulkan(used: &Accesses<'_>) -> Self {
-        let pairs = used.images.iter().map(|i| (i.old_layout.into(), i.new_layout.into()));
+        let pairs = used.images.iter().map(|i| (i.old_layout, i.new_layout));
         Self::Pairs(pairs.collect())
     }
 

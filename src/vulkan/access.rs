@@ -1,6 +1,7 @@
-//! How commands use what is shared: what a release and an acquire are told.
+//! How commands use what is shared: the stages, accesses and layouts of a release or an acquire.
 
 use std::fmt;
+use std::ops::BitOr;
 
 use ash::vk;
 
@@ -9,17 +10,106 @@ use super::conv;
 use super::endpoint::Endpoint;
 use super::image::Image;
 use crate::desc::ImageLayout;
-use crate::error::{Error, Invalid, Result};
+use crate::error::{Invalid, Result};
 
-/// A buffer and how the recorded commands use it: written before a release, read after an acquire.
+/// A buffer, and how the commands before a release or after an acquire use it.
+///
+/// Two uses of one buffer are combined with `|`:
+/// `BufferAccess::compute(&buffer) | BufferAccess::transfer(&buffer)`.
 #[derive(Clone, Copy)]
 pub struct BufferAccess<'a> {
     /// The buffer.
     pub buffer: &'a Buffer,
-    /// The stages of the commands that use it.
+    /// The stages of the commands.
     pub stage: vk::PipelineStageFlags,
-    /// What they do with it.
+    /// Their accesses.
     pub access: vk::AccessFlags,
+}
+
+/// An image, how the commands before a release or after an acquire use it, and its layouts.
+///
+/// A handoff is one layout transition with two halves, the release and the acquire, and both name
+/// the *same* two layouts: `old_layout`, in which the commands before the release leave the image,
+/// and `new_layout`, in which the commands after the acquire find it. Between two Vulkan devices,
+/// give both sides the same pair.
+///
+/// OpenGL names one layout only. It acquires an image in the `new_layout` of Vulkan's release, and
+/// releases it in the `old_layout` of Vulkan's acquire. CUDA names none: use
+/// [`ImageLayout::GENERAL`] on its side of the pair.
+///
+/// Two uses of one image are combined with `|`, which keeps the layouts and the range of the left
+/// one.
+///
+/// The Khronos validation layer (1.3.239) overlooks an acquire with two equal layouts on a device
+/// with `synchronization2` enabled, and then reports the next use of an image that it last saw in
+/// another layout (`DrawState-InvalidImageLayout`). Two different layouts avoid that.
+///
+/// # References
+/// "Queue Family Ownership Transfer": the oldLayout and newLayout of the release are those of the
+/// acquire. `GL_EXT_semaphore`: `srcLayouts`, `dstLayouts`.
+#[derive(Clone, Copy)]
+pub struct ImageAccess<'a> {
+    /// The image.
+    pub image: &'a Image,
+    /// The stages of the commands.
+    pub stage: vk::PipelineStageFlags,
+    /// Their accesses.
+    pub access: vk::AccessFlags,
+    /// The layout before the handoff; [`ImageLayout::UNDEFINED`] if the content doesn't matter.
+    pub old_layout: ImageLayout,
+    /// The layout after the handoff.
+    pub new_layout: ImageLayout,
+    /// The part that is handed over, with all its aspects. Default: the whole image.
+    pub range: vk::ImageSubresourceRange,
+}
+
+type Use = (vk::PipelineStageFlags, vk::AccessFlags);
+
+fn compute() -> Use {
+    let access = vk::AccessFlags::SHADER_READ | vk::AccessFlags::SHADER_WRITE;
+    (vk::PipelineStageFlags::COMPUTE_SHADER, access)
+}
+
+fn transfer() -> Use {
+    let access = vk::AccessFlags::TRANSFER_READ | vk::AccessFlags::TRANSFER_WRITE;
+    (vk::PipelineStageFlags::TRANSFER, access)
+}
+
+fn any() -> Use {
+    let access = vk::AccessFlags::MEMORY_READ | vk::AccessFlags::MEMORY_WRITE;
+    (vk::PipelineStageFlags::ALL_COMMANDS, access)
+}
+
+impl<'a> BufferAccess<'a> {
+    fn new(buffer: &'a Buffer, (stage, access): Use) -> Self {
+        Self { buffer, stage, access }
+    }
+
+    /// A buffer that compute shaders read and write.
+    pub fn compute(buffer: &'a Buffer) -> Self {
+        Self::new(buffer, compute())
+    }
+
+    /// A buffer that copies and fills read and write.
+    pub fn transfer(buffer: &'a Buffer) -> Self {
+        Self::new(buffer, transfer())
+    }
+
+    /// A buffer that any command reads and writes. Always correct, but commands that don't use the
+    /// buffer wait too.
+    pub fn any(buffer: &'a Buffer) -> Self {
+        Self::new(buffer, any())
+    }
+}
+
+impl BitOr for BufferAccess<'_> {
+    type Output = Self;
+
+    /// Combines two uses of the same buffer.
+    fn bitor(self, other: Self) -> Self {
+        debug_assert_eq!(self.buffer.handle(), other.buffer.handle(), "uses of two buffers");
+        Self { stage: self.stage | other.stage, access: self.access | other.access, ..self }
+    }
 }
 
 impl fmt::Debug for BufferAccess<'_> {
@@ -32,119 +122,55 @@ impl fmt::Debug for BufferAccess<'_> {
     }
 }
 
-impl<'a> BufferAccess<'a> {
-    /// A buffer that compute shaders read and write.
-    pub fn compute(buffer: &'a Buffer) -> Self {
-        Self {
-            buffer,
-            stage: vk::PipelineStageFlags::COMPUTE_SHADER,
-            access: vk::AccessFlags::SHADER_READ | vk::AccessFlags::SHADER_WRITE,
-        }
-    }
-
-    /// A buffer that is copied from and to.
-    pub fn transfer(buffer: &'a Buffer) -> Self {
-        Self {
-            buffer,
-            stage: vk::PipelineStageFlags::TRANSFER,
-            access: vk::AccessFlags::TRANSFER_READ | vk::AccessFlags::TRANSFER_WRITE,
-        }
-    }
-}
-
-/// An image, how the recorded commands use it, and the layouts it is handed over with.
-///
-/// A handoff is one layout transition with two halves, the release and the acquire, and both name
-/// the *same* two layouts: `old_layout`, which the commands before the release leave the image in,
-/// and `new_layout`, which the commands after the acquire find it in. Give both sides of a handoff
-/// between two Vulkan devices the same pair.
-///
-/// OpenGL names one layout only. What it waits for with is the `new_layout` of Vulkan's release;
-/// what it signals with is the `old_layout` of Vulkan's acquire. CUDA names none: hand over with
-/// `VK_IMAGE_LAYOUT_GENERAL` on its side.
-///
-/// The Khronos validation layer (1.3.239) overlooks an acquire whose two layouts are equal where the
-/// device has `synchronization2` enabled, and reports the next use of an image that it last saw in
-/// another layout (`DrawState-InvalidImageLayout`). Two layouts that differ avoid that.
-///
-/// # References
-/// "Queue Family Ownership Transfer": the oldLayout and newLayout of the release are those of the
-/// acquire. `GL_EXT_semaphore`: `srcLayouts`, `dstLayouts`.
-#[derive(Clone, Copy)]
-pub struct ImageAccess<'a> {
-    /// The image.
-    pub image: &'a Image,
-    /// The stages of the commands that use it.
-    pub stage: vk::PipelineStageFlags,
-    /// What they do with it.
-    pub access: vk::AccessFlags,
-    /// The layout before the handoff; `VK_IMAGE_LAYOUT_UNDEFINED` where the content doesn't matter.
-    pub old_layout: vk::ImageLayout,
-    /// The layout after the handoff.
-    pub new_layout: vk::ImageLayout,
-    /// The part that is handed over: with all its aspects, and by default all of it.
-    pub range: vk::ImageSubresourceRange,
-}
-
-impl fmt::Debug for ImageAccess<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let range = &self.range;
-        f.debug_struct("ImageAccess")
-            .field("image", self.image)
-            .field("stage", &format_args!("{:#x}", self.stage.as_raw()))
-            .field("access", &format_args!("{:#x}", self.access.as_raw()))
-            .field("old_layout", &ImageLayout::from(self.old_layout))
-            .field("new_layout", &ImageLayout::from(self.new_layout))
-            .field("levels", &(range.base_mip_level, range.level_count))
-            .field("layers", &(range.base_array_layer, range.layer_count))
-            .finish()
-    }
-}
-
 impl<'a> ImageAccess<'a> {
-    /// All of an image that compute shaders read and write.
+    fn new(
+        image: &'a Image,
+        (stage, access): Use,
+        old_layout: impl Into<ImageLayout>,
+        new_layout: impl Into<ImageLayout>,
+    ) -> Self {
+        let (old_layout, new_layout) = (old_layout.into(), new_layout.into());
+        Self { image, stage, access, old_layout, new_layout, range: image.full_range() }
+    }
+
+    /// The whole of an image that compute shaders read and write.
     pub fn compute(
         image: &'a Image,
-        old_layout: vk::ImageLayout,
-        new_layout: vk::ImageLayout,
+        old_layout: impl Into<ImageLayout>,
+        new_layout: impl Into<ImageLayout>,
     ) -> Self {
-        let stage = vk::PipelineStageFlags::COMPUTE_SHADER;
-        let access = vk::AccessFlags::SHADER_READ | vk::AccessFlags::SHADER_WRITE;
-        Self { image, stage, access, old_layout, new_layout, range: image.full_range() }
+        Self::new(image, compute(), old_layout, new_layout)
     }
 
-    /// All of an image that is copied from and to, cleared or resolved.
+    /// The whole of an image that is copied from and to, cleared or resolved.
     pub fn transfer(
         image: &'a Image,
-        old_layout: vk::ImageLayout,
-        new_layout: vk::ImageLayout,
+        old_layout: impl Into<ImageLayout>,
+        new_layout: impl Into<ImageLayout>,
     ) -> Self {
-        let stage = vk::PipelineStageFlags::TRANSFER;
-        let access = vk::AccessFlags::TRANSFER_READ | vk::AccessFlags::TRANSFER_WRITE;
-        Self { image, stage, access, old_layout, new_layout, range: image.full_range() }
+        Self::new(image, transfer(), old_layout, new_layout)
     }
 
-    /// All of an image that shaders of any stage sample.
+    /// The whole of an image that shaders of any stage sample.
     pub fn sampled(
         image: &'a Image,
-        old_layout: vk::ImageLayout,
-        new_layout: vk::ImageLayout,
+        old_layout: impl Into<ImageLayout>,
+        new_layout: impl Into<ImageLayout>,
     ) -> Self {
         let stage = vk::PipelineStageFlags::VERTEX_SHADER
             | vk::PipelineStageFlags::FRAGMENT_SHADER
             | vk::PipelineStageFlags::COMPUTE_SHADER;
-        let access = vk::AccessFlags::SHADER_READ;
-        Self { image, stage, access, old_layout, new_layout, range: image.full_range() }
+        Self::new(image, (stage, vk::AccessFlags::SHADER_READ), old_layout, new_layout)
     }
 
-    /// All of an image that is drawn to: as colour, or as depth and stencil, by its format.
+    /// The whole of an image that is drawn to: as colour, or as depth and stencil, by its format.
     pub fn attachment(
         image: &'a Image,
-        old_layout: vk::ImageLayout,
-        new_layout: vk::ImageLayout,
+        old_layout: impl Into<ImageLayout>,
+        new_layout: impl Into<ImageLayout>,
     ) -> Self {
-        let range = image.full_range();
-        let (stage, access) = if range.aspect_mask.contains(vk::ImageAspectFlags::COLOR) {
+        let color = conv::aspects(image.desc().format).contains(vk::ImageAspectFlags::COLOR);
+        let used = if color {
             (
                 vk::PipelineStageFlags::COLOR_ATTACHMENT_OUTPUT,
                 vk::AccessFlags::COLOR_ATTACHMENT_READ | vk::AccessFlags::COLOR_ATTACHMENT_WRITE,
@@ -157,90 +183,120 @@ impl<'a> ImageAccess<'a> {
                     | vk::AccessFlags::DEPTH_STENCIL_ATTACHMENT_WRITE,
             )
         };
-        Self { image, stage, access, old_layout, new_layout, range }
+        Self::new(image, used, old_layout, new_layout)
+    }
+
+    /// The whole of an image that any command reads and writes. Always correct, but commands that
+    /// don't use the image wait too.
+    pub fn any(
+        image: &'a Image,
+        old_layout: impl Into<ImageLayout>,
+        new_layout: impl Into<ImageLayout>,
+    ) -> Self {
+        Self::new(image, any(), old_layout, new_layout)
     }
 
     fn check(&self) -> Result<()> {
-        for (field, layout) in
-            [("images.old_layout", self.old_layout), ("images.new_layout", self.new_layout)]
-        {
-            self.check_layout(field, layout)?;
-        }
-        if self.new_layout == vk::ImageLayout::UNDEFINED {
-            let problem = "VK_IMAGE_LAYOUT_UNDEFINED: nobody can take an image over in it";
+        self.check_layout("images.old_layout", self.old_layout)?;
+        self.check_layout("images.new_layout", self.new_layout)?;
+        if self.new_layout == ImageLayout::UNDEFINED {
+            let problem = "VK_IMAGE_LAYOUT_UNDEFINED: an image can't be acquired in it";
             return Err(Invalid::new("images.new_layout", problem)
                 .vuid("VUID-VkImageMemoryBarrier-newLayout-01198")
-                .help("name the layout that the acquiring side will find it in")
+                .help("name the layout that the acquiring side finds the image in")
                 .into());
         }
         self.check_range()
     }
 
-    /// Refuses a layout that this image can't be in.
-    fn check_layout(&self, field: &'static str, layout: vk::ImageLayout) -> Result<()> {
-        let refuse = |problem: String, vuid| Err(Invalid::new(field, problem).vuid(vuid).into());
-        if layout == vk::ImageLayout::PREINITIALIZED {
-            let problem = format!("{}: a shared image never is", ImageLayout::from(layout));
-            return refuse(problem, "VUID-VkImageCreateInfo-pNext-01443");
-        }
-        match ImageLayout::from(layout).required_usage() {
+    /// Refuses a layout that this image can't be in. The layout may come from another process.
+    fn check_layout(&self, field: &'static str, layout: ImageLayout) -> Result<()> {
+        let (problem, vuid) = match layout.required_usage() {
+            _ if layout == ImageLayout::PREINITIALIZED => (
+                format!("{layout}: a shared image is never in it"),
+                "VUID-VkImageCreateInfo-pNext-01443",
+            ),
             Some((usage, vuid)) if !self.image.desc().usage.contains(usage) => {
-                let problem =
-                    format!("{}, but the image is not {usage:?}", ImageLayout::from(layout));
-                refuse(problem, vuid)
+                (format!("{layout}, but the image lacks the usage {usage:?}"), vuid)
             }
-            _ => Ok(()),
-        }
+            _ => return Ok(()),
+        };
+        Err(Invalid::new(field, problem).vuid(vuid).into())
     }
 
+    /// Refuses a range that the image doesn't have.
     fn check_range(&self) -> Result<()> {
         let (range, desc) = (&self.range, self.image.desc());
-        for (field, (base, count), has, vuid) in [
+        let reaches = |base: u32, count: u32, has: u32| {
+            let rest = count == vk::REMAINING_MIP_LEVELS && base < has;
+            rest || (count > 0 && base.checked_add(count).is_some_and(|end| end <= has))
+        };
+        let vk::ImageSubresourceRange {
+            aspect_mask,
+            base_mip_level,
+            level_count,
+            base_array_layer,
+            layer_count,
+        } = *range;
+        let (field, problem, vuid) = if !reaches(base_mip_level, level_count, desc.levels) {
             (
                 "images.range.level_count",
-                (range.base_mip_level, range.level_count),
-                desc.levels,
+                format!("{level_count} from {base_mip_level} on, of {} levels", desc.levels),
                 "VUID-VkImageMemoryBarrier-subresourceRange-01724",
-            ),
+            )
+        } else if !reaches(base_array_layer, layer_count, desc.layers) {
             (
                 "images.range.layer_count",
-                (range.base_array_layer, range.layer_count),
-                desc.layers,
+                format!("{layer_count} from {base_array_layer} on, of {} layers", desc.layers),
                 "VUID-VkImageMemoryBarrier-subresourceRange-01725",
-            ),
-        ] {
-            let rest = count == vk::REMAINING_MIP_LEVELS && base < has;
-            let fits = count > 0 && base.checked_add(count).is_some_and(|end| end <= has);
-            if !(rest || fits) {
-                let problem = format!("{count} from {base} on, but the image has {has}");
-                return Err(Invalid::new(field, problem).vuid(vuid).into());
-            }
-        }
-        let all = conv::aspects(desc.format);
-        if range.aspect_mask != all {
-            let problem = format!(
-                "{:#x}, but {} has {:#x}",
-                range.aspect_mask.as_raw(),
-                desc.format.name(),
-                all.as_raw()
-            );
-            return Err(Invalid::new("images.range.aspect_mask", problem)
-                .vuid("VUID-VkImageMemoryBarrier-image-03320")
-                .help("all aspects are handed over together")
-                .into());
-        }
-        Ok(())
+            )
+        } else if aspect_mask != conv::aspects(desc.format) {
+            let (mask, all) = (aspect_mask.as_raw(), conv::aspects(desc.format).as_raw());
+            (
+                "images.range.aspect_mask",
+                format!("{mask:#x}, but all aspects of {} are {all:#x}", desc.format.name()),
+                "VUID-VkImageMemoryBarrier-image-03320",
+            )
+        } else {
+            return Ok(());
+        };
+        let help = "hand over levels and layers that the image has, with all aspects";
+        Err(Invalid::new(field, problem).vuid(vuid).help(help).into())
     }
 }
 
-/// All that a release or an acquire covers: buffers, images, or both.
-///
-/// A slice of either alone will do wherever this is asked for.
+impl BitOr for ImageAccess<'_> {
+    type Output = Self;
+
+    /// Combines two uses of the same image.
+    fn bitor(self, other: Self) -> Self {
+        debug_assert_eq!(self.image.handle(), other.image.handle(), "uses of two images");
+        Self { stage: self.stage | other.stage, access: self.access | other.access, ..self }
+    }
+}
+
+impl fmt::Debug for ImageAccess<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let range = &self.range;
+        f.debug_struct("ImageAccess")
+            .field("image", self.image)
+            .field("stage", &format_args!("{:#x}", self.stage.as_raw()))
+            .field("access", &format_args!("{:#x}", self.access.as_raw()))
+            .field("old_layout", &self.old_layout)
+            .field("new_layout", &self.new_layout)
+            .field("levels", &(range.base_mip_level, range.level_count))
+            .field("layers", &(range.base_array_layer, range.layer_count))
+            .finish()
+    }
+}
+
+/// All that a release or an acquire covers: buffers, images, or both. A slice of either converts
+/// into it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Accesses<'a> {
     /// The buffers.
     pub buffers: &'a [BufferAccess<'a>],
-    /// The images. The acquiring side lists them in the order that the releasing side lists them in.
+    /// The images. Both sides of a handoff list them in the same order.
     pub images: &'a [ImageAccess<'a>],
 }
 
@@ -269,36 +325,32 @@ impl<'a, const N: usize> From<&'a [ImageAccess<'a>; N]> for Accesses<'a> {
 }
 
 impl Accesses<'_> {
-    /// Checks what can be, before anything is recorded.
+    /// Refuses resources of another device, and layouts and ranges that an image can't have.
     pub(crate) fn check(&self, endpoint: &Endpoint) -> Result<()> {
-        let of_another = |field: &'static str| -> Error {
-            Invalid::new(field, "one of them is of another Vulkan device")
-                .help("a shared resource has a handle on each device: name this device's")
-                .into()
-        };
-        let device = endpoint.device().handle();
-        let no_stage = |field: &'static str| -> Error {
-            Invalid::new(field, "names no stage of the commands that use it")
-                .vuid("VUID-vkCmdPipelineBarrier-srcStageMask-03937")
-                .into()
+        let check_use = |resource, of: &Endpoint, stage: vk::PipelineStageFlags| -> Result<()> {
+            if !of.is_same_device(endpoint) {
+                return Err(Invalid::new(resource, "one of them is of another Vulkan device")
+                    .help("a shared resource has a handle on each device: name this device's")
+                    .into());
+            }
+            if stage.is_empty() {
+                return Err(Invalid::new(resource, "the stage of one of them is empty")
+                    .vuid("VUID-vkCmdPipelineBarrier-srcStageMask-03937")
+                    .help("name the stages of the commands that use it")
+                    .into());
+            }
+            Ok(())
         };
         for used in self.buffers {
-            if used.buffer.endpoint().device().handle() != device {
-                return Err(of_another("buffers"));
-            }
-            if used.stage.is_empty() {
-                return Err(no_stage("buffers.stage"));
-            }
+            check_use("buffers", used.buffer.endpoint(), used.stage)?;
         }
         for used in self.images {
-            if used.image.endpoint().device().handle() != device {
-                return Err(of_another("images"));
-            }
-            if used.stage.is_empty() {
-                return Err(no_stage("images.stage"));
-            }
+            check_use("images", used.image.endpoint(), used.stage)?;
             used.check()?;
         }
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,19 +1,21 @@
-//! Vulkan's half of a handoff: the queue-family transfer to and from outside Vulkan.
+//! Vulkan's half of a handoff: the queue-family ownership transfer to and from outside Vulkan.
 
 use ash::vk;
+use smallvec::SmallVec;
 
-use super::access::{Accesses, BufferAccess, ImageAccess};
+use super::access::Accesses;
 use super::endpoint::Endpoint;
 use crate::error::Result;
 
 impl Endpoint {
     /// Records the release of `used` from `queue_family` to outside this Vulkan device, after the
-    /// commands that used it as said.
+    /// commands that use them as described.
     ///
     /// # Safety
     /// `command_buffer` is being recorded, outside a render pass, for a queue of `queue_family` of
-    /// this device, which owns the resources; the images are in their `old_layout`; the resources
-    /// live until it has executed.
+    /// this device, which owns the resources and has the stages; each access belongs to one of the
+    /// stages; the images are in their `old_layout`; the resources are kept until the commands have
+    /// executed.
     ///
     /// # Errors
     /// [`Invalid`](crate::error::Invalid) for a resource of another device, and for a layout or a
@@ -28,34 +30,18 @@ impl Endpoint {
         queue_family: u32,
         used: impl Into<Accesses<'a>>,
     ) -> Result<()> {
-        let used = used.into();
-        used.check(self)?;
-        // The other half makes the writes visible there; here they only have to be available.
-        let families = (queue_family, vk::QUEUE_FAMILY_EXTERNAL);
-        let barriers = Barriers {
-            stages: (stages(&used), vk::PipelineStageFlags::BOTTOM_OF_PIPE),
-            buffers: used
-                .buffers
-                .iter()
-                .map(|used| buffer_barrier(used, families).src_access_mask(used.access))
-                .collect(),
-            images: used
-                .images
-                .iter()
-                .map(|used| image_barrier(used, families).src_access_mask(used.access))
-                .collect(),
-        };
-        // SAFETY: passed on to the caller.
-        unsafe { self.record_barriers(command_buffer, &barriers) };
+        let barrier = Barrier::release(self, queue_family, used.into())?;
+        // SAFETY: the caller's promise.
+        unsafe { barrier.record(self, command_buffer) };
         Ok(())
     }
 
     /// Records the acquire of `used` by `queue_family` from outside this Vulkan device, before the
-    /// commands that will use it as said.
+    /// commands that use them as described.
     ///
     /// # Safety
     /// As [`record_release`](Self::record_release), except that the other side owns the resources,
-    /// has released the images with the same layouts, and the submit waits until it has.
+    /// has released the images with the same layouts, and the submit waits for that.
     ///
     /// # Errors
     /// As [`record_release`](Self::record_release).
@@ -69,84 +55,189 @@ impl Endpoint {
         queue_family: u32,
         used: impl Into<Accesses<'a>>,
     ) -> Result<()> {
-        let used = used.into();
-        used.check(self)?;
-        let families = (vk::QUEUE_FAMILY_EXTERNAL, queue_family);
-        let barriers = Barriers {
-            // The semaphore wait of the submit covers ALL_COMMANDS: the barrier must come after it.
-            stages: (vk::PipelineStageFlags::ALL_COMMANDS, stages(&used)),
-            buffers: used
-                .buffers
-                .iter()
-                .map(|used| buffer_barrier(used, families).dst_access_mask(used.access))
-                .collect(),
-            images: used
-                .images
-                .iter()
-                .map(|used| image_barrier(used, families).dst_access_mask(used.access))
-                .collect(),
-        };
-        // SAFETY: passed on to the caller.
-        unsafe { self.record_barriers(command_buffer, &barriers) };
+        let barrier = Barrier::acquire(self, queue_family, used.into())?;
+        // SAFETY: the caller's promise.
+        unsafe { barrier.record(self, command_buffer) };
         Ok(())
     }
+}
 
-    unsafe fn record_barriers(&self, command_buffer: vk::CommandBuffer, barriers: &Barriers) {
-        let Barriers { stages: (src, dst), buffers, images } = barriers;
-        if buffers.is_empty() && images.is_empty() {
+/// A release or an acquire: checked, but not recorded yet.
+pub(crate) struct Barrier {
+    src_stage: vk::PipelineStageFlags,
+    dst_stage: vk::PipelineStageFlags,
+    buffers: SmallVec<[vk::BufferMemoryBarrier<'static>; 4]>,
+    images: SmallVec<[vk::ImageMemoryBarrier<'static>; 4]>,
+}
+
+impl Barrier {
+    /// The release of `used` by `queue_family`.
+    pub(crate) fn release(
+        endpoint: &Endpoint,
+        queue_family: u32,
+        used: Accesses<'_>,
+    ) -> Result<Self> {
+        used.check(endpoint)?;
+        let families = (queue_family, vk::QUEUE_FAMILY_EXTERNAL);
+        // The acquire makes the writes visible; the release only has to make them available.
+        let barrier = Self::new(used, families, |access| (access, vk::AccessFlags::empty()));
+        Ok(Self { dst_stage: vk::PipelineStageFlags::BOTTOM_OF_PIPE, ..barrier })
+    }
+
+    /// The acquire of `used` by `queue_family`.
+    pub(crate) fn acquire(
+        endpoint: &Endpoint,
+        queue_family: u32,
+        used: Accesses<'_>,
+    ) -> Result<Self> {
+        used.check(endpoint)?;
+        let families = (vk::QUEUE_FAMILY_EXTERNAL, queue_family);
+        let barrier = Self::new(used, families, |access| (vk::AccessFlags::empty(), access));
+        // The semaphore wait of the submit covers ALL_COMMANDS; the barrier must come after it.
+        Ok(Self { src_stage: vk::PipelineStageFlags::ALL_COMMANDS, ..barrier })
+    }
+
+    /// The barrier between the queue families, both of whose stages are those of `used`.
+    fn new(
+        used: Accesses<'_>,
+        (from, to): (u32, u32),
+        masks: impl Fn(vk::AccessFlags) -> (vk::AccessFlags, vk::AccessFlags),
+    ) -> Self {
+        let buffers = used.buffers.iter().map(|used| {
+            let (src, dst) = masks(used.access);
+            vk::BufferMemoryBarrier::default()
+                .src_access_mask(src)
+                .dst_access_mask(dst)
+                .src_queue_family_index(from)
+                .dst_queue_family_index(to)
+                .buffer(used.buffer.handle())
+                .offset(0)
+                .size(vk::WHOLE_SIZE)
+        });
+        let images = used.images.iter().map(|used| {
+            let (src, dst) = masks(used.access);
+            vk::ImageMemoryBarrier::default()
+                .src_access_mask(src)
+                .dst_access_mask(dst)
+                .src_queue_family_index(from)
+                .dst_queue_family_index(to)
+                .old_layout(used.old_layout.into())
+                .new_layout(used.new_layout.into())
+                .image(used.image.handle())
+                .subresource_range(used.range)
+        });
+        let stages = used.buffers.iter().map(|used| used.stage);
+        let stages = stages.chain(used.images.iter().map(|used| used.stage));
+        let stage = stages.fold(vk::PipelineStageFlags::empty(), |all, stage| all | stage);
+        let (buffers, images) = (buffers.collect(), images.collect());
+        Self { src_stage: stage, dst_stage: stage, buffers, images }
+    }
+
+    /// Records the barrier, unless it covers nothing.
+    ///
+    /// # Safety
+    /// As [`Endpoint::record_release`] or [`Endpoint::record_acquire`].
+    pub(crate) unsafe fn record(&self, endpoint: &Endpoint, command_buffer: vk::CommandBuffer) {
+        if self.buffers.is_empty() && self.images.is_empty() {
             return;
         }
         // SAFETY: the caller promises a recording command buffer of this device outside a render
-        // pass, live resources and the images' layouts, which with the ranges were checked
-        // (`Accesses::check`); the stage masks are not empty.
+        // pass, live resources, and images in their layouts. Layouts and ranges were checked
+        // (`Accesses::check`), and neither stage mask is empty.
         unsafe {
-            self.device().cmd_pipeline_barrier(
+            endpoint.device().cmd_pipeline_barrier(
                 command_buffer,
-                *src,
-                *dst,
+                self.src_stage,
+                self.dst_stage,
                 vk::DependencyFlags::empty(),
                 &[],
-                buffers,
-                images,
+                &self.buffers,
+                &self.images,
             );
         }
     }
 }
 
-/// One half of a handoff.
-struct Barriers {
-    stages: (vk::PipelineStageFlags, vk::PipelineStageFlags),
-    buffers: Vec<vk::BufferMemoryBarrier<'static>>,
-    images: Vec<vk::ImageMemoryBarrier<'static>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desc::{ImageLayout, ImageUsage};
+    use crate::format::Format;
+    use crate::vulkan::fake::{self, Call};
+    use crate::vulkan::{BufferAccess, ImageAccess};
 
-fn buffer_barrier(
-    used: &BufferAccess<'_>,
-    (from, to): (u32, u32),
-) -> vk::BufferMemoryBarrier<'static> {
-    vk::BufferMemoryBarrier::default()
-        .src_queue_family_index(from)
-        .dst_queue_family_index(to)
-        .buffer(used.buffer.handle())
-        .offset(0)
-        .size(vk::WHOLE_SIZE)
-}
+    const FAMILY: u32 = 3;
+    const NOTHING: vk::AccessFlags = vk::AccessFlags::empty();
 
-fn image_barrier(
-    used: &ImageAccess<'_>,
-    (from, to): (u32, u32),
-) -> vk::ImageMemoryBarrier<'static> {
-    vk::ImageMemoryBarrier::default()
-        .src_queue_family_index(from)
-        .dst_queue_family_index(to)
-        .old_layout(used.old_layout)
-        .new_layout(used.new_layout)
-        .image(used.image.handle())
-        .subresource_range(used.range)
-}
+    /// The one barrier that the driver was given.
+    fn recorded() -> fake::RecordedBarrier {
+        match &mut *fake::take_calls() {
+            [Call::Barrier(barrier)] => std::mem::take(barrier),
+            other => panic!("{other:?}"),
+        }
+    }
 
-fn stages(used: &Accesses<'_>) -> vk::PipelineStageFlags {
-    let buffers = used.buffers.iter().map(|used| used.stage);
-    let images = used.images.iter().map(|used| used.stage);
-    buffers.chain(images).fold(vk::PipelineStageFlags::empty(), |all, stage| all | stage)
+    #[test]
+    fn both_halves_name_the_same_layouts_and_opposite_families() {
+        let endpoint = fake::endpoint();
+        let buffer = fake::buffer(&endpoint, 7);
+        let image = fake::image(&endpoint, 8, Format::Rgba8Unorm, ImageUsage::all());
+        let (old, new) = (ImageLayout::TRANSFER_DST_OPTIMAL, ImageLayout::SHADER_READ_ONLY_OPTIMAL);
+        let (buffers, images) =
+            ([BufferAccess::compute(&buffer)], [ImageAccess::transfer(&image, old, new)]);
+        let used = Accesses { buffers: &buffers, images: &images };
+        let commands = vk::CommandBuffer::null();
+        // SAFETY: the made-up driver only records the call.
+        unsafe { endpoint.record_release(commands, FAMILY, used) }.unwrap();
+        let release = recorded();
+        // SAFETY: as above.
+        unsafe { endpoint.record_acquire(commands, FAMILY, used) }.unwrap();
+        let acquire = recorded();
+
+        let stages = buffers[0].stage | images[0].stage;
+        assert_eq!(release.stages, (stages, vk::PipelineStageFlags::BOTTOM_OF_PIPE));
+        assert_eq!(acquire.stages, (vk::PipelineStageFlags::ALL_COMMANDS, stages));
+        for (half, families) in [
+            (&release, (FAMILY, vk::QUEUE_FAMILY_EXTERNAL)),
+            (&acquire, (vk::QUEUE_FAMILY_EXTERNAL, FAMILY)),
+        ] {
+            let [buffer_half] = half.buffers[..] else { panic!("{half:?}") };
+            let [image_half] = half.images[..] else { panic!("{half:?}") };
+            let found = (buffer_half.src_queue_family_index, buffer_half.dst_queue_family_index);
+            assert_eq!(found, families);
+            let found = (image_half.src_queue_family_index, image_half.dst_queue_family_index);
+            assert_eq!(found, families);
+            assert_eq!(buffer_half.buffer, buffer.handle());
+            assert_eq!((buffer_half.offset, buffer_half.size), (0, vk::WHOLE_SIZE));
+            assert_eq!(image_half.image, image.handle());
+            let layouts = (image_half.old_layout.into(), image_half.new_layout.into());
+            assert_eq!(layouts, (old, new));
+            let range = image_half.subresource_range;
+            assert_eq!((range.base_mip_level, range.level_count), (0, image.desc().levels));
+            assert_eq!((range.base_array_layer, range.layer_count), (0, image.desc().layers));
+            assert_eq!(range.aspect_mask, vk::ImageAspectFlags::COLOR);
+        }
+        // A release makes writes available, an acquire makes them visible.
+        let masks = |half: &fake::RecordedBarrier| {
+            let (buffer, image) = (half.buffers[0], half.images[0]);
+            [
+                (buffer.src_access_mask, buffer.dst_access_mask),
+                (image.src_access_mask, image.dst_access_mask),
+            ]
+        };
+        let (of_buffer, of_image) = (buffers[0].access, images[0].access);
+        assert_eq!(masks(&release), [(of_buffer, NOTHING), (of_image, NOTHING)]);
+        assert_eq!(masks(&acquire), [(NOTHING, of_buffer), (NOTHING, of_image)]);
+    }
+
+    #[test]
+    fn nothing_is_recorded_for_nothing() {
+        let endpoint = fake::endpoint();
+        // SAFETY: the made-up driver only records calls.
+        unsafe {
+            let nothing = Accesses::default();
+            endpoint.record_release(vk::CommandBuffer::null(), FAMILY, nothing).unwrap();
+        }
+        assert!(fake::take_calls().is_empty());
+    }
 }

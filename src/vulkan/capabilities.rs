@@ -306,3 +306,26 @@ fn over_limit(desc: &ImageDesc, limits: &vk::ImageFormatProperties) -> Option<St
     let samples = vk::SampleCountFlags::from_raw(desc.samples);
     (!limits.sample_counts.contains(samples)).then(|| format!("of {} samples", desc.samples))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vulkan::{Features, fake};
+
+    #[test]
+    fn memory_needs_the_extension_of_its_handle_type() {
+        let names = [ash::khr::external_memory_fd::NAME, ash::ext::external_memory_dma_buf::NAME];
+        let [memory_fd, dma_buf] = names;
+        let missing = |extensions: &[&CStr], handle_type| {
+            let endpoint = fake::open(1, Features::default(), extensions).unwrap();
+            endpoint.has_memory_extension(handle_type).err().map(|missing| missing.what)
+        };
+        let (opaque, dma) = (MemoryHandleType::OpaqueFd, MemoryHandleType::DmaBuf);
+        assert_eq!(missing(&names, opaque), None);
+        assert_eq!(missing(&names, dma), None);
+        assert_eq!(missing(&[memory_fd], opaque), None);
+        assert_eq!(missing(&[memory_fd], dma).unwrap(), "VK_EXT_external_memory_dma_buf");
+        assert_eq!(missing(&[dma_buf], dma).unwrap(), "VK_KHR_external_memory_fd");
+        assert_eq!(missing(&[], opaque).unwrap(), "VK_KHR_external_memory_fd");
+    }
+}

@@ -344,3 +344,21 @@ impl Properties {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vulkan::fake;
+
+    #[test]
+    fn an_extension_whose_functions_the_device_lacks_is_refused() {
+        let (memory, semaphore) =
+            (ash::khr::external_memory_fd::NAME, ash::khr::external_semaphore_fd::NAME);
+        let endpoint = fake::open(1, Features::default(), &[memory]).unwrap();
+        assert!(endpoint.memory_fd().is_ok() && endpoint.semaphore_fd().is_err());
+        let text =
+            fake::open(1, Features::default(), &[memory, semaphore]).unwrap_err().to_string();
+        assert!(text.contains("VK_KHR_external_semaphore_fd"), "{text}");
+        assert!(text.contains("vkGetSemaphoreFdKHR"), "{text}");
+    }
+}

@@ -138,3 +138,54 @@ impl Fence {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vulkan::fake::{self, Call};
+    use crate::vulkan::{FencePool, SubmitSync};
+
+    /// A fence, and the endpoint of a device without timeline semaphores.
+    fn fence() -> (Endpoint, SubmitSync, Fence) {
+        let endpoint = fake::endpoint_of(1, false);
+        let mut sync = SubmitSync::default();
+        let fence = FencePool::new(&endpoint).unwrap().next(&mut sync).unwrap();
+        (endpoint, sync, fence)
+    }
+
+    #[test]
+    fn a_submitted_fence_is_destroyed_only_when_it_is_signalled() {
+        fake::set_fences_signaled(false);
+        let (endpoint, sync, fence) = fence();
+        // SAFETY: the made-up driver only records the call.
+        unsafe { sync.submit(&endpoint, vk::Queue::null(), &[]) }.unwrap();
+        assert!(matches!(fake::take_calls()[..], [Call::Submit(raw)] if raw != vk::Fence::null()));
+        assert!(!fence.is_signaled().unwrap());
+        drop((sync, fence));
+        assert!(fake::take_calls().is_empty(), "destroyed while a submit uses it");
+        fake::set_fences_signaled(true);
+        drop(endpoint);
+        assert!(
+            matches!(fake::take_calls()[..], [Call::DestroyFence(raw)] if raw != vk::Fence::null())
+        );
+    }
+
+    #[test]
+    fn a_fence_that_is_never_signalled_is_leaked() {
+        fake::set_fences_signaled(false);
+        let (endpoint, sync, fence) = fence();
+        // SAFETY: the made-up driver only records the call.
+        unsafe { sync.submit(&endpoint, vk::Queue::null(), &[]) }.unwrap();
+        drop((sync, fence, endpoint));
+        assert!(matches!(fake::take_calls()[..], [Call::Submit(_)]));
+    }
+
+    #[test]
+    fn a_fence_that_was_not_submitted_is_destroyed_at_once() {
+        let (_endpoint, sync, fence) = fence();
+        drop((sync, fence));
+        assert!(
+            matches!(fake::take_calls()[..], [Call::DestroyFence(raw)] if raw != vk::Fence::null())
+        );
+    }
+}

@@ -20,6 +20,8 @@ mod capabilities;
 mod conv;
 mod device_info;
 mod endpoint;
+#[cfg(test)]
+mod fake;
 mod fence;
 mod image;
 mod import;

@@ -107,7 +107,7 @@ impl Copying {
         self.worker.submit(|recording| {
             let command = recording.command;
             let copied = vk::ImageLayout::TRANSFER_SRC_OPTIMAL;
-            let first = source.found(image).new_layout;
+            let first = source.found(image).new_layout.into();
             // The last frame's light is of no use.
             context.record_layout(command, image, (vk::ImageLayout::UNDEFINED, first));
             recording.stamp();

@@ -132,14 +132,7 @@ pub(crate) fn by_anyone(
     old_layout: vk::ImageLayout,
     new_layout: vk::ImageLayout,
 ) -> ImageAccess<'_> {
-    ImageAccess {
-        image,
-        stage: vk::PipelineStageFlags::ALL_COMMANDS,
-        access: vk::AccessFlags::MEMORY_READ | vk::AccessFlags::MEMORY_WRITE,
-        old_layout,
-        new_layout,
-        range: image.full_range(),
-    }
+    ImageAccess::any(image, old_layout, new_layout)
 }
 
 fn on_the_device(gpu: &VulkanContext, bytes: &[u8]) -> Result<PrivateBuffer> {

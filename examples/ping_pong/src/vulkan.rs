@@ -133,12 +133,7 @@ impl VulkanStage {
 
 /// The payload as kernels and copies use it.
 fn everything(buffer: &Buffer) -> BufferAccess<'_> {
-    let (compute, transfer) = (BufferAccess::compute(buffer), BufferAccess::transfer(buffer));
-    BufferAccess {
-        buffer,
-        stage: compute.stage | transfer.stage,
-        access: compute.access | transfer.access,
-    }
+    BufferAccess::compute(buffer) | BufferAccess::transfer(buffer)
 }
 
 impl Stage for VulkanStage {

@@ -77,12 +77,7 @@ impl VulkanChecker {
         let (buffer, bound) = self.slots.get(slot).context("no such slot")?;
         let (command, family) = (self.command, self.vulkan.queue_family());
         self.kernel.begin(command)?;
-        let (compute, copy) = (BufferAccess::compute(buffer), BufferAccess::transfer(buffer));
-        let both = BufferAccess {
-            buffer,
-            stage: compute.stage | copy.stage,
-            access: compute.access | copy.access,
-        };
+        let both = BufferAccess::compute(buffer) | BufferAccess::transfer(buffer);
         // SAFETY: recorded outside a render pass, for a queue of this family; the producer has released
         // the buffer, which the host or the submit has waited for.
         unsafe { self.endpoint.record_acquire(command, family, &[both]) }?;

@@ -201,13 +201,13 @@ impl<'a> Pair<'a> {
         io.wipe()?;
         let (gpu, image, wanted) = (self.vulkan, &self.image, io.download_layout());
         let mut used = io.downloadable(image, vulkan_layout(layout));
-        if used.old_layout == wanted {
+        if used.old_layout == wanted.into() {
             // The validation layer 1.3.239 overlooks an acquire whose layouts are equal (with
             // synchronization2, where that is no transition) and thinks of the image as it was before
             // the release. So it goes a longer way.
-            used.new_layout = vk::ImageLayout::GENERAL;
+            used.new_layout = ImageLayout::GENERAL;
         }
-        let acquired = used.new_layout;
+        let acquired = vk::ImageLayout::from(used.new_layout);
         gpu.vulkan.wait_idle()?;
         acquire(gpu, self.command, &mut self.to_vulkan, ticket, used, |command| {
             if acquired != wanted {

@@ -276,9 +276,9 @@ fn another_pair(machine: &TestGpu) -> Result<()> {
     let right = ImageAccess::sampled(&pair.theirs, old, new);
     let one = |access| vec![access];
     for wrong in [
-        one(ImageAccess { old_layout: new, ..right }),
-        one(ImageAccess { new_layout: old, ..right }),
-        one(ImageAccess { old_layout: ImageLayout::UNDEFINED, ..right }),
+        one(ImageAccess { old_layout: new.into(), ..right }),
+        one(ImageAccess { new_layout: old.into(), ..right }),
+        one(ImageAccess { old_layout: ImageLayout::UNDEFINED.into(), ..right }),
         vec![],
         vec![right, right],
     ] {
@@ -311,10 +311,10 @@ fn impossible(machine: &TestGpu) -> Result<()> {
     let with = |range| ImageAccess { range, ..good };
     let depth = ImageAspectFlags::COLOR | ImageAspectFlags::DEPTH;
     for wrong in [
-        ImageAccess { new_layout: ImageLayout::UNDEFINED, ..good },
-        ImageAccess { new_layout: ImageLayout::PREINITIALIZED, ..good },
-        ImageAccess { old_layout: ImageLayout::PREINITIALIZED, ..good },
-        ImageAccess { new_layout: ImageLayout::DEPTH_STENCIL_ATTACHMENT_OPTIMAL, ..good },
+        ImageAccess { new_layout: ImageLayout::UNDEFINED.into(), ..good },
+        ImageAccess { new_layout: ImageLayout::PREINITIALIZED.into(), ..good },
+        ImageAccess { old_layout: ImageLayout::PREINITIALIZED.into(), ..good },
+        ImageAccess { new_layout: ImageLayout::DEPTH_STENCIL_ATTACHMENT_OPTIMAL.into(), ..good },
         ImageAccess { stage: vk::PipelineStageFlags::empty(), ..good },
         with(vk::ImageSubresourceRange { level_count: 2, ..range }),
         with(vk::ImageSubresourceRange { level_count: 0, ..range }),

@@ -133,8 +133,7 @@ pub(crate) struct VulkanHands<'a> {
 
 /// Kernels, and the copy of what was found.
 pub(crate) fn everything(buffer: &Buffer) -> BufferAccess<'_> {
-    let (kernel, copy) = (BufferAccess::compute(buffer), BufferAccess::transfer(buffer));
-    BufferAccess { stage: kernel.stage | copy.stage, access: kernel.access | copy.access, ..kernel }
+    BufferAccess::compute(buffer) | BufferAccess::transfer(buffer)
 }
 
 impl<'a> VulkanHands<'a> {

@@ -110,8 +110,7 @@ impl<'a> Worker<'a> {
 }
 
 fn everything(buffer: &gpu_interop::vulkan::Buffer) -> BufferAccess<'_> {
-    let (kernel, copy) = (BufferAccess::compute(buffer), BufferAccess::transfer(buffer));
-    BufferAccess { stage: kernel.stage | copy.stage, access: kernel.access | copy.access, ..kernel }
+    BufferAccess::compute(buffer) | BufferAccess::transfer(buffer)
 }
 
 /// What a payload holds when it comes back: filled with the number of its item, and one turn.

@@ -108,13 +108,7 @@ impl<'a> VulkanPlayer<'a> {
 
     /// What a turn does with the buffer: kernels, and the copy of [`PayloadUser::read`].
     fn access(&self) -> BufferAccess<'_> {
-        let (kernel, copy) =
-            (BufferAccess::compute(&self.buffer), BufferAccess::transfer(&self.buffer));
-        BufferAccess {
-            stage: kernel.stage | copy.stage,
-            access: kernel.access | copy.access,
-            ..kernel
-        }
+        BufferAccess::compute(&self.buffer) | BufferAccess::transfer(&self.buffer)
     }
 }
 

@@ -1,0 +1,242 @@
+//! A made-up driver for unit tests. It records the calls that reach it, per thread.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr;
+
+use ash::vk::{self, Handle};
+
+use super::buffer::RawBuffer;
+use super::image::RawImage;
+use super::memory::Memory;
+use super::{Buffer, DeviceInfo, Endpoint, Features, Image};
+use crate::capabilities::Dedicated;
+use crate::desc::{BufferDesc, ImageDesc, ImageUsage};
+use crate::error::Result;
+use crate::fd::MemoryHandleType;
+use crate::format::Format;
+use crate::payload::MemoryInfo;
+
+/// A call that reached the driver.
+#[derive(Debug)]
+pub(super) enum Call {
+    Barrier(RecordedBarrier),
+    Submit(vk::Fence),
+    DestroyFence(vk::Fence),
+}
+
+/// The arguments of `vkCmdPipelineBarrier`.
+#[derive(Debug, Default)]
+pub(super) struct RecordedBarrier {
+    pub(super) stages: (vk::PipelineStageFlags, vk::PipelineStageFlags),
+    pub(super) buffers: Vec<vk::BufferMemoryBarrier<'static>>,
+    pub(super) images: Vec<vk::ImageMemoryBarrier<'static>>,
+}
+
+thread_local! {
+    static CALLS: RefCell<Vec<Call>> = const { RefCell::new(Vec::new()) };
+    static FENCES_ARE_SIGNALED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Returns the calls since the last time.
+pub(super) fn take_calls() -> Vec<Call> {
+    CALLS.take()
+}
+
+/// Sets whether the driver reports fences as signalled.
+pub(super) fn set_fences_signaled(signaled: bool) {
+    FENCES_ARE_SIGNALED.set(signaled);
+}
+
+/// An endpoint with timeline semaphores.
+pub(super) fn endpoint() -> Endpoint {
+    endpoint_of(1, true)
+}
+
+/// An endpoint over the device with this handle.
+pub(super) fn endpoint_of(device: u64, timeline_semaphore: bool) -> Endpoint {
+    open(device, Features::default().timeline_semaphore(timeline_semaphore), &[]).unwrap()
+}
+
+pub(super) fn open(device: u64, features: Features, extensions: &[&CStr]) -> Result<Endpoint> {
+    // SAFETY: each function has the signature of its name.
+    let (instance, device) = unsafe {
+        (
+            ash::Instance::load_with(instance_function, vk::Instance::from_raw(1)),
+            ash::Device::load_with(device_function, vk::Device::from_raw(device)),
+        )
+    };
+    let physical_device = vk::PhysicalDevice::from_raw(1);
+    let info = DeviceInfo::new(&instance, physical_device, &device, vk::API_VERSION_1_2)
+        .enabled_extensions(extensions)
+        .features(features);
+    // SAFETY: the driver dereferences no handle.
+    unsafe { Endpoint::new(&info, None) }
+}
+
+fn memory(endpoint: &Endpoint) -> Memory {
+    let info = MemoryInfo {
+        handle_type: MemoryHandleType::OpaqueFd,
+        allocation_size: 1 << 20,
+        memory_type_index: Some(0),
+        dedicated: false,
+        identity: endpoint.identity().clone(),
+    };
+    Memory::adopted(endpoint, vk::DeviceMemory::from_raw(1), info, false)
+}
+
+pub(super) fn buffer(endpoint: &Endpoint, handle: u64) -> Buffer {
+    let raw = RawBuffer::adopted(endpoint, vk::Buffer::from_raw(handle), Dedicated::NotNeeded);
+    raw.bound(memory(endpoint), 0, BufferDesc::storage(4096))
+}
+
+pub(super) fn image(endpoint: &Endpoint, handle: u64, format: Format, usage: ImageUsage) -> Image {
+    let raw = RawImage::adopted(endpoint, vk::Image::from_raw(handle), Dedicated::NotNeeded);
+    raw.bound(memory(endpoint), 0, ImageDesc::d2(format, 16, 16, usage))
+}
+
+fn instance_function(name: &CStr) -> *const c_void {
+    match name.to_bytes() {
+        b"vkGetPhysicalDeviceProperties2" => {
+            let f: vk::PFN_vkGetPhysicalDeviceProperties2 = get_properties;
+            f as *const c_void
+        }
+        b"vkGetPhysicalDeviceMemoryProperties" => {
+            let f: vk::PFN_vkGetPhysicalDeviceMemoryProperties = get_memory_properties;
+            f as *const c_void
+        }
+        b"vkEnumerateDeviceExtensionProperties" => {
+            let f: vk::PFN_vkEnumerateDeviceExtensionProperties = enumerate_extensions;
+            f as *const c_void
+        }
+        b"vkGetDeviceProcAddr" => {
+            let f: vk::PFN_vkGetDeviceProcAddr = get_device_proc_addr;
+            f as *const c_void
+        }
+        _ => ptr::null(),
+    }
+}
+
+fn device_function(name: &CStr) -> *const c_void {
+    match name.to_bytes() {
+        b"vkCmdPipelineBarrier" => {
+            let f: vk::PFN_vkCmdPipelineBarrier = pipeline_barrier;
+            f as *const c_void
+        }
+        b"vkQueueSubmit" => {
+            let f: vk::PFN_vkQueueSubmit = queue_submit;
+            f as *const c_void
+        }
+        b"vkCreateFence" => {
+            let f: vk::PFN_vkCreateFence = create_fence;
+            f as *const c_void
+        }
+        b"vkDestroyFence" => {
+            let f: vk::PFN_vkDestroyFence = destroy_fence;
+            f as *const c_void
+        }
+        b"vkGetFenceStatus" => {
+            let f: vk::PFN_vkGetFenceStatus = get_fence_status;
+            f as *const c_void
+        }
+        _ => ptr::null(),
+    }
+}
+
+extern "system" fn get_properties(
+    _: vk::PhysicalDevice,
+    _: *mut vk::PhysicalDeviceProperties2<'_>,
+) {
+}
+
+extern "system" fn get_memory_properties(
+    _: vk::PhysicalDevice,
+    _: *mut vk::PhysicalDeviceMemoryProperties,
+) {
+}
+
+unsafe extern "system" fn enumerate_extensions(
+    _: vk::PhysicalDevice,
+    _: *const c_char,
+    count: *mut u32,
+    _: *mut vk::ExtensionProperties,
+) -> vk::Result {
+    // SAFETY: the count is an output of the call.
+    unsafe { *count = 0 };
+    vk::Result::SUCCESS
+}
+
+/// The functions of `VK_KHR_external_memory_fd`, and of no other extension.
+unsafe extern "system" fn get_device_proc_addr(
+    _: vk::Device,
+    name: *const c_char,
+) -> vk::PFN_vkVoidFunction {
+    unsafe extern "system" fn never_called() {}
+    // SAFETY: the call's rule: a terminated string.
+    let name = unsafe { CStr::from_ptr(name) };
+    let memory_fd = [c"vkGetMemoryFdKHR", c"vkGetMemoryFdPropertiesKHR"];
+    memory_fd.contains(&name).then_some(never_called as unsafe extern "system" fn())
+}
+
+unsafe extern "system" fn pipeline_barrier(
+    _: vk::CommandBuffer,
+    src: vk::PipelineStageFlags,
+    dst: vk::PipelineStageFlags,
+    _: vk::DependencyFlags,
+    _: u32,
+    _: *const vk::MemoryBarrier<'_>,
+    buffer_count: u32,
+    buffers: *const vk::BufferMemoryBarrier<'_>,
+    image_count: u32,
+    images: *const vk::ImageMemoryBarrier<'_>,
+) {
+    // SAFETY: the call's rules: as many structures as the counts say. They have no chains.
+    let (buffers, images) = unsafe {
+        (
+            copies(buffers.cast::<vk::BufferMemoryBarrier<'static>>(), buffer_count),
+            copies(images.cast::<vk::ImageMemoryBarrier<'static>>(), image_count),
+        )
+    };
+    let barrier = RecordedBarrier { stages: (src, dst), buffers, images };
+    CALLS.with_borrow_mut(|calls| calls.push(Call::Barrier(barrier)));
+}
+
+/// # Safety
+/// There are `count` structures at `first`.
+unsafe fn copies<T: Copy>(first: *const T, count: u32) -> Vec<T> {
+    // SAFETY: the caller's promise.
+    (0..count as usize).map(|i| unsafe { *first.add(i) }).collect()
+}
+
+extern "system" fn queue_submit(
+    _: vk::Queue,
+    _: u32,
+    _: *const vk::SubmitInfo<'_>,
+    fence: vk::Fence,
+) -> vk::Result {
+    CALLS.with_borrow_mut(|calls| calls.push(Call::Submit(fence)));
+    vk::Result::SUCCESS
+}
+
+unsafe extern "system" fn create_fence(
+    _: vk::Device,
+    _: *const vk::FenceCreateInfo<'_>,
+    _: *const vk::AllocationCallbacks<'_>,
+    fence: *mut vk::Fence,
+) -> vk::Result {
+    // SAFETY: the fence is an output of the call.
+    unsafe { *fence = vk::Fence::from_raw(42) };
+    vk::Result::SUCCESS
+}
+
+extern "system" fn destroy_fence(
+    _: vk::Device,
+    fence: vk::Fence,
+    _: *const vk::AllocationCallbacks<'_>,
+) {
+    CALLS.with_borrow_mut(|calls| calls.push(Call::DestroyFence(fence)));
+}
+
+extern "system" fn get_fence_status(_: vk::Device, _: vk::Fence) -> vk::Result {
+    if FENCES_ARE_SIGNALED.get() { vk::Result::SUCCESS } else { vk::Result::NOT_READY }
+}
