@@ -1,4 +1,4 @@
-//! A compute shader over images in Vulkan: a thread a texel, in groups of 8×8.
+//! A compute shader over images in Vulkan: one thread per texel, in groups of 8×8.
 
 use anyhow::Result;
 use gpu_interop::ash::vk;
@@ -19,7 +19,7 @@ pub(crate) struct ComputePass {
     sampler: vk::Sampler,
 }
 
-/// Images that a pass works on. Valid as long as the pass and the views.
+/// The images that a pass works on. Valid as long as the pass and the views.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BoundImages(vk::DescriptorSet);
 
@@ -31,7 +31,7 @@ impl ComputePass {
     /// push constants.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver fails.
     pub(crate) fn new(
         vulkan: &Vulkan,
         spirv: &[u8],
@@ -70,7 +70,7 @@ impl ComputePass {
     /// Binds views of images, each in the layout that it is in when the pass runs.
     ///
     /// # Errors
-    /// Where more are bound than a pass has sets for.
+    /// If more are bound than a pass has sets for.
     pub(crate) fn bind(
         &self,
         images: &[(vk::DescriptorType, vk::ImageView, vk::ImageLayout)],
@@ -158,7 +158,7 @@ impl ImageView {
     /// A view of `image`, which outlives it, as `format`.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver fails.
     pub(crate) fn new(vulkan: &Vulkan, image: vk::Image, format: vk::Format) -> Result<Self> {
         let range = vk::ImageSubresourceRange {
             aspect_mask: vk::ImageAspectFlags::COLOR,

@@ -10,7 +10,7 @@ use crate::host_pages::HostPages;
 /// How long the parts of the last stage took on the GPU (`copy_on_host`: on the host).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FinishTimes {
-    /// From pinned memory to where the API reads pinned memory.
+    /// From pinned memory to if the API reads pinned memory.
     pub copy_on_host: Duration,
     /// From the host to the GPU.
     pub upload: Duration,

@@ -15,7 +15,7 @@ use crate::finish::{Finish, FinishTimes};
 use crate::host_pages::HostPages;
 
 const VIGNETTE: &str = include_str!("../../../shaders/vignette.comp");
-/// Where the shader has its strength.
+/// If the shader has its strength.
 const STRENGTH: glow::NativeUniformLocation = glow::NativeUniformLocation(0);
 /// Threads of a work group in x and in y.
 const GROUP: u32 = 8;

@@ -13,7 +13,7 @@ use interop_gpu::vulkan::VulkanContext;
 
 use crate::options::FinishApi;
 
-/// One GPU in Vulkan, CUDA, and OpenGL where it is there.
+/// One GPU in Vulkan, CUDA, and OpenGL if it is there.
 pub(crate) struct Gpu {
     // CUDA goes first, then OpenGL, then Vulkan.
     pub(crate) kernels: Rc<Kernels>,
@@ -54,7 +54,7 @@ impl Gpu {
         Ok(Self { kernels, cuda, gl, vulkan: Rc::new(VulkanContext::new(vulkan)?) })
     }
 
-    /// OpenGL where it is wanted, or there; `None` for Vulkan.
+    /// OpenGL if it is wanted, or there; `None` for Vulkan.
     pub(crate) fn finish(&self, wanted: Option<FinishApi>) -> Result<Option<Rc<GlContext>>> {
         match (wanted, &self.gl) {
             (Some(FinishApi::Vulkan), _) | (None, Err(_)) => Ok(None),

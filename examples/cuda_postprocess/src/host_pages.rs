@@ -15,7 +15,7 @@ use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 /// What Vulkan wants host memory that it imports to begin and end at; 4 KiB on most drivers.
 const ALIGNMENT: usize = 64 << 10;
 
-/// Pages that CUDA has pinned, and Vulkan too where it can import host memory
+/// Pages that CUDA has pinned, and Vulkan too if it can import host memory
 /// (`VK_EXT_external_memory_host`): then both copy to and from the very same pages. Else Vulkan has a
 /// buffer of its own, and the host copies between the two.
 #[derive(Debug)]
@@ -221,7 +221,7 @@ const HOST: vk::ExternalMemoryHandleTypeFlags =
     vk::ExternalMemoryHandleTypeFlags::HOST_ALLOCATION_EXT;
 
 impl ImportedBuffer {
-    /// A buffer over `pages`, which outlive it; `None` where the driver can't.
+    /// A buffer over `pages`, which outlive it; `None` if the driver can't.
     fn new(gpu: &VulkanContext, pages: &Pinned) -> Option<Self> {
         let vulkan = &gpu.vulkan;
         let name = ash::ext::external_memory_host::NAME;

@@ -36,7 +36,7 @@ use crate::output::Output;
 use crate::report::{Report, Samples, Whole};
 use crate::sharing::Sharing;
 
-/// The size of the scene, where nobody asks for another.
+/// The size of the scene, if no other process asks for another.
 const SIZE: (u32, u32) = (1920, 1080);
 /// Frames of each pipeline that are not timed: drivers compile and allocate in the first ones.
 const WARM_UP: u32 = 2;

@@ -47,10 +47,10 @@ pub(crate) struct Options {
     /// Noise that is added, as of a camera's sensor [default: 0.05 for the scene, none for --input]
     #[arg(long, value_name = "STRENGTH")]
     pub noise: Option<f32>,
-    /// Who adds the vignette [default: OpenGL where it is there, else Vulkan]
+    /// Who adds the vignette [default: OpenGL if it is there, else Vulkan]
     #[arg(long, value_enum)]
     pub finish: Option<FinishApi>,
-    /// Where the picture goes: a PNG file, or a folder for a PNG file a frame [default:
+    /// If the picture goes: a PNG file, or a folder for a PNG file a frame [default:
     /// cuda_postprocess.png, of several frames the folder cuda_postprocess]
     #[arg(long, value_name = "PATH")]
     pub output: Option<PathBuf>,

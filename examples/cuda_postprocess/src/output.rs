@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use image::ImageEncoder as _;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 
-/// Where the pictures go.
+/// If the pictures go.
 #[derive(Debug)]
 pub(crate) enum Output {
     /// One file, for the last frame.
@@ -37,7 +37,7 @@ impl Output {
         Ok(output)
     }
 
-    /// Where frame `index` goes, if it is kept.
+    /// If frame `index` goes, if it is kept.
     pub(crate) fn path(&self, index: u32, is_last: bool) -> Option<PathBuf> {
         match self {
             Self::File(path) => is_last.then(|| path.clone()),

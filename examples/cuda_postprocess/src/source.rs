@@ -13,7 +13,7 @@ const NOISE: &[u8] = include_bytes!("../../../shaders/noise.comp.spv");
 
 /// From one frame to the next, in seconds.
 const FRAME_TIME: f32 = 1.0 / 30.0;
-/// Where the animation begins, in seconds: what a single frame shows.
+/// If the animation begins, in seconds: what a single frame shows.
 const START: f32 = 5.2;
 
 /// What fills one image with light, frame by frame.

@@ -90,7 +90,7 @@ impl CudaStages {
         self.passes.iter().enumerate().map(time).collect()
     }
 
-    /// How long the upload and the download took, where both were noted.
+    /// How long the upload and the download took, if both were noted.
     pub(crate) fn copy_times(&self) -> Result<[Duration; 2]> {
         Ok([self.between(0, 1)?, self.between(self.last() - 1, self.last())?])
     }

@@ -21,7 +21,7 @@ pub(crate) trait Demo {
     /// same bytes.
     fn frame(&mut self, time: f32, verify: bool) -> Result<Vec<Stage>>;
 
-    /// The last frame, row by row from the top, four bytes a pixel, sRGB-encoded.
+    /// The last frame, row by row from the top, four bytes per pixel, sRGB-encoded.
     fn picture(&mut self) -> Result<Vec<u8>>;
 
     /// OpenGL's texture of the last frame, for a window.

@@ -10,8 +10,7 @@ use scene::gl::check;
 
 use crate::vulkan::level_size;
 
-/// llvmpipe answers timer queries with the time at which the query was recorded, not run (Mesa 22.3.6
-/// and 25.0): the host's clock serves there.
+/// llvmpipe's timer queries return the time at which they were recorded, not executed (Mesa 22.3.6 and 25.0), so the host's clock is used there.
 const LLVMPIPE_TIMER_QUERIES_ARE_USELESS: &str = "llvmpipe";
 
 /// `GL_TEXTURE_MAX_ANISOTROPY`, which glow has under the extension's name only.
@@ -22,7 +21,7 @@ pub(crate) struct GlSide {
     pub(crate) endpoint: Endpoint,
     pub(crate) gl: Rc<glow::Context>,
     timer: Option<glow::Query>,
-    /// Between texels and between levels, anisotropic where that is there, clamped at the edges.
+    /// Between texels and between levels, anisotropic if that is there, clamped at the edges.
     pub(crate) sampler: glow::Sampler,
     /// The same, not anisotropic.
     pub(crate) plain_sampler: glow::Sampler,
@@ -49,7 +48,7 @@ impl GlSide {
         self.timer.is_some()
     }
 
-    /// How long `work` takes: on the GPU, where it can tell.
+    /// How long `work` takes: on the GPU, if it can tell.
     pub(crate) fn time(&self, work: impl FnOnce() -> Result<()>) -> Result<Duration> {
         let gl = &self.gl;
         let Some(timer) = self.timer else {

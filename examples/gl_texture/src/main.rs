@@ -35,7 +35,7 @@ use self::vulkan::VulkanRunner;
 
 /// Draws a scene with one API, samples it with the other, and writes what that shows as PNG.
 ///
-/// Exits with 0 where every picture was drawn, verified and written; with 2 where an API, or an
+/// Exits with 0 where every picture was drawn, verified and written; with 2 if an API, or an
 /// extension that sharing takes, is missing; with 1 where anything fails.
 #[derive(Debug, Parser)]
 struct Options {
@@ -48,7 +48,7 @@ struct Options {
     /// How many frames, 30 to a second of the animation
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..), default_value_t = 1)]
     frames: u32,
-    /// Folder for the pictures; it is made where it isn't there
+    /// Folder for the pictures; it is made if it isn't there
     #[arg(long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
     /// How often each sampling pass is measured, to compare the shared texture with one that isn't; 0
@@ -121,7 +121,7 @@ impl Options {
         })
     }
 
-    /// Where frame number `i` goes.
+    /// If frame number `i` goes.
     fn path(&self, i: u32) -> PathBuf {
         let name = match (self.frames, self.direction) {
             (1, Direction::VkToGl) => "vk-to-gl.png".into(),

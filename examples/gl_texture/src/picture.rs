@@ -91,7 +91,7 @@ pub(crate) fn write(path: &Path, size: (u32, u32), pixels: &[u8]) -> Result<()> 
     let encoder = PngEncoder::new_with_quality(&mut png, compression.0, compression.1);
     encoder.write_image(&colours, size.0, size.1, ExtendedColorType::Rgb8)?;
     std::fs::write(path, &png).map_err(|error| {
-        // Half a picture is of no use; where there was no room for it, this makes some. But what is no
+        // Half a picture is of no use; if there was no room for it, this makes some. But what is no
         // plain file (/dev/full) was there before.
         if path.is_file() {
             let _ = std::fs::remove_file(path);

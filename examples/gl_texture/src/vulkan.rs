@@ -215,7 +215,7 @@ impl VulkanRunner {
         Ok(View { vulkan, handle })
     }
 
-    /// A sampler between texels and between levels, anisotropic where that is wished for and there,
+    /// A sampler between texels and between levels, anisotropic if that is selected and there,
     /// clamped at the edges.
     pub(crate) fn sampler(&self, anisotropic: bool) -> Result<Sampler> {
         let vulkan = self.gpu.vulkan.clone();
@@ -230,7 +230,7 @@ impl VulkanRunner {
             .anisotropy_enable(anisotropy)
             .max_anisotropy(if anisotropy { 8.0 } else { 1.0 })
             .max_lod(vk::LOD_CLAMP_NONE);
-        // SAFETY: a valid device; anisotropy is asked for only where it was enabled, and 8 is within what
+        // SAFETY: a valid device; anisotropy is asked for only if it was enabled, and 8 is within what
         // every device with it has.
         let handle = unsafe { vulkan.device().create_sampler(&info, None) }?;
         Ok(Sampler { vulkan, handle })

@@ -53,7 +53,7 @@ struct App<'a> {
 }
 
 impl App<'_> {
-    /// Ends the program where something failed.
+    /// Ends the program if something failed.
     fn see_to(&mut self, events: &ActiveEventLoop, done: Result<()>) {
         if let Err(error) = done {
             self.failure = Some(error);
@@ -179,7 +179,7 @@ impl Shown {
         Ok(())
     }
 
-    /// Puts the last frame into the window, as large as that is, with black beside it where the shape
+    /// Puts the last frame into the window, as large as that is, with black beside it if the shape
     /// differs.
     fn present(&self) -> Result<()> {
         let (from, texture) = (Some(self.from), self.demo.texture()?);

@@ -37,7 +37,7 @@ pub struct Measured {
     pub per_api: Vec<PerApi>,
     /// The handoff alone.
     pub handoff_us: HandoffTimes,
-    /// What is wrong, where something is.
+    /// What is wrong, if something is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wrong: Option<String>,
 }
@@ -67,13 +67,13 @@ pub struct HandoffTimes {
 /// Told after each step: how many of how many are done.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
-/// Work groups to try; 0 is a thread an element.
+/// Work groups to try; 0 is one thread per element.
 const GRIDS: [u32; 6] = [0, 1 << 15, 1 << 14, 1 << 13, 1 << 12, 1 << 10];
 
 /// Measures `path`, whose payload was filled with `plan.seed` and not worked on since.
 ///
 /// # Errors
-/// Where a driver refuses. Wrong bytes are no error but part of the result.
+/// If a driver fails. Wrong bytes are no error but part of the result.
 pub fn measure(path: &mut Path, plan: &Plan, progress: Progress<'_>) -> Result<Measured> {
     let stages = &mut path.stages;
     let mut run = Run::new(plan, stages.len(), progress);
@@ -96,10 +96,10 @@ pub fn measure(path: &mut Path, plan: &Plan, progress: Progress<'_>) -> Result<M
     })
 }
 
-/// Sends the payload, filled with `seed`, round once and checks every byte where it began.
+/// Sends the payload, filled with `seed`, round once and checks every byte if it began.
 ///
 /// # Errors
-/// Where a driver refuses. Wrong bytes are the inner error.
+/// If a driver fails. Wrong bytes are the inner error.
 pub fn prove(path: &mut Path, seed: u32) -> Result<Result<(), oracle::Wrong>> {
     let (mut ticket, mut turns) = (None, oracle::Turns::default());
     for (step, stage) in (1u32..).zip(path.stages.iter_mut()) {
@@ -235,7 +235,7 @@ impl<'a, 'b> Run<'a, 'b> {
         }
     }
 
-    /// Round and round without waiting in between, where the handoffs allow.
+    /// Round and round without waiting in between, if the handoffs allow.
     fn rounds(
         &mut self,
         stages: &mut Stages,

@@ -95,7 +95,7 @@ impl Path {
     /// `bytes` bytes that is filled with hashes by `seed`.
     ///
     /// # Errors
-    /// Where an API that takes part is absent, or a driver refuses.
+    /// If an API that takes part is absent, or if a driver fails.
     pub fn new(
         gpus: &GpuContexts,
         users: &[PayloadUser],

@@ -19,13 +19,13 @@ pub const INSTANCES: usize = 64;
 pub struct Uniforms {
     /// To Vulkan's clip space.
     pub view_projection: Mat4,
-    /// Where it is looked from.
+    /// If it is looked from.
     pub eye: [f32; 4],
-    /// Where the lamp is; the last is its radius.
+    /// If the lamp is; the last is its radius.
     pub light: [f32; 4],
     /// Its radiance.
     pub light_colour: [f32; 4],
-    /// 1 where the scene is for a screen and 0 where it is radiance; how many occluders; the part of a
+    /// 1 if the scene is for a screen and 0 if it is radiance; how many occluders; the part of a
     /// picture, in u and in v, that a face of the cube shows.
     pub settings: [f32; 4],
     /// Centres and radii.

@@ -19,7 +19,7 @@ pub const FRAGMENT_PICTURE: &str = include_str!("../../../shaders/picture.frag")
 
 const VERTEX: &str = include_str!("../../../shaders/scene.vert");
 
-/// Where the shaders find the picture, and the uniform block.
+/// If the shaders find the picture, and the uniform block.
 const PICTURE: u32 = 1;
 const SCENE: u32 = 0;
 
@@ -36,9 +36,9 @@ pub struct Painter {
     arrays: glow::VertexArray,
     /// Vertices, indices, instances, uniforms.
     buffers: [glow::Buffer; 4],
-    /// Of samples and depth, where there are any.
+    /// Of samples and depth, if there are any.
     renderbuffers: Vec<glow::Renderbuffer>,
-    /// What is drawn to, and what that is resolved to: the same where there is one sample.
+    /// What is drawn to, and what that is resolved to: the same if there is one sample.
     framebuffers: [glow::Framebuffer; 2],
 }
 
@@ -47,7 +47,7 @@ impl Painter {
     /// `format` that can be drawn to.
     ///
     /// # Errors
-    /// Where OpenGL is older than 4.5 or refuses.
+    /// If OpenGL is older than 4.5 or refuses.
     pub fn new(
         gl: &Rc<glow::Context>,
         fragment: &str,
@@ -115,10 +115,10 @@ impl Painter {
         check(&self.gl, "making a painter")
     }
 
-    /// Draws `drawing`; the fragment shader samples `picture`, where it does.
+    /// Draws `drawing`; the fragment shader samples `picture`, if it does.
     ///
     /// # Errors
-    /// Where OpenGL refuses.
+    /// If OpenGL fails.
     pub fn paint(
         &self,
         drawing: &Drawing,

@@ -70,7 +70,7 @@ pub fn knot(time: f32, aspect: f32, tone: Tone) -> Drawing {
     drawing
 }
 
-/// Where the knot stands, and how it is turned.
+/// If the knot stands, and how it is turned.
 fn knot_at(time: f32) -> Mat4 {
     let turned = product(turn_y(0.45 * time + 0.42), turn_x(0.16 * (0.7 * time).sin() - 0.1));
     product(translation([0.0, 2.02, 0.0]), turned)

@@ -23,7 +23,7 @@ pub(super) fn product(a: Mat4, b: Mat4) -> Mat4 {
     })
 }
 
-/// Where `matrix` takes a place.
+/// If `matrix` takes a place.
 pub(super) fn moved(matrix: Mat4, [x, y, z]: Vec3) -> Vec3 {
     let to = |i: usize| matrix[0][i] * x + matrix[1][i] * y + matrix[2][i] * z + matrix[3][i];
     [to(0), to(1), to(2)]

@@ -71,7 +71,7 @@ impl Meshes {
         meshes
     }
 
-    /// Where the indices of `mesh` are.
+    /// If the indices of `mesh` are.
     pub fn range(&self, mesh: Mesh) -> Range<u32> {
         self.ranges[mesh as usize].clone()
     }

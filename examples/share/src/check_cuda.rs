@@ -89,7 +89,7 @@ impl CudaChecker {
 impl Checker for CudaChecker {
     fn check(&mut self, frame: &Frame, number: u32) -> Result<FrameCheck> {
         if let (Some(point), Some(semaphore)) = (frame.point(), &self.semaphore) {
-            // CUDA can't wait for a semaphore on the host: where the producer dies before it signals,
+            // CUDA can't wait for a semaphore on the host: if the producer dies before it signals,
             // the fence below is what ends the wait.
             self.endpoint.wait(&self.stream, semaphore, Some(point.value))?;
         }

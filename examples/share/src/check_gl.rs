@@ -88,7 +88,7 @@ impl Checker for GlChecker {
         let (gpu, gl) = (&self.gpu, self.gpu.gl.glow());
         let buffer = self.slots.get(frame.slot()).context("no such slot")?;
         match (frame.point(), &self.semaphore) {
-            // OpenGL can't wait for a semaphore on the host: where the producer dies before it signals,
+            // OpenGL can't wait for a semaphore on the host: if the producer dies before it signals,
             // the fence below is what ends the wait.
             (Some(point), Some(semaphore)) => {
                 gpu.endpoint.wait(semaphore, Some(point.value), &[buffer], &[])?;

@@ -25,7 +25,7 @@ pub(super) struct VulkanChecker {
     kernel: VulkanKernel,
     slots: Vec<(Buffer, Bound)>,
     command: vk::CommandBuffer,
-    /// Where the kernel counts, and where the host reads it.
+    /// If the kernel counts, and if the host reads it.
     counted: PrivateBuffer,
     found: PrivateBuffer,
     semaphore: Option<Semaphore>,
@@ -122,7 +122,7 @@ impl Checker for VulkanChecker {
     fn check(&mut self, frame: &Frame, number: u32) -> Result<FrameCheck> {
         let mut waits = Vec::new();
         if let (Some(point), Some(semaphore)) = (frame.point(), &self.semaphore) {
-            // On the host first: a producer that died would keep the queue for ever.
+            // On the host first: a producer that died would keep the queue indefinitely.
             frame.wait(TIMEOUT, |point, time| semaphore.wait(point.value, time))?;
             let (semaphore, value) = (semaphore.clone(), Some(point.value));
             let stage = vk::PipelineStageFlags::ALL_COMMANDS;

@@ -84,14 +84,14 @@ pub(super) trait Checker: fmt::Debug {
     /// Returns when the GPU is done with the slot.
     ///
     /// # Errors
-    /// Where the driver refuses, takes too long, or the session ends meanwhile. What the frame's words
+    /// If the driver fails, takes too long, or the session ends meanwhile. What the frame's words
     /// are is no error, but the verdict.
     fn check(&mut self, frame: &Frame, number: u32) -> Result<FrameCheck>;
 
     /// The bytes of a slot, whose frame's drawing is done.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver fails.
     fn read(&mut self, slot: usize) -> Result<Vec<u8>>;
 }
 
@@ -129,8 +129,8 @@ impl Parts {
 /// Opens `api` on the GPU that the ring's memory is of, and imports the ring.
 ///
 /// # Errors
-/// [`Missing`](gpu_interop::error::Missing) where the API is not there or can't import the memory or
-/// the semaphore; and where the driver refuses.
+/// [`Missing`](gpu_interop::error::Missing) if the API is not there or can't import the memory or
+/// the semaphore; and if the driver refuses.
 pub(super) fn open(api: ConsumerApi, ring: Ring, shape: Shape) -> Result<Box<dyn Checker>> {
     let (parts, device) = Parts::new(ring, shape)?;
     let wish = GpuSelector::Uuid(device);

@@ -84,7 +84,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// how many of how many.
 ///
 /// # Errors
-/// Where the frames are others, the API is not there, a driver refuses, or the producer is gone. Wrong
+/// If the frames are others, the API is not there, a driver refuses, or the producer is gone. Wrong
 /// frames are no error but counted.
 pub fn consume(
     (mut consumer, ring): (Consumer, Ring),

@@ -12,7 +12,7 @@ use interop_gpu::oracle::Wrong;
 /// Bytes of a frame at most: its words are counted in 32 bits.
 const MAX_BYTES: u64 = 8 << 30;
 
-/// The shape of the frames of a session. Pixels are RGBA8, a word each.
+/// The shape of the frames of a session. Pixels are RGBA8, one word each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     bytes: u64,
@@ -54,7 +54,7 @@ impl Shape {
         1 << self.width_log2
     }
 
-    /// Height in pixels, without a last row that is cut off; 0 where the first one is.
+    /// Height in pixels, without a last row that is cut off; 0 if the first one is.
     pub fn height(self) -> u32 {
         (self.words() >> self.width_log2) as u32
     }

@@ -19,7 +19,7 @@ pub struct Production {
     pub frames: u32,
     /// How many consumers there are to be before the first.
     pub consumers: usize,
-    /// How long to wait for them, and for another one where all have left.
+    /// How long to wait for them, and for another one if all have left.
     pub wait: Duration,
     /// Frames a second at most; `None` for as fast as the consumers take them.
     pub rate: Option<f64>,
@@ -75,7 +75,7 @@ pub fn session_options() -> ProducerOptions {
 /// Draws and publishes. `progress` is told how many frames are published.
 ///
 /// # Errors
-/// Where no consumer comes, all leave and none comes back, or a driver refuses. Being interrupted is none.
+/// If no consumer comes, all leave and none comes back, or if a driver fails. Being interrupted is none.
 pub fn produce(
     mut producer: Producer,
     drawer: &mut FrameRenderer,
@@ -196,7 +196,7 @@ impl Run<'_> {
         }
     }
 
-    /// A slot that all consumers have given back; `None` where the user wants to end.
+    /// A slot that all consumers have given back; `None` if the user wants to end.
     fn free_slot(&mut self) -> Result<Option<Slot>> {
         let started = Instant::now();
         loop {
@@ -210,7 +210,7 @@ impl Run<'_> {
         }
     }
 
-    /// Notes what happened; where nobody is left, waits for somebody.
+    /// Notes what happened; if no other process is left, waits for somebody.
     fn events(&mut self) -> Result<Go> {
         while let Some(event) = self.producer.poll(Duration::ZERO)? {
             self.report.note(&event);

@@ -28,7 +28,7 @@ pub struct FrameRenderer {
     kernel: VulkanKernel,
     slots: Vec<Slot>,
     fences: FencePool,
-    /// Signalled with a frame's number plus one when it is drawn; `None` where the host waits.
+    /// Signalled with a frame's number plus one when it is drawn; `None` if the host waits.
     timeline: Option<Semaphore>,
     shape: Shape,
     endpoint: Endpoint,
@@ -85,7 +85,7 @@ impl FrameRenderer {
     /// What is announced: the buffers, the semaphore, and what the frames are.
     ///
     /// # Errors
-    /// Where the driver refuses to export.
+    /// If the driver fails to export.
     pub fn ring(&self, frames: u32) -> Result<Ring> {
         let announced = Announced { shape: self.shape, frames };
         let mut ring = Ring::new("gpu-interop share", announced.to_string());
@@ -106,11 +106,11 @@ impl FrameRenderer {
     /// Submits the drawing of frame number `frame` into a slot that nobody reads. Frames are drawn in the
     /// order of their numbers.
     ///
-    /// Returns what consumers are to wait for; `None` where the host has to
+    /// Returns what consumers are to wait for; `None` if the host has to
     /// [`wait`](Self::wait) before the frame is published.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver fails.
     pub fn draw(&mut self, slot: usize, frame: u32) -> Result<Option<TimelinePoint>> {
         // The command buffer of the frame that was drawn here before.
         self.wait(slot)?;
@@ -151,7 +151,7 @@ impl FrameRenderer {
     /// Waits on the host until the last frame of a slot is drawn.
     ///
     /// # Errors
-    /// Where the driver refuses, or takes too long.
+    /// If the driver fails, or takes too long.
     pub fn wait(&mut self, slot: usize) -> Result<()> {
         let slot = self.slots.get_mut(slot).context("no such slot")?;
         slot.drawn.take().map_or(Ok(()), |fence| fence.wait(TIMEOUT)).context("drawing a frame")

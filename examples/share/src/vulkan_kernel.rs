@@ -34,8 +34,7 @@ impl VulkanKernel {
         let properties =
             unsafe { vulkan.instance().get_physical_device_properties(vulkan.physical_device()) };
         let bindings = vec![vk::DescriptorType::STORAGE_BUFFER; buffers as usize];
-        // Null handles are ignored by every vkDestroy call, so that a failure half-way is cleaned up
-        // by Drop.
+        // Every vkDestroy call ignores null handles, so Drop cleans up after a failure half-way.
         let mut made = Self {
             vulkan: vulkan.clone(),
             commands: vk::CommandPool::null(),

@@ -73,7 +73,7 @@ impl Copies for SecondCuda {
     fn upload(&mut self, own: &mut CudaOwn, range: &Range<u64>) -> Result<()> {
         let (to, from) = (own.address + range.start, own.staging.at(range.start));
         let (bytes, stream) = (usize::try_from(range.end - range.start)?, &self.gpu.stream);
-        // SAFETY: both are that long and stay until the rung goes, which waits.
+        // SAFETY: both are that long and stay until the benchmark goes, which waits.
         let result = unsafe {
             sys::cuMemcpyHtoDAsync_v2(to, from.cast_const().cast(), bytes, stream.cu_stream())
         };
@@ -82,7 +82,7 @@ impl Copies for SecondCuda {
     }
 
     fn work(&mut self, own: &mut CudaOwn) -> Result<()> {
-        // SAFETY: the payload is this side's own, until the rung goes, which waits.
+        // SAFETY: the payload is this side's own, until the benchmark goes, which waits.
         unsafe { self.gpu.launch_at(KERNEL, own.address, own.payload.len() as u64, self.grid) }
     }
 

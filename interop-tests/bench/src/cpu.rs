@@ -42,11 +42,11 @@ pub struct CpuCost {
     pub verified: bool,
 }
 
-/// The library's benchmark and its control: by semaphore where there is one, else by host wait, asleep (asking
+/// The library's benchmark and its control: by semaphore if there is one, else by host wait, asleep (asking
 /// over and over takes a processor's time, however long it lasts).
 ///
 /// # Errors
-/// Where this machine lacks the path, or a driver refuses.
+/// If this machine lacks the path, or if a driver fails.
 pub fn cpu_benchmarks(gpus: &GpuContexts, path: PathKind) -> Result<[Box<dyn Benchmark>; 2]> {
     let setup = Setup { gpus, path, bytes: BYTES, grids: Grids::default() };
     let mut reasons = Vec::new();

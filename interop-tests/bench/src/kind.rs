@@ -1,11 +1,11 @@
-//! The rungs by name.
+//! The benchmarks by name.
 
 use std::fmt;
 use std::str::FromStr;
 
 use anyhow::bail;
 
-/// A way of handing payloads over that the ladder measures.
+/// A way of handing payloads over that the benchmark measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BenchmarkKind {
     /// One API does both kernels of a pair: what the others are compared with.
@@ -45,7 +45,7 @@ pub enum SingleApi {
 }
 
 impl BenchmarkKind {
-    /// Every rung, in the order of the ladder.
+    /// Every benchmark, in the order of the benchmark.
     pub const ALL: [Self; 23] = [
         Self::SingleApi(SingleApi::Cuda),
         Self::SingleApi(SingleApi::Vulkan),
@@ -84,7 +84,7 @@ impl BenchmarkKind {
         }
     }
 
-    /// Whether it is one of the ladder's own rungs, not a try at a better ring: of rings by batches, a small
+    /// Whether it is one of the benchmark's own benchmarks, not a try at a better ring: of rings by batches, a small
     /// one and a large one are enough.
     pub fn is_basic(self) -> bool {
         match self {
@@ -94,7 +94,7 @@ impl BenchmarkKind {
         }
     }
 
-    /// Payloads that the rung keeps in memory, with what it needs besides.
+    /// Payloads that the benchmark keeps in memory, with what it needs besides.
     pub fn payloads(self) -> u64 {
         match self {
             Self::HostCopy => 2,
@@ -122,12 +122,12 @@ impl fmt::Display for BenchmarkKind {
     }
 }
 
-/// What `--rungs` takes: a rung's name, or the beginning of several's (`ring`, `in-queue`).
+/// What `--benchmarks` takes: a benchmark's name, or the beginning of several's (`ring`, `in-queue`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection(Vec<BenchmarkKind>);
 
 impl Selection {
-    /// The rungs, in the order of the ladder.
+    /// The benchmarks, in the order of the benchmark.
     pub fn kinds(&self) -> &[BenchmarkKind] {
         &self.0
     }

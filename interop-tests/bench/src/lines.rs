@@ -1,4 +1,4 @@
-//! Which lines a chart of the ladder has, and how they look.
+//! Which lines a chart of the benchmark has, and how they look.
 
 use plotters::style::RGBColor;
 
@@ -12,7 +12,7 @@ pub(super) struct Look {
     pub(super) dashed: bool,
 }
 
-/// A rung's line.
+/// A benchmark's line.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     pub(super) name: String,
@@ -39,7 +39,7 @@ pub(super) fn lines(report: &Report, path: &str) -> Vec<Line> {
     lines.into_iter().map(|(_, line)| line).collect()
 }
 
-/// Whether a rung has a line: the raw calls would lie under what they control, and of the rings by batches
+/// Whether a benchmark has a line: the raw calls would lie under what they control, and of the rings by batches
 /// one a depth is enough.
 fn is_drawn(row: &Row) -> bool {
     let batch = row.rung.split_once('x').and_then(|(_, batch)| batch.parse::<u32>().ok());

@@ -1,4 +1,4 @@
-//! The ladder: what each way of handing payloads from one API to another costs, beside one API alone.
+//! The benchmark: what each way of handing payloads from one API to another costs, beside one API alone.
 //!
 //! `cargo run --release -p interop-tests --bin ladder -- --help`
 
@@ -23,7 +23,7 @@ struct Options {
     /// Payload sizes, with commas between [default: 64KiB to 1GiB on a GPU, to 64MiB on a CPU]
     #[arg(long, value_delimiter = ',', value_parser = size::parse_payload)]
     sizes: Vec<u64>,
-    /// Rungs, or families of rungs (ring, in-queue), with commas between [default: all on a GPU, without the larger rings by batches on a CPU]
+    /// Benchmarks, or families of benchmarks (ring, in-queue), with commas between [default: all on a GPU, without the larger rings by batches on a CPU]
     #[arg(long, value_delimiter = ',')]
     rungs: Vec<Selection>,
     /// Which APIs; repeatable [default: vulkan-cuda, and without CUDA vulkan-gl and vulkan-vulkan]
@@ -32,7 +32,7 @@ struct Options {
     /// Which GPU, by its UUID [default: the first discrete one, else whatever there is]
     #[arg(long)]
     device: Option<Uuid>,
-    /// Batches of each rung [default: 50 on a GPU, 5 on a CPU]
+    /// Batches of each benchmark [default: 50 on a GPU, 5 on a CPU]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
     /// About how many milliseconds a batch takes [default: 20 on a GPU, 30 on a CPU]

@@ -1,4 +1,4 @@
-//! What a run of the ladder measures.
+//! What a run of the benchmark measures.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ pub struct Plan {
     pub paths: Vec<PathKind>,
     /// Payload sizes in bytes.
     pub sizes: Vec<u64>,
-    /// Which rungs.
+    /// Which benchmarks.
     pub rungs: Vec<BenchmarkKind>,
-    /// Batches of each rung.
+    /// Batches of each benchmark.
     pub rounds: u32,
     /// How long a batch takes, about.
     pub batch: Duration,

@@ -1,4 +1,4 @@
-//! The ladder as a chart: throughput over payload size, a line a rung.
+//! The benchmark as a chart: throughput over payload size, one line per benchmark.
 
 use std::path::Path;
 
@@ -20,11 +20,11 @@ const FAINT: RGBColor = RGBColor(225, 225, 225);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Draws `report` into an SVG file: a chart a path, with a line a rung, and the chip's limit where
+/// Draws `report` into an SVG file: one chart per path, with one line per benchmark, and the chip's limit where
 /// `peak_gb_per_s` says what that is.
 ///
 /// # Errors
-/// For a report without rows, and where the file can't be written.
+/// For a report without rows, and if the file can't be written.
 pub fn plot(report: &Report, peak_gb_per_s: Option<f64>, file: &Path) -> Result<()> {
     let mut paths: Vec<&str> = Vec::new();
     for row in &report.rows {

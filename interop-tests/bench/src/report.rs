@@ -1,4 +1,4 @@
-//! What the ladder writes and reads.
+//! What the benchmark writes and reads.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-/// A run of the ladder.
+/// A run of the benchmark.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The GPU's name.
@@ -15,7 +15,7 @@ pub struct Report {
     pub driver: String,
     /// The GPU's UUID.
     pub uuid: String,
-    /// What was measured, path by path, size by size, rung by rung.
+    /// What was measured, path by path, size by size, benchmark by benchmark.
     pub rows: Vec<Row>,
     /// What was not, and why.
     #[serde(default)]
@@ -25,10 +25,10 @@ pub struct Report {
     pub failed: Vec<Skipped>,
 }
 
-/// One rung with payloads of one size.
+/// One benchmark with payloads of one size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// Which rung.
+    /// Which benchmark.
     pub rung: String,
     /// Which APIs, in the order of a pair.
     pub path: String,
@@ -38,13 +38,13 @@ pub struct Row {
     pub depth: u32,
     /// Bytes that both kernels of a pair read and write over the median time of a pair, in GB/s.
     pub gb_per_s: f64,
-    /// The single API's median time of a pair over this rung's, in the same run.
+    /// The single API's median time of a pair over this benchmark's, in the same run.
     pub ratio_to_single_api: f64,
     /// The time of a pair.
     pub pair_us: PairTimes,
     /// Whether every byte was what the CPU computes.
     pub verified: bool,
-    /// Which rung the single API's is.
+    /// Which benchmark the single API's is.
     pub single_api: String,
     /// How the two APIs are synchronised.
     pub handoff: String,
@@ -54,7 +54,7 @@ pub struct Row {
     pub batches: u32,
     /// Pairs in a batch; the host waits once at its end.
     pub pairs_per_batch: u32,
-    /// What is wrong, where something is.
+    /// What is wrong, if something is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wrong: Option<String>,
 }
@@ -68,10 +68,10 @@ pub struct PairTimes {
     pub p99: f64,
 }
 
-/// A rung that could not be measured.
+/// A benchmark that could not be measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
-    /// Which rung.
+    /// Which benchmark.
     pub rung: String,
     /// Which APIs.
     pub path: String,
@@ -85,21 +85,21 @@ impl Report {
     /// Reads a report that [`write`](Self::write) wrote.
     ///
     /// # Errors
-    /// Where the file is not there or is no such report.
+    /// If the file is not there or is no such report.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
         serde_json::from_str(&text).with_context(|| format!("{} is no report", path.display()))
     }
 
-    /// Writes the report, a row a line.
+    /// Writes the report, one row per line.
     ///
     /// # Errors
-    /// Where the file can't be written.
+    /// If the file can't be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         fs::write(path, self.to_json()?).with_context(|| path.display().to_string())
     }
 
-    /// The report as JSON, a row a line.
+    /// The report as JSON, one row per line.
     ///
     /// # Errors
     /// None that a report can cause.

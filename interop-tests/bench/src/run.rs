@@ -1,4 +1,4 @@
-//! Running the ladder: all rungs of a size in turns.
+//! Running the benchmark: all benchmarks of a size in turns.
 
 use std::time::Duration;
 
@@ -21,13 +21,13 @@ pub type Progress<'a> = &'a mut dyn FnMut(u64, u64, &str);
 
 /// Share of the memory that payloads may take.
 const MEMORY_SHARE: f64 = 0.8;
-/// A rung whose batches take longer than they should is timed in fewer rounds, but in so many at least.
+/// A benchmark whose batches take longer than they should is timed in fewer rounds, but in so many at least.
 const FEWEST_BATCHES: u32 = 3;
 
 /// Measures what `plan` says. What this machine lacks is skipped with the reason.
 ///
 /// # Errors
-/// Where the machine can't be asked. Wrong bytes and rungs that fail are no error but part of the report.
+/// If the machine can't be asked. Wrong bytes and benchmarks that fail are no error but part of the report.
 pub fn run(gpus: &GpuContexts, plan: &Plan, progress: Progress<'_>) -> Result<Report> {
     let vulkan = &gpus.vulkan.vulkan;
     let mut report = Report {
@@ -57,7 +57,7 @@ pub fn run(gpus: &GpuContexts, plan: &Plan, progress: Progress<'_>) -> Result<Re
     Ok(report)
 }
 
-/// All rungs of one path and size.
+/// All benchmarks of one path and size.
 struct Size {
     path: PathKind,
     bytes: u64,
@@ -65,7 +65,7 @@ struct Size {
     rungs: Vec<Timed>,
 }
 
-/// A rung and its batches.
+/// A benchmark and its batches.
 struct Timed {
     kind: BenchmarkKind,
     rung: Box<dyn Benchmark>,
@@ -133,7 +133,7 @@ impl Size {
         }
     }
 
-    /// Checks what every rung has left, and sums up.
+    /// Checks what every benchmark has left, and sums up.
     fn sum_up(mut self, report: &mut Report) {
         let single = self.rungs.iter().find(|timed| timed.kind == self.single);
         let single = (self.single, single.map(Timed::wall).unwrap_or_default());
@@ -154,7 +154,7 @@ fn skipped(kind: BenchmarkKind, path: PathKind, payload_bytes: u64, reason: Stri
 }
 
 impl Timed {
-    /// Runs the rung twice and finds how many pairs make a batch.
+    /// Runs the benchmark twice and finds how many pairs make a batch.
     fn warm_up(&mut self, plan: &Plan) -> Result<()> {
         let granule = self.rung.granule();
         time(&mut *self.rung, granule)?;
@@ -212,7 +212,7 @@ fn rounded(value: f64, part: f64) -> f64 {
     (value * part).round() / part
 }
 
-/// Bytes that payloads may take: of the GPU's memory, or of the host's where that is the same.
+/// Bytes that payloads may take: of the GPU's memory, or of the host's if that is the same.
 fn room(gpus: &GpuContexts) -> Result<u64> {
     let gpu = &gpus.vulkan;
     let memory = if gpu.vulkan.device_type() == DeviceType::Cpu {

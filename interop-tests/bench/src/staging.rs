@@ -1,4 +1,4 @@
-//! Memory of the host that a device copies from and to, mapped for good.
+//! Memory of the host that a device copies from and to, mapped permanently.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -37,7 +37,7 @@ impl Staging {
         self.buffer.bytes
     }
 
-    /// Where the bytes at `offset` are in this process.
+    /// If the bytes at `offset` are in this process.
     pub(crate) fn at(&self, offset: u64) -> *mut u8 {
         assert!(offset <= self.bytes());
         // SAFETY: within the mapping, which has an address each byte of.

@@ -10,12 +10,12 @@ use crate::cuda::CudaContext;
 use crate::gl::GlContext;
 use crate::vulkan::VulkanContext;
 
-/// One GPU in every API that is there, with the kernels loaded.
+/// One GPU in every API that is installed, with the kernels loaded.
 #[derive(Debug)]
 pub struct GpuContexts {
-    /// CUDA, or why there is none.
+    /// CUDA, or why it is missing.
     pub cuda: Result<Rc<CudaContext>, Error>,
-    /// OpenGL, or why there is none.
+    /// OpenGL, or why it is missing.
     pub gl: Result<Rc<GlContext>, Error>,
     /// Another logical device of the same instance.
     pub second_device: Rc<VulkanContext>,
@@ -26,10 +26,10 @@ pub struct GpuContexts {
 }
 
 impl GpuContexts {
-    /// Opens the GPU that is selectored for.
+    /// Opens the GPU that `selector` selects.
     ///
     /// # Errors
-    /// Where Vulkan is absent, or a driver that is there fails.
+    /// If Vulkan is missing, or any driver fails.
     pub fn open(selector: &GpuSelector, options: &VulkanOptions) -> Result<Self> {
         let Headless { vulkan, gl, cuda, .. } = Headless::open(selector, options)?;
         let same = GpuSelector::Uuid(vulkan.identity().device);
@@ -42,7 +42,7 @@ impl GpuContexts {
     }
 }
 
-/// `Result<Result<T, A>, E>` the other way round: the typed reason stays, a failure goes up.
+/// Swaps the two levels of a `Result`: what is missing stays inside, a failure is returned.
 trait TransposeOk<T> {
     fn transpose_ok(self) -> Result<Result<Rc<T>, Error>>;
 }

@@ -37,7 +37,7 @@ impl CudaContext {
     /// Loads the kernels into `cuda`'s context.
     ///
     /// # Errors
-    /// Where the driver refuses the PTX.
+    /// If the driver rejects the PTX.
     pub fn new(cuda: Cuda) -> Result<Self> {
         let endpoint = cuda.endpoint()?;
         let context = cuda.context();
@@ -52,10 +52,10 @@ impl CudaContext {
         Ok(Self { cuda, endpoint, stream, fill, ping_pong, image_kernels })
     }
 
-    /// Launches `kernel` over `data`, with `groups` blocks; 0 for one thread an element.
+    /// Launches `kernel` over `data`, with `groups` blocks; 0 for one thread per element.
     ///
     /// # Errors
-    /// Where CUDA refuses.
+    /// If CUDA fails.
     pub fn launch(
         &self,
         kernel: Kernel,
@@ -69,7 +69,7 @@ impl CudaContext {
     /// Launches `kernel` over the first 256 elements only.
     ///
     /// # Errors
-    /// Where CUDA refuses.
+    /// If CUDA fails.
     pub fn touch(&self, kernel: Kernel, data: &mut CudaViewMut<'_, u8>) -> Result<()> {
         let count = u32::try_from(data.len() as u64 / ELEMENT_BYTES)?;
         self.launch_elements(kernel, data, count.min(GROUP_SIZE), 1)
@@ -99,14 +99,13 @@ impl CudaContext {
     }
 
     /// Launches `kernel` over the `bytes` bytes at `address`, with `groups` blocks; 0 for one thread an
-    /// element. Nothing but the launch: cudarc, which keeps uses in several streams in order, knows nothing
-    /// of it.
+    /// element. cudarc does not track this use of the memory.
     ///
     /// # Safety
-    /// The memory is there, and nothing else uses it, until the stream has done it.
+    /// The memory must stay allocated, and nothing else may use it, until the stream has finished the launch.
     ///
     /// # Errors
-    /// Where CUDA refuses.
+    /// If CUDA fails.
     pub unsafe fn launch_at(
         &self,
         kernel: Kernel,
@@ -125,10 +124,10 @@ impl CudaContext {
         Ok(())
     }
 
-    /// Runs `kernel` and tells how long it took on the device, by events.
+    /// Runs `kernel` and returns how long it took on the device, measured by events.
     ///
     /// # Errors
-    /// Where CUDA refuses.
+    /// If CUDA fails.
     pub fn time(
         &self,
         kernel: Kernel,
@@ -143,10 +142,10 @@ impl CudaContext {
         Ok(Duration::from_secs_f64(f64::from(start.elapsed_ms(&end)?) / 1e3))
     }
 
-    /// Memory that no other API sees: what sharing is compared with.
+    /// Allocates memory that no other API sees, for comparison with shared memory.
     ///
     /// # Errors
-    /// Where CUDA is out of memory.
+    /// If CUDA is out of memory.
     pub fn private_buffer(&self, bytes: u64) -> Result<CudaSlice<u8>> {
         Ok(self.stream.alloc_zeros::<u8>(usize::try_from(bytes)?)?)
     }

@@ -1,8 +1,7 @@
-//! What images hold in the tests, part by part, by the CPU alone: a hash of the position of each texel.
+//! The content of images in the tests, part by part, computed by the CPU: a hash of the position of each texel.
 //!
 //! A [`Part`] is one aspect of one level of one layer. Its bytes are tightly packed as Vulkan's and
-//! OpenGL's copies pack them: x before y before z, the samples of a texel one after the other. So one
-//! oracle serves every API, shape and tiling.
+//! OpenGL's copies pack them: x before y before z, the samples of a texel one after the other. So one reference serves every API, shape and tiling.
 
 use anyhow::{Result, bail};
 use gpu_interop::desc::{Extent, ImageKind, Tiling, full_mip_chain};
@@ -11,7 +10,7 @@ use gpu_interop::{ImageDesc, ImageUsage};
 
 use super::oracle::hash;
 
-/// The sizes that images are tested at: odd, and no multiples of a tile.
+/// The sizes that images are tested at: odd, and not multiples of a tile.
 pub const SIZES: [(u32, u32); 2] = [(113, 211), (183, 365)];
 
 /// The shapes that images are tested in.
@@ -33,7 +32,7 @@ pub enum Shape {
     MipChain,
     /// Two layers with every level down to one texel.
     MipArray,
-    /// Four samples a texel.
+    /// Four samples per texel.
     Multisample,
 }
 
@@ -51,7 +50,7 @@ impl Shape {
         Self::Multisample,
     ];
 
-    /// As it is called in the names of cases.
+    /// Its name in the names of cases.
     pub fn name(self) -> &'static str {
         match self {
             Self::D1 => "1d",
@@ -66,7 +65,7 @@ impl Shape {
         }
     }
 
-    /// An image of this shape. Those that can't be so high are as wide all the same.
+    /// Describes an image of this shape. One-dimensional shapes use the width only.
     pub fn desc(
         self,
         format: Format,
@@ -121,7 +120,7 @@ pub fn level_extent(desc: &ImageDesc, level: u32) -> Extent {
     Extent { width: halved(width), height: halved(height), depth: halved(depth) }
 }
 
-/// Bytes that one texel of one aspect takes in a copy: stencil one, 24-bit depth four.
+/// Bytes of one texel of one aspect in a copy: one for stencil, four for 24-bit depth.
 pub fn texel_bytes(format: Format, aspect: Aspects) -> u32 {
     match (aspect, format) {
         (Aspects::STENCIL, _) => 1,
@@ -143,14 +142,14 @@ impl Part {
         self.texels(desc) as usize * texel_bytes(desc.format, self.aspect) as usize
     }
 
-    /// A seed of its own for every part, so that exchanged parts show.
+    /// A different seed for every part, so that exchanged parts are found.
     pub fn seed(&self, seed: u32) -> u32 {
         hash(self.level << 20 | self.layer << 3 | self.aspect.bits(), seed)
     }
 
-    /// What the part holds after a filling with `seed`.
+    /// Returns the content of the part after a filling with `seed`.
     ///
-    /// Every bit pattern comes up, except those that an API may change on its way through a shader:
+    /// Every bit pattern occurs, except those that an API may change in a shader:
     /// floats are normal numbers, depth is 0 to 1, the second -1 of signed normalised numbers and
     /// what lies above 24-bit depth are left out.
     pub fn filled(&self, desc: &ImageDesc, seed: u32) -> Vec<u8> {
@@ -170,25 +169,25 @@ impl Part {
         bytes
     }
 
-    /// Checks what was read of the part after a filling with `seed`.
+    /// Checks what was read from the part after a filling with `seed`.
     ///
     /// # Errors
-    /// With the first texel that differs, and how many do.
+    /// With the first texel that differs, and the number that do.
     pub fn check(&self, desc: &ImageDesc, seed: u32, found: &[u8]) -> Result<()> {
         self.compare(desc, &self.filled(desc, seed), found)
     }
 
-    /// Checks what was read of the part against what it must be.
+    /// Checks what was read from the part against `expected`.
     ///
     /// # Errors
-    /// With the first texel that differs, and how many do.
+    /// With the first texel that differs, and the number that do.
     pub fn compare(&self, desc: &ImageDesc, expected: &[u8], found: &[u8]) -> Result<()> {
         let Part { aspect, level, layer } = *self;
         if expected.len() != found.len() {
             bail!("{aspect:?} of level {level}, layer {layer}: {} bytes", found.len());
         }
         let texel = texel_bytes(desc.format, aspect) as usize;
-        // Nobody says what is in the byte above 24-bit depth.
+        // The byte above 24-bit depth is undefined.
         let told = if is_24_bit(desc.format, aspect) { 3 } else { texel };
         let pairs = || expected.chunks_exact(texel).zip(found.chunks_exact(texel));
         let wrong = |(a, b): &(&[u8], &[u8])| a[..told] != b[..told];
@@ -205,7 +204,7 @@ impl Part {
         )
     }
 
-    /// Where the `index`th texel of the part is.
+    /// The position of the `index`th texel of the part.
     fn place(&self, desc: &ImageDesc, index: usize) -> String {
         let Extent { width, height, .. } = level_extent(desc, self.level);
         let samples = desc.samples as usize;
@@ -220,7 +219,7 @@ fn is_24_bit(format: Format, aspect: Aspects) -> bool {
     format == Format::D24UnormS8Uint && aspect == Aspects::DEPTH
 }
 
-/// Leaves out the bit patterns that [`Part::filled`] says.
+/// Excludes the bit patterns that [`Part::filled`] names.
 fn tame(bytes: &mut [u8], format: Format, aspect: Aspects) {
     match format {
         _ if aspect == Aspects::STENCIL => {}

@@ -1,6 +1,6 @@
-//! The two kernels as every API launches them.
+//! The two kernels and their parameters.
 
-/// Threads of a work group; the GLSL sources say the same.
+/// Threads per work group, as in the GLSL sources.
 pub const GROUP_SIZE: u32 = 256;
 
 /// Bytes that one thread reads and writes at a time.
@@ -11,12 +11,12 @@ pub const ELEMENT_BYTES: u64 = 16;
 pub enum Kernel {
     /// Writes a hash of each word's index.
     Fill {
-        /// Which of the 2³² fillings.
+        /// Selects one of 2³² contents.
         seed: u32,
     },
     /// Reads, maps and writes each word.
     PingPong {
-        /// Makes one turn different from the next.
+        /// Distinguishes one pass from the next.
         step: u32,
     },
 }
@@ -42,14 +42,14 @@ impl Kernel {
 /// A part of a payload that one launch works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Where it begins in the buffer, in bytes.
+    /// Its offset in the buffer, in bytes.
     pub offset: u64,
     /// Its length in bytes.
     pub bytes: u64,
 }
 
 impl Window {
-    /// Its place in the payload, in 16-byte elements.
+    /// Its offset in the payload, in 16-byte elements.
     pub fn first(self) -> u32 {
         (self.offset / ELEMENT_BYTES) as u32
     }
@@ -59,7 +59,7 @@ impl Window {
         (self.bytes / ELEMENT_BYTES) as u32
     }
 
-    /// Work groups that give each element a thread of its own.
+    /// The number of work groups for one thread per element.
     pub fn groups(self) -> u32 {
         self.count().div_ceil(GROUP_SIZE)
     }

@@ -1,4 +1,4 @@
-//! The ping-pong's kernels in each API, over the user's side of the library, and the CPU's oracle.
+//! GPU contexts with the kernels of the tests, the benchmark and the demos in each API, and what the kernels must compute, on the CPU.
 
 mod contexts;
 pub mod cuda;

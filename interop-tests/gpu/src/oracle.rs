@@ -1,4 +1,4 @@
-//! What the kernels must have computed, by the CPU alone. See `shaders/README.md`.
+//! What the kernels must have computed, on the CPU. See `shaders/README.md`.
 
 use std::fmt;
 use std::thread;
@@ -14,7 +14,7 @@ pub fn hash(word: u32, seed: u32) -> u32 {
     x ^ (x >> 16)
 }
 
-/// `bytes` bytes as `fill` makes them; a last part of a word is cut off.
+/// Returns `bytes` bytes as `fill` writes them; an incomplete last word is cut off.
 pub fn filled(bytes: usize, seed: u32) -> Vec<u8> {
     let mut data = vec![0u8; bytes];
     parallel(&mut data, |first_word, part| {
@@ -25,10 +25,9 @@ pub fn filled(bytes: usize, seed: u32) -> Vec<u8> {
     data
 }
 
-/// What a number of turns does to a word `x` at index `w`: `a·x + b·w + c`.
+/// The effect of any number of passes on a word `x` at index `w`: `a·x + b·w + c`.
 ///
-/// Turns with different steps don't commute, so that a turn that is lost, doubled or out of order
-/// shows in every word.
+/// Passes with different steps don't commute, so a pass that is lost, doubled or out of order shows in every word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turns {
     a: u32,
@@ -43,30 +42,30 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// One turn more.
+    /// Appends a pass.
     pub fn then(&mut self, step: u32) {
         self.a = self.a.wrapping_mul(MULTIPLIER);
         self.b = self.b.wrapping_mul(MULTIPLIER).wrapping_add(INDEX_FACTOR);
         self.c = self.c.wrapping_mul(MULTIPLIER).wrapping_add(step);
     }
 
-    /// The word that is at index `word` after these turns, where `fill` with `seed` was before.
+    /// The word at index `word` after `fill` with `seed` and these passes.
     pub fn word(&self, word: u32, seed: u32) -> u32 {
         let x = self.a.wrapping_mul(hash(word, seed));
         x.wrapping_add(self.b.wrapping_mul(word)).wrapping_add(self.c)
     }
 }
 
-/// Bytes that are not what they must be.
+/// A payload whose bytes are not as expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
     /// How many 32-bit words differ.
     pub words: u64,
     /// Index of the first of them.
     pub first: u32,
-    /// What it must be.
+    /// What was expected.
     pub expected: u32,
-    /// What it is.
+    /// What was found.
     pub found: u32,
 }
 

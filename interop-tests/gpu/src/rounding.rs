@@ -1,8 +1,8 @@
-//! Numbers that formats can't hold exactly, and how far off what is stored may be.
+//! Numbers that formats can't hold exactly, and the largest error allowed for what is stored.
 //!
 //! Half a step of the format: to the nearest code of a normalised format, half a unit in the last place
 //! of a float. OpenGL allows any of the two neighbours and prefers the nearest (OpenGL 4.6, 2.3.5.2);
-//! Vulkan wants the nearest where it can be had ("Conversion from Floating-Point to Normalized
+//! Vulkan recommends the nearest ("Conversion from Floating-Point to Normalized
 //! Fixed-Point"). Nothing here is rounded: what is stored is compared with the number itself.
 
 use std::fmt;
@@ -15,14 +15,13 @@ use super::texel::decode;
 /// What shaders' arithmetic in single precision may add, in steps of the format.
 const ARITHMETIC: f64 = 0.005;
 
-/// What encoding sRGB may add, in steps: the curve is no single operation, and every API leaves it some
-/// room (Direct3D, whose rule GPUs are built to, wants 0.6 of a step altogether).
+/// What encoding sRGB may add, in steps: the curve is not a single operation, and every API allows some error (Direct3D, whose rule GPUs follow, allows 0.6 of a step in total).
 const SRGB: f64 = 0.1;
 
 /// How a format stores numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stored {
-    /// 0 to 1 in so many steps, of each channel; the first three sRGB-encoded or not.
+    /// 0 to 1 in this number of steps per channel; the first three may be sRGB-encoded.
     Unsigned {
         steps: [u32; 4],
         srgb: bool,
@@ -65,7 +64,7 @@ pub fn rounds(format: Format) -> bool {
 }
 
 /// Numbers for every channel of `texels` texels: hashes, most of them between two that the format holds,
-/// some beyond its range where it is clamped.
+/// some beyond its range if it is clamped.
 pub fn numbers(format: Format, texels: u32, seed: u32) -> Vec<[f32; 4]> {
     let number = |word: u32| {
         let bits = hash(word, seed);
@@ -98,18 +97,18 @@ pub fn for_opengl(format: Format, [red, green, blue, alpha]: [f32; 4]) -> [u32; 
     placed.map(f32::to_bits)
 }
 
-/// How far off the worst texel is.
+/// The error of the worst texel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Worst {
-    /// In steps of the format; what rounding to the nearest leaves is half a one.
+    /// In steps of the format; rounding to nearest leaves at most half a step.
     pub off: f64,
     /// Which texel, and which of its channels.
     pub at: (usize, usize),
     /// The number that was written.
     pub written: f32,
-    /// What a shader reads where it is stored.
+    /// What a shader reads back.
     pub found: f32,
-    /// What may be.
+    /// The largest error allowed.
     pub allowed: f64,
 }
 
@@ -120,19 +119,18 @@ impl fmt::Display for Worst {
             f,
             "texel {texel}, channel {channel}: {written:e} is stored as {found:e}, {off:.4} steps off"
         )?;
-        write!(f, " ({allowed} may be)")
+        write!(f, " ({allowed} allowed)")
     }
 }
 
-/// The channel that is the furthest beyond what may be, or the furthest off of all; `None` where nothing is
-/// stored.
+/// The channel with the largest error beyond the allowed one, or with the largest error of all; `None` if nothing is stored.
 pub fn worst(format: Format, numbers: &[[f32; 4]], bytes: &[u8]) -> Option<Worst> {
     let texels = bytes.chunks_exact(format.texel_bytes() as usize);
     let found = texels.map(|texel| decode(format, texel).map(f32::from_bits));
     worst_of(format, numbers, found, false)
 }
 
-/// The same of what a sampler reads, which decodes sRGB.
+/// As [`worst`], for what a sampler reads, which decodes sRGB.
 pub fn worst_sampled(format: Format, numbers: &[[f32; 4]], seen: &[[u32; 4]]) -> Option<Worst> {
     worst_of(format, numbers, seen.iter().map(|texel| texel.map(f32::from_bits)), true)
 }
@@ -157,7 +155,7 @@ fn worst_of(
     worst
 }
 
-/// How far `found` is from `written`, and how far it may be, in steps.
+/// The error of `found` against `written`, and the allowed one, in steps.
 fn off(stored: Stored, channel: usize, written: f64, found: f64, sampled: bool) -> (f64, f64) {
     match stored {
         Stored::Unsigned { steps, srgb } => {

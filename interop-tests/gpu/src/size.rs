@@ -1,4 +1,4 @@
-//! Sizes as people write them.
+//! Sizes as people write them: `256MiB`.
 
 use anyhow::{Result, bail};
 
@@ -15,7 +15,7 @@ const UNITS: [(&str, u64); 7] = [
 /// Bytes of a text like `256MiB`, `1GiB` or `4096`.
 ///
 /// # Errors
-/// Where the text is no size, or more than 2⁶⁴ bytes.
+/// If the text is not a size, or is more than 2⁶⁴ bytes.
 pub fn parse(text: &str) -> Result<u64> {
     let text = text.trim();
     let unit = UNITS.iter().find_map(|(name, factor)| Some((text.strip_suffix(name)?, *factor)));
@@ -30,16 +30,16 @@ pub fn parse(text: &str) -> Result<u64> {
 /// A payload's size: as [`parse`], and what the kernels can work on.
 ///
 /// # Errors
-/// As [`parse`], and for 0 or no multiple of 16 bytes.
+/// As [`parse`], and for 0 or a size that is not a multiple of 16 bytes.
 pub fn parse_payload(text: &str) -> Result<u64> {
     let bytes = parse(text)?;
     if bytes == 0 || !bytes.is_multiple_of(16) {
-        bail!("{bytes} bytes: a payload is a multiple of 16 bytes, and not 0");
+        bail!("{bytes} bytes: the size must be a multiple of 16 bytes and not 0");
     }
     Ok(bytes)
 }
 
-/// A size as a person reads it: `256 MiB`.
+/// Formats a size for people: `256 MiB`.
 pub fn human(bytes: u64) -> String {
     for (name, factor) in [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
         if bytes >= factor && bytes.is_multiple_of(factor) {

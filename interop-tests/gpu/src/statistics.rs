@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The value below which `percent` of the samples lie (nearest rank); 0 of none.
+/// The value below which `percent` of the samples lie (nearest rank); 0 if there are no samples.
 pub fn percentile(samples: &[Duration], percent: f64) -> Duration {
     let mut sorted = samples.to_vec();
     sorted.sort_unstable();
@@ -10,12 +10,12 @@ pub fn percentile(samples: &[Duration], percent: f64) -> Duration {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
 }
 
-/// The median; 0 of none.
+/// The median; 0 if there are no samples.
 pub fn median(samples: &[Duration]) -> Duration {
     percentile(samples, 50.0)
 }
 
-/// Billions of bytes a second.
+/// Billions of bytes per second.
 pub fn gb_per_s(bytes: u64, time: Duration) -> f64 {
     bytes as f64 / time.as_secs_f64().max(1e-9) / 1e9
 }

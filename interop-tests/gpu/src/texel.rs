@@ -1,4 +1,4 @@
-//! Texels as a shader sees them: four floats or four integers, by the CPU alone.
+//! Texels as a shader sees them, on the CPU: four floats or four integers.
 //!
 //! For what can't be copied (multisample images), and for what a shader wrote. Exact both ways for
 //! everything that [`Part::filled`](super::image::Part::filled) makes.
@@ -8,9 +8,9 @@ use gpu_interop::format::{Aspects, Format};
 /// How shaders read and write a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// `sampler2D` and its kind: normalised formats and floats.
+    /// `sampler2D` and its variants: normalised formats and floats.
     Float,
-    /// `usampler2D` and its kind.
+    /// `usampler2D` and its variants: unsigned integers.
     Uint,
     /// `sampler2D` to read, `gl_FragDepth` to write.
     Depth,
@@ -47,8 +47,7 @@ fn normalised(format: Format) -> Option<&'static [Bits]> {
     })
 }
 
-/// The bits of the four floats or integers that a shader reads of a texel. sRGB is left encoded: look
-/// at it through a view that is not sRGB. Channels that the format lacks are 0.
+/// Returns the bits of the four floats or integers that a shader reads from a texel, through a view that is not sRGB. Channels that the format lacks are 0.
 pub fn decode(format: Format, texel: &[u8]) -> [u32; 4] {
     let mut channels = [0; 4];
     if let Some(bits) = normalised(format) {
@@ -73,8 +72,7 @@ pub fn decode(format: Format, texel: &[u8]) -> [u32; 4] {
     channels
 }
 
-/// The texel that holds what a shader reads as `channels`: the reverse of [`decode`], rounded to the
-/// nearest where it must be.
+/// The texel that a shader reads as `channels`: the reverse of [`decode`], rounded to nearest.
 pub fn encode(format: Format, channels: [u32; 4]) -> Vec<u8> {
     let float = |bits| f64::from(f32::from_bits(bits));
     let bytes = format.texel_bytes() as usize;
@@ -99,7 +97,7 @@ pub fn encode(format: Format, channels: [u32; 4]) -> Vec<u8> {
     texel
 }
 
-/// Bytes of one channel, where channels are whole bytes.
+/// Bytes of one channel, of formats whose channels are whole bytes.
 fn channel_bytes(format: Format) -> usize {
     match format {
         Format::Rgba8Snorm | Format::Rgba8Uint => 1,
@@ -120,7 +118,7 @@ fn from_half(half: u16) -> u32 {
     sign << 31 | (exponent + 127 - 15) << 23 | mantissa << 13
 }
 
-/// A float that is a normal half, exactly; anything else becomes NaN, which no test expects.
+/// Converts a float that is exactly a normal half; anything else becomes NaN, which no test expects.
 fn to_half(float: u32) -> u16 {
     const NAN: u16 = 0x7e00;
     let (sign, exponent, mantissa) = (float >> 31, float >> 23 & 0xff, float & 0x7f_ffff);

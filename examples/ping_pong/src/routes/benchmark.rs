@@ -1,4 +1,4 @@
-//! What every rung can do, and how it is timed.
+//! What every benchmark can do, and how it is timed.
 
 use std::time::{Duration, Instant};
 
@@ -17,13 +17,13 @@ pub trait Benchmark {
     /// them.
     ///
     /// # Errors
-    /// Where a driver refuses.
+    /// If a driver fails.
     fn submit(&mut self, pairs: u32) -> Result<()>;
 
     /// Waits until all are done.
     ///
     /// # Errors
-    /// Where a driver refuses.
+    /// If a driver fails.
     fn finish(&mut self) -> Result<()>;
 
     /// Pairs come in multiples of this.
@@ -38,7 +38,7 @@ pub trait Benchmark {
     /// run after that.
     ///
     /// # Errors
-    /// Where a driver refuses. Wrong bytes are the inner error.
+    /// If a driver fails. Wrong bytes are the inner error.
     fn verify(&mut self) -> Result<Result<(), Wrong>>;
 }
 
@@ -55,7 +55,7 @@ pub struct PairTime {
 /// Runs and times a batch.
 ///
 /// # Errors
-/// Where a driver refuses.
+/// If a driver fails.
 pub fn time(rung: &mut dyn Benchmark, pairs: u32) -> Result<PairTime> {
     let (start, cpu) = (Instant::now(), thread_cpu());
     rung.submit(pairs)?;

@@ -1,4 +1,4 @@
-//! The ladder's open as what a calibration tries, and the one that it chose.
+//! The benchmark's open as what a calibration tries, and the one that it chose.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl<'a> Candidates<'a> {
     /// For payloads of `bytes` bytes on a path of two APIs.
     ///
     /// # Errors
-    /// Where an API of the path is absent, or a driver refuses.
+    /// If an API of the path is absent, or if a driver fails.
     pub fn new(gpus: &'a GpuContexts, path: PathKind, bytes: u64) -> Result<Self> {
         let desc = BufferDesc::storage(bytes).into();
         let owner = gpus.vulkan.endpoint.capabilities(&desc)?;
@@ -66,10 +66,10 @@ impl<'a> Candidates<'a> {
         Ok(Self { setup, owner, stations, in_queue, open: BTreeMap::new() })
     }
 
-    /// Measures what is worth trying here, and keeps none of it. Rings are of `depth`, where that is given.
+    /// Measures what is worth trying here, and keeps none of it. Rings are of `depth`, if that is given.
     ///
     /// # Errors
-    /// Where nothing works.
+    /// If nothing works.
     pub fn calibrate(&mut self, depth: Option<u32>) -> Result<Calibration> {
         let is_gpu = self.setup.gpus.vulkan.vulkan.device_type() != DeviceType::Cpu;
         let apis: Vec<Api> = self.stations.iter().map(|station| station.api).collect();
@@ -90,7 +90,7 @@ impl<'a> Candidates<'a> {
     /// Opens a candidate.
     ///
     /// # Errors
-    /// With what is missing, and where a driver refuses.
+    /// With what is missing, and if a driver fails.
     pub fn open(&self, candidate: RouteConfig) -> Result<Box<dyn Benchmark>> {
         self.support(candidate).map_err(Error::from)?;
         self.setup.open(candidate)
@@ -104,7 +104,7 @@ impl<'a> Candidates<'a> {
         }
         let benchmark = self.open.get_mut(&key).context("inserted above")?;
         let pairs = turns.next_multiple_of(benchmark.granule());
-        // As many as were asked for, where the benchmark can only do some more.
+        // As many as were asked for, if the benchmark can only do some more.
         Ok(time(&mut **benchmark, pairs)?.wall * turns)
     }
 }

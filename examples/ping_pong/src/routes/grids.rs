@@ -14,7 +14,7 @@ use interop_gpu::Kernel;
 use interop_gpu::gl::GlContext;
 use interop_gpu::statistics::median;
 
-/// Work groups to try; 0 is a thread an element.
+/// Work groups to try; 0 is one thread per element.
 const GRIDS: [u32; 6] = [0, 1 << 15, 1 << 14, 1 << 13, 1 << 12, 1 << 10];
 
 /// Groups of 256 threads that a multiprocessor of NVIDIA's runs at once.
@@ -27,7 +27,7 @@ const TRY: Duration = Duration::from_millis(8);
 /// And how often, at least.
 const TRIES: usize = 3;
 
-/// The work groups that each API runs its kernel with; 0 is a thread an element.
+/// The work groups that each API runs its kernel with; 0 is one thread per element.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Grids {
     pub vulkan: u32,
@@ -36,7 +36,7 @@ pub struct Grids {
 }
 
 impl Grids {
-    /// Tries them all, each API alone, with kernels back to back as the rungs run them.
+    /// Tries them all, each API alone, with kernels back to back as the benchmarks run them.
     pub fn choose(gpus: &GpuContexts, bytes: u64) -> Result<Self> {
         let grids = candidates(gpus);
         let vulkan = best(bytes, &grids, |grid| {
@@ -58,7 +58,7 @@ impl Grids {
     }
 }
 
-/// [`GRIDS`], and where CUDA tells how many groups the GPU runs at once, multiples of that: whole waves, with
+/// [`GRIDS`], and if CUDA tells how many groups the GPU runs at once, multiples of that: whole waves, with
 /// no processor idle at the end.
 fn candidates(gpus: &GpuContexts) -> Vec<u32> {
     let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;

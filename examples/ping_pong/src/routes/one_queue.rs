@@ -28,7 +28,7 @@ pub struct OneQueue<K> {
 }
 
 impl<K> OneQueue<K> {
-    /// `pairs` pairs a submit, each recorded by `record`, on `bytes` bytes of `buffer`, which `kept` keeps.
+    /// `pairs` pairs per submit, each recorded by `record`, on `bytes` bytes of `buffer`, which `kept` keeps.
     pub fn new(
         gpu: Rc<VulkanContext>,
         (buffer, bytes): (vk::Buffer, u64),

@@ -15,7 +15,7 @@ use demo_common::handoff_name;
 use interop_gpu::oracle::{Turns, Wrong};
 
 pub struct Ring<S: SecondApi> {
-    // Before the stations, whose buffers they use.
+    // Before the stages, whose buffers they use.
     recorded: Vec<Recorded>,
     prepared: S::Turns,
     first_stage: RingStage<Endpoint>,
@@ -43,7 +43,7 @@ impl<S: SecondApi> Ring<S> {
         let desc = BufferDesc::storage(bytes);
         let (first_stage, second_stage, [plan, _]) =
             ring_of_two(owner, owner, second.endpoint(), &desc, options)?;
-        // The turns take over from outside: that is where the first ones find what is filled.
+        // The turns take over from outside: that is if the first ones find what is filled.
         for (seed, buffer) in (0..).zip(first_stage.buffers()) {
             first.fill_and_release(buffer, seed)?;
         }
@@ -120,7 +120,7 @@ impl<S: SecondApi> Benchmark for Ring<S> {
 
 impl<S: SecondApi> Drop for Ring<S> {
     fn drop(&mut self) {
-        // Nothing may be in flight when the stations go; what is lost has nothing in flight.
+        // Nothing may be in flight when the stages go; what is lost has nothing in flight.
         let _ = self.second.finish();
         let _ = self.first.finish();
     }

@@ -12,7 +12,7 @@ use interop_gpu::cuda::CudaContext;
 use interop_gpu::vulkan::VulkanContext;
 use interop_gpu::vulkan::in_queue::{SameQueue, desc};
 
-/// `pairs` pairs a submit, on one payload that could be shared.
+/// `pairs` pairs per submit, on one payload that could be shared.
 pub fn same_queue(
     gpu: Rc<VulkanContext>,
     cuda: &CudaContext,

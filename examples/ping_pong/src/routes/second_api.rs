@@ -26,7 +26,7 @@ pub trait SecondApi {
     type Endpoint: RingPeer;
     /// A turn on one payload, prepared.
     type Turn;
-    /// Turns at a station, prepared.
+    /// Turns at a stage, prepared.
     type Turns;
 
     fn endpoint(&self) -> &Self::Endpoint;
@@ -34,11 +34,11 @@ pub trait SecondApi {
     /// Prepares a turn on `buffer`.
     fn prepare(&self, buffer: &BufferOf<Self>) -> Result<Self::Turn>;
 
-    /// Takes the payload over, runs the kernel, gives it back. Returns without waiting, where the handoff
+    /// Takes the payload over, runs the kernel, gives it back. Returns without waiting, if the handoff
     /// allows.
     fn turn(&mut self, ticket: Ticket, ends: &mut Ends<Self>, turn: &Self::Turn) -> Result<Ticket>;
 
-    /// Prepares turns at a station of a ring, for `batch` slots at a time.
+    /// Prepares turns at a stage of a ring, for `batch` slots at a time.
     fn prepare_stage(
         &self,
         station: &RingStage<Self::Endpoint>,
@@ -76,7 +76,7 @@ pub struct SecondCuda {
 
 impl SecondCuda {
     fn launch(&self, address: CUdeviceptr, bytes: u64) -> Result<()> {
-        // SAFETY: the payload is this side's between the stream's wait and its signal, and the rung keeps
+        // SAFETY: the payload is this side's between the stream's wait and its signal, and the benchmark keeps
         // it until the stream has done all.
         unsafe { self.gpu.launch_at(KERNEL, address, bytes, self.grid) }
     }

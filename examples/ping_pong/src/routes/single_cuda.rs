@@ -37,7 +37,7 @@ impl Benchmark for SingleCuda {
         let bytes = self.payload.len() as u64;
         for _ in 0..pairs {
             for step in [FIRST_STEP, SECOND_STEP] {
-                // SAFETY: the payload is this rung's own, which waits in `finish`.
+                // SAFETY: the payload is this benchmark's own, which waits in `finish`.
                 unsafe {
                     self.gpu.launch_at(Kernel::PingPong { step }, self.address, bytes, self.grid)
                 }?;

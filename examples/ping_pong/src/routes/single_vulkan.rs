@@ -13,7 +13,7 @@ use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 /// with other work.
 const BYTES_A_SUBMIT: u64 = 256 << 20;
 
-/// Up to 16 pairs a submit.
+/// Up to 16 pairs per submit.
 pub fn single_vulkan(
     gpu: Rc<VulkanContext>,
     bytes: u64,

@@ -13,7 +13,7 @@ const PART_BYTES: u64 = 64 << 20;
 /// of large payloads does not fit into the host's memory.
 ///
 /// # Errors
-/// Where the driver refuses. Wrong bytes are the inner error.
+/// If the driver fails. Wrong bytes are the inner error.
 pub fn check(
     gpu: &VulkanContext,
     buffer: vk::Buffer,

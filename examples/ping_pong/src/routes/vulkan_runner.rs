@@ -107,7 +107,7 @@ impl VulkanRunner {
         let bounds = buffers.iter().map(bind).collect::<Result<Vec<_>>>()?;
         let used: Vec<_> = buffers.iter().map(BufferAccess::compute).collect();
         let recorded = Recorded::new(&self.gpu, |command| {
-            // SAFETY: the command buffer is being recorded for this family; the rungs keep the buffers until
+            // SAFETY: the command buffer is being recorded for this family; the benchmarks keep the buffers until
             // the device is idle.
             unsafe { self.gpu.endpoint.record_acquire(command, self.family(), &used[..]) }?;
             for bound in &bounds {
@@ -174,7 +174,7 @@ impl VulkanRunner {
         Ok(ticket)
     }
 
-    /// Submits `commands` with `part`, and waits where the host is too second ahead.
+    /// Submits `commands` with `part`, and waits if the host is too second ahead.
     pub fn submit(&mut self, commands: &[vk::CommandBuffer], mut part: SubmitSync) -> Result<()> {
         self.submits += 1;
         let fence = match self.submits.is_multiple_of(FENCE_EVERY) {
@@ -183,7 +183,7 @@ impl VulkanRunner {
         };
         self.gpu.vulkan.with_queue(|queue| {
             // SAFETY: the queue is guarded; the command buffers are executable, and they and all that they
-            // use live until the rung has waited.
+            // use live until the benchmark has waited.
             unsafe { part.submit(&self.gpu.endpoint, queue, commands) }
         })?;
         self.pending.extend(fence);
@@ -232,7 +232,7 @@ impl VulkanRunner {
         Ok(self.gpu.vulkan.wait_idle()?)
     }
 
-    /// Takes `buffer` over for good.
+    /// Takes `buffer` over permanently.
     pub fn take_back(
         &mut self,
         ticket: Ticket,
@@ -243,11 +243,11 @@ impl VulkanRunner {
         self.take_buffers(std::slice::from_ref(buffer), part)
     }
 
-    /// Takes `buffers` over for good, waiting for what `part` says.
+    /// Takes `buffers` over permanently, waiting for what `part` says.
     pub fn take_buffers(&mut self, buffers: &[Buffer], part: SubmitSync) -> Result<()> {
         let used: Vec<_> = buffers.iter().map(everything).collect();
         let recorded = Recorded::new(&self.gpu, |command| {
-            // SAFETY: the command buffer is being recorded for this family; the rung keeps the buffers.
+            // SAFETY: the command buffer is being recorded for this family; the benchmark keeps the buffers.
             unsafe { self.gpu.endpoint.record_acquire(command, self.family(), &used[..]) }?;
             Ok(())
         })?;

@@ -48,7 +48,7 @@ impl PrivateImage {
     /// Makes it; its content is undefined.
     ///
     /// # Errors
-    /// Where the driver has no such image, or is out of memory.
+    /// If the driver has no such image, or is out of memory.
     pub fn new(vulkan: &Vulkan, info: &PrivateImageInfo) -> Result<Self> {
         let device = vulkan.device();
         // Null handles are ignored by every vkDestroy call: a failure half-way is cleaned up by Drop.

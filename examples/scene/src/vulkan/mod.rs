@@ -44,7 +44,7 @@ impl Painter {
     /// shader samples nothing.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver fails.
     pub fn new(
         vulkan: &Vulkan,
         fragment: &[u8],
@@ -59,7 +59,7 @@ impl Painter {
     /// sampler outlive the painter.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver fails.
     pub fn with_picture(
         vulkan: &Vulkan,
         fragment: &[u8],
@@ -102,7 +102,7 @@ impl Painter {
     /// stage `COLOR_ATTACHMENT_OUTPUT`, and by that stage it is written.
     ///
     /// # Errors
-    /// Where the driver refuses to map.
+    /// If the driver fails to map.
     pub fn record(&self, command: vk::CommandBuffer, drawing: &Drawing) -> Result<()> {
         self.uniforms.write(bytemuck::bytes_of(&drawing.uniforms))?;
         self.instances.write(bytes_of(&drawing.instances))?;

@@ -21,13 +21,12 @@ pub(super) struct Reads {
     pub(super) picture: Option<(vk::ImageView, vk::Sampler)>,
 }
 
-/// What a painter draws with. Null handles are ignored by every vkDestroy call, so that a failure
-/// half-way is cleaned up by Drop.
+/// What a painter draws with. Every vkDestroy call ignores null handles, so Drop cleans up after a failure half-way.
 #[derive(Debug)]
 pub(super) struct Objects {
     vulkan: Vulkan,
     canvas: Canvas,
-    /// All samples of the colour, where there are several; they are resolved into the target.
+    /// All samples of the colour, if there are several; they are resolved into the target.
     samples: Option<PrivateImage>,
     depth: Option<PrivateImage>,
     descriptors: vk::DescriptorPool,
@@ -174,7 +173,7 @@ impl Objects {
         let stages = vk::ShaderStageFlags::VERTEX | vk::ShaderStageFlags::FRAGMENT;
         let kinds = [Type::UNIFORM_BUFFER, Type::COMBINED_IMAGE_SAMPLER];
         // A set whose picture was never written would be good, as no shader reads it; but lavapipe
-        // (22.3.6) crashes when it is bound. So there is no place for a picture where there is none.
+        // (22.3.6) crashes when it is bound. So there is no place for a picture if there is none.
         let kinds = if reads.picture.is_some() { &kinds[..] } else { &kinds[..1] };
         let binding = |(index, ty): (u32, &Type)| {
             let binding = vk::DescriptorSetLayoutBinding::default().binding(index);

@@ -68,7 +68,7 @@ impl RawCuda {
     }
 
     fn launch(&self) -> Result<()> {
-        // SAFETY: the payload is this side's, and the rung keeps it until it has waited.
+        // SAFETY: the payload is this side's, and the benchmark keeps it until it has waited.
         unsafe { self.gpu.launch_at(KERNEL, self.address, self.bytes, self.grid) }
     }
 }

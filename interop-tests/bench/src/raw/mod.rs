@@ -1,7 +1,7 @@
 //! The same handoffs with the APIs' own calls and without the library: what the library costs.
 //!
 //! No identity is checked here, no limit, no lifetime and no order: only what the specifications ask for is
-//! done, once, for the very payload and kernels of the rungs that this is the control of.
+//! done, once, for the very payload and kernels of the benchmarks that this is the control of.
 
 mod cuda;
 mod gl;
@@ -24,7 +24,7 @@ use ping_pong::routes;
 use ping_pong::routes::{Benchmark, FIRST_STEP, SECOND_STEP};
 
 const SEED: u32 = 10;
-/// As the library's rungs do it: every so many submits the host waits for an older one.
+/// As the library's benchmarks do it: every so many submits the host waits for an older one.
 const WAIT_EVERY: u64 = 16;
 /// How many submits older.
 const AHEAD: u64 = 64;
@@ -35,7 +35,7 @@ pub(super) struct Exported {
     pub(super) allocation_size: u64,
     pub(super) memory_type: u32,
     pub(super) bytes: u64,
-    /// Timeline semaphores: Vulkan signals the first and waits for the second. `None` where the host waits.
+    /// Timeline semaphores: Vulkan signals the first and waits for the second. `None` if the host waits.
     pub(super) semaphores: Option<[OwnedFd; 2]>,
 }
 

@@ -59,7 +59,7 @@ impl RawBuffer {
             | vk::BufferUsageFlags::TRANSFER_DST;
         let info =
             vk::BufferCreateInfo::default().size(bytes).usage(usage).push_next(&mut external);
-        // SAFETY: a valid device; the driver shares buffers as opaque fd, as every other rung found out.
+        // SAFETY: a valid device; the driver shares buffers as opaque fd, as every other benchmark found out.
         let handle = unsafe { gpu.device().create_buffer(&info, None) }?;
         let (gpu, memory) = (gpu.clone(), vk::DeviceMemory::null());
         Ok(Self { gpu, handle, memory, bytes, allocation_size: 0, memory_type: 0 })
@@ -89,7 +89,7 @@ impl RawBuffer {
 
 impl Drop for RawBuffer {
     fn drop(&mut self) {
-        // SAFETY: owned here alone; the rung has waited.
+        // SAFETY: owned here alone; the benchmark has waited.
         unsafe {
             self.gpu.device().destroy_buffer(self.handle, None);
             self.gpu.device().free_memory(self.memory, None);
@@ -148,7 +148,7 @@ impl RawTimeline {
 
 impl Drop for RawTimeline {
     fn drop(&mut self) {
-        // SAFETY: owned here alone; the rung has waited.
+        // SAFETY: owned here alone; the benchmark has waited.
         unsafe { self.gpu.device().destroy_semaphore(self.handle, None) };
     }
 }

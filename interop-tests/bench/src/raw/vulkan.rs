@@ -113,7 +113,7 @@ impl RawVulkan {
             .push_next(&mut timeline);
         let (device, queue) = (self.gpu.device(), self.gpu.vulkan.queue());
         // SAFETY: one thread uses the queue; the command buffer is executable, and all that it uses lives
-        // until the rung has waited; the values grow.
+        // until the benchmark has waited; the values grow.
         Ok(unsafe { device.queue_submit(queue, slice::from_ref(&info), vk::Fence::null()) }?)
     }
 
@@ -134,7 +134,7 @@ impl RawVulkan {
         Ok(unsafe { device.wait_semaphores(&info, patience) }?)
     }
 
-    /// Takes the payload over for good.
+    /// Takes the payload over permanently.
     pub(super) fn take_back(&self, wait: Option<u64>) -> Result<()> {
         let recorded = Recorded::new(&self.gpu, |command| {
             record_ownership(&self.gpu, command, self.buffer.handle, false);
@@ -167,7 +167,7 @@ fn record_ownership(
         (barrier.dst_access_mask(used), vk::PipelineStageFlags::ALL_COMMANDS, to)
     };
     let none = vk::DependencyFlags::empty();
-    // SAFETY: the command buffer is being recorded for that family, and the buffer lives until the rung
+    // SAFETY: the command buffer is being recorded for that family, and the buffer lives until the benchmark
     // has waited.
     unsafe {
         gpu.device().cmd_pipeline_barrier(command, from, to, none, &[], &[barrier], &[]);

@@ -18,17 +18,17 @@ const IMAGE: &str = include_str!("../../../../shaders/image.ptx");
 
 const BLOCK: u32 = 256;
 
-/// Texel by texel, as the format says; a cube by directions.
+/// Reads single texels, unfiltered; a cube is read by direction.
 pub fn texels(desc: &ImageDesc) -> TextureOptions {
     let normalized_coordinates = desc.kind == ImageKind::Cube;
     TextureOptions { normalized_coordinates, ..TextureOptions::texels() }
 }
 
 impl CudaContext {
-    /// Writes what `part` of `array` holds by `seed`, through a surface object.
+    /// Fills `part` of `array` by `seed`, through a surface object.
     ///
     /// # Errors
-    /// Where CUDA refuses.
+    /// If CUDA fails.
     pub fn store_part(&self, array: &Array, part: &Part, seed: u32) -> Result<()> {
         let mut surface = array.surface(part.level)?;
         // Dropping the object waits for the kernel.
@@ -38,10 +38,10 @@ impl CudaContext {
     /// As [`store_part`](Self::store_part), with an object that the caller keeps.
     ///
     /// # Errors
-    /// Where CUDA refuses.
+    /// If CUDA fails.
     pub fn store_through(&self, surface: &mut SurfaceObject, part: &Part, seed: u32) -> Result<()> {
         let desc = *surface.array().desc();
-        ensure!(part.aspect == Aspects::COLOR, "CUDA has colour only");
+        ensure!(part.aspect == Aspects::COLOR, "CUDA reads colour only");
         let function = self.image_kernel(&format!("store_{}", dimensions(&desc)))?;
         let Extent { width, height, depth } = level_extent(&desc, part.level);
         let (bytes, kind) = (desc.format.texel_bytes(), kind(desc.format));
@@ -54,11 +54,10 @@ impl CudaContext {
         Ok(())
     }
 
-    /// Reads `part` of `array` through a texture object of its level, and packs it again as it must
-    /// be stored.
+    /// Reads `part` of `array` through a texture object of its level, and packs it as the format stores it.
     ///
     /// # Errors
-    /// Where CUDA refuses, and where a texel is none of the format's.
+    /// If CUDA fails, and if a texel has a value that the format can't hold.
     pub fn fetch_part(&self, array: &Array, part: &Part, read: ReadMode) -> Result<Vec<u8>> {
         let options = TextureOptions { read, ..texels(array.desc()) };
         let texture = array.level_texture(part.level, &options)?;
@@ -80,10 +79,10 @@ impl CudaContext {
         pack(array.desc().format, read, &found).with_context(|| format!("{part:?}, {read:?}"))
     }
 
-    /// What the texture unit gives of each texel of `part`, by the kernel `fetch_` with `kernel`.
+    /// Returns what the texture unit reads for each texel of `part`, by the kernel named `fetch_` and `kernel`.
     ///
     /// # Errors
-    /// Where CUDA refuses.
+    /// If CUDA fails.
     pub fn fetch_through(
         &self,
         texture: &TextureObject,
@@ -92,11 +91,11 @@ impl CudaContext {
         read: ReadMode,
     ) -> Result<Vec<Texel>> {
         let desc = texture.array().desc();
-        ensure!(part.aspect == Aspects::COLOR, "CUDA has colour only");
+        ensure!(part.aspect == Aspects::COLOR, "CUDA reads colour only");
         let function = self.image_kernel(&format!("fetch_{kernel}"))?;
         let Extent { width, height, depth } = level_extent(desc, part.level);
         let count = width * height * depth;
-        // What was not written shows.
+        // Filled with a pattern, so that a texel the kernel did not write shows.
         let mut found = self.stream.clone_htod(&vec![0xa5a5_a5a5u32; 4 * count as usize])?;
         let as_floats = u32::from(are_floats(desc.format, read));
         let mut launch = self.stream.launch_builder(&function);
@@ -109,10 +108,10 @@ impl CudaContext {
         Ok(found.as_chunks::<4>().0.to_vec())
     }
 
-    /// What a texture object gives at each of `places`: x, y and the level, if it is of all levels.
+    /// Samples a texture object at each of `places`: x, y and, if it has levels, the level.
     ///
     /// # Errors
-    /// Where CUDA refuses.
+    /// If CUDA fails.
     pub fn sample(
         &self,
         texture: &TextureObject,
@@ -133,10 +132,10 @@ impl CudaContext {
         Ok(found.as_chunks::<4>().0.to_vec())
     }
 
-    /// Writes what the one part of a linear image holds by `seed`, row by row, through its address.
+    /// Fills the single part of a linear image by `seed`, row by row, through its address.
     ///
     /// # Errors
-    /// Where CUDA refuses.
+    /// If CUDA fails.
     pub fn store_rows(&self, array: &Array, part: &Part, seed: u32) -> Result<()> {
         let mut buffer = array.buffer()?;
         let mut rows = buffer.as_view_mut::<u8>()?;
@@ -155,10 +154,10 @@ impl CudaContext {
         Ok(())
     }
 
-    /// Reads the one part of a linear image, row by row, through its address.
+    /// Reads the single part of a linear image, row by row, through its address.
     ///
     /// # Errors
-    /// Where CUDA refuses.
+    /// If CUDA fails.
     pub fn fetch_rows(&self, array: &Array, part: &Part) -> Result<Vec<u8>> {
         let buffer = array.buffer()?;
         let rows = buffer.as_view::<u8>()?;
@@ -176,15 +175,17 @@ impl CudaContext {
         Ok(found)
     }
 
-    /// Writes `numbers`, four for each texel, through a surface object to a plain image of one channel of
-    /// a byte, or of four: the kernel rounds them to the nearest.
+    /// Writes `numbers`, four for each texel, through a surface object to a plain image with one or four channels of one byte: the kernel rounds to nearest.
     ///
     /// # Errors
-    /// Where CUDA refuses.
+    /// If CUDA fails.
     pub fn store_numbers(&self, array: &Array, numbers: &[[f32; 4]]) -> Result<()> {
         let desc = *array.desc();
         let Extent { width, height, .. } = desc.extent;
-        ensure!(numbers.len() == (width * height) as usize, "a number for each texel");
+        ensure!(
+            numbers.len() == (width * height) as usize,
+            "the count of numbers is not that of texels"
+        );
         let (bytes, kind) = (desc.format.texel_bytes(), kind(desc.format));
         let numbers = self.stream.clone_htod(numbers.as_flattened())?;
         let function = self.image_kernel("store_numbers")?;
@@ -209,7 +210,7 @@ impl CudaContext {
     }
 }
 
-/// What the names of the kernels for such an image end in.
+/// The suffix of the kernel names for such an image.
 pub fn dimensions(desc: &ImageDesc) -> &'static str {
     match (desc.kind, desc.layers) {
         (ImageKind::D1, 1) => "1d",
@@ -222,7 +223,7 @@ pub fn dimensions(desc: &ImageDesc) -> &'static str {
     }
 }
 
-/// What a word of a texel may hold, as the kernels number it; see [`Part::filled`].
+/// The kind of number that the texels hold, as the kernels number it; see [`Part::filled`].
 fn kind(format: Format) -> u32 {
     match format {
         Format::Rgba8Snorm => 1,

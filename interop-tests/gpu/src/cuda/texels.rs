@@ -1,4 +1,4 @@
-//! What the texture unit gives of a texel, and the bytes that it must have been stored as.
+//! What the texture unit reads of a texel, and the bytes that must have been stored for it.
 
 use anyhow::{Context, Result, ensure};
 use gpu_interop::cuda::ReadMode;
@@ -7,15 +7,15 @@ use gpu_interop::format::Format;
 /// Four channels: integers, or the bits of floats.
 pub type Texel = [u32; 4];
 
-/// What a channel is stored as.
+/// How a channel is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stored {
     Integer(u32),
-    /// A fraction of the largest unsigned number of so many bits.
+    /// A fraction of the largest unsigned number with this number of bits.
     Unsigned(u32),
     /// A fraction of the largest signed byte.
     SignedByte,
-    /// As above, unsigned, and sRGB-encoded but in the fourth channel.
+    /// Unsigned, and sRGB-encoded except for the fourth channel.
     Srgb,
     Half,
     Float,
@@ -36,7 +36,7 @@ fn stored(format: Format) -> Stored {
     }
 }
 
-/// Whether reading `format` so gives floats.
+/// Whether reading `format` in this mode returns floats.
 pub fn are_floats(format: Format, read: ReadMode) -> bool {
     match read {
         ReadMode::AsFormat => {
@@ -47,10 +47,10 @@ pub fn are_floats(format: Format, read: ReadMode) -> bool {
     }
 }
 
-/// The bytes of `texels`, which were read of an image of `format` by `read`.
+/// Packs `texels`, which were read from an image of `format` in the mode `read`.
 ///
 /// # Errors
-/// For a float that no stored number is read as.
+/// If a float is not the value of any stored number.
 pub fn pack(format: Format, read: ReadMode, texels: &[Texel]) -> Result<Vec<u8>> {
     let mut packed = Vec::with_capacity(texels.len() * format.texel_bytes() as usize);
     for (index, texel) in texels.iter().enumerate() {
@@ -84,13 +84,13 @@ fn pack_texel(format: Format, read: ReadMode, texel: &Texel, to: &mut Vec<u8>) -
             (Stored::Integer(_), _) => channel,
             (Stored::Unsigned(_) | Stored::Srgb, _) => fraction(channel, 255.0)?,
         };
-        // Of an integer that was read the upper bits are the sign, or nothing.
+        // The upper bits of an integer are its sign or 0.
         to.extend(&bits.to_le_bytes()[..bytes]);
     }
     Ok(())
 }
 
-/// The number that was read as a fraction of `largest`.
+/// The stored number that is read as the fraction `found` of `largest`.
 fn fraction(bits: u32, largest: f32) -> Result<u32> {
     let found = f32::from_bits(bits) * largest;
     let number = found.round();
@@ -107,7 +107,7 @@ fn signed_fraction(bits: u32) -> Result<u32> {
     Ok(number as i32 as u32)
 }
 
-/// Exact to the rounding of the stored byte.
+/// The stored byte whose sRGB decoding is nearest.
 fn encode_srgb(bits: u32) -> Result<u32> {
     let linear = f32::from_bits(bits);
     ensure!((0.0..=1.0).contains(&linear), "{linear}, not from 0 to 1");
@@ -116,11 +116,11 @@ fn encode_srgb(bits: u32) -> Result<u32> {
     Ok((encoded * 255.0).round() as u32)
 }
 
-/// A normal number of 16 bits that was read as one of 32.
+/// The bits of a normal 16-bit float that was widened to 32 bits.
 fn half(bits: u32) -> Result<u32> {
     let exponent = (bits >> 23 & 0xff).wrapping_sub(127 - 15);
     let is_half = (1..=30).contains(&exponent) && bits & 0x1fff == 0;
-    ensure!(is_half, "{} is no normal 16-bit float", f32::from_bits(bits));
+    ensure!(is_half, "{} is not a normal 16-bit float", f32::from_bits(bits));
     Ok(bits >> 16 & 0x8000 | exponent << 10 | bits >> 13 & 0x3ff)
 }
 

@@ -1,4 +1,4 @@
-//! Depth and stencil put to their use: an offscreen framebuffer that is tested against a texture.
+//! Depth and stencil tests: an offscreen framebuffer with a shared texture as its depth or stencil attachment.
 
 use anyhow::{Result, ensure};
 use gpu_interop::format::Aspects;
@@ -23,18 +23,18 @@ void main() { pixel = value; }
 const DEPTH: glow::NativeUniformLocation = glow::NativeUniformLocation(0);
 const VALUE: glow::NativeUniformLocation = glow::NativeUniformLocation(1);
 
-/// What a triangle over all pixels is drawn with.
+/// The state that a triangle over all pixels is drawn with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tested {
-    /// The colour of the pixels that pass.
+    /// The colour written to pixels that pass the tests.
     pub value: u32,
     /// The depth of the triangle, 0 to 1.
     pub depth: f32,
-    /// Passes where the triangle is nearer than what is there; else everywhere.
+    /// If set, only pixels nearer than the stored depth pass; otherwise all do.
     pub nearer: bool,
-    /// Passes where these bits of the stencil are those of the reference.
+    /// Only pixels pass whose stencil equals the reference in these bits.
     pub stencil: (u32, u8),
-    /// What passes replaces depth, and stencil by the reference.
+    /// If set, pixels that pass replace the depth, and the stencil by the reference.
     pub replaces: bool,
 }
 
@@ -53,7 +53,7 @@ impl<'a> DepthCanvas<'a> {
     /// A framebuffer with `texture`, every pixel 0.
     ///
     /// # Errors
-    /// Where OpenGL doesn't test against it.
+    /// If OpenGL can't use it as an attachment.
     pub fn new(gpu: &'a GlContext, texture: &Texture) -> Result<Self> {
         let (gl, desc) = (gpu.glow(), texture.desc());
         let size = (i32::try_from(desc.extent.width)?, i32::try_from(desc.extent.height)?);
@@ -83,7 +83,10 @@ impl<'a> DepthCanvas<'a> {
             (canvas, gl.check_framebuffer_status(target))
         };
         let format = desc.format.name();
-        ensure!(status == glow::FRAMEBUFFER_COMPLETE, "{format} is not tested: {status:#06x}");
+        ensure!(
+            status == glow::FRAMEBUFFER_COMPLETE,
+            "{format} can't be an attachment: {status:#06x}"
+        );
         // SAFETY: the framebuffer is bound and complete.
         unsafe {
             gl.viewport(0, 0, size.0, size.1);
@@ -96,7 +99,7 @@ impl<'a> DepthCanvas<'a> {
     /// Draws a triangle over all pixels.
     ///
     /// # Errors
-    /// Where OpenGL refuses.
+    /// If OpenGL fails.
     pub fn draw(&self, tested: &Tested) -> Result<()> {
         let gl = self.gpu.glow();
         let (mask, reference) = tested.stencil;
@@ -124,7 +127,7 @@ impl<'a> DepthCanvas<'a> {
     /// The pixels, row by row.
     ///
     /// # Errors
-    /// Where OpenGL refuses.
+    /// If OpenGL fails.
     pub fn pixels(&self) -> Result<Vec<u32>> {
         let (width, height) = self.size;
         let mut pixels = vec![0u32; usize::try_from(width * height)?];

@@ -1,4 +1,4 @@
-//! Textures, every part filled and read by copies: `glTexSubImage2D` and its kind, `glGetTexImage`.
+//! Fills and reads every part of a texture by copies: `glTexSubImage2D` and its variants, `glGetTexImage`.
 
 use std::ffi::c_void;
 
@@ -16,17 +16,17 @@ const CUBE_FACES: u32 = 6;
 /// `glTexSubImage1D`, which glow lacks.
 type TexSubImage1d = unsafe extern "system" fn(u32, i32, i32, i32, u32, u32, *const c_void);
 
-/// One level of a texture, of one face of it where it is a cube.
+/// One level of a texture, of one face of it if it is a cube.
 #[derive(Clone, Copy)]
 struct Slab {
     level: u32,
     first_layer: u32,
     layers: u32,
-    /// What the copies name: a face of a cube, else the texture's target.
+    /// The target that the copies name: a face of a cube, otherwise the texture's target.
     target: u32,
 }
 
-/// What a copy of `texture` takes in one call.
+/// The pieces of `texture` that one call each copies.
 fn slabs(texture: &Texture) -> Vec<Slab> {
     let desc = texture.desc();
     let mut slabs = Vec::new();
@@ -57,7 +57,7 @@ impl Slab {
         (size.width * size.height * size.depth * desc.format.texel_bytes()) as usize
     }
 
-    /// What `seed` fills it with, as OpenGL packs it.
+    /// The content for `seed`, as OpenGL packs it.
     fn filled(self, desc: &ImageDesc, seed: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         for layer in self.first_layer..self.first_layer + self.layers {
@@ -73,7 +73,7 @@ impl Slab {
         bytes
     }
 
-    /// Checks what OpenGL read of it.
+    /// Checks what OpenGL has read.
     fn check(self, desc: &ImageDesc, seed: u32, read: &[u8]) -> Result<()> {
         let layers = (self.first_layer..).zip(read.chunks_exact(self.layer_bytes(desc)));
         for (layer, bytes) in layers {
@@ -92,10 +92,10 @@ impl Slab {
 }
 
 impl GlContext {
-    /// Uploads what `seed` fills `texture`, of one sample, with.
+    /// Fills `texture`, which has one sample, with the content for `seed`.
     ///
     /// # Errors
-    /// Where OpenGL refuses.
+    /// If OpenGL fails.
     pub fn upload_texture(&self, texture: &Texture, seed: u32) -> Result<()> {
         for slab in slabs(texture) {
             self.upload_slab(texture, slab, &slab.filled(texture.desc(), seed))?;
@@ -141,20 +141,20 @@ impl GlContext {
 
     fn tex_sub_image_1d(&self) -> Result<TexSubImage1d> {
         let address = (self.gl.loader())(c"glTexSubImage1D");
-        ensure!(!address.is_null(), "glTexSubImage1D is not there");
+        ensure!(!address.is_null(), "OpenGL lacks glTexSubImage1D");
         // SAFETY: the function of that name has this type.
         Ok(unsafe { std::mem::transmute::<*const c_void, TexSubImage1d>(address) })
     }
 
-    /// Reads all of `texture`, of one sample, and checks that it holds what `seed` fills it with.
+    /// Reads all of `texture`, which has one sample, and checks that it holds the content for `seed`.
     ///
     /// # Errors
-    /// With the first texel that differs, and where OpenGL refuses.
+    /// With the first texel that differs, and if OpenGL fails.
     pub fn check_texture(&self, texture: &Texture, seed: u32) -> Result<()> {
         let (gl, desc) = (self.glow(), texture.desc());
         let names = desc.format.gl()?;
         for slab in slabs(texture) {
-            // Overwritten, so that a read that didn't happen shows.
+            // Overwritten first, so that a read that did not happen shows.
             let mut read = vec![0xA5; slab.layer_bytes(desc) * slab.layers as usize];
             let level = i32::try_from(slab.level)?;
             // SAFETY: the context is current, the texture its own; there is room for all of the level,

@@ -22,13 +22,12 @@ use super::kernel::{Kernel, Window, windows};
 const FILL: &str = include_str!("../../../../shaders/fill.comp");
 const PING_PONG: &str = include_str!("../../../../shaders/ping_pong.comp");
 
-/// Locations of the uniforms, as the sources say.
+/// Locations of the uniforms in the shaders' sources.
 const FIRST: glow::NativeUniformLocation = glow::NativeUniformLocation(0);
 const COUNT: glow::NativeUniformLocation = glow::NativeUniformLocation(1);
 const ARGUMENT: glow::NativeUniformLocation = glow::NativeUniformLocation(2);
 
-/// llvmpipe answers timer queries with the time at which the query was recorded, not run (Mesa
-/// 22.3.6 and 25.0): the host's clock serves there.
+/// llvmpipe's timer queries return the time at which they were recorded, not executed (Mesa 22.3.6 and 25.0), so the host's clock is used there.
 const LLVMPIPE_TIMER_QUERIES_ARE_USELESS: &str = "llvmpipe";
 
 /// An OpenGL context with the kernels loaded.
@@ -42,7 +41,7 @@ pub struct GlContext {
     ping_pong: glow::Program,
     timer: Option<glow::Query>,
     max_window: u64,
-    /// By their sources: what many cases use is compiled once.
+    /// Programs by their sources: what many cases use is compiled once.
     programs: RefCell<BTreeMap<String, glow::Program>>,
 }
 
@@ -50,7 +49,7 @@ impl GlContext {
     /// Loads the kernels into `gl`, which is made current.
     ///
     /// # Errors
-    /// Where the context has no compute shaders.
+    /// If the context has no compute shaders.
     pub fn new(gl: Gl) -> Result<Self> {
         let endpoint = gl.endpoint()?;
         let name = endpoint.identities().first().map(|id| id.name.clone()).unwrap_or_default();
@@ -71,11 +70,10 @@ impl GlContext {
         Ok(Self { gl, endpoint, fill, ping_pong, timer, max_window, programs })
     }
 
-    /// A program of these shaders, each a kind and a source. It is compiled once, and deleted with the
-    /// context.
+    /// Returns the program of these shaders, each a kind and a source. It is compiled once, and deleted with the context.
     ///
     /// # Errors
-    /// Where it does not compile.
+    /// If a shader does not compile or the program does not link.
     pub fn program(&self, shaders: &[(u32, String)]) -> Result<glow::Program> {
         let key = shaders.iter().map(|(_, source)| source.as_str()).collect::<String>();
         if let Some(&program) = self.programs.borrow().get(&key) {
@@ -86,7 +84,7 @@ impl GlContext {
         Ok(program)
     }
 
-    /// Whether the driver's timer queries tell the time.
+    /// Whether the driver's timer queries measure the execution.
     pub fn has_timer(&self) -> bool {
         self.timer.is_some()
     }
@@ -95,11 +93,11 @@ impl GlContext {
         self.gl.glow()
     }
 
-    /// Runs `kernel` over the first `bytes` bytes of `buffer`, with `groups` work groups a window; 0
-    /// for one thread an element.
+    /// Runs `kernel` over the first `bytes` bytes of `buffer`, with `groups` work groups per window; 0
+    /// for one thread per element.
     ///
     /// # Errors
-    /// Where OpenGL refuses.
+    /// If OpenGL fails.
     pub fn dispatch(
         &self,
         kernel: Kernel,
@@ -116,7 +114,7 @@ impl GlContext {
     /// Runs `kernel` over the first 256 elements only.
     ///
     /// # Errors
-    /// Where OpenGL refuses.
+    /// If OpenGL fails.
     pub fn touch(&self, kernel: Kernel, buffer: glow::Buffer, bytes: u64) -> Result<()> {
         let window = Window { offset: 0, bytes: bytes.min(4096) };
         self.dispatch_window(kernel, buffer, window, 1)?;
@@ -152,10 +150,10 @@ impl GlContext {
         Ok(())
     }
 
-    /// Runs `kernel` over the buffer and tells how long it took: on the device by a timer query.
+    /// Runs `kernel` over the buffer and returns how long it took on the device, measured by a timer query if the driver has working ones.
     ///
     /// # Errors
-    /// Where OpenGL refuses.
+    /// If OpenGL fails.
     pub fn time(
         &self,
         kernel: Kernel,
@@ -183,16 +181,16 @@ impl GlContext {
         Ok(Duration::from_nanos(nanoseconds.into()))
     }
 
-    /// Waits until OpenGL has done all it was told.
+    /// Waits until OpenGL has finished all commands.
     pub fn finish(&self) {
         // SAFETY: the context is current.
         unsafe { self.glow().finish() };
     }
 
-    /// A buffer that no other API sees: what sharing is compared with.
+    /// Creates a buffer that no other API sees, for comparison with shared memory.
     ///
     /// # Errors
-    /// Where OpenGL is out of memory.
+    /// If OpenGL is out of memory.
     pub fn private_buffer(&self, bytes: u64) -> Result<glow::Buffer> {
         let gl = self.glow();
         let size = i32::try_from(bytes).context("glow takes sizes as i32")?;
@@ -208,7 +206,7 @@ impl GlContext {
         Ok(buffer)
     }
 
-    /// Deletes a buffer made by [`private_buffer`](Self::private_buffer).
+    /// Deletes a buffer created by [`private_buffer`](Self::private_buffer).
     pub fn delete_buffer(&self, buffer: glow::Buffer) {
         // SAFETY: the context is current and the buffer its own.
         unsafe { self.glow().delete_buffer(buffer) };
@@ -217,7 +215,7 @@ impl GlContext {
     /// Writes `data` to `buffer` at `offset`.
     ///
     /// # Errors
-    /// Where OpenGL refuses.
+    /// If OpenGL fails.
     pub fn upload(&self, buffer: glow::Buffer, offset: u64, data: &[u8]) -> Result<()> {
         let (gl, offset) = (self.glow(), i32::try_from(offset)?);
         // SAFETY: the context is current and the buffer its own.
@@ -231,7 +229,7 @@ impl GlContext {
     /// Reads `bytes` bytes of `buffer` at `offset`.
     ///
     /// # Errors
-    /// Where OpenGL refuses.
+    /// If OpenGL fails.
     pub fn download(&self, buffer: glow::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
         let mut data = vec![0u8; usize::try_from(bytes)?];
         let (gl, offset, size) = (self.glow(), i32::try_from(offset)?, i32::try_from(bytes)?);
@@ -252,11 +250,11 @@ impl GlContext {
         Ok(data)
     }
 
-    /// Reads into `data` what is at `offset` of `buffer`, which was made by
+    /// Reads from `offset` of `buffer` into `data`; the buffer was created by
     /// [`private_buffer`](Self::private_buffer).
     ///
     /// # Errors
-    /// Where OpenGL refuses.
+    /// If OpenGL fails.
     pub fn read_own(&self, buffer: glow::Buffer, offset: u64, data: &mut [u8]) -> Result<()> {
         let (gl, offset) = (self.glow(), i32::try_from(offset)?);
         // SAFETY: the context is current and the buffer its own.
@@ -270,7 +268,7 @@ impl GlContext {
     /// Turns OpenGL's error flag into an error.
     ///
     /// # Errors
-    /// With the name of `call`, after which the flag was set.
+    /// With the name of `call` if the flag is set.
     pub fn check(&self, call: &str) -> Result<()> {
         // SAFETY: the context is current.
         let error = unsafe { self.glow().get_error() };

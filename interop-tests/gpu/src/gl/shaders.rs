@@ -1,4 +1,4 @@
-//! The shaders that touch every texel of a texture, for each target and type.
+//! The shaders that read or write every texel of a texture, for each target and type.
 
 use gpu_interop::glow;
 
@@ -15,14 +15,14 @@ pub(super) enum Access {
     Cover,
 }
 
-/// What shaders take a texel for.
+/// The type of a texel in shaders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Type {
     Float,
     Uint,
 }
 
-/// The buffer, the uniforms, and where in the texture the `i`th element of the buffer is.
+/// The buffer, the uniforms, and the place in the texture of the buffer's `i`th element.
 const COMMON: &str = "
 layout(std430, binding = 0) buffer Texels { uvec4 texels[]; };
 layout(location = 0) uniform uvec4 extent; // of the level, and samples a texel
@@ -34,7 +34,7 @@ ivec3 texel_at(uint i) {
 uint texel_count() { return extent.x * extent.y * extent.z * extent.w; }
 ";
 
-/// The direction in which the middle of a texel of a cube's face lies (OpenGL 4.6, table 8.19).
+/// The direction to the centre of a texel of a cube's face (OpenGL 4.6, table 8.19).
 const DIRECTION: &str = "
 vec3 direction(ivec2 at, uint face) {
     vec2 st = (vec2(at) + 0.5) / vec2(extent.xy) * 2.0 - 1.0;
@@ -125,7 +125,7 @@ void main() {{
 void main() {{
     uvec2 at = uvec2(gl_FragCoord.xy);
     uint texel = (place.z * extent.y + at.y) * extent.x + at.x;
-    // Drivers run the shader beyond the edge too, for nothing.
+    // Drivers also run the shader for pixels outside the image.
     uint i = min(texel * extent.w + {sample}, uint(texels.length()) - 1u);
     pixel = {from_bits}(texels[i]);
 }}

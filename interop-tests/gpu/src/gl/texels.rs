@@ -1,7 +1,7 @@
-//! Textures, every part read and written by shaders: sampled, drawn to, stored to.
+//! Reads and writes every part of a texture by shaders: sampling, drawing and storing.
 //!
 //! Between the shaders and the host is a storage buffer with a `uvec4` for each sample of each texel
-//! of a part: the bits of the four floats or integers that the shader read, or shall write.
+//! of a part: the bits of the four floats or integers that the shader has read or will write.
 
 use anyhow::{Context, Result, ensure};
 use gpu_interop::ImageDesc;
@@ -18,19 +18,18 @@ use crate::texel::decode;
 /// Bytes of a texel's sample in the buffer.
 const WORDS: usize = 16;
 
-/// Locations of the uniforms, as the sources say.
+/// Locations of the uniforms in the shaders' sources.
 const EXTENT: glow::NativeUniformLocation = glow::NativeUniformLocation(0);
 const PLACE: glow::NativeUniformLocation = glow::NativeUniformLocation(1);
 
-/// The unit that textures are sampled in, and image variables stored in.
+/// The unit of both textures and image variables.
 const UNIT: u32 = 0;
 
 impl GlContext {
-    /// Samples every texel of `texture` in a shader, the way a texture of its kind is, and checks that
-    /// it shows what `seed` fills it with: blue and red in their places, sRGB decoded.
+    /// Samples every texel of `texture` in a shader and checks that it is the content for `seed`, with blue and red in their places and sRGB decoded.
     ///
     /// # Errors
-    /// With the first texel that differs, and where OpenGL refuses.
+    /// With the first texel that differs, and if OpenGL fails.
     pub fn sample_texture(&self, texture: &Texture, seed: u32) -> Result<()> {
         let desc = texture.desc();
         for part in parts(desc) {
@@ -53,7 +52,7 @@ impl GlContext {
         Ok(())
     }
 
-    /// What a shader reads of each texel of a part.
+    /// Returns what a shader reads for each texel of a part.
     fn sampled(&self, texture: &Texture, part: Part) -> Result<Vec<u8>> {
         let (gl, desc) = (self.glow(), texture.desc());
         let bytes = part.texels(desc) as usize * WORDS;
@@ -89,11 +88,10 @@ impl GlContext {
         read
     }
 
-    /// Draws what `seed` fills `texture`, of colour, with: a triangle over each slice of each part, whose
-    /// pixels come from a buffer. sRGB is encoded by OpenGL.
+    /// Fills the colour texture `texture` with the content for `seed` by drawing a triangle over each slice of each part, whose pixels come from a buffer. OpenGL encodes sRGB.
     ///
     /// # Errors
-    /// Where OpenGL refuses.
+    /// If OpenGL fails.
     pub fn draw_texture(&self, texture: &Texture, seed: u32) -> Result<()> {
         let canvas = Canvas::new(self)?;
         for part in parts(texture.desc()) {
@@ -138,13 +136,13 @@ impl GlContext {
         Ok(())
     }
 
-    /// Clears `texture`, a small plain one of `R32_UINT`, to what `seed` fills it with: texel by texel.
+    /// Fills `texture`, a small plain one of `R32_UINT`, with the content for `seed` by clearing texel by texel.
     ///
     /// # Errors
-    /// Where OpenGL refuses.
+    /// If OpenGL fails.
     pub fn clear_texture(&self, texture: &Texture, seed: u32) -> Result<()> {
         let (gl, desc) = (self.glow(), texture.desc());
-        ensure!(desc.format == Format::R32Uint, "only R32_UINT is cleared");
+        ensure!(desc.format == Format::R32Uint, "only R32_UINT can be cleared here");
         let canvas = Canvas::new(self)?;
         let part = parts(desc)[0];
         canvas.attach(texture, part, 0)?;
@@ -162,10 +160,10 @@ impl GlContext {
         self.check("glClearBufferuiv")
     }
 
-    /// Stores what `seed` fills `texture`, of colour and of one sample, with, by a compute shader.
+    /// Fills the colour texture `texture`, which has one sample, with the content for `seed` by a compute shader.
     ///
     /// # Errors
-    /// For a format that OpenGL has no image variables of ([`storable`]), and where OpenGL refuses.
+    /// For a format without image variables in OpenGL ([`storable`]), and if OpenGL fails.
     pub fn store_texture(&self, texture: &Texture, seed: u32) -> Result<()> {
         for part in parts(texture.desc()) {
             let buffer = self.words_to_write(texture.desc(), part, seed)?;
@@ -178,7 +176,7 @@ impl GlContext {
 
     fn store_part(&self, texture: &Texture, part: Part, buffer: glow::Buffer) -> Result<()> {
         let (gl, desc) = (self.glow(), texture.desc());
-        ensure!(storable(desc.format), "{} is no format of image variables", desc.format.name());
+        ensure!(storable(desc.format), "OpenGL has no image variables of {}", desc.format.name());
         let ty = written_type(desc.format)?;
         let program =
             self.program(&[(glow::COMPUTE_SHADER, source(Access::Store, texture.target(), ty))])?;
@@ -198,15 +196,14 @@ impl GlContext {
         self.check("storing")
     }
 
-    /// Draws `words` to `texture`, a plain one of colour: of each texel the bits of the floats or integers
-    /// that the shader writes. sRGB is encoded by OpenGL.
+    /// Draws `words` to the plain colour texture `texture`: for each texel the bits of the floats or integers that the shader writes. OpenGL encodes sRGB.
     ///
     /// # Errors
-    /// Where OpenGL refuses.
+    /// If OpenGL fails.
     pub fn draw_words(&self, texture: &Texture, words: &[[u32; 4]]) -> Result<()> {
         let (canvas, part) = (Canvas::new(self)?, parts(texture.desc())[0]);
         let buffer = self.buffer_of(bytemuck::cast_slice(words))?;
-        // Dithering, which is on in a new context, would not round to the nearest.
+        // Dithering is enabled in a new context and would change the rounding.
         // SAFETY: the context is current.
         unsafe { self.glow().disable(glow::DITHER) };
         let drawn = self.draw_part(&canvas, texture, part, buffer);
@@ -216,10 +213,10 @@ impl GlContext {
         drawn
     }
 
-    /// The same, stored by a compute shader.
+    /// Stores `words` by a compute shader.
     ///
     /// # Errors
-    /// For a format that OpenGL has no image variables of ([`storable`]), and where OpenGL refuses.
+    /// For a format without image variables in OpenGL ([`storable`]), and if OpenGL fails.
     pub fn store_words(&self, texture: &Texture, words: &[[u32; 4]]) -> Result<()> {
         let buffer = self.buffer_of(bytemuck::cast_slice(words))?;
         let stored = self.store_part(texture, parts(texture.desc())[0], buffer);
@@ -227,16 +224,16 @@ impl GlContext {
         stored
     }
 
-    /// What a shader reads of each texel of `texture`, a plain one of colour.
+    /// Returns what a shader reads for each texel of the plain colour texture `texture`.
     ///
     /// # Errors
-    /// Where OpenGL refuses.
+    /// If OpenGL fails.
     pub fn sample_words(&self, texture: &Texture) -> Result<Vec<[u32; 4]>> {
         let words = self.sampled(texture, parts(texture.desc())[0])?;
         Ok(words.chunks_exact(WORDS).map(bytemuck::pod_read_unaligned).collect())
     }
 
-    /// Binds the buffer, and says which part of the texture it is for. A program is in use.
+    /// Binds the buffer and sets the part of the texture that it belongs to. A program is in use.
     unsafe fn bind(&self, buffer: glow::Buffer, desc: &ImageDesc, part: Part, z: u32) {
         let (gl, size) = (self.glow(), level_extent(desc, part.level));
         // SAFETY: the context is current, and the buffer its own; the uniforms are the program's.
@@ -247,7 +244,7 @@ impl GlContext {
         }
     }
 
-    /// A buffer of what a shader shall write to each texel of a part.
+    /// Creates a buffer with what a shader will write to each texel of a part.
     fn words_to_write(&self, desc: &ImageDesc, part: Part, seed: u32) -> Result<glow::Buffer> {
         let texel = texel_bytes(desc.format, part.aspect) as usize;
         let filled = part.filled(desc, seed);
@@ -285,7 +282,7 @@ impl<'a> Canvas<'a> {
         }
     }
 
-    /// Draws go to slice `z` of a part from now on.
+    /// Selects slice `z` of a part for the draws that follow.
     fn attach(&self, texture: &Texture, part: Part, z: u32) -> Result<()> {
         let (gl, target, name) = (self.gpu.glow(), glow::FRAMEBUFFER, Some(texture.name()));
         let (at, level) = (glow::COLOR_ATTACHMENT0, i32::try_from(part.level)?);
@@ -303,7 +300,7 @@ impl<'a> Canvas<'a> {
         };
         self.gpu.check("glFramebufferTextureLayer")?;
         let format = texture.desc().format.name();
-        ensure!(status == glow::FRAMEBUFFER_COMPLETE, "{format} is not drawn to: {status:#06x}");
+        ensure!(status == glow::FRAMEBUFFER_COMPLETE, "{format} can't be drawn to: {status:#06x}");
         Ok(())
     }
 }

@@ -1,5 +1,4 @@
-//! What shaders see of a texel, and shall write, as OpenGL has it: sRGB decoded, red and blue in the places
-//! that the swizzle gives them.
+//! What shaders read and write for a texel in OpenGL: sRGB decoded, red and blue in the places that the swizzle gives them.
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::format::{Aspects, ChannelOrder, Format};
@@ -8,8 +7,7 @@ use super::shaders::Type;
 use crate::image::texel_bytes;
 use crate::texel::{Class, class, decode, encode};
 
-/// Whether OpenGL has image variables of the format (OpenGL 4.6, table 8.26). An sRGB texture takes none,
-/// as its texels would go in unencoded.
+/// Whether OpenGL has image variables of the format (OpenGL 4.6, table 8.26). An sRGB texture has none, as its texels would be stored unencoded.
 pub fn storable(format: Format) -> bool {
     let color = format.aspects().contains(Aspects::COLOR);
     color && !is_srgb(format) && format != Format::R5g6b5Unorm
@@ -31,12 +29,11 @@ pub(super) fn written_type(format: Format) -> Result<Type> {
     match class(format) {
         Class::Float => Ok(Type::Float),
         Class::Uint => Ok(Type::Uint),
-        Class::Depth => bail!("{} is no colour", format.name()),
+        Class::Depth => bail!("{} is not a colour format", format.name()),
     }
 }
 
-/// What a shader writes, so that OpenGL makes it `texel`: OpenGL, which takes a texture with blue first
-/// for one with red first, finds red where blue is.
+/// What a shader writes so that OpenGL stores `texel`. OpenGL treats a texture with blue first as one with red first, so the two are swapped.
 pub(super) fn to_write(format: Format, texel: &[u8]) -> [u32; 4] {
     let mut words = decode(format, texel);
     if is_srgb(format) {
@@ -50,7 +47,7 @@ pub(super) fn to_write(format: Format, texel: &[u8]) -> [u32; 4] {
     words
 }
 
-/// The bytes of one aspect of the texel that a sampler reads as `seen`.
+/// Returns the bytes of one aspect of the texel that a sampler reads as `seen`.
 pub(super) fn packed(format: Format, aspect: Aspects, seen: [u32; 4]) -> Result<Vec<u8>> {
     if aspect == Aspects::STENCIL {
         return Ok(vec![u8::try_from(seen[0]).context("stencil is 8 bits")?]);
@@ -65,7 +62,7 @@ pub(super) fn packed(format: Format, aspect: Aspects, seen: [u32; 4]) -> Result<
     Ok(encode(format, seen)[..texel_bytes(format, aspect) as usize].to_vec())
 }
 
-/// Whether a sampler reads `there` as `seen`, to the last bit: the quick way for most texels.
+/// Whether a sampler reads `there` exactly as `seen`: a fast test for most texels.
 pub(super) fn is_exactly(format: Format, aspect: Aspects, seen: [u32; 4], there: &[u8]) -> bool {
     if aspect == Aspects::STENCIL || is_srgb(format) {
         return false;
@@ -74,8 +71,7 @@ pub(super) fn is_exactly(format: Format, aspect: Aspects, seen: [u32; 4], there:
     seen[..channels] == right[..channels] && has_right_rest(format, seen)
 }
 
-/// Whether what was sampled may stand for what is there. A float has 24 bits, as many as depth has: where a
-/// driver divides by 2^24 - 1 in floats (llvmpipe), it is one code off.
+/// Whether the sampled value is close enough to the stored one. A float has 24 bits, as many as depth: a driver that divides by 2^24 - 1 in floats (llvmpipe) is one code off.
 pub(super) fn is_near(format: Format, aspect: Aspects, sampled: &[u8], there: &[u8]) -> bool {
     if (format, aspect) != (Format::D24UnormS8Uint, Aspects::DEPTH) {
         return false;
@@ -96,8 +92,7 @@ fn channels(format: Format) -> usize {
     }
 }
 
-/// Whether the channels that the format lacks read as 0, 0, 1. What is in the others of depth OpenGL leaves
-/// open.
+/// Whether the channels that the format lacks read as 0, 0, 1. OpenGL leaves the other channels of depth undefined.
 fn has_right_rest(format: Format, seen: [u32; 4]) -> bool {
     let one = if class(format) == Class::Uint { 1 } else { 1f32.to_bits() };
     let right = |channel: usize| seen[channel] == if channel == 3 { one } else { 0 };
@@ -123,7 +118,7 @@ mod tests {
                 let texel = [code, 255 - code, code / 2, code];
                 let mut seen = to_write(format, &texel);
                 if format.channel_order() == ChannelOrder::Bgra {
-                    // What the swizzle does when OpenGL reads.
+                    // The swizzle that OpenGL applies on a read.
                     seen.swap(0, 2);
                 }
                 assert_eq!(packed(format, Aspects::COLOR, seen).unwrap(), texel);

@@ -1,4 +1,4 @@
-//! The images that CUDA works on, and the objects by which its kernels read and write them.
+//! The images that CUDA works on, and the objects that its kernels access them through.
 
 use std::rc::Rc;
 
@@ -17,15 +17,15 @@ pub const LIGHT: Format = Format::Rgba16Float;
 /// The developed picture: samplers decode it to linear light.
 pub const PICTURE: Format = Format::Rgba8Srgb;
 
-/// What every image that CUDA shares is used for.
+/// Usages of every image shared with CUDA.
 const COPIES: ImageUsage = ImageUsage::TRANSFER_SRC.union(ImageUsage::TRANSFER_DST);
 
-/// The usage of an image of light: drawn, or stored to, in Vulkan, and sampled.
+/// The usage of an image of light: Vulkan draws or stores to it, and it is sampled.
 pub fn light_usage() -> ImageUsage {
     COPIES | ImageUsage::SAMPLED | ImageUsage::STORAGE | ImageUsage::COLOR_ATTACHMENT
 }
 
-/// An image of Vulkan's, and the same memory as an array of CUDA's.
+/// A Vulkan image, and the same memory as a CUDA array.
 #[derive(Debug)]
 pub struct Shared {
     /// CUDA's side.
@@ -38,7 +38,7 @@ impl Shared {
     /// Makes an image in Vulkan and imports it into CUDA.
     ///
     /// # Errors
-    /// Where a driver refuses, or has no such image.
+    /// If a driver fails, or does not support such an image.
     pub fn new(gpu: &VulkanContext, cuda: &cuda::Endpoint, desc: &ImageDesc) -> Result<Self> {
         let image = gpu.endpoint.create_image(desc, ImageOptions::default())?;
         let array = cuda.import_image(image.export()?)?;
@@ -53,7 +53,7 @@ pub(super) struct Level {
     pub(super) write: SurfaceObject,
 }
 
-/// Light as kernels read it: texel by texel, and at another size.
+/// Light as kernels read it: as single texels, and filtered at another size.
 #[derive(Debug)]
 pub(super) struct Read {
     pub(super) texels: TextureObject,
@@ -70,11 +70,11 @@ pub struct Canvas {
     pub(super) clean_surface: SurfaceObject,
     pub(super) levels: Vec<Level>,
     pub(super) picture_surface: SurfaceObject,
-    /// Light as it comes in.
+    /// The incoming light.
     pub light: Shared,
     /// Light without noise.
     pub denoised: Shared,
-    /// The bloom, a level for each time it is halved.
+    /// The bloom; each level is half the size of the one before.
     pub bloom: Shared,
     /// The developed picture.
     pub picture: Shared,
@@ -84,10 +84,10 @@ impl Canvas {
     /// The images for a picture of `width` × `height`, of which OpenGL shares the developed one as
     /// `picture` describes it.
     ///
-    /// They are still Vulkan's: [`begin`](Self::begin) hands them to CUDA.
+    /// Vulkan still owns them: [`begin`](Self::begin) releases them to CUDA.
     ///
     /// # Errors
-    /// Where a driver refuses, is out of memory, or has no such image.
+    /// If a driver fails, is out of memory, or does not support such an image.
     pub fn new(gpu: &VulkanContext, cuda: &cuda::Endpoint, picture: &ImageDesc) -> Result<Self> {
         let (width, height) = (picture.extent.width, picture.extent.height);
         let light_desc = ImageDesc::d2(LIGHT, width, height, light_usage());
@@ -130,10 +130,10 @@ impl Canvas {
         [&self.light.image, &self.denoised.image, &self.bloom.image, &self.picture.image]
     }
 
-    /// Hands all images, which nobody has used yet, to CUDA, and waits.
+    /// Releases all images, which are unused so far, to CUDA, and waits.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver fails.
     pub fn begin(&self, gpu: &VulkanContext) -> Result<()> {
         transfer::give_away(gpu, &self.images())
     }

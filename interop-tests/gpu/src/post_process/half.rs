@@ -3,8 +3,7 @@
 /// The largest number that a half holds.
 pub(super) const LARGEST: f32 = 65504.0;
 
-/// The bits of the half nearest to `value`, ties to even; what is larger than [`LARGEST`] becomes that,
-/// as in the kernels.
+/// The bits of the half nearest to `value`, ties to even; larger values become [`LARGEST`], as in the kernels.
 pub(super) fn half_bits(value: f32) -> u16 {
     let value = if value.is_nan() { LARGEST } else { value.min(LARGEST) };
     let bits = value.to_bits();
@@ -26,7 +25,7 @@ pub(super) fn half_bits(value: f32) -> u16 {
     sign | biased << 10 | units & 0x3ff
 }
 
-/// The number that a half's bits stand for.
+/// The value of a half.
 pub(super) fn half_value(bits: u16) -> f32 {
     let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f32::from(bits & 0x3ff));
     let magnitude = match exponent {

@@ -31,7 +31,7 @@ impl Kernels {
     /// Loads the kernels.
     ///
     /// # Errors
-    /// Where the driver refuses the PTX.
+    /// If the driver rejects the PTX.
     pub fn new(context: &Arc<CudaContext>) -> Result<Self> {
         let module = context.load_module(Ptx::from_src(SOURCE)).context("postprocess.ptx")?;
         let load = |name: &str| module.load_function(name).with_context(|| name.to_owned());
@@ -48,7 +48,7 @@ impl Kernels {
     /// [`Pass::Tonemap`] always: it makes the picture, with or without the film's curve.
     ///
     /// # Errors
-    /// Where CUDA refuses.
+    /// If CUDA fails.
     pub fn run(
         &self,
         stream: &Arc<CudaStream>,
@@ -87,10 +87,10 @@ impl Kernels {
         Ok(())
     }
 
-    /// Begins the bloom: its level 0.
+    /// Computes level 0 of the bloom.
     ///
     /// # Errors
-    /// Where CUDA refuses.
+    /// If CUDA fails.
     pub fn bright(
         &self,
         stream: &Arc<CudaStream>,
@@ -109,10 +109,10 @@ impl Kernels {
         Ok(())
     }
 
-    /// Makes a level of the bloom of the one before.
+    /// Computes a level of the bloom from the one before.
     ///
     /// # Errors
-    /// For a level that it hasn't, and where CUDA refuses.
+    /// For a level that the bloom lacks, and if CUDA fails.
     pub fn down(&self, stream: &Arc<CudaStream>, canvas: &mut Canvas, level: usize) -> Result<()> {
         let (width, height) = size_of(canvas, level);
         let (from, to) = pair(canvas, level)?;
@@ -126,7 +126,7 @@ impl Kernels {
     /// Spreads the level after `level` over it.
     ///
     /// # Errors
-    /// For a level that it hasn't, and where CUDA refuses.
+    /// For a level that the bloom lacks, and if CUDA fails.
     pub fn up(
         &self,
         stream: &Arc<CudaStream>,
@@ -169,7 +169,7 @@ impl Kernels {
 }
 
 impl Settings {
-    /// What [`Kernels::run`] is to run, in its order.
+    /// The passes for [`Kernels::run`], in their order.
     pub fn passes(&self) -> Vec<Pass> {
         let all = [
             (Pass::Denoise, self.denoise),
@@ -186,7 +186,7 @@ fn size_of(canvas: &Canvas, level: usize) -> (u32, u32) {
     level_size(bloom_size(width, height), level as u32)
 }
 
-/// The level before `level`, and that.
+/// The level before `level`, and `level`.
 fn pair(
     canvas: &mut Canvas,
     level: usize,

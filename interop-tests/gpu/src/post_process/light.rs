@@ -18,15 +18,14 @@ pub struct Light {
 }
 
 impl Light {
-    /// Light by a function of x and y; each number becomes the nearest half, what is not finite or
-    /// negative the nearest that is.
+    /// Light from a function of x and y. Each number becomes the nearest half that is finite and not negative.
     pub fn by(width: u32, height: u32, texel: impl Fn(u32, u32) -> [f32; 4] + Sync) -> Self {
         let mut texels = vec![[0.0; 4]; width as usize * height as usize];
         rows(&mut texels, width, |x, y, out| *out = texel(x, y).map(storable));
         Self { width, height, texels }
     }
 
-    /// The texel at the place, or the nearest at the edge.
+    /// The texel at the place, clamped to the edge.
     pub fn at(&self, x: i64, y: i64) -> [f32; 4] {
         let x = x.clamp(0, i64::from(self.width) - 1) as usize;
         let y = y.clamp(0, i64::from(self.height) - 1) as usize;
@@ -41,7 +40,7 @@ impl Light {
     /// Light that is stored as `R16G16B16A16_SFLOAT`.
     ///
     /// # Errors
-    /// Where the bytes are not as many as the texels take.
+    /// If the number of bytes is not that of the texels.
     pub fn from_halves(width: u32, height: u32, bytes: &[u8]) -> Result<Self> {
         let count = width as usize * height as usize;
         ensure!(bytes.len() == 8 * count, "{} bytes of {count} texels", bytes.len());
@@ -52,7 +51,7 @@ impl Light {
     }
 }
 
-/// What kernels can reckon with: no negative light, and none without end.
+/// What kernels can compute with: no negative and no infinite light.
 fn storable(value: f32) -> f32 {
     if value.is_nan() { 0.0 } else { rounded(value.clamp(0.0, LARGEST)) }
 }
@@ -68,7 +67,7 @@ pub struct Picture {
     pub texels: Vec<[u8; 4]>,
 }
 
-/// How far two pictures are apart.
+/// The difference of two pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Difference {
     /// Bytes that differ.
@@ -78,7 +77,7 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// How far `a` and `b`, of one length, are apart.
+    /// The difference of `a` and `b`, which have the same length.
     pub fn of(a: &[u8], b: &[u8]) -> Self {
         let mut found = Self::default();
         for (a, b) in a.iter().zip(b).filter(|(a, b)| a != b) {
@@ -88,7 +87,7 @@ impl Difference {
         found
     }
 
-    /// The worse of both.
+    /// The larger of two differences.
     pub fn max(self, other: Self) -> Self {
         Self { bytes: self.bytes.max(other.bytes), largest: self.largest.max(other.largest) }
     }

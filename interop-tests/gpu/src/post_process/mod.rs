@@ -1,4 +1,4 @@
-//! The passes of the demo `cuda_postprocess`: as CUDA runs them, and as the CPU checks them.
+//! The passes of the demo `cuda_postprocess`, as CUDA kernels and on the CPU.
 
 mod canvas;
 mod half;

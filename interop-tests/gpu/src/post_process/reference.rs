@@ -32,14 +32,13 @@ fn stored([red, green, blue]: Color, alpha: f32) -> [f32; 4] {
     [red, green, blue, alpha].map(rounded)
 }
 
-/// How far a texture unit's reads are off the place that was asked for, in texels of what is read.
+/// How far a texture unit's reads may be off the requested place, in texels of the image that is read.
 pub type Nudge = [f32; 2];
 
-/// Reads at the very place.
+/// Reads at the exact place.
 pub const EXACT: Nudge = [0.0, 0.0];
 
-/// A step of the texture unit: CUDA keeps 8 bits of a place between two texels, and doesn't say how it
-/// rounds. The places that it may read at are those a step around the one that was asked for.
+/// A step of the texture unit: CUDA keeps 8 bits of a place between two texels, and does not document how it rounds. It may read up to one step away from the requested place.
 pub fn nudges() -> impl Iterator<Item = Nudge> {
     const STEPS: [f32; 3] = [0.0, -1.0 / 256.0, 1.0 / 256.0];
     STEPS.into_iter().flat_map(|x| STEPS.map(|y| [x, y]))
@@ -200,7 +199,7 @@ pub fn srgb(linear: f32) -> f32 {
     if linear <= 0.003_130_8 { linear * 12.92 } else { 1.055 * linear.powf(1.0 / 2.4) - 0.055 }
 }
 
-/// Up to half a step of a byte either way.
+/// Between minus and plus half a step of a byte.
 fn dithered(x: u32, y: u32, channel: u32) -> f32 {
     let hash = x.wrapping_mul(0x9e37_79b1)
         ^ y.wrapping_mul(0x85eb_ca77)

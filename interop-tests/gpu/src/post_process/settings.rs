@@ -2,14 +2,14 @@
 
 use anyhow::{Result, ensure};
 
-/// One step of the development. Whatever is asked for runs in this order.
+/// One step of the development. The selected passes run in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Pass {
     /// A bilateral filter against noise.
     Denoise,
-    /// What is bright glows over its surroundings.
+    /// Bright areas glow over their surroundings.
     Bloom,
-    /// Bright light is bent towards white as film does; without, it is cut off.
+    /// Bright light is compressed towards white as film does; without this pass it is clipped.
     Tonemap,
 }
 
@@ -20,15 +20,15 @@ pub struct Settings {
     pub denoise: bool,
     /// Whether bright light glows.
     pub bloom: bool,
-    /// Whether bright light is bent towards white instead of cut off.
+    /// Whether bright light is compressed towards white instead of clipped.
     pub tonemap: bool,
     /// How far the filter looks, in texels.
     pub radius: i32,
     /// How different two texels may be to count as alike: 0.05 hardly blurs, 0.5 blurs edges too.
     pub likeness: f32,
-    /// The light that begins to glow, where 1 is white.
+    /// The least light that glows; 1 is white.
     pub threshold: f32,
-    /// How softly it begins, around the threshold.
+    /// The softness of the threshold.
     pub knee: f32,
     /// How far each level of the bloom is spread, in its texels.
     pub spread: f32,
@@ -66,10 +66,10 @@ impl Settings {
         Self { denoise, bloom, tonemap: has(Pass::Tonemap), ..Self::default() }
     }
 
-    /// Refuses strengths that make no picture.
+    /// Checks that the strengths are in their ranges.
     ///
     /// # Errors
-    /// Which one, and what it may be.
+    /// With the strength that is not, and its range.
     pub fn check(&self) -> Result<()> {
         let Self { likeness, threshold, glow, exposure, .. } = *self;
         ensure!((0.001..=10.0).contains(&likeness), "denoise: {likeness}, not from 0.001 to 10");
@@ -85,13 +85,12 @@ pub fn bloom_size(width: u32, height: u32) -> (u32, u32) {
     ((width / 2).max(1), (height / 2).max(1))
 }
 
-/// How many levels the bloom of a picture of that size has: the smallest one is still some texels wide
-/// and high, so that a glow is as wide on a large picture as on a small one.
+/// How many levels the bloom of a picture of that size has: the smallest one is still a few texels wide and high, so that a glow has the same relative width on any picture.
 pub fn bloom_levels(width: u32, height: u32) -> u32 {
     width.min(height).ilog2().saturating_sub(3).max(1)
 }
 
-/// The size of a level, where level 0 is of `width` × `height`.
+/// The size of a level if level 0 is `width` × `height`.
 pub fn level_size((width, height): (u32, u32), level: u32) -> (u32, u32) {
     ((width >> level).max(1), (height >> level).max(1))
 }

@@ -7,14 +7,13 @@ use gpu_interop::vulkan::{Image, ImageAccess};
 use super::settings::level_size;
 use crate::vulkan::{PrivateBuffer, VulkanContext};
 
-/// Layouts that an image is taken over in and left in by all of this module: as CUDA knows it.
+/// The layout that images are acquired from and released in here: the one that CUDA uses.
 const OUTSIDE: vk::ImageLayout = vk::ImageLayout::GENERAL;
 
-/// Hands images that nobody has used yet to those outside of Vulkan, in the general layout, and
-/// waits. Their content is undefined.
+/// Releases images that are unused so far to other APIs, in the general layout, and waits. Their content is undefined.
 ///
 /// # Errors
-/// Where the driver refuses.
+/// If the driver fails.
 pub fn give_away(gpu: &VulkanContext, images: &[&Image]) -> Result<()> {
     gpu.run(|command| {
         let layout = |image| ImageAccess::transfer(image, vk::ImageLayout::UNDEFINED, OUTSIDE);
@@ -26,10 +25,10 @@ pub fn give_away(gpu: &VulkanContext, images: &[&Image]) -> Result<()> {
     })
 }
 
-/// Fills level 0 of an image that those outside of Vulkan own and are done with, and gives it back.
+/// Fills level 0 of an image that other APIs own and are done with, and releases it to them again.
 ///
 /// # Errors
-/// Where the bytes are not as many as the level's, and where the driver refuses.
+/// If the number of bytes is not the level's, and if the driver fails.
 pub fn upload(gpu: &VulkanContext, image: &Image, bytes: &[u8]) -> Result<()> {
     ensure!(bytes.len() as u64 == level_bytes(image, 0), "{} bytes for {image:?}", bytes.len());
     let staging = PrivateBuffer::host(&gpu.vulkan, bytes.len() as u64)?;
@@ -45,10 +44,10 @@ pub fn upload(gpu: &VulkanContext, image: &Image, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Reads a level of an image that those outside of Vulkan own and are done with, and gives it back.
+/// Reads a level of an image that other APIs own and are done with, and releases it to them again.
 ///
 /// # Errors
-/// Where the driver refuses.
+/// If the driver fails.
 pub fn download(gpu: &VulkanContext, image: &Image, level: u32) -> Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(level_bytes(image, level))?];
     let staging = PrivateBuffer::host(&gpu.vulkan, bytes.len() as u64)?;

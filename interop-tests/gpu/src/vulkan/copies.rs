@@ -1,4 +1,4 @@
-//! Every part of an image of one sample, copied from and to a buffer.
+//! Copies every part of an image with one sample from and to a buffer.
 
 use anyhow::{Result, ensure};
 use gpu_interop::ImageDesc;
@@ -22,13 +22,13 @@ pub struct ImageStaging {
 }
 
 impl ImageStaging {
-    /// Room for all of an image of `desc`.
+    /// Allocates room for all of an image of `desc`.
     ///
     /// # Errors
-    /// For a multisample image, which can't be copied to a buffer, and where the driver is out of
+    /// For a multisample image, which can't be copied to a buffer, and if the driver is out of
     /// memory.
     pub fn new(gpu: &VulkanContext, desc: &ImageDesc) -> Result<Self> {
-        ensure!(desc.samples == 1, "a multisample image is no place to copy to");
+        ensure!(desc.samples == 1, "a multisample image can't be copied to a buffer");
         let mut bytes = 0;
         let mut places = Vec::new();
         for part in parts(desc) {
@@ -39,10 +39,10 @@ impl ImageStaging {
         Ok(Self { desc: *desc, buffer, places, bytes })
     }
 
-    /// Fills the buffer with what the parts hold by `seed`.
+    /// Fills the buffer with the parts' content for `seed`.
     ///
     /// # Errors
-    /// Where the driver refuses to map.
+    /// If the driver fails to map.
     pub fn fill(&self, seed: u32) -> Result<()> {
         self.buffer.with_bytes(self.bytes, |all| {
             for (part, at) in &self.places {
@@ -52,15 +52,15 @@ impl ImageStaging {
         })
     }
 
-    /// Overwrites the buffer, so that a copy that didn't happen shows.
+    /// Overwrites the buffer, so that a copy that did not happen shows.
     ///
     /// # Errors
-    /// Where the driver refuses to map.
+    /// If the driver fails to map.
     pub fn wipe(&self) -> Result<()> {
         self.buffer.with_bytes(self.bytes, |all| all.fill(0xA5))
     }
 
-    /// Checks that the buffer holds what the parts hold by `seed`.
+    /// Checks that the buffer holds the parts' content for `seed`.
     ///
     /// # Errors
     /// With the first texel that differs.
@@ -68,10 +68,10 @@ impl ImageStaging {
         self.read()?.iter().try_for_each(|(part, found)| part.check(&self.desc, seed, found))
     }
 
-    /// What the buffer holds, part by part.
+    /// Returns the content of the buffer, part by part.
     ///
     /// # Errors
-    /// Where the driver refuses to map.
+    /// If the driver fails to map.
     pub fn read(&self) -> Result<Vec<(Part, Vec<u8>)>> {
         let mut found = Vec::with_capacity(self.places.len());
         self.buffer.with_bytes(self.bytes, |all| {

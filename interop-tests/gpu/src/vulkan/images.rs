@@ -1,4 +1,4 @@
-//! Images: every part filled and read, layout transitions, ownership.
+//! Fills and reads every part of an image, with layout transitions and ownership transfers.
 
 use anyhow::{Context, Result, bail};
 use gpu_interop::ash::vk;
@@ -9,8 +9,7 @@ use super::samples::Samples;
 use super::{VulkanContext, record_host_barrier};
 use crate::image::Part;
 
-/// A host-visible buffer with room for every part of an image, and what moves them: copies
-/// ([`ImageStaging`]), or, for a multisample image, shaders.
+/// A host-visible buffer with room for every part of an image, and the means to move them: copies ([`ImageStaging`]) or, for a multisample image, shaders.
 #[derive(Debug)]
 pub struct ImageIo(Kind);
 
@@ -21,10 +20,10 @@ enum Kind {
 }
 
 impl ImageIo {
-    /// Room for all of `image`.
+    /// Allocates room for all of `image`.
     ///
     /// # Errors
-    /// For a multisample image of depth and stencil, which no shader can write, and where the driver
+    /// For a multisample image of depth and stencil, which no shader can write, and if the driver
     /// is out of memory.
     pub fn new(gpu: &VulkanContext, image: &Image) -> Result<Self> {
         Ok(Self(if image.desc().samples == 1 {
@@ -34,19 +33,18 @@ impl ImageIo {
         }))
     }
 
-    /// The same for a plain image of one aspect, which shaders fill, though it could be copied to: a
-    /// drawing. It is not downloaded so.
+    /// The same for a plain image of one aspect that is filled by drawing instead of by copies. It can't be downloaded.
     ///
     /// # Errors
-    /// For an image that is not plain, and where the driver is out of memory.
+    /// For an image that is not plain, and if the driver is out of memory.
     pub fn drawing(gpu: &VulkanContext, image: &Image) -> Result<Self> {
         Ok(Self(Kind::Samples(Box::new(Samples::new(gpu, image)?))))
     }
 
-    /// Fills the buffer with what the parts hold by `seed`.
+    /// Fills the buffer with the parts' content for `seed`.
     ///
     /// # Errors
-    /// Where the driver refuses to map.
+    /// If the driver fails to map.
     pub fn fill(&self, seed: u32) -> Result<()> {
         match &self.0 {
             Kind::Copies(copies) => copies.fill(seed),
@@ -54,10 +52,10 @@ impl ImageIo {
         }
     }
 
-    /// Overwrites the buffer, so that a download that didn't happen shows.
+    /// Overwrites the buffer, so that a download that did not happen shows.
     ///
     /// # Errors
-    /// Where the driver refuses to map.
+    /// If the driver fails to map.
     pub fn wipe(&self) -> Result<()> {
         match &self.0 {
             Kind::Copies(copies) => copies.wipe(),
@@ -65,7 +63,7 @@ impl ImageIo {
         }
     }
 
-    /// Checks that the buffer holds what the parts hold by `seed`.
+    /// Checks that the buffer holds the parts' content for `seed`.
     ///
     /// # Errors
     /// With the first texel that differs.
@@ -76,18 +74,18 @@ impl ImageIo {
         }
     }
 
-    /// What the buffer holds, part by part.
+    /// Returns the content of the buffer, part by part.
     ///
     /// # Errors
-    /// For what shaders move, and where the driver refuses to map.
+    /// If shaders move the parts, and if the driver fails to map.
     pub fn read(&self) -> Result<Vec<(Part, Vec<u8>)>> {
         match &self.0 {
             Kind::Copies(copies) => copies.read(),
-            Kind::Samples(_) => bail!("samples are only checked"),
+            Kind::Samples(_) => bail!("samples can only be checked, not read"),
         }
     }
 
-    /// The layout that an upload wants, and leaves the image in.
+    /// The layout that an upload needs, and leaves the image in.
     pub fn upload_layout(&self) -> vk::ImageLayout {
         match &self.0 {
             Kind::Copies(_) => vk::ImageLayout::TRANSFER_DST_OPTIMAL,
@@ -95,7 +93,7 @@ impl ImageIo {
         }
     }
 
-    /// The layout that a download wants, and leaves the image in.
+    /// The layout that a download needs, and leaves the image in.
     pub fn download_layout(&self) -> vk::ImageLayout {
         match &self.0 {
             Kind::Copies(_) => vk::ImageLayout::TRANSFER_SRC_OPTIMAL,
@@ -103,7 +101,7 @@ impl ImageIo {
         }
     }
 
-    /// `image` after an upload, as it is released to who goes on from `new`.
+    /// The access of an upload to `image`, for a release in layout `new`.
     pub fn uploaded<'a>(&self, image: &'a Image, new: vk::ImageLayout) -> ImageAccess<'a> {
         match &self.0 {
             Kind::Copies(_) => ImageAccess::transfer(image, self.upload_layout(), new),
@@ -111,7 +109,7 @@ impl ImageIo {
         }
     }
 
-    /// `image` before a download, as it is acquired from who left it in `old`.
+    /// The access of a download from `image`, for an acquire from layout `old`.
     pub fn downloadable<'a>(&self, image: &'a Image, old: vk::ImageLayout) -> ImageAccess<'a> {
         match &self.0 {
             Kind::Copies(_) => ImageAccess::transfer(image, old, self.download_layout()),
@@ -141,10 +139,10 @@ impl ImageIo {
 }
 
 impl VulkanContext {
-    /// Records by `record`, submits with what it adds to the part, and waits.
+    /// Records commands by `record`, submits them with the waits and signals that it adds, and waits.
     ///
     /// # Errors
-    /// What `record` returns, and where the driver refuses.
+    /// What `record` returns, and if the driver fails.
     pub fn run_with<T>(
         &self,
         record: impl FnOnce(vk::CommandBuffer, &mut SubmitSync) -> Result<T>,
@@ -165,8 +163,7 @@ impl VulkanContext {
         Ok(made)
     }
 
-    /// Records that all of `image` goes from layout `old` to `new`, after all that was recorded and
-    /// before all that follows.
+    /// Records the transition of all of `image` from layout `old` to `new`, between all earlier and all later commands.
     pub fn record_layout(
         &self,
         command: vk::CommandBuffer,
@@ -196,7 +193,7 @@ impl VulkanContext {
     /// left in `new`.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver fails.
     pub fn fill_image(
         &self,
         image: &Image,
@@ -210,17 +207,17 @@ impl VulkanContext {
             self.record_layout(command, image, (old, layout));
             staging.record_upload(self, command, image);
             self.record_layout(command, image, (layout, new));
-            // For who maps a linear image.
+            // For a host that maps a linear image.
             record_host_barrier(self.device(), command);
             Ok(())
         })
     }
 
-    /// Checks that every part of `image` holds what `seed` fills it with. It is in
+    /// Checks that every part of `image` holds the content for `seed`. It is in
     /// `layout`, and is left in it.
     ///
     /// # Errors
-    /// With the first texel that differs, and where the driver refuses.
+    /// With the first texel that differs, and if the driver fails.
     pub fn check_image(&self, image: &Image, seed: u32, layout: vk::ImageLayout) -> Result<()> {
         let staging = ImageIo::new(self, image)?;
         staging.wipe()?;

@@ -1,4 +1,4 @@
-//! The kernels in CUDA, run by a Vulkan queue: `VK_NVX_binary_import`.
+//! The CUDA kernels in a Vulkan queue, by `VK_NVX_binary_import`.
 
 use anyhow::{Context, Result};
 use gpu_interop::ash::vk;
@@ -21,7 +21,7 @@ pub struct SameQueue {
     ping_pong: Function,
 }
 
-/// A buffer that kernels in the queue can use, and all else too.
+/// A buffer that kernels in the queue can use too.
 pub fn desc(bytes: u64) -> BufferDesc {
     let desc = BufferDesc::storage(bytes);
     BufferDesc { usage: desc.usage | BufferUsage::DEVICE_ADDRESS, ..desc }
@@ -30,7 +30,7 @@ pub fn desc(bytes: u64) -> BufferDesc {
 /// Links `ptx` by `cuda`, on the same GPU, and loads it into the device of `endpoint`.
 ///
 /// # Errors
-/// Where CUDA doesn't link it, or the device can't run it.
+/// If CUDA can't link it, or the device can't run it.
 pub fn load(endpoint: &Endpoint, cuda: &CudaContext, ptx: &str) -> Result<Module> {
     endpoint.supports_cuda_launch()?;
     Ok(endpoint.load_module(&cuda.endpoint.link(ptx)?)?)
@@ -40,7 +40,7 @@ impl SameQueue {
     /// Loads the kernels into the device of `vulkan`.
     ///
     /// # Errors
-    /// Where CUDA doesn't link them, or the device can't run them.
+    /// If CUDA can't link them, or the device can't run them.
     pub fn new(vulkan: &VulkanContext, cuda: &CudaContext) -> Result<Self> {
         let function = |ptx, name| -> Result<Function> {
             Ok(load(&vulkan.endpoint, cuda, ptx)?.function(name)?)
@@ -52,10 +52,10 @@ impl SameQueue {
         })
     }
 
-    /// Records `kernel` over all of `buffer`, with `groups` blocks; 0 for one thread an element.
+    /// Records `kernel` over all of `buffer`, with `groups` blocks; 0 for one thread per element.
     ///
     /// # Errors
-    /// Where the library refuses: another device's buffer, or one without an address.
+    /// If the buffer is another device's or has no address.
     pub fn record(
         &self,
         command: vk::CommandBuffer,
@@ -94,16 +94,14 @@ impl SameQueue {
         Ok(())
     }
 
-    /// Records that what kernels, shaders and copies wrote is read and written by the kernels, shaders
-    /// and copies that follow.
+    /// Records a barrier between kernels, shaders and copies, and those that follow.
     pub fn record_barrier(&self, command: vk::CommandBuffer) {
         let all = MemoryUse::KERNEL | MemoryUse::SHADER | MemoryUse::TRANSFER;
         // SAFETY: the command buffer is being recorded, for a queue that does all of these.
         unsafe { self.endpoint.record_barrier(command, all, all) };
     }
 
-    /// Records that what kernels wrote is read and written by the kernels that follow: the least that
-    /// orders them.
+    /// Records the least barrier that orders kernels after kernels.
     pub fn record_kernel_barrier(&self, command: vk::CommandBuffer) {
         let kernel = MemoryUse::KERNEL | MemoryUse::SHADER;
         // SAFETY: as above.

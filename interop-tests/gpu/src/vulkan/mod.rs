@@ -49,7 +49,7 @@ impl VulkanContext {
     /// Loads the kernels into `vulkan`.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver fails.
     pub fn new(vulkan: Vulkan) -> Result<Self> {
         let endpoint = vulkan.endpoint()?;
         // SAFETY: a valid instance and physical device.
@@ -69,7 +69,7 @@ impl VulkanContext {
     /// Binds the first `bytes` bytes of `buffer`.
     ///
     /// # Errors
-    /// Where the driver is out of descriptors.
+    /// If the driver is out of descriptors.
     pub fn bind(&self, buffer: vk::Buffer, bytes: u64) -> Result<Bound> {
         let sets = windows(bytes, self.max_window)
             .into_iter()
@@ -78,7 +78,7 @@ impl VulkanContext {
         Ok(Bound { sets })
     }
 
-    /// Gives the windows of `bound` back. No submitted work uses them any more.
+    /// Frees the descriptor sets of `bound`, which no submitted work may use any more.
     pub fn unbind(&self, bound: Bound) {
         let sets: Vec<_> = bound.sets.iter().map(|(_, set)| *set).collect();
         if sets.is_empty() {
@@ -89,7 +89,7 @@ impl VulkanContext {
         let _ = unsafe { self.device().free_descriptor_sets(self.objects.descriptors, &sets) };
     }
 
-    /// Records `kernel` over all of `bound`, with `groups` work groups a window; 0 for one thread an
+    /// Records `kernel` over all of `bound`, with `groups` work groups per window; 0 for one thread an
     /// element.
     pub fn record(&self, command: vk::CommandBuffer, kernel: Kernel, bound: &Bound, groups: u32) {
         for (window, set) in &bound.sets {
@@ -133,8 +133,7 @@ impl VulkanContext {
         }
     }
 
-    /// Records that what compute shaders wrote is read and written by the compute shaders and copies
-    /// that follow.
+    /// Records a barrier between compute shaders and copies, and those that follow.
     pub fn record_barrier(&self, command: vk::CommandBuffer) {
         let work = vk::PipelineStageFlags::COMPUTE_SHADER | vk::PipelineStageFlags::TRANSFER;
         let writes = vk::AccessFlags::SHADER_WRITE | vk::AccessFlags::TRANSFER_WRITE;
@@ -150,7 +149,7 @@ impl VulkanContext {
     /// Allocates command buffers that can be recorded again and again.
     ///
     /// # Errors
-    /// Where the driver is out of memory.
+    /// If the driver is out of memory.
     pub fn command_buffers(&self, count: u32) -> Result<Vec<vk::CommandBuffer>> {
         let info = vk::CommandBufferAllocateInfo::default()
             .command_pool(self.objects.commands)
@@ -169,7 +168,7 @@ impl VulkanContext {
     /// Begins recording `command`, which no submitted work uses.
     ///
     /// # Errors
-    /// Where the driver is out of memory.
+    /// If the driver is out of memory.
     pub fn begin(&self, command: vk::CommandBuffer) -> Result<()> {
         let info = vk::CommandBufferBeginInfo::default()
             .flags(vk::CommandBufferUsageFlags::ONE_TIME_SUBMIT);
@@ -180,7 +179,7 @@ impl VulkanContext {
     /// Ends recording and submits with the waits and signals of `part`.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver fails.
     pub fn submit(&self, command: vk::CommandBuffer, part: &SubmitSync) -> Result<()> {
         // SAFETY: the command buffer is being recorded.
         unsafe { self.device().end_command_buffer(command) }?;
@@ -191,18 +190,18 @@ impl VulkanContext {
         Ok(())
     }
 
-    /// Records by `record`, submits and waits.
+    /// Records commands by `record`, submits them and waits.
     ///
     /// # Errors
-    /// What `record` returns, and where the driver refuses.
+    /// What `record` returns, and if the driver fails.
     pub fn run(&self, record: impl FnOnce(vk::CommandBuffer) -> Result<()>) -> Result<()> {
         self.run_with(|command, _| record(command))
     }
 
-    /// Runs `kernel` over all of `bound` and tells how long it took: on the device by timestamps.
+    /// Runs `kernel` over all of `bound` and returns how long it took on the device, measured by timestamps if it has them.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver fails.
     pub fn time(&self, kernel: Kernel, bound: &Bound, groups: u32) -> Result<Duration> {
         let (device, queries) = (self.device(), self.objects.queries);
         if !self.device_time {
@@ -242,7 +241,7 @@ impl VulkanContext {
     /// Writes `data` to `buffer` at `offset`.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver fails.
     pub fn upload(&self, buffer: vk::Buffer, offset: u64, data: &[u8]) -> Result<()> {
         let staging = PrivateBuffer::host(&self.vulkan, STAGING_BYTES.min(data.len() as u64))?;
         let mut at = offset;
@@ -257,7 +256,7 @@ impl VulkanContext {
     /// Reads `bytes` bytes of `buffer` at `offset`.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver fails.
     pub fn download(&self, buffer: vk::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
         let staging = PrivateBuffer::host(&self.vulkan, STAGING_BYTES.min(bytes))?;
         let mut data = vec![0u8; usize::try_from(bytes).context("more than memory can hold")?];
@@ -273,7 +272,7 @@ impl VulkanContext {
     /// Copies `bytes` bytes on the device and waits.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver fails.
     pub fn copy(
         &self,
         from: vk::Buffer,
@@ -294,7 +293,7 @@ impl VulkanContext {
     }
 }
 
-/// Makes what was copied, or written by compute shaders, visible to the host.
+/// Makes the writes of copies and compute shaders visible to the host.
 fn record_host_barrier(device: &ash::Device, command: vk::CommandBuffer) {
     let barrier = vk::MemoryBarrier::default()
         .src_access_mask(vk::AccessFlags::TRANSFER_WRITE | vk::AccessFlags::SHADER_WRITE)

@@ -1,4 +1,4 @@
-//! What the context creates once and destroys when it goes.
+//! The objects of a context: pools, pipelines and queries.
 
 use anyhow::{Context, Result};
 use gpu_interop::ash::{self, vk};
@@ -28,8 +28,7 @@ pub(super) struct Objects {
 
 impl Objects {
     pub(super) fn new(vulkan: Vulkan) -> Result<Self> {
-        // Null handles are ignored by every vkDestroy call, so that a failure half-way is cleaned up
-        // by Drop.
+        // Every vkDestroy call ignores null handles, so Drop cleans up after a failure half-way.
         let mut made = Self {
             vulkan: vulkan.clone(),
             commands: vk::CommandPool::null(),

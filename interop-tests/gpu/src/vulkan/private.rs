@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use gpu_interop::ash::vk;
 use gpu_interop::headless::Vulkan;
 
-/// A buffer and memory that no other API sees: what sharing is compared with.
+/// A buffer and memory that no other API sees.
 #[derive(Debug)]
 pub struct PrivateBuffer {
     device: Vulkan,
@@ -17,18 +17,18 @@ pub struct PrivateBuffer {
 }
 
 impl PrivateBuffer {
-    /// A buffer in the device's own memory.
+    /// Creates a buffer in device memory.
     ///
     /// # Errors
-    /// Where the driver is out of memory.
+    /// If the driver is out of memory.
     pub fn device(vulkan: &Vulkan, bytes: u64) -> Result<Self> {
         Self::new(vulkan, bytes, vk::MemoryPropertyFlags::DEVICE_LOCAL)
     }
 
-    /// A buffer that the host can map.
+    /// Creates a buffer that the host can map.
     ///
     /// # Errors
-    /// Where the driver is out of memory.
+    /// If the driver is out of memory.
     pub fn host(vulkan: &Vulkan, bytes: u64) -> Result<Self> {
         let host = vk::MemoryPropertyFlags::HOST_VISIBLE | vk::MemoryPropertyFlags::HOST_COHERENT;
         // Cached memory reads back at full speed; not every device has it.
@@ -55,7 +55,7 @@ impl PrivateBuffer {
             needs.memory_type_bits >> i & 1 == 1 && ty.property_flags.contains(wanted)
         };
         let Some((index, _)) = (0u32..).zip(types.memory_types_as_slice()).find(suits) else {
-            bail!("no memory type for a private buffer");
+            bail!("the device has no memory type for a private buffer");
         };
         let info =
             vk::MemoryAllocateInfo::default().allocation_size(needs.size).memory_type_index(index);
@@ -67,10 +67,10 @@ impl PrivateBuffer {
         Ok(made)
     }
 
-    /// Lets `work` see the first `bytes` bytes of a buffer made by [`host`](Self::host).
+    /// Calls `work` with the first `bytes` bytes of a buffer created by [`host`](Self::host).
     ///
     /// # Errors
-    /// Where the driver refuses to map.
+    /// If the driver fails to map.
     pub fn with_bytes(&self, bytes: usize, work: impl FnOnce(&mut [u8])) -> Result<()> {
         assert!(bytes as u64 <= self.bytes);
         let device = self.device.device();

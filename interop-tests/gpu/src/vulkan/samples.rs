@@ -1,4 +1,4 @@
-//! Every sample of a multisample image, which can't be copied: drawn and fetched by shaders.
+//! Fills and reads every sample of a multisample image by shaders, as it can't be copied.
 
 use anyhow::{Result, ensure};
 use gpu_interop::ImageDesc;

@@ -1,4 +1,4 @@
-//! What drawing and fetching the samples of one multisample image takes.
+//! The objects to draw and fetch the samples of one multisample image.
 
 use anyhow::Result;
 use gpu_interop::ash::{self, vk};
@@ -15,7 +15,7 @@ macro_rules! spirv {
     };
 }
 
-/// Both see the buffer and the parameters.
+/// The stages that use the buffer and the parameters.
 const STAGES: vk::ShaderStageFlags = vk::ShaderStageFlags::from_raw(
     vk::ShaderStageFlags::FRAGMENT.as_raw() | vk::ShaderStageFlags::COMPUTE.as_raw(),
 );
@@ -34,15 +34,14 @@ pub(super) struct SampleObjects {
     pub(super) pipeline_layout: vk::PipelineLayout,
     pub(super) render_pass: vk::RenderPass,
     pub(super) framebuffer: vk::Framebuffer,
-    /// One a sample.
+    /// One per sample.
     pub(super) write: Vec<vk::Pipeline>,
     pub(super) read: vk::Pipeline,
 }
 
 impl SampleObjects {
     pub(super) fn new(vulkan: &Vulkan, image: &Image, buffer: vk::Buffer) -> Result<Self> {
-        // Null handles are ignored by every vkDestroy call, so that a failure half-way is cleaned up
-        // by Drop.
+        // Every vkDestroy call ignores null handles, so Drop cleans up after a failure half-way.
         let extent = image.desc().extent;
         let mut made = Self {
             vulkan: vulkan.clone(),
@@ -193,7 +192,7 @@ impl SampleObjects {
         Ok(())
     }
 
-    /// A pipeline for each sample, whose mask lets through that one alone.
+    /// One pipeline per sample, whose mask lets only that sample through.
     fn create_writers(&mut self, image: &Image) -> Result<()> {
         let (fragment, colors) = match class(image.desc().format) {
             Class::Float => (&spirv!("samples_write_float.frag")[..], 1),
@@ -284,8 +283,7 @@ fn samples(image: &Image) -> vk::SampleCountFlags {
     vk::SampleCountFlags::from_raw(image.desc().samples)
 }
 
-/// The image's format, for sRGB that of the same bits without: what is compared are the bits. The
-/// image is made with `mutable_format` then.
+/// The image's format, or for sRGB the same without the encoding, as bits are compared. Such an image is created with `mutable_format`.
 fn plain(image: &Image) -> vk::Format {
     match image.desc().format {
         Format::Rgba8Srgb => vk::Format::R8G8B8A8_UNORM,

@@ -1,10 +1,10 @@
-//! Shader modules, and what every compute kernel needs: its bindings, its push constants, its pipeline.
+//! Shader modules, and the layout and pipeline of compute kernels.
 
 use anyhow::{Context, Result};
 use gpu_interop::ash::{self, vk};
 use gpu_interop::headless::Vulkan;
 
-/// A shader module, until the pipelines are made.
+/// A shader module, needed until the pipelines are created.
 #[derive(Debug)]
 pub struct ShaderModule<'a> {
     vulkan: &'a Vulkan,
@@ -15,7 +15,7 @@ impl<'a> ShaderModule<'a> {
     /// Loads `spirv`, one of the files in `shaders/`.
     ///
     /// # Errors
-    /// Where it is no SPIR-V, or the driver refuses.
+    /// If it is not SPIR-V, or if the driver fails.
     pub fn new(vulkan: &'a Vulkan, spirv: &[u8]) -> Result<Self> {
         let code = ash::util::read_spv(&mut std::io::Cursor::new(spirv)).context("SPIR-V")?;
         let info = vk::ShaderModuleCreateInfo::default().code(&code);
@@ -29,11 +29,10 @@ impl<'a> ShaderModule<'a> {
         vk::PipelineShaderStageCreateInfo::default().stage(stage).module(self.handle).name(c"main")
     }
 
-    /// A compute pipeline of `layout`, whose bindings and push constants are the shader's. The caller's to
-    /// destroy.
+    /// A compute pipeline of `layout`, whose bindings and push constants are the shader's. The caller destroys it.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver fails.
     pub fn compute_pipeline(&self, layout: vk::PipelineLayout) -> Result<vk::Pipeline> {
         let stage = self.stage(vk::ShaderStageFlags::COMPUTE);
         let info = vk::ComputePipelineCreateInfo::default().stage(stage).layout(layout);
@@ -55,9 +54,9 @@ impl Drop for ShaderModule<'_> {
 #[derive(Debug)]
 pub struct ComputeLayout {
     vulkan: Vulkan,
-    /// One set, binding `i` of the type that was given as number `i`.
+    /// The layout of the only descriptor set.
     pub set: vk::DescriptorSetLayout,
-    /// Of that set, and the push constants.
+    /// The pipeline layout: that set and the push constants.
     pub pipeline: vk::PipelineLayout,
 }
 
@@ -65,10 +64,9 @@ impl ComputeLayout {
     /// A layout whose binding `i` is of type `bindings[i]`, with `push_bytes` bytes of push constants.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver fails.
     pub fn new(vulkan: &Vulkan, bindings: &[vk::DescriptorType], push_bytes: u32) -> Result<Self> {
-        // Null handles are ignored by every vkDestroy call, so that a failure half-way is cleaned up
-        // by Drop.
+        // Every vkDestroy call ignores null handles, so Drop cleans up after a failure half-way.
         let (set, pipeline) = Default::default();
         let mut made = Self { vulkan: vulkan.clone(), set, pipeline };
         let stage_flags = vk::ShaderStageFlags::COMPUTE;
@@ -90,10 +88,10 @@ impl ComputeLayout {
         Ok(made)
     }
 
-    /// The pipeline of `spirv`, which has these bindings and push constants. The caller's to destroy.
+    /// The pipeline of `spirv`, which has these bindings and push constants. The caller destroys it.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver fails.
     pub fn pipeline_of(&self, spirv: &[u8]) -> Result<vk::Pipeline> {
         ShaderModule::new(&self.vulkan, spirv)?.compute_pipeline(self.pipeline)
     }
