@@ -1,5 +1,4 @@
-//! What this machine can share with what: a row a pair of APIs and direction. Each yes is proven by a
-//! payload that goes there and back and is checked byte for byte; each no names what is missing.
+//! Reports what this machine can share: one row per pair of APIs and direction. Each yes is proven by a payload that goes there and back and is checked byte by byte; each no names what is missing.
 //!
 //! `cargo run --release --example probe -- --help`
 
@@ -19,10 +18,13 @@ use interop_gpu::{Kernel, oracle};
 use ping_pong::{Path, PayloadUser, prove};
 use serde::Serialize;
 
-/// Shows what this machine can share with what, and proves it byte for byte.
+/// Reports what this machine can share between APIs, and proves it byte by byte.
+///
+/// Exit status: 0 if every row was determined and each yes is proven, 1 if something failed, 2 if this machine lacks
+/// Vulkan, 64 for invalid arguments.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Which GPU, by its UUID [default: the first discrete one, else whatever there is]
+    /// UUID of the GPU [default: the first discrete GPU, otherwise the first device]
     #[arg(long)]
     device: Option<Uuid>,
     /// Print one JSON object instead of text
@@ -40,21 +42,21 @@ struct Report {
 /// One direction between two APIs.
 #[derive(Debug, Serialize)]
 struct Row {
-    /// Who writes.
+    /// The API that writes.
     from: &'static str,
-    /// Who reads.
+    /// The API that reads.
     to: &'static str,
-    /// Whose memory it is, and how it travels.
+    /// The API that allocates the memory, and the handle type.
     memory: String,
     /// Proven by bytes.
     works: bool,
-    /// How the two wait for each other; null where nothing works.
+    /// How the two are synchronised; null if nothing works.
     handoff: Option<&'static str>,
-    /// What is missing: of the whole, or of a better handoff.
+    /// What is missing: for sharing at all, or for a better handoff.
     missing: Vec<String>,
 }
 
-/// Large enough for many work groups, and no round number of any page size.
+/// Large enough for many work groups, and not a multiple of any page size.
 const BYTES: u64 = (1 << 20) + 4096 + 16;
 const SEED: u32 = 7;
 
@@ -89,7 +91,7 @@ fn run(options: &Options) -> Result<Outcome> {
     Ok(Outcome::Verified)
 }
 
-/// What is missing is a row; anything else that goes wrong is an error.
+/// Returns what is missing, for a row; any other error is a failure.
 fn missing(error: anyhow::Error) -> Result<String> {
     match error.downcast::<Error>() {
         Ok(Error::Missing(missing)) => Ok(missing.to_string()),
@@ -133,7 +135,7 @@ fn there_and_back(gpus: &GpuContexts, name: &'static str, user: PayloadUser) -> 
     }
 }
 
-/// From one API to another in memory of Vulkan's.
+/// From one API to another in Vulkan's memory.
 fn between(
     gpus: &GpuContexts,
     from: &'static str,
@@ -188,7 +190,7 @@ fn of_cuda(gpus: &GpuContexts) -> Result<Row> {
     Ok(host_wait("cuda", "vulkan", MEMORY))
 }
 
-/// Memory that OpenGL allocates: its capability says why not.
+/// Memory that OpenGL allocates: its capabilities give the reason that it can't be exported.
 fn of_gl(gpus: &GpuContexts) -> Result<Row> {
     const MEMORY: &str = "gl, opaque fd";
     let gpu = match &gpus.gl {

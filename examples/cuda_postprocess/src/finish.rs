@@ -20,7 +20,7 @@ pub(crate) struct FinishTimes {
 
 /// One API's last stage.
 pub(crate) trait Finish {
-    /// Which API.
+    /// The API.
     fn api(&self) -> &'static str;
 
     /// Takes the shared picture over, frames it, and gives it back. Doesn't wait.

@@ -58,7 +58,7 @@ pub(crate) struct Options {
     /// last one
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
-    /// Which GPU, by its UUID [default: the first discrete one, else whatever there is]
+    /// UUID of the GPU [default: the first discrete GPU, otherwise the first device]
     #[arg(long, value_name = "UUID")]
     pub device: Option<Uuid>,
     /// Print one JSON object instead of text

@@ -55,7 +55,7 @@ struct Options {
     /// for not at all
     #[arg(long, value_name = "TIMES", default_value_t = 100)]
     compare: u32,
-    /// Which GPU, by its UUID [default: the first discrete one, else whatever there is]
+    /// UUID of the GPU [default: the first discrete GPU, otherwise the first device]
     #[arg(long, value_name = "UUID")]
     device: Option<Uuid>,
     /// Print one JSON object instead of text

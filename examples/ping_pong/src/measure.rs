@@ -18,26 +18,26 @@ pub struct Plan {
     pub bytes: u64,
     /// Seed of the payload's first content.
     pub seed: u32,
-    /// How often the payload goes all the way round.
+    /// How many times the payload goes all the way round.
     pub iterations: u32,
-    /// How often the handoff alone is timed.
+    /// How many times the handoff alone is timed.
     pub handoffs: u32,
-    /// How often each kernel alone is timed, on shared and on private memory.
+    /// How many times each kernel alone is timed, on shared and on private memory.
     pub kernels: u32,
 }
 
 /// What was measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
-    /// Bytes read and written by all kernels over the time that the payload went round, in GB/s.
+    /// Bytes read and written by all kernels, divided by the time, in GB/s.
     pub gb_per_s: f64,
     /// Every byte is what the CPU computes.
     pub verified: bool,
-    /// The same kernel alone, API by API, in the order of the path.
+    /// The kernel alone, for each API in the order of the path.
     pub per_api: Vec<PerApi>,
     /// The handoff alone.
     pub handoff_us: HandoffTimes,
-    /// What is wrong, if something is.
+    /// The first wrong word, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wrong: Option<String>,
 }
@@ -45,7 +45,7 @@ pub struct Measured {
 /// One API's kernel on the shared memory and on memory of its own.
 #[derive(Clone, Debug, Serialize)]
 pub struct PerApi {
-    /// Which API.
+    /// The API.
     pub api: &'static str,
     /// Median on the shared memory, at the grid size that is best for it, in GB/s.
     pub shared_gb_per_s: f64,
@@ -64,16 +64,16 @@ pub struct HandoffTimes {
     pub p99: f64,
 }
 
-/// Told after each step: how many of how many are done.
+/// Called after each step with the number of steps done and their total.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
 /// Work groups to try; 0 is one thread per element.
 const GRIDS: [u32; 6] = [0, 1 << 15, 1 << 14, 1 << 13, 1 << 12, 1 << 10];
 
-/// Measures `path`, whose payload was filled with `plan.seed` and not worked on since.
+/// Measures `path`, whose payload was filled with `plan.seed` and not changed since.
 ///
 /// # Errors
-/// If a driver fails. Wrong bytes are no error but part of the result.
+/// If a driver fails. Wrong bytes are part of the result.
 pub fn measure(path: &mut Path, plan: &Plan, progress: Progress<'_>) -> Result<Measured> {
     let stages = &mut path.stages;
     let mut run = Run::new(plan, stages.len(), progress);
@@ -96,7 +96,7 @@ pub fn measure(path: &mut Path, plan: &Plan, progress: Progress<'_>) -> Result<M
     })
 }
 
-/// Sends the payload, filled with `seed`, round once and checks every byte if it began.
+/// Sends the payload, filled with `seed`, round once and checks every byte where it started.
 ///
 /// # Errors
 /// If a driver fails. Wrong bytes are the inner error.
@@ -112,14 +112,14 @@ pub fn prove(path: &mut Path, seed: u32) -> Result<Result<(), oracle::Wrong>> {
     Ok(oracle::check(&first.read()?, seed, &turns))
 }
 
-/// What the payload must hold: the touching kernels work on its head only.
+/// What the payload must hold. Kernels that only touch it work on its head.
 #[derive(Clone, Copy, Debug, Default)]
 struct Expected {
     head: oracle::Turns,
     rest: oracle::Turns,
 }
 
-/// Bytes that a touching kernel works on.
+/// Bytes that a kernel works on that only touches the payload.
 const HEAD_BYTES: usize = 4096;
 
 impl Expected {
@@ -154,7 +154,7 @@ impl<'a, 'b> Run<'a, 'b> {
         (self.progress)(self.done, self.total);
     }
 
-    /// The next turn over the whole payload, counted.
+    /// Returns the next kernel over the whole payload, and counts it.
     fn whole(&mut self) -> Kernel {
         self.step += 1;
         self.expected.head.then(self.step);
@@ -162,14 +162,14 @@ impl<'a, 'b> Run<'a, 'b> {
         Kernel::PingPong { step: self.step }
     }
 
-    /// The next turn over the payload's head, counted.
+    /// Returns the next kernel over the payload's head, and counts it.
     fn touch(&mut self) -> Kernel {
         self.step += 1;
         self.expected.head.then(self.step);
         Kernel::PingPong { step: self.step }
     }
 
-    /// All the way round once, with the kernel at each stage.
+    /// Sends the payload round once, with the kernel at each stage.
     fn round(
         &mut self,
         stages: &mut Stages,
@@ -183,10 +183,9 @@ impl<'a, 'b> Run<'a, 'b> {
         ticket.context("a path has stages")
     }
 
-    /// Each API's kernel alone, on the shared payload and on memory of its own, taken in turns.
+    /// Times each API's kernel alone, alternately on the shared payload and on private memory.
     ///
-    /// Every grid size is measured to the end, and the best median of each side counts: which grid is
-    /// best differs less than two runs do, so that choosing by a few tries would compare luck.
+    /// Every grid size is measured completely, and the best median of each side counts: the grids differ less than two runs do, so choosing one by a few tries would compare noise.
     fn kernels(
         &mut self,
         stages: &mut Stages,
@@ -235,7 +234,7 @@ impl<'a, 'b> Run<'a, 'b> {
         }
     }
 
-    /// Round and round without waiting in between, if the handoffs allow.
+    /// Sends the payload round without waiting in between, if the handoffs allow.
     fn rounds(
         &mut self,
         stages: &mut Stages,
@@ -252,7 +251,7 @@ impl<'a, 'b> Run<'a, 'b> {
         Ok((ticket, start.elapsed()))
     }
 
-    /// Single rounds with next to no work, each waited for.
+    /// Times single rounds with almost no work, waiting for each.
     fn handoffs(
         &mut self,
         stages: &mut Stages,
@@ -273,7 +272,7 @@ impl<'a, 'b> Run<'a, 'b> {
     }
 }
 
-/// Waits until every stage is done. The last first: it waits for all the others.
+/// Waits until every stage is done, the last one first, since it waits for all the others.
 fn finish(stages: &mut Stages) -> Result<()> {
     stages.iter_mut().rev().try_for_each(|stage| stage.finish())
 }

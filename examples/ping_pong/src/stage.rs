@@ -20,7 +20,7 @@ pub enum Work {
 
 /// One API that shares the payload.
 pub trait Stage {
-    /// Which API.
+    /// The API.
     fn api(&self) -> &'static str;
 
     /// Acquires the payload (the first turn of all has no ticket), works, and releases it to the

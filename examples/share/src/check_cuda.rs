@@ -19,7 +19,7 @@ use interop_gpu::kernel::{ELEMENT_BYTES, GROUP_SIZE};
 
 const CHECK: &str = include_str!("../../../shaders/check.ptx");
 
-/// Blocks at most: enough for every GPU, so that a block has some work to add its counts up over.
+/// Maximum number of blocks: enough for every GPU, and few enough that each block has several elements to count.
 const MAX_BLOCKS: u32 = 1 << 13;
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl CudaChecker {
         Ok(made)
     }
 
-    /// Runs the kernel over a frame of its own, once: some drivers load it only then.
+    /// Runs the kernel once over a frame of its own: some drivers load it only then.
     fn warm_up(&mut self) -> Result<()> {
         let frame = self.stream.alloc_zeros::<u8>(usize::try_from(WARM_UP_BYTES)?)?;
         let what = (Shape::new(WARM_UP_BYTES)?, 0);
@@ -61,7 +61,7 @@ impl CudaChecker {
         Ok(self.stream.synchronize()?)
     }
 
-    /// Launches the kernel over the frame in `data`; it counts in `counted`.
+    /// Launches the kernel over the frame in `data`. The counts are added to `counted`.
     fn launch(
         stream: &Arc<CudaStream>,
         kernel: &CudaFunction,
@@ -89,12 +89,12 @@ impl CudaChecker {
 impl Checker for CudaChecker {
     fn check(&mut self, frame: &Frame, number: u32) -> Result<FrameCheck> {
         if let (Some(point), Some(semaphore)) = (frame.point(), &self.semaphore) {
-            // CUDA can't wait for a semaphore on the host: if the producer dies before it signals,
-            // the fence below is what ends the wait.
+            // CUDA can't wait for a semaphore on the host: if the producer dies before it signals, the wait for the fence below times out.
             self.endpoint.wait(&self.stream, semaphore, Some(point.value))?;
         }
         self.stream.memcpy_htod(&NOTHING_FOUND, &mut self.counted)?;
-        let data = self.slots.get(frame.slot()).context("no such slot")?.as_view::<u8>()?;
+        let data =
+            self.slots.get(frame.slot()).context("the ring has no such slot")?.as_view::<u8>()?;
         let what = (self.shape, number);
         Self::launch(&self.stream, &self.kernel, &data, &mut self.counted, what)?;
         let fence = self.endpoint.fence(&self.stream)?;
@@ -107,7 +107,7 @@ impl Checker for CudaChecker {
     }
 
     fn read(&mut self, slot: usize) -> Result<Vec<u8>> {
-        let buffer = self.slots.get(slot).context("no such slot")?;
+        let buffer = self.slots.get(slot).context("the ring has no such slot")?;
         let view = buffer.as_view::<u8>()?;
         let whole = view.slice(..usize::try_from(self.shape.bytes())?);
         let data = self.stream.clone_dtoh(&whole)?;

@@ -15,7 +15,7 @@ use interop_gpu::kernel::{GROUP_SIZE, windows};
 
 const CHECK: &str = include_str!("../../../shaders/check.comp");
 
-/// Work groups at most: OpenGL has so many everywhere.
+/// Maximum number of work groups: every OpenGL driver supports as many.
 const MAX_GROUPS: u32 = 1 << 13;
 
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl GlChecker {
         Ok(made)
     }
 
-    /// Runs the kernel over a frame of its own, once: some drivers compile it only then.
+    /// Runs the kernel once over a frame of its own: some drivers compile it only then.
     fn warm_up(&self) -> Result<()> {
         let frame = self.gpu.private_buffer(WARM_UP_BYTES)?;
         self.dispatch(frame, Shape::new(WARM_UP_BYTES)?, 0)?;
@@ -86,10 +86,9 @@ impl GlChecker {
 impl Checker for GlChecker {
     fn check(&mut self, frame: &Frame, number: u32) -> Result<FrameCheck> {
         let (gpu, gl) = (&self.gpu, self.gpu.gl.glow());
-        let buffer = self.slots.get(frame.slot()).context("no such slot")?;
+        let buffer = self.slots.get(frame.slot()).context("the ring has no such slot")?;
         match (frame.point(), &self.semaphore) {
-            // OpenGL can't wait for a semaphore on the host: if the producer dies before it signals,
-            // the fence below is what ends the wait.
+            // OpenGL can't wait for a semaphore on the host: if the producer dies before it signals, the wait for the fence below times out.
             (Some(point), Some(semaphore)) => {
                 gpu.endpoint.wait(semaphore, Some(point.value), &[buffer], &[])?;
             }
@@ -112,7 +111,7 @@ impl Checker for GlChecker {
     }
 
     fn read(&mut self, slot: usize) -> Result<Vec<u8>> {
-        let buffer = self.slots.get(slot).context("no such slot")?;
+        let buffer = self.slots.get(slot).context("the ring has no such slot")?;
         self.gpu.endpoint.memory_barrier()?;
         self.gpu.download(buffer.name(), 0, self.shape.bytes())
     }

@@ -16,7 +16,7 @@ use interop_gpu::vulkan::PrivateBuffer;
 
 const CHECK: &[u8] = include_bytes!("../../../shaders/check.comp.spv");
 
-/// Bytes of what the kernel finds, with room to spare.
+/// Bytes of the kernel's counts, with padding.
 const FOUND_BYTES: u64 = 16;
 
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct VulkanChecker {
     kernel: VulkanKernel,
     slots: Vec<(Buffer, Bound)>,
     command: vk::CommandBuffer,
-    /// If the kernel counts, and if the host reads it.
+    /// The buffer that the kernel counts in, and the one that the host reads.
     counted: PrivateBuffer,
     found: PrivateBuffer,
     semaphore: Option<Semaphore>,
@@ -67,14 +67,14 @@ impl VulkanChecker {
         })
     }
 
-    /// Acquires a slot, records what `record` does, gives the slot back and waits.
+    /// Acquires a slot, records commands by `record`, releases the slot and waits.
     fn run(
         &self,
         slot: usize,
         waits: Vec<SemaphoreWait>,
         record: impl FnOnce(vk::CommandBuffer, &Buffer, &Bound),
     ) -> Result<()> {
-        let (buffer, bound) = self.slots.get(slot).context("no such slot")?;
+        let (buffer, bound) = self.slots.get(slot).context("the ring has no such slot")?;
         let (command, family) = (self.command, self.vulkan.queue_family());
         self.kernel.begin(command)?;
         let both = BufferAccess::compute(buffer) | BufferAccess::transfer(buffer);
@@ -122,7 +122,7 @@ impl Checker for VulkanChecker {
     fn check(&mut self, frame: &Frame, number: u32) -> Result<FrameCheck> {
         let mut waits = Vec::new();
         if let (Some(point), Some(semaphore)) = (frame.point(), &self.semaphore) {
-            // On the host first: a producer that died would keep the queue indefinitely.
+            // On the host first: the signal of a producer that died would block the queue indefinitely.
             frame.wait(TIMEOUT, |point, time| semaphore.wait(point.value, time))?;
             let (semaphore, value) = (semaphore.clone(), Some(point.value));
             let stage = vk::PipelineStageFlags::ALL_COMMANDS;
@@ -170,7 +170,7 @@ impl Checker for VulkanChecker {
     }
 }
 
-/// Runs the kernel over a frame of its own, once: some drivers compile it only then.
+/// Runs the kernel once over a frame of its own: some drivers compile it only then.
 fn warm_up(
     vulkan: &Vulkan,
     kernel: &VulkanKernel,
@@ -203,7 +203,7 @@ fn warm_up(
     Ok(vulkan.wait_idle()?)
 }
 
-/// What the kernel of any API found.
+/// Converts the counts of a kernel.
 pub(super) fn verdict([right, wrong, first_wrong]: [u32; 3]) -> FrameCheck {
     FrameCheck { right: right.into(), wrong: wrong.into(), first_wrong }
 }

@@ -1,4 +1,4 @@
-//! What checks frames on the GPU, in the API of the consumer's choice.
+//! Checks frames on the GPU, in the API that the consumer selects.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use super::check_vulkan::VulkanChecker;
 use super::frame::Shape;
 use super::tally::FrameCheck;
 
-/// How long a frame's drawing and its check take at most.
+/// Timeout for drawing a frame and checking it.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What `check` begins its counts with: right, wrong, and the first wrong word.
+/// The initial counts of the kernel `check`: right words, wrong words, and the first wrong one.
 pub(super) const NOTHING_FOUND: [u32; 3] = [0, 0, u32::MAX];
 
-/// Bytes of a frame that a checker makes for itself, to run its kernel for the first time.
+/// Bytes of the frame that a checker runs its kernel over for the first time.
 pub(super) const WARM_UP_BYTES: u64 = 4096;
 
 /// The API that a consumer reads frames with.
@@ -36,7 +36,7 @@ pub enum ConsumerApi {
 }
 
 impl ConsumerApi {
-    /// As it is written on the command line.
+    /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Vulkan => "vulkan",
@@ -78,24 +78,22 @@ impl fmt::Display for ConsumerApi {
     }
 }
 
-/// The frames of a ring, imported.
+/// An API that has imported the slots of a ring.
 pub(super) trait Checker: fmt::Debug {
-    /// Looks at every word of the frame, which is said to be number `number`, once its drawing is done.
-    /// Returns when the GPU is done with the slot.
+    /// Waits until the frame is drawn, and checks every word of it against frame number `number`. Returns when the GPU is done with the slot.
     ///
     /// # Errors
-    /// If the driver fails, takes too long, or the session ends meanwhile. What the frame's words
-    /// are is no error, but the verdict.
+    /// If the driver fails, takes too long, or the session ends meanwhile. Wrong words are part of the result.
     fn check(&mut self, frame: &Frame, number: u32) -> Result<FrameCheck>;
 
-    /// The bytes of a slot, whose frame's drawing is done.
+    /// Reads the bytes of a slot whose frame is drawn.
     ///
     /// # Errors
     /// If the driver fails.
     fn read(&mut self, slot: usize) -> Result<Vec<u8>>;
 }
 
-/// What a ring has, taken apart.
+/// The parts of a ring.
 pub(super) struct Parts {
     pub(super) shape: Shape,
     pub(super) buffers: Vec<BufferPayload>,
@@ -109,7 +107,7 @@ impl Parts {
             let payload = slot.into_buffer()?;
             if payload.desc().size < shape.bytes() {
                 bail!(
-                    "a slot of {} bytes, where frames have {}",
+                    "a slot has {} bytes, but a frame has {}",
                     payload.desc().size,
                     shape.bytes()
                 );
@@ -118,19 +116,18 @@ impl Parts {
         };
         let buffers = slots.into_iter().map(buffer).collect::<Result<Vec<_>>>()?;
         if semaphores.len() > 1 {
-            bail!("{} semaphores, where one is enough", semaphores.len());
+            bail!("the ring has {} semaphores; this consumer supports one", semaphores.len());
         }
-        let first = buffers.first().context("a ring without slots")?;
+        let first = buffers.first().context("the ring has no slots")?;
         let device = first.memory().info().identity.device;
         Ok((Self { shape, buffers, semaphore: semaphores.pop() }, device))
     }
 }
 
-/// Opens `api` on the GPU that the ring's memory is of, and imports the ring.
+/// Opens `api` on the GPU that owns the ring's memory, and imports the ring.
 ///
 /// # Errors
-/// [`Missing`](gpu_interop::error::Missing) if the API is not there or can't import the memory or
-/// the semaphore; and if the driver refuses.
+/// [`Missing`](gpu_interop::error::Missing) if the API is missing or can't import the memory or the semaphore; otherwise if the driver fails.
 pub(super) fn open(api: ConsumerApi, ring: Ring, shape: Shape) -> Result<Box<dyn Checker>> {
     let (parts, device) = Parts::new(ring, shape)?;
     let wish = GpuSelector::Uuid(device);

@@ -1,4 +1,4 @@
-//! The consumer's side: each frame is taken, checked and given back.
+//! The consumer: receives, checks and releases each frame.
 
 use std::time::{Duration, Instant};
 
@@ -16,22 +16,22 @@ use interop_gpu::statistics::percentile;
 /// How to consume.
 #[derive(Clone, Copy, Debug)]
 pub struct ConsumerOptions {
-    /// With which API.
+    /// The API.
     pub api: ConsumerApi,
-    /// How many frames at most; `None` for as many as there are.
+    /// Maximum number of frames; `None` for all.
     pub frames: Option<u32>,
-    /// What size frames must have; `None` for any.
+    /// Required size of a frame in bytes; `None` for any.
     pub bytes: Option<u64>,
     /// How long to wait for the next frame.
     pub wait: Duration,
 }
 
-/// What was seen.
+/// The result of consuming.
 #[derive(Debug)]
 pub struct Consumed {
     /// The counts.
     pub report: ConsumerReport,
-    /// What the first frame that was not right had, or that the producer ended early, for people.
+    /// Describes the first wrong frame, or that the producer ended early. `None` if nothing is wrong.
     pub wrong: Option<String>,
     /// The last frame. `None` if it was not received.
     pub picture: Option<Picture>,
@@ -42,26 +42,25 @@ pub struct Consumed {
 pub struct ConsumerReport {
     /// The API that read and checked.
     pub api: &'static str,
-    /// Frames that came.
+    /// Frames received.
     pub frames: u64,
-    /// Of these, those of which every word was checked and is right.
+    /// Frames received of which every word was checked and is right.
     pub verified: u64,
-    /// Frames that are missing before one that came.
+    /// Frames missing before one that was received.
     pub lost: u64,
-    /// Frames that came more than once.
+    /// Frames received more than once.
     pub doubled: u64,
     /// Frames with a wrong word.
     pub torn: u64,
-    /// From the first frame to the last.
+    /// Frames per second, from the first frame to the last.
     pub frames_per_s: f64,
-    /// From publishing a frame to having verified it, in µs. It includes what the frame waits for while
-    /// those before it are checked.
+    /// Time from publishing a frame to having verified it, in µs, including the checks of earlier frames that it waits for.
     pub latency_us: Latency,
-    /// From publishing a frame to having its token in hand, in µs.
+    /// Time from publishing a frame to receiving its token, in µs.
     pub token_us: Latency,
 }
 
-/// Of many times, in µs.
+/// Median and percentile of many times, in µs.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Latency {
     /// Median.
@@ -77,15 +76,13 @@ impl Latency {
     }
 }
 
-/// How often a wait looks for Ctrl-C.
+/// Interval at which a wait checks for Ctrl-C.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Takes and checks frames until the producer is done, or as many as `options` says. `progress` is told
-/// how many of how many.
+/// Receives and checks frames until the producer is done, or as many as `options` requests. Calls `progress` with the number of frames done and their total.
 ///
 /// # Errors
-/// If the frames are others, the API is not there, a driver refuses, or the producer is gone. Wrong
-/// frames are no error but counted.
+/// If the frames have another format or size, the API is missing, a driver fails, or the producer is gone. Wrong frames are counted, not an error.
 pub fn consume(
     (mut consumer, ring): (Consumer, Ring),
     options: &ConsumerOptions,
@@ -105,15 +102,15 @@ pub fn consume(
     let ended = run.frames(&mut consumer, options, interrupt, &mut progress);
     let Run { checker, mut seen, .. } = run;
     if let Err(error) = ended {
-        // Work that waits for a producer that has died never ends, and so would tearing it down.
+        // Work that waits for a dead producer never ends, so destroying it would block.
         std::mem::forget(checker);
         let count = seen.tally.frames;
         return Err(error.context(format!("after {count} of {wanted} frames")));
     }
-    // Published they were not: all that are come before the session's end.
+    // All published frames are received before the end of the session, so the missing ones were never published.
     let due = options.frames.is_none() && !interrupt.is_requested();
     if let Some(next) = seen.tally.next().filter(|&next| due && next < all.into()) {
-        let early = format!("the producer was done after {next} of {all} frames");
+        let early = format!("the producer ended after {next} of {all} frames");
         seen.wrong.get_or_insert(early);
     }
     Ok(seen.consumed(options.api, shape))
@@ -127,7 +124,7 @@ struct Run {
     seen: Seen,
 }
 
-/// What was seen so far.
+/// The counts so far.
 #[derive(Default)]
 struct Seen {
     tally: FrameStats,
@@ -156,8 +153,8 @@ impl Run {
                 Err(Error::Timeout { .. }) => bail!("no frame for {:?}", options.wait),
                 Err(error) => match consumer.end() {
                     Some(End::Done) => return Ok(()),
-                    Some(End::Lost) => bail!("the producer is gone without a word"),
-                    Some(End::Evicted) => bail!("this consumer took too long and was shut out"),
+                    Some(End::Lost) => bail!("the connection to the producer was lost"),
+                    Some(End::Evicted) => bail!("this consumer took too long and was evicted"),
                     _ => return Err(error.into()),
                 },
             }
@@ -176,8 +173,7 @@ impl Run {
         let mut is_whole = verdict.is_whole(self.shape.words());
         seen.latencies.push(frame.age());
         seen.took = began.elapsed();
-        // The last one is the picture; of the first and the last one the CPU checks what the GPU said,
-        // and of the first wrong one it tells what it is.
+        // The last frame is the picture. The CPU checks the GPU's result for the first and the last frame, and examines the first wrong one.
         let is_last = number + 1 == self.all || seen.tally.frames + 1 == u64::from(self.wanted);
         if seen.tally.frames == 0 || is_last || (!is_whole && seen.wrong.is_none()) {
             let data = self.checker.read(frame.slot())?;
@@ -186,7 +182,7 @@ impl Run {
                 is_whole = false;
                 let found = wrong.map_or("nothing".into(), |wrong| wrong.to_string());
                 seen.wrong.get_or_insert(format!(
-                    "frame {number}: the check says '{verdict}', and the CPU finds {found}"
+                    "frame {number}: the GPU reports '{verdict}', but the CPU finds {found}"
                 ));
             }
             if !is_whole && seen.wrong.is_none() {
@@ -196,18 +192,18 @@ impl Run {
                 seen.last = Some(data);
             }
         }
-        // What was taken away meanwhile may have been written over while it was read.
+        // A slot that was withdrawn meanwhile may have been overwritten while it was read.
         let released = frame.release();
         self.seen.tally.count(number.into(), is_whole && released.is_ok());
         match released {
-            // Frames that had come before the end are taken first.
+            // Frames received before the end of the session still count.
             Err(Error::Closed { .. }) | Ok(()) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 }
 
-/// Which frames the wrong words are of.
+/// Describes which frames the wrong words belong to.
 fn explain(shape: Shape, data: &[u8], number: u32, verdict: &FrameCheck) -> String {
     let mut others = std::collections::BTreeMap::<u32, u64>::new();
     for (word, bytes) in (0u32..).zip(data.as_chunks::<4>().0) {
@@ -243,7 +239,7 @@ impl Seen {
 }
 
 impl ConsumerReport {
-    /// Whether something came, and all of it is right and came once.
+    /// Whether at least one frame was received, and all are right and none is lost.
     pub fn is_good(&self) -> bool {
         self.frames > 0 && self.verified == self.frames && self.lost == 0
     }

@@ -1,4 +1,4 @@
-//! What a frame looks like: its shape, and each of its words by the CPU alone. See `shaders/README.md`.
+//! The content of frames on the CPU: their shape and each of their words. See `shaders/README.md`.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use interop_gpu::oracle::Wrong;
 
-/// Bytes of a frame at most: its words are counted in 32 bits.
+/// Maximum bytes of a frame: its words are counted in 32 bits.
 const MAX_BYTES: u64 = 8 << 30;
 
 /// The shape of the frames of a session. Pixels are RGBA8, one word each.
@@ -20,15 +20,17 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Frames of `bytes` bytes: as wide as a power of two, and square or wider, with a last row that may
-    /// be cut off.
+    /// Frames of `bytes` bytes. The width is a power of two and not less than the height; the last row may be incomplete.
     ///
     /// # Errors
-    /// For 0, no multiple of 16 bytes, or more than 8 GiB.
+    /// If `bytes` is 0, not a multiple of 16, or more than 8 GiB.
     pub fn new(bytes: u64) -> Result<Self> {
         let whole = bytes != 0 && bytes.is_multiple_of(16);
-        ensure!(whole, "{bytes} bytes: a frame is a multiple of 16 bytes, and not 0");
-        ensure!(bytes <= MAX_BYTES, "{bytes} bytes: a frame has {MAX_BYTES} bytes at most");
+        ensure!(
+            whole,
+            "{bytes} bytes: the size of a frame must be a multiple of 16 bytes and not 0"
+        );
+        ensure!(bytes <= MAX_BYTES, "{bytes} bytes: a frame has at most {MAX_BYTES} bytes");
         // At least four pixels, which the kernels take at once.
         let width_log2 = (bytes / 4).ilog2().div_ceil(2).max(2);
         Ok(Self { bytes, width_log2 })
@@ -54,7 +56,7 @@ impl Shape {
         1 << self.width_log2
     }
 
-    /// Height in pixels, without a last row that is cut off; 0 if the first one is.
+    /// Height in pixels, without an incomplete last row.
     pub fn height(self) -> u32 {
         (self.words() >> self.width_log2) as u32
     }
@@ -77,7 +79,7 @@ impl Shape {
         (red & 0xfc) | (green & 0xfc) << 8 | (blue & 0xfc) << 16 | noise | mark << 24
     }
 
-    /// Checks every word of `data`, which is said to be frame number `frame`.
+    /// Checks every word of `data` against frame number `frame`.
     ///
     /// # Errors
     /// [`Wrong`] with the first word that differs.
@@ -113,7 +115,7 @@ impl Shape {
         wrong
     }
 
-    /// Which frame the word at `word` is of, as its mark tells: the number nearest to `near`.
+    /// Returns the frame that the word at `word` belongs to by its mark: the matching number nearest to `near`.
     pub fn frame_of(self, word: u32, found: u32, near: u32) -> u32 {
         let mark = (found >> 24).wrapping_sub(word.wrapping_mul(2_654_435_761) >> 24) & 0xff;
         let off = (mark.wrapping_sub(near) & 0xff) as u8 as i8;
@@ -146,19 +148,19 @@ fn wave(t: u32) -> u32 {
     (u * u * (1536 - 2 * u)) >> 19
 }
 
-/// A part for each core.
+/// One part per core.
 fn parts(words: usize) -> Vec<Range<usize>> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let len = words.div_ceil(threads).max(1);
     (0..words).step_by(len).map(|start| start..(start + len).min(words)).collect()
 }
 
-/// What a producer says of its frames in the ring's format: `gpu-interop frames: 8388608 bytes, 100 frames`.
+/// How a producer describes its frames in the ring's format: `gpu-interop frames: 8388608 bytes, 100 frames`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Announced {
     /// The shape of each.
     pub shape: Shape,
-    /// How many there will be.
+    /// Number of frames.
     pub frames: u32,
 }
 
@@ -179,8 +181,8 @@ impl FromStr for Announced {
             let frames = frames.strip_suffix(" frames")?.parse().ok()?;
             Some((bytes.parse().ok()?, frames))
         };
-        let (bytes, frames) =
-            read().with_context(|| format!("the producer's frames are others: '{text}'"))?;
+        let (bytes, frames) = read()
+            .with_context(|| format!("the producer's frames have an unknown format: '{text}'"))?;
         Ok(Self { shape: Shape::new(bytes)?, frames })
     }
 }

@@ -1,4 +1,4 @@
-//! Two processes share frames: what the examples `share_producer` and `share_consumer` run.
+//! Two processes share frames: the library of `share_producer` and `share_consumer`.
 //!
 //! A [`FrameRenderer`] draws numbered frames with Vulkan into the buffers of a ring, and [`produce`] publishes
 //! them. In another process [`consume`] takes them, checks every word of each on the GPU, in the API of

@@ -1,4 +1,4 @@
-//! The producer's side: frames are drawn and published, at the pace of the slowest consumer.
+//! The producer: draws and publishes frames at the pace of the slowest consumer.
 
 use std::time::{Duration, Instant};
 
@@ -15,17 +15,17 @@ use super::renderer::FrameRenderer;
 /// What to produce.
 #[derive(Clone, Copy, Debug)]
 pub struct Production {
-    /// How many frames.
+    /// Number of frames.
     pub frames: u32,
-    /// How many consumers there are to be before the first.
+    /// Number of consumers to wait for before the first frame.
     pub consumers: usize,
-    /// How long to wait for them, and for another one if all have left.
+    /// How long to wait for them, and for a new one after all have left.
     pub wait: Duration,
-    /// Frames a second at most; `None` for as fast as the consumers take them.
+    /// Maximum frames per second; `None` for as fast as the consumers release them.
     pub rate: Option<f64>,
 }
 
-/// What was produced: what `--json` prints.
+/// The result of producing, as `--json` prints it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ProducerReport {
     /// The API that drew.
@@ -34,36 +34,35 @@ pub struct ProducerReport {
     pub bytes: u64,
     /// Slots of the ring.
     pub slots: usize,
-    /// How consumers know that a frame is drawn: `timeline` or `host_wait`.
+    /// How consumers wait for a frame to be drawn: `timeline` or `host_wait`.
     pub sync: &'static str,
-    /// Frames that were published.
+    /// Frames published.
     pub frames: u64,
     /// Consumers that joined.
     pub joined: u64,
-    /// Consumers that died, or broke the rules.
+    /// Consumers that died, or violated the protocol.
     pub died: u64,
     /// Consumers that held a slot for too long.
     pub evicted: u64,
-    /// From the first to the last, with all given back.
+    /// Frames per second, until the consumers have released all frames.
     pub frames_per_s: f64,
     /// Bytes drawn in that time, in GB/s.
     pub gb_per_s: f64,
 }
 
-/// How long a consumer may keep a slot that the producer waits for: longer than any check takes, on a
-/// CPU that others use too.
+/// How long a consumer may keep a slot that the producer waits for: longer than any check takes, even on a busy CPU.
 const CONSUMERS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a consumer may take to open its API and compile its kernels.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long all consumers together may take to give back the last frames.
+/// How long all consumers together may take to release the last frames.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How often a wait looks for Ctrl-C.
+/// Interval at which a wait checks for Ctrl-C.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How the examples treat their consumers.
+/// The timeouts that both demos use.
 pub fn session_options() -> ProducerOptions {
     ProducerOptions {
         patience: CONSUMERS_PATIENCE,
@@ -72,10 +71,10 @@ pub fn session_options() -> ProducerOptions {
     }
 }
 
-/// Draws and publishes. `progress` is told how many frames are published.
+/// Draws and publishes frames. Calls `progress` with the number of frames published.
 ///
 /// # Errors
-/// If no consumer comes, all leave and none comes back, or if a driver fails. Being interrupted is none.
+/// If no consumer joins, if all leave and no new one joins, or if a driver fails. An interruption is not an error.
 pub fn produce(
     mut producer: Producer,
     drawer: &mut FrameRenderer,
@@ -101,7 +100,7 @@ pub fn produce(
     let interrupted = interrupt.is_requested();
     let finished = finish(producer, &mut report);
     if !interrupted {
-        finished.context("the last frames were not given back")?;
+        finished.context("the last frames were not released")?;
     }
     let seconds = started.elapsed().as_secs_f64().max(1e-9);
     report.frames_per_s = report.frames as f64 / seconds;
@@ -130,8 +129,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Draws a frame after the other. Where the host waits for them, the next one is on its way
-    /// meanwhile.
+    /// Draws one frame after the other. If the host waits for them, the next one is drawn meanwhile.
     fn frames(
         &mut self,
         drawer: &mut FrameRenderer,
@@ -144,7 +142,7 @@ impl Run<'_> {
             let slot = match self.producer.free_slot(Duration::ZERO) {
                 Ok(slot) => slot,
                 Err(Error::Timeout { .. }) => {
-                    // The one that is drawn may be what the consumers wait for.
+                    // The consumers may be waiting for the frame that is drawn.
                     if let Some(drawn) = drawn.take() {
                         self.publish_drawn(drawer, drawn)?;
                     }
@@ -196,21 +194,21 @@ impl Run<'_> {
         }
     }
 
-    /// A slot that all consumers have given back; `None` if the user wants to end.
+    /// Waits for a slot that all consumers have released; `None` if the user has requested the end.
     fn free_slot(&mut self) -> Result<Option<Slot>> {
         let started = Instant::now();
         loop {
             match self.producer.free_slot(LOOK) {
                 Ok(slot) => return Ok(Some(slot)),
                 Err(Error::Timeout { .. }) if self.interrupt.is_requested() => return Ok(None),
-                // Who holds a slot for too long is evicted long before.
+                // A consumer that holds a slot too long is evicted long before.
                 Err(Error::Timeout { .. }) if started.elapsed() < 4 * CONSUMERS_PATIENCE => {}
-                Err(error) => return Err(error).context("no slot is given back"),
+                Err(error) => return Err(error).context("no slot is released"),
             }
         }
     }
 
-    /// Notes what happened; if no other process is left, waits for somebody.
+    /// Counts the events of the session; if no consumer is left, waits for a new one.
     fn events(&mut self) -> Result<Go> {
         while let Some(event) = self.producer.poll(Duration::ZERO)? {
             self.report.note(&event);

@@ -1,4 +1,4 @@
-//! What draws frames, with Vulkan: the ring's buffers, and a kernel that fills one.
+//! Draws frames with Vulkan: the ring's buffers, and a kernel that fills one.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::vulkan_kernel::{Bound, VulkanKernel};
 
 const DRAW: &[u8] = include_bytes!("../../../shaders/draw.comp.spv");
 
-/// How long drawing a frame takes at most.
+/// Timeout for drawing a frame.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Draws frames into the buffers of a ring.
@@ -28,7 +28,7 @@ pub struct FrameRenderer {
     kernel: VulkanKernel,
     slots: Vec<Slot>,
     fences: FencePool,
-    /// Signalled with a frame's number plus one when it is drawn; `None` if the host waits.
+    /// Signalled with a frame's number plus one when the frame is drawn; `None` if the host waits.
     timeline: Option<Semaphore>,
     shape: Shape,
     endpoint: Endpoint,
@@ -40,18 +40,16 @@ struct Slot {
     buffer: Buffer,
     bound: Bound,
     command: vk::CommandBuffer,
-    /// Whether it has been released to outside this device before.
+    /// Whether it has been released by this device before.
     was_away: bool,
     drawn: Option<Fence>,
 }
 
 impl FrameRenderer {
-    /// Makes `slots` buffers for frames of `shape`, on `vulkan`'s device.
+    /// Creates `slots` buffers for frames of `shape` on `vulkan`'s device.
     ///
     /// # Errors
-    /// [`Missing`](gpu_interop::error::Missing) where `sync` is a timeline semaphore and the driver can't
-    /// share one, or [`SyncMethod::Binary`], of which each signal has one waiter only. Else where the
-    /// driver refuses.
+    /// [`Missing`](gpu_interop::error::Missing) if `sync` is a timeline semaphore and the driver can't export one. Also for [`SyncMethod::Binary`], as a binary signal has only one waiter, and if the driver fails.
     pub fn new(
         vulkan: &Vulkan,
         shape: Shape,
@@ -62,7 +60,9 @@ impl FrameRenderer {
         let timeline = match sync {
             Some(SyncMethod::HostWait) => None,
             Some(SyncMethod::Timeline) => Some(endpoint.create_semaphore(SemaphoreKind::Timeline)?),
-            Some(other) => anyhow::bail!("frames have several readers, which {other:?} has not"),
+            Some(other) => {
+                anyhow::bail!("frames have several readers, which {other:?} does not support")
+            }
             None => match endpoint.create_semaphore(SemaphoreKind::Timeline) {
                 Ok(semaphore) => Some(semaphore),
                 Err(Error::Missing(_)) => None,
@@ -82,10 +82,10 @@ impl FrameRenderer {
         Ok(Self { kernel, slots, fences, timeline, shape, endpoint, vulkan: vulkan.clone() })
     }
 
-    /// What is announced: the buffers, the semaphore, and what the frames are.
+    /// Returns what is announced: the buffers, the semaphore, and the format of the frames.
     ///
     /// # Errors
-    /// If the driver fails to export.
+    /// If the driver can't export.
     pub fn ring(&self, frames: u32) -> Result<Ring> {
         let announced = Announced { shape: self.shape, frames };
         let mut ring = Ring::new("gpu-interop share", announced.to_string());
@@ -98,15 +98,14 @@ impl FrameRenderer {
         Ok(ring)
     }
 
-    /// How consumers know that a frame is drawn.
+    /// Returns how consumers wait for a frame to be drawn.
     pub fn sync(&self) -> SyncMethod {
         self.timeline.as_ref().map_or(SyncMethod::HostWait, |_| SyncMethod::Timeline)
     }
 
-    /// Submits the drawing of frame number `frame` into a slot that nobody reads. Frames are drawn in the
-    /// order of their numbers.
+    /// Submits the drawing of frame number `frame` into a slot that no consumer holds. Frames are drawn in the order of their numbers.
     ///
-    /// Returns what consumers are to wait for; `None` if the host has to
+    /// Returns what consumers must wait for; `None` if the host must
     /// [`wait`](Self::wait) before the frame is published.
     ///
     /// # Errors
@@ -114,7 +113,7 @@ impl FrameRenderer {
     pub fn draw(&mut self, slot: usize, frame: u32) -> Result<Option<TimelinePoint>> {
         // The command buffer of the frame that was drawn here before.
         self.wait(slot)?;
-        let slot = self.slots.get_mut(slot).context("no such slot")?;
+        let slot = self.slots.get_mut(slot).context("the ring has no such slot")?;
         let (command, family) = (slot.command, self.vulkan.queue_family());
         self.kernel.begin(command)?;
         let used = [BufferAccess::compute(&slot.buffer)];
@@ -153,7 +152,7 @@ impl FrameRenderer {
     /// # Errors
     /// If the driver fails, or takes too long.
     pub fn wait(&mut self, slot: usize) -> Result<()> {
-        let slot = self.slots.get_mut(slot).context("no such slot")?;
+        let slot = self.slots.get_mut(slot).context("the ring has no such slot")?;
         slot.drawn.take().map_or(Ok(()), |fence| fence.wait(TIMEOUT)).context("drawing a frame")
     }
 

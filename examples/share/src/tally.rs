@@ -1,20 +1,20 @@
-//! What a consumer saw: frames that are right, lost, doubled, torn.
+//! Counts the frames that a consumer received: verified, lost, doubled or torn.
 
 use std::fmt;
 
-/// What one frame's check found.
+/// The result of checking one frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrameCheck {
-    /// Words that are the frame's.
+    /// Words that are right.
     pub right: u64,
-    /// Words that are not.
+    /// Words that are wrong.
     pub wrong: u64,
-    /// The first of these.
+    /// Index of the first wrong word.
     pub first_wrong: u32,
 }
 
 impl FrameCheck {
-    /// Whether all of a frame's `words` were looked at and are right.
+    /// Whether all of a frame's `words` were checked and are right.
     pub fn is_whole(&self, words: u64) -> bool {
         self.wrong == 0 && self.right == words
     }
@@ -30,21 +30,21 @@ impl fmt::Display for FrameCheck {
 /// Counts frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrameStats {
-    /// Frames that came.
+    /// Frames received.
     pub frames: u64,
-    /// Of these, those of which every word was checked and is right.
+    /// Frames received of which every word was checked and is right.
     pub verified: u64,
-    /// Frames that are missing before one that came.
+    /// Frames missing before one that was received.
     pub lost: u64,
-    /// Frames that came again, or after a later one.
+    /// Frames received again, or after a later one.
     pub doubled: u64,
-    /// Frames with a wrong word, or with a slot that was taken away meanwhile.
+    /// Frames with a wrong word, or whose slot was withdrawn meanwhile.
     pub torn: u64,
     last: Option<u64>,
 }
 
 impl FrameStats {
-    /// Counts frame number `frame`, of which all is right or not.
+    /// Counts frame number `frame`, which is completely right or not.
     pub fn count(&mut self, frame: u64, is_whole: bool) {
         self.frames += 1;
         match self.last {
@@ -53,7 +53,7 @@ impl FrameStats {
                 return;
             }
             Some(last) => self.lost += frame - last - 1,
-            // Who joins later has lost nothing.
+            // A consumer that joins later has lost nothing.
             None => {}
         }
         self.last = Some(frame);
@@ -84,7 +84,11 @@ mod tests {
     fn what_is_lost_doubled_and_torn_is_counted() {
         let all: Vec<_> = (0..10).map(|frame| (frame, true)).collect();
         assert_eq!(tally(&all), (10, 10, 0, 0, 0));
-        assert_eq!(tally(&all[3..]), (7, 7, 0, 0, 0), "who joins later has lost nothing");
+        assert_eq!(
+            tally(&all[3..]),
+            (7, 7, 0, 0, 0),
+            "a consumer that joins later has lost nothing"
+        );
         assert_eq!(
             tally(&[(0, true), (3, true), (3, true), (2, true), (9, false)]),
             (5, 2, 7, 2, 1)

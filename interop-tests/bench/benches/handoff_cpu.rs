@@ -1,6 +1,6 @@
-//! What a handoff costs the processor: with the library, and with the APIs' own calls.
+//! The processor time of a handoff, with the library and with plain API calls.
 //!
-//! The time is that of the thread that hands over, by the thread's own clock: waiting asleep costs nothing.
+//! The time is that of the submitting thread by its own clock, so sleeping costs nothing.
 //! Runs on software drivers too. `cargo bench -p interop-bench --bench handoff_cpu`
 
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn handoff_cpu(criterion: &mut Criterion) {
         for (name, mut benchmark) in ["library", "own calls"].into_iter().zip(benchmarks) {
             group.bench_function(name, |bencher| {
                 bencher.iter_custom(|handoffs| {
-                    // Two a pair.
+                    // Two handoffs per pair.
                     let pairs = u32::try_from(handoffs.div_ceil(2)).expect("not so many");
                     let before = thread_cpu();
                     benchmark.submit(pairs).expect("the driver works");

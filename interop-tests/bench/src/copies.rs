@@ -1,4 +1,4 @@
-//! The other API's part in carrying a payload by way of the host.
+//! The second API's part in copying a payload through the host.
 
 use std::ops::Range;
 use std::ptr;
@@ -15,15 +15,15 @@ use interop_gpu::vulkan::PrivateBuffer;
 use ping_pong::routes::{KERNEL, SecondCuda, SecondGl, SecondVulkan};
 use ping_pong::routes::{Recorded, TIMEOUT};
 
-/// An API that has a payload of its own, and copies it from and to the host.
+/// An API with a private payload that it copies to and from the host.
 pub(crate) trait Copies {
     /// The payload, and what its copies need.
     type Own;
 
-    /// A payload as large as `staging`, by way of which it comes and goes.
+    /// Allocates a payload as large as `staging`, which it is copied through.
     fn own(&self, staging: Rc<Staging>) -> Result<Self::Own>;
 
-    /// Copies a piece from the host, which need not be done when this returns.
+    /// Starts to copy a piece from the host.
     fn upload(&mut self, own: &mut Self::Own, range: &Range<u64>) -> Result<()>;
 
     /// Runs the kernel.
@@ -32,7 +32,7 @@ pub(crate) trait Copies {
     /// Starts to copy all pieces to the host.
     fn start_downloads(&mut self, own: &mut Self::Own, ranges: &[Range<u64>]) -> Result<()>;
 
-    /// Waits until a piece is there.
+    /// Waits until a piece has arrived.
     fn finish_download(
         &mut self,
         own: &mut Self::Own,
@@ -40,7 +40,7 @@ pub(crate) trait Copies {
         range: &Range<u64>,
     ) -> Result<()>;
 
-    /// How the host's memory is used, in words.
+    /// Describes how the host's memory is used.
     fn how(&self, own: &Self::Own) -> String;
 }
 
@@ -186,7 +186,7 @@ pub(crate) struct VulkanOwn {
     downs: Vec<Recorded>,
     ups: Vec<Recorded>,
     started: Vec<Fence>,
-    /// The last upload of each piece: the host writes over what it reads.
+    /// The last upload of each piece, to wait for before the host overwrites its source.
     uploaded: Vec<Option<Fence>>,
     fences: FencePool,
     own_staging: Staging,

@@ -1,4 +1,4 @@
-//! What the library costs the processor: its handoffs beside the same with the APIs' own calls.
+//! The processor time of the library's handoffs, compared with the same handoffs by plain API calls.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use ping_pong::routes::Grids;
 use ping_pong::routes::Setup;
 use ping_pong::routes::{Benchmark, time};
 
-/// As small as a payload gets: what is left is the handoff.
+/// So small that the handoff dominates.
 const BYTES: u64 = 4096;
-/// Batches of each side, in turns.
+/// Batches of each side, which alternate.
 const BATCHES: u32 = 201;
 /// Pairs in a batch.
 const PAIRS: u32 = 40;
 
-/// Processor time of the thread that hands over, a handoff.
+/// Processor time of the submitting thread per handoff.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CpuCost {
-    /// Which APIs.
+    /// The APIs.
     pub path: String,
     /// How they are synchronised.
     pub handoff: String,
@@ -32,9 +32,9 @@ pub struct CpuCost {
     pub handoffs: u32,
     /// Median with the library, in µs.
     pub library_us: f64,
-    /// Median with the APIs' own calls, in µs.
+    /// Median with plain API calls, in µs.
     pub raw_us: f64,
-    /// The library's less the own calls', in µs.
+    /// The difference of the two, in µs.
     pub difference_us: f64,
     /// The 99th percentiles, in the same order.
     pub p99_us: [f64; 2],
@@ -42,8 +42,7 @@ pub struct CpuCost {
     pub verified: bool,
 }
 
-/// The library's benchmark and its control: by semaphore if there is one, else by host wait, asleep (asking
-/// over and over takes a processor's time, however long it lasts).
+/// The library's benchmark and its control: by semaphore if this machine has one, otherwise by a sleeping host wait, as polling would use processor time for as long as it lasts.
 ///
 /// # Errors
 /// If this machine lacks the path, or if a driver fails.
@@ -62,7 +61,7 @@ pub fn cpu_benchmarks(gpus: &GpuContexts, path: PathKind) -> Result<[Box<dyn Ben
     bail!("{path}: {}", reasons.join("; "))
 }
 
-/// Measures it, in turns.
+/// Measures both, alternating.
 ///
 /// # Errors
 /// As [`cpu_benchmarks`].
@@ -71,7 +70,7 @@ pub fn cpu(gpus: &GpuContexts, path: PathKind) -> Result<CpuCost> {
     let mut times = [Vec::new(), Vec::new()];
     for batch in 0..=BATCHES {
         for (benchmark, times) in benchmarks.iter_mut().zip(&mut times) {
-            // Two handoffs a pair.
+            // Two handoffs per pair.
             let cpu = time(&mut **benchmark, PAIRS)?.cpu / 2;
             if batch > 0 {
                 times.push(cpu);

@@ -1,8 +1,6 @@
-//! Without sharing: each API has a payload of its own, and the host carries it there and back.
+//! Without sharing: each API has a private payload, and it is copied through the host.
 //!
-//! As one does it well: memory that is mapped once (and pinned, where CUDA lets it be), command buffers
-//! that are recorded once, and the payload in pieces, so that one piece is read back while the one before
-//! it is uploaded.
+//! Written to be fast: memory is mapped once, and pinned if CUDA allows it; command buffers are recorded once; and the payload is copied in pieces, so that one piece is read back while the one before it is uploaded.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -37,7 +35,7 @@ pub(crate) struct HostCopy<F: Copies> {
 struct Piece {
     down: Recorded,
     up: Recorded,
-    /// The copy that is under way.
+    /// The copy in flight.
     fence: Option<Fence>,
 }
 

@@ -5,47 +5,47 @@ use std::str::FromStr;
 
 use anyhow::bail;
 
-/// A way of handing payloads over that the benchmark measures.
+/// A way to hand payloads over that the benchmark measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BenchmarkKind {
-    /// One API does both kernels of a pair: what the others are compared with.
+    /// One API runs both kernels of a pair, for comparison.
     SingleApi(SingleApi),
-    /// Read back, uploaded: what one does without sharing memory.
+    /// No sharing: the payload is copied through the host.
     HostCopy,
-    /// One shared payload; the host waits, asleep.
+    /// One shared payload; the host sleeps until the API is done.
     HostWaitBlock,
-    /// One shared payload; the host waits, asking over and over.
+    /// One shared payload; the host polls until the API is done.
     HostWaitSpin,
     /// One shared payload; semaphores on the GPU.
     Semaphore,
-    /// So many shared payloads in flight, so many of them handed over at a time.
+    /// Several shared payloads in flight, some of them handed over at a time.
     Ring {
-        /// In flight.
+        /// Payloads in flight.
         depth: u32,
-        /// Handed over together: one signal and one wait.
+        /// Payloads handed over together, by one signal and one wait.
         batch: u32,
     },
-    /// So many pairs in one command buffer, both kernels in Vulkan's queue.
+    /// Both kernels in Vulkan's queue, with this number of pairs per command buffer.
     SameQueue(u32),
-    /// As [`HostWaitBlock`](Self::HostWaitBlock), with the APIs' own calls and no library.
+    /// As [`HostWaitBlock`](Self::HostWaitBlock), with plain API calls instead of the library.
     RawHostWaitBlock,
-    /// As [`HostWaitSpin`](Self::HostWaitSpin), with the APIs' own calls and no library.
+    /// As [`HostWaitSpin`](Self::HostWaitSpin), with plain API calls instead of the library.
     RawHostWaitSpin,
-    /// As [`Semaphore`](Self::Semaphore), with the APIs' own calls and no library.
+    /// As [`Semaphore`](Self::Semaphore), with plain API calls instead of the library.
     RawSemaphore,
 }
 
-/// Which API works alone.
+/// The API that works alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SingleApi {
-    /// CUDA: two launches a pair in one stream.
+    /// CUDA: two launches per pair in one stream.
     Cuda,
     /// Vulkan: recorded once, with a barrier between the kernels.
     Vulkan,
 }
 
 impl BenchmarkKind {
-    /// Every benchmark, in the order of the benchmark.
+    /// Every benchmark, in the order of the report.
     pub const ALL: [Self; 23] = [
         Self::SingleApi(SingleApi::Cuda),
         Self::SingleApi(SingleApi::Vulkan),
@@ -76,7 +76,7 @@ impl BenchmarkKind {
         Self::Ring { depth, batch }
     }
 
-    /// How many shared payloads are under way at once.
+    /// The number of shared payloads in flight.
     pub fn depth(self) -> u32 {
         match self {
             Self::Ring { depth, .. } => depth,
@@ -84,8 +84,7 @@ impl BenchmarkKind {
         }
     }
 
-    /// Whether it is one of the benchmark's own benchmarks, not a try at a better ring: of rings by batches, a small
-    /// one and a large one are enough.
+    /// Whether it is measured by default on a CPU: of the rings with batches, only a small one and a large one are.
     pub fn is_basic(self) -> bool {
         match self {
             Self::Ring { batch: 1, .. } => true,
@@ -94,7 +93,7 @@ impl BenchmarkKind {
         }
     }
 
-    /// Payloads that the benchmark keeps in memory, with what it needs besides.
+    /// The number of payloads' worth of memory that it needs.
     pub fn payloads(self) -> u64 {
         match self {
             Self::HostCopy => 2,
@@ -122,12 +121,12 @@ impl fmt::Display for BenchmarkKind {
     }
 }
 
-/// What `--benchmarks` takes: a benchmark's name, or the beginning of several's (`ring`, `in-queue`).
+/// A value of `--benchmarks`: a benchmark's name, or a family of benchmarks (`ring`, `in-queue`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection(Vec<BenchmarkKind>);
 
 impl Selection {
-    /// The benchmarks, in the order of the benchmark.
+    /// The selected benchmarks, in the order of the report.
     pub fn kinds(&self) -> &[BenchmarkKind] {
         &self.0
     }
@@ -147,7 +146,7 @@ impl FromStr for Selection {
         let kinds: Vec<_> = BenchmarkKind::ALL.into_iter().filter(family).collect();
         if kinds.is_empty() {
             let all: Vec<_> = BenchmarkKind::ALL.iter().map(ToString::to_string).collect();
-            bail!("there is no rung '{text}'; there are {}", all.join(", "));
+            bail!("there is no benchmark '{text}'; the benchmarks are {}", all.join(", "));
         }
         Ok(Self(kinds))
     }

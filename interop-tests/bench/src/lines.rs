@@ -1,4 +1,4 @@
-//! Which lines a chart of the benchmark has, and how they look.
+//! The lines of a chart, and how they look.
 
 use plotters::style::RGBColor;
 
@@ -39,15 +39,13 @@ pub(super) fn lines(report: &Report, path: &str) -> Vec<Line> {
     lines.into_iter().map(|(_, line)| line).collect()
 }
 
-/// Whether a benchmark has a line: the raw calls would lie under what they control, and of the rings by batches
-/// one a depth is enough.
+/// Whether a benchmark has a line: the controls would be hidden by what they control, and one ring with batches per depth is enough.
 fn is_drawn(row: &Row) -> bool {
     let batch = row.rung.split_once('x').and_then(|(_, batch)| batch.parse::<u32>().ok());
     !row.rung.starts_with("raw-") && batch.is_none_or(|batch| 2 * batch == row.depth)
 }
 
-/// The single API black, what is in one queue green, rings blue (the deeper the darker), rings by batches
-/// violet, the rest warm.
+/// Black for the single API, green for one queue, blue for rings (the deeper the darker), violet for rings with batches, warm colours for the rest.
 fn look(row: &Row) -> (u32, Look) {
     let plain =
         |rank, (r, g, b)| (rank, Look { color: RGBColor(r, g, b), width: 2, dashed: false });

@@ -1,6 +1,6 @@
-//! The benchmark: what each way of handing payloads from one API to another costs, beside one API alone.
+//! The benchmark: the cost of each way to hand payloads from one API to another, compared with one API alone.
 //!
-//! `cargo run --release -p interop-tests --bin ladder -- --help`
+//! `cargo run --release -p interop-bench -- --help`
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,26 +16,28 @@ use interop_gpu::GpuContexts;
 use interop_gpu::size;
 use ping_pong::PathKind;
 
-/// Times every way of handing payloads from one API to another, beside one API alone, and checks every
-/// byte.
+/// Times every way to hand payloads from one API to another, compared with one API alone, and checks every byte.
+///
+/// Exit status: 0 if every benchmark that ran is verified, 1 if one failed or has wrong bytes, 2 if this machine lacks
+/// Vulkan or a path, 64 for invalid arguments.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Payload sizes, with commas between [default: 64KiB to 1GiB on a GPU, to 64MiB on a CPU]
+    /// Payload sizes, separated by commas [default: 64KiB to 1GiB on a GPU, to 64MiB on a CPU]
     #[arg(long, value_delimiter = ',', value_parser = size::parse_payload)]
     sizes: Vec<u64>,
-    /// Benchmarks, or families of benchmarks (ring, in-queue), with commas between [default: all on a GPU, without the larger rings by batches on a CPU]
+    /// Benchmarks or families of benchmarks (ring, in-queue), separated by commas [default: all on a GPU; on a CPU all except some rings with batches]
     #[arg(long, value_delimiter = ',')]
     rungs: Vec<Selection>,
-    /// Which APIs; repeatable [default: vulkan-cuda, and without CUDA vulkan-gl and vulkan-vulkan]
+    /// The APIs; repeatable [default: vulkan-cuda, or without CUDA vulkan-gl and vulkan-vulkan]
     #[arg(long)]
     path: Vec<PathKind>,
-    /// Which GPU, by its UUID [default: the first discrete one, else whatever there is]
+    /// UUID of the GPU [default: the first discrete GPU, otherwise the first device]
     #[arg(long)]
     device: Option<Uuid>,
     /// Batches of each benchmark [default: 50 on a GPU, 5 on a CPU]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// About how many milliseconds a batch takes [default: 20 on a GPU, 30 on a CPU]
+    /// Approximate duration of a batch in milliseconds [default: 20 on a GPU, 30 on a CPU]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     batch_ms: Option<u64>,
     /// Write the report to this file, as JSON
@@ -44,13 +46,13 @@ struct Options {
     /// Draw the report to this file, as SVG
     #[arg(long)]
     plot: Option<PathBuf>,
-    /// What the chip's memory can do, for the plot
+    /// Bandwidth of the GPU's memory, for the plot
     #[arg(long)]
     peak_gb_per_s: Option<f64>,
-    /// Measure only what the library costs the processor a handoff, beside the APIs' own calls; print JSON
+    /// Measure only the processor time of a handoff, with the library and with plain API calls; print JSON
     #[arg(long, conflicts_with_all = ["sizes", "rungs", "rounds", "batch_ms", "json", "plot", "from"])]
     cpu: bool,
-    /// Measure nothing: read the report from this file
+    /// Read the report from this file instead of measuring
     #[arg(long, conflicts_with_all = ["sizes", "rungs", "path", "device", "rounds", "batch_ms"])]
     from: Option<PathBuf>,
 }
@@ -78,7 +80,7 @@ fn run(options: &Options) -> Result<Outcome> {
     Ok(Outcome::Verified)
 }
 
-/// The GPU that was asked for, and the paths.
+/// Opens the requested GPU, and returns the paths.
 fn open(options: &Options) -> Result<(GpuContexts, Vec<PathKind>)> {
     let wish = options.device.map_or(GpuSelector::Any, GpuSelector::Uuid);
     let gpus = GpuContexts::open(&wish, &VulkanOptions::default())?;
@@ -95,7 +97,7 @@ fn print_cpu(options: &Options) -> Result<Outcome> {
     let costs = paths.into_iter().map(|path| ladder::cpu(&gpus, path));
     let costs = costs.collect::<Result<Vec<_>>>()?;
     println!("{}", serde_json::to_string_pretty(&costs)?);
-    ensure!(costs.iter().all(|cost| cost.verified), "a payload is not what the CPU computes");
+    ensure!(costs.iter().all(|cost| cost.verified), "a payload has wrong bytes");
     Ok(Outcome::Verified)
 }
 

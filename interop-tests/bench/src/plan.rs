@@ -1,4 +1,4 @@
-//! What a run of the benchmark measures.
+//! What a run measures.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use ping_pong::PathKind;
 /// What to measure, and how long.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Which APIs.
+    /// The APIs.
     pub paths: Vec<PathKind>,
     /// Payload sizes in bytes.
     pub sizes: Vec<u64>,
@@ -16,14 +16,14 @@ pub struct Plan {
     pub rungs: Vec<BenchmarkKind>,
     /// Batches of each benchmark.
     pub rounds: u32,
-    /// How long a batch takes, about.
+    /// Approximate duration of a batch.
     pub batch: Duration,
-    /// Laps of a ring in a batch, at least: on a GPU, filling and draining it must not weigh.
+    /// Minimum number of times that a batch goes through all slots of a ring, so that filling and draining it do not matter on a GPU.
     pub laps: u32,
 }
 
 impl Plan {
-    /// The whole ladder as it suits the device: 64 KiB to 1 GiB on a GPU, to 64 MiB on a CPU.
+    /// The default plan for the device: 64 KiB to 1 GiB on a GPU, to 64 MiB on a CPU.
     pub fn whole(is_gpu: bool, paths: Vec<PathKind>) -> Self {
         let largest = if is_gpu { 30 } else { 26 };
         Self {

@@ -1,4 +1,4 @@
-//! The benchmark as a chart: throughput over payload size, one line per benchmark.
+//! Draws a report as a chart: throughput over payload size, one line per benchmark.
 
 use std::path::Path;
 
@@ -13,15 +13,14 @@ use interop_gpu::size::human;
 /// Pixels of the chart of one path.
 const WIDTH: u32 = 1180;
 const HEIGHT: u32 = 640;
-/// Pixels of the part that names the lines.
+/// Pixels of the legend.
 const LEGEND: u32 = 270;
 const INK: RGBColor = RGBColor(40, 40, 40);
 const FAINT: RGBColor = RGBColor(225, 225, 225);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Draws `report` into an SVG file: one chart per path, with one line per benchmark, and the chip's limit where
-/// `peak_gb_per_s` says what that is.
+/// Draws `report` into an SVG file: one chart per path, with one line per benchmark, and the memory's limit if `peak_gb_per_s` is given.
 ///
 /// # Errors
 /// For a report without rows, and if the file can't be written.
@@ -33,7 +32,7 @@ pub fn plot(report: &Report, peak_gb_per_s: Option<f64>, file: &Path) -> Result<
         }
     }
     let count = u32::try_from(paths.len())?;
-    anyhow::ensure!(count > 0, "there is nothing to draw");
+    anyhow::ensure!(count > 0, "the report has no rows to draw");
     let root = SVGBackend::new(file, (WIDTH, HEIGHT * count)).into_drawing_area();
     root.fill(&WHITE).with_context(|| file.display().to_string())?;
     for (path, area) in paths.into_iter().zip(root.split_evenly((count as usize, 1))) {
@@ -58,7 +57,7 @@ fn draw(
     let smallest = sizes.first().copied().unwrap_or(1) as f64;
     let largest = sizes.last().copied().unwrap_or(2) as f64;
     let highest = points().map(|point| point.1).chain(peak).fold(0.0, f64::max);
-    // A little room at both ends, so that the marks lie within.
+    // Some room at both ends for the marks.
     let xs = (smallest / 1.3..largest.max(smallest * 2.0) * 1.3).log_scale();
     let xs = xs.with_key_points(sizes.iter().map(|&size| size as f64).collect());
     let mut chart = ChartBuilder::on(&chart_area)
@@ -84,7 +83,7 @@ fn draw(
         let ends = [(smallest / 1.3, peak), (largest * 1.3, peak)];
         chart.draw_series(DashedLineSeries::new(ends, 9, 6, INK.stroke_width(1)))?;
     }
-    // The most important last: on top.
+    // The most important last, so that it is on top.
     for Line { points, look, .. } in lines.iter().rev() {
         let points = points.iter().map(|&(bytes, value)| (bytes as f64, value));
         let style = look.color.stroke_width(look.width);

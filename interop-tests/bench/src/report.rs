@@ -1,4 +1,4 @@
-//! What the benchmark writes and reads.
+//! The report of the benchmark.
 
 use std::fs;
 use std::path::Path;
@@ -15,12 +15,12 @@ pub struct Report {
     pub driver: String,
     /// The GPU's UUID.
     pub uuid: String,
-    /// What was measured, path by path, size by size, benchmark by benchmark.
+    /// The measurements, ordered by path, size and benchmark.
     pub rows: Vec<Row>,
-    /// What was not, and why.
+    /// Benchmarks that this machine can't run, and why.
     #[serde(default)]
     pub skipped: Vec<Skipped>,
-    /// What a driver refused.
+    /// Benchmarks that failed, and why.
     #[serde(default)]
     pub failed: Vec<Skipped>,
 }
@@ -28,38 +28,38 @@ pub struct Report {
 /// One benchmark with payloads of one size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// Which benchmark.
+    /// Its name.
     pub rung: String,
-    /// Which APIs, in the order of a pair.
+    /// The APIs, in the order of a pair.
     pub path: String,
     /// Size of a payload in bytes.
     pub payload_bytes: u64,
     /// How many payloads are in flight.
     pub depth: u32,
-    /// Bytes that both kernels of a pair read and write over the median time of a pair, in GB/s.
+    /// Bytes that both kernels of a pair read and write, divided by the median time of a pair, in GB/s.
     pub gb_per_s: f64,
-    /// The single API's median time of a pair over this benchmark's, in the same run.
+    /// The single API's median time of a pair divided by this benchmark's, in the same run.
     pub ratio_to_single_api: f64,
     /// The time of a pair.
     pub pair_us: PairTimes,
     /// Whether every byte was what the CPU computes.
     pub verified: bool,
-    /// Which benchmark the single API's is.
+    /// The benchmark of the single API.
     pub single_api: String,
     /// How the two APIs are synchronised.
     pub handoff: String,
-    /// Processor time of the thread that submits, median, in µs a pair.
+    /// Median processor time of the submitting thread, in µs per pair.
     pub cpu_us: f64,
     /// Batches that were timed.
     pub batches: u32,
-    /// Pairs in a batch; the host waits once at its end.
+    /// Pairs in a batch. The host waits once at its end.
     pub pairs_per_batch: u32,
-    /// What is wrong, if something is.
+    /// The first wrong word, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wrong: Option<String>,
 }
 
-/// A batch's time over its pairs, in µs, over all batches.
+/// The time of a batch divided by its pairs, in µs, over all batches.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PairTimes {
     /// Median.
@@ -71,13 +71,13 @@ pub struct PairTimes {
 /// A benchmark that could not be measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
-    /// Which benchmark.
+    /// Its name.
     pub rung: String,
-    /// Which APIs.
+    /// The APIs.
     pub path: String,
     /// Size of a payload in bytes.
     pub payload_bytes: u64,
-    /// Why not.
+    /// The reason.
     pub reason: String,
 }
 
@@ -85,10 +85,11 @@ impl Report {
     /// Reads a report that [`write`](Self::write) wrote.
     ///
     /// # Errors
-    /// If the file is not there or is no such report.
+    /// If the file is missing or is not such a report.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        serde_json::from_str(&text).with_context(|| format!("{} is no report", path.display()))
+        serde_json::from_str(&text)
+            .with_context(|| format!("{} is not a report of this benchmark", path.display()))
     }
 
     /// Writes the report, one row per line.
@@ -102,7 +103,7 @@ impl Report {
     /// The report as JSON, one row per line.
     ///
     /// # Errors
-    /// None that a report can cause.
+    /// If serialisation fails, which no report causes.
     pub fn to_json(&self) -> Result<String> {
         let lines = |rows: Vec<String>| match rows.is_empty() {
             true => "[]".to_owned(),
@@ -123,10 +124,10 @@ impl Report {
         ))
     }
 
-    /// Whether there are rows, all are verified, and nothing failed.
+    /// Checks that the report has rows, that all are verified, and that nothing failed.
     ///
     /// # Errors
-    /// With the first that is not so.
+    /// With the first row that is wrong, or the first failure.
     pub fn require_verified(&self) -> Result<()> {
         ensure!(!self.rows.is_empty(), "nothing was measured");
         if let Some(row) = self.rows.iter().find(|row| !row.verified) {
@@ -144,7 +145,7 @@ impl Report {
 pub(crate) mod tests {
     use super::*;
 
-    /// A report with figures that are made up.
+    /// A report with invented figures.
     pub(crate) fn made_up() -> Report {
         let row = |rung: &str, depth: u32, payload_bytes: u64, gb_per_s: f64| Row {
             rung: rung.into(),
@@ -165,7 +166,7 @@ pub(crate) mod tests {
         let sizes = [1u64 << 16, 1 << 20, 1 << 24, 1 << 28, 1 << 30];
         let rungs = [("cuda-alone", 1, 1.0), ("ring-8", 8, 0.5), ("semaphore", 1, 0.1)];
         let rows = sizes.iter().flat_map(|&size| {
-            // As rounded as real ones, which JSON gives back to the last bit.
+            // Rounded like real figures, so that JSON preserves them exactly.
             let most = ((size as f64).log2() * 100.0).round();
             rungs.map(|(rung, depth, part)| row(rung, depth, size, most * part))
         });

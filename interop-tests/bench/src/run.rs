@@ -1,4 +1,4 @@
-//! Running the benchmark: all benchmarks of a size in turns.
+//! Runs all benchmarks of a size, alternating.
 
 use std::time::Duration;
 
@@ -16,18 +16,18 @@ use ping_pong::routes::Grids;
 use ping_pong::routes::Setup;
 use ping_pong::routes::{Benchmark, PairTime, time};
 
-/// Told after each step: how many of how many are done, and of what.
+/// Called after each step with the number of steps done, their total, and what is measured.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64, &str);
 
 /// Share of the memory that payloads may take.
 const MEMORY_SHARE: f64 = 0.8;
-/// A benchmark whose batches take longer than they should is timed in fewer rounds, but in so many at least.
+/// A benchmark whose batches take too long is timed in fewer rounds, but at least in this many.
 const FEWEST_BATCHES: u32 = 3;
 
-/// Measures what `plan` says. What this machine lacks is skipped with the reason.
+/// Measures `plan`. What this machine lacks is skipped with the reason.
 ///
 /// # Errors
-/// If the machine can't be asked. Wrong bytes and benchmarks that fail are no error but part of the report.
+/// If the machine's memory can't be determined. Wrong bytes and benchmarks that fail are part of the report.
 pub fn run(gpus: &GpuContexts, plan: &Plan, progress: Progress<'_>) -> Result<Report> {
     let vulkan = &gpus.vulkan.vulkan;
     let mut report = Report {
@@ -70,10 +70,10 @@ struct Timed {
     kind: BenchmarkKind,
     rung: Box<dyn Benchmark>,
     pairs: u32,
-    /// Every how manieth round it is timed in.
+    /// It is timed in one round out of this many.
     stride: u32,
     times: Vec<PairTime>,
-    /// Why it is timed no more.
+    /// Why it is no longer timed.
     error: Option<anyhow::Error>,
 }
 
@@ -93,7 +93,7 @@ impl Size {
         let setup = Setup { gpus, path, bytes, grids };
         let mut room = room(gpus)?;
         let (mut rungs, mut kinds) = (Vec::new(), vec![single]);
-        // The single API's is there whether it was asked for or not: the others are compared with it.
+        // The single API's benchmark always runs, as the others are compared with it.
         kinds.extend(plan.rungs.iter().copied().filter(|&kind| kind != single));
         for kind in kinds {
             let needs = kind.payloads() * bytes;
@@ -133,7 +133,7 @@ impl Size {
         }
     }
 
-    /// Checks what every benchmark has left, and sums up.
+    /// Checks the payloads of every benchmark, and adds its row to the report.
     fn sum_up(mut self, report: &mut Report) {
         let single = self.rungs.iter().find(|timed| timed.kind == self.single);
         let single = (self.single, single.map(Timed::wall).unwrap_or_default());
@@ -207,12 +207,12 @@ impl Timed {
     }
 }
 
-/// Rounded to a multiple of 1 / `part`: digits beyond are noise.
+/// Rounds to a multiple of 1 / `part`: further digits are noise.
 fn rounded(value: f64, part: f64) -> f64 {
     (value * part).round() / part
 }
 
-/// Bytes that payloads may take: of the GPU's memory, or of the host's if that is the same.
+/// Bytes that payloads may take: of the GPU's memory, or of the host's memory for a device that is a CPU.
 fn room(gpus: &GpuContexts) -> Result<u64> {
     let gpu = &gpus.vulkan;
     let memory = if gpu.vulkan.device_type() == DeviceType::Cpu {

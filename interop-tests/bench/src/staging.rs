@@ -1,4 +1,4 @@
-//! Memory of the host that a device copies from and to, mapped permanently.
+//! Host memory that a device copies to and from, mapped once.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -8,11 +8,10 @@ use gpu_interop::ash::vk;
 
 use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 
-/// A piece of a payload that is copied by itself, so that one is read back while the one before it is
-/// uploaded.
+/// Size of the pieces that a payload is copied in.
 const PIECE_BYTES: u64 = 4 << 20;
 
-/// As large as the payload, cut into pieces.
+/// A staging buffer as large as the payload, divided into pieces.
 #[derive(Debug)]
 pub(crate) struct Staging {
     gpu: Rc<VulkanContext>,
@@ -37,14 +36,14 @@ impl Staging {
         self.buffer.bytes
     }
 
-    /// If the bytes at `offset` are in this process.
+    /// The address of the bytes at `offset`.
     pub(crate) fn at(&self, offset: u64) -> *mut u8 {
         assert!(offset <= self.bytes());
         // SAFETY: within the mapping, which has an address each byte of.
         unsafe { self.mapped.add(offset as usize) }
     }
 
-    /// Which of the pieces `range` is.
+    /// The index of the piece `range`.
     pub(crate) fn index(&self, range: &Range<u64>) -> usize {
         (range.start / PIECE_BYTES) as usize
     }

@@ -1,4 +1,4 @@
-//! What every benchmark can do, and how it is timed.
+//! The trait of all benchmarks, and how they are timed.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,9 @@ pub const FIRST_STEP: u32 = 0x1357_9bdf;
 /// The step of the kernel that the second API runs: it does not commute with the first.
 pub const SECOND_STEP: u32 = 0x0246_8ace;
 
-/// A way of handing payloads over, ready to run: payloads made and filled, command buffers recorded.
+/// A way to hand payloads over, ready to run: payloads are filled, and command buffers recorded.
 pub trait Benchmark {
-    /// Hands `pairs` pairs over, a multiple of [`granule`](Self::granule), without waiting for the last of
-    /// them.
+    /// Submits `pairs` pairs, a multiple of [`granule`](Self::granule), without waiting for the last of them.
     ///
     /// # Errors
     /// If a driver fails.
@@ -26,7 +25,7 @@ pub trait Benchmark {
     /// If a driver fails.
     fn finish(&mut self) -> Result<()>;
 
-    /// Pairs come in multiples of this.
+    /// Returns the number of pairs that one submit needs: pairs are submitted in multiples of it.
     fn granule(&self) -> u32 {
         1
     }
@@ -34,21 +33,19 @@ pub trait Benchmark {
     /// How the two APIs are synchronised, in words.
     fn handoff(&self) -> String;
 
-    /// Checks every byte of every payload against what the CPU computes for all pairs so second. Nothing is
-    /// run after that.
+    /// Checks every byte of every payload against what the CPU computes for all pairs so far. Nothing may be submitted after that.
     ///
     /// # Errors
     /// If a driver fails. Wrong bytes are the inner error.
     fn verify(&mut self) -> Result<Result<(), Wrong>>;
 }
 
-/// What a batch of pairs took, a pair.
+/// The time of a batch, divided by its pairs.
 #[derive(Clone, Copy, Debug)]
 pub struct PairTime {
     /// From the first call to the last pair's end.
     pub wall: Duration,
-    /// Of this thread's processor time, without the wait for the end: some drivers sleep there, others ask
-    /// over and over.
+    /// Processor time of this thread, without the wait for the end: some drivers sleep there, others poll.
     pub cpu: Duration,
 }
 
@@ -65,7 +62,7 @@ pub fn time(rung: &mut dyn Benchmark, pairs: u32) -> Result<PairTime> {
     Ok(PairTime { wall: wall / pairs, cpu: cpu / pairs })
 }
 
-/// The processor time that this thread has had.
+/// Returns the processor time used by this thread.
 pub fn thread_cpu() -> Duration {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `now` is writable; the clock exists on every Linux, so that the call can't fail.

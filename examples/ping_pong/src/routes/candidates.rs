@@ -1,4 +1,4 @@
-//! The benchmark's open as what a calibration tries, and the one that it chose.
+//! The routes that a calibration measures for a path.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,10 +20,10 @@ use super::setup::Setup;
 use crate::path::PathKind;
 use interop_gpu::GpuContexts;
 
-/// Bytes of all payloads that one candidate may have in flight.
+/// Limit of the bytes of all payloads that one candidate has in flight.
 const MEMORY: u64 = 8 << 30;
 
-/// The kernels of a pair on one path, passed on in every way there is.
+/// The routes of a path of two APIs.
 pub struct Candidates<'a> {
     setup: Setup<'a>,
     owner: Capabilities,
@@ -39,10 +39,10 @@ impl std::fmt::Debug for Candidates<'_> {
 }
 
 impl<'a> Candidates<'a> {
-    /// For payloads of `bytes` bytes on a path of two APIs.
+    /// Prepares for payloads of `bytes` bytes on a path of two APIs.
     ///
     /// # Errors
-    /// If an API of the path is absent, or if a driver fails.
+    /// If an API of the path is missing, or if a driver fails.
     pub fn new(gpus: &'a GpuContexts, path: PathKind, bytes: u64) -> Result<Self> {
         let desc = BufferDesc::storage(bytes).into();
         let owner = gpus.vulkan.endpoint.capabilities(&desc)?;
@@ -54,7 +54,7 @@ impl<'a> Candidates<'a> {
             PathKind::VulkanCuda => {
                 gpus.cuda.as_ref().map_err(Error::clone)?.endpoint.capabilities(&desc)?
             }
-            PathKind::VulkanGlCuda => anyhow::bail!("three APIs are no pair"),
+            PathKind::VulkanGlCuda => anyhow::bail!("a route connects two APIs, not three"),
         };
         let in_queue = match path {
             PathKind::VulkanCuda => gpus.vulkan.endpoint.supports_cuda_launch(),
@@ -66,10 +66,10 @@ impl<'a> Candidates<'a> {
         Ok(Self { setup, owner, stations, in_queue, open: BTreeMap::new() })
     }
 
-    /// Measures what is worth trying here, and keeps none of it. Rings are of `depth`, if that is given.
+    /// Measures the routes that are worth trying on this machine. `depth` is that of rings; `None` tries several.
     ///
     /// # Errors
-    /// If nothing works.
+    /// If no route works.
     pub fn calibrate(&mut self, depth: Option<u32>) -> Result<Calibration> {
         let is_gpu = self.setup.gpus.vulkan.vulkan.device_type() != DeviceType::Cpu;
         let apis: Vec<Api> = self.stations.iter().map(|station| station.api).collect();
@@ -87,10 +87,10 @@ impl<'a> Candidates<'a> {
         Ok(measured?)
     }
 
-    /// Opens a candidate.
+    /// Opens the route of a candidate.
     ///
     /// # Errors
-    /// With what is missing, and if a driver fails.
+    /// [`Missing`] if this machine lacks something; otherwise if a driver fails.
     pub fn open(&self, candidate: RouteConfig) -> Result<Box<dyn Benchmark>> {
         self.support(candidate).map_err(Error::from)?;
         self.setup.open(candidate)
@@ -104,7 +104,7 @@ impl<'a> Candidates<'a> {
         }
         let benchmark = self.open.get_mut(&key).context("inserted above")?;
         let pairs = turns.next_multiple_of(benchmark.granule());
-        // As many as were asked for, if the benchmark can only do some more.
+        // Scaled to the requested number, which may not be a multiple of the granule.
         Ok(time(&mut **benchmark, pairs)?.wall * turns)
     }
 }
@@ -114,7 +114,7 @@ pub(crate) fn half(depth: u32) -> u32 {
     if depth.is_multiple_of(2) { depth / 2 } else { 1 }
 }
 
-/// The simplest first: where two are equally fast, the earlier is chosen.
+/// The simplest first: of two that are equally fast the earlier is chosen.
 fn worth_trying(is_gpu: bool, bytes: u64, depth: Option<u32>) -> Result<Vec<RouteConfig>> {
     let (timeline, binary) = (SemaphoreKind::Timeline, SemaphoreKind::Binary);
     let mut all = Vec::new();
@@ -127,7 +127,7 @@ fn worth_trying(is_gpu: bool, bytes: u64, depth: Option<u32>) -> Result<Vec<Rout
     for batch in [1, 16] {
         all.push(RouteConfig::new(Route::SameQueue, 1)?.batched(batch)?);
     }
-    // A CPU's memory is small, and there is no switch between contexts to make up for.
+    // A CPU has little memory and no switches between GPU contexts that a deep ring could amortise.
     let rings = match (depth, is_gpu) {
         (Some(depth), _) => vec![(depth, half(depth))],
         (None, true) => vec![(4, 2), (8, 4), (16, 8), (32, 16)],

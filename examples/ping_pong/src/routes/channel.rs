@@ -1,4 +1,4 @@
-//! One payload that is handed to and fro.
+//! One payload that is handed back and forth between two APIs.
 
 use anyhow::{Context, Result};
 use gpu_interop::BufferDesc;
@@ -67,7 +67,7 @@ impl<F: SecondApi> Benchmark for Channel<F> {
     }
 
     fn finish(&mut self) -> Result<()> {
-        // The last turn is the other side's, and comes after all of this side's.
+        // The last pass is the second API's, and follows all of the first API's.
         self.second.finish()
     }
 
@@ -85,7 +85,7 @@ impl<F: SecondApi> Benchmark for Channel<F> {
 
 impl<F: SecondApi> Drop for Channel<F> {
     fn drop(&mut self) {
-        // Nothing may be in flight when the buffers go; what is lost has nothing in flight.
+        // Nothing may be in flight when the buffers are destroyed. A lost device has nothing in flight, so errors are ignored.
         let _ = self.second.finish();
         let _ = self.first.finish();
     }

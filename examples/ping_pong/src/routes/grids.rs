@@ -1,4 +1,4 @@
-//! Which number of work groups suits each API best.
+//! Chooses the number of work groups that is fastest for each API.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,17 +17,17 @@ use interop_gpu::statistics::median;
 /// Work groups to try; 0 is one thread per element.
 const GRIDS: [u32; 6] = [0, 1 << 15, 1 << 14, 1 << 13, 1 << 12, 1 << 10];
 
-/// Groups of 256 threads that a multiprocessor of NVIDIA's runs at once.
+/// Groups of 256 threads that an NVIDIA multiprocessor runs at once.
 const GROUPS_A_PROCESSOR: u32 = 8;
-/// So many groups as the GPU runs at once, that often.
+/// Multiples of the number of groups that the GPU runs at once.
 const WAVES: [u32; 5] = [1, 2, 4, 8, 16];
 
-/// How long one grid is tried for.
+/// How long each grid is measured.
 const TRY: Duration = Duration::from_millis(8);
-/// And how often, at least.
+/// How many times each grid is measured.
 const TRIES: usize = 3;
 
-/// The work groups that each API runs its kernel with; 0 is one thread per element.
+/// Work groups of each API's kernel; 0 is one thread per element.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Grids {
     pub vulkan: u32,
@@ -36,7 +36,7 @@ pub struct Grids {
 }
 
 impl Grids {
-    /// Tries them all, each API alone, with kernels back to back as the benchmarks run them.
+    /// Measures all candidates for each API alone, with kernels back to back as the benchmarks run them.
     pub fn choose(gpus: &GpuContexts, bytes: u64) -> Result<Self> {
         let grids = candidates(gpus);
         let vulkan = best(bytes, &grids, |grid| {
@@ -58,8 +58,7 @@ impl Grids {
     }
 }
 
-/// [`GRIDS`], and if CUDA tells how many groups the GPU runs at once, multiples of that: whole waves, with
-/// no processor idle at the end.
+/// [`GRIDS`] and, if CUDA reports how many groups the GPU runs at once, multiples of that: whole waves leave no processor idle at the end.
 fn candidates(gpus: &GpuContexts) -> Vec<u32> {
     let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
     let count =
@@ -70,7 +69,7 @@ fn candidates(gpus: &GpuContexts) -> Vec<u32> {
     GRIDS.into_iter().chain(waves).collect()
 }
 
-/// The grid with the shortest median. One that has more threads than elements is another's waste.
+/// Returns the grid with the shortest median. Grids with more threads than elements are not tried.
 fn best(
     bytes: u64,
     grids: &[u32],

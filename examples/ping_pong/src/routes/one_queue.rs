@@ -15,7 +15,7 @@ use interop_gpu::vulkan::{Bound, VulkanContext};
 
 const SEED: u32 = 6;
 
-/// Pairs in one queue on one payload, which is kept by `K` with whatever else the commands use.
+/// Pairs in one queue on one payload. `K` keeps the payload and whatever else the commands use.
 pub struct OneQueue<K> {
     side: VulkanRunner,
     recorded: Recorded,
@@ -72,8 +72,8 @@ impl<K> Benchmark for OneQueue<K> {
 
     fn handoff(&self) -> String {
         match self.pairs {
-            1 => "barriers, 1 pair a submit".into(),
-            pairs => format!("barriers, {pairs} pairs a submit"),
+            1 => "barriers, 1 pair per submit".into(),
+            pairs => format!("barriers, {pairs} pairs per submit"),
         }
     }
 

@@ -22,9 +22,9 @@ pub struct Ring<S: SecondApi> {
     second_stage: RingStage<S::Endpoint>,
     first: VulkanRunner,
     second: S,
-    /// How many slots are handed over at a time.
+    /// Slots handed over at a time.
     batch: u32,
-    /// What was done to each slot.
+    /// The passes over each slot so far.
     turns: Vec<Turns>,
     plan: SyncPlan,
 }
@@ -37,13 +37,16 @@ impl<S: SecondApi> Ring<S> {
         (depth, batch): (u32, u32),
         handoff: HandoffOptions,
     ) -> Result<Self> {
-        ensure!(depth.is_multiple_of(batch), "{depth} slots are no whole number of {batch}s");
+        ensure!(
+            depth.is_multiple_of(batch),
+            "{depth} slots are not a multiple of the batch of {batch}"
+        );
         let owner = &first.gpu.endpoint;
         let options = RingOptions { depth, handoff };
         let desc = BufferDesc::storage(bytes);
         let (first_stage, second_stage, [plan, _]) =
             ring_of_two(owner, owner, second.endpoint(), &desc, options)?;
-        // The turns take over from outside: that is if the first ones find what is filled.
+        // The first pass acquires the payload from outside Vulkan, so it is filled and released here.
         for (seed, buffer) in (0..).zip(first_stage.buffers()) {
             first.fill_and_release(buffer, seed)?;
         }
@@ -70,7 +73,7 @@ impl<S: SecondApi> Ring<S> {
 
 impl<S: SecondApi> Benchmark for Ring<S> {
     fn submit(&mut self, pairs: u32) -> Result<()> {
-        // Half of the slots on each side: neither waits for the other to begin.
+        // Half of the slots on each side, so that neither waits for the other to begin.
         let half = (self.depth() / 2).max(self.batch);
         let (batch, batches) = (self.batch as usize, half / self.batch);
         for _ in 0..pairs / half {
@@ -88,7 +91,7 @@ impl<S: SecondApi> Benchmark for Ring<S> {
     }
 
     fn finish(&mut self) -> Result<()> {
-        // The last turns are the other side's, and come after all of this side's.
+        // The last passes are the second API's, and follow all of the first API's.
         self.second.finish()
     }
 
@@ -120,7 +123,7 @@ impl<S: SecondApi> Benchmark for Ring<S> {
 
 impl<S: SecondApi> Drop for Ring<S> {
     fn drop(&mut self) {
-        // Nothing may be in flight when the stages go; what is lost has nothing in flight.
+        // Nothing may be in flight when the stages are destroyed. A lost device has nothing in flight, so errors are ignored.
         let _ = self.second.finish();
         let _ = self.first.finish();
     }

@@ -12,7 +12,7 @@ use interop_gpu::cuda::CudaContext;
 use interop_gpu::vulkan::VulkanContext;
 use interop_gpu::vulkan::in_queue::{SameQueue, desc};
 
-/// `pairs` pairs per submit, on one payload that could be shared.
+/// Opens `pairs` pairs per submit, on one payload that could be shared.
 pub fn same_queue(
     gpu: Rc<VulkanContext>,
     cuda: &CudaContext,
@@ -24,7 +24,7 @@ pub fn same_queue(
     let whole = (payload.handle(), bytes);
     let kept = (SameQueue::new(&gpu, cuda)?, payload);
     OneQueue::new(gpu.clone(), whole, kept, pairs, |(kernels, payload), command, bound| {
-        // Before the first kernel too: the last submit's may still run.
+        // Before the first kernel too: kernels of the last submit may still run.
         kernels.record_kernel_barrier(command);
         gpu.record(command, Kernel::PingPong { step: FIRST_STEP }, bound, vulkan_grid);
         kernels.record_kernel_barrier(command);

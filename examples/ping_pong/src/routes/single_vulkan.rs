@@ -9,11 +9,10 @@ use super::one_queue::OneQueue;
 use interop_gpu::Kernel;
 use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 
-/// Bytes that the kernels of one submit work on, at most: what is submitted together can't be interleaved
-/// with other work.
+/// Limit of the bytes that one submit works on: work that is submitted together can't be interleaved with other work.
 const BYTES_A_SUBMIT: u64 = 256 << 20;
 
-/// Up to 16 pairs per submit.
+/// Opens Vulkan alone, with up to 16 pairs per submit.
 pub fn single_vulkan(
     gpu: Rc<VulkanContext>,
     bytes: u64,

@@ -1,4 +1,4 @@
-//! Every byte of a payload, compared with what the CPU computes.
+//! Compares every byte of a payload with what the CPU computes.
 
 use anyhow::Result;
 use gpu_interop::ash::vk;
@@ -6,11 +6,10 @@ use gpu_interop::ash::vk;
 use interop_gpu::oracle::{self, Turns, Wrong};
 use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 
-/// Bytes that are read back at a time.
+/// Bytes read back at a time.
 const PART_BYTES: u64 = 64 << 20;
 
-/// Checks the first `bytes` bytes of `buffer`, which Vulkan owns and nothing works on, part by part: a ring
-/// of large payloads does not fit into the host's memory.
+/// Checks the first `bytes` bytes of `buffer`, which Vulkan owns and nothing uses, part by part: a ring of large payloads does not fit into the host's memory.
 ///
 /// # Errors
 /// If the driver fails. Wrong bytes are the inner error.

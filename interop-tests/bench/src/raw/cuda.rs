@@ -1,4 +1,4 @@
-//! CUDA's turns by its own calls.
+//! CUDA's passes by plain CUDA calls.
 
 use std::hint;
 use std::mem::MaybeUninit;
@@ -91,7 +91,9 @@ fn import_semaphore(fd: OwnedFd) -> Result<sys::CUexternalSemaphore> {
 
 impl RawSecondApi for RawCuda {
     fn turn(&mut self, value: u64) -> Result<()> {
-        let Some([wait, signal]) = &self.semaphores else { bail!("there are no semaphores") };
+        let Some([wait, signal]) = &self.semaphores else {
+            bail!("this handoff has no semaphores")
+        };
         let stream = self.gpu.stream.cu_stream();
         let mut params = MaybeUninit::<sys::CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS>::zeroed();
         let at = params.as_mut_ptr();

@@ -1,4 +1,4 @@
-//! OpenGL's turns by its own calls.
+//! OpenGL's passes by plain OpenGL calls.
 
 use std::ffi::{CStr, c_void};
 use std::mem;
@@ -120,7 +120,7 @@ impl Semaphores {
 impl RawSecondApi for RawGl {
     fn turn(&mut self, value: u64) -> Result<()> {
         let Some(Semaphores { waited, signalled, set, wait, signal, .. }) = self.semaphores else {
-            bail!("there are no semaphores");
+            bail!("this handoff has no semaphores");
         };
         let (buffer, none, gl) = (self.buffer.0.get(), std::ptr::null(), self.gpu.gl.glow());
         // SAFETY: the context is current; one buffer and no texture are listed.

@@ -1,7 +1,6 @@
-//! The same handoffs with the APIs' own calls and without the library: what the library costs.
+//! The same handoffs by plain API calls without the library, to measure what the library costs.
 //!
-//! No identity is checked here, no limit, no lifetime and no order: only what the specifications ask for is
-//! done, once, for the very payload and kernels of the benchmarks that this is the control of.
+//! Identities, limits, lifetimes and order are not checked here. These calls do only what the specifications require for the same payloads and kernels as the benchmarks that they control.
 
 mod cuda;
 mod gl;
@@ -24,12 +23,12 @@ use ping_pong::routes;
 use ping_pong::routes::{Benchmark, FIRST_STEP, SECOND_STEP};
 
 const SEED: u32 = 10;
-/// As the library's benchmarks do it: every so many submits the host waits for an older one.
+/// As in the library's benchmarks, the host waits for an older submit after every so many.
 const WAIT_EVERY: u64 = 16;
-/// How many submits older.
+/// How many submits older that one is.
 const AHEAD: u64 = 64;
 
-/// What the other API imports.
+/// What the second API imports.
 pub(super) struct Exported {
     pub(super) memory: OwnedFd,
     pub(super) allocation_size: u64,
@@ -39,7 +38,7 @@ pub(super) struct Exported {
     pub(super) semaphores: Option<[OwnedFd; 2]>,
 }
 
-/// The other API, by its own calls.
+/// The second API, by plain calls.
 pub(super) trait RawSecondApi {
     /// Waits for `value` on the GPU, runs the kernel, signals `value`.
     fn turn(&mut self, value: u64) -> Result<()>;
@@ -51,7 +50,7 @@ pub(super) trait RawSecondApi {
     fn finish(&mut self) -> Result<()>;
 }
 
-/// One payload that goes to and fro.
+/// One payload that is handed back and forth.
 pub(super) struct Raw<F: RawSecondApi> {
     second: F,
     first: RawVulkan,
@@ -106,8 +105,8 @@ impl<F: RawSecondApi> Benchmark for Raw<F> {
 
     fn handoff(&self) -> String {
         match self.by_host {
-            Some(_) => "host wait, own calls".into(),
-            None => "timeline semaphore, own calls".into(),
+            Some(_) => "host wait, plain API calls".into(),
+            None => "timeline semaphore, plain API calls".into(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Shared memory and semaphores, by Vulkan's own calls.
+//! Shared memory and semaphores, by plain Vulkan calls.
 
 use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd};
 use std::rc::Rc;
@@ -10,10 +10,10 @@ use super::Exported;
 use interop_gpu::vulkan::VulkanContext;
 
 const OPAQUE: vk::ExternalMemoryHandleTypeFlags = vk::ExternalMemoryHandleTypeFlags::OPAQUE_FD;
-/// llvmpipe wants bytes behind a shared buffer.
+/// llvmpipe needs padding behind a shared buffer.
 const TAIL_BYTES: u64 = 64;
 
-/// A buffer in memory of its own, that is exported or was imported.
+/// A buffer in memory of its own, exported or imported.
 pub(super) struct RawBuffer {
     gpu: Rc<VulkanContext>,
     pub(super) handle: vk::Buffer,
@@ -33,7 +33,8 @@ impl RawBuffer {
         let suits = |(i, ty): &(u32, &vk::MemoryType)| {
             needs.memory_type_bits >> i & 1 == 1 && ty.property_flags.contains(local)
         };
-        let (memory_type, _) = (0u32..).zip(types).find(suits).context("no memory type")?;
+        let (memory_type, _) =
+            (0u32..).zip(types).find(suits).context("the buffer has no suitable memory type")?;
         made.memory_type = memory_type;
         made.allocation_size = (needs.size.max(bytes + TAIL_BYTES)).next_multiple_of(4096);
         let mut export = vk::ExportMemoryAllocateInfo::default().handle_types(OPAQUE);

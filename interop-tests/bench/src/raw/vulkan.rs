@@ -1,4 +1,4 @@
-//! Vulkan's turns by its own calls: the first API's, and a second device's.
+//! Vulkan's passes by plain Vulkan calls, for the first API and for a second device.
 
 use std::hint;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use interop_gpu::vulkan::VulkanContext;
 use ping_pong::routes::SECOND_STEP;
 use ping_pong::routes::{Recorded, TIMEOUT};
 
-/// A device, the payload as it has it, and two semaphores.
+/// A device, its buffer for the payload, and two semaphores.
 pub(super) struct RawVulkan {
     recorded: Recorded,
     signals: RawTimeline,
@@ -25,7 +25,7 @@ pub(super) struct RawVulkan {
 }
 
 impl RawVulkan {
-    /// Makes the payload and the semaphores.
+    /// Creates the payload and the semaphores.
     pub(super) fn create(
         gpu: &Rc<VulkanContext>,
         bytes: u64,
@@ -87,7 +87,7 @@ impl RawVulkan {
         })
     }
 
-    /// Submits a turn.
+    /// Submits a pass.
     pub(super) fn submit(&self, wait: Option<u64>, signal: u64) -> Result<()> {
         self.submit_command(self.recorded.command, wait, Some(signal))
     }
@@ -117,7 +117,7 @@ impl RawVulkan {
         Ok(unsafe { device.queue_submit(queue, slice::from_ref(&info), vk::Fence::null()) }?)
     }
 
-    /// Waits for the turn that signals `value`.
+    /// Waits for the pass that signals `value`.
     pub(super) fn wait(&self, value: u64, how: WaitMode) -> Result<()> {
         let (device, semaphore) = (self.gpu.device(), self.signals.handle);
         if how == WaitMode::Spin {
@@ -134,7 +134,7 @@ impl RawVulkan {
         Ok(unsafe { device.wait_semaphores(&info, patience) }?)
     }
 
-    /// Takes the payload over permanently.
+    /// Acquires the payload for the last time.
     pub(super) fn take_back(&self, wait: Option<u64>) -> Result<()> {
         let recorded = Recorded::new(&self.gpu, |command| {
             record_ownership(&self.gpu, command, self.buffer.handle, false);
@@ -145,7 +145,7 @@ impl RawVulkan {
     }
 }
 
-/// Records the release to outside Vulkan, or the acquire from there.
+/// Records a release to `VK_QUEUE_FAMILY_EXTERNAL`, or an acquire from it.
 fn record_ownership(
     gpu: &VulkanContext,
     command: vk::CommandBuffer,
@@ -183,7 +183,7 @@ pub(crate) struct RawSecondVulkan {
 impl RawSecondVulkan {
     pub(crate) fn new(gpu: &Rc<VulkanContext>, grid: u32, mut exported: Exported) -> Result<Self> {
         let semaphores = match exported.semaphores.take() {
-            // What the one side signals the other waits for.
+            // One side waits for what the other signals.
             Some([signals, waits]) => {
                 [RawTimeline::import(gpu, waits)?, RawTimeline::import(gpu, signals)?]
             }
