@@ -6,7 +6,7 @@ use gpu_interop::headless::Vulkan;
 
 use interop_gpu::vulkan::ComputeLayout;
 
-/// Threads of a work group in x and in y; the GLSL sources say the same.
+/// Threads of a work group in x and in y, as in the GLSL sources.
 const GROUP: u32 = 8;
 
 /// A pipeline with one descriptor set of images, and push constants.
@@ -27,8 +27,7 @@ pub(crate) struct BoundImages(vk::DescriptorSet);
 const MAX_SETS: u32 = 8;
 
 impl ComputePass {
-    /// Loads `spirv`, whose binding `i` is of type `bindings[i]`, and which takes `push_bytes` bytes of
-    /// push constants.
+    /// Loads `spirv`, whose binding `i` has type `bindings[i]` and which has `push_bytes` bytes of push constants.
     ///
     /// # Errors
     /// If the driver fails.
@@ -67,10 +66,10 @@ impl ComputePass {
         Ok(())
     }
 
-    /// Binds views of images, each in the layout that it is in when the pass runs.
+    /// Binds views of images, each with its layout when the pass runs.
     ///
     /// # Errors
-    /// If more are bound than a pass has sets for.
+    /// If the pass has no more descriptor sets.
     pub(crate) fn bind(
         &self,
         images: &[(vk::DescriptorType, vk::ImageView, vk::ImageLayout)],
@@ -146,7 +145,7 @@ impl Drop for ComputePass {
     }
 }
 
-/// A view of all of a two-dimensional colour image of one level.
+/// A view of a two-dimensional colour image with one level.
 #[derive(Debug)]
 pub(crate) struct ImageView {
     vulkan: Vulkan,
@@ -155,7 +154,7 @@ pub(crate) struct ImageView {
 }
 
 impl ImageView {
-    /// A view of `image`, which outlives it, as `format`.
+    /// Creates a view of `image`, which must outlive it, as `format`.
     ///
     /// # Errors
     /// If the driver fails.

@@ -1,5 +1,4 @@
-//! The same pipeline with copies by way of the host, as it is done without sharing: each API has
-//! memory of its own, and pinned host memory lies between them.
+//! The same pipeline with copies through the host, as it is done without sharing: each API has private memory, with pinned host memory between them.
 
 use std::time::Instant;
 
@@ -18,9 +17,9 @@ use crate::source::Source;
 use crate::stages::{CudaStages, FrameTimes};
 use crate::worker::Worker;
 
-/// The pipeline, with one frame under way at a time.
+/// The pipeline, with one frame in flight.
 pub(crate) struct Copying {
-    // First what works with the images, then the images.
+    // Users of the images are dropped before the images.
     worker: Worker,
     source: Source,
     finish: Box<dyn Finish>,
@@ -31,13 +30,13 @@ pub(crate) struct Copying {
 }
 
 impl Copying {
-    /// Makes every API's images, and the host memory between them.
+    /// Creates every API's images, and the host memory between them.
     pub(crate) fn new(gpu: &Gpu, job: &Job) -> Result<Self> {
         let (vulkan, cuda, (width, height)) = (&gpu.vulkan, &gpu.cuda, job.size);
         let desc = ImageDesc::d2(LIGHT, width, height, light_usage());
         let light = vulkan.endpoint.create_image(&desc, ImageOptions::default())?;
         let source = Source::new(vulkan, &light, job.picture.as_ref(), job.noise)?;
-        // CUDA's own: Vulkan made them, and never touches them again.
+        // Private to CUDA: Vulkan creates them, and does not use them again.
         let usage = ImageUsage::TRANSFER_SRC | ImageUsage::TRANSFER_DST | ImageUsage::SAMPLED;
         let picture = ImageDesc::d2(PICTURE, width, height, usage);
         let canvas = Canvas::new(vulkan, &cuda.endpoint, &picture)?;
@@ -68,7 +67,7 @@ impl Copying {
         self.light_pages.are_common()
     }
 
-    /// Makes frame `index`, and waits for it.
+    /// Computes frame `index`, and waits for it.
     pub(crate) fn frame(&mut self, index: u32) -> Result<FrameTimes> {
         let start = Instant::now();
         self.light(index)?;
@@ -108,7 +107,7 @@ impl Copying {
             let command = recording.command;
             let copied = vk::ImageLayout::TRANSFER_SRC_OPTIMAL;
             let first = source.found(image).new_layout.into();
-            // The last frame's light is of no use.
+            // The light of the last frame is not needed.
             context.record_layout(command, image, (vk::ImageLayout::UNDEFINED, first));
             recording.stamp();
             source.record(&context, command, image, index)?;
@@ -127,7 +126,7 @@ impl Copying {
         })
     }
 
-    /// The framed picture: RGBA bytes, sRGB-encoded, the top row first.
+    /// Reads the finished picture: RGBA bytes, sRGB-encoded, the top row first.
     pub(crate) fn read(&mut self) -> Result<Vec<u8>> {
         self.finish.read()
     }
@@ -135,7 +134,7 @@ impl Copying {
 
 impl Drop for Copying {
     fn drop(&mut self) {
-        // Nothing may be in flight when the images go; lost devices have nothing in flight.
+        // Nothing may be in flight when the images are destroyed. A lost device has nothing in flight, so errors are ignored.
         let _ = self.worker.wait();
         let _ = self.stages.gpu.stream.synchronize();
         let _ = self.finish.wait();

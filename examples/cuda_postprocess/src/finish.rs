@@ -1,4 +1,4 @@
-//! The last stage: the vignette, and the way back to the host.
+//! The last stage: adds the vignette, and reads the picture back.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::host_pages::HostPages;
 /// How long the parts of the last stage took on the GPU (`copy_on_host`: on the host).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FinishTimes {
-    /// From pinned memory to if the API reads pinned memory.
+    /// From CUDA's pinned memory to the memory that the API uploads from.
     pub copy_on_host: Duration,
     /// From the host to the GPU.
     pub upload: Duration,
@@ -18,23 +18,23 @@ pub(crate) struct FinishTimes {
     pub vignette: Duration,
 }
 
-/// One API's last stage.
+/// The last stage in one API.
 pub(crate) trait Finish {
     /// The API.
     fn api(&self) -> &'static str;
 
-    /// Takes the shared picture over, frames it, and gives it back. Doesn't wait.
+    /// Acquires the shared picture, adds the vignette, and releases it. Does not wait.
     fn frame_shared(&mut self, ticket: Ticket) -> Result<Ticket>;
 
-    /// Uploads the picture that CUDA has copied to `pages`, and frames it. Doesn't wait for the GPU.
+    /// Uploads the picture that CUDA has copied to `pages`, and adds the vignette. Does not wait for the GPU.
     fn frame_copied(&mut self, pages: &mut HostPages) -> Result<()>;
 
-    /// Waits until the framed picture is done.
+    /// Waits until the picture is finished.
     fn wait(&mut self) -> Result<()>;
 
-    /// How long the last frame took. It is waited for.
+    /// The times of the last frame. Waits for it.
     fn times(&mut self) -> Result<FinishTimes>;
 
-    /// The framed picture's bytes: RGBA, sRGB-encoded, the top row first. It is waited for.
+    /// The bytes of the finished picture: RGBA, sRGB-encoded, the top row first. Waits for it.
     fn read(&mut self) -> Result<Vec<u8>>;
 }

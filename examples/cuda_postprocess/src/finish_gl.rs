@@ -15,18 +15,18 @@ use crate::finish::{Finish, FinishTimes};
 use crate::host_pages::HostPages;
 
 const VIGNETTE: &str = include_str!("../../../shaders/vignette.comp");
-/// If the shader has its strength.
+/// Location of the strength in the shader.
 const STRENGTH: glow::NativeUniformLocation = glow::NativeUniformLocation(0);
 /// Threads of a work group in x and in y.
 const GROUP: u32 = 8;
 
-/// OpenGL frames the picture with a compute shader.
+/// Adds the vignette with an OpenGL compute shader.
 #[derive(Debug)]
 pub(crate) struct GlFinish {
     picture: Picture,
     program: glow::Program,
     framed: glow::Texture,
-    /// Of the upload and of the vignette; without them the host's clock serves.
+    /// Timer queries of the upload and of the vignette; `None` if the host's clock is used.
     queries: Option<[glow::Query; 2]>,
     times: FinishTimes,
     strength: f32,
@@ -34,17 +34,17 @@ pub(crate) struct GlFinish {
     gpu: Rc<GlContext>,
 }
 
-/// The picture to be framed.
+/// The input picture.
 #[derive(Debug)]
 enum Picture {
-    /// It lies in memory of Vulkan's that CUDA writes.
+    /// In memory that Vulkan allocated and CUDA writes.
     Shared { texture: Texture, acquirer: Acquirer<Endpoint>, releaser: Releaser<Endpoint> },
-    /// OpenGL's own, which is copied to by way of a pixel buffer that stays mapped.
+    /// Private to OpenGL, uploaded through a pixel buffer that stays mapped.
     Own { texture: glow::Texture, pixels: glow::Buffer, mapped: NonNull<u8> },
 }
 
 impl GlFinish {
-    /// Frames `texture`, which comes and goes by `ends`.
+    /// Creates the stage for the shared `texture`, which is handed over by `ends`.
     pub(crate) fn shared(
         gpu: &Rc<GlContext>,
         texture: Texture,
@@ -56,7 +56,7 @@ impl GlFinish {
         Self::new(gpu, picture, (extent.width, extent.height), strength)
     }
 
-    /// Frames what is copied here.
+    /// Creates the stage for pictures that are uploaded.
     pub(crate) fn copied(gpu: &Rc<GlContext>, size: (u32, u32), strength: f32) -> Result<Self> {
         let texture = texture(gpu, glow::SRGB8_ALPHA8, size)?;
         let bytes = i32::try_from(bytes(size)).context("glow takes sizes as i32")?;
@@ -72,7 +72,7 @@ impl GlFinish {
             (pixels, mapped)
         };
         gpu.check("glMapBufferRange")?;
-        let mapped = NonNull::new(mapped).context("glMapBufferRange gave no address")?;
+        let mapped = NonNull::new(mapped).context("glMapBufferRange returned no address")?;
         Self::new(gpu, Picture::Own { texture, pixels, mapped }, size, strength)
     }
 
@@ -153,13 +153,13 @@ impl Finish for GlFinish {
     fn frame_shared(&mut self, ticket: Ticket) -> Result<Ticket> {
         self.gpu.gl.make_current()?;
         let Picture::Shared { texture, acquirer, .. } = &mut self.picture else {
-            anyhow::bail!("nobody hands a picture over");
+            anyhow::bail!("this stage has no shared picture");
         };
         let (name, used) = (texture.name(), [texture.in_layout(ImageLayout::GENERAL)]);
         acquirer.acquire(ticket, &[], &used)?;
         self.timed(1, |finish| finish.frame(name))?;
         let Picture::Shared { releaser, .. } = &mut self.picture else {
-            anyhow::bail!("it was shared above");
+            anyhow::bail!("the picture is not shared");
         };
         Ok(releaser.release(&[], &used)?)
     }
@@ -238,7 +238,7 @@ fn bytes((width, height): (u32, u32)) -> usize {
     width as usize * height as usize * 4
 }
 
-/// A texture of one level, read texel by texel.
+/// Creates a texture of one level, read as single texels.
 fn texture(gpu: &GlContext, format: u32, (width, height): (u32, u32)) -> Result<glow::Texture> {
     let gl = gpu.gl.glow();
     let (width, height) = (i32::try_from(width)?, i32::try_from(height)?);

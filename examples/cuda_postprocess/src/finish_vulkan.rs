@@ -20,14 +20,14 @@ use crate::worker::Worker;
 
 const VIGNETTE: &[u8] = include_bytes!("../../../shaders/vignette.comp.spv");
 
-/// Layouts of the picture: as it is handed over, as it is sampled.
+/// Layouts of the picture when it is handed over, and when it is sampled.
 const OUTSIDE: vk::ImageLayout = vk::ImageLayout::GENERAL;
 const SAMPLED: vk::ImageLayout = vk::ImageLayout::SHADER_READ_ONLY_OPTIMAL;
 
-/// Vulkan frames the picture with a compute shader.
+/// Adds the vignette with a Vulkan compute shader.
 #[derive(Debug)]
 pub(crate) struct VulkanFinish {
-    // First: it waits before the rest goes.
+    // Dropped first: it waits for the device.
     worker: Worker,
     vignette: Vignette,
     ends: Option<(Acquirer<Endpoint>, Releaser<Endpoint>)>,
@@ -48,7 +48,7 @@ struct Vignette {
 }
 
 impl VulkanFinish {
-    /// Frames `picture`, which comes and goes by `ends`.
+    /// Creates the stage for the shared `picture`, which is handed over by `ends`.
     pub(crate) fn shared(
         gpu: &Rc<VulkanContext>,
         picture: Rc<Image>,
@@ -58,7 +58,7 @@ impl VulkanFinish {
         Self::new(gpu, picture, Some(ends), strength)
     }
 
-    /// Frames what is copied here.
+    /// Creates the stage for pictures that are uploaded.
     pub(crate) fn copied(
         gpu: &Rc<VulkanContext>,
         (width, height): (u32, u32),
@@ -125,7 +125,8 @@ impl Finish for VulkanFinish {
     }
 
     fn frame_shared(&mut self, ticket: Ticket) -> Result<Ticket> {
-        let (acquirer, releaser) = self.ends.as_mut().context("nobody hands a picture over")?;
+        let (acquirer, releaser) =
+            self.ends.as_mut().context("this stage has no shared picture")?;
         let (picture, vignette) = (&*self.picture, &self.vignette);
         let family = self.worker.gpu.vulkan.queue_family();
         self.worker.submit(|recording| {
@@ -136,7 +137,7 @@ impl Finish for VulkanFinish {
             let part = unsafe { acquirer.acquire(ticket, command, family, &found) }?;
             recording.part.merge(part)?;
             recording.stamp();
-            // There is nothing to upload.
+            // A shared picture needs no upload.
             recording.stamp();
             vignette.record(command);
             recording.stamp();
@@ -201,7 +202,7 @@ impl Finish for VulkanFinish {
     }
 }
 
-/// Makes what was copied visible to the host.
+/// Makes a copy visible to the host.
 pub(crate) fn record_host_read(gpu: &VulkanContext, command: vk::CommandBuffer) {
     let barrier = vk::MemoryBarrier::default()
         .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)

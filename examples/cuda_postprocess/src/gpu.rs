@@ -1,4 +1,4 @@
-//! The GPU, opened in every API, and what is to be done on it.
+//! The GPU in every API, and the settings of a run.
 
 use std::rc::Rc;
 
@@ -13,24 +13,24 @@ use interop_gpu::vulkan::VulkanContext;
 
 use crate::options::FinishApi;
 
-/// One GPU in Vulkan, CUDA, and OpenGL if it is there.
+/// One GPU in Vulkan, CUDA and, if it is installed, OpenGL.
 pub(crate) struct Gpu {
-    // CUDA goes first, then OpenGL, then Vulkan.
+    // Dropped in this order: CUDA, OpenGL, Vulkan.
     pub(crate) kernels: Rc<Kernels>,
     pub(crate) cuda: Rc<CudaContext>,
     gl: Result<Rc<GlContext>, Error>,
     pub(crate) vulkan: Rc<VulkanContext>,
 }
 
-/// What is to be done.
+/// The settings of a run.
 pub(crate) struct Job {
     pub(crate) size: (u32, u32),
-    /// The picture to work on; the scene without one.
+    /// The input picture; `None` for the scene.
     pub(crate) picture: Option<Light>,
     pub(crate) noise: f32,
     pub(crate) settings: Settings,
     pub(crate) vignette: f32,
-    /// OpenGL for the last stage; Vulkan without it.
+    /// OpenGL for the last stage; `None` for Vulkan.
     pub(crate) finish: Option<Rc<GlContext>>,
 }
 
@@ -54,7 +54,7 @@ impl Gpu {
         Ok(Self { kernels, cuda, gl, vulkan: Rc::new(VulkanContext::new(vulkan)?) })
     }
 
-    /// OpenGL if it is wanted, or there; `None` for Vulkan.
+    /// The API of the last stage: OpenGL if it is requested, or by default if it is installed; `None` for Vulkan.
     pub(crate) fn finish(&self, wanted: Option<FinishApi>) -> Result<Option<Rc<GlContext>>> {
         match (wanted, &self.gl) {
             (Some(FinishApi::Vulkan), _) | (None, Err(_)) => Ok(None),
@@ -63,7 +63,7 @@ impl Gpu {
         }
     }
 
-    /// Refuses a picture that is larger than the GPU's images.
+    /// Checks that the GPU supports images of this size.
     pub(crate) fn check_size(&self, (width, height): (u32, u32)) -> Result<()> {
         let vulkan = &self.vulkan.vulkan;
         // SAFETY: a valid instance and physical device.
@@ -76,7 +76,7 @@ impl Gpu {
             .min(limits.max_framebuffer_height);
         if width.max(height) > limit {
             let name = &vulkan.identity().name;
-            bail!("{width}x{height}: pictures on {name} have at most {limit} pixels a side");
+            bail!("{width}x{height}: {name} supports at most {limit} pixels per side");
         }
         Ok(())
     }

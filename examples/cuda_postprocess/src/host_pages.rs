@@ -1,4 +1,4 @@
-//! Host memory for the copies, pinned: what the sharing is compared with.
+//! Pinned host memory for the copies that sharing is compared with.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ffi::c_void;
@@ -12,12 +12,11 @@ use gpu_interop::cuda::Array;
 use gpu_interop::cudarc::driver::{CudaContext, CudaStream, sys};
 use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 
-/// What Vulkan wants host memory that it imports to begin and end at; 4 KiB on most drivers.
+/// The alignment that Vulkan requires of imported host memory; at most 4 KiB on most drivers.
 const ALIGNMENT: usize = 64 << 10;
 
 /// Pages that CUDA has pinned, and Vulkan too if it can import host memory
-/// (`VK_EXT_external_memory_host`): then both copy to and from the very same pages. Else Vulkan has a
-/// buffer of its own, and the host copies between the two.
+/// (`VK_EXT_external_memory_host`): then both copy to and from the same pages. Otherwise Vulkan has a separate buffer, and the host copies between the two.
 #[derive(Debug)]
 pub(crate) struct HostPages {
     vulkan: Side,
@@ -26,19 +25,19 @@ pub(crate) struct HostPages {
 
 #[derive(Debug)]
 enum Side {
-    /// Vulkan doesn't use them.
+    /// Not used by Vulkan.
     None,
     Imported(ImportedBuffer),
     Staging(PrivateBuffer),
 }
 
 impl HostPages {
-    /// `bytes` bytes that CUDA alone copies to and from.
+    /// Allocates `bytes` bytes for CUDA only.
     pub(crate) fn of_cuda(context: &Arc<CudaContext>, bytes: usize) -> Result<Self> {
         Ok(Self { vulkan: Side::None, pages: Pinned::new(context, bytes)? })
     }
 
-    /// `bytes` bytes for CUDA and Vulkan.
+    /// Allocates `bytes` bytes for CUDA and Vulkan.
     pub(crate) fn of_both(
         context: &Arc<CudaContext>,
         gpu: &VulkanContext,
@@ -62,17 +61,17 @@ impl HostPages {
         match &self.vulkan {
             Side::Imported(imported) => Ok(imported.buffer),
             Side::Staging(staging) => Ok(staging.buffer),
-            Side::None => anyhow::bail!("these pages are not Vulkan's"),
+            Side::None => anyhow::bail!("Vulkan does not use these pages"),
         }
     }
 
-    /// The bytes. Nobody's copy is under way.
+    /// The bytes. No copy may be in flight.
     pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: allocated and zeroed, as long as this lives; the callers wait for the copies first.
         unsafe { std::slice::from_raw_parts(self.pages.start.as_ptr(), self.pages.bytes) }
     }
 
-    /// After Vulkan has copied to its buffer: brings the bytes to CUDA's pages. How long it took.
+    /// Copies the bytes from Vulkan's buffer to CUDA's pages, if they are separate, and returns how long it took.
     pub(crate) fn take_from_vulkan(&mut self) -> Result<Duration> {
         let start = Instant::now();
         let Side::Staging(staging) = &self.vulkan else { return Ok(Duration::ZERO) };
@@ -81,7 +80,7 @@ impl HostPages {
         Ok(start.elapsed())
     }
 
-    /// After CUDA has copied to its pages: brings the bytes to Vulkan's buffer. How long it took.
+    /// Copies the bytes from CUDA's pages to Vulkan's buffer, if they are separate, and returns how long it took.
     pub(crate) fn pass_to_vulkan(&mut self) -> Result<Duration> {
         let start = Instant::now();
         let Side::Staging(staging) = &self.vulkan else { return Ok(Duration::ZERO) };
@@ -129,7 +128,7 @@ impl HostPages {
     }
 }
 
-/// A copy of rows that lie close to one another.
+/// A copy of tightly packed rows.
 fn rows(row: usize, height: usize) -> sys::CUDA_MEMCPY2D {
     sys::CUDA_MEMCPY2D {
         srcXInBytes: 0,
@@ -188,7 +187,7 @@ impl Pinned {
     }
 
     /// # Safety
-    /// What `copy` names is as large as it says and lives until `stream` has done it.
+    /// The memory that `copy` names is large enough and lives until `stream` has done the copy.
     unsafe fn copy(&self, copy: &sys::CUDA_MEMCPY2D, stream: &CudaStream) -> Result<()> {
         self.context.bind_to_thread()?;
         // SAFETY: the context is current, the description is complete, and the caller's promise.
@@ -199,7 +198,7 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // Without its context nothing is registered any more.
+        // A destroyed context has no registrations.
         if self.registered && self.context.bind_to_thread().is_ok() {
             // SAFETY: registered once, at this address; no copy is under way.
             let _ = unsafe { sys::cuMemHostUnregister(self.address()) };
@@ -209,7 +208,7 @@ impl Drop for Pinned {
     }
 }
 
-/// A buffer of Vulkan's in host memory.
+/// A Vulkan buffer in host memory.
 #[derive(Debug)]
 struct ImportedBuffer {
     vulkan: gpu_interop::headless::Vulkan,
@@ -221,7 +220,7 @@ const HOST: vk::ExternalMemoryHandleTypeFlags =
     vk::ExternalMemoryHandleTypeFlags::HOST_ALLOCATION_EXT;
 
 impl ImportedBuffer {
-    /// A buffer over `pages`, which outlive it; `None` if the driver can't.
+    /// Creates a buffer over `pages`, which must outlive it; `None` if the driver can't import them.
     fn new(gpu: &VulkanContext, pages: &Pinned) -> Option<Self> {
         let vulkan = &gpu.vulkan;
         let name = ash::ext::external_memory_host::NAME;
@@ -259,9 +258,13 @@ impl ImportedBuffer {
         unsafe { ask(device.handle(), HOST, pages.address(), &mut told) }.result()?;
         // SAFETY: the buffer is alive and of this device.
         let needs = unsafe { device.get_buffer_memory_requirements(self.buffer) };
-        ensure!(needs.size <= size, "a buffer of {size} bytes wants {}", needs.size);
+        ensure!(
+            needs.size <= size,
+            "a buffer of {size} bytes needs {} bytes of memory",
+            needs.size
+        );
         let types = needs.memory_type_bits & told.memory_type_bits;
-        ensure!(types != 0, "no memory type for host memory");
+        ensure!(types != 0, "the driver can't import host memory as any memory type");
         let mut import = vk::ImportMemoryHostPointerInfoEXT::default()
             .handle_type(HOST)
             .host_pointer(pages.address());

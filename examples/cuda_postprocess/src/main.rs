@@ -1,9 +1,7 @@
 //! The CUDA post-processing pipeline: Vulkan draws light, CUDA denoises, blooms and tone-maps it through
-//! texture and surface objects, OpenGL or Vulkan adds a vignette and reads the picture back. One copy of
-//! the data in the GPU's memory serves all of them; the same pipeline with copies by way of the host
-//! shows what that is worth.
+//! texture and surface objects, OpenGL or Vulkan adds a vignette and reads the picture back. All of them use one copy of the data in the GPU's memory. The same pipeline with copies through the host shows what sharing gains.
 //!
-//! `cargo run --release --example cuda_postprocess -- --help`
+//! `cargo run --release -p cuda_postprocess -- --help`
 
 mod compute;
 mod copying;
@@ -36,11 +34,11 @@ use crate::output::Output;
 use crate::report::{Report, Samples, Whole};
 use crate::sharing::Sharing;
 
-/// The size of the scene, if no other process asks for another.
+/// The default size of the scene.
 const SIZE: (u32, u32) = (1920, 1080);
-/// Frames of each pipeline that are not timed: drivers compile and allocate in the first ones.
+/// Frames of each pipeline that are not timed, as drivers compile and allocate in the first ones.
 const WARM_UP: u32 = 2;
-/// Steps of a byte that the pictures of both pipelines may be apart.
+/// The largest allowed difference of the two pipelines' pictures, in steps of a byte.
 const ROUNDING: u8 = 1;
 
 fn main() -> ExitCode {
@@ -49,7 +47,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<Outcome> {
     let settings = options.settings().map_err(|error| UsageError(error.to_string()))?;
-    // What the user can mend comes before the GPU is looked for.
+    // Errors in the input are reported before the GPU is opened.
     let picture =
         options.input.as_deref().map(|path| input::read(path, options.size)).transpose()?;
     let size = picture.as_ref().map(|picture| (picture.width, picture.height));

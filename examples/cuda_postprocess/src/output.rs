@@ -1,4 +1,4 @@
-//! Pictures to PNG files.
+//! Writes pictures as PNG files.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -8,17 +8,17 @@ use anyhow::{Context, Result};
 use image::ImageEncoder as _;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 
-/// If the pictures go.
+/// The destination of the pictures.
 #[derive(Debug)]
 pub(crate) enum Output {
     /// One file, for the last frame.
     File(PathBuf),
-    /// A folder, with a file a frame.
+    /// A folder with one file per frame.
     Folder(PathBuf),
 }
 
 impl Output {
-    /// What the user named, or what suits so many frames. A folder is made.
+    /// The destination that the user named, or the default for this number of frames. Creates a folder.
     pub(crate) fn new(named: Option<&Path>, frames: u32) -> Result<Self> {
         let output = match named {
             None if frames == 1 => Self::File("cuda_postprocess.png".into()),
@@ -32,12 +32,12 @@ impl Output {
         };
         if let Some(folder) = folder {
             fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+                .with_context(|| format!("cannot create the folder {}", folder.display()))?;
         }
         Ok(output)
     }
 
-    /// If frame `index` goes, if it is kept.
+    /// The path of frame `index`, if it is written.
     pub(crate) fn path(&self, index: u32, is_last: bool) -> Option<PathBuf> {
         match self {
             Self::File(path) => is_last.then(|| path.clone()),
@@ -46,8 +46,7 @@ impl Output {
     }
 }
 
-/// Writes RGBA bytes, sRGB-encoded, the top row first, to `path`. What was there before stays there
-/// until the new file is whole.
+/// Writes RGBA bytes, sRGB-encoded, the top row first, to `path`. An existing file is replaced only when the new one is complete.
 pub(crate) fn write(path: &Path, (width, height): (u32, u32), bytes: &[u8]) -> Result<()> {
     let mut png = Vec::new();
     PngEncoder::new_with_quality(&mut png, CompressionType::Fast, FilterType::Adaptive)
@@ -59,12 +58,12 @@ pub(crate) fn write(path: &Path, (width, height): (u32, u32), bytes: &[u8]) -> R
     let written = (|| {
         let mut file = File::create(unfinished)?;
         file.write_all(&png)?;
-        // A full disk may show only now.
+        // A full disk may be reported only here.
         file.sync_all()?;
         fs::rename(unfinished, path)
     })();
     written.with_context(|| {
-        // Half a picture is of no use; the error that counts is the one above.
+        // Removes the incomplete file; the error above is the one to report.
         let _ = fs::remove_file(unfinished);
         format!("cannot write {}", path.display())
     })

@@ -1,4 +1,4 @@
-//! What is told in the end: as text, or as JSON.
+//! The report, as text or as JSON.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,9 +21,9 @@ pub(crate) struct Report {
     pub(crate) passes: Vec<&'static str>,
     /// Who adds the vignette.
     pub(crate) finish: &'static str,
-    /// How the APIs wait for one another.
+    /// How the APIs are synchronised.
     pub(crate) handoff: String,
-    /// Whether the copies go by pages that Vulkan and CUDA have in common.
+    /// Whether the copies use pages that both Vulkan and CUDA access.
     pub(crate) common_host_pages: bool,
     /// The work on the GPU, the same in both pipelines: medians in milliseconds.
     pub(crate) stages: Vec<Stage>,
@@ -31,11 +31,11 @@ pub(crate) struct Report {
     pub(crate) copied: Whole,
     /// Each copy of the pipeline that copies: medians in milliseconds.
     pub(crate) copies: Vec<Copy>,
-    /// How often the time of moving data without sharing is that with sharing.
+    /// Time to move the data with copies, divided by the time with sharing.
     pub(crate) moving_ratio: f64,
     /// The same for the copies alone, without the waits between them.
     pub(crate) copies_ratio: f64,
-    /// How far the pictures of both pipelines are apart, over all frames.
+    /// The largest difference of both pipelines' pictures, over all frames.
     pub(crate) difference: Difference,
     pub(crate) same_picture: bool,
     pub(crate) pictures: Vec<PathBuf>,
@@ -53,13 +53,13 @@ pub(crate) struct Stage {
 /// A frame of one pipeline: medians in milliseconds.
 #[derive(Debug, Serialize)]
 pub(crate) struct Whole {
-    /// From the first command to the last one done.
+    /// From the first command to the end of the last one.
     frame_ms: f64,
-    /// Its work on the GPU.
+    /// The work on the GPU.
     work_ms: f64,
-    /// All else: copies, handing over, waiting.
+    /// Everything else: copies, handoffs, waits.
     moving_ms: f64,
-    /// That of the slowest hundredth of the frames.
+    /// The 99th percentile of the whole frame.
     moving_p99_ms: f64,
 }
 
@@ -125,7 +125,7 @@ impl Samples {
     }
 }
 
-/// The stage that a pass is in CUDA.
+/// The name of a pass in the report.
 fn name(pass: Pass) -> &'static str {
     match pass {
         Pass::Denoise => "denoise",
@@ -136,8 +136,7 @@ fn name(pass: Pass) -> &'static str {
 }
 
 impl Report {
-    /// How often moving data takes as long with copies as with sharing: all of it, and the copies
-    /// alone.
+    /// Compares the time to move data with copies and with sharing: in total, and for the copies alone.
     pub(crate) fn compare(&mut self) {
         let copies: f64 = self.copies.iter().map(|copy| copy.ms).sum();
         let shared = self.shared.moving_ms.max(1e-6);
@@ -168,7 +167,11 @@ impl Report {
         for Copy { name, ms } in &self.copies {
             println!("  {name:<26} {:>12} {ms:>9.3} ms", "");
         }
-        let pages = if self.common_host_pages { "one for Vulkan and CUDA" } else { "one an API" };
+        let pages = if self.common_host_pages {
+            "shared by Vulkan and CUDA"
+        } else {
+            "separate for each API"
+        };
         println!("  (host memory is pinned, {pages})\n");
         println!(
             "Moving the data takes {:.1} times as long with copies as with sharing; the copies alone, \

@@ -1,5 +1,5 @@
 //! The pipeline that shares: Vulkan fills an image with light, CUDA reads it and writes a picture,
-//! OpenGL or Vulkan reads that. Each is in one place in the GPU's memory all the time.
+//! OpenGL or Vulkan reads that. Each stays in one place in the GPU's memory.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -20,9 +20,9 @@ use crate::source::Source;
 use crate::stages::{CudaStages, FrameTimes};
 use crate::worker::Worker;
 
-/// The pipeline, with one frame under way at a time.
+/// The pipeline, with one frame in flight.
 pub(crate) struct Sharing {
-    // First what works with the images, then the images (in `stages`).
+    // Users of the images are dropped before the images (in `stages`).
     worker: Worker,
     source: Source,
     finish: Box<dyn Finish>,
@@ -31,22 +31,22 @@ pub(crate) struct Sharing {
     light_back: handoff::Handoff<cuda::Endpoint, vulkan::Endpoint>,
     to_finish: Releaser<cuda::Endpoint>,
     from_finish: Acquirer<cuda::Endpoint>,
-    /// CUDA gives the light back.
+    /// CUDA's release of the light.
     light_ticket: Option<Ticket>,
-    /// The last stage gives the picture back; none before the first frame.
+    /// The last stage's release of the picture; `None` before the first frame.
     picture_ticket: Option<Ticket>,
     /// How each handoff is synchronised.
     pub(crate) plans: Vec<SyncPlan>,
 }
 
 impl Sharing {
-    /// Makes all images, shares them, and opens the handoffs.
+    /// Creates all images, shares them, and opens the handoffs.
     pub(crate) fn new(gpu: &Gpu, job: &Job) -> Result<Self> {
         let (vulkan, cuda) = (&gpu.vulkan, &gpu.cuda);
         let (owner, options) = (&vulkan.endpoint, HandoffOptions::default());
         let desc = picture(gpu, job.size)?;
         let canvas = Canvas::new(vulkan, &cuda.endpoint, &desc)?;
-        // CUDA has everything at first, and the picture is the last stage's when it gets it.
+        // CUDA owns all images at first.
         canvas.begin(vulkan)?;
         let light_there = handoff::open(owner, owner, &cuda.endpoint, options)?;
         let mut light_back = handoff::open(owner, &cuda.endpoint, owner, options)?;
@@ -88,7 +88,7 @@ impl Sharing {
         })
     }
 
-    /// Makes frame `index`, and waits for it.
+    /// Computes frame `index`, and waits for it.
     pub(crate) fn frame(&mut self, index: u32) -> Result<FrameTimes> {
         let start = Instant::now();
         let ticket = self.light(index)?;
@@ -109,7 +109,7 @@ impl Sharing {
         Ok(FrameTimes::of(whole, source, passes, self.finish.times()?))
     }
 
-    /// Vulkan takes the image of light over, fills it and gives it back.
+    /// Vulkan acquires the image of light, fills it and releases it.
     fn light(&mut self, index: u32) -> Result<Ticket> {
         let ticket = self.light_ticket.take().context("the last frame failed")?;
         let (image, source) = (self.stages.canvas.light.image.clone(), &self.source);
@@ -134,12 +134,12 @@ impl Sharing {
         })
     }
 
-    /// The framed picture: RGBA bytes, sRGB-encoded, the top row first.
+    /// Reads the finished picture: RGBA bytes, sRGB-encoded, the top row first.
     pub(crate) fn read(&mut self) -> Result<Vec<u8>> {
         self.finish.read()
     }
 
-    /// Who frames it.
+    /// The API of the last stage.
     pub(crate) fn finish_api(&self) -> &'static str {
         self.finish.api()
     }
@@ -147,7 +147,7 @@ impl Sharing {
 
 impl Drop for Sharing {
     fn drop(&mut self) {
-        // Nothing may be in flight when the images go; lost devices have nothing in flight.
+        // Nothing may be in flight when the images are destroyed. A lost device has nothing in flight, so errors are ignored.
         let _ = self.worker.wait();
         let _ = self.stages.gpu.stream.synchronize();
         let _ = self.finish.wait();
@@ -166,8 +166,7 @@ fn ends(gpu: &Gpu, context: &Rc<GlContext>) -> Result<Ends> {
     Ok((there, handoff::open(owner, &context.endpoint, &gpu.cuda.endpoint, options)?))
 }
 
-/// The developed picture as all three APIs share it. OpenGL can't be told what it is used for, and
-/// wants all of that which the format can be.
+/// The developed picture as all three APIs share it. OpenGL can't restrict usages, so the image needs all that the format supports.
 fn picture(gpu: &Gpu, (width, height): (u32, u32)) -> Result<ImageDesc> {
     let copies = ImageUsage::TRANSFER_SRC | ImageUsage::TRANSFER_DST;
     let least = ImageDesc::d2(PICTURE, width, height, copies | ImageUsage::SAMPLED);

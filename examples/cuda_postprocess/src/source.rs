@@ -11,17 +11,17 @@ use scene::{self, Canvas, Tone};
 
 const NOISE: &[u8] = include_bytes!("../../../shaders/noise.comp.spv");
 
-/// From one frame to the next, in seconds.
+/// Time from one frame to the next, in seconds.
 const FRAME_TIME: f32 = 1.0 / 30.0;
-/// If the animation begins, in seconds: what a single frame shows.
+/// Start of the animation, in seconds: the time of a single frame.
 const START: f32 = 5.2;
 
-/// What fills one image with light, frame by frame.
+/// Fills one image with light, frame by frame.
 #[derive(Debug)]
 pub(crate) struct Source {
     kind: Kind,
     noise: Option<Noise>,
-    // After what uses it.
+    // Dropped after its users.
     _view: ImageView,
     size: (u32, u32),
 }
@@ -40,7 +40,7 @@ struct Noise {
 }
 
 impl Source {
-    /// What fills `image`, which outlives it: with `picture`, else with the scene; and with noise.
+    /// Prepares to fill `image`, which must outlive this, with `picture` or with the scene, and with noise.
     pub(crate) fn new(
         gpu: &VulkanContext,
         image: &Image,
@@ -83,17 +83,17 @@ impl Source {
         if self.noise.is_some() { vk::ImageLayout::GENERAL } else { self.first_layout() }
     }
 
-    /// The image as it is acquired from who has it in the general layout.
+    /// The access that the image is acquired for, from the general layout.
     pub(crate) fn found<'a>(&self, image: &'a Image) -> ImageAccess<'a> {
         by_anyone(image, vk::ImageLayout::GENERAL, self.first_layout())
     }
 
-    /// The image as it is released to who takes it in the general layout.
+    /// The access that the image is released from, to the general layout.
     pub(crate) fn left<'a>(&self, image: &'a Image) -> ImageAccess<'a> {
         by_anyone(image, self.last_layout(), vk::ImageLayout::GENERAL)
     }
 
-    /// Records frame `index` of the image that this was made for.
+    /// Records the drawing of frame `index`.
     pub(crate) fn record(
         &self,
         gpu: &VulkanContext,
@@ -126,7 +126,7 @@ impl Source {
     }
 }
 
-/// All of an image, whatever commands use it.
+/// An access of any kind to all of an image.
 pub(crate) fn by_anyone(
     image: &Image,
     old_layout: vk::ImageLayout,

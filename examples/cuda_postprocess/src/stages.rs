@@ -1,4 +1,4 @@
-//! CUDA's stages with their events, and how long one frame's stages took.
+//! CUDA's stages with their events, and the times of one frame's stages.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use interop_gpu::post_process::{Canvas, Kernels, Pass, Settings};
 
 use crate::finish::FinishTimes;
 
-/// How long one frame took, in parts: on the GPU where nothing else is said.
+/// The times of one frame, measured on the GPU unless noted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FrameTimes {
-    /// From the first command to the last one done, on the host's clock.
+    /// From the first command to the end of the last one, by the host's clock.
     pub whole: Duration,
     /// The light, in Vulkan.
     pub source: Duration,
@@ -21,17 +21,17 @@ pub(crate) struct FrameTimes {
     pub passes: Vec<(Pass, Duration)>,
     /// The vignette.
     pub vignette: Duration,
-    /// The copies of the pipeline that copies, in their order; none of the one that shares.
+    /// The copies, in their order; empty for the pipeline that shares.
     pub copies: Vec<(&'static str, Duration)>,
 }
 
 impl FrameTimes {
-    /// All that is work, not the moving of data.
+    /// The time of the work, without moving data.
     pub(crate) fn work(&self) -> Duration {
         self.source + self.vignette + self.passes.iter().map(|(_, time)| *time).sum::<Duration>()
     }
 
-    /// What is not work: handing over, copying, waiting for one another.
+    /// The time of everything else: handoffs, copies, waits.
     pub(crate) fn moving(&self) -> Duration {
         self.whole.saturating_sub(self.work())
     }
@@ -62,7 +62,7 @@ impl CudaStages {
         Ok(Self { canvas, gpu: gpu.clone(), kernels: kernels.clone(), settings, passes, events })
     }
 
-    /// Runs all passes, noting when each is done. Doesn't wait.
+    /// Launches all passes, recording an event after each. Does not wait.
     pub(crate) fn run(&mut self) -> Result<()> {
         self.note(1)?;
         for (i, &pass) in self.passes.iter().enumerate() {
@@ -72,8 +72,7 @@ impl CudaStages {
         Ok(())
     }
 
-    /// Notes when all that the stream was given so far is done: 0 before an upload, 1 before the
-    /// passes, and the last one after a download.
+    /// Records event `index` in the stream: 0 before an upload, 1 before the passes, and the last one after a download.
     pub(crate) fn note(&self, event: usize) -> Result<()> {
         Ok(self.events[event].record(&self.gpu.stream)?)
     }
@@ -83,14 +82,14 @@ impl CudaStages {
         self.events.len() - 1
     }
 
-    /// How long each pass took. The stream is waited for.
+    /// The time of each pass. The stream must be idle.
     pub(crate) fn pass_times(&self) -> Result<Vec<(Pass, Duration)>> {
         self.gpu.stream.synchronize()?;
         let time = |(i, &pass): (usize, &Pass)| Ok((pass, self.between(i + 1, i + 2)?));
         self.passes.iter().enumerate().map(time).collect()
     }
 
-    /// How long the upload and the download took, if both were noted.
+    /// The times of the upload and of the download, if both events were recorded.
     pub(crate) fn copy_times(&self) -> Result<[Duration; 2]> {
         Ok([self.between(0, 1)?, self.between(self.last() - 1, self.last())?])
     }
@@ -102,7 +101,7 @@ impl CudaStages {
 }
 
 impl FrameTimes {
-    /// Puts the parts of a frame together.
+    /// Combines the times of a frame.
     pub(crate) fn of(
         whole: Duration,
         source: Duration,

@@ -10,13 +10,12 @@ use interop_gpu::vulkan::VulkanContext;
 
 /// Timestamps of one submit.
 const STAMPS: u32 = 8;
-/// How long the host asks over and over whether work is done before it sleeps: waking up takes tens
-/// of microseconds.
+/// How long the host polls before it sleeps: waking up takes tens of microseconds.
 const SPINNING: Duration = Duration::from_millis(20);
 /// Far longer than any frame takes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One command buffer, used again and again.
+/// One command buffer that is reused.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) gpu: Rc<VulkanContext>,
@@ -38,7 +37,7 @@ pub(crate) struct Recording<'a> {
 }
 
 impl Recording<'_> {
-    /// Notes when all that was recorded so far is done.
+    /// Records a timestamp after all earlier commands.
     pub(crate) fn stamp(&mut self) {
         if self.gpu.vulkan.timestamp_valid_bits() == 0 || self.stamped == STAMPS {
             return;
@@ -65,7 +64,7 @@ impl Worker {
         Ok(Self { gpu: gpu.clone(), command, fences, last: None, queries, stamped: 0 })
     }
 
-    /// Records by `record`, submits, and doesn't wait.
+    /// Records commands by `record` and submits them. Does not wait.
     pub(crate) fn submit<T>(
         &mut self,
         record: impl FnOnce(&mut Recording<'_>) -> Result<T>,
@@ -99,7 +98,7 @@ impl Worker {
         Ok(fence.wait(TIMEOUT)?)
     }
 
-    /// How long it took from each stamp to the next, on the GPU. The work is waited for.
+    /// The times between timestamps, on the GPU. The work must be done.
     pub(crate) fn times<const N: usize>(&mut self) -> Result<[Duration; N]> {
         self.wait()?;
         if self.stamped == 0 {

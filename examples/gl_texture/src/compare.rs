@@ -1,4 +1,4 @@
-//! What sharing costs: one sampling pass on the shared texture and on a texture of the API's own.
+//! Measures the cost of sharing: one sampling pass on the shared texture and on a private texture.
 
 use std::time::Duration;
 
@@ -6,27 +6,27 @@ use anyhow::Result;
 use interop_gpu::statistics::median;
 use serde::Serialize;
 
-/// How long a measurement should take, so that the clock's steps don't count.
+/// Duration of a measurement, long enough for the clock's resolution not to matter.
 const LONG_ENOUGH: Duration = Duration::from_micros(500);
 
-/// Passes in one measurement, at most.
+/// Maximum number of passes in a measurement.
 const MOST_PASSES: u32 = 256;
 
-/// Which texture a pass samples.
+/// The texture that a pass samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
     Shared,
     Own,
 }
 
-/// What was measured. A pass samples every texel of the picture once, into a picture of the same size.
+/// The result. A pass samples every texel of the picture once, into a picture of the same size.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Compared {
     /// Median of a pass over the shared texture, in µs.
     pub(crate) shared_us: f64,
-    /// The same over a texture of the same content that the API made for itself.
+    /// Median of a pass over a private texture with the same content, in µs.
     pub(crate) own_us: f64,
-    /// Shared over own.
+    /// Shared divided by private.
     pub(crate) ratio: f64,
     /// Measurements of each.
     pub(crate) samples: u32,
@@ -34,7 +34,7 @@ pub(crate) struct Compared {
     pub(crate) passes: u32,
 }
 
-/// Measures each `samples` times, taken in turns; `time` tells how long so many passes take.
+/// Measures each texture `samples` times, alternating. `time` returns how long a number of passes takes.
 pub(crate) fn compare(
     samples: u32,
     step: &mut dyn FnMut(),
@@ -42,7 +42,7 @@ pub(crate) fn compare(
 ) -> Result<Compared> {
     let mut passes = 1;
     while passes < MOST_PASSES {
-        // The first are slower in any case, as nothing is warm: the fastest of some counts.
+        // The first passes are slower because caches are cold, so the fastest of several counts.
         let tries = [Which::Own, Which::Shared, Which::Own, Which::Shared];
         let times =
             tries.map(|which| time(which, passes)).into_iter().collect::<Result<Vec<_>>>()?;
@@ -53,7 +53,7 @@ pub(crate) fn compare(
     }
     let (mut shared, mut own) = (Vec::new(), Vec::new());
     for i in 0..samples {
-        // Whoever is second finds the caches full of the first's.
+        // The second texture finds the caches full of the first one's texels, so the order alternates.
         let order =
             if i % 2 == 0 { [Which::Shared, Which::Own] } else { [Which::Own, Which::Shared] };
         for which in order {

@@ -1,4 +1,4 @@
-//! OpenGL's side: timing, and what a picture needs besides a painter.
+//! OpenGL's side: timing, textures and samplers.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const LLVMPIPE_TIMER_QUERIES_ARE_USELESS: &str = "llvmpipe";
 /// `GL_TEXTURE_MAX_ANISOTROPY`, which glow has under the extension's name only.
 const MAX_ANISOTROPY: u32 = 0x84FE;
 
-/// A context that is current as long as this is used.
+/// A context that is current on this thread.
 pub(crate) struct GlSide {
     pub(crate) endpoint: Endpoint,
     pub(crate) gl: Rc<glow::Context>,
@@ -28,7 +28,7 @@ pub(crate) struct GlSide {
 }
 
 impl GlSide {
-    /// Of the context of `endpoint`, which is current.
+    /// Uses the context of `endpoint`, which must be current.
     pub(crate) fn new(endpoint: Endpoint) -> Result<Self> {
         let gl = endpoint.gl().clone();
         let name = endpoint.identities().first().map(|id| id.name.clone()).unwrap_or_default();
@@ -39,7 +39,7 @@ impl GlSide {
         };
         let timer = timer.transpose().map_err(anyhow::Error::msg)?;
         let (sampler, plain_sampler) = (sampler(&gl, true)?, sampler(&gl, false)?);
-        check(&gl, "making samplers")?;
+        check(&gl, "creating samplers")?;
         Ok(Self { endpoint, gl, timer, sampler, plain_sampler })
     }
 
@@ -48,7 +48,7 @@ impl GlSide {
         self.timer.is_some()
     }
 
-    /// How long `work` takes: on the GPU, if it can tell.
+    /// Returns how long `work` takes, on the GPU if its timer queries work.
     pub(crate) fn time(&self, work: impl FnOnce() -> Result<()>) -> Result<Duration> {
         let gl = &self.gl;
         let Some(timer) = self.timer else {
@@ -70,7 +70,7 @@ impl GlSide {
         Ok(Duration::from_nanos(nanoseconds))
     }
 
-    /// A texture of OpenGL's own, of four bytes a texel.
+    /// Creates a private texture with four bytes per texel.
     pub(crate) fn texture(
         &self,
         format: u32,
@@ -85,11 +85,11 @@ impl GlSide {
             self.gl.texture_storage_2d(texture, i32::try_from(levels)?, format, width, height);
             texture
         };
-        check(&self.gl, "making a texture")?;
+        check(&self.gl, "creating a texture")?;
         Ok(texture)
     }
 
-    /// The bytes of the first `levels` of a texture, as they lie in it, row 0 first.
+    /// Reads the first `levels` of a texture, row 0 first.
     pub(crate) fn read(
         &self,
         texture: glow::Texture,
@@ -134,7 +134,7 @@ impl GlSide {
         check(&self.gl, "glCopyImageSubData")
     }
 
-    /// Waits until all is done.
+    /// Waits until all commands are done.
     pub(crate) fn finish(&self) {
         // SAFETY: the context is current.
         unsafe { self.gl.finish() };

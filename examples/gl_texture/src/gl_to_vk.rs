@@ -16,11 +16,11 @@ use crate::gl::GlSide;
 use crate::shared::{FORMAT, Lanes, Shared, require_alike, require_same, vulkan_layout};
 use crate::vulkan::{LAYERS, Sampler, Use, View, VulkanRunner};
 
-/// How OpenGL gets and gives the picture that it draws, and the one that it shows.
+/// The handoffs of the picture that OpenGL draws, and of the one that it shows.
 const LAYOUT: ImageLayout = ImageLayout::GENERAL;
 
 pub(crate) struct GlToVk {
-    // OpenGL's before Vulkan's, painters before what they paint on.
+    // Dropped in this order: OpenGL before Vulkan, painters before their targets.
     knot: scene::gl::Painter,
     cube: scene::vulkan::Painter,
     _sampler: Sampler,
@@ -29,11 +29,11 @@ pub(crate) struct GlToVk {
     read_result: PrivateBuffer,
     lanes: Lanes,
     shared: Shared,
-    /// The cube: shared as well, so that OpenGL can show it in a window.
+    /// The cube: also shared, so that OpenGL can show it in a window.
     result: Shared,
     gl: GlSide,
     vulkan: VulkanRunner,
-    /// Of the release to OpenGL that is not acquired yet.
+    /// Tickets of a release to OpenGL that is not acquired yet.
     ticket: Option<Ticket>,
 }
 
@@ -64,7 +64,7 @@ impl GlToVk {
         let read_back = vulkan.read_buffer(size, levels)?;
         let read_result = vulkan.read_buffer(size, 1)?;
 
-        // Vulkan, which made the pictures, has them first.
+        // Vulkan, which created the pictures, owns them first.
         let command = vulkan.begin()?;
         let (none, taken) = (vk::ImageLayout::UNDEFINED, vulkan_layout(LAYOUT));
         let used = [&shared, &result].map(|one| ImageAccess::attachment(&one.image, none, taken));
@@ -94,7 +94,7 @@ impl GlToVk {
         [&self.shared, &self.result].map(|one| one.texture.in_layout(LAYOUT))
     }
 
-    /// OpenGL takes the pictures over, if Vulkan has released them and it hasn't done so already.
+    /// OpenGL acquires the pictures, if Vulkan has released them and they are not acquired yet.
     fn gl_takes(&mut self) -> Result<()> {
         let textures = self.textures();
         match self.ticket.take() {
@@ -103,7 +103,7 @@ impl GlToVk {
         }
     }
 
-    /// Begins a frame of Vulkan's with the pictures: the shared one to be sampled, the other to be drawn.
+    /// Begins a Vulkan frame that samples the shared picture and draws the other one.
     fn vulkan_takes(&mut self) -> Result<(vk::CommandBuffer, SubmitSync)> {
         let ticket = self.lanes.to_vulkan.release.release(&[], &self.textures())?;
         let command = self.vulkan.begin()?;
@@ -120,7 +120,7 @@ impl GlToVk {
         Ok((command, part))
     }
 
-    /// Ends the frame: the pictures go back, and the result's first level is kept for the host.
+    /// Ends the frame: releases the pictures, and copies the result's first level for the host.
     fn vulkan_gives(&mut self, command: vk::CommandBuffer, mut part: SubmitSync) -> Result<()> {
         let handle = self.result.image.handle();
         self.vulkan.record_transition(handle, (0, 1), Use::DRAWN, Use::COPIED_FROM);
@@ -139,14 +139,13 @@ impl GlToVk {
         Ok(())
     }
 
-    /// An image of Vulkan's own with the shared picture's first level, which is in layout `SAMPLED`, as
-    /// both are then.
+    /// Creates a private image with a copy of the shared picture's first level. The picture is in layout `SAMPLED`, and both are afterwards.
     fn own_copy(&self, command: vk::CommandBuffer) -> Result<PrivateImage> {
         let (format, size) = (self.shared.image.format(), self.shared.size());
         let usage = vk::ImageUsageFlags::SAMPLED
             | vk::ImageUsageFlags::TRANSFER_DST
             | vk::ImageUsageFlags::COLOR_ATTACHMENT;
-        // Of the same shape; what is in the smaller levels nobody reads.
+        // Of the same shape; the smaller levels are not read.
         let levels = self.shared.levels();
         let info = PrivateImageInfo { format, size, levels, samples: 1, usage };
         let own = PrivateImage::new(&self.vulkan.gpu.vulkan, &info)?;
@@ -204,12 +203,12 @@ impl Demo for GlToVk {
             require_same(&self.vulkan.read(&self.read_back)?, &seen)?;
         }
         let times = self.vulkan.times()?;
-        // For the window: OpenGL can show the result from here on.
+        // For the window: from here OpenGL can show the result.
         self.gl_takes()?;
         let on_gpu = self.gl.times_on_gpu();
         Ok(vec![
             Stage { name: "OpenGL draws the scene", time: knot, on_gpu },
-            Stage { name: "OpenGL makes the smaller levels", time: chain, on_gpu },
+            Stage { name: "OpenGL generates the mip levels", time: chain, on_gpu },
             Stage { name: "Vulkan draws the cube", time: times[0], on_gpu: true },
         ])
     }
@@ -232,7 +231,7 @@ impl Demo for GlToVk {
         let usage = vk::ImageUsageFlags::COLOR_ATTACHMENT | vk::ImageUsageFlags::TRANSFER_SRC;
         let info = PrivateImageInfo { format, size, levels: 1, samples: 1, usage };
         let target = PrivateImage::new(&self.vulkan.gpu.vulkan, &info)?;
-        // Some drivers blur by anisotropy what is sampled a texel for a pixel.
+        // Some drivers' anisotropic filter blurs even if each pixel samples exactly one texel.
         let sampler = self.vulkan.sampler(false)?;
         let painters = [shared.handle, own.view].map(|view| {
             scene::vulkan::Painter::with_picture(
@@ -256,7 +255,7 @@ impl Demo for GlToVk {
             vulkan.submit(&SubmitSync::default())?;
             Ok(vulkan.times()?[0])
         })?;
-        // What was measured is what was meant: the pass makes the picture again.
+        // Checks that the measured pass does what it should: reproduce the picture.
         let made = vulkan.read_buffer(size, 1)?;
         let meant = vulkan.read_buffer(size, 1)?;
         let command = vulkan.begin()?;
@@ -268,7 +267,7 @@ impl Demo for GlToVk {
         vulkan.record_read(handle, size, 1, &meant);
         vulkan.submit(&SubmitSync::default())?;
         require_alike(&vulkan.read(&meant)?, &vulkan.read(&made)?)
-            .context("the sampling pass does not give the picture")?;
+            .context("the sampling pass does not reproduce the picture")?;
         Ok(compared)
     }
 
@@ -283,7 +282,7 @@ impl Demo for GlToVk {
 
 impl Drop for GlToVk {
     fn drop(&mut self) {
-        // Both sides are done with what goes now.
+        // Both APIs must be done with what is destroyed next.
         self.gl.finish();
         let _ = self.vulkan.gpu.vulkan.wait_idle();
     }

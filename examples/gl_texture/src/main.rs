@@ -1,7 +1,7 @@
 //! GL–Vulkan texture sharing: one API draws an animated, lit scene into an image that both share, the
 //! other samples it on the faces of a turning cube, without a copy in between.
 //!
-//! `cargo run --release --example gl_texture -- --help`
+//! `cargo run --release -p gl_texture -- --help`
 
 mod compare;
 mod demo;
@@ -33,26 +33,25 @@ use self::gl::GlSide;
 use self::report::Report;
 use self::vulkan::VulkanRunner;
 
-/// Draws a scene with one API, samples it with the other, and writes what that shows as PNG.
+/// Draws a scene with one API, samples it with the other, and writes the result as PNG.
 ///
-/// Exits with 0 where every picture was drawn, verified and written; with 2 if an API, or an
-/// extension that sharing takes, is missing; with 1 where anything fails.
+/// Exit status: 0 if every picture was drawn, verified and written, 1 if something failed, 2 if this machine lacks an
+/// API or an extension, 64 for invalid arguments.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Who draws the scene, and who shows it
+    /// Which API draws the scene, and which shows it
     #[arg(long, value_enum, default_value_t = Direction::VkToGl)]
     direction: Direction,
     /// Width and height in pixels
     #[arg(long, value_name = "WxH", value_parser = picture::parse_size, default_value = "1280x720")]
     size: (u32, u32),
-    /// How many frames, 30 to a second of the animation
+    /// Number of frames; the animation has 30 per second
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..), default_value_t = 1)]
     frames: u32,
-    /// Folder for the pictures; it is made if it isn't there
+    /// Folder for the pictures; created if it does not exist
     #[arg(long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
-    /// How often each sampling pass is measured, to compare the shared texture with one that isn't; 0
-    /// for not at all
+    /// How many times each sampling pass is measured to compare the shared texture with a private one; 0 to skip this
     #[arg(long, value_name = "TIMES", default_value_t = 100)]
     compare: u32,
     /// UUID of the GPU [default: the first discrete GPU, otherwise the first device]
@@ -61,15 +60,15 @@ struct Options {
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
-    /// Show it in a window until Esc is pressed, and write nothing
+    /// Show the result in a window until Esc is pressed, and write no files
     #[arg(long, conflicts_with_all = ["frames", "output", "compare", "json"])]
     window: bool,
-    /// Let Vulkan's validation layer watch; what it says goes to standard error, and is a failure
+    /// Enable Vulkan's validation layer; its messages go to standard error and count as a failure
     #[arg(long)]
     validate: bool,
 }
 
-/// Who draws the scene, and who shows it.
+/// Which API draws the scene, and which shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Direction {
     /// Vulkan draws the scene, OpenGL the cube that shows it
@@ -78,7 +77,7 @@ enum Direction {
     GlToVk,
 }
 
-/// Seconds of the animation from a frame to the next.
+/// Time from one frame to the next, in seconds.
 const STEP: f32 = 1.0 / 30.0;
 
 fn main() -> ExitCode {
@@ -95,7 +94,7 @@ fn main() -> ExitCode {
 static MESSAGES: AtomicU32 = AtomicU32::new(0);
 
 fn keep(message: Message) {
-    // Advice is no complaint: that a shader leaves what it is given, say.
+    // Performance advice is not an error.
     if message.kind != MessageKind::Performance {
         MESSAGES.fetch_add(1, Ordering::Relaxed);
         eprintln!("validation: {message:?}");
@@ -121,7 +120,7 @@ impl Options {
         })
     }
 
-    /// If frame number `i` goes.
+    /// The path of frame number `i`.
     fn path(&self, i: u32) -> PathBuf {
         let name = match (self.frames, self.direction) {
             (1, Direction::VkToGl) => "vk-to-gl.png".into(),
@@ -152,7 +151,7 @@ fn run(options: &Options) -> Result<()> {
         progress.show("steps", done, steps);
     };
     for i in 0..options.frames {
-        // The first and the last are read by both: in between, that would be most of the time.
+        // Both APIs read the first and the last frame; reading all of them would take most of the time.
         let verify = i == 0 || i + 1 == options.frames;
         let start = Instant::now();
         let stages = demo.frame(i as f32 * STEP, verify)?;

@@ -1,4 +1,4 @@
-//! Pictures: how large they may be, and how they get to disk.
+//! Pictures: their size limits, and writing them as PNG.
 
 use std::path::Path;
 
@@ -9,19 +9,19 @@ use gpu_interop::headless::Vulkan;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder as _};
 
-/// Width and height of a text like `1920x1080`.
+/// Parses a size like `1920x1080`.
 pub(crate) fn parse_size(text: &str) -> Result<(u32, u32)> {
     let parts = text.split_once(['x', 'X', '×']);
     let number = |text: &str| text.trim().parse::<u32>().ok();
     let size = parts.and_then(|(width, height)| Some((number(width)?, number(height)?)));
     let Some((width, height)) = size else {
-        anyhow::bail!("'{text}' is no size; write one like 1920x1080");
+        anyhow::bail!("'{text}' is not a size; write one like 1920x1080");
     };
-    ensure!(width > 0 && height > 0, "a picture has at least 1x1 pixels");
+    ensure!(width > 0 && height > 0, "a picture must have at least 1x1 pixels");
     Ok((width, height))
 }
 
-/// Refuses a size that one of the APIs can't draw.
+/// Checks that both APIs can draw pictures of this size.
 pub(crate) fn check_limits(vulkan: &Vulkan, gl: &glow::Context, size: (u32, u32)) -> Result<()> {
     // SAFETY: the physical device is the instance's.
     let limits = unsafe {
@@ -52,15 +52,15 @@ pub(crate) fn check_limits(vulkan: &Vulkan, gl: &glow::Context, size: (u32, u32)
         ((viewport[0], viewport[1]), "OpenGL's GL_MAX_VIEWPORT_DIMS"),
     ] {
         if size.0 > limit.0 || size.1 > limit.1 {
-            let problem = format!("{}x{} is over {name} on this device", size.0, size.1);
-            let help = format!("it draws at most {}x{}", limit.0, limit.1);
+            let problem = format!("{}x{} exceeds {name} on this device", size.0, size.1);
+            let help = format!("the limit is {}x{}", limit.0, limit.1);
             return Err(Invalid::new("--size", problem).help(help).into());
         }
     }
     Ok(())
 }
 
-/// Checks that there is something to see.
+/// Checks that the picture shows something.
 pub(crate) fn check_content(pixels: &[u8]) -> Result<()> {
     let bright = pixels.chunks(4).map(|pixel| pixel[0].max(pixel[1]).max(pixel[2]));
     let (darkest, brightest) =
@@ -72,7 +72,7 @@ pub(crate) fn check_content(pixels: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Makes the folder, if it isn't there, and checks that files can be made in it.
+/// Creates the folder if it does not exist, and checks that files can be created in it.
 pub(crate) fn prepare(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)
         .and_then(|()| tempfile::tempfile_in(folder))
@@ -82,7 +82,7 @@ pub(crate) fn prepare(folder: &Path) -> Result<()> {
         })
 }
 
-/// Writes a PNG: all of it, or nothing.
+/// Writes a PNG file, or removes it if that fails.
 pub(crate) fn write(path: &Path, size: (u32, u32), pixels: &[u8]) -> Result<()> {
     let colours: Vec<u8> =
         pixels.chunks(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
@@ -91,8 +91,7 @@ pub(crate) fn write(path: &Path, size: (u32, u32), pixels: &[u8]) -> Result<()> 
     let encoder = PngEncoder::new_with_quality(&mut png, compression.0, compression.1);
     encoder.write_image(&colours, size.0, size.1, ExtendedColorType::Rgb8)?;
     std::fs::write(path, &png).map_err(|error| {
-        // Half a picture is of no use; if there was no room for it, this makes some. But what is no
-        // plain file (/dev/full) was there before.
+        // Removes an incomplete picture, which also frees the disk; but nothing other than a plain file (such as /dev/full).
         if path.is_file() {
             let _ = std::fs::remove_file(path);
         }

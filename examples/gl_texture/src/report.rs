@@ -1,4 +1,4 @@
-//! What the demo did, and how long each stage took.
+//! The report: what was drawn, and the time of each stage.
 
 use std::time::Duration;
 
@@ -28,11 +28,11 @@ pub(crate) struct Report {
     handoff_why: Vec<String>,
     /// Medians over the frames.
     stages: Vec<StageReport>,
-    /// From the first command to the last stage's end, on the host; median, in ms.
+    /// From the first command to the end of the last stage, on the host; median, in ms.
     frame_ms: f64,
     /// Reading a picture and writing the PNG, on the host; median, in ms.
     writing_ms: f64,
-    /// In so many frames both APIs have read the same bytes of every level.
+    /// Number of frames in which both APIs read the same bytes of every level.
     verified_frames: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) compared: Option<Compared>,
@@ -111,7 +111,7 @@ impl Report {
         if verified {
             self.verified_frames += 1;
         } else {
-            // Reading everything with both APIs is not what a frame takes.
+            // The time of a verified frame would include reading it with both APIs.
             self.frame_times.push(frame);
         }
         self.writing_times.push(writing);
@@ -137,13 +137,13 @@ impl Report {
             println!("{stage:<34}{ms:9.3} ms on the {clock}");
         }
         if !self.frame_times.is_empty() {
-            println!("{:<34}{:9.3} ms on the host", "a frame, with handoffs", self.frame_ms);
+            println!("{:<34}{:9.3} ms on the host", "one frame, with handoffs", self.frame_ms);
         }
         let writing = "reading the picture, writing PNG";
         println!("{writing:<34}{:9.3} ms on the host", self.writing_ms);
         if !self.gl_times_on_gpu {
             println!(
-                "  (llvmpipe's timer queries tell when a command was recorded: OpenGL is timed on the host)"
+                "  (llvmpipe's timer queries return when a command was recorded: OpenGL is timed on the host)"
             );
         }
         let frames = if self.verified_frames == 1 { "frame" } else { "frames" };
@@ -152,9 +152,9 @@ impl Report {
             self.verified_frames, self.levels
         );
         if let Some(compared) = &self.compared {
-            let who = if self.direction == "vk-to-gl" { "OpenGL" } else { "Vulkan" };
+            let api = if self.direction == "vk-to-gl" { "OpenGL" } else { "Vulkan" };
             println!(
-                "sampling   {who} samples the whole picture in {:.1} µs where it is shared and {:.1} µs where it is its own:",
+                "sampling   {api} samples the whole picture in {:.1} µs from the shared texture and {:.1} µs from a private one:",
                 compared.shared_us, compared.own_us
             );
             println!("           ratio {:.3} (medians of {})", compared.ratio, compared.samples);

@@ -1,4 +1,4 @@
-//! The picture that is shared: one image of Vulkan's, OpenGL's texture of it, a handoff each way.
+//! The shared picture: a Vulkan image, OpenGL's texture of it, and a handoff in each direction.
 
 use anyhow::{Result, ensure};
 use demo_common::{handoff_name, rejected_methods};
@@ -15,20 +15,18 @@ use gpu_interop::{ImageDesc, ImageUsage};
 use crate::gl::GlSide;
 use crate::vulkan::VulkanRunner;
 
-/// Of everything that is drawn to: linear light in the shaders is encoded for screens by whoever draws,
-/// and decoded by whoever samples.
+/// The format of everything that is drawn to: drawing encodes linear light as sRGB, and sampling decodes it.
 pub(crate) const FORMAT: Format = Format::Rgba8Srgb;
 
-/// An image and the texture of the same memory.
+/// An image and a texture of the same memory.
 pub(crate) struct Shared {
-    // Before the image: OpenGL's side goes first.
+    // Dropped before the image.
     pub(crate) texture: Texture,
     pub(crate) image: Image,
 }
 
 impl Shared {
-    /// A picture of `size` that Vulkan makes and OpenGL imports, with all its smaller levels or with the
-    /// first alone.
+    /// Creates a picture of `size` in Vulkan and imports it into OpenGL, with all mip levels or with the first only.
     pub(crate) fn new(
         vulkan: &VulkanRunner,
         gl: &GlSide,
@@ -43,8 +41,7 @@ impl Shared {
         if chain {
             desc.levels = full_mip_chain(desc.extent);
         }
-        // OpenGL takes a texture to be good for everything: views, and stores from shaders where the
-        // format has them.
+        // OpenGL can't restrict usages: a texture may be viewed in other formats, and stored to if the format allows it.
         desc.mutable_format = true;
         let endpoint = &vulkan.gpu.endpoint;
         let storing = ImageDesc { usage: desc.usage | ImageUsage::STORAGE, ..desc };
@@ -93,12 +90,12 @@ impl Lanes {
     }
 }
 
-/// The layout of Vulkan's that OpenGL calls `layout`.
+/// The Vulkan layout that corresponds to `layout`.
 pub(crate) fn vulkan_layout(layout: ImageLayout) -> vk::ImageLayout {
     layout.into()
 }
 
-/// Checks that both have read the same bytes, of texels of four.
+/// Checks that both have read the same bytes. Texels have four bytes.
 pub(crate) fn require_same(by_vulkan: &[u8], by_gl: &[u8]) -> Result<()> {
     ensure!(by_vulkan.len() == by_gl.len(), "{} and {} bytes", by_vulkan.len(), by_gl.len());
     let differs = by_vulkan.chunks(4).zip(by_gl.chunks(4)).position(|(a, b)| a != b);
@@ -112,8 +109,7 @@ pub(crate) fn require_same(by_vulkan: &[u8], by_gl: &[u8]) -> Result<()> {
     }
 }
 
-/// Checks that a picture that was made by sampling another is that one. Decoding sRGB and encoding it
-/// again may change a value by one.
+/// Checks that a picture that was made by sampling another one equals it. Decoding and encoding sRGB may change a value by one.
 pub(crate) fn require_alike(meant: &[u8], made: &[u8]) -> Result<()> {
     let off = meant.iter().zip(made).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(u8::MAX);
     ensure!(meant.len() == made.len() && off <= 1, "a value is off by {off}");

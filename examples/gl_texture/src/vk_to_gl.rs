@@ -14,11 +14,11 @@ use crate::gl::GlSide;
 use crate::shared::{FORMAT, Lanes, Shared, require_alike, require_same, vulkan_layout};
 use crate::vulkan::{Use, View, VulkanRunner};
 
-/// How OpenGL gets the picture, and gives it back.
+/// The handoffs of the picture to OpenGL and back.
 const LAYOUT: ImageLayout = ImageLayout::SHADER_READ_ONLY_OPTIMAL;
 
 pub(crate) struct VkToGl {
-    // OpenGL's before Vulkan's, painters before what they paint on.
+    // Dropped in this order: OpenGL before Vulkan, painters before their targets.
     cube: scene::gl::Painter,
     result: glow::Texture,
     knot: scene::vulkan::Painter,
@@ -28,7 +28,7 @@ pub(crate) struct VkToGl {
     shared: Shared,
     gl: GlSide,
     vulkan: VulkanRunner,
-    /// Whether OpenGL has the picture; else Vulkan does, and it was never drawn.
+    /// Whether OpenGL owns the picture. If not, it was never drawn.
     gl_has_it: bool,
 }
 
@@ -113,7 +113,7 @@ impl Demo for VkToGl {
         let on_gpu = self.gl.times_on_gpu();
         Ok(vec![
             Stage { name: "Vulkan draws the scene", time: times[0], on_gpu: true },
-            Stage { name: "Vulkan makes the smaller levels", time: times[1], on_gpu: true },
+            Stage { name: "Vulkan generates the mip levels", time: times[1], on_gpu: true },
             Stage { name: "OpenGL draws the cube", time: cube, on_gpu },
         ])
     }
@@ -131,7 +131,7 @@ impl Demo for VkToGl {
         let (size, gl) = (self.shared.size(), &self.gl);
         let format = FORMAT.gl()?.internal;
         let shared = self.shared.texture.name();
-        // Of the same shape; what is in the smaller levels nobody reads.
+        // Of the same shape; the smaller levels are not read.
         let own = gl.texture(format, size, self.shared.levels())?;
         gl.copy(shared, own, size)?;
         let target = gl.texture(format, size, 1)?;
@@ -143,10 +143,10 @@ impl Demo for VkToGl {
             let drawing = Drawing::picture(passes);
             gl.time(|| painter.paint(&drawing, Some((texture, gl.plain_sampler))))
         })?;
-        // What was measured is what was meant: the pass makes the picture again.
+        // Checks that the measured pass does what it should: reproduce the picture.
         painter.paint(&Drawing::picture(1), Some((shared, gl.plain_sampler)))?;
         require_alike(&gl.read(shared, size, 1)?, &gl.read(target, size, 1)?)
-            .context("the sampling pass does not give the picture")?;
+            .context("the sampling pass does not reproduce the picture")?;
         drop(painter);
         // SAFETY: the context is current and the textures its own.
         unsafe {
@@ -167,7 +167,7 @@ impl Demo for VkToGl {
 
 impl Drop for VkToGl {
     fn drop(&mut self) {
-        // Both sides are done with what goes now.
+        // Both APIs must be done with what is destroyed next.
         self.gl.finish();
         let _ = self.vulkan.gpu.vulkan.wait_idle();
         // SAFETY: the context is current and the texture its own.

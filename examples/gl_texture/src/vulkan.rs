@@ -1,4 +1,4 @@
-//! Vulkan's side: a command buffer, timestamps, and what a picture needs besides a painter.
+//! Vulkan's side: a command buffer, timestamps, views and samplers.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use gpu_interop::vulkan::{Image, SubmitSync};
 use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 use scene::vulkan::create_view;
 
-/// Timestamps that a frame may take.
+/// Maximum number of timestamps per frame.
 const STAMPS: u32 = 8;
 
-/// A Vulkan device, and what a frame is recorded and timed with. One frame at a time.
+/// A Vulkan device with what records and times one frame at a time.
 pub(crate) struct VulkanRunner {
     pub(crate) gpu: VulkanContext,
     pub(crate) command: vk::CommandBuffer,
@@ -40,7 +40,7 @@ impl VulkanRunner {
         self.gpu.vulkan.queue_family()
     }
 
-    /// Begins a frame, when the one before is done.
+    /// Begins a frame, after waiting for the one before.
     pub(crate) fn begin(&mut self) -> Result<vk::CommandBuffer> {
         self.gpu.vulkan.wait_idle()?;
         self.gpu.begin(self.command)?;
@@ -50,10 +50,10 @@ impl VulkanRunner {
         Ok(self.command)
     }
 
-    /// Takes the time when all that was recorded so far is done.
+    /// Records a timestamp after all earlier commands.
     pub(crate) fn stamp(&mut self) {
         debug_assert!(self.stamps < STAMPS);
-        // The bottom of the pipe also for the first: at the top, work of the frame before may still run.
+        // At the bottom of the pipe even for the first: at the top, work of the frame before may still run.
         let stage = vk::PipelineStageFlags::BOTTOM_OF_PIPE;
         // SAFETY: the command buffer is being recorded, and the query was reset in it.
         unsafe {
@@ -67,7 +67,7 @@ impl VulkanRunner {
         self.gpu.submit(self.command, part)
     }
 
-    /// The times between the stamps of the last frame, when it is done.
+    /// Waits for the last frame, and returns the times between its timestamps.
     pub(crate) fn times(&self) -> Result<Vec<Duration>> {
         let mut ticks = [0u64; STAMPS as usize];
         let ticks = &mut ticks[..self.stamps as usize];
@@ -81,8 +81,7 @@ impl VulkanRunner {
         Ok(ticks.windows(2).map(|pair| Duration::from_nanos(time(pair) as u64)).collect())
     }
 
-    /// Records a transition of `levels` of an image, from what the stage and access of `from` did to
-    /// what those of `to` will do.
+    /// Records a barrier and layout transition of `levels` of an image, from the use `from` to the use `to`.
     pub(crate) fn record_transition(
         &self,
         image: vk::Image,
@@ -111,13 +110,12 @@ impl VulkanRunner {
         }
     }
 
-    /// Records the making of all levels after the first of `image`, which was drawn to and is in
-    /// `COLOR_ATTACHMENT_OPTIMAL`. All of it is in `TRANSFER_SRC_OPTIMAL` then.
+    /// Records the generation of all levels of `image` after the first, which was drawn to and is in `COLOR_ATTACHMENT_OPTIMAL`. Leaves all of it in `TRANSFER_SRC_OPTIMAL`.
     pub(crate) fn record_levels(&self, image: &Image) {
         let (levels, extent) = (image.desc().levels, image.desc().extent);
         self.record_transition(image.handle(), (0, 1), Use::DRAWN, Use::COPIED_FROM);
         if levels > 1 {
-            // Their old content is not needed, but whoever used it is done when the first level is drawn.
+            // Their old content is not needed, and its users were done before the first level was drawn.
             let old = Use { layout: vk::ImageLayout::UNDEFINED, ..Use::DRAWN };
             self.record_transition(image.handle(), (1, levels - 1), old, Use::COPIED_TO);
         }
@@ -190,14 +188,14 @@ impl VulkanRunner {
         }
     }
 
-    /// A buffer of the host's for as many levels of a picture.
+    /// Creates a host buffer for a number of levels of a picture.
     pub(crate) fn read_buffer(&self, size: (u32, u32), levels: u32) -> Result<PrivateBuffer> {
         let texels = (0..levels).map(|level| level_size(size, level));
         let bytes = texels.map(|(width, height)| u64::from(width) * u64::from(height) * 4).sum();
         PrivateBuffer::host(&self.gpu.vulkan, bytes)
     }
 
-    /// What is in such a buffer, when the frame is done.
+    /// Waits for the frame, and returns the content of such a buffer.
     pub(crate) fn read(&self, buffer: &PrivateBuffer) -> Result<Vec<u8>> {
         self.gpu.vulkan.wait_idle()?;
         let mut data = Vec::new();
@@ -206,7 +204,7 @@ impl VulkanRunner {
         Ok(data)
     }
 
-    /// A view of the first `levels` of a shared image.
+    /// Creates a view of the first `levels` of a shared image.
     pub(crate) fn view(&self, image: &Image, levels: u32) -> Result<View> {
         let range = vk::ImageSubresourceRange { level_count: levels, ..COLOUR };
         let vulkan = self.gpu.vulkan.clone();
@@ -215,8 +213,7 @@ impl VulkanRunner {
         Ok(View { vulkan, handle })
     }
 
-    /// A sampler between texels and between levels, anisotropic if that is selected and there,
-    /// clamped at the edges.
+    /// Creates a sampler with linear filtering between texels and levels, clamped at the edges, and anisotropic if requested and supported.
     pub(crate) fn sampler(&self, anisotropic: bool) -> Result<Sampler> {
         let vulkan = self.gpu.vulkan.clone();
         let anisotropy = anisotropic && vulkan.core_features().sampler_anisotropy == vk::TRUE;
@@ -247,7 +244,7 @@ impl Drop for VulkanRunner {
     }
 }
 
-/// How commands use an image: in which layout, by which stage.
+/// How commands use an image: layout, stage and access.
 #[derive(Clone, Copy)]
 pub(crate) struct Use {
     pub(crate) layout: vk::ImageLayout,
@@ -299,7 +296,7 @@ pub(crate) fn level_size((width, height): (u32, u32), level: u32) -> (u32, u32) 
     ((width >> level).max(1), (height >> level).max(1))
 }
 
-/// A view, destroyed when dropped. Nothing that uses it is under way then.
+/// A view, destroyed when dropped. Nothing that uses it may be in flight then.
 pub(crate) struct View {
     vulkan: Vulkan,
     pub(crate) handle: vk::ImageView,
@@ -312,7 +309,7 @@ impl Drop for View {
     }
 }
 
-/// A sampler, destroyed when dropped. Nothing that uses it is under way then.
+/// A sampler, destroyed when dropped. Nothing that uses it may be in flight then.
 pub(crate) struct Sampler {
     vulkan: Vulkan,
     pub(crate) handle: vk::Sampler,

@@ -1,4 +1,4 @@
-//! Live, in a window: its OpenGL context is the one that shares with Vulkan.
+//! Shows the demo live in a window, whose OpenGL context shares with Vulkan.
 
 use std::ffi::CStr;
 use std::num::NonZeroU32;
@@ -30,12 +30,12 @@ use crate::gl::GlSide;
 use crate::vulkan::VulkanRunner;
 use crate::{Direction, Options};
 
-/// How often the title is renewed.
+/// How often the title is updated.
 const TITLE_EVERY: Duration = Duration::from_millis(500);
 
 /// Shows the demo until Esc is pressed or the window is closed.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    // What winit says of it names a line of winit's source.
+    // winit's own error only names a line of its source.
     let events = EventLoop::new().ok().context(
         "can't open a window: neither WAYLAND_DISPLAY nor DISPLAY leads to a display server; \
          without --window the pictures are written to files",
@@ -92,14 +92,14 @@ impl ApplicationHandler for App<'_> {
     }
 
     fn exiting(&mut self, _: &ActiveEventLoop) {
-        // While the display is still there.
+        // While the display still exists.
         self.shown = None;
     }
 }
 
-/// The window and what is in it.
+/// The window and its content.
 struct Shown {
-    // In this order: what uses the context, the context, its surface, the window.
+    // Dropped in this order: users of the context, the context, its surface, the window.
     demo: Box<dyn Demo>,
     from: glow::Framebuffer,
     gl: Rc<glow::Context>,
@@ -109,7 +109,7 @@ struct Shown {
     title: String,
     size: (u32, u32),
     start: Instant,
-    /// When the title was renewed, and the frames since.
+    /// When the title was updated, and the frames since then.
     renewed: (Instant, u32),
 }
 
@@ -128,8 +128,12 @@ impl Shown {
         // SAFETY: as above; the endpoint keeps the context, which stays current on this thread, as no
         // other is ever made.
         let endpoint = unsafe { Endpoint::new(gl.clone(), &mut loader, Some(context.clone())) }?;
-        // Vulkan on the GPU that the display shows the window with.
-        let found = endpoint.identities().first().context("OpenGL names no GPU")?.device;
+        // Vulkan on the GPU that shows the window.
+        let found = endpoint
+            .identities()
+            .first()
+            .context("OpenGL does not report which GPU it uses")?
+            .device;
         let wish = options.device.map_or(GpuSelector::Uuid(found), GpuSelector::Uuid);
         let vulkan = Vulkan::open(&wish, &options.vulkan_options())?;
         let way = match options.direction {
@@ -172,15 +176,14 @@ impl Shown {
         if since >= TITLE_EVERY {
             let each = since.as_secs_f64() / f64::from(frames);
             let title =
-                format!("{}: {:.1} ms a frame, {:.0} fps", self.title, each * 1e3, 1.0 / each);
+                format!("{}: {:.1} ms per frame, {:.0} fps", self.title, each * 1e3, 1.0 / each);
             self.window.set_title(&title);
             self.renewed = (Instant::now(), 0);
         }
         Ok(())
     }
 
-    /// Puts the last frame into the window, as large as that is, with black beside it if the shape
-    /// differs.
+    /// Shows the last frame in the window, scaled to it, with black bars if the shapes differ.
     fn present(&self) -> Result<()> {
         let (from, texture) = (Some(self.from), self.demo.texture()?);
         let (width, height) = (i32::try_from(self.size.0)?, i32::try_from(self.size.1)?);
@@ -194,7 +197,7 @@ impl Shown {
         // SAFETY: the context is current, and the names are its own.
         unsafe {
             gl.named_framebuffer_texture(from, glow::COLOR_ATTACHMENT0, Some(texture), 0);
-            // The picture is encoded for screens already.
+            // The picture is already sRGB-encoded.
             gl.disable(glow::FRAMEBUFFER_SRGB);
             gl.disable(glow::SCISSOR_TEST);
             gl.clear_named_framebuffer_f32_slice(None, glow::COLOR, 0, &[0.0, 0.0, 0.0, 1.0]);
@@ -226,11 +229,12 @@ impl Drop for Shown {
     }
 }
 
-/// An OpenGL context for the window, made current.
+/// Creates an OpenGL context for the window and makes it current.
 fn open_context(window: &Window) -> Result<(PossiblyCurrentContext, Surface<WindowSurface>)> {
     let (display, handle) = (window.display_handle()?.as_raw(), window.window_handle()?.as_raw());
     // SAFETY: the handle is the event loop's, whose display outlives the window.
-    let display = unsafe { Display::new(display) }.context("EGL has no display for the window")?;
+    let display =
+        unsafe { Display::new(display) }.context("EGL does not support the window's display")?;
     let template = ConfigTemplateBuilder::new()
         .with_api(Api::OPENGL)
         .compatible_with_native_window(handle)
@@ -240,7 +244,7 @@ fn open_context(window: &Window) -> Result<(PossiblyCurrentContext, Surface<Wind
     // SAFETY: the window's handle is valid as long as the window.
     let config = unsafe { display.find_configs(template) }?
         .next()
-        .context("EGL has no config for OpenGL in a window")?;
+        .context("EGL has no configuration for OpenGL in a window")?;
     let attributes = ContextAttributesBuilder::new()
         .with_context_api(ContextApi::OpenGl(Some(Version::new(4, 5))))
         .with_profile(GlProfile::Core)

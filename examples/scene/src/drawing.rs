@@ -1,4 +1,4 @@
-//! What a frame is drawn from, in no API's words: the bytes that the shaders read, and which meshes.
+//! The API-independent description of a frame: the bytes that the shaders read, and the meshes.
 
 use std::ops::Range;
 
@@ -7,10 +7,10 @@ use bytemuck::{Pod, Zeroable};
 use super::matrix::{IDENTITY, Mat4, for_opengl};
 use super::mesh::Mesh;
 
-/// Spheres that keep light away, at most.
+/// Maximum number of spheres that cast shadows.
 pub const OCCLUDERS: usize = 64;
 
-/// Instances of a frame, at most.
+/// Maximum number of instances in a frame.
 pub const INSTANCES: usize = 64;
 
 /// The uniform block `Scene` of the shaders (std140).
@@ -19,14 +19,13 @@ pub const INSTANCES: usize = 64;
 pub struct Uniforms {
     /// To Vulkan's clip space.
     pub view_projection: Mat4,
-    /// If it is looked from.
+    /// The position of the eye.
     pub eye: [f32; 4],
-    /// If the lamp is; the last is its radius.
+    /// The position of the lamp, and its radius.
     pub light: [f32; 4],
     /// Its radiance.
     pub light_colour: [f32; 4],
-    /// 1 if the scene is for a screen and 0 if it is radiance; how many occluders; the part of a
-    /// picture, in u and in v, that a face of the cube shows.
+    /// 1 if the scene is for a screen, 0 for radiance; the number of occluders; the part of the picture, in u and in v, that a face of the cube shows.
     pub settings: [f32; 4],
     /// Centres and radii.
     pub occluders: [[f32; 4]; OCCLUDERS],
@@ -42,17 +41,16 @@ impl Default for Uniforms {
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Instance {
-    /// To the world: turns, moves, scales evenly.
+    /// To world space: rotates, moves, scales uniformly.
     pub model: Mat4,
-    /// The last: how metallic.
+    /// Colour, and how metallic the surface is.
     pub colour: [f32; 4],
-    /// Kind, as the fragment shader counts; 1, or -1 where its image in the floor is drawn; roughness;
-    /// emission.
+    /// Kind, as the fragment shader numbers it; 1, or -1 for the reflection in the floor; roughness; emission.
     pub material: [f32; 4],
 }
 
 impl Instance {
-    /// The same as it is seen in the floor.
+    /// The reflection of this instance in the floor.
     #[must_use]
     pub fn mirrored(mut self) -> Self {
         self.material[1] = -1.0;
@@ -65,23 +63,23 @@ impl Instance {
 pub struct Draw {
     /// Which mesh.
     pub mesh: Mesh,
-    /// Which of the drawing's instances.
+    /// The range of the drawing's instances.
     pub instances: Range<u32>,
 }
 
-/// All that a frame is drawn from.
+/// Everything that a frame is drawn from.
 #[derive(Clone, Debug, Default)]
 pub struct Drawing {
     /// The uniform block.
     pub uniforms: Uniforms,
     /// Every instance; at most [`INSTANCES`].
     pub instances: Vec<Instance>,
-    /// In the order they are drawn in.
+    /// In the order of drawing.
     pub draws: Vec<Draw>,
 }
 
 impl Drawing {
-    /// The sampling pass: a picture, a texel for a pixel, `times` times over.
+    /// The sampling pass: draws a picture, one texel per pixel, `times` times.
     pub fn picture(times: u32) -> Self {
         let mut drawing = Self::default();
         let (colour, material) = ([1.0; 4], [0.0, 1.0, 0.0, 0.0]);
@@ -92,7 +90,7 @@ impl Drawing {
         drawing
     }
 
-    /// Draws `mesh` after all that is drawn so far.
+    /// Appends a draw of `mesh`.
     pub(super) fn push(&mut self, mesh: Mesh, instance: Instance) {
         let first = self.instances.len() as u32;
         self.instances.push(instance);

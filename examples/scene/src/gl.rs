@@ -19,14 +19,13 @@ pub const FRAGMENT_PICTURE: &str = include_str!("../../../shaders/picture.frag")
 
 const VERTEX: &str = include_str!("../../../shaders/scene.vert");
 
-/// If the shaders find the picture, and the uniform block.
+/// Bindings of the picture and of the uniform block in the shaders.
 const PICTURE: u32 = 1;
 const SCENE: u32 = 0;
 
 /// Draws [`Drawing`]s to level 0 of one texture with one fragment shader.
 ///
-/// Every method, and dropping it, takes that its context is current. The state that drawing needs is set
-/// each time and not put back.
+/// The context must be current for every method and for the drop. The state that drawing needs is set each time and not restored.
 #[derive(Debug)]
 pub struct Painter {
     gl: Rc<glow::Context>,
@@ -36,18 +35,18 @@ pub struct Painter {
     arrays: glow::VertexArray,
     /// Vertices, indices, instances, uniforms.
     buffers: [glow::Buffer; 4],
-    /// Of samples and depth, if there are any.
+    /// Renderbuffers for samples and depth, if any.
     renderbuffers: Vec<glow::Renderbuffer>,
-    /// What is drawn to, and what that is resolved to: the same if there is one sample.
+    /// The framebuffer that is drawn to, and the one that it is resolved to: the same with one sample.
     framebuffers: [glow::Framebuffer; 2],
 }
 
 impl Painter {
-    /// A painter of `canvas` on level 0 of `target`, a two-dimensional texture of the sized format
+    /// Creates a painter of `canvas` on level 0 of `target`, a two-dimensional texture of the sized format
     /// `format` that can be drawn to.
     ///
     /// # Errors
-    /// If OpenGL is older than 4.5 or refuses.
+    /// If OpenGL is older than 4.5 or fails.
     pub fn new(
         gl: &Rc<glow::Context>,
         fragment: &str,
@@ -58,7 +57,7 @@ impl Painter {
         let version = gl.version();
         ensure!(
             (version.major, version.minor) >= (4, 5) && !version.is_embedded,
-            "drawing takes OpenGL 4.5, and this is {}.{}",
+            "drawing needs OpenGL 4.5, and this is {}.{}",
             version.major,
             version.minor
         );
@@ -112,10 +111,10 @@ impl Painter {
                 self.canvas
             );
         }
-        check(&self.gl, "making a painter")
+        check(&self.gl, "creating a painter")
     }
 
-    /// Draws `drawing`; the fragment shader samples `picture`, if it does.
+    /// Draws `drawing`. `picture` is what the fragment shader samples, if anything.
     ///
     /// # Errors
     /// If OpenGL fails.
@@ -140,7 +139,7 @@ impl Painter {
             gl.viewport(0, 0, width, height);
             gl.disable(glow::SCISSOR_TEST);
             gl.disable(glow::CULL_FACE);
-            // An sRGB image encodes what is drawn.
+            // Drawing to an sRGB image encodes.
             gl.enable(glow::FRAMEBUFFER_SRGB);
             gl.color_mask(true, true, true, true);
             gl.clear_named_framebuffer_f32_slice(
@@ -231,7 +230,7 @@ impl Drop for Painter {
 /// Turns OpenGL's error flag into an error.
 ///
 /// # Errors
-/// With `what`, after which the flag was set. The context is current.
+/// With `what` if the flag is set. The context must be current.
 pub fn check(gl: &glow::Context, what: &str) -> Result<()> {
     // SAFETY: the context is current.
     let error = unsafe { gl.get_error() };

@@ -1,4 +1,4 @@
-//! The scene that is shared: a torus knot and balls over a chequered floor, and a lamp that goes round.
+//! The shared scene: a torus knot and balls over a chequered floor, with a circling lamp.
 
 use super::drawing::{Drawing, Instance, OCCLUDERS, Uniforms};
 use super::matrix::{
@@ -15,7 +15,7 @@ const KNOT: f32 = 3.0;
 /// What the colours of a picture of the scene mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// What a screen can show, 0 to 1, linear: for an sRGB image, which encodes it.
+    /// Linear light for a screen, 0 to 1: for an sRGB image.
     Screen,
     /// Radiance, up to about 30: for an image of floats.
     Radiance,
@@ -30,7 +30,7 @@ struct Ball {
     roughness: f32,
 }
 
-/// The scene at `time`, in seconds, in a picture of which `aspect` is width over height.
+/// Returns the scene at `time`, in seconds. `aspect` is the width divided by the height of the picture.
 pub fn knot(time: f32, aspect: f32, tone: Tone) -> Drawing {
     let eye = [0.9 * (0.21 * time + 0.3).sin(), 2.45, 6.3];
     let projection = perspective(0.72, aspect, 0.1, 120.0);
@@ -70,7 +70,7 @@ pub fn knot(time: f32, aspect: f32, tone: Tone) -> Drawing {
     drawing
 }
 
-/// If the knot stands, and how it is turned.
+/// The knot's position and rotation.
 fn knot_at(time: f32) -> Mat4 {
     let turned = product(turn_y(0.45 * time + 0.42), turn_x(0.16 * (0.7 * time).sin() - 0.1));
     product(translation([0.0, 2.02, 0.0]), turned)
@@ -106,7 +106,7 @@ fn sized(at: Vec3, size: f32) -> Mat4 {
     product(translation(at), scaling(size))
 }
 
-/// An instance that is seen directly, of a kind, a roughness and an emission.
+/// An instance that is seen directly, with a kind, a roughness and an emission.
 fn surface(model: Mat4, colour: [f32; 4], [kind, roughness, emission]: [f32; 3]) -> Instance {
     Instance { model, colour, material: [kind, 1.0, roughness, emission] }
 }

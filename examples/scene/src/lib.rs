@@ -1,8 +1,7 @@
 //! Animated scenes for the demos, drawn by Vulkan and by OpenGL with the same GLSL, meshes and numbers.
 //!
-//! [`knot`] and [`turntable`] say what a frame is drawn from; [`vulkan::Painter`] and [`gl::Painter`]
-//! draw it with a graphics pipeline: vertex, index, instance and uniform buffers, depth, four samples a
-//! pixel. Row 0 of what they draw to is the top of the picture, in both.
+//! [`knot`] and [`turntable`] describe frames; [`vulkan::Painter`] and [`gl::Painter`]
+//! draw it with a graphics pipeline: vertex, index, instance and uniform buffers, depth, four samples per pixel. In both, row 0 of the target is the top of the picture.
 
 mod drawing;
 pub mod gl;
@@ -18,14 +17,14 @@ pub use matrix::{Mat4, Vec3};
 pub use mesh::{Mesh, Meshes, Vertex};
 pub use turntable::turntable;
 
-/// What a painter draws to, and how.
+/// The target of a painter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Canvas {
     /// Width and height in pixels.
     pub size: (u32, u32),
-    /// Samples a pixel; 1 draws straight to the target, more are resolved into it.
+    /// Samples per pixel; 1 draws directly to the target, more are resolved into it.
     pub samples: u32,
-    /// Whether what is near hides what is far.
+    /// Whether depth is tested.
     pub depth: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The little of linear algebra that the scenes need: matrices by columns, as GLSL has them.
+//! The linear algebra of the scenes. Matrices are stored by columns, as in GLSL.
 
 /// A place, a direction or a colour.
 pub type Vec3 = [f32; 3];
@@ -6,11 +6,11 @@ pub type Vec3 = [f32; 3];
 /// Four columns.
 pub type Mat4 = [[f32; 4]; 4];
 
-/// Nothing moves.
+/// The identity.
 pub(super) const IDENTITY: Mat4 =
     [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]];
 
-/// What `b` does and then `a`.
+/// The product `a b`: applies `b`, then `a`.
 pub(super) fn product(a: Mat4, b: Mat4) -> Mat4 {
     b.map(|column| {
         let mut sum = [0.0; 4];
@@ -23,7 +23,7 @@ pub(super) fn product(a: Mat4, b: Mat4) -> Mat4 {
     })
 }
 
-/// If `matrix` takes a place.
+/// Transforms a point by `matrix`.
 pub(super) fn moved(matrix: Mat4, [x, y, z]: Vec3) -> Vec3 {
     let to = |i: usize| matrix[0][i] * x + matrix[1][i] * y + matrix[2][i] * z + matrix[3][i];
     [to(0), to(1), to(2)]
@@ -35,7 +35,7 @@ pub(super) fn translation([x, y, z]: Vec3) -> Mat4 {
     [a, b, c, [x, y, z, 1.0]]
 }
 
-/// Scales all ways by `factor`.
+/// Scales uniformly by `factor`.
 pub(super) fn scaling(factor: f32) -> Mat4 {
     let mut matrix = IDENTITY;
     for (i, column) in matrix.iter_mut().enumerate().take(3) {
@@ -44,13 +44,13 @@ pub(super) fn scaling(factor: f32) -> Mat4 {
     matrix
 }
 
-/// Turns about the x axis, by radians.
+/// Rotates about the x axis, in radians.
 pub(super) fn turn_x(angle: f32) -> Mat4 {
     let (sin, cos) = angle.sin_cos();
     [IDENTITY[0], [0.0, cos, sin, 0.0], [0.0, -sin, cos, 0.0], IDENTITY[3]]
 }
 
-/// Turns about the y axis, by radians.
+/// Rotates about the y axis, in radians.
 pub(super) fn turn_y(angle: f32) -> Mat4 {
     let (sin, cos) = angle.sin_cos();
     [[cos, 0.0, -sin, 0.0], IDENTITY[1], [sin, 0.0, cos, 0.0], IDENTITY[3]]
@@ -68,8 +68,7 @@ pub(super) fn look_at(eye: Vec3, target: Vec3) -> Mat4 {
 
 /// A perspective to Vulkan's clip space: y is down, depth goes from 0 at `near` to 1 at `far`.
 ///
-/// `fov` is the angle, in radians, that the smaller side of the picture sees; `aspect` is width over
-/// height.
+/// `fov` is the angle of view of the smaller side of the picture, in radians; `aspect` is width divided by height.
 pub(super) fn perspective(fov: f32, aspect: f32, near: f32, far: f32) -> Mat4 {
     let focal = 1.0 / (0.5 * fov).tan();
     let (x, y) = if aspect >= 1.0 { (focal / aspect, focal) } else { (focal, focal * aspect) };
@@ -82,8 +81,7 @@ pub(super) fn perspective(fov: f32, aspect: f32, near: f32, far: f32) -> Mat4 {
     ]
 }
 
-/// The same for OpenGL's clip space, whose depth goes from -1 to 1. That its y is up needs nothing: row
-/// 0 of what is drawn to is at y = -1 in both.
+/// The same for OpenGL's clip space, whose depth goes from -1 to 1. Its y points up, but needs no change: row 0 of the target is at y = -1 in both.
 pub(super) fn for_opengl(projection: Mat4) -> Mat4 {
     projection.map(|[x, y, z, w]| [x, y, 2.0 * z - w, w])
 }

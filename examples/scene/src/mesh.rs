@@ -30,7 +30,7 @@ pub enum Mesh {
     Ground,
     /// A cube of side 2 with a picture on each face.
     Cube,
-    /// All of what is drawn to, in clip space.
+    /// A quad over the whole target, in clip space.
     Screen,
 }
 
@@ -44,16 +44,16 @@ impl Mesh {
 pub struct Meshes {
     /// Their vertices.
     pub vertices: Vec<Vertex>,
-    /// Triangles; the indices count from the first of all vertices.
+    /// Triangles, as indices into all vertices.
     pub indices: Vec<u32>,
     ranges: [Range<u32>; 5],
 }
 
-/// How thick the knot's tube is.
+/// The radius of the knot's tube.
 pub(super) const TUBE: f32 = 0.27;
 
 impl Meshes {
-    /// Makes them.
+    /// Builds all meshes.
     pub fn new() -> Self {
         let mut meshes = Self::default();
         for mesh in Mesh::ALL {
@@ -71,7 +71,7 @@ impl Meshes {
         meshes
     }
 
-    /// If the indices of `mesh` are.
+    /// The range of the indices of `mesh`.
     pub fn range(&self, mesh: Mesh) -> Range<u32> {
         self.ranges[mesh as usize].clone()
     }
@@ -127,7 +127,7 @@ impl Meshes {
     }
 }
 
-/// A place on the knot, where `u` goes once along all of it.
+/// A point on the knot; `u` from 0 to 1 runs along all of it.
 pub(super) fn on_knot(u: f32) -> Vec3 {
     let angle = TAU * u;
     let away = 2.0 + (3.0 * angle).cos();

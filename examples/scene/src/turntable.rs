@@ -1,4 +1,4 @@
-//! The scene that looks at a picture: a cube that turns, with the picture on its faces.
+//! The scene that shows a picture: a rotating cube with the picture on its faces.
 
 use super::drawing::{Drawing, Instance, Uniforms};
 use super::matrix::{look_at, perspective, product, scaling, translation, turn_x, turn_y};
@@ -9,8 +9,7 @@ const FACE: f32 = 0.0;
 const FLOOR: f32 = 1.0;
 const BACKDROP: f32 = 2.0;
 
-/// The cube at `time`, in seconds, in a picture of which `aspect` is width over height, as that of the
-/// picture on its faces is. A face shows the square in the picture's middle.
+/// Returns the cube at `time`, in seconds. `aspect` is the width divided by the height, both of the target and of the picture on the faces, which show its central square.
 pub fn turntable(time: f32, aspect: f32) -> Drawing {
     let eye = [0.0, 2.62, 4.75];
     let projection = perspective(0.66, aspect, 0.1, 60.0);

@@ -1,4 +1,4 @@
-//! Images and buffers of this device alone, as drawing needs them.
+//! Private images and buffers for drawing.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use gpu_interop::ash::vk;
 use gpu_interop::headless::Vulkan;
 
-/// An image of two dimensions in the device's own memory, and a view of its first level.
+/// A two-dimensional image in device memory, and a view of its first level.
 #[derive(Debug)]
 pub struct PrivateImage {
     vulkan: Vulkan,
@@ -17,18 +17,18 @@ pub struct PrivateImage {
     memory: vk::DeviceMemory,
 }
 
-/// What an image of this device alone is.
+/// The description of a private image.
 #[derive(Clone, Copy)]
 pub struct PrivateImageInfo {
     /// Its format.
     pub format: vk::Format,
     /// Width and height in texels.
     pub size: (u32, u32),
-    /// Levels.
+    /// Number of mip levels.
     pub levels: u32,
-    /// Samples a texel.
+    /// Samples per texel.
     pub samples: u32,
-    /// What it is for.
+    /// Its usage.
     pub usage: vk::ImageUsageFlags,
 }
 
@@ -45,13 +45,13 @@ impl fmt::Debug for PrivateImageInfo {
 }
 
 impl PrivateImage {
-    /// Makes it; its content is undefined.
+    /// Creates the image. Its content is undefined.
     ///
     /// # Errors
-    /// If the driver has no such image, or is out of memory.
+    /// If the driver does not support such an image, or is out of memory.
     pub fn new(vulkan: &Vulkan, info: &PrivateImageInfo) -> Result<Self> {
         let device = vulkan.device();
-        // Null handles are ignored by every vkDestroy call: a failure half-way is cleaned up by Drop.
+        // Every vkDestroy call ignores null handles, so Drop cleans up after a failure half-way.
         let (image, view, memory) = Default::default();
         let mut made = Self { vulkan: vulkan.clone(), image, view, memory };
         let (width, height) = info.size;
@@ -180,8 +180,7 @@ fn aspect_of(format: vk::Format) -> vk::ImageAspectFlags {
     }
 }
 
-/// What depth is kept in. Vulkan wants every device to have it, or 24 bits of integers; all that can
-/// share images do.
+/// The depth format. Vulkan requires every device to support it or 24-bit integers; all that can share images support it.
 pub(super) const DEPTH_FORMAT: vk::Format = vk::Format::D32_SFLOAT;
 
 fn allocate(
@@ -197,7 +196,7 @@ fn allocate(
         needs.memory_type_bits >> i & 1 == 1 && ty.property_flags.contains(wanted)
     };
     let found = (0u32..).zip(types.memory_types_as_slice()).find(suits);
-    let (index, _) = found.context("no memory of that type")?;
+    let (index, _) = found.context("the device has no suitable memory type")?;
     let info =
         vk::MemoryAllocateInfo::default().allocation_size(needs.size).memory_type_index(index);
     // SAFETY: the size is not 0 and the type exists.

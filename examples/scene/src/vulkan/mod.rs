@@ -24,8 +24,7 @@ pub const FRAGMENT_PICTURE: &[u8] = include_bytes!("../../../../shaders/picture.
 
 /// Draws [`Drawing`]s to one image view with one fragment shader.
 ///
-/// Used by one thread. Nothing that was submitted with it may be under way when it records again or is
-/// dropped.
+/// Used by one thread. Nothing submitted with it may be in flight when it records again or is dropped.
 #[derive(Debug)]
 pub struct Painter {
     vulkan: Vulkan,
@@ -39,9 +38,7 @@ pub struct Painter {
 }
 
 impl Painter {
-    /// A painter of `canvas` on `target`, a view of one level and layer of a colour image of `format` and
-    /// of one sample, with the usage of a colour attachment. The image may be anybody's. The fragment
-    /// shader samples nothing.
+    /// Creates a painter of `canvas` on `target`, a view of one level and layer of a colour image of `format` with one sample and the usage of a colour attachment. The fragment shader samples nothing.
     ///
     /// # Errors
     /// If the driver fails.
@@ -55,8 +52,7 @@ impl Painter {
         Self::create(vulkan, fragment, format, canvas, target, None)
     }
 
-    /// The same with a fragment shader that samples `picture`, in `SHADER_READ_ONLY_OPTIMAL`. View and
-    /// sampler outlive the painter.
+    /// As [`new`](Self::new), with a fragment shader that samples `picture` in `SHADER_READ_ONLY_OPTIMAL`. View and sampler must outlive the painter.
     ///
     /// # Errors
     /// If the driver fails.
@@ -97,9 +93,7 @@ impl Painter {
 
     /// Records the drawing of `drawing`, outside of a render pass.
     ///
-    /// The target's content before doesn't matter, nor does its layout; it is in
-    /// `COLOR_ATTACHMENT_OPTIMAL` afterwards. Its use before was waited for, or made available to the
-    /// stage `COLOR_ATTACHMENT_OUTPUT`, and by that stage it is written.
+    /// The target's old content and layout do not matter; afterwards it is in `COLOR_ATTACHMENT_OPTIMAL`. Its earlier use must be done, or made available to the stage `COLOR_ATTACHMENT_OUTPUT`, which writes it.
     ///
     /// # Errors
     /// If the driver fails to map.

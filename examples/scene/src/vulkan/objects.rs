@@ -21,12 +21,12 @@ pub(super) struct Reads {
     pub(super) picture: Option<(vk::ImageView, vk::Sampler)>,
 }
 
-/// What a painter draws with. Every vkDestroy call ignores null handles, so Drop cleans up after a failure half-way.
+/// The objects of a painter. Every vkDestroy call ignores null handles, so Drop cleans up after a failure half-way.
 #[derive(Debug)]
 pub(super) struct Objects {
     vulkan: Vulkan,
     canvas: Canvas,
-    /// All samples of the colour, if there are several; they are resolved into the target.
+    /// The samples of the colour, if more than one; they are resolved into the target.
     samples: Option<PrivateImage>,
     depth: Option<PrivateImage>,
     descriptors: vk::DescriptorPool,
@@ -76,7 +76,7 @@ impl Objects {
         vk::SampleCountFlags::from_raw(self.canvas.samples)
     }
 
-    /// What the attachments are cleared to, in their order.
+    /// The clear values of the attachments, in their order.
     pub(super) fn clear_values(&self) -> Vec<vk::ClearValue> {
         let color = vk::ClearColorValue { float32: [0.0, 0.0, 0.0, 1.0] };
         let mut values = vec![vk::ClearValue { color }];
@@ -172,8 +172,7 @@ impl Objects {
         use vk::DescriptorType as Type;
         let stages = vk::ShaderStageFlags::VERTEX | vk::ShaderStageFlags::FRAGMENT;
         let kinds = [Type::UNIFORM_BUFFER, Type::COMBINED_IMAGE_SAMPLER];
-        // A set whose picture was never written would be good, as no shader reads it; but lavapipe
-        // (22.3.6) crashes when it is bound. So there is no place for a picture if there is none.
+        // Binding a set whose picture was never written would be valid, as no shader reads it; but lavapipe (22.3.6) crashes. So the set has no binding for a picture that is absent.
         let kinds = if reads.picture.is_some() { &kinds[..] } else { &kinds[..1] };
         let binding = |(index, ty): (u32, &Type)| {
             let binding = vk::DescriptorSetLayoutBinding::default().binding(index);
@@ -234,7 +233,7 @@ impl Objects {
             .topology(vk::PrimitiveTopology::TRIANGLE_LIST);
         let viewport =
             vk::PipelineViewportStateCreateInfo::default().viewport_count(1).scissor_count(1);
-        // Nothing is culled: what is mirrored has its triangles the other way round.
+        // No culling: reflections have reversed triangles.
         let raster = vk::PipelineRasterizationStateCreateInfo::default()
             .polygon_mode(vk::PolygonMode::FILL)
             .cull_mode(vk::CullModeFlags::NONE)
@@ -245,7 +244,7 @@ impl Objects {
             .depth_test_enable(self.canvas.depth)
             .depth_write_enable(self.canvas.depth)
             .depth_compare_op(vk::CompareOp::LESS_OR_EQUAL);
-        // Over what is drawn already. The alpha of what is drawn to stays 1.
+        // Blended over the pixels so far. The alpha of the target stays 1.
         let blends = [vk::PipelineColorBlendAttachmentState::default()
             .blend_enable(self.canvas.depth)
             .src_color_blend_factor(vk::BlendFactor::SRC_ALPHA)
@@ -292,7 +291,7 @@ impl Drop for Objects {
     }
 }
 
-/// Attachments are used again frame by frame; what was drawn is for whoever waits for the stage.
+/// Attachments are reused in every frame, and later commands wait for the stage that writes them.
 fn dependencies() -> [vk::SubpassDependency; 1] {
     let stages = vk::PipelineStageFlags::COLOR_ATTACHMENT_OUTPUT
         | vk::PipelineStageFlags::EARLY_FRAGMENT_TESTS

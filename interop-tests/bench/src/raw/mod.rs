@@ -46,7 +46,7 @@ pub(super) trait RawSecondApi {
     /// Runs the kernel and waits until it is done.
     fn turn_by_host(&mut self, wait: WaitMode) -> Result<()>;
 
-    /// Waits until all is done.
+    /// Waits until all commands are done.
     fn finish(&mut self) -> Result<()>;
 }
 

@@ -72,10 +72,16 @@ impl Settings {
     /// With the strength that is not, and its range.
     pub fn check(&self) -> Result<()> {
         let Self { likeness, threshold, glow, exposure, .. } = *self;
-        ensure!((0.001..=10.0).contains(&likeness), "denoise: {likeness}, not from 0.001 to 10");
-        ensure!((0.0..=65504.0).contains(&threshold), "threshold: {threshold}, not 0 to 65504");
-        ensure!((0.0..=100.0).contains(&glow), "bloom: {glow}, not from 0 to 100");
-        ensure!((-30.0..=30.0).contains(&exposure), "exposure: {exposure}, not -30 to 30 stops");
+        ensure!((0.001..=10.0).contains(&likeness), "denoise {likeness}: must be from 0.001 to 10");
+        ensure!(
+            (0.0..=65504.0).contains(&threshold),
+            "threshold {threshold}: must be from 0 to 65504"
+        );
+        ensure!((0.0..=100.0).contains(&glow), "bloom {glow}: must be from 0 to 100");
+        ensure!(
+            (-30.0..=30.0).contains(&exposure),
+            "exposure {exposure}: must be from -30 to 30 stops"
+        );
         Ok(())
     }
 }
