@@ -115,37 +115,23 @@ impl Endpoint {
 
     fn try_import_image(&self, payload: &ImagePayload) -> Result<Array> {
         let (offset, desc, info) = (payload.offset(), payload.desc(), payload.memory().info());
-        payload.memory().check(self.identities())?;
-        // Everything else that can be checked before a driver is asked.
-        let shape = self.check_array(offset, desc, desc.tiling, info)?;
+        self.check_memory(payload.memory())?;
+        let shape = self.check_array(offset, desc, info)?;
         let linear = payload.linear().copied();
         if desc.tiling == Tiling::Linear && linear.is_none() {
             return Err(Invalid::new("payload.linear", "is missing for a linear image")
                 .help("describe its rows with ImagePayload::with_linear")
                 .into());
         }
-        let memory = self.import_duplicate(payload.memory())?;
+        let memory = self.import_checked(payload.memory())?;
         match linear {
             Some(layout) => memory.map_rows(offset, desc, shape, layout),
             None => memory.map_array(offset, desc, shape),
         }
     }
 
-    /// The shape of an image at `offset` bytes into an allocation.
-    fn check_array(
-        &self,
-        offset: u64,
-        desc: &ImageDesc,
-        tiling: Tiling,
-        memory: &MemoryInfo,
-    ) -> Result<Shape> {
-        desc.validate()?;
-        if desc.tiling != tiling {
-            let problem = format!("is {:?}, not {tiling:?}", desc.tiling);
-            return Err(Invalid::new("desc.tiling", problem)
-                .help("use Memory::array for optimal images, Memory::linear_array for linear ones")
-                .into());
-        }
+    /// The shape of a valid image at `offset` bytes into an allocation.
+    fn check_array(&self, offset: u64, desc: &ImageDesc, memory: &MemoryInfo) -> Result<Shape> {
         let shape = self.check_image(desc)?;
         check_range(offset, least_bytes(desc), memory.allocation_size)?;
         Ok(shape)
@@ -165,10 +151,12 @@ impl Memory {
     /// `cuExternalMemoryGetMappedMipmappedArray`, `cuMipmappedArrayGetLevel`.
     #[doc(alias = "cuExternalMemoryGetMappedMipmappedArray")]
     pub fn array(&self, offset: u64, desc: &ImageDesc) -> Result<Array> {
-        let shape = self.endpoint().check_array(offset, desc, Tiling::Optimal, self.info())?;
+        check_desc(desc, Tiling::Optimal)?;
+        let shape = self.endpoint().check_array(offset, desc, self.info())?;
         self.map_array(offset, desc, shape)
     }
 
+    /// As `array`, for a shape that `check_array` has accepted.
     fn map_array(&self, offset: u64, desc: &ImageDesc, shape: Shape) -> Result<Array> {
         let external = self.external()?;
         let _current = self.endpoint().enter()?;
@@ -199,17 +187,20 @@ impl Memory {
     ///
     /// # References
     /// `cuExternalMemoryGetMappedBuffer`.
+    #[doc(alias = "cuExternalMemoryGetMappedBuffer")]
     pub fn linear_array(
         &self,
         offset: u64,
         desc: &ImageDesc,
         layout: LinearLayout,
     ) -> Result<Array> {
-        let shape = self.endpoint().check_array(offset, desc, Tiling::Linear, self.info())?;
+        check_desc(desc, Tiling::Linear)?;
+        let shape = self.endpoint().check_array(offset, desc, self.info())?;
+        layout.check(desc, self.info().allocation_size - offset)?;
         self.map_rows(offset, desc, shape, layout)
     }
 
-    /// `offset` is inside the allocation.
+    /// As `linear_array`, for rows that lie inside the allocation.
     fn map_rows(
         &self,
         offset: u64,
@@ -217,12 +208,21 @@ impl Memory {
         shape: Shape,
         layout: LinearLayout,
     ) -> Result<Array> {
-        layout.check(desc, self.info().allocation_size - offset)?;
         let address = self.address()? + offset + layout.offset;
         let (memory, desc) = (self.clone(), *desc);
         let texels = Texels::Linear { address, layout };
         Ok(Array { shared: Arc::new(Shared { texels, offset, desc, shape, memory }) })
     }
+}
+
+fn check_desc(desc: &ImageDesc, tiling: Tiling) -> Result<()> {
+    desc.validate()?;
+    if desc.tiling == tiling {
+        return Ok(());
+    }
+    Err(Invalid::new("desc.tiling", format!("is {:?}, not {tiling:?}", desc.tiling))
+        .help("use Memory::array for optimal images, Memory::linear_array for linear ones")
+        .into())
 }
 
 impl Array {

@@ -69,7 +69,7 @@ impl Endpoint {
     #[doc(alias = "cuImportExternalMemory")]
     pub fn import_buffer(&self, payload: BufferPayload) -> ImportResult<Buffer, BufferPayload> {
         self.import_duplicate(payload.memory())
-            .and_then(|memory| memory.buffer(payload.offset(), payload.desc()))
+            .and_then(|memory| memory.map_buffer(payload.offset(), payload.desc()))
             .map_err(|error| ImportError::new(payload, error))
     }
 
@@ -86,7 +86,7 @@ impl Endpoint {
     #[doc(alias = "cuMemCreate")]
     pub fn create_buffer(&self, desc: &BufferDesc) -> Result<Buffer> {
         desc.validate()?;
-        self.create_memory(desc.size)?.buffer(0, desc)
+        self.create_memory(desc.size)?.map_buffer(0, desc)
     }
 }
 
@@ -107,25 +107,20 @@ impl Memory {
     pub fn buffer(&self, offset: u64, desc: &BufferDesc) -> Result<Buffer> {
         desc.validate()?;
         check_range(offset, desc.size, self.info().allocation_size)?;
+        self.map_buffer(offset, desc)
+    }
+
+    /// As `buffer`, for a valid description that lies inside the allocation.
+    fn map_buffer(&self, offset: u64, desc: &BufferDesc) -> Result<Buffer> {
         let address = self.address()? + offset;
-        Buffer::new(self.clone(), address, offset, *desc)
+        let len = usize::try_from(desc.size).map_err(|_| too_large(desc.size))?;
+        // SAFETY: the bytes lie inside the memory, which the buffer holds until after `finish`.
+        let bytes = unsafe { TrackedSlice::new(self.endpoint(), address, len) }?;
+        Ok(Buffer { bytes, address, offset, desc: *desc, memory: self.clone() })
     }
 }
 
 impl Buffer {
-    /// `address` is `offset` bytes into `memory`, and `desc.size` bytes from there lie inside it.
-    fn new(
-        memory: Memory,
-        address: sys::CUdeviceptr,
-        offset: u64,
-        desc: BufferDesc,
-    ) -> Result<Self> {
-        let len = usize::try_from(desc.size).map_err(|_| too_large(desc.size))?;
-        // SAFETY: the bytes lie inside the memory, which this buffer holds until after `finish`.
-        let bytes = unsafe { TrackedSlice::new(memory.endpoint(), address, len) }?;
-        Ok(Self { bytes, address, offset, desc, memory })
-    }
-
     /// The address on the GPU, valid for as long as the buffer lives. Prefer a view as a kernel's
     /// argument: cudarc does not track uses of the bare address and does not order them.
     pub fn device_ptr(&self) -> sys::CUdeviceptr {

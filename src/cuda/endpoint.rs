@@ -16,12 +16,10 @@ use crate::identity::Identity;
 ///
 /// The endpoint and everything made from it keep the context alive.
 #[derive(Clone, Debug)]
-pub struct Endpoint {
-    shared: Arc<Shared>,
-}
+pub struct Endpoint(Arc<Inner>);
 
 #[derive(Debug)]
-struct Shared {
+struct Inner {
     context: Arc<CudaContext>,
     identities: [Identity; 1],
     export_fd: bool,
@@ -64,32 +62,32 @@ impl Endpoint {
         );
         let is_stuck = AtomicBool::new(false);
         let identities = [identity];
-        let shared = Shared { context, identities, export_fd, timeline, workarounds, is_stuck };
-        Ok(Self { shared: Arc::new(shared) })
+        let inner = Inner { context, identities, export_fd, timeline, workarounds, is_stuck };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// The user's context.
     pub fn context(&self) -> &Arc<CudaContext> {
-        &self.shared.context
+        &self.0.context
     }
 
     /// The context's GPU: one entry. CUDA has no driver UUID.
     pub fn identities(&self) -> &[Identity] {
-        &self.shared.identities
+        &self.0.identities
     }
 
     pub(crate) fn identity(&self) -> &Identity {
-        &self.shared.identities[0]
+        &self.0.identities[0]
     }
 
     /// Whether memory made by CUDA can be exported as a descriptor.
     pub(crate) fn exports_fd(&self) -> bool {
-        self.shared.export_fd
+        self.0.export_fd
     }
 
     /// Whether timeline semaphores can be imported.
     pub(crate) fn has_timeline(&self) -> bool {
-        self.shared.timeline
+        self.0.timeline
     }
 
     /// The value of a device attribute.
@@ -106,17 +104,17 @@ impl Endpoint {
     }
 
     pub(crate) fn workarounds(&self) -> Workarounds {
-        self.shared.workarounds
+        self.0.workarounds
     }
 
     /// Set while objects are dropped whose work does not end (`wait_before_drop`).
     pub(super) fn is_stuck(&self) -> &AtomicBool {
-        &self.shared.is_stuck
+        &self.0.is_stuck
     }
 
     /// Makes the context current until the guard is dropped.
     pub(crate) fn enter(&self) -> Result<Current<'_>> {
-        Current::enter(&self.shared.context)
+        Current::enter(&self.0.context)
     }
 
     /// Refuses a stream of another context. If it is the default stream, the driver would use the

@@ -68,10 +68,22 @@ impl Endpoint {
     /// Imports a duplicate of the descriptor, so that the payload stays usable if this or a later step
     /// fails.
     pub(crate) fn import_duplicate(&self, payload: &MemoryPayload) -> Result<Memory> {
+        self.check_memory(payload)?;
+        self.import_checked(payload)
+    }
+
+    /// Checks everything that can be checked before the driver is asked.
+    pub(crate) fn check_memory(&self, payload: &MemoryPayload) -> Result<()> {
         payload.check(self.identities())?;
+        match payload.info().handle_type {
+            MemoryHandleType::OpaqueFd => self.workarounds().check_fd(payload),
+            MemoryHandleType::DmaBuf => Err(no_dma_buf().into()),
+        }
+    }
+
+    /// As `import_duplicate`, for a payload that `check_memory` has accepted.
+    pub(crate) fn import_checked(&self, payload: &MemoryPayload) -> Result<Memory> {
         let info = payload.info();
-        check_import(info.handle_type)?;
-        self.workarounds().check_fd(payload)?;
         let _current = self.enter()?;
         let external = transfer_duplicate(payload, |raw| {
             let desc = descriptors::memory_handle(raw, info);
@@ -128,13 +140,6 @@ pub(crate) fn no_created_images() -> Missing {
 pub(crate) fn no_dma_buf() -> Missing {
     Missing::new(Api::Cuda, "memory by dma-buf", "a shared resource")
         .help("export it as an opaque fd")
-}
-
-fn check_import(handle_type: MemoryHandleType) -> Result<()> {
-    match handle_type {
-        MemoryHandleType::OpaqueFd => Ok(()),
-        MemoryHandleType::DmaBuf => Err(no_dma_buf().into()),
-    }
 }
 
 impl Memory {

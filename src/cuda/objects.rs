@@ -230,7 +230,7 @@ impl Object {
     /// Takes ownership of the object `handle` on `array`; destroys it if this fails.
     fn new(array: &Array, kind: Kind, handle: u64) -> Result<Self> {
         // The handle is passed to a kernel like an address, as a 64-bit number. So an empty cudarc
-        // slice at that "address" serves as the argument, and its events tell when the kernel is done.
+        // slice at that "address" serves as the argument, and its events show when the kernel is done.
         const { assert!(size_of::<sys::CUdeviceptr>() == size_of::<u64>()) }
         // SAFETY: the length is 0, for which nothing needs to be mapped.
         let argument = unsafe { TrackedSlice::new(array.memory().endpoint(), handle, 0) };
