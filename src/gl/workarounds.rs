@@ -2,7 +2,7 @@
 //!
 //! | Driver and version | Bug | What this peer does |
 //! |---|---|---|
-//! | Mesa llvmpipe, 22.3.6 and 25.0 | `glBufferStorageMemEXT` fails with `GL_OUT_OF_MEMORY` unless the memory object continues for [`LLVMPIPE_BUFFER_TAIL_BYTES`] after the buffer (`llvmpipe_resource_from_memobj`). | The error says so. Only the exporter can allocate more. |
+//! | Mesa llvmpipe, 22.3.6 and 25.0 | `glBufferStorageMemEXT` fails with `GL_OUT_OF_MEMORY` unless the memory object continues for [`LLVMPIPE_BUFFER_TAIL_BYTES`] after the buffer (`llvmpipe_resource_from_memobj`). | The error explains it. Only the exporter can allocate more. |
 //! | Mesa llvmpipe, 22.3.6 and all later sources so far | The offset of a buffer or texture in its memory is ignored without an error, so the resource has the bytes at offset 0. | Refuses offsets other than 0. |
 //! | Mesa llvmpipe, 22.3.6 and 23.2.1; fixed by 25.0.7 | A texture that is larger than its memory is accepted. Bytes behind the memory are then read and overwritten. | Computes llvmpipe's size of a texture (`llvmpipe_texture_layout`) and refuses one that doesn't fit. |
 //! | Mesa llvmpipe, 22.3.6 | `glImportMemoryFdEXT` closes a descriptor that isn't Mesa's and reports no error (`import_memoryobj_fd`). The first resource in that memory fails with `GL_OUT_OF_MEMORY`. | Creates a buffer of one byte after each import, and deletes it. |

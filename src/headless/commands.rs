@@ -1,4 +1,4 @@
-//! A command buffer on a pool of its own, for programs that record and submit only now and then.
+//! A command buffer with a pool of its own, for programs that rarely record.
 
 use std::fmt;
 
@@ -9,9 +9,10 @@ use super::vulkan::Vulkan;
 use crate::error::Result;
 use crate::vulkan::{Endpoint, SubmitSync};
 
-/// One primary command buffer, recorded. It can be submitted any number of times, one after the other.
+/// A recorded primary command buffer. It can be submitted any number of times, but not again before
+/// it has completed.
 ///
-/// Dropping it waits until the queue is idle if it was submitted, then frees it.
+/// If it was submitted, dropping it first waits until the queue is idle.
 #[must_use = "commands do nothing until they are submitted"]
 pub struct Commands {
     vulkan: Vulkan,
@@ -27,12 +28,11 @@ impl fmt::Debug for Commands {
 }
 
 impl Vulkan {
-    /// Records a command buffer for the device's queue and returns it with what `record` returned.
-    ///
-    /// `record` is called between `vkBeginCommandBuffer` and `vkEndCommandBuffer`.
+    /// Records a command buffer for the device's queue, and returns it with the value of `record`,
+    /// which is called between `vkBeginCommandBuffer` and `vkEndCommandBuffer`.
     ///
     /// # Errors
-    /// What `record` returns, and [`Driver`](crate::Error::Driver) if the driver is out of memory.
+    /// The error of `record`, or [`Driver`](crate::Error::Driver) if the driver is out of memory.
     #[doc(alias("vkBeginCommandBuffer", "vkEndCommandBuffer"))]
     pub fn record<T>(
         &self,
@@ -69,7 +69,7 @@ impl Vulkan {
 }
 
 impl Commands {
-    /// The command buffer.
+    /// Returns the command buffer.
     pub fn handle(&self) -> vk::CommandBuffer {
         self.handle
     }
