@@ -1,136 +1,168 @@
 //! OpenGL's ends of a handoff: waits and signals with lists of buffers and textures.
 
-use std::ops::Range;
-
 use glow::HasContext as _;
+use smallvec::SmallVec;
 
-use super::channel::{Acquirer, Points, Releaser};
-use super::layouts::Layouts;
+use super::layouts::{Layouts, acquired_by_gl};
 use super::peer::{HandoffPeer, sealed};
-use super::ticket::{AcquireError, HostFence, Ticket};
-use crate::capabilities::SyncMethod;
+use super::semaphore_ops::{Completion, SemaphoreOps};
+use super::wait::HostFence;
 use crate::desc::ImageLayout;
-use crate::error::{ImportError, Mismatch, Result};
-use crate::gl::{Buffer, Endpoint, Semaphore};
+use crate::error::{Invalid, Mismatch, Result};
+use crate::gl::{Buffer, Endpoint, Semaphore, Texture, texture_layouts};
+
+/// A texture, and the layout it is handed over in.
+///
+/// A layout that is left out is general at a release, and that of the release at an acquire.
+/// [`ImageLayout::UNDEFINED`] at an acquire discards the content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextureAccess {
+    /// The texture's name in the endpoint's context.
+    pub texture: glow::Texture,
+    /// The layout; default `None`.
+    pub layout: Option<ImageLayout>,
+}
+
+impl From<glow::NativeTexture> for TextureAccess {
+    fn from(texture: glow::NativeTexture) -> Self {
+        Self { texture, layout: None }
+    }
+}
+
+impl From<&Texture> for TextureAccess {
+    fn from(texture: &Texture) -> Self {
+        texture.name().into()
+    }
+}
+
+impl From<(glow::NativeTexture, ImageLayout)> for TextureAccess {
+    fn from((texture, layout): (glow::NativeTexture, ImageLayout)) -> Self {
+        Self { texture, layout: Some(layout) }
+    }
+}
+
+/// The buffers and textures that a release or an acquire by OpenGL makes visible: every shared one is
+/// listed.
+///
+/// Made from a list of buffers, a list of textures, or a pair of both.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GlCommands<'a> {
+    /// The buffers.
+    pub buffers: &'a [&'a Buffer],
+    /// The textures, in the same order on both sides of the handoff.
+    pub textures: &'a [TextureAccess],
+}
+
+impl<'a, const N: usize> From<&'a [&'a Buffer; N]> for GlCommands<'a> {
+    fn from(buffers: &'a [&'a Buffer; N]) -> Self {
+        Self { buffers, textures: &[] }
+    }
+}
+
+impl<'a, const N: usize> From<&'a [TextureAccess; N]> for GlCommands<'a> {
+    fn from(textures: &'a [TextureAccess; N]) -> Self {
+        Self { buffers: &[], textures }
+    }
+}
+
+impl<'a> From<&'a [&'a Buffer]> for GlCommands<'a> {
+    fn from(buffers: &'a [&'a Buffer]) -> Self {
+        Self { buffers, textures: &[] }
+    }
+}
+
+impl<'a> From<&'a [TextureAccess]> for GlCommands<'a> {
+    fn from(textures: &'a [TextureAccess]) -> Self {
+        Self { buffers: &[], textures }
+    }
+}
+
+impl<'a> From<(&'a [&'a Buffer], &'a [TextureAccess])> for GlCommands<'a> {
+    fn from((buffers, textures): (&'a [&'a Buffer], &'a [TextureAccess])) -> Self {
+        Self { buffers, textures }
+    }
+}
+
+/// Textures with their layouts, as `Endpoint::wait` and `Endpoint::signal` list them.
+type InLayouts = SmallVec<[(glow::Texture, ImageLayout); 4]>;
 
 impl sealed::Sealed for Endpoint {}
 
 impl HandoffPeer for Endpoint {
+    type Commands<'a> = GlCommands<'a>;
+    type Sync = ();
     type Fences = ();
 
     fn fences(&self) -> Result<()> {
         Ok(())
     }
-}
 
-/// What one side lists: every shared buffer, and every shared texture with its layout.
-type Lists<'a> = (&'a [&'a Buffer], &'a [(glow::Texture, ImageLayout)]);
-
-impl Releaser<Endpoint> {
-    /// Releases what the OpenGL commands so far have done to `buffers` and `textures`: every shared
-    /// one is listed, a texture with the layout that the acquiring side will take it over from. The
-    /// ticket carries these layouts.
-    ///
-    /// Where the host waits, it waits here: an OpenGL fence can be asked only while the context is
-    /// current, so it can't travel in the ticket.
-    ///
-    /// # Errors
-    /// [`Mismatch`] for a buffer of another endpoint, or a name that is no texture of this context;
-    /// [`Invalid`](crate::error::Invalid) where as many releases are under way as may be, or the
-    /// context is not current; [`Timeout`](crate::Error::Timeout) where the host waited too long.
-    pub fn release(
-        &mut self,
-        buffers: &[&Buffer],
-        textures: &[(glow::Texture, ImageLayout)],
-    ) -> Result<Ticket> {
-        let sequences = self.next_sequences(1)?;
-        let host = self.signal(sequences.clone(), (buffers, textures))?;
-        Ok(Ticket { layouts: layouts_of(textures), ..self.ticket(sequences, host) })
+    fn check_layout(layout: ImageLayout) -> Result<()> {
+        if texture_layouts().any(|known| known == layout) {
+            return Ok(());
+        }
+        Err(Invalid::new("layout", format!("{layout}, which OpenGL doesn't have"))
+            .help("release the image in VK_IMAGE_LAYOUT_GENERAL")
+            .into())
     }
 
-    /// Releases `buffers`, each of which is a payload, by one signal.
-    pub(crate) fn release_many(
-        &mut self,
-        buffers: &[&Buffer],
-    ) -> Result<impl ExactSizeIterator<Item = Ticket> + use<>> {
-        let sequences = self.next_sequences(buffers.len())?;
-        let host = self.signal(sequences.clone(), (buffers, &[]))?;
-        Ok(self.tickets(sequences, host))
+    fn released_layouts(commands: &GlCommands<'_>) -> Layouts {
+        Layouts::of_gl(commands.textures.iter().map(|texture| texture.layout))
     }
 
-    /// Signals for the releases `sequences`; where the host waits, waits.
-    fn signal(
+    fn enqueue_release(
         &self,
-        sequences: Range<u64>,
-        (buffers, textures): Lists<'_>,
-    ) -> Result<Option<HostFence>> {
-        check_own(&self.endpoint, (buffers, textures))?;
-        if self.lane.method == SyncMethod::HostWait {
-            let fence = self.endpoint.fence()?;
-            self.lane.host_wait(|timeout| fence.wait(timeout), || fence.is_signaled())?;
-            return Ok(Some(HostFence::Done));
+        (): &(),
+        commands: GlCommands<'_>,
+        completion: Completion<'_, Semaphore>,
+    ) -> Result<((), Option<HostFence>)> {
+        check_own(self, &commands)?;
+        match completion {
+            Completion::HostWait(host) => {
+                let fence = self.fence()?;
+                host.run(|timeout| fence.wait(timeout), || fence.is_signaled())?;
+                Ok(((), Some(HostFence::Done)))
+            }
+            Completion::Signal(ops) => {
+                let named =
+                    |one: &TextureAccess| (one.texture, one.layout.unwrap_or(ImageLayout::GENERAL));
+                let textures: InLayouts = commands.textures.iter().map(named).collect();
+                for (semaphore, value) in ops {
+                    self.signal(semaphore, value, commands.buffers, &textures)?;
+                }
+                Ok(((), None))
+            }
         }
-        for point in self.points(sequences) {
-            self.endpoint.signal(point.semaphore, point.value, buffers, textures)?;
-        }
-        Ok(None)
-    }
-}
-
-impl Acquirer<Endpoint> {
-    /// Makes the OpenGL commands that follow wait for the release of `ticket`, and see what it did to
-    /// `buffers` and `textures`: every shared one is listed, a texture with the layout that the
-    /// releasing side left it in. Where the host waits, it waits here.
-    ///
-    /// # Errors
-    /// [`Mismatch`] for a ticket of another handoff, a buffer of another endpoint, a name that is no
-    /// texture of this context, or textures that are not as many as the images that were released,
-    /// or not in the layouts (except [`ImageLayout::UNDEFINED`]), [`Invalid`](crate::error::Invalid) where the
-    /// context is not current, [`Timeout`](crate::Error::Timeout) where the host waited too long;
-    /// the ticket comes back.
-    pub fn acquire(
-        &mut self,
-        ticket: Ticket,
-        buffers: &[&Buffer],
-        textures: &[(glow::Texture, ImageLayout)],
-    ) -> Result<(), AcquireError> {
-        let lists = (buffers, textures);
-        if let Err(error) = check_own(&self.endpoint, lists) {
-            return Err(ImportError::new(ticket, error));
-        }
-        let acquired = layouts_of(textures);
-        self.take_images(ticket, &acquired, |endpoint, points| wait(endpoint, points, lists))
     }
 
-    /// Acquires `buffers`, each a payload that one of `tickets` stands for: all of them or none.
-    pub(crate) fn acquire_all<'t>(
-        &mut self,
-        tickets: impl Iterator<Item = &'t Ticket> + Clone,
-        buffers: &[&Buffer],
+    fn enqueue_acquire(
+        &self,
+        commands: GlCommands<'_>,
+        layouts: &Layouts,
+        waits: SemaphoreOps<'_, Semaphore>,
     ) -> Result<()> {
-        self.take_all(tickets, |endpoint, points| wait(endpoint, points, (buffers, &[])))
+        check_own(self, &commands)?;
+        let released = layouts.of_each(commands.textures.len())?;
+        let textures =
+            commands.textures.iter().zip(released).map(|(named, released)| {
+                Ok((named.texture, acquired_by_gl(released, named.layout)?))
+            });
+        let textures: InLayouts = textures.collect::<Result<_>>()?;
+        if waits.is_empty() {
+            // Nothing cached here may hide what the other side wrote.
+            return self.memory_barrier();
+        }
+        for (semaphore, value) in waits {
+            self.wait(semaphore, value, commands.buffers, &textures)?;
+        }
+        Ok(())
     }
 }
 
-fn wait(
-    endpoint: &Endpoint,
-    points: Points<'_, '_, Semaphore>,
-    (buffers, textures): Lists<'_>,
-) -> Result<()> {
-    let mut points = points.peekable();
-    if points.peek().is_none() {
-        // What the other side wrote must not be shadowed by anything cached here.
-        return endpoint.memory_barrier();
-    }
-    for point in points {
-        endpoint.wait(point.semaphore, point.value, buffers, textures)?;
-    }
-    Ok(())
-}
-
-/// Refuses what is of another endpoint or context. Where the host waits, no call of OpenGL sees the
-/// lists, and what is wrong in them would go unnoticed until the other route is taken.
-fn check_own(endpoint: &Endpoint, (buffers, textures): Lists<'_>) -> Result<()> {
+/// Refuses resources of another endpoint or context. If the host waits, no call of OpenGL gets the
+/// lists, and a mistake in them would go unnoticed until another method is used.
+fn check_own(endpoint: &Endpoint, commands: &GlCommands<'_>) -> Result<()> {
+    let GlCommands { buffers, textures } = commands;
     if let Some(at) = buffers.iter().position(|buffer| !buffer.is_of(endpoint)) {
         let found = format!("buffer {at} of {} is another endpoint's", buffers.len());
         return Err(Mismatch::new("the buffers' OpenGL endpoint", "the handoff's", found)
@@ -141,8 +173,8 @@ fn check_own(endpoint: &Endpoint, (buffers, textures): Lists<'_>) -> Result<()> 
         return Ok(());
     }
     endpoint.delete_dropped()?;
-    for (texture, _) in textures {
-        // SAFETY: the context is current: `collect` has asked. Any name may be asked about.
+    for TextureAccess { texture, .. } in *textures {
+        // SAFETY: the context is current: `delete_dropped` has checked it. Any name may be queried.
         if !unsafe { endpoint.gl().is_texture(*texture) } {
             let found = format!("texture {}, which it does not know", texture.0);
             return Err(Mismatch::new("the textures' OpenGL context", "the endpoint's", found)
@@ -151,8 +183,4 @@ fn check_own(endpoint: &Endpoint, (buffers, textures): Lists<'_>) -> Result<()> 
         }
     }
     Ok(())
-}
-
-fn layouts_of(textures: &[(glow::Texture, ImageLayout)]) -> Layouts {
-    Layouts::of_gl(textures.iter().map(|(_, layout)| *layout))
 }

@@ -1,11 +1,23 @@
-//! The releases of one way: their numbers, and which of them are not acquired yet.
+//! The releases of one handoff that are not yet acquired, by their sequence numbers.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::layouts::Layouts;
+use super::wait::HostFence;
 use crate::error::{Invalid, Result};
 
-/// Which releases there were.
+/// A release as its ticket carries it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Release {
+    /// Starts at 1.
+    pub(crate) sequence: u64,
+    /// What the host waits for, if it waits. Equal for all releases of one batch.
+    pub(crate) host: Option<HostFence>,
+    pub(crate) layouts: Layouts,
+}
+
+/// The releases of one handoff.
 ///
 /// A count would not do: tickets may be acquired in any order, or never, and a binary semaphore can't
 /// be signalled again before it was waited for.
@@ -14,52 +26,77 @@ pub(crate) struct InFlight {
     /// The number of the last one.
     released: u64,
     /// Those that are not acquired, ascending. Its memory is kept from one release to the next.
-    under_way: VecDeque<u64>,
+    pending: VecDeque<u64>,
+    /// Those of them whose ticket was dropped.
+    lost: Vec<Release>,
 }
 
 impl InFlight {
-    /// The numbers of the next `count` releases, if so many more may be under way among `limit`.
+    /// Returns the numbers of the next `count` releases, if so many more may be in flight among
+    /// `limit`.
     pub(crate) fn next(&self, count: u64, limit: u64) -> Result<Range<u64>> {
         let (first, last) = (self.released + 1, self.released.saturating_add(count));
         if count > limit {
-            let what = format!("{count} payloads at a time, where {limit} may be in flight");
-            return Err(Invalid::new("release", what)
+            let problem = format!("{count} payloads at a time, but only {limit} may be in flight");
+            return Err(Invalid::new("release", problem)
                 .help("release fewer, or open the handoff with more in_flight")
                 .into());
         }
-        if let Some(oldest) = self.under_way.front().filter(|oldest| last - **oldest >= limit) {
-            let what = format!("number {last} while number {oldest} is not yet acquired");
-            return Err(Invalid::new("release", what)
-                .help(format!(
+        let Some(oldest) = self.pending.front().filter(|oldest| last - **oldest >= limit) else {
+            return Ok(first..last + 1);
+        };
+        let is_lost = self.lost.iter().any(|lost| lost.sequence == *oldest);
+        let (problem, help) = if is_lost {
+            (
+                format!("number {last} while the ticket of number {oldest} was dropped"),
+                "get it back from `lost_tickets` and acquire it; withdraw it if its submit failed"
+                    .into(),
+            )
+        } else {
+            (
+                format!("number {last} while number {oldest} is not yet acquired"),
+                format!(
                     "acquire it first: {limit} may be in flight; or open the handoff with more \
                      in_flight"
-                ))
-                .into());
-        }
-        Ok(first..last + 1)
+                ),
+            )
+        };
+        Err(Invalid::new("release", problem).help(help).into())
     }
 
-    /// The releases `numbers`, which [`next`](Self::next) gave, were made.
+    /// Counts the releases `numbers`, which [`next`](Self::next) returned.
     pub(crate) fn release(&mut self, numbers: Range<u64>) {
         self.released = self.released.max(numbers.end.saturating_sub(1));
-        self.under_way.extend(numbers);
+        self.pending.extend(numbers);
     }
 
-    /// A release was acquired.
-    pub(crate) fn arrive(&mut self, number: u64) {
-        if self.under_way.front() == Some(&number) {
-            self.under_way.pop_front();
-        } else if let Ok(at) = self.under_way.binary_search(&number) {
-            self.under_way.remove(at);
+    /// Removes a release that was acquired.
+    pub(crate) fn acquire(&mut self, number: u64) {
+        if self.pending.front() == Some(&number) {
+            self.pending.pop_front();
+        } else if let Ok(at) = self.pending.binary_search(&number) {
+            self.pending.remove(at);
         }
     }
 
-    /// Takes a release back that never happened.
+    /// Removes a release that never happened.
     pub(crate) fn withdraw(&mut self, number: u64) {
-        self.arrive(number);
+        self.acquire(number);
         if self.released == number {
             self.released -= 1;
         }
+    }
+
+    /// Keeps a release whose ticket was dropped.
+    pub(crate) fn lose(&mut self, release: Release) {
+        self.lost.push(release);
+    }
+
+    /// Returns the releases whose tickets were dropped, the oldest first, and keeps none.
+    pub(crate) fn drain_lost(&mut self) -> Vec<Release> {
+        let mut lost = std::mem::take(&mut self.lost);
+        lost.sort_by_key(|release| release.sequence);
+        lost
     }
 }
 
@@ -69,58 +106,76 @@ mod tests {
     use crate::error::Error;
     use proptest::prelude::*;
 
-    fn released(course: &mut InFlight, count: u64, limit: u64) -> Result<Range<u64>> {
-        let numbers = course.next(count, limit)?;
-        course.release(numbers.clone());
+    fn released(in_flight: &mut InFlight, count: u64, limit: u64) -> Result<Range<u64>> {
+        let numbers = in_flight.next(count, limit)?;
+        in_flight.release(numbers.clone());
         Ok(numbers)
     }
 
     #[test]
-    fn as_many_as_the_limit_are_under_way_and_no_more() {
-        let mut course = InFlight::default();
-        assert_eq!(released(&mut course, 2, 3), Ok(1..3));
-        assert_eq!(released(&mut course, 1, 3), Ok(3..4));
-        let refused = course.next(1, 3).unwrap_err();
+    fn as_many_as_the_limit_are_in_flight_and_no_more() {
+        let mut in_flight = InFlight::default();
+        assert_eq!(released(&mut in_flight, 2, 3), Ok(1..3));
+        assert_eq!(released(&mut in_flight, 1, 3), Ok(3..4));
+        let refused = in_flight.next(1, 3).unwrap_err();
         assert!(matches!(refused, Error::Invalid(_)), "{refused}");
         // Not the oldest: a binary semaphore of number 1 is still signalled.
-        course.arrive(2);
-        assert!(course.next(1, 3).is_err());
-        course.arrive(1);
-        assert_eq!(course.next(1, 3), Ok(4..5));
-        assert!(course.next(3, 3).is_err());
-        assert_eq!(course.next(2, 3), Ok(4..6));
-        assert!(course.next(4, 3).is_err());
+        in_flight.acquire(2);
+        assert!(in_flight.next(1, 3).is_err());
+        in_flight.acquire(1);
+        assert_eq!(in_flight.next(1, 3), Ok(4..5));
+        assert!(in_flight.next(3, 3).is_err());
+        assert_eq!(in_flight.next(2, 3), Ok(4..6));
+        assert!(in_flight.next(4, 3).is_err());
     }
 
     #[test]
-    fn what_is_withdrawn_never_happened() {
-        let mut course = InFlight::default();
-        released(&mut course, 2, 2).unwrap();
-        assert!(course.next(1, 2).is_err());
-        course.withdraw(2);
-        course.withdraw(1);
-        assert_eq!(course.next(2, 2), Ok(1..3));
+    fn a_withdrawn_release_never_happened() {
+        let mut in_flight = InFlight::default();
+        released(&mut in_flight, 2, 2).unwrap();
+        assert!(in_flight.next(1, 2).is_err());
+        in_flight.withdraw(2);
+        in_flight.withdraw(1);
+        assert_eq!(in_flight.next(2, 2), Ok(1..3));
+    }
+
+    #[test]
+    fn a_dropped_ticket_is_found_again_and_the_refusal_says_how() {
+        let mut in_flight = InFlight::default();
+        released(&mut in_flight, 2, 2).unwrap();
+        for sequence in [2, 1] {
+            in_flight.lose(Release { sequence, ..Release::default() });
+        }
+        let refused = in_flight.next(1, 2).unwrap_err().to_string();
+        assert!(refused.contains("number 1 was dropped"), "{refused}");
+        assert!(refused.contains("lost_tickets"), "{refused}");
+        let found: Vec<_> = in_flight.drain_lost().iter().map(|lost| lost.sequence).collect();
+        assert_eq!(found, [1, 2]);
+        assert!(in_flight.drain_lost().is_empty());
+        in_flight.acquire(1);
+        in_flight.withdraw(2);
+        assert_eq!(in_flight.next(2, 2), Ok(2..4));
     }
 
     proptest! {
-        /// Whatever is done, no two releases that share a semaphore are under way together, which
-        /// is what a limit is for.
+        /// No two releases that share a semaphore are ever in flight together: this is what the
+        /// limit is for.
         #[test]
         fn a_semaphore_is_never_signalled_twice(
             limit in 1u64..6,
             steps in prop::collection::vec((0u8..3, 1u64..4, any::<prop::sample::Index>()), 0..60),
         ) {
-            let mut course = InFlight::default();
+            let mut in_flight = InFlight::default();
             let mut tickets: Vec<u64> = Vec::new();
             for (what, count, which) in steps {
                 if what == 0 {
-                    if let Ok(numbers) = released(&mut course, count, limit) {
+                    if let Ok(numbers) = released(&mut in_flight, count, limit) {
                         tickets.extend(numbers);
                     }
                 } else if !tickets.is_empty() {
                     let number = tickets.remove(which.index(tickets.len()));
                     // Only the last release can be taken back and its number given again.
-                    if what == 1 { course.arrive(number) } else { course.withdraw(number) }
+                    if what == 1 { in_flight.acquire(number) } else { in_flight.withdraw(number) }
                 }
                 let mut used: Vec<_> = tickets.iter().map(|number| (number - 1) % limit).collect();
                 used.sort_unstable();

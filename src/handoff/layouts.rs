@@ -1,140 +1,203 @@
-//! The image layouts that a ticket carries, and whether the acquiring side goes on from them.
+//! The image layouts that a ticket carries from the releasing side to the acquiring side.
+
+use smallvec::SmallVec;
 
 use crate::desc::ImageLayout;
 use crate::error::{Mismatch, Result};
-use crate::vulkan::Accesses;
 
-/// The layouts that one side of a handoff names for its images, in the order it lists them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Layouts {
-    /// None: CUDA has no layouts, and of barriers that were recorded before nothing is known.
-    #[default]
-    Unknown,
-    /// Vulkan's: before and after the transition.
-    Pairs(Vec<(ImageLayout, ImageLayout)>),
-    /// OpenGL's, of each texture one.
-    #[cfg(feature = "gl")]
-    Single(Vec<ImageLayout>),
+/// What one side names for an image: the layouts before and after the handoff, or neither.
+pub(crate) type Named = (Option<ImageLayout>, Option<ImageLayout>);
+
+/// The layouts that one image was released with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Released {
+    /// The layout before the transition; `None` if the release is by OpenGL, which makes its own.
+    pub(crate) old: Option<ImageLayout>,
+    /// The layout in which the image is handed over.
+    pub(crate) new: ImageLayout,
 }
 
+/// The layouts of a release, one entry per image in the order of the releasing side.
+///
+/// `None` if nothing is known: CUDA has no layouts, and command buffers that were recorded earlier
+/// are not looked into.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layouts(Option<SmallVec<[Released; 2]>>);
+
 impl Layouts {
-    pub(crate) fn of_vulkan(used: &Accesses<'_>) -> Self {
-        let pairs = used.images.iter().map(|i| (i.old_layout, i.new_layout));
-        Self::Pairs(pairs.collect())
+    /// A release that doesn't list images.
+    pub(crate) const UNKNOWN: Self = Self(None);
+
+    /// The layouts of a release by Vulkan. Those that are left out are `VK_IMAGE_LAYOUT_GENERAL`.
+    pub(crate) fn of_vulkan(images: impl Iterator<Item = Named>) -> Self {
+        let pair = |(old, new): Named| Released {
+            old: Some(old.unwrap_or(ImageLayout::GENERAL)),
+            new: new.unwrap_or(ImageLayout::GENERAL),
+        };
+        Self(Some(images.map(pair).collect()))
     }
 
+    /// The layouts of a release by OpenGL.
     #[cfg(feature = "gl")]
-    pub(crate) fn of_gl(layouts: impl IntoIterator<Item = ImageLayout>) -> Self {
-        Self::Single(layouts.into_iter().collect())
+    pub(crate) fn of_gl(textures: impl Iterator<Item = Option<ImageLayout>>) -> Self {
+        let left =
+            |new: Option<_>| Released { old: None, new: new.unwrap_or(ImageLayout::GENERAL) };
+        Self(Some(textures.map(left).collect()))
     }
 
-    /// Checks that `self`, of the releasing side, and `acquired` are two halves of one transition.
-    pub(crate) fn check(&self, acquired: &Layouts) -> Result<()> {
-        let (Some(released), Some(taken)) = (self.len(), acquired.len()) else { return Ok(()) };
-        if released != taken {
-            return Err(Mismatch::new("the number of images", released, taken)
+    /// Returns the layout in which each image is handed over.
+    pub(crate) fn handed_over(&self) -> impl Iterator<Item = ImageLayout> {
+        self.0.iter().flatten().map(|released| released.new)
+    }
+
+    /// Returns the layouts of each of `count` images that the acquiring side lists; `None` for each
+    /// if they are unknown.
+    ///
+    /// # Errors
+    /// [`Mismatch`] if another number of images was released.
+    pub(crate) fn of_each(&self, count: usize) -> Result<impl Iterator<Item = Option<Released>>> {
+        if let Some(released) = self.0.as_ref().filter(|released| released.len() != count) {
+            return Err(Mismatch::new("the number of images", released.len(), count)
                 .help("list every shared image on both sides of the handoff, in the same order")
                 .into());
         }
-        for i in 0..released {
-            let (Some(left), Some(found)) = (self.get(i), acquired.get(i)) else { continue };
-            left.check(found)?;
-        }
-        Ok(())
+        Ok((0..count).map(|i| self.0.as_ref().map(|released| released[i])))
     }
+}
 
-    fn len(&self) -> Option<usize> {
-        match self {
-            Self::Unknown => None,
-            Self::Pairs(pairs) => Some(pairs.len()),
-            #[cfg(feature = "gl")]
-            Self::Single(layouts) => Some(layouts.len()),
+/// Returns the two layouts of Vulkan's acquire barrier.
+///
+/// After a release by Vulkan they are those of the release. After one by OpenGL the first is that of
+/// the release. Otherwise they are what the acquiring side names, and by default no transition.
+///
+/// # Errors
+/// [`Mismatch`] if the acquiring side names another layout than that of the release.
+pub(crate) fn acquired_by_vulkan(
+    released: Option<Released>,
+    (old, new): Named,
+) -> Result<(ImageLayout, ImageLayout)> {
+    let Some(Released { old: before, new: after }) = released else {
+        let old = old.unwrap_or(ImageLayout::GENERAL);
+        return Ok((old, new.unwrap_or_else(|| defined(old))));
+    };
+    match before {
+        Some(before) => {
+            same("old_layout", before, old)?;
+            same("new_layout", after, new)?;
+            Ok((before, after))
         }
-    }
-
-    fn get(&self, i: usize) -> Option<Half> {
-        match self {
-            Self::Unknown => None,
-            Self::Pairs(pairs) => pairs.get(i).map(|&(old, new)| Half::Pair(old, new)),
-            #[cfg(feature = "gl")]
-            Self::Single(layouts) => layouts.get(i).copied().map(Half::Single),
+        None => {
+            same("old_layout", after, old)?;
+            Ok((after, new.unwrap_or_else(|| defined(after))))
         }
     }
 }
 
-/// What one side names for one image.
-#[derive(Clone, Copy, Debug)]
-enum Half {
-    Pair(ImageLayout, ImageLayout),
-    #[cfg_attr(not(feature = "gl"), allow(dead_code))]
-    Single(ImageLayout),
-}
-
-impl Half {
-    /// Checks that `found`, of the acquiring side, goes on where `self` has left the image.
-    fn check(self, found: Self) -> Result<()> {
-        match (self, found) {
-            (Self::Pair(old, new), Self::Pair(taken_from, taken_to)) => {
-                same("old_layout", old, taken_from)?;
-                same("new_layout", new, taken_to)
-            }
-            // OpenGL may always say GL_NONE: then the content is of no interest to it.
-            (Self::Pair(..) | Self::Single(_), Self::Single(ImageLayout::UNDEFINED)) => Ok(()),
-            (Self::Pair(_, left), Self::Single(taken))
-            | (Self::Single(left), Self::Single(taken) | Self::Pair(taken, _)) => {
-                same("the layout at the handoff", left, taken)
-            }
-        }
+/// Returns the layout that OpenGL's acquire names. `ImageLayout::UNDEFINED` on the acquiring side
+/// discards the content, whatever layout the image was released in.
+///
+/// # Errors
+/// [`Mismatch`] if the acquiring side names another layout than that of the release.
+#[cfg(feature = "gl")]
+pub(crate) fn acquired_by_gl(
+    released: Option<Released>,
+    named: Option<ImageLayout>,
+) -> Result<ImageLayout> {
+    match (released, named) {
+        (_, Some(ImageLayout::UNDEFINED)) => Ok(ImageLayout::UNDEFINED),
+        (Some(Released { new, .. }), named) => same("layout", new, named).map(|()| new),
+        (None, named) => Ok(named.unwrap_or(ImageLayout::GENERAL)),
     }
 }
 
-fn same(field: &'static str, released: ImageLayout, acquired: ImageLayout) -> Result<()> {
-    if released == acquired {
-        return Ok(());
+/// Returns `layout`, or general if no image can be acquired in it.
+fn defined(layout: ImageLayout) -> ImageLayout {
+    if layout == ImageLayout::UNDEFINED { ImageLayout::GENERAL } else { layout }
+}
+
+fn same(field: &'static str, released: ImageLayout, named: Option<ImageLayout>) -> Result<()> {
+    match named {
+        Some(named) if named != released => Err(Mismatch::new(field, released, named)
+            .help("leave the layout out: the ticket carries the one that the image was released in")
+            .into()),
+        _ => Ok(()),
     }
-    Err(Mismatch::new(field, released, acquired)
-        .help("acquire an image with the layouts that it was released with")
-        .into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
 
     const GENERAL: ImageLayout = ImageLayout::GENERAL;
     const SAMPLED: ImageLayout = ImageLayout::SHADER_READ_ONLY_OPTIMAL;
     const COPIED: ImageLayout = ImageLayout::TRANSFER_SRC_OPTIMAL;
+    const UNDEFINED: ImageLayout = ImageLayout::UNDEFINED;
+    const UNNAMED: Named = (None, None);
 
-    fn refused(released: &Layouts, acquired: &Layouts) {
-        let refused = released.check(acquired);
-        assert!(matches!(refused, Err(Error::Mismatch(_))), "{released:?} {acquired:?}");
+    fn first(layouts: &Layouts) -> Option<Released> {
+        layouts.of_each(1).unwrap().next().unwrap()
+    }
+
+    fn vulkan(named: Named) -> Option<Released> {
+        first(&Layouts::of_vulkan([named].into_iter()))
     }
 
     #[test]
-    fn vulkan_names_the_same_pair_twice() {
-        let released = Layouts::Pairs(vec![(COPIED, GENERAL), (GENERAL, SAMPLED)]);
-        released.check(&released).unwrap();
-        released.check(&Layouts::Unknown).unwrap();
-        Layouts::Unknown.check(&released).unwrap();
-        refused(&released, &Layouts::Pairs(vec![(COPIED, GENERAL)]));
-        refused(&released, &Layouts::Pairs(vec![(GENERAL, SAMPLED), (COPIED, GENERAL)]));
-        refused(&released, &Layouts::Pairs(vec![(COPIED, GENERAL), (GENERAL, GENERAL)]));
-        refused(&Layouts::Pairs(Vec::new()), &released);
+    fn vulkan_acquires_with_the_pair_of_the_release() {
+        let released = vulkan((Some(COPIED), Some(SAMPLED)));
+        for named in [UNNAMED, (Some(COPIED), None), (Some(COPIED), Some(SAMPLED))] {
+            assert_eq!(acquired_by_vulkan(released, named), Ok((COPIED, SAMPLED)));
+        }
+        for named in [(Some(SAMPLED), None), (None, Some(COPIED)), (Some(UNDEFINED), None)] {
+            let refused = acquired_by_vulkan(released, named).unwrap_err().to_string();
+            assert!(refused.contains("leave the layout out"), "{refused}");
+        }
+        assert_eq!(acquired_by_vulkan(vulkan(UNNAMED), UNNAMED), Ok((GENERAL, GENERAL)));
+    }
+
+    #[test]
+    fn vulkan_acquires_from_anything_if_the_release_knows_no_layout() {
+        let unknown = first(&Layouts::UNKNOWN);
+        assert_eq!(acquired_by_vulkan(unknown, UNNAMED), Ok((GENERAL, GENERAL)));
+        assert_eq!(acquired_by_vulkan(unknown, (None, Some(COPIED))), Ok((GENERAL, COPIED)));
+        assert_eq!(acquired_by_vulkan(unknown, (Some(COPIED), None)), Ok((COPIED, COPIED)));
+        assert_eq!(acquired_by_vulkan(unknown, (Some(UNDEFINED), None)), Ok((UNDEFINED, GENERAL)));
+    }
+
+    #[test]
+    fn lists_of_different_length_are_refused() {
+        let two = Layouts::of_vulkan([UNNAMED, UNNAMED].into_iter());
+        assert_eq!(two.handed_over().collect::<Vec<_>>(), [GENERAL, GENERAL]);
+        for count in [0, 1, 3] {
+            assert!(two.of_each(count).is_err(), "{count}");
+            assert_eq!(Layouts::UNKNOWN.of_each(count).unwrap().count(), count);
+        }
+        assert_eq!(two.of_each(2).unwrap().count(), 2);
     }
 
     #[cfg(feature = "gl")]
     #[test]
-    fn opengl_names_what_vulkan_left_and_what_vulkan_goes_on_from() {
-        let released = Layouts::Pairs(vec![(COPIED, SAMPLED)]);
-        let gl = |layout| Layouts::of_gl([layout]);
-        released.check(&gl(ImageLayout::SHADER_READ_ONLY_OPTIMAL)).unwrap();
-        released.check(&gl(ImageLayout::UNDEFINED)).unwrap();
-        refused(&released, &gl(ImageLayout::TRANSFER_SRC_OPTIMAL));
-        refused(&released, &Layouts::of_gl([]));
-        let signalled = gl(ImageLayout::GENERAL);
-        signalled.check(&Layouts::Pairs(vec![(GENERAL, COPIED)])).unwrap();
-        signalled.check(&gl(ImageLayout::GENERAL)).unwrap();
-        refused(&signalled, &Layouts::Pairs(vec![(COPIED, GENERAL)]));
+    fn opengl_acquires_in_the_layout_that_vulkan_left() {
+        let released = vulkan((Some(COPIED), Some(SAMPLED)));
+        assert_eq!(acquired_by_gl(released, None), Ok(SAMPLED));
+        assert_eq!(acquired_by_gl(released, Some(SAMPLED)), Ok(SAMPLED));
+        assert_eq!(acquired_by_gl(released, Some(UNDEFINED)), Ok(UNDEFINED));
+        assert!(acquired_by_gl(released, Some(COPIED)).is_err());
+        assert_eq!(acquired_by_gl(None, None), Ok(GENERAL));
+        assert_eq!(acquired_by_gl(None, Some(COPIED)), Ok(COPIED));
+    }
+
+    #[cfg(feature = "gl")]
+    #[test]
+    fn vulkan_acquires_from_the_layout_that_opengl_left() {
+        let gl = |layout| first(&Layouts::of_gl([layout].into_iter()));
+        assert_eq!(acquired_by_vulkan(gl(Some(COPIED)), UNNAMED), Ok((COPIED, COPIED)));
+        assert_eq!(
+            acquired_by_vulkan(gl(Some(COPIED)), (None, Some(SAMPLED))),
+            Ok((COPIED, SAMPLED))
+        );
+        assert!(acquired_by_vulkan(gl(Some(COPIED)), (Some(SAMPLED), None)).is_err());
+        assert_eq!(acquired_by_vulkan(gl(None), UNNAMED), Ok((GENERAL, GENERAL)));
+        assert_eq!(acquired_by_vulkan(gl(Some(UNDEFINED)), UNNAMED), Ok((UNDEFINED, GENERAL)));
     }
 }

@@ -1,27 +1,77 @@
-//! Handoffs: a payload goes from one peer to the next, and each waits for the other.
+//! Handoffs: a payload goes from one peer to another, and each waits for the other on the GPU.
 //!
-//! [`open`] connects two endpoints one way, with the best synchronisation both have: a timeline
-//! semaphore, else a binary semaphore, else the host waits. Which one was chosen, and why not a
-//! better one, is in [`Handoff::plan`]. The releasing side makes a [`Ticket`], which is
-//! passed on once its work is submitted; the acquiring side takes it and goes on when that work is
-//! done.
+//! [`open`] connects two endpoints in one direction by the best synchronisation that both have: a
+//! timeline semaphore, else a binary semaphore, else the host waits. [`Handoff::plan`] reports the choice
+//! and why the better methods were not available.
 //!
-//! Vulkan's half is recorded into the user's own command buffer, with the release to and the acquire
-//! from `VK_QUEUE_FAMILY_EXTERNAL`, and says what to add to the user's submit. OpenGL's half lists
-//! the buffers and textures; CUDA's half is enqueued on the user's stream.
+//! The releasing end ([`Releaser`]) makes a [`Ticket`], which is sent to the acquiring end ([`Acquirer`])
+//! once the work is submitted. What the acquiring side does after its acquire happens after everything
+//! that the releasing side did before its release, and sees its writes.
 //!
-//! Images are handed over with their layouts, which travel in the ticket: the acquiring side lists
-//! the images in the order of the releasing side, and one that goes on from another layout is
-//! refused ([`ImageAccess`](crate::vulkan::ImageAccess) says which side names which).
+//! - Vulkan records its half into the user's command buffer, with the queue-family transfer to or from
+//!   `VK_QUEUE_FAMILY_EXTERNAL`, and returns what to add to the user's submit.
+//! - OpenGL lists the buffers and textures.
+//! - CUDA enqueues its half on the user's stream.
 //!
-//! A [`Route`] is a way for payloads to go, and says what it needs. [`ring`] keeps several payloads
-//! under way, and a [`calibration`] measures which route and how many payloads are best.
+//! Image layouts are named by the releasing side and travel in the ticket: the acquiring side lists the
+//! images in the same order. All methods are generic over [`HandoffPeer`].
 //!
-//! The semaphores belong to a Vulkan device, their owner: OpenGL and CUDA can only import them.
+//! The semaphores belong to a Vulkan device: OpenGL and CUDA can only import them. To keep several
+//! payloads in flight, see [`ring`](crate::ring).
+//!
+//! # Example
+//!
+//! Vulkan writes a buffer, CUDA works on it, and Vulkan gets it back:
+//!
+//! ```no_run
+//! # #[cfg(feature = "cuda")] mod example {
+//! use gpu_interop::ash::vk;
+//! use gpu_interop::cudarc::driver::CudaStream;
+//! use gpu_interop::handoff::{self, HandoffOptions, VulkanCommands};
+//! use gpu_interop::vulkan::{BufferAccess, BufferOptions};
+//! use gpu_interop::{BufferDesc, cuda, vulkan};
+//!
+//! fn there_and_back(
+//!     vulkan: &vulkan::Endpoint,
+//!     (queue, family): (vk::Queue, u32),
+//!     commands: [vk::CommandBuffer; 2],
+//!     cuda: &cuda::Endpoint,
+//!     stream: &CudaStream,
+//! ) -> gpu_interop::Result<()> {
+//!     // One piece of memory, two views of it, and a handoff in each direction.
+//!     let buffer = vulkan.create_buffer(&BufferDesc::storage(4096), BufferOptions::default())?;
+//!     let in_cuda = cuda.import_buffer(buffer.export()?)?;
+//!     let mut to_cuda = handoff::open(vulkan, vulkan, cuda, HandoffOptions::default())?;
+//!     let mut to_vulkan = handoff::open(vulkan, cuda, vulkan, HandoffOptions::default())?;
+//!     let used = [BufferAccess::compute(&buffer)];
+//!
+//!     // ... vkBeginCommandBuffer, dispatch into `commands[0]` ...
+//!     let release = unsafe { VulkanCommands::record(commands[0], family, &used) };
+//!     let (ticket, sync) = to_cuda.release.release(release)?;
+//!     // ... vkEndCommandBuffer ...
+//!     unsafe { sync.submit(vulkan, queue, &commands[..1]) }?;
+//!
+//!     to_cuda.acquire.acquire(ticket, stream)?;
+//!     // ... launch kernels on `stream` that use `in_cuda` ...
+//!     let (ticket, ()) = to_vulkan.release.release(stream)?;
+//!
+//!     // ... vkBeginCommandBuffer ...
+//!     let acquire = unsafe { VulkanCommands::record(commands[1], family, &used) };
+//!     let sync = to_vulkan.acquire.acquire(ticket, acquire)?;
+//!     // ... dispatch into `commands[1]`, vkEndCommandBuffer ...
+//!     unsafe { sync.submit(vulkan, queue, &commands[1..]) }?;
+//!     // The buffers and the handoffs must live until the work is done.
+//!     unsafe { vulkan.device().device_wait_idle() }.expect("the device is not lost");
+//!     drop(in_cuda);
+//!     Ok(())
+//! }
+//! # }
+//! ```
 
-pub(crate) mod channel;
+mod channel;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod ends;
 #[cfg(feature = "gl")]
 mod gl;
 mod in_flight;
@@ -30,7 +80,15 @@ mod peer;
 mod semaphore_ops;
 mod ticket;
 mod vulkan;
+mod wait;
 
-pub use channel::{Acquirer, Handoff, HandoffOptions, Releaser, open};
+#[cfg(feature = "cuda")]
+pub use cuda::CudaCommands;
+pub use ends::{Acquirer, Handoff, HandoffOptions, Releaser, open};
+#[cfg(feature = "gl")]
+pub use gl::{GlCommands, TextureAccess};
+pub(crate) use layouts::Layouts;
 pub use peer::HandoffPeer;
-pub use ticket::{AcquireError, Ticket, WaitMode};
+pub use ticket::{AcquireError, Ticket};
+pub use vulkan::VulkanCommands;
+pub use wait::WaitMode;

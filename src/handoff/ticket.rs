@@ -1,115 +1,140 @@
 //! The ticket that goes from the releasing side to the acquiring side.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-use super::layouts::Layouts;
-use crate::error::{Error, ImportError, Result};
-use crate::vulkan;
+use super::channel::Channel;
+use super::in_flight::Release;
+use crate::desc::ImageLayout;
+use crate::error::{Error, ImportError, Mismatch};
 
-/// An acquire that failed: why, and the ticket, to be tried again.
+/// An acquire that failed: the error, and the ticket, to be tried again.
 pub type AcquireError = ImportError<Ticket>;
 
 /// One release, to be acquired once.
 ///
-/// It says which handoff it belongs to, its place in the order of releases, the layouts that images
-/// were released with, and, where the host waits, what for. Pass it on once the release is submitted:
-/// a binary semaphore must not be waited for before its signal is on its way. Where the submit failed,
-/// take it back with [`Releaser::withdraw`](super::Releaser::withdraw). Dropping it leaves the payload
-/// with nobody; a binary semaphore then stays signalled, and the release that would use it again,
-/// `in_flight` later, is refused.
+/// It carries which handoff it belongs to, its sequence number, the layouts that images were released
+/// in and, if the host waits, what it waits for. Send it to the acquiring side once the release is
+/// submitted: a binary semaphore must not be waited for before its signal is submitted. If the submit
+/// failed, give it to [`Releaser::withdraw`](super::Releaser::withdraw).
+///
+/// A dropped ticket is not lost: the handoff keeps the release, which stays in flight, and
+/// [`Releaser::lost_tickets`](super::Releaser::lost_tickets) and
+/// [`Acquirer::lost_tickets`](super::Acquirer::lost_tickets) return a ticket for it.
 #[derive(Debug)]
-#[must_use = "the other side acquires with the ticket; without it the payload belongs to nobody"]
+#[must_use = "the other side acquires with the ticket; until then neither side owns the payload"]
 pub struct Ticket {
-    pub(crate) lane: u64,
-    pub(crate) sequence: u64,
-    /// Shared by those that were released together.
-    pub(crate) host: Option<HostFence>,
-    pub(crate) layouts: Layouts,
+    channel: Arc<Channel>,
+    release: Release,
+    /// Acquired or withdrawn.
+    is_done: bool,
 }
 
 impl Ticket {
-    /// The how manieth release of its handoff this is, from 1. Where a timeline semaphore
-    /// synchronises, this is the value that the release signals.
+    pub(crate) fn new(channel: Arc<Channel>, release: Release) -> Self {
+        Self { channel, release, is_done: false }
+    }
+
+    /// Returns the sequence number of this release, starting at 1. If a timeline semaphore
+    /// synchronises, it is the value that the release signals.
     pub fn sequence(&self) -> u64 {
-        self.sequence
+        self.release.sequence
+    }
+
+    /// Returns the layout in which each image is handed over, in the order in which the releasing side
+    /// listed them. Empty for a release by CUDA, which has no layouts, and for one that was recorded
+    /// earlier.
+    pub fn image_layouts(&self) -> impl Iterator<Item = ImageLayout> {
+        self.release.layouts.handed_over()
+    }
+
+    pub(crate) fn release(&self) -> &Release {
+        &self.release
+    }
+
+    /// Refuses a ticket of another handoff than `channel`.
+    pub(crate) fn check_of(&self, channel: &Arc<Channel>) -> Result<(), Error> {
+        if Arc::ptr_eq(&self.channel, channel) {
+            return Ok(());
+        }
+        Err(Mismatch::new("the ticket's handoff", channel.id, self.channel.id)
+            .help("acquire at the other end of the handoff that released, withdraw at the same end")
+            .into())
+    }
+
+    /// Ends the ticket, and returns its sequence number, which the caller removes from those in
+    /// flight.
+    pub(crate) fn finish(mut self) -> u64 {
+        self.is_done = true;
+        self.release.sequence
+    }
+
+    /// Takes back a release that never happened.
+    pub(crate) fn withdraw(self) {
+        let channel = self.channel.clone();
+        channel.in_flight().withdraw(self.finish());
     }
 }
 
-/// How the host waits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum WaitMode {
-    /// Asleep until the driver wakes the thread.
-    #[default]
-    Block,
-    /// Asking over and over: wakes up sooner, and keeps a core busy.
-    Spin,
-}
-
-/// Work of the releasing side, as the host sees it. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) enum HostFence {
-    Vulkan(vulkan::Fence),
-    #[cfg(feature = "cuda")]
-    Cuda(crate::cuda::Fence),
-    /// Waited for already, at the release.
-    #[cfg(feature = "gl")]
-    Done,
-}
-
-impl WaitMode {
-    /// Waits in this mode for what `block` sleeps for and `is_done` tells.
-    pub(crate) fn wait(
-        self,
-        timeout: Duration,
-        block: impl FnOnce(Duration) -> Result<()>,
-        is_done: impl Fn() -> Result<bool>,
-    ) -> Result<()> {
-        if self == Self::Block {
-            return block(timeout);
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.channel.in_flight().lose(std::mem::take(&mut self.release));
         }
-        let start = Instant::now();
-        while !is_done()? {
-            if start.elapsed() >= timeout {
-                let what = "the releasing side's work".into();
-                return Err(Error::Timeout { what, waited: timeout });
-            }
-            std::hint::spin_loop();
-        }
-        Ok(())
     }
 }
 
-impl HostFence {
-    /// Whether both are the same work, for which it is enough to wait once.
-    pub(crate) fn is_same(&self, other: &HostFence) -> bool {
-        match (self, other) {
-            (Self::Vulkan(fence), Self::Vulkan(other)) => fence.is_same(other),
-            #[cfg(feature = "cuda")]
-            (Self::Cuda(fence), Self::Cuda(other)) => fence.is_same(other),
-            #[cfg(feature = "gl")]
-            (Self::Done, Self::Done) => true,
-            #[cfg(any(feature = "cuda", feature = "gl"))]
-            _ => false,
-        }
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::layouts::Layouts;
+    use super::super::wait::{HostWait, WaitMode};
+    use super::*;
+    use crate::capabilities::SyncMethod;
+
+    fn channel() -> Arc<Channel> {
+        let host = HostWait { mode: WaitMode::Block, timeout: Duration::ZERO };
+        Arc::new(Channel::new(SyncMethod::Timeline, host, 1, |_| Ok(())))
     }
 
-    pub(crate) fn block(&self, timeout: Duration) -> Result<()> {
-        match self {
-            Self::Vulkan(fence) => fence.wait(timeout),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(fence) => fence.wait(timeout),
-            #[cfg(feature = "gl")]
-            Self::Done => Ok(()),
-        }
+    fn release(channel: &Arc<Channel>) -> Ticket {
+        let sequences = channel.next(1).unwrap();
+        channel.in_flight().release(sequences.clone());
+        let (sequence, layouts) = (sequences.start, Layouts::of_vulkan([(None, None)].into_iter()));
+        Ticket::new(channel.clone(), Release { sequence, host: None, layouts })
     }
 
-    pub(crate) fn is_signaled(&self) -> Result<bool> {
-        match self {
-            Self::Vulkan(fence) => fence.is_signaled(),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(fence) => fence.is_signaled(),
-            #[cfg(feature = "gl")]
-            Self::Done => Ok(true),
-        }
+    #[test]
+    fn a_dropped_ticket_keeps_its_release_in_flight_until_it_is_found() {
+        let channel = channel();
+        let ticket = release(&channel);
+        let layouts: Vec<_> = ticket.image_layouts().collect();
+        assert_eq!((ticket.sequence(), &layouts[..]), (1, &[ImageLayout::GENERAL][..]));
+        drop(ticket);
+        assert!(channel.next(1).is_err(), "it is still in flight");
+        let found = channel.in_flight().drain_lost().pop().unwrap();
+        let ticket = Ticket::new(channel.clone(), found);
+        assert_eq!((ticket.sequence(), ticket.image_layouts().count()), (1, 1));
+        let number = ticket.finish();
+        channel.in_flight().acquire(number);
+        assert_eq!(channel.next(1), Ok(2..3));
+        assert!(channel.in_flight().drain_lost().is_empty());
+    }
+
+    #[test]
+    fn a_withdrawn_ticket_leaves_its_number_to_the_next() {
+        let channel = channel();
+        release(&channel).withdraw();
+        assert_eq!(release(&channel).sequence(), 1);
+    }
+
+    #[test]
+    fn a_ticket_of_another_handoff_is_refused() {
+        let (one, other) = (channel(), channel());
+        let ticket = release(&one);
+        assert_eq!(ticket.check_of(&one), Ok(()));
+        let refused = ticket.check_of(&other).unwrap_err().to_string();
+        assert!(refused.contains("other end"), "{refused}");
+        ticket.withdraw();
     }
 }

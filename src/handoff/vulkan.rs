@@ -1,163 +1,171 @@
 //! Vulkan's ends of a handoff: recorded into the user's command buffer, added to the user's submit.
 
-use std::ops::Range;
-
 use ash::vk;
+use smallvec::SmallVec;
 
-use super::channel::{Acquirer, Points, Releaser};
-use super::layouts::Layouts;
-use super::ticket::{AcquireError, HostFence, Ticket};
+use super::ends::Releaser;
+use super::layouts::{Layouts, acquired_by_vulkan};
+use super::peer::{HandoffPeer, sealed};
+use super::semaphore_ops::{Completion, SemaphoreOps};
+use super::ticket::{AcquireError, Ticket};
+use super::wait::HostFence;
 use crate::capabilities::SyncMethod;
-use crate::error::Result;
+use crate::error::{ImportError, Result};
 use crate::vulkan::{
-    Accesses, Endpoint, Fence, Semaphore, SemaphoreSignal, SemaphoreWait, SubmitSync,
+    Accesses, Endpoint, Fence, FencePool, ImageAccess, Semaphore, SemaphoreSignal, SemaphoreWait,
+    SubmitSync,
 };
 
-impl Releaser<Endpoint> {
-    /// Records the release of `used`, buffers and images, after the commands that used them, and
-    /// says what to add to the submit. The ticket carries the images' layouts; pass it on once the
-    /// submit is made.
+/// A command buffer that a release or an acquire is recorded into, and what its commands use.
+#[derive(Clone, Copy, Debug)]
+pub struct VulkanCommands<'a> {
+    /// The command buffer and its queue family; `None` if the barriers are recorded already.
+    record: Option<(vk::CommandBuffer, u32)>,
+    used: Accesses<'a>,
+}
+
+impl<'a> VulkanCommands<'a> {
+    /// Records into `command_buffer`: a release after the commands that used `used`, an acquire before
+    /// the commands that will use it. `used` is a list of buffers, of images, or
+    /// [`Accesses`] of both.
     ///
     /// # Safety
-    /// As [`Endpoint::record_release`].
-    ///
-    /// # Errors
-    /// [`Invalid`](crate::error::Invalid) where as many releases are under way as may be, and as
-    /// [`Endpoint::record_release`]; nothing is released then.
-    pub unsafe fn release<'a>(
-        &mut self,
+    /// - `command_buffer` is being recorded, outside a render pass, for a queue of `queue_family` of the
+    ///   endpoint's device.
+    /// - For a release, `queue_family` owns the resources, and the images are in their `old_layout`.
+    /// - The [`SubmitSync`] that the release or the acquire returns is added to the submit of the command
+    ///   buffer.
+    /// - The resources live until the command buffer has executed.
+    pub unsafe fn record(
         command_buffer: vk::CommandBuffer,
         queue_family: u32,
         used: impl Into<Accesses<'a>>,
-    ) -> Result<(Ticket, SubmitSync)> {
-        let used = used.into();
-        // Before the release is counted: what fails here is not under way.
-        used.check(&self.endpoint)?;
-        let (mut ticket, part) = self.signal()?;
-        ticket.layouts = Layouts::of_vulkan(&used);
-        // SAFETY: the caller's promise.
-        unsafe { self.endpoint.record_release(command_buffer, queue_family, used) }?;
-        Ok((ticket, part))
+    ) -> Self {
+        Self { record: Some((command_buffer, queue_family)), used: used.into() }
     }
 
-    /// Takes a release back whose submit did not happen: it failed, say. The payload stays with this
-    /// side, and the handoff goes on as if nothing had been released.
+    /// Records nothing: the barriers ([`Endpoint::record_release`], [`Endpoint::record_acquire`]) are in
+    /// command buffers that were recorded earlier, to be submitted often. Image layouts are neither
+    /// carried nor compared.
+    pub fn recorded() -> Self {
+        Self { record: None, used: Accesses::default() }
+    }
+}
+
+impl sealed::Sealed for Endpoint {}
+
+impl HandoffPeer for Endpoint {
+    type Commands<'a> = VulkanCommands<'a>;
+    type Sync = SubmitSync;
+    type Fences = FencePool;
+
+    fn adopt_semaphore(&self, semaphore: &Semaphore) -> Result<Semaphore> {
+        if semaphore.is_of(self) {
+            return Ok(semaphore.clone());
+        }
+        Ok(self.import_semaphore(semaphore.export()?)?)
+    }
+
+    fn fences(&self) -> Result<FencePool> {
+        FencePool::new(self)
+    }
+
+    fn leak(fences: &FencePool) {
+        fences.leak();
+    }
+
+    fn released_layouts(commands: &VulkanCommands<'_>) -> Layouts {
+        match commands.record {
+            Some(_) => Layouts::of_vulkan(
+                commands.used.images.iter().map(|used| (used.old_layout, used.new_layout)),
+            ),
+            None => Layouts::UNKNOWN,
+        }
+    }
+
+    fn enqueue_release(
+        &self,
+        fences: &FencePool,
+        commands: VulkanCommands<'_>,
+        completion: Completion<'_, Semaphore>,
+    ) -> Result<(SubmitSync, Option<HostFence>)> {
+        let mut sync = SubmitSync::default();
+        let host = match completion {
+            Completion::HostWait(_) => Some(HostFence::Vulkan(fences.next(&mut sync)?)),
+            Completion::Signal(ops) => {
+                let signal = |(semaphore, value): (&Semaphore, _)| SemaphoreSignal {
+                    semaphore: semaphore.clone(),
+                    value,
+                };
+                sync.signals.extend(ops.into_iter().map(signal));
+                None
+            }
+        };
+        if let Some((command_buffer, family)) = commands.record {
+            // SAFETY: the promise of `VulkanCommands::record`.
+            unsafe { self.record_release(command_buffer, family, commands.used) }?;
+        }
+        Ok((sync, host))
+    }
+
+    fn enqueue_acquire(
+        &self,
+        commands: VulkanCommands<'_>,
+        layouts: &Layouts,
+        waits: SemaphoreOps<'_, Semaphore>,
+    ) -> Result<SubmitSync> {
+        if let Some((command_buffer, family)) = commands.record {
+            let Accesses { buffers, images } = commands.used;
+            let released = layouts.of_each(images.len())?;
+            let images = images.iter().zip(released).map(|(used, released)| {
+                let (old, new) = acquired_by_vulkan(released, (used.old_layout, used.new_layout))?;
+                Ok(used.with_layouts(old, new))
+            });
+            let images: SmallVec<[ImageAccess<'_>; 2]> = images.collect::<Result<_>>()?;
+            // SAFETY: the promise of `VulkanCommands::record`; the other side has released the resources,
+            // the images with these layouts, for it made the ticket; the submit waits for it with what is
+            // returned, or the host has waited.
+            unsafe {
+                let used = Accesses { buffers, images: &images };
+                self.record_acquire(command_buffer, family, used)
+            }?;
+        }
+        let wait = |(semaphore, value): (&Semaphore, _)| SemaphoreWait {
+            semaphore: semaphore.clone(),
+            value,
+            // All: only the user's command buffer knows which commands come first.
+            stage: vk::PipelineStageFlags::ALL_COMMANDS,
+        };
+        Ok(SubmitSync { waits: waits.into_iter().map(wait).collect(), ..SubmitSync::default() })
+    }
+}
+
+impl Releaser<Endpoint> {
+    /// Takes back a release whose submit did not happen, because it failed for example. The payload stays
+    /// with this side, and the handoff continues as if nothing had been released.
     ///
     /// # Errors
     /// [`Mismatch`](crate::Error::Mismatch) for a ticket of another handoff, which comes back.
     pub fn withdraw(&mut self, ticket: Ticket) -> Result<(), AcquireError> {
-        let ticket = self.check_own(ticket)?;
-        self.lane.withdraw(ticket.sequence);
-        Ok(())
+        match self.check_own(&ticket) {
+            Ok(()) => {
+                ticket.withdraw();
+                Ok(())
+            }
+            Err(error) => Err(ImportError::new(ticket, error)),
+        }
     }
 
-    /// The ticket and submit part of a release whose barriers are recorded already, for command
-    /// buffers that are recorded once and submitted often.
-    ///
-    /// # Errors
-    /// [`Invalid`](crate::error::Invalid) where as many releases are under way as may be.
-    pub fn signal(&mut self) -> Result<(Ticket, SubmitSync)> {
-        let sequences = self.next_sequences(1)?;
-        let (part, host) = self.signals(sequences.clone())?;
-        Ok((self.ticket(sequences, host), part))
-    }
-
-    /// As [`signal`](Self::signal), for `count` payloads of one submit.
-    pub(crate) fn signal_many(
-        &mut self,
-        count: usize,
-    ) -> Result<(impl ExactSizeIterator<Item = Ticket> + use<>, SubmitSync)> {
-        let sequences = self.next_sequences(count)?;
-        let (part, host) = self.signals(sequences.clone())?;
-        Ok((self.tickets(sequences, host), part))
-    }
-
-    /// A fence that tells when the submit of `ticket`'s release is done, where what the other side
-    /// waits for can tell: a binary semaphore can't.
+    /// Returns a fence for the submit of `ticket`'s release, if what the other side waits for can be
+    /// queried: a binary semaphore can't.
     pub(crate) fn fence_of(&self, ticket: &Ticket) -> Option<Fence> {
-        match (self.lane.method, &ticket.host) {
+        match (self.method(), &ticket.release().host) {
             (_, Some(HostFence::Vulkan(fence))) => Some(fence.clone()),
             (SyncMethod::Timeline, _) => {
                 let timeline = self.semaphores.first()?;
-                Some(Fence::timeline(timeline, ticket.sequence))
+                Some(Fence::timeline(timeline, ticket.sequence()))
             }
             _ => None,
         }
     }
-
-    /// What the submit signals for the releases `sequences`, and what the host waits for.
-    fn signals(&self, sequences: Range<u64>) -> Result<(SubmitSync, Option<HostFence>)> {
-        let mut part = SubmitSync::default();
-        if self.lane.method == SyncMethod::HostWait {
-            let fence = self.fences.next(&mut part)?;
-            return Ok((part, Some(HostFence::Vulkan(fence))));
-        }
-        part.signals.extend(self.points(sequences).map(|point| SemaphoreSignal {
-            semaphore: point.semaphore.clone(),
-            value: point.value,
-        }));
-        Ok((part, None))
-    }
-}
-
-impl Acquirer<Endpoint> {
-    /// Records the acquire of `used`, buffers and images, before the commands that will use them, and
-    /// says what to add to the submit. Where the host waits, it waits here.
-    ///
-    /// # Safety
-    /// As [`Endpoint::record_acquire`], and the returned part is added to the submit.
-    ///
-    /// # Errors
-    /// [`Mismatch`](crate::Error::Mismatch) for a ticket of another handoff, or images that are not
-    /// as many, or not in the layouts, as they were released;
-    /// [`Timeout`](crate::Error::Timeout) where the host waited too long; and as
-    /// [`Endpoint::record_acquire`]. The ticket comes back, and nothing is recorded.
-    pub unsafe fn acquire<'a>(
-        &mut self,
-        ticket: Ticket,
-        command_buffer: vk::CommandBuffer,
-        queue_family: u32,
-        used: impl Into<Accesses<'a>>,
-    ) -> Result<SubmitSync, AcquireError> {
-        let used = used.into();
-        let acquired = Layouts::of_vulkan(&used);
-        self.take_images(ticket, &acquired, |endpoint, points| {
-            // SAFETY: the caller's promise.
-            unsafe { endpoint.record_acquire(command_buffer, queue_family, used) }?;
-            Ok(wait_for(points))
-        })
-    }
-
-    /// Acquires what `tickets` stand for, all of it or nothing, and says what to add to the submit.
-    /// `record` records the acquires, when the host has waited where it does.
-    pub(crate) fn acquire_all<'t>(
-        &mut self,
-        tickets: impl Iterator<Item = &'t Ticket> + Clone,
-        record: impl FnOnce(&Endpoint) -> Result<()>,
-    ) -> Result<SubmitSync> {
-        self.take_all(tickets, |endpoint, points| {
-            record(endpoint)?;
-            Ok(wait_for(points))
-        })
-    }
-
-    /// The submit part of an acquire whose barriers are recorded already. The layouts that they name
-    /// are not compared with those of the release.
-    ///
-    /// # Errors
-    /// As [`acquire`](Self::acquire).
-    pub fn wait(&mut self, ticket: Ticket) -> Result<SubmitSync, AcquireError> {
-        self.take(ticket, |_, points| Ok(wait_for(points)))
-    }
-}
-
-/// What the submit waits for.
-fn wait_for(points: Points<'_, '_, Semaphore>) -> SubmitSync {
-    let waits = points.map(|point| SemaphoreWait {
-        semaphore: point.semaphore.clone(),
-        value: point.value,
-        // All: which commands come first only the user's command buffer knows.
-        stage: vk::PipelineStageFlags::ALL_COMMANDS,
-    });
-    SubmitSync { waits: waits.collect(), ..SubmitSync::default() }
 }

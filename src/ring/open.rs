@@ -1,10 +1,11 @@
-//! Making a ring: the buffers, the handoffs between the stations, the slots.
+//! Opening a ring: its buffers, the handoffs between its stages, its slots.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::peer::RingPeer;
 use super::queue::{Arrival, Queue};
-use super::stage::{RingPeer, RingStage};
+use super::stage::RingStage;
 use crate::capabilities::{Capabilities, Plan, SyncPlan, plan};
 use crate::desc::BufferDesc;
 use crate::error::{Invalid, Mismatch, Result};
@@ -14,12 +15,12 @@ use crate::vulkan;
 /// The most slots a ring can have.
 pub(crate) const MAX_DEPTH: u32 = 64;
 
-/// How a ring is to be made.
+/// How deep a ring is, and how it is synchronised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingOptions {
-    /// How many slots, 1 to 64. Each has a buffer of its own.
+    /// How many slots, 1 to 64; default 4. Each has a buffer of its own.
     pub depth: u32,
-    /// How the handoffs between the stations are made; `in_flight` follows the depth.
+    /// How the handoffs between the stages are synchronised; `in_flight` is ignored: it follows the depth.
     pub handoff: HandoffOptions,
 }
 
@@ -41,15 +42,15 @@ impl RingOptions {
     }
 }
 
-/// A ring of two stations: `first` has all slots to begin with, and its `desc` buffers are made by
-/// `owner`.
+/// Opens a ring of two stages. `first` has all slots at the beginning; `owner` creates the buffers, as
+/// `desc` describes them, and the semaphores.
 ///
-/// Returns the stations, and how the handoffs there and back are synchronised.
+/// Returns the stages, and how the handoffs there and back are synchronised.
 ///
 /// # Errors
-/// [`Invalid`] for a depth out of range or a wrong description; what [`plan`], [`open`] and the
-/// peers' imports return.
-pub fn ring_of_two<A: RingPeer, B: RingPeer>(
+/// [`Invalid`] for a depth out of range or an invalid description; what [`plan`](crate::capabilities::plan),
+/// [`handoff::open`](crate::handoff::open) and the peers' imports return.
+pub fn pair<A: RingPeer, B: RingPeer>(
     owner: &vulkan::Endpoint,
     first: &A,
     second: &B,
@@ -64,24 +65,24 @@ pub fn ring_of_two<A: RingPeer, B: RingPeer>(
     let plans = [there.plan.clone(), back.plan.clone()];
     let (leave_first, reach_second) = ends(there);
     let (leave_second, reach_first) = ends(back);
-    let first = slots.station(first, 0, &queues, reach_first, leave_first)?;
-    let second = slots.station(second, 1, &queues, reach_second, leave_second)?;
+    let first = slots.stage(first, 0, &queues, reach_first, leave_first)?;
+    let second = slots.stage(second, 1, &queues, reach_second, leave_second)?;
     Ok((first, second, plans))
 }
 
-/// The stations of a ring of three, and how their handoffs are synchronised.
-pub type RingOfThree<A, B, C> = (RingStage<A>, RingStage<B>, RingStage<C>, [SyncPlan; 3]);
+/// The stages of a ring of three, and how their handoffs are synchronised.
+pub type Triple<A, B, C> = (RingStage<A>, RingStage<B>, RingStage<C>, [SyncPlan; 3]);
 
-/// A ring of three stations, as [`ring_of_two`].
+/// Opens a ring of three stages, as [`pair`].
 ///
 /// # Errors
-/// As [`ring_of_two`].
-pub fn ring_of_three<A: RingPeer, B: RingPeer, C: RingPeer>(
+/// As [`pair`].
+pub fn triple<A: RingPeer, B: RingPeer, C: RingPeer>(
     owner: &vulkan::Endpoint,
     (first, second, third): (&A, &B, &C),
     desc: &BufferDesc,
     options: RingOptions,
-) -> Result<RingOfThree<A, B, C>> {
+) -> Result<Triple<A, B, C>> {
     let handoff = options.handoff()?;
     let one = open(owner, first, second, handoff)?;
     let two = open(owner, second, third, handoff)?;
@@ -93,9 +94,9 @@ pub fn ring_of_three<A: RingPeer, B: RingPeer, C: RingPeer>(
     let (leave_first, reach_second) = ends(one);
     let (leave_second, reach_third) = ends(two);
     let (leave_third, reach_first) = ends(back);
-    let first = slots.station(first, 0, &queues, reach_first, leave_first)?;
-    let second = slots.station(second, 1, &queues, reach_second, leave_second)?;
-    let third = slots.station(third, 2, &queues, reach_third, leave_third)?;
+    let first = slots.stage(first, 0, &queues, reach_first, leave_first)?;
+    let second = slots.stage(second, 1, &queues, reach_second, leave_second)?;
+    let third = slots.stage(third, 2, &queues, reach_third, leave_third)?;
     Ok((first, second, third, plans))
 }
 
@@ -107,8 +108,8 @@ fn ends<A: RingPeer, B: RingPeer>(handoff: Handoff<A, B>) -> (Releaser<A>, Acqui
     (handoff.release, handoff.acquire)
 }
 
-/// The buffers as their owner made them. They go when the ring is made: each station has imported
-/// them, and imports keep the memory alive.
+/// The buffers as their owner created them. They are dropped when the ring is open: each stage has
+/// imported them, and imports keep the memory alive.
 struct Slots {
     ring: u64,
     buffers: Vec<vulkan::Buffer>,
@@ -130,7 +131,7 @@ impl Slots {
             let before = all.unwrap_or(wants);
             if before.handle_type != wants.handle_type {
                 return Err(Mismatch::new(
-                    "the handle type that all stations take",
+                    "the handle type that all stages can import",
                     before.handle_type,
                     wants.handle_type,
                 )
@@ -144,15 +145,15 @@ impl Slots {
         Ok(Self { ring: NEXT.fetch_add(1, Ordering::Relaxed), buffers })
     }
 
-    /// A queue before each station; all slots are before the first.
-    fn queues(&self, stations: usize) -> Vec<Arc<Queue>> {
+    /// Returns a queue for each stage; all slots are in that of the first.
+    fn queues(&self, stages: usize) -> Vec<Arc<Queue>> {
         let all = (0..self.buffers.len()).map(|index| Arrival { index, ticket: None });
         let mut queues = vec![Queue::new(all)];
-        queues.resize_with(stations, Arc::default);
+        queues.resize_with(stages, Arc::default);
         queues
     }
 
-    fn station<P: RingPeer>(
+    fn stage<P: RingPeer>(
         &self,
         peer: &P,
         place: usize,
@@ -166,12 +167,10 @@ impl Slots {
             acquirer,
             releaser,
             work: P::Work::default(),
-            endpoint: peer.clone(),
             ring: self.ring,
             arrivals: queues[place].clone(),
             next: queues[(place + 1) % queues.len()].clone(),
             all: queues.to_vec(),
-            taken: Vec::with_capacity(self.buffers.len()),
         })
     }
 }

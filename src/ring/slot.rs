@@ -1,70 +1,66 @@
-//! A slot that a station holds, and several that it took together.
+//! A slot that a stage holds, and several that it took together.
 
 use std::sync::Arc;
 
 use super::queue::Queue;
 
-/// A slot of a ring, held by a station: the right to its buffer.
+/// A slot of a ring, held by a stage: the right to use its buffer.
 ///
-/// It is given on with the station's `release`. Dropping it puts it back before the station, to be
-/// taken again; what it holds then is whatever was last written.
+/// Slots come and go in a [`Batch`]. Dropping one returns it to the same stage, to be taken again; its
+/// buffer then holds whatever was last written.
 ///
-/// It is neither `Copy` nor `Clone`: who has given it on can't use it any more.
+/// It is neither `Copy` nor `Clone`: once released, it can't be used any more.
 ///
 /// ```no_run
 /// use gpu_interop::ash::vk;
-/// use gpu_interop::ring::{Passing, Slot, Station};
+/// use gpu_interop::ring::{PendingRelease, RingStage, Slot, SlotCommands};
 /// use gpu_interop::vulkan::{BufferAccess, Endpoint, SubmitSync};
 ///
-/// fn pass_on(
-///     station: &mut Station<Endpoint>,
+/// fn release(
+///     stage: &mut RingStage<Endpoint>,
 ///     slot: Slot,
-///     commands: vk::CommandBuffer,
-/// ) -> gpu_interop::Result<(SubmitSync, Passing)> {
-///     let buffer = station.buffer(&slot)?;
+///     commands: SlotCommands,
+/// ) -> gpu_interop::Result<(SubmitSync, PendingRelease)> {
+///     let buffer = stage.buffer(&slot)?;
 ///     buffer.handle(); // ... is used in the commands ...
-///     unsafe { station.release(slot, commands, 0, |buffer| BufferAccess::compute(buffer)) }
+///     stage.release(slot, commands)
 /// }
 /// ```
 ///
-/// After the release neither the slot is there:
+/// After the release the slot is gone:
 ///
 /// ```compile_fail,E0382
-/// # use gpu_interop::ash::vk;
-/// # use gpu_interop::ring::{Passing, Slot, Station};
-/// # use gpu_interop::vulkan::{BufferAccess, Endpoint, SubmitSync};
-/// # fn pass_on(
-/// #     station: &mut Station<Endpoint>,
+/// # use gpu_interop::ring::{PendingRelease, RingStage, Slot, SlotCommands};
+/// # use gpu_interop::vulkan::{Endpoint, SubmitSync};
+/// # fn release(
+/// #     stage: &mut RingStage<Endpoint>,
 /// #     slot: Slot,
-/// #     commands: vk::CommandBuffer,
-/// # ) -> gpu_interop::Result<(SubmitSync, Passing)> {
-/// let passed =
-///     unsafe { station.release(slot, commands, 0, |buffer| BufferAccess::compute(buffer)) };
-/// station.buffer(&slot)?; // the next station has it
-/// # passed
+/// #     commands: SlotCommands,
+/// # ) -> gpu_interop::Result<(SubmitSync, PendingRelease)> {
+/// let released = stage.release(slot, commands);
+/// stage.buffer(&slot)?; // the next stage has it
+/// # released
 /// # }
 /// ```
 ///
-/// nor a buffer that was asked for before:
+/// and so is a buffer that was borrowed before:
 ///
 /// ```compile_fail,E0502
-/// # use gpu_interop::ash::vk;
-/// # use gpu_interop::ring::{Passing, Slot, Station};
-/// # use gpu_interop::vulkan::{BufferAccess, Endpoint, SubmitSync};
-/// # fn pass_on(
-/// #     station: &mut Station<Endpoint>,
+/// # use gpu_interop::ring::{PendingRelease, RingStage, Slot, SlotCommands};
+/// # use gpu_interop::vulkan::{Endpoint, SubmitSync};
+/// # fn release(
+/// #     stage: &mut RingStage<Endpoint>,
 /// #     slot: Slot,
-/// #     commands: vk::CommandBuffer,
-/// # ) -> gpu_interop::Result<(SubmitSync, Passing)> {
-/// let buffer = station.buffer(&slot)?;
-/// let passed =
-///     unsafe { station.release(slot, commands, 0, |buffer| BufferAccess::compute(buffer)) };
-/// buffer.handle(); // the next station has it
-/// # passed
+/// #     commands: SlotCommands,
+/// # ) -> gpu_interop::Result<(SubmitSync, PendingRelease)> {
+/// let buffer = stage.buffer(&slot)?;
+/// let released = stage.release(slot, commands);
+/// buffer.handle(); // the next stage has it
+/// # released
 /// # }
 /// ```
 ///
-/// and nobody has two of one:
+/// and it can't be duplicated:
 ///
 /// ```compile_fail,E0599
 /// # use gpu_interop::ring::Slot;
@@ -73,32 +69,33 @@ use super::queue::Queue;
 /// # }
 /// ```
 ///
-/// A slot of another station, and one that is released out of turn with binary semaphores, are
-/// refused when the program runs.
+/// A slot of another stage, and with binary semaphores one that is released out of order, are refused
+/// at run time.
 #[derive(Debug)]
-#[must_use = "release it to the next station, or nobody gets to work on it"]
+#[must_use = "release it to the next stage; dropping it returns it to this one"]
 pub struct Slot {
     pub(crate) index: usize,
     pub(crate) ring: u64,
     pub(crate) is_new: bool,
-    /// Where it goes when it is dropped; `None` once it was passed on.
+    /// Where it returns when it is dropped; `None` once it was released.
     pub(crate) home: Option<Arc<Queue>>,
 }
 
 impl Slot {
-    /// Its number, from 0 up to the ring's depth.
+    /// Returns its number, from 0 to the ring's depth - 1.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// Whether no other station had it since this one: at the very beginning, and where it was taken
+    /// Returns whether no other stage had it since this one: at the very beginning, and after it was taken
     /// and dropped. Then there is nothing to acquire.
     pub fn is_new(&self) -> bool {
         self.is_new
     }
 
-    /// Ends the hold, because the slot goes on. The caller tells the queue.
-    pub(crate) fn pass(mut self) -> usize {
+    /// Ends the hold of a slot that is released. The caller removes it from those that the queue counts
+    /// as held.
+    pub(crate) fn into_index(mut self) -> usize {
         self.home = None;
         self.index
     }
@@ -107,36 +104,44 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(home) = self.home.take() {
-            home.give_up(self.index);
+            home.return_slot(self.index);
         }
     }
 }
 
-/// Slots that a station took together and passes on together, in their order.
+/// Slots that a stage took together and releases together, in their order.
 ///
-/// What the GPU, or the host, has to do for a handoff it does once a batch: one wait, one signal, one
-/// submit. Where every switch to the other side costs, that is what makes small payloads fast.
+/// A batch pays the handoff cost once: one wait, one signal, one submit. If each switch to the other API
+/// is expensive, this makes small payloads fast.
 ///
-/// Slots can be taken out of a batch and passed on by themselves, and slots that were taken by
-/// themselves can be collected into one.
+/// A batch of one has a [`single`](Self::single) slot. Slots can be taken out of a batch and released by
+/// themselves, and several can be collected into one.
 #[derive(Debug, Default)]
-#[must_use = "release it to the next station, or nobody gets to work on it"]
+#[must_use = "release it to the next stage; dropping it returns it to this one"]
 pub struct Batch {
     pub(crate) slots: Vec<Slot>,
 }
 
 impl Batch {
-    /// How many slots.
+    /// Returns how many slots there are.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no slots.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// The slots in the order in which they arrived.
+    /// Returns the slot of a batch of one, and `None` for any other.
+    pub fn single(&self) -> Option<&Slot> {
+        match self.slots.as_slice() {
+            [slot] => Some(slot),
+            _ => None,
+        }
+    }
+
+    /// Returns the slots in the order in which they arrived.
     pub fn iter(&self) -> std::slice::Iter<'_, Slot> {
         self.slots.iter()
     }
@@ -186,19 +191,18 @@ mod tests {
     use super::*;
 
     fn batch(queue: &Arc<Queue>, how_many: RangeInclusive<usize>) -> Batch {
-        let mut taken = Vec::new();
-        queue.take(Wait::No, &how_many, &mut taken).unwrap();
+        let mut taken = queue.take(Wait::No, &how_many).unwrap().unwrap();
         let slot = |arrival: Arrival| Slot {
             index: arrival.index,
             ring: 0,
             is_new: true,
             home: Some(queue.clone()),
         };
-        taken.into_iter().map(slot).collect()
+        std::mem::take(&mut taken.arrivals).into_iter().map(slot).collect()
     }
 
     #[test]
-    fn a_batch_that_is_dropped_goes_back_in_its_order() {
+    fn a_dropped_batch_returns_in_its_order() {
         let queue = Queue::new((0..3).map(|index| Arrival { index, ticket: None }));
         let all = batch(&queue, 3..=3);
         assert_eq!((all.len(), queue.len()), (3, 0));
@@ -208,9 +212,17 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_is_passed_on_does_not_come_back() {
+    fn only_a_batch_of_one_has_a_single_slot() {
+        let queue = Queue::new((0..3).map(|index| Arrival { index, ticket: None }));
+        assert_eq!(batch(&queue, 1..=1).single().map(Slot::index), Some(0));
+        assert!(batch(&queue, 2..=2).single().is_none());
+        assert!(Batch::default().single().is_none());
+    }
+
+    #[test]
+    fn a_released_slot_does_not_come_back() {
         let queue = Queue::new((0..2).map(|index| Arrival { index, ticket: None }));
-        let passed: Vec<_> = batch(&queue, 1..=1).into_iter().map(Slot::pass).collect();
-        assert_eq!((passed, queue.len()), (vec![0], 1));
+        let released: Vec<_> = batch(&queue, 1..=1).into_iter().map(Slot::into_index).collect();
+        assert_eq!((released, queue.len()), (vec![0], 1));
     }
 }

@@ -4,37 +4,28 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::peer::RingPeer;
+use super::pending::PendingRelease;
 use super::queue::{Arrival, Queue, Wait};
 use super::slot::{Batch, Slot};
 use crate::capabilities::SyncMethod;
 use crate::error::{Invalid, Mismatch, Result};
-use crate::handoff::{Acquirer, HandoffPeer, Releaser, Ticket};
+use crate::handoff::{Acquirer, Layouts, Releaser};
 
-/// An endpoint that can have a station.
-pub trait RingPeer: HandoffPeer {
-    /// What the station keeps to know that its work is done.
-    type Work: fmt::Debug + Default;
-
-    /// Waits for the last work of a station that goes.
-    #[doc(hidden)]
-    fn finish(releaser: &Releaser<Self>, work: &Self::Work) -> Result<()>;
-}
-
-/// One endpoint's place in a ring: takes slots from the station before it and gives them to the next.
+/// One endpoint's place in a ring: takes slots from the stage before it and releases them to the next.
+///
+/// An OpenGL stage stays on the thread of its context.
 pub struct RingStage<P: RingPeer> {
-    // The buffers go first, then the semaphores: `drop` has waited for all that uses them.
+    // The buffers are dropped first, then the semaphores: `drop` has waited for all that uses them.
     pub(crate) buffers: Vec<P::Buffer>,
     pub(crate) acquirer: Acquirer<P>,
     pub(crate) releaser: Releaser<P>,
     pub(crate) work: P::Work,
-    pub(crate) endpoint: P,
     pub(crate) ring: u64,
     pub(crate) arrivals: Arc<Queue>,
     pub(crate) next: Arc<Queue>,
-    /// Those before every station, to be closed when one goes.
+    /// The queues of all stages, to be closed when one is dropped.
     pub(crate) all: Vec<Arc<Queue>>,
-    /// What was taken and is not a slot yet: empty between calls, its memory is kept.
-    pub(crate) taken: Vec<Arrival>,
 }
 
 impl<P: RingPeer> fmt::Debug for RingStage<P> {
@@ -48,36 +39,42 @@ impl<P: RingPeer> fmt::Debug for RingStage<P> {
 }
 
 impl<P: RingPeer> RingStage<P> {
-    /// How many slots the ring has.
+    /// Returns how many slots the ring has.
     pub fn depth(&self) -> usize {
         self.buffers.len()
     }
 
-    /// How many slots have arrived and can be taken.
+    /// Returns how many slots have arrived and can be taken.
     pub fn arrived(&self) -> usize {
         self.arrivals.len()
     }
 
-    /// How this station waits for the one before it.
+    /// Returns how this stage waits for the one before it.
     pub fn acquires_by(&self) -> SyncMethod {
-        self.acquirer.lane.method
+        self.acquirer.method()
     }
 
-    /// The endpoint.
+    /// Returns the endpoint.
     pub fn endpoint(&self) -> &P {
-        &self.endpoint
+        self.releaser.endpoint()
     }
 
-    /// The buffer of a slot that this station holds.
+    /// Returns the buffers of all slots, by their index: to bind them, and to record command buffers that
+    /// use them, beforehand. The content of a buffer may be used only while this stage holds its slot.
+    pub fn buffers(&self) -> &[P::Buffer] {
+        &self.buffers
+    }
+
+    /// Returns the buffer of a slot that this stage holds.
     ///
     /// # Errors
-    /// [`Mismatch`] for a slot of another ring or of another station.
+    /// [`Mismatch`] for a slot of another ring or of another stage.
     pub fn buffer(&self, slot: &Slot) -> Result<&P::Buffer> {
         self.check_own(slot)?;
         Ok(&self.buffers[slot.index])
     }
 
-    /// The buffer of a slot that this station holds, to be written through.
+    /// Returns the buffer of a slot that this stage holds, for writing.
     ///
     /// # Errors
     /// As [`buffer`](Self::buffer).
@@ -86,26 +83,103 @@ impl<P: RingPeer> RingStage<P> {
         Ok(&mut self.buffers[slot.index])
     }
 
-    pub(crate) fn check_own(&self, slot: &Slot) -> Result<()> {
+    /// Takes the next slots and acquires them by one wait. Returns them with what is to be added to the
+    /// submit (`()` with OpenGL and CUDA), or `None` if too few slots have arrived and `wait` is
+    /// [`Wait::No`].
+    ///
+    /// `how_many` is the range of numbers that may be taken: `1..=1` is one slot, `1..=8` all that have
+    /// arrived up to 8, `4..=4` waits for four. Fewer are returned only after a stage of the ring was
+    /// dropped.
+    ///
+    /// With Vulkan, `commands` are [`SlotCommands`](super::SlotCommands), and the stage must live until the
+    /// submit is done if the slot is not released in it. With OpenGL they are `()`: the OpenGL commands
+    /// that follow see what the stage before wrote. With CUDA they are the stream: the work that follows on
+    /// it does.
+    ///
+    /// # Errors
+    /// [`Timeout`](crate::Error::Timeout) if too few slots arrived in time, or if the host waited too long
+    /// for the stage before: the slots stay, and the ring is usable. [`Invalid`] if a stage of the ring was
+    /// dropped, if `how_many` is empty, begins with 0 or is more than the ring has, or if the OpenGL context
+    /// is not current.
+    pub fn take<'a>(
+        &mut self,
+        wait: Wait,
+        how_many: RangeInclusive<usize>,
+        commands: impl Into<P::SlotCommands<'a>>,
+    ) -> Result<Option<(Batch, P::Sync)>> {
+        self.check_how_many(&how_many)?;
+        let Some(mut taken) = self.arrivals.take(wait, &how_many)? else { return Ok(None) };
+        let tickets = taken.arrivals.iter().filter_map(|arrival| arrival.ticket.as_ref());
+        let mut sync = P::Sync::default();
+        if tickets.clone().next().is_some() {
+            let released = taken.arrivals.iter().filter(|arrival| arrival.ticket.is_some());
+            let buffers = released.map(|arrival| &self.buffers[arrival.index]);
+            sync = P::with_commands(buffers, commands.into(), |commands| {
+                self.acquirer.enqueue(tickets, &Layouts::UNKNOWN, commands)
+            })?;
+        }
+        let mut slots = Vec::with_capacity(taken.arrivals.len());
+        let (ring, home) = (self.ring, &self.arrivals);
+        self.acquirer.acquired(taken.arrivals.drain(..).filter_map(|Arrival { index, ticket }| {
+            slots.push(Slot { index, ring, is_new: ticket.is_none(), home: Some(home.clone()) });
+            ticket
+        }));
+        Ok(Some((Batch { slots }, sync)))
+    }
+
+    /// Releases a batch, or a slot, to the next stage by one signal.
+    ///
+    /// With Vulkan, `commands` are [`SlotCommands`](super::SlotCommands); add the returned
+    /// [`SubmitSync`](crate::vulkan::SubmitSync) to the submit and, once it is made, call
+    /// [`PendingRelease::submitted`]. With OpenGL they are `()`: the slots are released after the OpenGL
+    /// commands so far. With CUDA they are the stream that the slots were taken on, or one that waits for
+    /// it: they are released after the work on it so far.
+    ///
+    /// # Errors
+    /// [`Mismatch`] for a slot of another stage or a stream of another context; [`Invalid`] for an empty
+    /// batch, for slots out of order with binary semaphores, and if the OpenGL context is not current. The
+    /// slots return to this stage.
+    pub fn release<'a>(
+        &mut self,
+        batch: impl Into<Batch>,
+        commands: impl Into<P::SlotCommands<'a>>,
+    ) -> Result<P::Released> {
+        let Batch { slots } = batch.into();
+        self.check_releasable(&slots)?;
+        let buffers = slots.iter().map(|slot| &self.buffers[slot.index]);
+        let releaser = &mut self.releaser;
+        let (tickets, sync) = P::with_commands(buffers, commands.into(), |commands| {
+            releaser.release_many(slots.len(), commands)
+        })?;
+        self.arrivals.forget(slots.iter().map(Slot::index));
+        let arrival =
+            |(slot, ticket): (Slot, _)| Arrival { index: slot.into_index(), ticket: Some(ticket) };
+        let slots = slots.into_iter().zip(tickets).map(arrival).collect();
+        let (home, next) = (self.arrivals.clone(), self.next.clone());
+        let pending = PendingRelease { slots, home, next, fence: None };
+        P::released(&self.releaser, &mut self.work, sync, pending)
+    }
+
+    fn check_own(&self, slot: &Slot) -> Result<()> {
         let held_here = slot.home.as_ref().is_some_and(|home| Arc::ptr_eq(home, &self.arrivals));
         if slot.ring == self.ring && held_here && slot.index < self.buffers.len() {
             return Ok(());
         }
-        Err(Mismatch::new("the slot's station", format!("one of ring {}", self.ring), slot.ring)
-            .help("only the station that took a slot can use or release it")
+        Err(Mismatch::new("the slot's stage", format!("one of ring {}", self.ring), slot.ring)
+            .help("only the stage that took a slot can use or release it")
             .into())
     }
 
     /// Checks that slots may be released now.
     ///
-    /// Binary semaphores are used in turn, so that slots must go on in the order in which they came:
-    /// else one might be signalled again before its wait has executed.
-    pub(crate) fn check_releasable(&self, slots: &[Slot]) -> Result<()> {
+    /// Binary semaphores are used in rotation, so slots must be released in the order in which they were
+    /// taken: else one might be signalled again before its wait has executed.
+    fn check_releasable(&self, slots: &[Slot]) -> Result<()> {
         if slots.is_empty() {
             return Err(Invalid::new("batch", "has no slot").help("take one first").into());
         }
         slots.iter().try_for_each(|slot| self.check_own(slot))?;
-        if self.releaser.lane.method != SyncMethod::Binary {
+        if self.releaser.method() != SyncMethod::Binary {
             return Ok(());
         }
         let indices = slots.iter().map(Slot::index);
@@ -118,37 +192,6 @@ impl<P: RingPeer> RingStage<P> {
         })
     }
 
-    /// Takes the next slots and acquires by `acquire` those that come with a ticket. Where this is
-    /// `Some`, they are in `taken`.
-    ///
-    /// Slots that can't be acquired (the host waited too long, say) go back to be tried again.
-    pub(crate) fn take_with<T: Default>(
-        &mut self,
-        wait: Wait,
-        how_many: RangeInclusive<usize>,
-        acquire: impl FnOnce(&mut Acquirer<P>, Arrived<'_, P::Buffer>) -> Result<T>,
-    ) -> Result<Option<T>> {
-        self.check_how_many(&how_many)?;
-        if !self.taken.is_empty() {
-            // The caller's closure panicked the last time.
-            self.arrivals.put_back(&mut self.taken);
-        }
-        if !self.arrivals.take(wait, &how_many, &mut self.taken)? {
-            return Ok(None);
-        }
-        let arrived = Arrived { buffers: &self.buffers, arrivals: &self.taken };
-        if arrived.tickets().next().is_none() {
-            return Ok(Some(T::default()));
-        }
-        match acquire(&mut self.acquirer, arrived) {
-            Ok(acquired) => Ok(Some(acquired)),
-            Err(error) => {
-                self.arrivals.put_back(&mut self.taken);
-                Err(error)
-            }
-        }
-    }
-
     fn check_how_many(&self, how_many: &RangeInclusive<usize>) -> Result<()> {
         let depth = self.depth();
         if (1..=depth).contains(how_many.start()) && how_many.start() <= how_many.end() {
@@ -159,57 +202,6 @@ impl<P: RingPeer> RingStage<P> {
             .help("begin with 1 or more, and no more than the ring's depth")
             .into())
     }
-
-    /// The one slot that was taken.
-    pub(crate) fn taken_slot(&mut self) -> Option<Slot> {
-        let arrival = self.taken.pop()?;
-        Some(slot(self.ring, &self.arrivals, arrival))
-    }
-
-    /// All slots that were taken.
-    pub(crate) fn taken_batch(&mut self) -> Batch {
-        let (ring, home) = (self.ring, &self.arrivals);
-        self.taken.drain(..).map(|arrival| slot(ring, home, arrival)).collect()
-    }
-
-    /// Passes on `slots`, each with its ticket.
-    #[cfg(any(feature = "gl", feature = "cuda"))]
-    pub(crate) fn pass(&mut self, slots: Vec<Slot>, tickets: impl Iterator<Item = Ticket>) {
-        self.arrivals.forget(slots.iter().map(Slot::index));
-        self.next.push(arrivals(slots, tickets));
-    }
-}
-
-/// The slots of a batch on their way, each with its ticket.
-pub(crate) fn arrivals(
-    slots: Vec<Slot>,
-    tickets: impl Iterator<Item = Ticket>,
-) -> impl Iterator<Item = Arrival> {
-    let pairs = slots.into_iter().zip(tickets);
-    pairs.map(|(slot, ticket)| Arrival { index: slot.pass(), ticket: Some(ticket) })
-}
-
-fn slot(ring: u64, home: &Arc<Queue>, Arrival { index, ticket }: Arrival) -> Slot {
-    Slot { index, ring, is_new: ticket.is_none(), home: Some(home.clone()) }
-}
-
-/// Slots that were taken and are to be acquired where they come with a ticket.
-pub(crate) struct Arrived<'a, B> {
-    buffers: &'a [B],
-    arrivals: &'a [Arrival],
-}
-
-impl<'a, B> Arrived<'a, B> {
-    pub(crate) fn tickets(&self) -> impl Iterator<Item = &'a Ticket> + Clone + use<'a, B> {
-        self.arrivals.iter().filter_map(|arrival| arrival.ticket.as_ref())
-    }
-
-    /// The buffers of those with a ticket, in the same order.
-    pub(crate) fn buffers(&self) -> impl Iterator<Item = &'a B> + use<'a, B> {
-        let ticketed = self.arrivals.iter().filter(|arrival| arrival.ticket.is_some());
-        let buffers = self.buffers;
-        ticketed.map(move |arrival| &buffers[arrival.index])
-    }
 }
 
 impl<P: RingPeer> Drop for RingStage<P> {
@@ -217,10 +209,10 @@ impl<P: RingPeer> Drop for RingStage<P> {
         self.all.iter().for_each(|queue| queue.close());
         if let Err(error) = P::finish(&self.releaser, &self.work) {
             // Something may still use all of it, and freeing it then would be a fault on the GPU.
-            tracing::warn!(%error, "a station of a ring went before its work was done");
+            tracing::warn!(%error, "a stage of a ring was dropped before its work was done");
             std::mem::forget(std::mem::take(&mut self.buffers));
-            self.acquirer.abandon();
-            self.releaser.abandon();
+            self.acquirer.leak();
+            self.releaser.leak();
         }
     }
 }

@@ -30,12 +30,12 @@ pub struct BufferAccess<'a> {
 ///
 /// A handoff is one layout transition with two halves, the release and the acquire, and both name
 /// the *same* two layouts: `old_layout`, in which the commands before the release leave the image,
-/// and `new_layout`, in which the commands after the acquire find it. Between two Vulkan devices,
-/// give both sides the same pair.
+/// and `new_layout`, in which the commands after the acquire find it.
 ///
-/// OpenGL names one layout only. It acquires an image in the `new_layout` of Vulkan's release, and
-/// releases it in the `old_layout` of Vulkan's acquire. CUDA names none: use
-/// [`ImageLayout::GENERAL`] on its side of the pair.
+/// A layout that is left out is [`ImageLayout::GENERAL`], except that an acquire with a ticket takes
+/// it from the ticket: name the layouts at the release, and leave them out at the acquire. OpenGL
+/// knows only the layout in which the image is handed over: after a release by OpenGL, the acquire
+/// may name another `new_layout`. CUDA has no layouts.
 ///
 /// Two uses of one image are combined with `|`, which keeps the layouts and the range of the left
 /// one.
@@ -56,9 +56,9 @@ pub struct ImageAccess<'a> {
     /// Their accesses.
     pub access: vk::AccessFlags,
     /// The layout before the handoff; [`ImageLayout::UNDEFINED`] if the content doesn't matter.
-    pub old_layout: ImageLayout,
+    pub old_layout: Option<ImageLayout>,
     /// The layout after the handoff.
-    pub new_layout: ImageLayout,
+    pub new_layout: Option<ImageLayout>,
     /// The part that is handed over, with all its aspects. Default: the whole image.
     pub range: vk::ImageSubresourceRange,
 }
@@ -123,52 +123,54 @@ impl fmt::Debug for BufferAccess<'_> {
 }
 
 impl<'a> ImageAccess<'a> {
-    fn new(
-        image: &'a Image,
-        (stage, access): Use,
+    fn new(image: &'a Image, (stage, access): Use) -> Self {
+        let range = image.full_range();
+        Self { image, stage, access, old_layout: None, new_layout: None, range }
+    }
+
+    /// Names the layouts before and after the handoff.
+    #[must_use]
+    pub fn with_layouts(
+        self,
         old_layout: impl Into<ImageLayout>,
         new_layout: impl Into<ImageLayout>,
     ) -> Self {
-        let (old_layout, new_layout) = (old_layout.into(), new_layout.into());
-        Self { image, stage, access, old_layout, new_layout, range: image.full_range() }
+        let (old_layout, new_layout) = (Some(old_layout.into()), Some(new_layout.into()));
+        Self { old_layout, new_layout, ..self }
+    }
+
+    /// Names only the layout after the handoff.
+    #[must_use]
+    pub fn with_new_layout(self, new_layout: impl Into<ImageLayout>) -> Self {
+        Self { new_layout: Some(new_layout.into()), ..self }
+    }
+
+    /// Returns the layouts before and after the handoff: general if they are left out.
+    pub(crate) fn layouts(&self) -> (ImageLayout, ImageLayout) {
+        let general = ImageLayout::GENERAL;
+        (self.old_layout.unwrap_or(general), self.new_layout.unwrap_or(general))
     }
 
     /// The whole of an image that compute shaders read and write.
-    pub fn compute(
-        image: &'a Image,
-        old_layout: impl Into<ImageLayout>,
-        new_layout: impl Into<ImageLayout>,
-    ) -> Self {
-        Self::new(image, compute(), old_layout, new_layout)
+    pub fn compute(image: &'a Image) -> Self {
+        Self::new(image, compute())
     }
 
     /// The whole of an image that is copied from and to, cleared or resolved.
-    pub fn transfer(
-        image: &'a Image,
-        old_layout: impl Into<ImageLayout>,
-        new_layout: impl Into<ImageLayout>,
-    ) -> Self {
-        Self::new(image, transfer(), old_layout, new_layout)
+    pub fn transfer(image: &'a Image) -> Self {
+        Self::new(image, transfer())
     }
 
     /// The whole of an image that shaders of any stage sample.
-    pub fn sampled(
-        image: &'a Image,
-        old_layout: impl Into<ImageLayout>,
-        new_layout: impl Into<ImageLayout>,
-    ) -> Self {
+    pub fn sampled(image: &'a Image) -> Self {
         let stage = vk::PipelineStageFlags::VERTEX_SHADER
             | vk::PipelineStageFlags::FRAGMENT_SHADER
             | vk::PipelineStageFlags::COMPUTE_SHADER;
-        Self::new(image, (stage, vk::AccessFlags::SHADER_READ), old_layout, new_layout)
+        Self::new(image, (stage, vk::AccessFlags::SHADER_READ))
     }
 
     /// The whole of an image that is drawn to: as colour, or as depth and stencil, by its format.
-    pub fn attachment(
-        image: &'a Image,
-        old_layout: impl Into<ImageLayout>,
-        new_layout: impl Into<ImageLayout>,
-    ) -> Self {
+    pub fn attachment(image: &'a Image) -> Self {
         let color = conv::aspects(image.desc().format).contains(vk::ImageAspectFlags::COLOR);
         let used = if color {
             (
@@ -183,23 +185,20 @@ impl<'a> ImageAccess<'a> {
                     | vk::AccessFlags::DEPTH_STENCIL_ATTACHMENT_WRITE,
             )
         };
-        Self::new(image, used, old_layout, new_layout)
+        Self::new(image, used)
     }
 
     /// The whole of an image that any command reads and writes. Always correct, but commands that
     /// don't use the image wait too.
-    pub fn any(
-        image: &'a Image,
-        old_layout: impl Into<ImageLayout>,
-        new_layout: impl Into<ImageLayout>,
-    ) -> Self {
-        Self::new(image, any(), old_layout, new_layout)
+    pub fn any(image: &'a Image) -> Self {
+        Self::new(image, any())
     }
 
     fn check(&self) -> Result<()> {
-        self.check_layout("images.old_layout", self.old_layout)?;
-        self.check_layout("images.new_layout", self.new_layout)?;
-        if self.new_layout == ImageLayout::UNDEFINED {
+        let (old_layout, new_layout) = self.layouts();
+        self.check_layout("images.old_layout", old_layout)?;
+        self.check_layout("images.new_layout", new_layout)?;
+        if new_layout == ImageLayout::UNDEFINED {
             let problem = "VK_IMAGE_LAYOUT_UNDEFINED: an image can't be acquired in it";
             return Err(Invalid::new("images.new_layout", problem)
                 .vuid("VUID-VkImageMemoryBarrier-newLayout-01198")

@@ -116,13 +116,14 @@ impl Barrier {
         });
         let images = used.images.iter().map(|used| {
             let (src, dst) = masks(used.access);
+            let (old_layout, new_layout) = used.layouts();
             vk::ImageMemoryBarrier::default()
                 .src_access_mask(src)
                 .dst_access_mask(dst)
                 .src_queue_family_index(from)
                 .dst_queue_family_index(to)
-                .old_layout(used.old_layout.into())
-                .new_layout(used.new_layout.into())
+                .old_layout(old_layout.into())
+                .new_layout(new_layout.into())
                 .image(used.image.handle())
                 .subresource_range(used.range)
         });
@@ -183,8 +184,10 @@ mod tests {
         let buffer = fake::buffer(&endpoint, 7);
         let image = fake::image(&endpoint, 8, Format::Rgba8Unorm, ImageUsage::all());
         let (old, new) = (ImageLayout::TRANSFER_DST_OPTIMAL, ImageLayout::SHADER_READ_ONLY_OPTIMAL);
-        let (buffers, images) =
-            ([BufferAccess::compute(&buffer)], [ImageAccess::transfer(&image, old, new)]);
+        let (buffers, images) = (
+            [BufferAccess::compute(&buffer)],
+            [ImageAccess::transfer(&image).with_layouts(old, new)],
+        );
         let used = Accesses { buffers: &buffers, images: &images };
         let commands = vk::CommandBuffer::null();
         // SAFETY: the made-up driver only records the call.

@@ -106,7 +106,7 @@ impl Copying {
         self.worker.submit(|recording| {
             let command = recording.command;
             let copied = vk::ImageLayout::TRANSFER_SRC_OPTIMAL;
-            let first = source.found(image).new_layout.into();
+            let first = source.first_layout();
             // The light of the last frame is not needed.
             context.record_layout(command, image, (vk::ImageLayout::UNDEFINED, first));
             recording.stamp();

@@ -5,10 +5,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use gpu_interop::desc::ImageLayout;
 use gpu_interop::gl::{Endpoint, Texture};
 use gpu_interop::glow::{self, HasContext as _};
-use gpu_interop::handoff::{Acquirer, Releaser, Ticket};
+use gpu_interop::handoff::{Acquirer, Releaser, TextureAccess, Ticket};
 use interop_gpu::gl::GlContext;
 
 use crate::finish::{Finish, FinishTimes};
@@ -155,13 +154,13 @@ impl Finish for GlFinish {
         let Picture::Shared { texture, acquirer, .. } = &mut self.picture else {
             anyhow::bail!("this stage has no shared picture");
         };
-        let (name, used) = (texture.name(), [texture.in_layout(ImageLayout::GENERAL)]);
-        acquirer.acquire(ticket, &[], &used)?;
+        let (name, used) = (texture.name(), [TextureAccess::from(&*texture)]);
+        acquirer.acquire(ticket, &used)?;
         self.timed(1, |finish| finish.frame(name))?;
         let Picture::Shared { releaser, .. } = &mut self.picture else {
             anyhow::bail!("the picture is not shared");
         };
-        Ok(releaser.release(&[], &used)?)
+        Ok(releaser.release(&used)?.0)
     }
 
     fn frame_copied(&mut self, pages: &mut HostPages) -> Result<()> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use gpu_interop::ash::vk;
 use gpu_interop::format::Format;
-use gpu_interop::handoff::{Acquirer, Releaser, Ticket};
+use gpu_interop::handoff::{Acquirer, Releaser, Ticket, VulkanCommands};
 use gpu_interop::vulkan::{Endpoint, Image, ImageOptions};
 use gpu_interop::{ImageDesc, ImageUsage};
 use interop_gpu::post_process::{PICTURE, transfer};
@@ -134,7 +134,8 @@ impl Finish for VulkanFinish {
             let found = [by_anyone(picture, OUTSIDE, SAMPLED)];
             // SAFETY: the command buffer is being recorded for a queue of that family; the part is
             // submitted with it; the picture lives until the work was waited for.
-            let part = unsafe { acquirer.acquire(ticket, command, family, &found) }?;
+            let part = acquirer
+                .acquire(ticket, unsafe { VulkanCommands::record(command, family, &found) })?;
             recording.part.merge(part)?;
             recording.stamp();
             // A shared picture needs no upload.
@@ -143,7 +144,8 @@ impl Finish for VulkanFinish {
             recording.stamp();
             let left = [by_anyone(picture, SAMPLED, OUTSIDE)];
             // SAFETY: as above; this queue has the picture, in this layout.
-            let (ticket, part) = unsafe { releaser.release(command, family, &left) }?;
+            let (ticket, part) =
+                releaser.release(unsafe { VulkanCommands::record(command, family, &left) })?;
             recording.part.merge(part)?;
             Ok(ticket)
         })

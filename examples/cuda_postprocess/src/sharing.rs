@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use gpu_interop::capabilities::SyncPlan;
 use gpu_interop::fd::MemoryHandleType;
-use gpu_interop::handoff::{self, Acquirer, HandoffOptions, Releaser, Ticket};
+use gpu_interop::handoff::{self, Acquirer, HandoffOptions, Releaser, Ticket, VulkanCommands};
 use gpu_interop::{ImageDesc, ImageUsage, cuda, gl, vulkan};
 use interop_gpu::gl::GlContext;
 use interop_gpu::post_process::{Canvas, PICTURE};
@@ -71,7 +71,7 @@ impl Sharing {
         };
         let source = Source::new(vulkan, &canvas.light.image, job.picture.as_ref(), job.noise)?;
         let stages = CudaStages::new(cuda, &gpu.kernels, canvas, job.settings)?;
-        let light_ticket = Some(light_back.release.release(&cuda.stream)?);
+        let light_ticket = Some(light_back.release.release(&cuda.stream)?.0);
         let worker = Worker::new(vulkan)?;
         Ok(Self {
             worker,
@@ -98,8 +98,8 @@ impl Sharing {
             self.from_finish.acquire(ticket, &stream)?;
         }
         self.stages.run()?;
-        let ticket = self.to_finish.release(&stream)?;
-        self.light_ticket = Some(self.light_back.release.release(&stream)?);
+        let (ticket, ()) = self.to_finish.release(&stream)?;
+        self.light_ticket = Some(self.light_back.release.release(&stream)?.0);
         self.picture_ticket = Some(self.finish.frame_shared(ticket)?);
         self.finish.wait()?;
         let whole = start.elapsed();
@@ -121,14 +121,16 @@ impl Sharing {
             let found = [source.found(&image)];
             // SAFETY: the command buffer is being recorded for a queue of that family; the part is
             // submitted with it; the image lives until the work was waited for.
-            let part = unsafe { back.acquire(ticket, command, family, &found) }?;
+            let part =
+                back.acquire(ticket, unsafe { VulkanCommands::record(command, family, &found) })?;
             recording.part.merge(part)?;
             recording.stamp();
             source.record(&context, command, &image, index)?;
             recording.stamp();
             let left = [source.left(&image)];
             // SAFETY: as above; this queue has the image, in this layout.
-            let (ticket, part) = unsafe { there.release(command, family, &left) }?;
+            let (ticket, part) =
+                there.release(unsafe { VulkanCommands::record(command, family, &left) })?;
             recording.part.merge(part)?;
             Ok(ticket)
         })

@@ -71,7 +71,7 @@ impl Source {
     }
 
     /// The layout that the image must be in before [`record`](Self::record).
-    fn first_layout(&self) -> vk::ImageLayout {
+    pub(crate) fn first_layout(&self) -> vk::ImageLayout {
         match self.kind {
             Kind::Scene(_) => vk::ImageLayout::COLOR_ATTACHMENT_OPTIMAL,
             Kind::Picture(_) => vk::ImageLayout::TRANSFER_DST_OPTIMAL,
@@ -132,7 +132,7 @@ pub(crate) fn by_anyone(
     old_layout: vk::ImageLayout,
     new_layout: vk::ImageLayout,
 ) -> ImageAccess<'_> {
-    ImageAccess::any(image, old_layout, new_layout)
+    ImageAccess::any(image).with_layouts(old_layout, new_layout)
 }
 
 fn on_the_device(gpu: &VulkanContext, bytes: &[u8]) -> Result<PrivateBuffer> {

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use gpu_interop::ash::vk;
 use gpu_interop::desc::ImageLayout;
 use gpu_interop::glow::{self, HasContext as _};
-use gpu_interop::handoff::Ticket;
+use gpu_interop::handoff::{TextureAccess, Ticket, VulkanCommands};
 use gpu_interop::vulkan::{ImageAccess, SubmitSync};
 use interop_gpu::vulkan::PrivateBuffer;
 use scene::vulkan::{PrivateImage, PrivateImageInfo};
@@ -67,11 +67,15 @@ impl GlToVk {
         // Vulkan, which created the pictures, owns them first.
         let command = vulkan.begin()?;
         let (none, taken) = (vk::ImageLayout::UNDEFINED, vulkan_layout(LAYOUT));
-        let used = [&shared, &result].map(|one| ImageAccess::attachment(&one.image, none, taken));
+        let used = [&shared, &result]
+            .map(|one| ImageAccess::attachment(&one.image).with_layouts(none, taken));
         let family = vulkan.queue_family();
         // SAFETY: the command buffer is being recorded for a queue of that family; the images are new, and
         // live until this structure is dropped, which waits.
-        let (ticket, part) = unsafe { lanes.to_gl.release.release(command, family, &used) }?;
+        let (ticket, part) = lanes
+            .to_gl
+            .release
+            .release(unsafe { VulkanCommands::record(command, family, &used) })?;
         vulkan.submit(&part)?;
         let (_sampler, _views, ticket) = (sampler, views, Some(ticket));
         Ok(Self {
@@ -90,33 +94,33 @@ impl GlToVk {
         })
     }
 
-    fn textures(&self) -> [(glow::Texture, ImageLayout); 2] {
-        [&self.shared, &self.result].map(|one| one.texture.in_layout(LAYOUT))
+    fn textures(&self) -> [TextureAccess; 2] {
+        [&self.shared, &self.result].map(|one| one.texture.in_layout(LAYOUT).into())
     }
 
     /// OpenGL acquires the pictures, if Vulkan has released them and they are not acquired yet.
     fn gl_takes(&mut self) -> Result<()> {
         let textures = self.textures();
         match self.ticket.take() {
-            Some(ticket) => Ok(self.lanes.to_gl.acquire.acquire(ticket, &[], &textures)?),
+            Some(ticket) => Ok(self.lanes.to_gl.acquire.acquire(ticket, &textures)?),
             None => Ok(()),
         }
     }
 
     /// Begins a Vulkan frame that samples the shared picture and draws the other one.
     fn vulkan_takes(&mut self) -> Result<(vk::CommandBuffer, SubmitSync)> {
-        let ticket = self.lanes.to_vulkan.release.release(&[], &self.textures())?;
+        let (ticket, ()) = self.lanes.to_vulkan.release.release(&self.textures())?;
         let command = self.vulkan.begin()?;
-        let old = vulkan_layout(LAYOUT);
         let used = [
-            ImageAccess::sampled(&self.shared.image, old, Use::SAMPLED.layout),
-            ImageAccess::attachment(&self.result.image, old, Use::DRAWN.layout),
+            ImageAccess::sampled(&self.shared.image).with_new_layout(Use::SAMPLED.layout),
+            ImageAccess::attachment(&self.result.image).with_new_layout(Use::DRAWN.layout),
         ];
         let family = self.vulkan.queue_family();
         let lane = &mut self.lanes.to_vulkan.acquire;
         // SAFETY: the command buffer is being recorded for a queue of that family; OpenGL has released both
         // images in this layout, and the part goes into the submit.
-        let part = unsafe { lane.acquire(ticket, command, family, &used) }?;
+        let part =
+            lane.acquire(ticket, unsafe { VulkanCommands::record(command, family, &used) })?;
         Ok((command, part))
     }
 
@@ -127,12 +131,16 @@ impl GlToVk {
         self.vulkan.record_read(handle, self.result.size(), 1, &self.read_result);
         let new = vulkan_layout(LAYOUT);
         let used = [
-            ImageAccess::sampled(&self.shared.image, Use::SAMPLED.layout, new),
-            ImageAccess::transfer(&self.result.image, Use::COPIED_FROM.layout, new),
+            ImageAccess::sampled(&self.shared.image).with_layouts(Use::SAMPLED.layout, new),
+            ImageAccess::transfer(&self.result.image).with_layouts(Use::COPIED_FROM.layout, new),
         ];
         let family = self.vulkan.queue_family();
         // SAFETY: as above, and the images are in these layouts.
-        let (ticket, signal) = unsafe { self.lanes.to_gl.release.release(command, family, &used) }?;
+        let (ticket, signal) = self
+            .lanes
+            .to_gl
+            .release
+            .release(unsafe { VulkanCommands::record(command, family, &used) })?;
         part.merge(signal)?;
         self.vulkan.submit(&part)?;
         self.ticket = Some(ticket);

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use gpu_interop::desc::ImageLayout;
 use gpu_interop::glow::{self, HasContext as _};
-use gpu_interop::handoff::Ticket;
+use gpu_interop::handoff::{TextureAccess, Ticket, VulkanCommands};
 use gpu_interop::vulkan::{ImageAccess, SubmitSync};
 use interop_gpu::vulkan::PrivateBuffer;
 use scene::{self, Canvas, Drawing, Tone};
@@ -57,8 +57,8 @@ impl VkToGl {
     fn draw(&mut self, time: f32, aspect: f32, verify: bool) -> Result<Ticket> {
         let back = match self.gl_has_it {
             true => {
-                let textures = [self.shared.texture.in_layout(LAYOUT)];
-                Some(self.lanes.to_vulkan.release.release(&[], &textures)?)
+                let textures = [TextureAccess::from(self.shared.texture.in_layout(LAYOUT))];
+                Some(self.lanes.to_vulkan.release.release(&textures)?.0)
             }
             false => None,
         };
@@ -67,11 +67,12 @@ impl VkToGl {
         let mut part = SubmitSync::default();
         if let Some(ticket) = back {
             let drawn = Use::DRAWN.layout;
-            let used = [ImageAccess::attachment(image, vulkan_layout(LAYOUT), drawn)];
+            let used = [ImageAccess::attachment(image).with_new_layout(drawn)];
             let lane = &mut self.lanes.to_vulkan.acquire;
             // SAFETY: the command buffer is being recorded for a queue of that family; OpenGL has released
             // the image in this layout, and the part goes into the submit.
-            part = unsafe { lane.acquire(ticket, command, family, &used) }?;
+            part =
+                lane.acquire(ticket, unsafe { VulkanCommands::record(command, family, &used) })?;
         }
         self.vulkan.stamp();
         self.knot.record(command, &scene::knot(time, aspect, Tone::Screen))?;
@@ -83,10 +84,14 @@ impl VkToGl {
             self.vulkan.record_read(image.handle(), size, levels, &self.read_back);
         }
         let copied = Use::COPIED_FROM.layout;
-        let used = [ImageAccess::transfer(image, copied, vulkan_layout(LAYOUT))];
+        let used = [ImageAccess::transfer(image).with_layouts(copied, vulkan_layout(LAYOUT))];
         // SAFETY: as above; the queue's family owns the image, which the copies left in this layout, and
         // it lives until this structure is dropped, which waits.
-        let (ticket, signal) = unsafe { self.lanes.to_gl.release.release(command, family, &used) }?;
+        let (ticket, signal) = self
+            .lanes
+            .to_gl
+            .release
+            .release(unsafe { VulkanCommands::record(command, family, &used) })?;
         part.merge(signal)?;
         self.vulkan.submit(&part)?;
         Ok(ticket)
@@ -98,8 +103,8 @@ impl Demo for VkToGl {
         let (width, height) = self.shared.size();
         let aspect = width as f32 / height as f32;
         let ticket = self.draw(time, aspect, verify)?;
-        let textures = [self.shared.texture.in_layout(LAYOUT)];
-        self.lanes.to_gl.acquire.acquire(ticket, &[], &textures)?;
+        let textures = [TextureAccess::from(&self.shared.texture)];
+        self.lanes.to_gl.acquire.acquire(ticket, &textures)?;
         self.gl_has_it = true;
         let picture = Some((self.shared.texture.name(), self.gl.sampler));
         let drawing = scene::turntable(time, aspect);

@@ -59,7 +59,7 @@ impl Stage for CudaStage {
     }
 
     fn release(&mut self) -> Result<Ticket> {
-        Ok(self.releaser.release(&self.gpu.stream)?)
+        Ok(self.releaser.release(&self.gpu.stream)?.0)
     }
 
     fn time_shared(&mut self, kernel: Kernel, groups: u32) -> Result<Duration> {

@@ -55,11 +55,11 @@ impl Stage for GlStage {
     }
 
     fn acquire(&mut self, ticket: Ticket) -> Result<()> {
-        Ok(self.acquirer.acquire(ticket, &[&self.buffer], &[])?)
+        Ok(self.acquirer.acquire(ticket, &[&self.buffer])?)
     }
 
     fn release(&mut self) -> Result<Ticket> {
-        Ok(self.releaser.release(&[&self.buffer], &[])?)
+        Ok(self.releaser.release(&[&self.buffer])?.0)
     }
 
     fn time_shared(&mut self, kernel: Kernel, groups: u32) -> Result<Duration> {

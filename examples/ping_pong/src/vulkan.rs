@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use gpu_interop::ash::vk;
-use gpu_interop::handoff::{Acquirer, Releaser, Ticket};
+use gpu_interop::handoff::{Acquirer, Releaser, Ticket, VulkanCommands};
 use gpu_interop::vulkan::{Buffer, BufferAccess, Endpoint, Fence, FencePool, SubmitSync};
 
 use super::stage::{Stage, Work};
@@ -113,7 +113,10 @@ impl VulkanStage {
         let used = [everything(&self.buffer)];
         // SAFETY: the command buffer is being recorded for a queue of that family, outside a render
         // pass; the buffer lives as long as the stage, which waits before it goes.
-        part.merge(unsafe { self.acquirer.acquire(ticket, command, family, &used) }?)?;
+        part.merge(
+            self.acquirer
+                .acquire(ticket, unsafe { VulkanCommands::record(command, family, &used) })?,
+        )?;
         Ok(())
     }
 
@@ -125,7 +128,8 @@ impl VulkanStage {
         let family = self.gpu.vulkan.queue_family();
         let used = [everything(&self.buffer)];
         // SAFETY: as above.
-        let (ticket, added) = unsafe { self.releaser.release(command, family, &used) }?;
+        let (ticket, added) =
+            self.releaser.release(unsafe { VulkanCommands::record(command, family, &used) })?;
         part.merge(added)?;
         Ok(ticket)
     }

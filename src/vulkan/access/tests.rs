@@ -27,11 +27,11 @@ fn each_constructor_names_its_stages_and_accesses() {
     assert_eq!(of_buffer(BufferAccess::compute(&buffer)), compute);
     assert_eq!(of_buffer(BufferAccess::transfer(&buffer)), transfer);
     assert_eq!(of_buffer(BufferAccess::any(&buffer)), any);
-    assert_eq!(of_image(ImageAccess::compute(&color, GENERAL, GENERAL)), compute);
-    assert_eq!(of_image(ImageAccess::transfer(&color, GENERAL, GENERAL)), transfer);
-    assert_eq!(of_image(ImageAccess::any(&color, GENERAL, GENERAL)), any);
+    assert_eq!(of_image(ImageAccess::compute(&color)), compute);
+    assert_eq!(of_image(ImageAccess::transfer(&color)), transfer);
+    assert_eq!(of_image(ImageAccess::any(&color)), any);
     assert_eq!(
-        of_image(ImageAccess::sampled(&color, GENERAL, GENERAL)),
+        of_image(ImageAccess::sampled(&color)),
         (
             PipelineStageFlags::VERTEX_SHADER
                 | PipelineStageFlags::FRAGMENT_SHADER
@@ -40,14 +40,14 @@ fn each_constructor_names_its_stages_and_accesses() {
         )
     );
     assert_eq!(
-        of_image(ImageAccess::attachment(&color, GENERAL, GENERAL)),
+        of_image(ImageAccess::attachment(&color)),
         (
             PipelineStageFlags::COLOR_ATTACHMENT_OUTPUT,
             AccessFlags::COLOR_ATTACHMENT_READ | AccessFlags::COLOR_ATTACHMENT_WRITE
         )
     );
     assert_eq!(
-        of_image(ImageAccess::attachment(&depth, GENERAL, GENERAL)),
+        of_image(ImageAccess::attachment(&depth)),
         (
             PipelineStageFlags::EARLY_FRAGMENT_TESTS | PipelineStageFlags::LATE_FRAGMENT_TESTS,
             AccessFlags::DEPTH_STENCIL_ATTACHMENT_READ
@@ -65,9 +65,10 @@ fn uses_are_combined() {
     let written = AccessFlags::SHADER_WRITE | AccessFlags::TRANSFER_WRITE;
     assert!(both.access.contains(written) && both.buffer.handle() == buffer.handle());
     let image = fake::image(&endpoint, 2, Format::Rgba8Unorm, ImageUsage::SAMPLED);
-    let left = ImageAccess::sampled(&image, GENERAL, ImageLayout::SHADER_READ_ONLY_OPTIMAL);
-    let both = left | ImageAccess::transfer(&image, GENERAL, GENERAL);
-    assert_eq!(both.new_layout, ImageLayout::SHADER_READ_ONLY_OPTIMAL);
+    let left =
+        ImageAccess::sampled(&image).with_layouts(GENERAL, ImageLayout::SHADER_READ_ONLY_OPTIMAL);
+    let both = left | ImageAccess::transfer(&image);
+    assert_eq!(both.new_layout, Some(ImageLayout::SHADER_READ_ONLY_OPTIMAL));
     assert!(both.stage.contains(left.stage | PipelineStageFlags::TRANSFER));
     assert!(both.access.contains(AccessFlags::SHADER_READ | AccessFlags::TRANSFER_WRITE));
 }
@@ -76,7 +77,7 @@ fn uses_are_combined() {
 fn layouts_and_ranges_that_the_image_lacks_are_refused() {
     let endpoint = fake::endpoint();
     let image = fake::image(&endpoint, 1, Format::Rgba8Unorm, ImageUsage::SAMPLED);
-    let good = ImageAccess::sampled(&image, ImageLayout::UNDEFINED, GENERAL);
+    let good = ImageAccess::sampled(&image).with_layouts(ImageLayout::UNDEFINED, GENERAL);
     let check = |used: ImageAccess<'_>| Accesses::from(&[used]).check(&endpoint);
     check(good).unwrap();
     let range = good.range;
@@ -84,12 +85,9 @@ fn layouts_and_ranges_that_the_image_lacks_are_refused() {
     check(ImageAccess { range: rest, ..good }).unwrap();
     let with = |range| ImageAccess { range, ..good };
     for (refused, field) in [
-        (ImageAccess { new_layout: ImageLayout::UNDEFINED, ..good }, "images.new_layout"),
-        (ImageAccess { new_layout: ImageLayout::PREINITIALIZED, ..good }, "images.new_layout"),
-        (
-            ImageAccess { old_layout: ImageLayout::TRANSFER_SRC_OPTIMAL, ..good },
-            "images.old_layout",
-        ),
+        (good.with_new_layout(ImageLayout::UNDEFINED), "images.new_layout"),
+        (good.with_new_layout(ImageLayout::PREINITIALIZED), "images.new_layout"),
+        (good.with_layouts(ImageLayout::TRANSFER_SRC_OPTIMAL, GENERAL), "images.old_layout"),
         (ImageAccess { stage: PipelineStageFlags::empty(), ..good }, "images"),
         (with(vk::ImageSubresourceRange { level_count: 2, ..range }), "images.range.level_count"),
         (
@@ -113,7 +111,7 @@ fn resources_of_another_device_are_refused() {
     let (buffer, image) =
         (fake::buffer(&other, 1), fake::image(&other, 2, Format::Rgba8Unorm, ImageUsage::SAMPLED));
     let buffers = [BufferAccess::any(&buffer)];
-    let images = [ImageAccess::any(&image, GENERAL, GENERAL)];
+    let images = [ImageAccess::any(&image)];
     for used in [Accesses::from(&buffers), Accesses::from(&images)] {
         used.check(&other).unwrap();
         let text = used.check(&endpoint).unwrap_err().to_string();

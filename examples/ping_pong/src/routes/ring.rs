@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use gpu_interop::BufferDesc;
 use gpu_interop::capabilities::SyncPlan;
 use gpu_interop::handoff::HandoffOptions;
-use gpu_interop::ring::{RingOptions, RingStage, Wait, ring_of_two};
+use gpu_interop::ring::{self, RingOptions, RingStage, SlotCommands, Wait};
 use gpu_interop::vulkan::Endpoint;
 
 use super::benchmark::{Benchmark, FIRST_STEP, SECOND_STEP};
@@ -45,7 +45,7 @@ impl<S: SecondApi> Ring<S> {
         let options = RingOptions { depth, handoff };
         let desc = BufferDesc::storage(bytes);
         let (first_stage, second_stage, [plan, _]) =
-            ring_of_two(owner, owner, second.endpoint(), &desc, options)?;
+            ring::pair(owner, owner, second.endpoint(), &desc, options)?;
         // The first pass acquires the payload from outside Vulkan, so it is filled and released here.
         for (seed, buffer) in (0..).zip(first_stage.buffers()) {
             first.fill_and_release(buffer, seed)?;
@@ -105,7 +105,7 @@ impl<S: SecondApi> Benchmark for Ring<S> {
 
     fn verify(&mut self) -> Result<Result<(), Wrong>> {
         let depth = self.turns.len();
-        let taken = self.first_stage.take_recorded(Wait::No, depth..=depth)?;
+        let taken = self.first_stage.take(Wait::No, depth..=depth, SlotCommands::recorded())?;
         let (batch, part) = taken.context("all slots are back")?;
         self.first.take_buffers(self.first_stage.buffers(), part)?;
         for slot in batch.iter() {

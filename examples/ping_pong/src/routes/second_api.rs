@@ -98,7 +98,7 @@ impl SecondApi for SecondCuda {
     fn turn(&mut self, ticket: Ticket, ends: &mut Ends<Self>, turn: &Self::Turn) -> Result<Ticket> {
         ends.acquirer.acquire(ticket, &self.gpu.stream)?;
         self.launch(turn.0, turn.1)?;
-        Ok(ends.releaser.release(&self.gpu.stream)?)
+        Ok(ends.releaser.release(&self.gpu.stream)?.0)
     }
 
     fn prepare_stage(&self, _: &RingStage<cuda::Endpoint>, _batch: usize) -> Result<()> {
@@ -111,13 +111,13 @@ impl SecondApi for SecondCuda {
         (): &(),
         batch: usize,
     ) -> Result<()> {
-        let taken = station.take_many(PATIENT, batch..=batch, &self.gpu.stream)?;
-        let slots = taken.context("it waited for slots")?;
+        let taken = station.take(PATIENT, batch..=batch, &self.gpu.stream)?;
+        let (slots, ()) = taken.context("it waited for slots")?;
         for slot in slots.iter() {
             let buffer = station.buffer(slot)?;
             self.launch(buffer.device_ptr(), buffer.len())?;
         }
-        Ok(station.release_many(slots, &self.gpu.stream)?)
+        Ok(station.release(slots, &self.gpu.stream)?)
     }
 
     fn finish(&mut self) -> Result<()> {
@@ -146,9 +146,9 @@ impl SecondApi for SecondGl {
 
     fn turn(&mut self, ticket: Ticket, ends: &mut Ends<Self>, (): &()) -> Result<Ticket> {
         let buffer = &ends.buffer;
-        ends.acquirer.acquire(ticket, &[buffer], &[])?;
+        ends.acquirer.acquire(ticket, &[buffer])?;
         self.gpu.dispatch(KERNEL, buffer.name(), buffer.desc().size, self.grid)?;
-        Ok(ends.releaser.release(&[buffer], &[])?)
+        Ok(ends.releaser.release(&[buffer])?.0)
     }
 
     fn prepare_stage(&self, _: &RingStage<gl::Endpoint>, _batch: usize) -> Result<()> {
@@ -161,12 +161,13 @@ impl SecondApi for SecondGl {
         (): &(),
         batch: usize,
     ) -> Result<()> {
-        let slots = station.take_many(PATIENT, batch..=batch)?.context("it waited for slots")?;
+        let taken = station.take(PATIENT, batch..=batch, ())?;
+        let (slots, ()) = taken.context("it waited for slots")?;
         for slot in slots.iter() {
             let buffer = station.buffer(slot)?;
             self.gpu.dispatch(KERNEL, buffer.name(), buffer.desc().size, self.grid)?;
         }
-        Ok(station.release_many(slots)?)
+        Ok(station.release(slots, ())?)
     }
 
     fn finish(&mut self) -> Result<()> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use gpu_interop::ash::vk;
-use gpu_interop::handoff::{Acquirer, Releaser, Ticket};
-use gpu_interop::ring::{RingStage, Wait};
+use gpu_interop::handoff::{Acquirer, Releaser, Ticket, VulkanCommands};
+use gpu_interop::ring::{RingStage, SlotCommands, Wait};
 use gpu_interop::vulkan::{Buffer, BufferAccess, Endpoint, Fence, FencePool, SubmitSync};
 
 use interop_gpu::Kernel;
@@ -165,10 +165,10 @@ impl VulkanRunner {
         recorded: &Recorded,
     ) -> Result<Ticket> {
         let mut part = match ticket {
-            Some(ticket) => acquirer.wait(ticket)?,
+            Some(ticket) => acquirer.acquire(ticket, VulkanCommands::recorded())?,
             None => SubmitSync::default(),
         };
-        let (ticket, signals) = releaser.signal()?;
+        let (ticket, signals) = releaser.release(VulkanCommands::recorded())?;
         part.merge(signals)?;
         self.submit(&[recorded.command], part)?;
         Ok(ticket)
@@ -212,17 +212,17 @@ impl VulkanRunner {
         batch: usize,
         mut did: impl FnMut(usize),
     ) -> Result<()> {
-        let taken = station.take_recorded(Wait::UpTo(TIMEOUT), batch..=batch)?;
+        let taken = station.take(Wait::UpTo(TIMEOUT), batch..=batch, SlotCommands::recorded())?;
         let (slots, mut part) = taken.context("it waited for slots")?;
         let first = slots.iter().next().context("a batch has slots")?.index();
         // Slots go round in their order, and the ring's depth is a multiple of the batch.
         let in_order = slots.iter().zip(first..).all(|(slot, index)| slot.index() == index);
         ensure!(in_order && first.is_multiple_of(batch), "slots came out of order");
         slots.iter().for_each(|slot| did(slot.index()));
-        let (added, passing) = station.release_recorded(slots)?;
+        let (added, pending) = station.release(slots, SlotCommands::recorded())?;
         part.merge(added)?;
         self.submit(&[recorded[first / batch].command], part)?;
-        passing.send();
+        pending.submitted();
         Ok(())
     }
 
@@ -239,7 +239,7 @@ impl VulkanRunner {
         acquirer: &mut Acquirer<Endpoint>,
         buffer: &Buffer,
     ) -> Result<()> {
-        let part = acquirer.wait(ticket)?;
+        let part = acquirer.acquire(ticket, VulkanCommands::recorded())?;
         self.take_buffers(std::slice::from_ref(buffer), part)
     }
 

@@ -16,7 +16,8 @@ const OUTSIDE: vk::ImageLayout = vk::ImageLayout::GENERAL;
 /// If the driver fails.
 pub fn give_away(gpu: &VulkanContext, images: &[&Image]) -> Result<()> {
     gpu.run(|command| {
-        let layout = |image| ImageAccess::transfer(image, vk::ImageLayout::UNDEFINED, OUTSIDE);
+        let layout =
+            |image| ImageAccess::transfer(image).with_layouts(vk::ImageLayout::UNDEFINED, OUTSIDE);
         let used: Vec<_> = images.iter().map(|image| layout(*image)).collect();
         // SAFETY: the command buffer is being recorded for a queue of that family, which owns the
         // new images; `run` waits.
@@ -78,8 +79,8 @@ fn borrow(
 ) -> Result<()> {
     let (family, endpoint) = (gpu.vulkan.queue_family(), &gpu.endpoint);
     gpu.run(|command| {
-        let found = [ImageAccess::transfer(image, OUTSIDE, layout)];
-        let left = [ImageAccess::transfer(image, layout, OUTSIDE)];
+        let found = [ImageAccess::transfer(image).with_layouts(OUTSIDE, layout)];
+        let left = [ImageAccess::transfer(image).with_layouts(layout, OUTSIDE)];
         // SAFETY: the command buffer is being recorded for a queue of that family; the callers say
         // that the others have the image and are done with it; `run` waits.
         unsafe { endpoint.record_acquire(command, family, &found) }?;

@@ -104,16 +104,22 @@ impl ImageIo {
     /// The access of an upload to `image`, for a release in layout `new`.
     pub fn uploaded<'a>(&self, image: &'a Image, new: vk::ImageLayout) -> ImageAccess<'a> {
         match &self.0 {
-            Kind::Copies(_) => ImageAccess::transfer(image, self.upload_layout(), new),
-            Kind::Samples(_) => ImageAccess::attachment(image, self.upload_layout(), new),
+            Kind::Copies(_) => ImageAccess::transfer(image).with_layouts(self.upload_layout(), new),
+            Kind::Samples(_) => {
+                ImageAccess::attachment(image).with_layouts(self.upload_layout(), new)
+            }
         }
     }
 
     /// The access of a download from `image`, for an acquire from layout `old`.
     pub fn downloadable<'a>(&self, image: &'a Image, old: vk::ImageLayout) -> ImageAccess<'a> {
         match &self.0 {
-            Kind::Copies(_) => ImageAccess::transfer(image, old, self.download_layout()),
-            Kind::Samples(_) => ImageAccess::sampled(image, old, self.download_layout()),
+            Kind::Copies(_) => {
+                ImageAccess::transfer(image).with_layouts(old, self.download_layout())
+            }
+            Kind::Samples(_) => {
+                ImageAccess::sampled(image).with_layouts(old, self.download_layout())
+            }
         }
     }
 

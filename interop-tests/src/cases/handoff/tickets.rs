@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::ash::vk;
 use gpu_interop::capabilities::{Capabilities, Rejected, SyncMethod, SyncPlan};
 use gpu_interop::fd::SemaphoreHandleType;
-use gpu_interop::handoff::{self, Handoff, HandoffOptions};
+use gpu_interop::handoff::{self, Handoff, HandoffOptions, VulkanCommands};
 use gpu_interop::vulkan::{DeviceInfo, Endpoint, Features, SubmitSync};
 use gpu_interop::{Api, BufferDesc, Error, SemaphoreKind};
 
@@ -87,19 +87,23 @@ fn anothers_ticket(machine: &TestGpu, route: Route) -> Result<()> {
     let mut lane_a = lane(machine, route.options())?;
     let mut lane_b = lane(machine, route.options())?;
     let (first, second) = (Submits::to(machine.vulkan()), Submits::to(machine.second_device()?));
-    let (ticket, part) = lane_a.release.signal()?;
+    let (ticket, part) = lane_a.release.release(VulkanCommands::recorded())?;
     first.submit(&part)?;
-    let refused = lane_b.acquire.wait(ticket).err().context("the other handoff took it")?;
+    let refused = lane_b
+        .acquire
+        .acquire(ticket, VulkanCommands::recorded())
+        .err()
+        .context("the other handoff took it")?;
     let (ticket, error): (_, Error) = refused.into_parts();
     ensure!(matches!(error, Error::Mismatch(_)), "{error:?}");
     ensure!(error.to_string().contains("other end"), "no word of what would help: {error}");
     ensure!(ticket.sequence() == 1, "another ticket came back: {ticket:?}");
-    second.submit(&lane_a.acquire.wait(ticket)?)?;
+    second.submit(&lane_a.acquire.acquire(ticket, VulkanCommands::recorded())?)?;
     // The handoff that refused is as it was.
-    let (ticket, part) = lane_b.release.signal()?;
+    let (ticket, part) = lane_b.release.release(VulkanCommands::recorded())?;
     ensure!(ticket.sequence() == 1, "the refused ticket was counted");
     first.submit(&part)?;
-    second.submit(&lane_b.acquire.wait(ticket)?)
+    second.submit(&lane_b.acquire.acquire(ticket, VulkanCommands::recorded())?)
 }
 
 /// As many releases as were agreed on, and one more when one has been acquired.
@@ -108,21 +112,25 @@ fn more_than_in_flight(machine: &TestGpu, route: Route) -> Result<()> {
     let (first, second) = (Submits::to(machine.vulkan()), Submits::to(machine.second_device()?));
     let mut tickets = std::collections::VecDeque::new();
     for _ in 0..3 {
-        let (ticket, part) = lane.release.signal()?;
+        let (ticket, part) = lane.release.release(VulkanCommands::recorded())?;
         first.submit(&part)?;
         tickets.push_back(ticket);
     }
     for _ in 0..7 {
-        let refused = lane.release.signal().err().context("one more than in_flight")?;
+        let refused = lane
+            .release
+            .release(VulkanCommands::recorded())
+            .err()
+            .context("one more than in_flight")?;
         invalid(&refused, "in_flight")?;
         let ticket = tickets.pop_front().context("three are under way")?;
-        second.submit(&lane.acquire.wait(ticket)?)?;
-        let (ticket, part) = lane.release.signal()?;
+        second.submit(&lane.acquire.acquire(ticket, VulkanCommands::recorded())?)?;
+        let (ticket, part) = lane.release.release(VulkanCommands::recorded())?;
         first.submit(&part)?;
         tickets.push_back(ticket);
     }
     for ticket in tickets {
-        second.submit(&lane.acquire.wait(ticket)?)?;
+        second.submit(&lane.acquire.acquire(ticket, VulkanCommands::recorded())?)?;
     }
     Ok(())
 }
@@ -132,32 +140,43 @@ fn out_of_order(machine: &TestGpu, route: Route) -> Result<()> {
     let mut lane = lane(machine, HandoffOptions { in_flight: 2, ..route.options() })?;
     let (first, second) = (Submits::to(machine.vulkan()), Submits::to(machine.second_device()?));
     let mut release = || -> Result<_> {
-        let (ticket, part) = lane.release.signal()?;
+        let (ticket, part) = lane.release.release(VulkanCommands::recorded())?;
         first.submit(&part)?;
         Ok(ticket)
     };
     let (one, two) = (release()?, release()?);
-    second.submit(&lane.acquire.wait(two)?)?;
+    second.submit(&lane.acquire.acquire(two, VulkanCommands::recorded())?)?;
     let error = release().err().context("it would use what release 1 uses")?;
     invalid(error.downcast_ref().context("of the library")?, "in flight")?;
-    second.submit(&lane.acquire.wait(one)?)?;
+    second.submit(&lane.acquire.acquire(one, VulkanCommands::recorded())?)?;
     let (three, four) = (release()?, release()?);
-    second.submit(&lane.acquire.wait(three)?)?;
-    second.submit(&lane.acquire.wait(four)?)
+    second.submit(&lane.acquire.acquire(three, VulkanCommands::recorded())?)?;
+    second.submit(&lane.acquire.acquire(four, VulkanCommands::recorded())?)
 }
 
-/// Nobody acquires a ticket that was dropped: its semaphore stays signalled, and is not used again.
+/// A ticket that was dropped: its semaphore stays signalled, and is not used again until the ticket is
+/// found and acquired.
 fn dropped_ticket(machine: &TestGpu, route: Route) -> Result<()> {
     let mut lane = lane(machine, HandoffOptions { in_flight: 2, ..route.options() })?;
     let (first, second) = (Submits::to(machine.vulkan()), Submits::to(machine.second_device()?));
-    let (lost, part) = lane.release.signal()?;
+    let (lost, part) = lane.release.release(VulkanCommands::recorded())?;
     first.submit(&part)?;
     drop(lost);
-    let (ticket, part) = lane.release.signal()?;
+    let (ticket, part) = lane.release.release(VulkanCommands::recorded())?;
     first.submit(&part)?;
-    second.submit(&lane.acquire.wait(ticket)?)?;
-    let refused = lane.release.signal().err().context("it would use what release 1 uses")?;
-    invalid(&refused, "in flight")
+    second.submit(&lane.acquire.acquire(ticket, VulkanCommands::recorded())?)?;
+    let refused = lane.release.release(VulkanCommands::recorded());
+    invalid(&refused.err().context("it would use what release 1 uses")?, "lost_tickets")?;
+    let [lost]: [_; 1] = lane.acquire.lost_tickets().try_into().ok().context("one was lost")?;
+    ensure!(lost.sequence() == 1, "another ticket was found: {lost:?}");
+    ensure!(lane.release.lost_tickets().is_empty(), "it was found twice");
+    second.submit(&lane.acquire.acquire(lost, VulkanCommands::recorded())?)?;
+    for _ in 0..3 {
+        let (ticket, part) = lane.release.release(VulkanCommands::recorded())?;
+        first.submit(&part)?;
+        second.submit(&lane.acquire.acquire(ticket, VulkanCommands::recorded())?)?;
+    }
+    Ok(())
 }
 
 fn none_in_flight(machine: &TestGpu) -> Result<()> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::capabilities::{Rejected, SyncMethod};
-use gpu_interop::handoff::{self, HandoffOptions, WaitMode};
+use gpu_interop::handoff::{self, HandoffOptions, VulkanCommands, WaitMode};
 use gpu_interop::vulkan::{BufferOptions, DeviceInfo, Endpoint, Features};
 use gpu_interop::{Api, BufferDesc, Error};
 
@@ -102,11 +102,15 @@ fn timeout(machine: &TestGpu, wait: WaitMode, timelines: Timelines) -> Result<()
         handoff::open(&to.endpoint, &gpu.endpoint, &to.endpoint, host_wait(wait, short))?;
     let submits = Submits::to(&gpu);
     for round in 1..=3 {
-        let (mut ticket, part) = lane.release.signal()?;
+        let (mut ticket, part) = lane.release.release(VulkanCommands::recorded())?;
         ensure!(part.fence.is_some() == (timelines == Timelines::Absent), "by {part:?}");
         for _ in 0..2 {
             let start = Instant::now();
-            let refused = lane.acquire.wait(ticket).err().context("it was not submitted")?;
+            let refused = lane
+                .acquire
+                .acquire(ticket, VulkanCommands::recorded())
+                .err()
+                .context("it was not submitted")?;
             let waited = start.elapsed();
             ensure!(waited >= short && waited < Duration::from_secs(5), "took {waited:?}");
             let (back, error) = refused.into_parts();
@@ -116,7 +120,7 @@ fn timeout(machine: &TestGpu, wait: WaitMode, timelines: Timelines) -> Result<()
         submits.submit(&part)?;
         gpu.vulkan.wait_idle()?;
         ensure!(ticket.sequence() == round, "another ticket came back");
-        let taken = lane.acquire.wait(ticket)?;
+        let taken = lane.acquire.acquire(ticket, VulkanCommands::recorded())?;
         ensure!(
             taken.waits.is_empty(),
             "the host has waited, and the GPU is to wait too: {taken:?}"
@@ -165,7 +169,7 @@ fn timeout_in_gl(machine: &TestGpu, wait: WaitMode) -> Result<()> {
         gl.dispatch(Kernel::PingPong { step }, theirs.name(), bytes, 0)?;
         turns.then(step);
     }
-    match lane.release.release(&[&theirs], &[]) {
+    match lane.release.release(&[&theirs]) {
         Err(Error::Timeout { waited, .. }) if waited == no_time => {}
         other => bail!("released before the work was done: {other:?}"),
     }
@@ -173,15 +177,15 @@ fn timeout_in_gl(machine: &TestGpu, wait: WaitMode) -> Result<()> {
     // A release has a fence of its own, so that even now it may take another try or two.
     let start = Instant::now();
     let ticket = loop {
-        match lane.release.release(&[&theirs], &[]) {
-            Ok(ticket) => break ticket,
+        match lane.release.release(&[&theirs]) {
+            Ok((ticket, ())) => break ticket,
             Err(Error::Timeout { .. }) if start.elapsed() < Duration::from_secs(10) => {}
             Err(error) => return Err(error.into()),
         }
     };
     ensure!(ticket.sequence() == 1, "what timed out was counted: {ticket:?}");
     let submits = Submits::to(vulkan);
-    submits.submit(&lane.acquire.wait(ticket)?)?;
+    submits.submit(&lane.acquire.acquire(ticket, VulkanCommands::recorded())?)?;
     let read = vulkan.download(ours.handle(), 0, 1 << 20)?;
     Ok(oracle::check(&read, 48, &turns)?)
 }
@@ -193,8 +197,8 @@ fn two_fences(machine: &TestGpu) -> Result<()> {
     let open = || handoff::open(&to.endpoint, &bare.endpoint, &to.endpoint, options);
     let (mut lane_a, mut lane_b) = (open()?, open()?);
     let submits = Submits::to(&bare);
-    let (ticket_a, mut part) = lane_a.release.signal()?;
-    let (ticket_b, other) = lane_b.release.signal()?;
+    let (ticket_a, mut part) = lane_a.release.release(VulkanCommands::recorded())?;
+    let (ticket_b, other) = lane_b.release.release(VulkanCommands::recorded())?;
     match part.merge(other.clone()) {
         Err(Error::Invalid(refused)) => {
             ensure!(refused.to_string().contains("submit twice"), "{refused}");
@@ -204,7 +208,10 @@ fn two_fences(machine: &TestGpu) -> Result<()> {
     // As the error says: submitted one after the other.
     submits.submit(&part)?;
     submits.submit(&other)?;
-    for taken in [lane_a.acquire.wait(ticket_a)?, lane_b.acquire.wait(ticket_b)?] {
+    for taken in [
+        lane_a.acquire.acquire(ticket_a, VulkanCommands::recorded())?,
+        lane_b.acquire.acquire(ticket_b, VulkanCommands::recorded())?,
+    ] {
         ensure!(taken.waits.is_empty(), "the host has waited: {taken:?}");
     }
     Ok(())
@@ -220,22 +227,22 @@ fn not_current(machine: &TestGpu, route: Route) -> Result<()> {
     let submits = Submits::to(vulkan);
     let (ours, theirs) = shared(machine, &BufferDesc::storage(BYTES), BufferOptions::default())?;
     vulkan.upload(ours.handle(), 0, &oracle::filled(BYTES as usize, 5))?;
-    let (ticket, part) = there.release.signal()?;
+    let (ticket, part) = there.release.release(VulkanCommands::recorded())?;
     submits.submit(&part)?;
 
     gl.gl.release_current()?;
-    let acquired = there.acquire.acquire(ticket, &[&theirs], &[]);
-    let released = back.release.release(&[&theirs], &[]);
+    let acquired = there.acquire.acquire(ticket, &[&theirs]);
+    let released = back.release.release(&[&theirs]);
     gl.gl.make_current()?;
     let (ticket, error) = acquired.err().context("acquired without a context")?.into_parts();
     for error in [error, released.err().context("released without a context")?] {
         ensure!(matches!(error, Error::Invalid(_)), "{error:?}");
         ensure!(error.to_string().contains("make it current"), "{error}");
     }
-    there.acquire.acquire(ticket, &[&theirs], &[])?;
+    there.acquire.acquire(ticket, &[&theirs])?;
     let read = gl.download(theirs.name(), 0, BYTES)?;
     oracle::check(&read, 5, &Turns::default())?;
-    let ticket = back.release.release(&[&theirs], &[])?;
+    let (ticket, ()) = back.release.release(&[&theirs])?;
     ensure!(ticket.sequence() == 1, "what was refused was counted: {ticket:?}");
-    submits.submit(&back.acquire.wait(ticket)?)
+    submits.submit(&back.acquire.acquire(ticket, VulkanCommands::recorded())?)
 }

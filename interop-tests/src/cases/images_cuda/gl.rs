@@ -6,7 +6,7 @@ use gpu_interop::cuda::ReadMode;
 use gpu_interop::desc::ImageLayout;
 use gpu_interop::desc::Tiling;
 use gpu_interop::format::Format;
-use gpu_interop::handoff::{self, HandoffOptions};
+use gpu_interop::handoff::{self, HandoffOptions, TextureAccess};
 
 use crate::cases::images_cuda::{InCuda, needs};
 use crate::cases::images_gl::pair::{Pair, USAGE, widest_usage};
@@ -55,18 +55,18 @@ fn there_and_back(machine: &TestGpu, mut pair: Pair<'_>) -> Result<()> {
     let mut to_gl = handoff::open(owner, &cuda.endpoint, &pair.gl.endpoint, options)?;
 
     pair.vulkan_fills(1, ImageLayout::GENERAL)?;
-    let used = [pair.texture.in_layout(ImageLayout::GENERAL)];
-    let ticket = to_cuda.release.release(&[], &used)?;
+    let used = [TextureAccess::from(&pair.texture)];
+    let (ticket, ()) = to_cuda.release.release(&used)?;
     to_cuda.acquire.acquire(ticket, &cuda.stream)?;
     check((cuda, &array), 1).context("CUDA reads what Vulkan wrote")?;
     for part in parts(array.desc()) {
         cuda.store_part(&array, &part, 2)?;
     }
-    let ticket = to_gl.release.release(&cuda.stream)?;
-    to_gl.acquire.acquire(ticket, &[], &used)?;
+    let (ticket, ()) = to_gl.release.release(&cuda.stream)?;
+    to_gl.acquire.acquire(ticket, &used)?;
     pair.gl_checks(2)?;
     pair.gl.upload_texture(&pair.texture, 3)?;
-    let ticket = to_cuda.release.release(&[], &used)?;
+    let (ticket, ()) = to_cuda.release.release(&used)?;
     to_cuda.acquire.acquire(ticket, &cuda.stream)?;
     check((cuda, &array), 3).context("CUDA reads what OpenGL wrote")
 }

@@ -12,7 +12,7 @@ use gpu_interop::ash::vk::ImageLayout;
 use gpu_interop::cuda::{Array, ReadMode};
 use gpu_interop::desc::Tiling;
 use gpu_interop::format::Format;
-use gpu_interop::handoff::{self, HandoffOptions};
+use gpu_interop::handoff::{self, HandoffOptions, VulkanCommands};
 use gpu_interop::vulkan::{DedicatedAllocation, Image, ImageAccess, ImageOptions};
 use gpu_interop::{Api, ImageDesc, ImageUsage};
 
@@ -138,10 +138,11 @@ pub(crate) fn pass_by(
     let ticket = vulkan.run_with(|command, part| {
         vulkan.record_layout(command, image, (old, copied));
         staging.record_upload(vulkan, command, image.handle());
-        let left = ImageAccess::transfer(image, copied, ImageLayout::GENERAL);
+        let left = [ImageAccess::transfer(image).with_layouts(copied, ImageLayout::GENERAL)];
         // SAFETY: the command buffer is being recorded for a queue of that family, which owns the
         // image, and the image is in the layout it was copied to; `run_with` waits.
-        let (ticket, added) = unsafe { there.release.release(command, family, &[left]) }?;
+        let (ticket, added) =
+            there.release.release(unsafe { VulkanCommands::record(command, family, &left) })?;
         part.merge(added)?;
         Ok(ticket)
     })?;
@@ -152,13 +153,16 @@ pub(crate) fn pass_by(
     for part in parts(desc) {
         store(to, &part, 2)?;
     }
-    let ticket = back.release.release(&cuda.stream)?;
+    let (ticket, ()) = back.release.release(&cuda.stream)?;
     staging.wipe()?;
     vulkan.run_with(|command, part| {
         let (left, read) = (ImageLayout::GENERAL, ImageLayout::TRANSFER_SRC_OPTIMAL);
-        let found = ImageAccess::transfer(image, left, read);
+        let found = [ImageAccess::transfer(image).with_layouts(left, read)];
         // SAFETY: as above; CUDA leaves an image in the general layout.
-        part.merge(unsafe { back.acquire.acquire(ticket, command, family, &[found]) }?)?;
+        part.merge(
+            back.acquire
+                .acquire(ticket, unsafe { VulkanCommands::record(command, family, &found) })?,
+        )?;
         staging.record_download(vulkan, command, image.handle());
         Ok(())
     })?;

@@ -7,7 +7,7 @@ use gpu_interop::desc::ImageLayout;
 use gpu_interop::fd::MemoryHandleType;
 use gpu_interop::format::Aspects;
 use gpu_interop::gl::{self, Texture};
-use gpu_interop::handoff::{self, Handoff, HandoffOptions, Ticket};
+use gpu_interop::handoff::{self, Handoff, HandoffOptions, TextureAccess, Ticket, VulkanCommands};
 use gpu_interop::vulkan::{self, Image, ImageAccess, ImageOptions};
 use gpu_interop::{ImageUsage, capabilities::SyncMethod};
 
@@ -130,7 +130,7 @@ impl<'a> Pair<'a> {
         gpu.record_layout(command, image, (vk::ImageLayout::UNDEFINED, io.upload_layout()));
         io.record_upload(gpu, command, image);
         let used = io.uploaded(image, vulkan_layout(layout));
-        let ticket = release(gpu, command, &mut self.to_gl, used)?;
+        let ticket = release(gpu, command, &mut self.to_gl, &[used])?;
         self.in_use = Some(io);
         self.gl_takes(ticket, taken)
     }
@@ -153,13 +153,16 @@ impl<'a> Pair<'a> {
     ) -> Result<()> {
         self.settle()?;
         self.vulkan.begin(self.command)?;
-        let used = ImageAccess::transfer(&self.image, old, vulkan_layout(layout));
-        let ticket = release(self.vulkan, self.command, &mut self.to_gl, used)?;
+        let used = ImageAccess::transfer(&self.image).with_layouts(old, vulkan_layout(layout));
+        let ticket = release(self.vulkan, self.command, &mut self.to_gl, &[used])?;
         self.gl_takes(ticket, taken)
     }
 
     fn gl_takes(&mut self, ticket: Ticket, layout: ImageLayout) -> Result<()> {
-        Ok(self.to_gl.acquire.acquire(ticket, &[], &[self.texture.in_layout(layout)])?)
+        Ok(self
+            .to_gl
+            .acquire
+            .acquire(ticket, &[TextureAccess::from(self.texture.in_layout(layout))])?)
     }
 
     /// OpenGL, which has the image, hands it to Vulkan in `layout`, where it must hold what `seed` fills
@@ -175,7 +178,11 @@ impl<'a> Pair<'a> {
 
     /// OpenGL, which has the image, hands it to Vulkan in `layout`.
     pub(crate) fn gl_gives(&mut self, layout: ImageLayout) -> Result<Ticket> {
-        Ok(self.to_vulkan.release.release(&[], &[self.texture.in_layout(layout)])?)
+        Ok(self
+            .to_vulkan
+            .release
+            .release(&[TextureAccess::from(self.texture.in_layout(layout))])?
+            .0)
     }
 
     /// Vulkan takes the image over from the release of `ticket`, and checks it.
@@ -200,16 +207,14 @@ impl<'a> Pair<'a> {
         let io = ImageIo::new(self.vulkan, &self.image)?;
         io.wipe()?;
         let (gpu, image, wanted) = (self.vulkan, &self.image, io.download_layout());
-        let mut used = io.downloadable(image, vulkan_layout(layout));
-        if used.old_layout == wanted.into() {
-            // The validation layer 1.3.239 overlooks an acquire whose layouts are equal (with
-            // synchronization2, where that is no transition) and thinks of the image as it was before
-            // the release. So it goes a longer way.
-            used.new_layout = ImageLayout::GENERAL;
-        }
-        let acquired = vk::ImageLayout::from(used.new_layout);
+        let left = vulkan_layout(layout);
+        // The validation layer 1.3.239 overlooks an acquire whose layouts are equal (with
+        // synchronization2, this is no transition) and takes the image for what it was before the
+        // release. So it is acquired in another layout first.
+        let acquired = if left == wanted { vk::ImageLayout::GENERAL } else { wanted };
+        let used = io.downloadable(image, left).with_new_layout(acquired);
         gpu.vulkan.wait_idle()?;
-        acquire(gpu, self.command, &mut self.to_vulkan, ticket, used, |command| {
+        acquire(gpu, self.command, &mut self.to_vulkan, ticket, &[used], |command| {
             if acquired != wanted {
                 gpu.record_layout(command, image, (acquired, wanted));
             }
@@ -222,9 +227,9 @@ impl<'a> Pair<'a> {
     /// OpenGL hands the image to Vulkan in `layout`; it is in layout `new` then.
     pub(crate) fn vulkan_takes(&mut self, layout: ImageLayout, new: vk::ImageLayout) -> Result<()> {
         let ticket = self.gl_gives(layout)?;
-        let used = ImageAccess::transfer(&self.image, vulkan_layout(layout), new);
+        let used = ImageAccess::transfer(&self.image).with_layouts(vulkan_layout(layout), new);
         self.vulkan.vulkan.wait_idle()?;
-        acquire(self.vulkan, self.command, &mut self.to_vulkan, ticket, used, |_| ())
+        acquire(self.vulkan, self.command, &mut self.to_vulkan, ticket, &[used], |_| ())
     }
 
     /// OpenGL reads and samples what `seed` fills the image with.
@@ -257,12 +262,13 @@ fn release(
     gpu: &VulkanContext,
     command: vk::CommandBuffer,
     lane: &mut Handoff<vulkan::Endpoint, gl::Endpoint>,
-    used: ImageAccess<'_>,
+    used: &[ImageAccess<'_>; 1],
 ) -> Result<Ticket> {
     let family = gpu.vulkan.queue_family();
     // SAFETY: the command buffer is being recorded for a queue of that family, which owns the image; it
     // is in the layout that the callers say, and lives until `Pair` has waited.
-    let (ticket, part) = unsafe { lane.release.release(command, family, &[used]) }?;
+    let commands = unsafe { VulkanCommands::record(command, family, used) };
+    let (ticket, part) = lane.release.release(commands)?;
     gpu.submit(command, &part)?;
     Ok(ticket)
 }
@@ -273,13 +279,14 @@ fn acquire(
     command: vk::CommandBuffer,
     lane: &mut Handoff<gl::Endpoint, vulkan::Endpoint>,
     ticket: Ticket,
-    used: ImageAccess<'_>,
+    used: &[ImageAccess<'_>; 1],
     then: impl FnOnce(vk::CommandBuffer),
 ) -> Result<()> {
     let family = gpu.vulkan.queue_family();
     gpu.begin(command)?;
     // SAFETY: as above; OpenGL has released the image in this layout.
-    let part = unsafe { lane.acquire.acquire(ticket, command, family, &[used]) }?;
+    let commands = unsafe { VulkanCommands::record(command, family, used) };
+    let part = lane.acquire.acquire(ticket, commands)?;
     then(command);
     gpu.submit(command, &part)
 }

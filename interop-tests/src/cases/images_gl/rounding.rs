@@ -9,7 +9,7 @@ use gpu_interop::Api;
 use gpu_interop::desc::{ImageLayout, Tiling};
 use gpu_interop::format::Format;
 use gpu_interop::gl::Texture;
-use gpu_interop::handoff::{self, HandoffOptions};
+use gpu_interop::handoff::{self, HandoffOptions, TextureAccess};
 
 use crate::cases::images_cuda::needs;
 use crate::cases::images_gl::pair::{Pair, USAGE, widest_usage};
@@ -130,12 +130,12 @@ fn by_cuda(format: Format) -> Case {
         let mut to_gl = handoff::open(owner, &cuda.endpoint, &pair.gl.endpoint, options)?;
         let numbers = numbers(format, SIZES[0].0 * SIZES[0].1, SEED);
         pair.vulkan_fills(1, ImageLayout::GENERAL)?;
-        let used = [pair.texture.in_layout(ImageLayout::GENERAL)];
-        let ticket = to_cuda.release.release(&[], &used)?;
+        let used = [TextureAccess::from(&pair.texture)];
+        let (ticket, ()) = to_cuda.release.release(&used)?;
         to_cuda.acquire.acquire(ticket, &cuda.stream)?;
         cuda.store_numbers(&array, &numbers)?;
-        let ticket = to_gl.release.release(&cuda.stream)?;
-        to_gl.acquire.acquire(ticket, &[], &used)?;
+        let (ticket, ()) = to_gl.release.release(&cuda.stream)?;
+        to_gl.acquire.acquire(ticket, &used)?;
         require_nearest(worst_sampled(format, &numbers, &pair.gl.sample_words(&pair.texture)?))
     };
     let case = Case::new(name, run).needs(&needs(&[desc]));

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::ash::vk::{self, ImageAspectFlags, ImageLayout};
 use gpu_interop::desc::Tiling;
 use gpu_interop::format::Format;
-use gpu_interop::handoff::{self, Handoff, HandoffOptions, Ticket};
+use gpu_interop::handoff::{self, Handoff, HandoffOptions, Ticket, VulkanCommands};
 use gpu_interop::vulkan::{
     Accesses, BufferAccess, BufferOptions, Endpoint, Image, ImageAccess, ImageOptions,
 };
@@ -63,12 +63,13 @@ impl<'a> Pair<'a> {
     /// Submits nothing but the release of our image, which is in `old`.
     fn release(&mut self, old: ImageLayout, new: ImageLayout) -> Result<Ticket> {
         let (gpu, lane) = (self.first, &mut self.there.release);
-        let used = [ImageAccess::transfer(&self.ours, old, new)];
+        let used = [ImageAccess::transfer(&self.ours).with_layouts(old, new)];
         gpu.run_with(|command, part| {
             let family = gpu.vulkan.queue_family();
             // SAFETY: the command buffer is being recorded for a queue of that family, which owns the
             // image, in the layout that the callers say; `run_with` waits.
-            let (ticket, added) = unsafe { lane.release(command, family, &used) }?;
+            let (ticket, added) =
+                lane.release(unsafe { VulkanCommands::record(command, family, &used) })?;
             part.merge(added)?;
             Ok(ticket)
         })
@@ -77,11 +78,13 @@ impl<'a> Pair<'a> {
     /// Acquires their image, and reads it.
     fn acquire(&mut self, ticket: Ticket, (old, new): (ImageLayout, ImageLayout)) -> Result<()> {
         let (gpu, lane) = (self.second, &mut self.there.acquire);
-        let used = [ImageAccess::transfer(&self.theirs, old, new)];
+        let used = [ImageAccess::transfer(&self.theirs).with_layouts(old, new)];
         gpu.run_with(|command, part| {
             let family = gpu.vulkan.queue_family();
             // SAFETY: as above; what was released with other layouts the callee refuses.
-            part.merge(unsafe { lane.acquire(ticket, command, family, &used) }?)?;
+            part.merge(
+                lane.acquire(ticket, unsafe { VulkanCommands::record(command, family, &used) })?,
+            )?;
             Ok(())
         })
     }
@@ -181,12 +184,13 @@ fn with_a_buffer(machine: &TestGpu) -> Result<()> {
         first.record_layout(command, &ours, (ImageLayout::UNDEFINED, old));
         staging.record_upload(first, command, &ours);
         let buffers = [BufferAccess::compute(&buffer)];
-        let images = [ImageAccess::transfer(&ours, old, new)];
+        let images = [ImageAccess::transfer(&ours).with_layouts(old, new)];
         let used = Accesses { buffers: &buffers, images: &images };
         let family = first.vulkan.queue_family();
         // SAFETY: the command buffer is being recorded for a queue of that family, which owns both;
         // the image is in `old`; `run_with` waits.
-        let (ticket, added) = unsafe { there.release.release(command, family, used) }?;
+        let (ticket, added) =
+            there.release.release(unsafe { VulkanCommands::record(command, family, used) })?;
         part.merge(added)?;
         Ok(ticket)
     });
@@ -195,11 +199,15 @@ fn with_a_buffer(machine: &TestGpu) -> Result<()> {
     staging.wipe()?;
     second.run_with(|command, part| {
         let buffers = [BufferAccess::transfer(&their_buffer)];
-        let images = [ImageAccess::transfer(&theirs, old, new)];
+        let images = [ImageAccess::transfer(&theirs).with_layouts(old, new)];
         let used = Accesses { buffers: &buffers, images: &images };
         let family = second.vulkan.queue_family();
         // SAFETY: as above; both were released with the same layouts.
-        part.merge(unsafe { there.acquire.acquire(ticket, command, family, used) }?)?;
+        part.merge(
+            there
+                .acquire
+                .acquire(ticket, unsafe { VulkanCommands::record(command, family, used) })?,
+        )?;
         staging.record_download(second, command, &theirs);
         Ok(())
     })?;
@@ -214,7 +222,7 @@ fn part_of_an_image(machine: &TestGpu) -> Result<()> {
     let (old, new) = (ImageLayout::GENERAL, ImageLayout::TRANSFER_SRC_OPTIMAL);
     first.fill_image(&ours, 1, (ImageLayout::UNDEFINED, old))?;
     let second_level = |image| {
-        let all = ImageAccess::transfer(image, old, new);
+        let all = ImageAccess::transfer(image).with_layouts(old, new);
         let range = vk::ImageSubresourceRange {
             base_mip_level: 1,
             level_count: vk::REMAINING_MIP_LEVELS,
@@ -228,7 +236,8 @@ fn part_of_an_image(machine: &TestGpu) -> Result<()> {
         let used = [second_level(&ours)];
         // SAFETY: the command buffer is being recorded for a queue of that family, which owns the
         // image, in `old`; `run_with` waits.
-        let (ticket, added) = unsafe { there.release.release(command, family, &used) }?;
+        let (ticket, added) =
+            there.release.release(unsafe { VulkanCommands::record(command, family, &used) })?;
         part.merge(added)?;
         Ok(ticket)
     })?;
@@ -236,10 +245,11 @@ fn part_of_an_image(machine: &TestGpu) -> Result<()> {
     let staging =
         interop_gpu::vulkan::PrivateBuffer::host(&second.vulkan, part.bytes(&desc) as u64)?;
     second.run_with(|command, submit| {
-        let family = second.vulkan.queue_family();
+        let (family, used) = (second.vulkan.queue_family(), [second_level(&theirs)]);
         // SAFETY: as above; released with the same layouts.
-        let added =
-            unsafe { there.acquire.acquire(ticket, command, family, &[second_level(&theirs)]) }?;
+        let added = there
+            .acquire
+            .acquire(ticket, unsafe { VulkanCommands::record(command, family, &used) })?;
         submit.merge(added)?;
         let extent = interop_gpu::image::level_extent(&desc, 1);
         let region = vk::BufferImageCopy {
@@ -273,12 +283,12 @@ fn another_pair(machine: &TestGpu) -> Result<()> {
     let mut ticket = pair.release(old, new)?;
     let gpu = pair.second;
     let family = gpu.vulkan.queue_family();
-    let right = ImageAccess::sampled(&pair.theirs, old, new);
+    let right = ImageAccess::sampled(&pair.theirs).with_layouts(old, new);
     let one = |access| vec![access];
     for wrong in [
-        one(ImageAccess { old_layout: new.into(), ..right }),
-        one(ImageAccess { new_layout: old.into(), ..right }),
-        one(ImageAccess { old_layout: ImageLayout::UNDEFINED.into(), ..right }),
+        one(right.with_layouts(new, new)),
+        one(right.with_new_layout(old)),
+        one(right.with_layouts(ImageLayout::UNDEFINED, new)),
         vec![],
         vec![right, right],
     ] {
@@ -288,7 +298,8 @@ fn another_pair(machine: &TestGpu) -> Result<()> {
             let sent = ticket.sequence();
             // SAFETY: the command buffer is being recorded for a queue of that family; nothing is
             // recorded, for the layouts are not those of the release.
-            let refused = unsafe { lane.acquire(ticket, command, family, used) };
+            let refused =
+                lane.acquire(ticket, unsafe { VulkanCommands::record(command, family, used) });
             let refused = refused.err().with_context(|| format!("{wrong:?} was acquired"))?;
             let (back, error) = refused.into_parts();
             ensure!(matches!(error, Error::Mismatch(_)), "{wrong:?}: {error:?}");
@@ -306,15 +317,15 @@ fn impossible(machine: &TestGpu) -> Result<()> {
     let gpu = pair.first;
     let family = gpu.vulkan.queue_family();
     let general = ImageLayout::GENERAL;
-    let good = ImageAccess::transfer(&pair.ours, general, general);
+    let good = ImageAccess::transfer(&pair.ours).with_layouts(general, general);
     let range = good.range;
     let with = |range| ImageAccess { range, ..good };
     let depth = ImageAspectFlags::COLOR | ImageAspectFlags::DEPTH;
     for wrong in [
-        ImageAccess { new_layout: ImageLayout::UNDEFINED.into(), ..good },
-        ImageAccess { new_layout: ImageLayout::PREINITIALIZED.into(), ..good },
-        ImageAccess { old_layout: ImageLayout::PREINITIALIZED.into(), ..good },
-        ImageAccess { new_layout: ImageLayout::DEPTH_STENCIL_ATTACHMENT_OPTIMAL.into(), ..good },
+        good.with_new_layout(ImageLayout::UNDEFINED),
+        good.with_new_layout(ImageLayout::PREINITIALIZED),
+        good.with_layouts(ImageLayout::PREINITIALIZED, general),
+        good.with_new_layout(ImageLayout::DEPTH_STENCIL_ATTACHMENT_OPTIMAL),
         ImageAccess { stage: vk::PipelineStageFlags::empty(), ..good },
         with(vk::ImageSubresourceRange { level_count: 2, ..range }),
         with(vk::ImageSubresourceRange { level_count: 0, ..range }),
@@ -326,7 +337,9 @@ fn impossible(machine: &TestGpu) -> Result<()> {
         gpu.run(|command| {
             // SAFETY: the command buffer is being recorded for a queue of that family; nothing is
             // recorded, for the image can't be so.
-            match unsafe { lane.release(command, family, &[wrong]) } {
+            match lane.release(unsafe {
+                VulkanCommands::record(command, family, std::slice::from_ref(&wrong))
+            }) {
                 Err(Error::Invalid(refused)) => ensure!(refused.vuid.is_some(), "{refused}"),
                 Err(other) => bail!("{wrong:?}: {other:?}"),
                 Ok(_) => bail!("{wrong:?} was released"),
@@ -347,7 +360,7 @@ fn impossible(machine: &TestGpu) -> Result<()> {
 fn of_another_device(machine: &TestGpu) -> Result<()> {
     let pair = Pair::new(machine, &desc(Format::Rgba8Unorm))?;
     let general = ImageLayout::GENERAL;
-    let used = [ImageAccess::compute(&pair.theirs, general, general)];
+    let used = [ImageAccess::compute(&pair.theirs).with_layouts(general, general)];
     let gpu = pair.first;
     gpu.run(|command| {
         // SAFETY: the command buffer is being recorded; nothing is recorded, for the image is of

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use gpu_interop::ash::vk::ImageLayout;
 use gpu_interop::desc::Tiling;
 use gpu_interop::format::{Aspects, Format};
-use gpu_interop::handoff::{self, Acquirer, HandoffOptions, Releaser, Ticket};
+use gpu_interop::handoff::{self, Acquirer, HandoffOptions, Releaser, Ticket, VulkanCommands};
 use gpu_interop::vulkan::{Endpoint, Image, ImageOptions};
 use gpu_interop::{Api, ImageDesc, ImageUsage};
 
@@ -125,7 +125,8 @@ pub(crate) fn write(
         let family = gpu.vulkan.queue_family();
         // SAFETY: the command buffer is being recorded for a queue of that family, which owns the
         // image, and the image is in the layout it was uploaded in; `run_with` waits.
-        let (ticket, added) = unsafe { to.release(command, family, &used) }?;
+        let (ticket, added) =
+            to.release(unsafe { VulkanCommands::record(command, family, &used) })?;
         part.merge(added)?;
         Ok(ticket)
     })
@@ -144,7 +145,9 @@ pub(crate) fn read(
         let used = [staging.downloadable(image, staging.upload_layout())];
         let family = gpu.vulkan.queue_family();
         // SAFETY: as above; the other side has released the image with the same layouts.
-        part.merge(unsafe { from.acquire(ticket, command, family, &used) }?)?;
+        part.merge(
+            from.acquire(ticket, unsafe { VulkanCommands::record(command, family, &used) })?,
+        )?;
         staging.record_download(gpu, command, image);
         Ok(())
     })?;

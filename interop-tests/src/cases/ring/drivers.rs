@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use gpu_interop::ash::vk;
 use gpu_interop::cudarc::driver::CudaSlice;
 use gpu_interop::glow::{self, HasContext as _};
-use gpu_interop::ring::{Batch, RingStage, Slot, Wait};
+use gpu_interop::ring::{Batch, RingStage, Slot, SlotCommands, Wait};
 use gpu_interop::vulkan::{Buffer, BufferAccess};
 use gpu_interop::{cuda, gl, vulkan};
 
@@ -180,15 +180,14 @@ impl StageDriver for VulkanHands<'_> {
         let family = self.gpu.vulkan.queue_family();
         self.gpu.begin(command)?;
         let (endpoint, how_many) = (self.gpu.endpoint.clone(), count..=count);
-        let taken = match self.barriers {
+        let commands = match self.barriers {
             // SAFETY: the command buffer is being recorded; the part goes into its submit, and the
             // station lives until `check` or `drop` has waited.
-            Barriers::Ring => unsafe {
-                self.station.take_many(Wait::No, how_many, command, family, everything)
-            },
-            Barriers::Own => self.station.take_recorded(Wait::No, how_many),
+            Barriers::Ring => unsafe { SlotCommands::record(command, family, everything) },
+            Barriers::Own => SlotCommands::recorded(),
         };
-        let (batch, mut part) = taken?.context("they have arrived")?;
+        let taken = self.station.take(Wait::No, how_many, commands)?;
+        let (batch, mut part) = taken.context("they have arrived")?;
         let mut used = Vec::new();
         if self.barriers == Barriers::Own {
             for slot in batch.iter().filter(|slot| !slot.is_new()) {
@@ -199,26 +198,18 @@ impl StageDriver for VulkanHands<'_> {
         }
         drop(used);
         self.record_work(command, &batch)?;
-        let passed = match self.barriers {
-            // SAFETY: as above.
-            Barriers::Ring => unsafe {
-                self.station.release_many(batch, command, family, everything)
-            },
-            Barriers::Own => {
-                let mut used = Vec::new();
-                for slot in &batch {
-                    used.push(everything(self.station.buffer(slot)?));
-                }
-                // SAFETY: as above.
-                unsafe { endpoint.record_release(command, family, used.as_slice()) }?;
-                drop(used);
-                self.station.release_recorded(batch)
+        if self.barriers == Barriers::Own {
+            let mut used = Vec::new();
+            for slot in &batch {
+                used.push(everything(self.station.buffer(slot)?));
             }
-        };
-        let (added, passing) = passed?;
+            // SAFETY: as above.
+            unsafe { endpoint.record_release(command, family, used.as_slice()) }?;
+        }
+        let (added, pending) = self.station.release(batch, commands)?;
         part.merge(added)?;
         self.gpu.submit(command, &part)?;
-        passing.send();
+        pending.submitted();
         Ok(true)
     }
 
@@ -264,7 +255,7 @@ impl StageDriver for GlHands<'_> {
         if count == 0 {
             return Ok(false);
         }
-        let Some(batch) = self.station.take_many(Wait::No, count..=count)? else {
+        let Some((batch, ())) = self.station.take(Wait::No, count..=count, ())? else {
             return Ok(false);
         };
         for slot in &batch {
@@ -281,7 +272,7 @@ impl StageDriver for GlHands<'_> {
             self.gpu.dispatch(self.post.kernel(self.item), name, BYTES, 0)?;
             self.item += 1;
         }
-        self.station.release_many(batch)?;
+        self.station.release(batch, ())?;
         Ok(true)
     }
 
@@ -325,7 +316,7 @@ impl StageDriver for CudaHands<'_> {
             return Ok(false);
         }
         let stream = &self.gpu.stream;
-        let Some(batch) = self.station.take_many(Wait::No, count..=count, stream)? else {
+        let Some((batch, ())) = self.station.take(Wait::No, count..=count, stream)? else {
             return Ok(false);
         };
         for slot in &batch {
@@ -338,7 +329,7 @@ impl StageDriver for CudaHands<'_> {
             self.gpu.launch(kernel, &mut buffer.as_view_mut::<u8>()?, 0)?;
             self.item += 1;
         }
-        self.station.release_many(batch, stream)?;
+        self.station.release(batch, stream)?;
         Ok(true)
     }
 

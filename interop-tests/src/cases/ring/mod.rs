@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use gpu_interop::ash::vk;
 use gpu_interop::capabilities::SyncMethod;
 use gpu_interop::handoff::HandoffOptions;
-use gpu_interop::ring::{RingOptions, RingStage, Slot, Wait, ring_of_two};
+use gpu_interop::ring::{self, RingOptions, RingStage, Slot, SlotCommands, Wait};
 use gpu_interop::vulkan::{BufferAccess, Endpoint};
 use gpu_interop::{Api, BufferDesc, Error, SemaphoreKind, gl};
 
@@ -83,9 +83,11 @@ impl<'a> Worker<'a> {
         gpu.vulkan.wait_idle()?;
         gpu.begin(command)?;
         // SAFETY: the command buffer is being recorded; the part is added to the submit below.
-        let taken = unsafe { self.station.take(PATIENT, command, family, everything) }?;
-        let Some((slot, mut part)) = taken else { return Ok(None) };
-        let buffer = self.station.buffer(&slot)?.handle();
+        let commands = unsafe { SlotCommands::record(command, family, everything) };
+        let taken = self.station.take(PATIENT, 1..=1, commands)?;
+        let Some((batch, mut part)) = taken else { return Ok(None) };
+        let slot = batch.single().context("one slot")?;
+        let buffer = self.station.buffer(slot)?.handle();
         let bound = gpu.bind(buffer, BYTES)?;
         let region = vk::BufferCopy::default().size(BYTES);
         // SAFETY: the command buffer is being recorded, and both buffers are that long.
@@ -93,11 +95,10 @@ impl<'a> Worker<'a> {
         gpu.record_barrier(command);
         gpu.record(command, kernel, &bound, 0);
         let index = slot.index();
-        // SAFETY: as above.
-        let (added, passing) = unsafe { self.station.release(slot, command, family, everything) }?;
+        let (added, pending) = self.station.release(batch, commands)?;
         part.merge(added)?;
         gpu.submit(command, &part)?;
-        passing.send();
+        pending.submitted();
         if let Some((seed, turns)) = expected {
             gpu.vulkan.wait_idle()?;
             let data = gpu.download(self.seen.buffer, 0, BYTES)?;
@@ -140,7 +141,7 @@ fn play(
 
 fn between_vulkans(machine: &TestGpu, options: RingOptions) -> Result<()> {
     let (one, two) = (machine.vulkan(), machine.second_instance()?);
-    let (a, b, plans) = ring_of_two(&one.endpoint, &one.endpoint, &two.endpoint, &DESC, options)?;
+    let (a, b, plans) = ring::pair(&one.endpoint, &one.endpoint, &two.endpoint, &DESC, options)?;
     ensure!(plans.iter().all(|plan| Some(plan.method) == options.handoff.method), "{plans:?}");
     let (mut a, mut b) = (Worker::new(one, a)?, Worker::new(two, b)?);
     play(
@@ -156,7 +157,7 @@ fn between_vulkans(machine: &TestGpu, options: RingOptions) -> Result<()> {
 fn with_gl(machine: &TestGpu, options: RingOptions) -> Result<()> {
     let (vulkan, gpu) = (machine.vulkan(), machine.gl()?);
     let (a, mut b, _) =
-        ring_of_two(&vulkan.endpoint, &vulkan.endpoint, &gpu.endpoint, &DESC, options)?;
+        ring::pair(&vulkan.endpoint, &vulkan.endpoint, &gpu.endpoint, &DESC, options)?;
     let mut a = Worker::new(vulkan, a)?;
     play(
         options.depth,
@@ -166,12 +167,12 @@ fn with_gl(machine: &TestGpu, options: RingOptions) -> Result<()> {
 }
 
 fn gl_turn(gpu: &GlContext, station: &mut RingStage<gl::Endpoint>, item: u32) -> Result<()> {
-    let slot = station.take(PATIENT)?.context("a slot has arrived")?;
-    let name = station.buffer(&slot)?.name();
+    let (batch, ()) = station.take(PATIENT, 1..=1, ())?.context("a slot has arrived")?;
+    let name = station.buffer(batch.single().context("one slot")?)?.name();
     let read = gpu.download(name, 0, BYTES)?;
     oracle::check(&read, item, &Turns::default())?;
     gpu.dispatch(Kernel::PingPong { step: item + 1000 }, name, BYTES, 0)?;
-    Ok(station.release(slot)?)
+    Ok(station.release(batch, ())?)
 }
 
 /// Each station on a thread of its own, with a device of its own: who is behind makes the other wait.
@@ -180,7 +181,7 @@ fn on_two_threads(machine: &TestGpu) -> Result<()> {
     let (one, two) = (one.vulkan.second_device()?, two.vulkan.second_device()?);
     let (here, there) = (one.endpoint()?, two.endpoint()?);
     let options = RingOptions { depth: 4, ..RingOptions::default() };
-    let (a, b, _) = ring_of_two(&here, &here, &there, &DESC, options)?;
+    let (a, b, _) = ring::pair(&here, &here, &there, &DESC, options)?;
     std::thread::scope(|scope| {
         let other = scope.spawn(move || -> Result<()> {
             let gpu = VulkanContext::new(two)?;
@@ -206,15 +207,14 @@ type Stations = (RingStage<Endpoint>, RingStage<Endpoint>);
 fn stations(machine: &TestGpu, depth: u32) -> Result<Stations> {
     let (one, two) = (machine.vulkan(), machine.second_device()?);
     let options = RingOptions { depth, ..RingOptions::default() };
-    let (a, b, _) = ring_of_two(&one.endpoint, &one.endpoint, &two.endpoint, &DESC, options)?;
+    let (a, b, _) = ring::pair(&one.endpoint, &one.endpoint, &two.endpoint, &DESC, options)?;
     Ok((a, b))
 }
 
-/// A slot as nobody has worked on it yet: there is nothing to record.
+/// A slot that no stage has used yet: there is nothing to record.
 fn take(station: &mut RingStage<Endpoint>, wait: Wait) -> Result<Option<Slot>, Error> {
-    let none = vk::CommandBuffer::null();
-    // SAFETY: slots that were never passed have no ticket, so that nothing is recorded.
-    Ok(unsafe { station.take(wait, none, 0, everything) }?.map(|(slot, _)| slot))
+    let taken = station.take(wait, 1..=1, SlotCommands::recorded())?;
+    Ok(taken.and_then(|(batch, _)| batch.into_iter().next()))
 }
 
 /// A producer that is ahead is told "full" at once, or in time; a slot that was dropped comes back.
@@ -244,7 +244,7 @@ fn a_station_goes(machine: &TestGpu) -> Result<()> {
     let slot = take(&mut a, Wait::No)?.context("one slot")?;
     drop(b);
     let error = take(&mut a, PATIENT).err().context("nothing can come any more")?;
-    ensure!(error.to_string().contains("gone"), "{error}");
+    ensure!(error.to_string().contains("was dropped"), "{error}");
     drop(slot);
     Ok(())
 }
@@ -253,7 +253,7 @@ fn refusals(machine: &TestGpu) -> Result<()> {
     let endpoint = &machine.vulkan().endpoint;
     for depth in [0, 65] {
         let options = RingOptions { depth, ..RingOptions::default() };
-        let error = ring_of_two(endpoint, endpoint, endpoint, &DESC, options).err();
+        let error = ring::pair(endpoint, endpoint, endpoint, &DESC, options).err();
         let error = error.with_context(|| format!("a ring of {depth} slots"))?;
         ensure!(matches!(&error, Error::Invalid(_)), "{error:?}");
     }

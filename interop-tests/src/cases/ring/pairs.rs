@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use gpu_interop::handoff::WaitMode;
-use gpu_interop::ring::{RingOptions, ring_of_three, ring_of_two};
+use gpu_interop::ring::{self, RingOptions};
 use gpu_interop::tune::Route;
 use gpu_interop::{Api, BufferDesc, SemaphoreKind};
 
@@ -98,7 +98,7 @@ impl HandoffMode {
 fn two_vulkans(machine: &TestGpu, way: HandoffMode) -> Result<()> {
     let (one, two) = (machine.vulkan(), machine.second_instance()?);
     let (a, b, plans) =
-        ring_of_two(&one.endpoint, &one.endpoint, &two.endpoint, &DESC, way.options()?)?;
+        ring::pair(&one.endpoint, &one.endpoint, &two.endpoint, &DESC, way.options()?)?;
     ensure!(plans.iter().all(|plan| Some(plan.method) == way.route.method()), "{plans:?}");
     let mut a = VulkanHands::new(one, a, way.post(0, 2), way.barriers)?;
     let mut b = VulkanHands::new(two, b, way.post(1, 2), way.barriers)?;
@@ -108,7 +108,7 @@ fn two_vulkans(machine: &TestGpu, way: HandoffMode) -> Result<()> {
 fn vulkan_gl(machine: &TestGpu, way: HandoffMode) -> Result<()> {
     let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
     let owner = &vulkan.endpoint;
-    let (a, b, _) = ring_of_two(owner, owner, &gl.endpoint, &DESC, way.options()?)?;
+    let (a, b, _) = ring::pair(owner, owner, &gl.endpoint, &DESC, way.options()?)?;
     let mut a = VulkanHands::new(vulkan, a, way.post(0, 2), way.barriers)?;
     let mut b = GlHands::new(gl, b, way.post(1, 2))?;
     play(&mut [&mut a, &mut b])
@@ -117,7 +117,7 @@ fn vulkan_gl(machine: &TestGpu, way: HandoffMode) -> Result<()> {
 fn vulkan_cuda(machine: &TestGpu, way: HandoffMode) -> Result<()> {
     let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
     let owner = &vulkan.endpoint;
-    let (a, b, _) = ring_of_two(owner, owner, &cuda.endpoint, &DESC, way.options()?)?;
+    let (a, b, _) = ring::pair(owner, owner, &cuda.endpoint, &DESC, way.options()?)?;
     let mut a = VulkanHands::new(vulkan, a, way.post(0, 2), way.barriers)?;
     let mut b = CudaHands::new(cuda, b, way.post(1, 2))?;
     play(&mut [&mut a, &mut b])
@@ -127,7 +127,7 @@ fn vulkan_cuda(machine: &TestGpu, way: HandoffMode) -> Result<()> {
 fn gl_cuda(machine: &TestGpu, way: HandoffMode) -> Result<()> {
     let (gl, cuda) = (machine.gl()?, machine.cuda()?);
     let owner = &machine.vulkan().endpoint;
-    let (a, b, _) = ring_of_two(owner, &gl.endpoint, &cuda.endpoint, &DESC, way.options()?)?;
+    let (a, b, _) = ring::pair(owner, &gl.endpoint, &cuda.endpoint, &DESC, way.options()?)?;
     let mut a = GlHands::new(gl, a, way.post(0, 2))?;
     let mut b = CudaHands::new(cuda, b, way.post(1, 2))?;
     play(&mut [&mut a, &mut b])
@@ -136,7 +136,7 @@ fn gl_cuda(machine: &TestGpu, way: HandoffMode) -> Result<()> {
 fn vulkan_gl_vulkan(machine: &TestGpu, way: HandoffMode) -> Result<()> {
     let (one, two, gl) = (machine.vulkan(), machine.second_device()?, machine.gl()?);
     let stations = (&one.endpoint, &gl.endpoint, &two.endpoint);
-    let (a, b, c, _) = ring_of_three(&one.endpoint, stations, &DESC, way.options()?)?;
+    let (a, b, c, _) = ring::triple(&one.endpoint, stations, &DESC, way.options()?)?;
     let mut a = VulkanHands::new(one, a, way.post(0, 3), way.barriers)?;
     let mut b = GlHands::new(gl, b, way.post(1, 3))?;
     let mut c = VulkanHands::new(two, c, way.post(2, 3), way.barriers)?;
@@ -147,7 +147,7 @@ fn vulkan_gl_vulkan(machine: &TestGpu, way: HandoffMode) -> Result<()> {
 fn vulkan_cuda_gl(machine: &TestGpu, way: HandoffMode) -> Result<()> {
     let (vulkan, cuda, gl) = (machine.vulkan(), machine.cuda()?, machine.gl()?);
     let stations = (&vulkan.endpoint, &cuda.endpoint, &gl.endpoint);
-    let (a, b, c, _) = ring_of_three(&vulkan.endpoint, stations, &DESC, way.options()?)?;
+    let (a, b, c, _) = ring::triple(&vulkan.endpoint, stations, &DESC, way.options()?)?;
     let mut a = VulkanHands::new(vulkan, a, way.post(0, 3), way.barriers)?;
     let mut b = CudaHands::new(cuda, b, way.post(1, 3))?;
     let mut c = GlHands::new(gl, c, way.post(2, 3))?;

@@ -108,7 +108,7 @@ fn looks() -> Result<()> {
         staging.wipe()?;
         gpu.run(|command| {
             let mut used = staging.downloadable(image, old.into());
-            used.new_layout = new.into();
+            used.new_layout = Some(new);
             let family = gpu.vulkan.queue_family();
             // SAFETY: the command buffer is being recorded for a queue of that family; the producer
             // has released the image with these layouts, and its host has seen it done.

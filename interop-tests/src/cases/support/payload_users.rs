@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use gpu_interop::ash::vk;
 use gpu_interop::capabilities::SyncPlan;
 use gpu_interop::handoff::{
-    self, Acquirer, Handoff, HandoffOptions, HandoffPeer, Releaser, Ticket,
+    self, Acquirer, Handoff, HandoffOptions, HandoffPeer, Releaser, Ticket, VulkanCommands,
 };
 use gpu_interop::vulkan::{BufferAccess, BufferOptions, Fence, FencePool, SubmitSync};
 use gpu_interop::{BufferDesc, BufferPayload, cuda, gl, vulkan};
@@ -121,9 +121,11 @@ impl PayloadUser for VulkanPlayer<'_> {
 
     fn take(&mut self, from: &mut Acquirer<vulkan::Endpoint>, ticket: Ticket) -> Result<()> {
         let (command, family) = (self.command()?, self.gpu.vulkan.queue_family());
+        let used = [self.access()];
         // SAFETY: the command buffer is being recorded for a queue of that family, the buffer lives
         // until `drop` has waited, and the part goes into the submit.
-        let part = unsafe { from.acquire(ticket, command, family, &[self.access()]) }?;
+        let part =
+            from.acquire(ticket, unsafe { VulkanCommands::record(command, family, &used) })?;
         self.add(part)
     }
 
@@ -137,8 +139,10 @@ impl PayloadUser for VulkanPlayer<'_> {
 
     fn give(&mut self, to: &mut Releaser<vulkan::Endpoint>) -> Result<Ticket> {
         let (command, family) = (self.command()?, self.gpu.vulkan.queue_family());
+        let used = [self.access()];
         // SAFETY: as in `take`; the family owns the buffer, which it made or has acquired.
-        let (ticket, part) = unsafe { to.release(command, family, &[self.access()]) }?;
+        let (ticket, part) =
+            to.release(unsafe { VulkanCommands::record(command, family, &used) })?;
         self.add(part)?;
         self.submit()?;
         Ok(ticket)
@@ -185,7 +189,7 @@ impl PayloadUser for GlPlayer<'_> {
     }
 
     fn take(&mut self, from: &mut Acquirer<gl::Endpoint>, ticket: Ticket) -> Result<()> {
-        Ok(from.acquire(ticket, &[&self.buffer], &[])?)
+        Ok(from.acquire(ticket, &[&self.buffer])?)
     }
 
     fn work(&mut self, kernel: Kernel) -> Result<()> {
@@ -193,7 +197,7 @@ impl PayloadUser for GlPlayer<'_> {
     }
 
     fn give(&mut self, to: &mut Releaser<gl::Endpoint>) -> Result<Ticket> {
-        Ok(to.release(&[&self.buffer], &[])?)
+        Ok(to.release(&[&self.buffer])?.0)
     }
 
     fn read(&mut self) -> Result<Vec<u8>> {
@@ -238,7 +242,7 @@ impl PayloadUser for CudaPlayer<'_> {
     }
 
     fn give(&mut self, to: &mut Releaser<cuda::Endpoint>) -> Result<Ticket> {
-        Ok(to.release(&self.gpu.stream)?)
+        Ok(to.release(&self.gpu.stream)?.0)
     }
 
     fn read(&mut self) -> Result<Vec<u8>> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use gpu_interop::ring::{RingOptions, ring_of_two};
+use gpu_interop::ring::{self, RingOptions};
 use gpu_interop::tune::{
     Benchmark as _, Calibration, CalibrationKey, CalibrationOptions, Outcome, Route, RouteConfig,
 };
@@ -115,7 +115,7 @@ fn measured<A: Worker, B: Worker>(
     for bytes in SIZES {
         let choice = again.ring_choice(bytes).context("host wait at least")?;
         let options = RingOptions::calibrated(&again, bytes)?;
-        let (station, _, plans) = ring_of_two(owner, &a, &b, &BufferDesc::storage(bytes), options)?;
+        let (station, _, plans) = ring::pair(owner, &a, &b, &BufferDesc::storage(bytes), options)?;
         ensure!(station.depth() == choice.config.depth as usize, "{choice:?}");
         let method = choice.config.route.method();
         ensure!(plans.iter().all(|plan| Some(plan.method) == method), "{choice:?}, {plans:?}");

@@ -8,7 +8,7 @@ use gpu_interop::ash::vk;
 use gpu_interop::capabilities::{Capabilities, Support};
 use gpu_interop::error::{Invalid, Missing};
 use gpu_interop::peer::Peer as _;
-use gpu_interop::ring::{RingOptions, RingPeer, RingStage, Wait, ring_of_two};
+use gpu_interop::ring::{self, RingOptions, RingPeer, RingStage, SlotCommands, Wait};
 use gpu_interop::tune::{Benchmark, CalibrationKey, RouteConfig, RouteEndpoints};
 use gpu_interop::vulkan::BufferAccess;
 use gpu_interop::{Api, BufferDesc, Error, cuda, gl, vulkan};
@@ -80,7 +80,7 @@ impl<A: Worker, B: Worker> RingBenchmark<A, B> {
         let options = RingOptions::of(config).context("the config is not for a ring")?;
         let desc = BufferDesc::storage(bytes);
         let (owner, first, second) = (&self.owner, self.first.endpoint(), self.second.endpoint());
-        let (mut a, mut b, _) = ring_of_two(owner, first, second, &desc, options)?;
+        let (mut a, mut b, _) = ring::pair(owner, first, second, &desc, options)?;
         // The first writes allocate the memory.
         self.pass_all((&mut a, &mut b), config, config.depth)?;
         let start = Instant::now();
@@ -149,7 +149,8 @@ impl Worker for VulkanWorker<'_> {
         self.gpu.begin(command)?;
         // SAFETY: the command buffer is being recorded; the part goes into its submit, and the stage
         // lives until `finish` has waited.
-        let taken = unsafe { stage.take_many(Wait::No, count..=count, command, family, used) }?;
+        let commands = unsafe { SlotCommands::record(command, family, used) };
+        let taken = stage.take(Wait::No, count..=count, commands)?;
         let (batch, mut part) = taken.context("they have arrived")?;
         for slot in &batch {
             let (buffer, data) = (stage.buffer(slot)?.handle(), slot.index() as u32);
@@ -158,11 +159,10 @@ impl Worker for VulkanWorker<'_> {
                 self.gpu.device().cmd_fill_buffer(command, buffer, 0, vk::WHOLE_SIZE, data);
             }
         }
-        // SAFETY: as above.
-        let (added, pending) = unsafe { stage.release_many(batch, command, family, used) }?;
+        let (added, pending) = stage.release(batch, commands)?;
         part.merge(added)?;
         self.gpu.submit(command, &part)?;
-        pending.send();
+        pending.submitted();
         Ok(count)
     }
 
@@ -190,8 +190,8 @@ impl Worker for &GlContext {
     }
 
     fn pass(&mut self, stage: &mut RingStage<gl::Endpoint>, count: usize) -> Result<usize> {
-        let Some(batch) = stage.take_many(Wait::No, count..=count)? else { return Ok(0) };
-        stage.release_many(batch)?;
+        let Some((batch, ())) = stage.take(Wait::No, count..=count, ())? else { return Ok(0) };
+        stage.release(batch, ())?;
         Ok(count)
     }
 
@@ -210,14 +210,14 @@ impl Worker for &CudaContext {
     }
 
     fn pass(&mut self, stage: &mut RingStage<cuda::Endpoint>, count: usize) -> Result<usize> {
-        let Some(batch) = stage.take_many(Wait::No, count..=count, &self.stream)? else {
+        let Some((batch, ())) = stage.take(Wait::No, count..=count, &self.stream)? else {
             return Ok(0);
         };
         for slot in &batch {
             let mut bytes = stage.buffer_mut(slot)?.as_view_mut::<u8>()?;
             self.stream.memset_zeros(&mut bytes)?;
         }
-        stage.release_many(batch, &self.stream)?;
+        stage.release(batch, &self.stream)?;
         Ok(count)
     }
 

@@ -3,10 +3,9 @@
 
 use anyhow::{Context, Result, ensure};
 use gpu_interop::capabilities::Capabilities;
-use gpu_interop::desc::ImageLayout;
 use gpu_interop::gl;
 use gpu_interop::glow;
-use gpu_interop::handoff::{self, HandoffPeer, WaitMode};
+use gpu_interop::handoff::{self, HandoffPeer, TextureAccess, VulkanCommands, WaitMode};
 use gpu_interop::tune::{Route, RouteEndpoints};
 use gpu_interop::vulkan::BufferOptions;
 use gpu_interop::{Api, BufferDesc, Error, ResourceDesc, SemaphoreKind};
@@ -99,7 +98,7 @@ fn what_opens<B: HandoffPeer>(
 }
 
 /// Buffers and textures that OpenGL is told to hand over, and a word of the refusal.
-type Lists<'a> = (&'a [&'a gl::Buffer], &'a [(glow::Texture, ImageLayout)], &'a str);
+type Lists<'a> = (&'a [&'a gl::Buffer], &'a [TextureAccess], &'a str);
 
 /// What OpenGL hands over is of its own endpoint and context, whatever the route: the host's waiting
 /// passes the lists to nobody who would notice.
@@ -112,9 +111,9 @@ fn others_objects(machine: &TestGpu, route: Route) -> Result<()> {
     let (ours, theirs) = shared(machine, &DESC, BufferOptions::default())?;
     // Another endpoint over the very same context, with its own idea of what was imported.
     let foreign = gpu.gl.endpoint()?.import_buffer(ours.export()?)?;
-    let unknown = (glow::NativeTexture(0xDEAD_u32.try_into()?), ImageLayout::GENERAL);
+    let unknown = TextureAccess::from(glow::NativeTexture(0xDEAD_u32.try_into()?));
     let submits = Submits::to(vulkan);
-    let (mut ticket, part) = there.release.signal()?;
+    let (mut ticket, part) = there.release.release(VulkanCommands::recorded())?;
     submits.submit(&part)?;
 
     let lists: [Lists<'_>; 3] = [
@@ -123,18 +122,18 @@ fn others_objects(machine: &TestGpu, route: Route) -> Result<()> {
         (&[&theirs], &[unknown], "texture"),
     ];
     for (buffers, textures, word) in lists {
-        let refused = there.acquire.acquire(ticket, buffers, textures).err();
+        let refused = there.acquire.acquire(ticket, (buffers, textures)).err();
         let (same, error) = refused.with_context(|| word.to_owned())?.into_parts();
         ticket = same;
-        let released = back.release.release(buffers, textures).err();
+        let released = back.release.release((buffers, textures)).err();
         for error in [error, released.with_context(|| word.to_owned())?] {
             ensure!(matches!(error, Error::Mismatch(_)), "{error:?}");
             ensure!(error.to_string().contains(word), "{error}");
         }
     }
-    there.acquire.acquire(ticket, &[&theirs], &[])?;
-    let ticket = back.release.release(&[&theirs], &[])?;
+    there.acquire.acquire(ticket, &[&theirs])?;
+    let (ticket, ()) = back.release.release(&[&theirs])?;
     ensure!(ticket.sequence() == 1, "what was refused was counted: {ticket:?}");
-    submits.submit(&back.acquire.wait(ticket)?)?;
+    submits.submit(&back.acquire.acquire(ticket, VulkanCommands::recorded())?)?;
     Ok(())
 }

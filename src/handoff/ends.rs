@@ -1,0 +1,298 @@
+//! Opening a handoff, and its two ends.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::channel::Channel;
+use super::in_flight::Release;
+use super::layouts::Layouts;
+use super::peer::HandoffPeer;
+use super::semaphore_ops::{completion, semaphore_ops};
+use super::ticket::{AcquireError, Ticket};
+use super::wait::{HostFence, HostWait, WaitMode};
+use crate::capabilities::{SyncMethod, SyncPlan, plan_handoff};
+use crate::desc::BufferDesc;
+use crate::error::{ImportError, Invalid, Result};
+use crate::payload::SemaphoreKind;
+use crate::vulkan;
+
+/// How a handoff is synchronised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandoffOptions {
+    /// The method of synchronisation; default `None`, the best that both sides have.
+    pub method: Option<SyncMethod>,
+    /// How many releases may be in flight before the oldest of them is acquired; at least 1, default 1.
+    ///
+    /// One binary semaphore is created for each, and they are used in rotation. A binary semaphore may be
+    /// signalled again only after its wait has executed (VUID-vkQueueSubmit-pSignalSemaphores-00067):
+    /// release number n + `in_flight` must come after the acquire of number n on the GPU. It does if the
+    /// payload comes back by another handoff.
+    pub in_flight: u32,
+    /// How the host waits, if it does; default [`WaitMode::Block`].
+    pub wait: WaitMode,
+    /// How long the host waits, if it does; default 10 s.
+    pub timeout: Duration,
+}
+
+impl Default for HandoffOptions {
+    fn default() -> Self {
+        let timeout = Duration::from_secs(10);
+        Self { method: None, in_flight: 1, wait: WaitMode::default(), timeout }
+    }
+}
+
+/// A handoff from `A` to `B`: its two ends, and how they are synchronised.
+#[derive(Debug)]
+pub struct Handoff<A: HandoffPeer, B: HandoffPeer> {
+    /// The end that releases.
+    pub release: Releaser<A>,
+    /// The end that acquires.
+    pub acquire: Acquirer<B>,
+    /// The method that was chosen, and why not a better one.
+    pub plan: SyncPlan,
+}
+
+/// Opens a handoff from `from` to `to`, with semaphores of `owner`'s device.
+///
+/// `owner` may be one of the two, or a third endpoint if neither is Vulkan.
+///
+/// # Errors
+/// [`Mismatch`](crate::error::Mismatch) if the endpoints are not on one GPU,
+/// [`Missing`](crate::error::Missing) if `options.method` is not available, [`Invalid`] if
+/// `options.in_flight` is 0.
+pub fn open<A: HandoffPeer, B: HandoffPeer>(
+    owner: &vulkan::Endpoint,
+    from: &A,
+    to: &B,
+    options: HandoffOptions,
+) -> Result<Handoff<A, B>> {
+    if options.in_flight == 0 {
+        return Err(Invalid::new("options.in_flight", "is 0").help("give at least 1").into());
+    }
+    // Any resource will do: only the semaphores are looked at.
+    let desc = BufferDesc::storage(16).into();
+    let (exporter, releasing, acquiring) =
+        (owner.capabilities(&desc)?, from.capabilities(&desc)?, to.capabilities(&desc)?);
+    for side in [&releasing, &acquiring] {
+        owner.identities()[0].check_same(&side.identities)?;
+    }
+    let plan = plan_handoff(&exporter, &releasing, &acquiring, options.method)?;
+    tracing::debug!(from = %releasing.api, to = %acquiring.api, method = ?plan.method, "handoff");
+    let (count, kind) = match plan.method {
+        SyncMethod::Timeline => (1, SemaphoreKind::Timeline),
+        SyncMethod::Binary => (options.in_flight, SemaphoreKind::Binary),
+        SyncMethod::HostWait => (0, SemaphoreKind::Binary),
+    };
+    let (mut signals, mut waits) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let semaphore = owner.create_semaphore(kind)?;
+        signals.push(from.adopt_semaphore(&semaphore)?);
+        waits.push(to.adopt_semaphore(&semaphore)?);
+    }
+    let host = HostWait { mode: options.wait, timeout: options.timeout };
+    let channel = Arc::new(Channel::new(plan.method, host, options.in_flight, B::check_layout));
+    let fences = from.fences()?;
+    let release =
+        Releaser { endpoint: from.clone(), semaphores: signals, fences, channel: channel.clone() };
+    let acquire = Acquirer { endpoint: to.clone(), semaphores: waits, channel };
+    Ok(Handoff { release, acquire, plan })
+}
+
+/// The releasing end of a handoff.
+pub struct Releaser<P: HandoffPeer> {
+    pub(crate) endpoint: P,
+    pub(crate) semaphores: Vec<P::Semaphore>,
+    fences: P::Fences,
+    channel: Arc<Channel>,
+}
+
+/// The acquiring end of a handoff.
+pub struct Acquirer<P: HandoffPeer> {
+    endpoint: P,
+    semaphores: Vec<P::Semaphore>,
+    channel: Arc<Channel>,
+}
+
+impl<P: HandoffPeer> fmt::Debug for Releaser<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Releaser").field("channel", &self.channel).finish_non_exhaustive()
+    }
+}
+
+impl<P: HandoffPeer> fmt::Debug for Acquirer<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acquirer").field("channel", &self.channel).finish_non_exhaustive()
+    }
+}
+
+impl<P: HandoffPeer> Releaser<P> {
+    /// Returns the endpoint that releases.
+    pub fn endpoint(&self) -> &P {
+        &self.endpoint
+    }
+
+    /// Returns the method of synchronisation.
+    pub fn method(&self) -> SyncMethod {
+        self.channel.method
+    }
+
+    /// Releases what `commands` list to the acquiring side, and returns the ticket for it.
+    ///
+    /// With Vulkan, `commands` are [`VulkanCommands`](super::VulkanCommands): the release is recorded,
+    /// and the returned [`SubmitSync`](vulkan::SubmitSync) is added to the submit, after which the
+    /// ticket may be sent. With OpenGL they are `GlCommands` or a list of buffers or textures: what the
+    /// OpenGL commands so far have done to them is released. With CUDA they are the stream: what the
+    /// work on it so far has done is released. OpenGL and CUDA submit at once and return `()` beside the
+    /// ticket.
+    ///
+    /// If the host waits and OpenGL releases, the host waits here: an OpenGL fence can be queried only
+    /// while the context is current, so it can't travel in the ticket.
+    ///
+    /// # Errors
+    /// [`Invalid`] if as many releases are in flight as `in_flight` allows, if an image is listed in a
+    /// layout that it can't have or that the acquiring API lacks, if the OpenGL context is not current;
+    /// [`Mismatch`](crate::error::Mismatch) for a resource or a stream of another endpoint;
+    /// [`Timeout`](crate::Error::Timeout) if the host waited too long. Nothing is released then.
+    pub fn release<'a>(
+        &mut self,
+        commands: impl Into<P::Commands<'a>>,
+    ) -> Result<(Ticket, P::Sync)> {
+        let commands = commands.into();
+        let layouts = P::released_layouts(&commands);
+        self.channel.check_layouts(&layouts)?;
+        let (sequences, sync, host) = self.enqueue(1, commands)?;
+        let release = Release { sequence: sequences.start, host, layouts };
+        Ok((Ticket::new(self.channel.clone(), release), sync))
+    }
+
+    /// Returns new tickets for those that were dropped, the oldest first: to be acquired, or withdrawn
+    /// if their submit failed.
+    pub fn lost_tickets(&mut self) -> Vec<Ticket> {
+        lost_tickets(&self.channel)
+    }
+
+    /// Releases `count` payloads together, and returns a ticket for each.
+    pub(crate) fn release_many(
+        &mut self,
+        count: usize,
+        commands: P::Commands<'_>,
+    ) -> Result<(impl ExactSizeIterator<Item = Ticket> + use<P>, P::Sync)> {
+        let (sequences, sync, host) = self.enqueue(count, commands)?;
+        let channel = self.channel.clone();
+        let tickets = (0..count).map(move |number| {
+            let (sequence, host) = (sequences.start + number as u64, host.clone());
+            Ticket::new(channel.clone(), Release { sequence, host, layouts: Layouts::UNKNOWN })
+        });
+        Ok((tickets, sync))
+    }
+
+    /// Enqueues and counts the next `count` releases.
+    fn enqueue(
+        &mut self,
+        count: usize,
+        commands: P::Commands<'_>,
+    ) -> Result<(Range<u64>, P::Sync, Option<HostFence>)> {
+        let channel = &self.channel;
+        let sequences = channel.next(count)?;
+        let completion =
+            completion(&self.semaphores, channel.method, channel.host, sequences.clone());
+        let (sync, host) = self.endpoint.enqueue_release(&self.fences, commands, completion)?;
+        channel.in_flight().release(sequences.clone());
+        Ok((sequences, sync, host))
+    }
+
+    /// Refuses a ticket of another handoff.
+    pub(crate) fn check_own(&self, ticket: &Ticket) -> Result<()> {
+        ticket.check_of(&self.channel)
+    }
+
+    /// Keeps alive indefinitely what work that may never end still uses.
+    pub(crate) fn leak(&self) {
+        std::mem::forget(self.semaphores.clone());
+        P::leak(&self.fences);
+    }
+}
+
+impl<P: HandoffPeer> Acquirer<P> {
+    /// Returns the endpoint that acquires.
+    pub fn endpoint(&self) -> &P {
+        &self.endpoint
+    }
+
+    /// Returns the method of synchronisation.
+    pub fn method(&self) -> SyncMethod {
+        self.channel.method
+    }
+
+    /// Acquires what was released with `ticket`: the work that follows waits for the release, and sees
+    /// what it wrote. If the host waits, it waits here.
+    ///
+    /// `commands` are what the peer's [`release`](Releaser::release) is given. Images and textures are
+    /// listed in the order of the releasing side, and their layouts may be left out: those of the release
+    /// are used. After a release by CUDA, which has no layouts, and one that was recorded earlier, they
+    /// are `VK_IMAGE_LAYOUT_GENERAL` if left out.
+    ///
+    /// # Errors
+    /// [`Mismatch`](crate::error::Mismatch) for a ticket of another handoff, for a resource or a stream of
+    /// another endpoint, if other images were released (by their number), or if an image is listed in
+    /// another layout than it was released in; [`Invalid`] if the OpenGL context is not current;
+    /// [`Timeout`](crate::Error::Timeout) if the host waited too long. Nothing is acquired then, and the
+    /// ticket comes back.
+    pub fn acquire<'a>(
+        &mut self,
+        ticket: Ticket,
+        commands: impl Into<P::Commands<'a>>,
+    ) -> Result<P::Sync, AcquireError> {
+        let layouts = &ticket.release().layouts;
+        match self.enqueue(std::iter::once(&ticket), layouts, commands.into()) {
+            Ok(sync) => {
+                self.acquired(std::iter::once(ticket));
+                Ok(sync)
+            }
+            Err(error) => Err(ImportError::new(ticket, error)),
+        }
+    }
+
+    /// Returns new tickets for those that were dropped, the oldest first: to be acquired, or withdrawn
+    /// by the releasing side if their submit failed.
+    pub fn lost_tickets(&mut self) -> Vec<Ticket> {
+        lost_tickets(&self.channel)
+    }
+
+    /// Enqueues the acquires of all of `tickets`, or of none. The caller gives them to
+    /// [`acquired`](Self::acquired) after `Ok`.
+    pub(crate) fn enqueue<'t>(
+        &self,
+        tickets: impl Iterator<Item = &'t Ticket> + Clone,
+        layouts: &Layouts,
+        commands: P::Commands<'_>,
+    ) -> Result<P::Sync> {
+        let channel = &self.channel;
+        tickets.clone().try_for_each(|ticket| ticket.check_of(channel))?;
+        if channel.method == SyncMethod::HostWait {
+            channel
+                .host
+                .run_all(tickets.clone().filter_map(|ticket| ticket.release().host.as_ref()))?;
+        }
+        let waits = semaphore_ops(&self.semaphores, channel.method, tickets.map(Ticket::sequence));
+        self.endpoint.enqueue_acquire(commands, layouts, waits)
+    }
+
+    /// Ends tickets that were acquired.
+    pub(crate) fn acquired(&self, tickets: impl Iterator<Item = Ticket>) {
+        let mut in_flight = self.channel.in_flight();
+        tickets.for_each(|ticket| in_flight.acquire(ticket.finish()));
+    }
+
+    /// Keeps alive indefinitely what work that may never end still uses.
+    pub(crate) fn leak(&self) {
+        std::mem::forget(self.semaphores.clone());
+    }
+}
+
+fn lost_tickets(channel: &Arc<Channel>) -> Vec<Ticket> {
+    let lost = channel.in_flight().drain_lost();
+    lost.into_iter().map(|release| Ticket::new(channel.clone(), release)).collect()
+}
