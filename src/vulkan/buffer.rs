@@ -14,7 +14,7 @@ use crate::capabilities::{Dedicated, MemorySupport, Support};
 use crate::desc::{BufferDesc, BufferUsage};
 use crate::error::{Invalid, Result};
 use crate::fd::MemoryHandleType;
-use crate::payload::BufferPayload;
+use crate::payload::{BufferPayload, check_range};
 
 /// A buffer in shared memory. Cheap to clone.
 ///
@@ -199,6 +199,7 @@ impl Memory {
     pub fn buffer(&self, offset: u64, desc: &BufferDesc) -> Result<Buffer> {
         desc.validate()?;
         let (endpoint, info) = (self.endpoint(), self.info());
+        check_range(offset, desc.size, info.allocation_size)?;
         let raw = if self.is_imported() {
             endpoint.importable_buffer(desc, info.handle_type)?
         } else {

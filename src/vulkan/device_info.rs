@@ -1,4 +1,4 @@
-//! What the user says of the device: handles, version, enabled extensions and features.
+//! The user's description of the device: handles, version, enabled extensions and features.
 
 use std::ffi::{CStr, CString};
 use std::fmt;

@@ -1,7 +1,7 @@
 //! The endpoint: the user's device, borrowed.
 //!
-//! All that the peer knows of the device is reached by methods of [`Endpoint`]; whatever is made
-//! from one holds a clone of it.
+//! Everything that the peer knows about the device is reached by methods of [`Endpoint`], and every
+//! object that is made from an endpoint holds a clone of it.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -235,26 +235,25 @@ impl Endpoint {
     pub(super) unsafe fn retire_fence(&self, fence: vk::Fence) {
         let mut retired = self.0.retired_fences.lock().unwrap_or_else(PoisonError::into_inner);
         retired.push(fence);
-        // SAFETY: the promise of each call that put a fence into the list.
-        retired.retain(|&fence| !unsafe { self.0.destroy_if_signaled(fence) });
+        self.0.destroy_signaled(&mut retired);
     }
 }
 
 impl Inner {
-    /// Destroys `fence` if it is signalled, and returns whether it was.
-    ///
-    /// # Safety
-    /// `fence` is of this device, and is used by nothing but a submit.
-    unsafe fn destroy_if_signaled(&self, fence: vk::Fence) -> bool {
-        // SAFETY: the fence is alive and of this device. Once it is signalled, no submit uses it any
-        // more (VUID-vkDestroyFence-fence-01120), and the caller promises that nothing else does.
-        unsafe {
-            let is_signaled = matches!(self.device.get_fence_status(fence), Ok(true));
-            if is_signaled {
-                self.device.destroy_fence(fence, None);
+    /// Destroys those of the retired fences that are signalled.
+    fn destroy_signaled(&self, retired: &mut Vec<vk::Fence>) {
+        retired.retain(|&fence| {
+            // SAFETY: the fence is alive and of this device. Once it is signalled, no submit uses it
+            // any more (VUID-vkDestroyFence-fence-01120), and `retire_fence` was promised that
+            // nothing else does.
+            unsafe {
+                let is_signaled = matches!(self.device.get_fence_status(fence), Ok(true));
+                if is_signaled {
+                    self.device.destroy_fence(fence, None);
+                }
+                !is_signaled
             }
-            is_signaled
-        }
+        });
     }
 }
 
@@ -262,8 +261,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let retired = self.retired_fences.get_mut().unwrap_or_else(PoisonError::into_inner);
         let mut retired = std::mem::take(retired);
-        // SAFETY: the promise of each call of `retire_fence`.
-        retired.retain(|&fence| !unsafe { self.destroy_if_signaled(fence) });
+        self.destroy_signaled(&mut retired);
         if !retired.is_empty() {
             // A submit may still use them.
             let leaked = retired.len();

@@ -42,7 +42,7 @@ impl Drop for RawFence {
         if *self.submitted.get_mut() {
             // A submit may still use it, and a fence in use must not be destroyed
             // (VUID-vkDestroyFence-fence-01120). The endpoint keeps it until it is signalled.
-            // SAFETY: this library created the handle, and this structure is its only owner.
+            // SAFETY: created here, owned by this structure alone, and submitted.
             return unsafe { self.endpoint.retire_fence(self.handle) };
         }
         // SAFETY: created here, owned by this structure alone, and used by no submit: only

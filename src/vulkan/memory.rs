@@ -152,7 +152,7 @@ pub(super) enum DedicatedTo {
 }
 
 impl Endpoint {
-    /// Allocates `size` bytes of exportable memory.
+    /// Allocates `size` bytes of exportable memory. The caller found `handle_type` to be exportable.
     pub(super) fn allocate_exportable(
         &self,
         size: u64,
@@ -169,18 +169,11 @@ impl Endpoint {
             identity: self.identity().clone(),
         };
         check_allocation_size(self.memory_properties(), "desc", size, memory_type_index)?;
-        let addressable = addressable && self.features().buffer_device_address;
-        let mut export = vk::ExportMemoryAllocateInfo::default()
-            .handle_types(conv::memory_handle_type(handle_type));
-        // SAFETY: the size fits the heap and the type exists (`choose_type`); the caller found the
-        // handle type to be exportable.
-        let handle =
-            unsafe { self.allocate_memory(size, memory_type_index, to, addressable, &mut export) }?;
-        Ok(Memory::new(self, handle, info, Origin::Created, addressable))
+        self.allocate_memory(info, memory_type_index, to, addressable, None)
     }
 
     /// Imports a duplicate of the payload's descriptor, so that the payload stays usable if this or
-    /// a later step fails.
+    /// a later step fails. The caller checked the payload.
     pub(super) fn allocate_imported(
         &self,
         payload: &MemoryPayload,
@@ -192,54 +185,63 @@ impl Endpoint {
             MemoryInfo { memory_type_index: Some(memory_type_index), ..payload.info().clone() };
         let (size, parameter) = (info.allocation_size, "payload.allocation_size");
         check_allocation_size(self.memory_properties(), parameter, size, memory_type_index)?;
-        let addressable = addressable && self.features().buffer_device_address;
-        let handle = transfer_duplicate(payload, |raw| {
-            let mut import = vk::ImportMemoryFdInfoKHR::default()
-                .handle_type(conv::memory_handle_type(info.handle_type))
-                .fd(raw);
-            // SAFETY: the extension is enabled, and the device reported that it imports such a
-            // resource; the descriptor is open, and a file is not too short (`MemoryPayload::check`).
-            // As far as the payload says, the memory is of this GPU and driver, and size, type and
-            // dedication repeat the exporter's (VUID-VkMemoryAllocateInfo-allocationSize-01742 and
-            // -01743). No call can verify that for an opaque fd; the import rests on the exporter
-            // (`MemoryPayload::new`).
-            unsafe { self.allocate_memory(size, memory_type_index, to, addressable, &mut import) }
-        })?;
-        Ok(Memory::new(self, handle, info, Origin::Imported, addressable))
+        self.allocate_memory(info, memory_type_index, to, addressable, Some(payload))
     }
 
-    /// Calls `vkAllocateMemory`.
-    ///
-    /// # Safety
-    /// The size is not 0, the memory type exists, `external` is the export or import structure for
-    /// this allocation, and the resource that it is dedicated to is alive and of this device.
-    unsafe fn allocate_memory(
+    /// Allocates the memory that `info` describes, for export or from `payload`.
+    fn allocate_memory(
         &self,
-        size: u64,
+        info: MemoryInfo,
         memory_type_index: u32,
         to: DedicatedTo,
         addressable: bool,
-        external: &mut impl vk::ExtendsMemoryAllocateInfo,
-    ) -> Result<vk::DeviceMemory> {
-        let mut dedicated = vk::MemoryDedicatedAllocateInfo::default();
-        let mut flags =
-            vk::MemoryAllocateFlagsInfo::default().flags(vk::MemoryAllocateFlags::DEVICE_ADDRESS);
-        let mut info = vk::MemoryAllocateInfo::default()
-            .allocation_size(size)
-            .memory_type_index(memory_type_index)
-            .push_next(external);
-        match to {
-            DedicatedTo::Nothing => {}
-            DedicatedTo::Buffer(buffer) => dedicated = dedicated.buffer(buffer),
-            DedicatedTo::Image(image) => dedicated = dedicated.image(image),
-        }
-        if !matches!(to, DedicatedTo::Nothing) {
-            info = info.push_next(&mut dedicated);
-        }
-        if addressable {
-            info = info.push_next(&mut flags);
-        }
-        // SAFETY: the caller's promise; the flag is set only if bufferDeviceAddress is enabled.
-        unsafe { self.device().allocate_memory(&info, None) }.context("vkAllocateMemory")
+        payload: Option<&MemoryPayload>,
+    ) -> Result<Memory> {
+        let addressable = addressable && self.features().buffer_device_address;
+        let handle_type = conv::memory_handle_type(info.handle_type);
+        let allocate = |external: &mut dyn vk::ExtendsMemoryAllocateInfo| {
+            let mut dedicated = match to {
+                DedicatedTo::Nothing => vk::MemoryDedicatedAllocateInfo::default(),
+                DedicatedTo::Buffer(buffer) => {
+                    vk::MemoryDedicatedAllocateInfo::default().buffer(buffer)
+                }
+                DedicatedTo::Image(image) => {
+                    vk::MemoryDedicatedAllocateInfo::default().image(image)
+                }
+            };
+            let mut flags = vk::MemoryAllocateFlagsInfo::default()
+                .flags(vk::MemoryAllocateFlags::DEVICE_ADDRESS);
+            let mut allocation = vk::MemoryAllocateInfo::default()
+                .allocation_size(info.allocation_size)
+                .memory_type_index(memory_type_index)
+                .push_next(external);
+            if info.dedicated {
+                allocation = allocation.push_next(&mut dedicated);
+            }
+            if addressable {
+                allocation = allocation.push_next(&mut flags);
+            }
+            // SAFETY: the size is not 0 and fits the heap, and the type exists. The extension is
+            // enabled, and the device reported that it exports or imports such a resource. A
+            // dedicated allocation names its resource, which is alive; the flag is set only if
+            // bufferDeviceAddress is enabled. An imported descriptor is open, and a file is not too
+            // short (`MemoryPayload::check`). As far as the payload says, it is of this GPU and
+            // driver, and size, type and dedication repeat the exporter's
+            // (VUID-VkMemoryAllocateInfo-allocationSize-01742 and -01743). No call can verify that
+            // for an opaque fd; the import rests on the exporter (`MemoryPayload::new`).
+            unsafe { self.device().allocate_memory(&allocation, None) }.context("vkAllocateMemory")
+        };
+        let (handle, origin) = match payload {
+            None => {
+                let mut export = vk::ExportMemoryAllocateInfo::default().handle_types(handle_type);
+                (allocate(&mut export)?, Origin::Created)
+            }
+            Some(payload) => {
+                let import = vk::ImportMemoryFdInfoKHR::default().handle_type(handle_type);
+                let handle = transfer_duplicate(payload, |raw| allocate(&mut import.fd(raw)))?;
+                (handle, Origin::Imported)
+            }
+        };
+        Ok(Memory::new(self, handle, info, origin, addressable))
     }
 }
