@@ -145,42 +145,40 @@ impl Storage {
         let (token, fixed) = (target.token(), FIXED_SAMPLE_LOCATIONS);
         let (gl, functions) = (&endpoint.0.gl, &endpoint.0.functions);
         let texture = functions.texture.as_ref().map_err(Missing::clone)?;
-        match sizes {
-            Sizes::One(width) => {
-                let function = functions.texture_1d.as_ref().map_err(Missing::clone)?.storage_1d;
-                // SAFETY: the caller's promise, here and below.
-                checked(gl, "glTexStorageMem1DEXT", || unsafe {
-                    function(token, levels, internal, width, memory, offset);
-                })
-            }
-            // SAFETY: as above.
-            Sizes::Two([width, height]) => checked(gl, "glTexStorageMem2DEXT", || unsafe {
-                (texture.storage_2d)(token, levels, internal, width, height, memory, offset);
-            }),
-            // SAFETY: as above.
-            Sizes::Three([width, height, depth]) => {
-                checked(gl, "glTexStorageMem3DEXT", || unsafe {
-                    let function = texture.storage_3d;
-                    function(token, levels, internal, width, height, depth, memory, offset);
-                })
-            }
-            Sizes::TwoMultisample([width, height]) => {
-                // SAFETY: as above.
-                checked(gl, "glTexStorageMem2DMultisampleEXT", || unsafe {
-                    let function = texture.storage_2d_multisample;
-                    function(token, samples, internal, width, height, fixed, memory, offset);
-                })
-            }
-            Sizes::ThreeMultisample([width, height, layers]) => {
-                // SAFETY: as above.
-                checked(gl, "glTexStorageMem3DMultisampleEXT", || unsafe {
-                    let function = texture.storage_3d_multisample;
-                    function(
-                        token, samples, internal, width, height, layers, fixed, memory, offset,
-                    );
-                })
-            }
+        if let (Sizes::One(_), Err(missing)) = (sizes, &functions.texture_1d) {
+            return Err(missing.clone().into());
         }
+        let call = match sizes {
+            Sizes::One(_) => "glTexStorageMem1DEXT",
+            Sizes::Two(_) => "glTexStorageMem2DEXT",
+            Sizes::Three(_) => "glTexStorageMem3DEXT",
+            Sizes::TwoMultisample(_) => "glTexStorageMem2DMultisampleEXT",
+            Sizes::ThreeMultisample(_) => "glTexStorageMem3DMultisampleEXT",
+        };
+        // SAFETY: the caller's promise; the sizes are those of the target.
+        checked(gl, call, || unsafe {
+            match sizes {
+                Sizes::One(w) => {
+                    if let Ok(one) = &functions.texture_1d {
+                        (one.storage_1d)(token, levels, internal, w, memory, offset);
+                    }
+                }
+                Sizes::Two([w, h]) => {
+                    (texture.storage_2d)(token, levels, internal, w, h, memory, offset);
+                }
+                Sizes::Three([w, h, d]) => {
+                    (texture.storage_3d)(token, levels, internal, w, h, d, memory, offset);
+                }
+                Sizes::TwoMultisample([w, h]) => {
+                    let function = texture.storage_2d_multisample;
+                    function(token, samples, internal, w, h, fixed, memory, offset);
+                }
+                Sizes::ThreeMultisample([w, h, d]) => {
+                    let function = texture.storage_3d_multisample;
+                    function(token, samples, internal, w, h, d, fixed, memory, offset);
+                }
+            }
+        })
     }
 }
 
