@@ -13,8 +13,8 @@ thread_local! {
 /// Held while an instance, a device or a context is opened or closed: one thread at a time. A thread
 /// may take it again, so that what it opened is closed if the next step fails.
 ///
-/// Drivers are poorly tested against concurrent initialisation and teardown across APIs. For what
-/// NVIDIA's does, see the `drop` of [`Context`](super::egl::Context).
+/// Drivers are poorly tested against concurrent initialisation and teardown across APIs. The `drop` of
+/// an EGL context describes a deadlock of NVIDIA's.
 pub(super) struct InitLock {
     _lock: Option<MutexGuard<'static, ()>>,
 }

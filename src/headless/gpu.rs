@@ -1,15 +1,69 @@
-//! The GPUs of this machine, and which APIs see them.
+//! One GPU in every API: opened together, and listed.
 
 use std::fmt;
 
+use super::cuda::Cuda;
 use super::gl::Gl;
 use super::init_lock::InitLock;
 use super::instance::Instance;
-use super::options::VulkanOptions;
+use super::options::{GpuSelector, VulkanOptions};
 use super::physical::{DeviceType, PhysicalDevice};
+use super::vulkan::Vulkan;
 use crate::cuda;
-use crate::error::{Api, Result};
+use crate::error::{Api, Error, Result};
 use crate::identity::{Identity, Uuid};
+
+/// The APIs that could be opened on one GPU.
+///
+/// OpenGL and CUDA are opened by the UUID of Vulkan's GPU. If one of them can't be opened, the error is
+/// kept. Dropping this closes CUDA, then OpenGL, then Vulkan, each when nothing created from it is
+/// left.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Headless {
+    /// CUDA, or why it could not be opened.
+    pub cuda: Result<Cuda, Error>,
+    /// OpenGL, or why it could not be opened. Its context is current on the thread that opened it.
+    pub gl: Result<Gl, Error>,
+    /// Vulkan.
+    pub vulkan: Vulkan,
+}
+
+impl Headless {
+    /// Opens Vulkan on the selected GPU, and OpenGL and CUDA on the same one.
+    ///
+    /// # Errors
+    /// Those of [`Vulkan::open`]. Errors of OpenGL and CUDA are kept in [`gl`](Self::gl) and
+    /// [`cuda`](Self::cuda).
+    pub fn open(gpu: &GpuSelector, options: &VulkanOptions) -> Result<Self> {
+        let vulkan = Vulkan::open(gpu, options)?;
+        let same = GpuSelector::Uuid(vulkan.identity().device);
+        let gl = Gl::open(&same);
+        let cuda = Cuda::open(&same);
+        for (api, error) in [("OpenGL", gl.as_ref().err()), ("CUDA", cuda.as_ref().err())] {
+            if let Some(error) = error {
+                tracing::debug!(api, %error, "not opened");
+            }
+        }
+        Ok(Self { cuda, gl, vulkan })
+    }
+
+    /// Returns OpenGL.
+    ///
+    /// # Errors
+    /// The error with which it could not be opened.
+    pub fn gl(&self) -> Result<&Gl> {
+        self.gl.as_ref().map_err(Error::clone)
+    }
+
+    /// Returns CUDA.
+    ///
+    /// # Errors
+    /// The error with which it could not be opened.
+    pub fn cuda(&self) -> Result<&Cuda> {
+        self.cuda.as_ref().map_err(Error::clone)
+    }
+}
 
 /// A GPU of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
