@@ -1,9 +1,12 @@
-//! What an endpoint can export and import, as data, and what two endpoints make of it.
+//! What an endpoint can export and import, as data, and how two endpoints negotiate.
 //!
-//! Export is not import, a buffer is not an image, memory is not a semaphore: each is asked apart,
-//! with the very create info the resource will be made with. [`plan`] and [`plan_handoff`] are pure.
+//! Export and import, buffers and images, memory and semaphores are queried separately, with the
+//! same create info that the resource will be created with. [`plan`], [`plan_all`] and
+//! [`plan_handoff`] are pure functions.
 
 #![forbid(unsafe_code)]
+
+use std::fmt;
 
 use crate::desc::ResourceDesc;
 use crate::error::{Api, Invalid, Missing, Result};
@@ -11,126 +14,155 @@ use crate::fd::{MemoryHandleType, SemaphoreHandleType};
 use crate::identity::Identity;
 use crate::payload::SemaphoreKind;
 
-/// Yes, or what is missing.
+/// `Ok` if it is supported; otherwise what is missing.
 pub type Support = std::result::Result<(), Missing>;
 
 /// Whether a resource may, should or must have an allocation of its own.
+#[doc(alias = "VkMemoryDedicatedRequirements")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dedicated {
-    /// It may share one.
+    /// It may share an allocation.
     NotNeeded,
-    /// It is faster with its own.
+    /// It may be faster with its own.
     Preferred,
-    /// It can't be shared otherwise.
+    /// It can be shared only with its own.
     Required,
 }
 
-/// What can be done with memory of one handle type, for one resource.
+/// Support for memory of one handle type, for one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemorySupport {
     /// The handle type.
     pub handle_type: MemoryHandleType,
-    /// Whether the endpoint exports it.
+    /// Whether the endpoint can export it.
     pub export: Support,
-    /// Whether the endpoint imports it.
+    /// Whether the endpoint can import it.
     pub import: Support,
-    /// Whether the allocation must be the resource's own.
+    /// Whether the resource needs an allocation of its own.
     pub dedicated: Dedicated,
 }
 
-/// What can be done with semaphores of one kind and handle type.
+/// Support for semaphores of one kind and handle type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SemaphoreSupport {
     /// Binary or timeline.
     pub kind: SemaphoreKind,
     /// The handle type.
     pub handle_type: SemaphoreHandleType,
-    /// Whether the endpoint exports it.
+    /// Whether the endpoint can export it.
     pub export: Support,
-    /// Whether the endpoint imports it.
+    /// Whether the endpoint can import it.
     pub import: Support,
 }
 
-/// What one endpoint can do with one resource.
+/// What one endpoint can export and import for one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Whose capabilities.
+    /// The API of the endpoint.
     pub api: Api,
-    /// The GPU the endpoint is on, as it tells it; OpenGL may tell several.
+    /// The GPU and the driver of the endpoint; OpenGL may report several.
     pub identities: Vec<Identity>,
-    /// The resource they were asked for.
+    /// The resource that was queried.
     pub desc: ResourceDesc,
-    /// One entry a memory handle type the endpoint was asked about.
+    /// One entry per memory handle type.
     pub memory: Vec<MemorySupport>,
-    /// One entry a semaphore kind and handle type the endpoint was asked about.
+    /// One entry per semaphore kind and handle type.
     pub semaphores: Vec<SemaphoreSupport>,
 }
 
 /// How to share a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The handle type that the exporter exports and the importer imports.
+    /// The handle type that the exporter can export and every importer can import.
     pub handle_type: MemoryHandleType,
-    /// Give the resource its own allocation, on both sides.
+    /// Whether the resource gets its own allocation, on all sides.
     pub dedicated: bool,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let allocation = if self.dedicated { "dedicated" } else { "shared" };
+        write!(f, "{}, {allocation} allocation", self.handle_type)
+    }
 }
 
 /// The order in which handle types are tried.
 const MEMORY_ORDER: [MemoryHandleType; 2] = [MemoryHandleType::OpaqueFd, MemoryHandleType::DmaBuf];
 
-/// How `exporter` shares `desc` with `importer`.
+/// Plans how `exporter` shares `desc` with `importer`.
+///
+/// An opaque fd is preferred to a dma-buf.
 ///
 /// # Errors
-/// [`Mismatch`](crate::Error::Mismatch) where they are not on one GPU and driver,
-/// [`Missing`](crate::Error::Missing) that names the API and what it lacks,
-/// [`Invalid`](crate::Error::Invalid) where the capabilities were asked for another resource.
+/// [`Mismatch`](crate::Error::Mismatch) if they are not on one GPU and driver,
+/// [`Missing`](crate::Error::Missing) with the API and what it lacks,
+/// [`Invalid`](crate::Error::Invalid) if `desc` is invalid, or if the capabilities are those of
+/// another resource.
 pub fn plan(exporter: &Capabilities, importer: &Capabilities, desc: &ResourceDesc) -> Result<Plan> {
+    plan_all(exporter, std::slice::from_ref(importer), desc)
+}
+
+/// Plans how `exporter` shares `desc` with all of `importers`: with one handle type that all of them
+/// can import, and with a dedicated allocation if any of them prefers or requires it.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_all(
+    exporter: &Capabilities,
+    importers: &[Capabilities],
+    desc: &ResourceDesc,
+) -> Result<Plan> {
     desc.validate()?;
-    for (who, capabilities) in [("exporter", exporter), ("importer", importer)] {
+    let sides = importers.iter().map(|importer| ("importer", importer));
+    for (side, capabilities) in std::iter::once(("exporter", exporter)).chain(sides) {
         if capabilities.desc != *desc {
-            return Err(Invalid::new(who, "its capabilities were asked for another resource")
-                .help("ask both endpoints about the resource that is to be shared")
+            return Err(Invalid::new(side, "has the capabilities of another resource")
+                .help("query all endpoints for the resource that is to be shared")
                 .into());
         }
     }
-    let mut identities = exporter.identities.iter();
-    let same = identities.any(|identity| identity.check_same(&importer.identities).is_ok());
+    let stranger = importers.iter().find(|importer| {
+        let same = |own: &Identity| own.check_same(&importer.identities).is_ok();
+        !exporter.identities.iter().any(same)
+    });
     let mut lacks = None;
     for handle_type in MEMORY_ORDER {
-        if handle_type == MemoryHandleType::OpaqueFd && !same {
+        if handle_type == MemoryHandleType::OpaqueFd && stranger.is_some() {
             continue;
         }
-        match shared_by(exporter, importer, handle_type) {
+        match shared_by(exporter, importers, handle_type) {
             Ok(dedicated) => {
                 return Ok(Plan { handle_type, dedicated: dedicated > Dedicated::NotNeeded });
             }
-            // The first thing missing is of the handle type that people expect.
+            // Report what the preferred handle type lacks.
             Err(missing) => lacks = lacks.or(Some(missing)),
         }
     }
-    if !same {
-        exporter.first_identity()?.check_same(&importer.identities)?;
+    if let Some(stranger) = stranger {
+        exporter.first_identity()?.check_same(&stranger.identities)?;
     }
     Err(lacks.unwrap_or_else(|| exporter.no_handle_type(MemoryHandleType::OpaqueFd)).into())
 }
 
 fn shared_by(
     exporter: &Capabilities,
-    importer: &Capabilities,
+    importers: &[Capabilities],
     handle_type: MemoryHandleType,
 ) -> std::result::Result<Dedicated, Missing> {
     let from = exporter.memory(handle_type)?;
     from.export.clone()?;
-    let to = importer.memory(handle_type)?;
-    to.import.clone()?;
-    Ok(from.dedicated.max(to.dedicated))
+    importers.iter().try_fold(from.dedicated, |dedicated, importer| {
+        let to = importer.memory(handle_type)?;
+        to.import.clone()?;
+        Ok(dedicated.max(to.dedicated))
+    })
 }
 
 impl Capabilities {
-    /// What can be done with memory of `handle_type`.
+    /// Returns the support for memory of `handle_type`.
     ///
     /// # Errors
-    /// [`Missing`] where the endpoint knows nothing of that handle type.
+    /// [`Missing`] if the endpoint has no entry for that handle type.
     pub fn memory(
         &self,
         handle_type: MemoryHandleType,
@@ -141,10 +173,10 @@ impl Capabilities {
             .ok_or_else(|| self.no_handle_type(handle_type))
     }
 
-    /// What can be done with semaphores of `kind` and `handle_type`.
+    /// Returns the support for semaphores of `kind` and `handle_type`.
     ///
     /// # Errors
-    /// [`Missing`] where the endpoint knows nothing of them.
+    /// [`Missing`] if the endpoint has no entry for them.
     pub fn semaphore(
         &self,
         kind: SemaphoreKind,
@@ -153,24 +185,24 @@ impl Capabilities {
         let mut entries = self.semaphores.iter();
         entries.find(|entry| (entry.kind, entry.handle_type) == (kind, handle_type)).ok_or_else(
             || {
-                let what = format!("{kind:?} semaphores by {handle_type}").to_lowercase();
+                let what = format!("a {kind} as {handle_type}");
                 Missing::new(self.api, what, "a handoff on the GPU")
             },
         )
     }
 
     fn no_handle_type(&self, handle_type: MemoryHandleType) -> Missing {
-        Missing::new(self.api, format!("memory by {handle_type}"), "a shared resource")
+        Missing::new(self.api, format!("memory as {handle_type}"), "a shared resource")
     }
 
     fn first_identity(&self) -> Result<&Identity> {
         self.identities.first().ok_or_else(|| {
-            Missing::new(self.api, "a device UUID", "knowing which GPU it is on").into()
+            Missing::new(self.api, "a device UUID", "checking that both sides use one GPU").into()
         })
     }
 }
 
-/// How one side knows that the other is done.
+/// How the acquiring side waits for the releasing side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum SyncMethod {
@@ -178,12 +210,12 @@ pub enum SyncMethod {
     Timeline,
     /// A binary semaphore on the GPU.
     Binary,
-    /// The host waits for the releasing side before the acquiring side goes on.
+    /// The host waits for the releasing side before the acquiring side continues.
     HostWait,
 }
 
 impl SyncMethod {
-    /// From best to last resort.
+    /// All methods, best first.
     pub const ORDER: [SyncMethod; 3] = [Self::Timeline, Self::Binary, Self::HostWait];
 
     fn semaphore(self) -> Option<SemaphoreKind> {
@@ -195,40 +227,62 @@ impl SyncMethod {
     }
 }
 
-/// How a handoff is synchronised, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SyncPlan {
-    /// What was chosen.
-    pub method: SyncMethod,
-    /// Why each better method was not: what it lacks, or that the caller ruled it out.
-    pub rejected: Vec<(SyncMethod, Rejected)>,
-}
-
-/// Why a method of synchronisation was not chosen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rejected {
-    /// An API lacks something for it.
-    Missing(Missing),
-    /// The caller asked for another.
-    NotWanted,
-}
-
-impl std::fmt::Display for Rejected {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Missing(missing) => write!(f, "{missing}"),
-            Self::NotWanted => f.write_str("not wanted by the caller"),
+impl fmt::Display for SyncMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.semaphore() {
+            Some(kind) => kind.fmt(f),
+            None => f.write_str("host wait"),
         }
     }
 }
 
-/// How a handoff from `from` to `to` is synchronised, with semaphores that `owner` makes and
-/// exports: a timeline semaphore, else a binary semaphore, else the host waits.
+/// How a handoff is synchronised, and why.
 ///
-/// `wanted` rules out all other methods where it is given.
+/// Prints as `binary semaphore (timeline semaphore: OpenGL lacks ...)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncPlan {
+    /// The chosen method.
+    pub method: SyncMethod,
+    /// Why each better method was rejected.
+    pub rejected: Vec<(SyncMethod, Rejected)>,
+}
+
+impl fmt::Display for SyncPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.method.fmt(f)?;
+        for (i, (method, reason)) in self.rejected.iter().enumerate() {
+            write!(f, "{}{method}: {reason}", if i == 0 { " (" } else { "; " })?;
+        }
+        if self.rejected.is_empty() { Ok(()) } else { f.write_str(")") }
+    }
+}
+
+/// Why a method of synchronisation was rejected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// An API lacks something that it needs.
+    Missing(Missing),
+    /// The caller asked for another method.
+    NotWanted,
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(missing) => write!(f, "{missing}"),
+            Self::NotWanted => f.write_str("the caller asked for another method"),
+        }
+    }
+}
+
+/// Plans how a handoff from `from` to `to` is synchronised, with semaphores that `owner` creates and
+/// exports: a timeline semaphore if all support it, otherwise a binary semaphore, otherwise a host
+/// wait.
+///
+/// If `wanted` is given, only that method is considered.
 ///
 /// # Errors
-/// [`Missing`](crate::Error::Missing) where `wanted` can't be done.
+/// [`Missing`](crate::Error::Missing) if `wanted` is not supported.
 pub fn plan_handoff(
     owner: &Capabilities,
     from: &Capabilities,

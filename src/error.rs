@@ -1,4 +1,4 @@
-//! The one error type, and the shape of an import that failed.
+//! The error type, and imports that failed.
 
 #![forbid(unsafe_code)]
 
@@ -6,13 +6,13 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-/// The result of nearly everything in this crate.
+/// The result of nearly every function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Text that is mostly known when the program is built.
+/// Text that is mostly known at compile time.
 pub type Text = Cow<'static, str>;
 
-/// Whose word an error or a capability is.
+/// The API that reported an error or has a capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -45,7 +45,7 @@ impl fmt::Display for Api {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An API lacks what was asked of it.
+    /// An API lacks something that is needed.
     #[error(transparent)]
     Missing(#[from] Missing),
     /// Two values that must be equal are not.
@@ -54,50 +54,54 @@ pub enum Error {
     /// A parameter is wrong.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// A driver or the kernel refused a call.
+    /// A call to a driver or to the kernel failed.
     #[error(transparent)]
     Driver(#[from] DriverError),
-    /// Something did not happen in time. What was waited for stays usable.
+    /// Something did not happen in time. It can be waited for again.
     #[error("{what} did not happen within {waited:?}")]
     Timeout {
         /// What was waited for.
         what: Text,
-        /// How long.
+        /// How long the wait took.
         waited: Duration,
     },
-    /// The other end is gone: it closed the connection, or its process ended. Nothing was half-done.
+    /// The peer closed the connection, or its process ended. No message was received in part.
     #[error("the peer closed {what}")]
     Closed {
-        /// What it closed.
+        /// What was closed.
         what: Text,
     },
 }
 
 impl Error {
-    /// A failed system call, with its errno.
+    /// Returns the error of a failed system call, with its errno.
     pub(crate) fn io(call: &'static str, error: &std::io::Error) -> Self {
-        let code = i64::from(error.raw_os_error().unwrap_or(0));
-        DriverError { api: Api::Linux, call, code, name: error.to_string().into() }.into()
+        let (code, mut name) = (error.raw_os_error().unwrap_or(0), error.to_string());
+        // The code follows the name in `DriverError`'s text.
+        if let Some(end) = name.find(" (os error ") {
+            name.truncate(end);
+        }
+        DriverError::new(Api::Linux, call, code, name).into()
     }
 }
 
-/// An API lacks what was asked of it: an extension, a feature, a format, a library.
+/// An API lacks something that is needed: an extension, a feature, a format, a library.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[error("{api} lacks {what}, needed for {needed_for}{}", Help(.help))]
 pub struct Missing {
-    /// Which API.
+    /// The API.
     pub api: Api,
-    /// What it lacks: the extension's, format's or library's own name.
+    /// What it lacks, by its own name: an extension, a format, a library.
     pub what: Text,
-    /// What that is needed for.
+    /// What it is needed for.
     pub needed_for: Text,
-    /// What would help, where something would.
+    /// What would help, if anything would.
     pub help: Option<Text>,
 }
 
 impl Missing {
-    /// `api` lacks `what`, needed for `needed_for`.
+    /// Reports that `api` lacks `what`, which is needed for `needed_for`.
     pub fn new(api: Api, what: impl Into<Text>, needed_for: impl Into<Text>) -> Self {
         Self { api, what: what.into(), needed_for: needed_for.into(), help: None }
     }
@@ -114,18 +118,18 @@ impl Missing {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} differs: expected {expected}, found {found}{}", Help(.help))]
 pub struct Mismatch {
-    /// Which value.
+    /// The name of the value.
     pub field: &'static str,
-    /// What it must be.
+    /// The value that is required.
     pub expected: String,
-    /// What it is.
+    /// The value that was found.
     pub found: String,
-    /// What would help, where something would.
+    /// What would help, if anything would.
     pub help: Option<Text>,
 }
 
 impl Mismatch {
-    /// `field` must be `expected` and is `found`.
+    /// Reports that `field` must be `expected` and is `found`.
     pub fn new(field: &'static str, expected: impl ToString, found: impl ToString) -> Self {
         Self { field, expected: expected.to_string(), found: found.to_string(), help: None }
     }
@@ -142,23 +146,23 @@ impl Mismatch {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{parameter}: {problem}{}{}", Vuid(.vuid), Help(.help))]
 pub struct Invalid {
-    /// Which parameter, by a path into it where it is a structure (`desc.size`).
+    /// The parameter; for a field of a structure, its path (`desc.size`).
     pub parameter: Text,
     /// What is wrong with it.
     pub problem: Text,
-    /// The specification's rule, where it has one.
+    /// The VUID of the specification's rule, if there is one.
     pub vuid: Option<&'static str>,
-    /// What would help, where something would.
+    /// What would help, if anything would.
     pub help: Option<Text>,
 }
 
 impl Invalid {
-    /// `parameter` is wrong because of `problem`.
+    /// Reports that `parameter` is wrong because of `problem`.
     pub fn new(parameter: impl Into<Text>, problem: impl Into<Text>) -> Self {
         Self { parameter: parameter.into(), problem: problem.into(), vuid: None, help: None }
     }
 
-    /// Adds the specification's rule.
+    /// Adds the VUID of the specification's rule.
     #[must_use]
     pub fn vuid(mut self, vuid: &'static str) -> Self {
         self.vuid = Some(vuid);
@@ -173,18 +177,25 @@ impl Invalid {
     }
 }
 
-/// A driver or the kernel refused a call.
+/// A call to a driver or to the kernel failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{api}: {call} failed with {name} ({code})")]
 pub struct DriverError {
-    /// Which API.
+    /// The API.
     pub api: Api,
-    /// The call, by its C name.
+    /// The C name of the call.
     pub call: &'static str,
-    /// The code it returned.
+    /// The code that it returned.
     pub code: i64,
-    /// The code's name, or the kernel's words for it.
+    /// The C name of the code, or the kernel's description of it.
     pub name: Text,
+}
+
+impl DriverError {
+    /// Reports that `call` failed with `code`, whose name is `name`.
+    pub fn new(api: Api, call: &'static str, code: impl Into<i64>, name: impl Into<Text>) -> Self {
+        Self { api, call, code: code.into(), name: name.into() }
+    }
 }
 
 struct Help<'a>(&'a Option<Text>);
@@ -203,36 +214,36 @@ impl fmt::Display for Vuid<'_> {
     }
 }
 
-/// An import that failed: why, and the payload, whose fd is still open and again the caller's.
+/// A failed import: the error, and the payload, whose descriptor is still open.
 ///
-/// Dropping it closes the fd, once. `?` in a function that returns [`Error`] does just that.
+/// Dropping it closes the descriptor. So does `?` in a function that returns [`Error`].
 pub struct ImportError<P>(Box<(P, Error)>);
 
 /// The result of an import that consumes a payload `P`.
 pub type ImportResult<T, P> = std::result::Result<T, ImportError<P>>;
 
 impl<P> ImportError<P> {
-    /// `payload` was refused because of `error`.
+    /// Reports that `payload` was refused because of `error`.
     pub fn new(payload: P, error: impl Into<Error>) -> Self {
         Self(Box::new((payload, error.into())))
     }
 
-    /// Why the import failed.
+    /// Returns why the import failed.
     pub fn error(&self) -> &Error {
         &self.0.1
     }
 
-    /// The payload, to be used again.
+    /// Returns the payload, which can be used again.
     pub fn into_payload(self) -> P {
         self.0.0
     }
 
-    /// The payload and why it was refused.
+    /// Returns the payload, and why it was refused.
     pub fn into_parts(self) -> (P, Error) {
         *self.0
     }
 
-    /// The same error for a payload that `wrap` puts around this one.
+    /// Returns the same error for the payload that `wrap` makes of this one.
     pub fn map<Q>(self, wrap: impl FnOnce(P) -> Q) -> ImportError<Q> {
         let (payload, error) = *self.0;
         ImportError::new(wrap(payload), error)
@@ -264,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_says_what_was_wrong_and_what_would_help() {
+    fn an_error_names_what_was_wrong_and_what_would_help() {
         let missing = Missing::new(Api::OpenGl, "GL_EXT_semaphore_fd", "a timeline semaphore");
         assert_eq!(
             missing.to_string(),
@@ -277,6 +288,12 @@ mod tests {
             invalid.to_string(),
             "desc.size: is 0 (VUID-VkBufferCreateInfo-size-00912); ask for at least one byte"
         );
+    }
+
+    #[test]
+    fn the_code_of_a_failed_system_call_is_printed_once() {
+        let full = Error::io("dup", &std::io::Error::from_raw_os_error(24));
+        assert_eq!(full.to_string(), "Linux: dup failed with Too many open files (24)");
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! One row a format: its names in Vulkan, OpenGL and CUDA, its texel size and its aspects.
+//! The table of formats: the names in Vulkan, OpenGL and CUDA, the texel size and the aspects.
 //!
-//! Plain numbers, so that the table needs no GPU API: each peer converts them to its own types, and
-//! its tests compare them with its own names.
+//! The table holds plain numbers, so that it needs no GPU API. Each peer converts them to its own
+//! types, and tests compare them with the names there.
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ use crate::error::{Api, Missing, Result};
 
 bitflags! {
     /// What a texel holds.
+    #[doc(alias = "VkImageAspectFlags")]
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct Aspects: u32 {
         /// Colour (`VK_IMAGE_ASPECT_COLOR_BIT`).
@@ -28,41 +29,42 @@ bitflags! {
 pub enum ChannelOrder {
     /// Red first: what OpenGL and CUDA expect.
     Rgba,
-    /// Blue first: OpenGL and CUDA see red and blue exchanged and need a swizzle.
+    /// Blue first: in OpenGL and CUDA red and blue are swapped, so a swizzle is needed.
     Bgra,
 }
 
-/// OpenGL's names of a format.
+/// The OpenGL names of a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GlFormat {
-    /// Sized internal format, as `glTextureStorageMem2DEXT` takes it.
+    /// Sized internal format, for `glTextureStorageMem2DEXT`.
     pub internal: u32,
-    /// Pixel format for uploads and reads, as `glTexSubImage2D` takes it. With it and
-    /// [`ty`](Self::ty) the bytes go as they lie in the image, blue first where it keeps blue first.
+    /// Pixel format for uploads and reads, for `glTexSubImage2D`. With it and [`ty`](Self::ty) the
+    /// bytes keep the order that they have in the image, which may be blue first.
     pub format: u32,
     /// Pixel type for uploads and reads.
     pub ty: u32,
 }
 
-/// CUDA's names of a format.
+/// The CUDA names of a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CudaFormat {
     /// `CUarray_format`.
     pub array_format: u32,
-    /// Channels of an array element: 1, 2 or 4.
+    /// Channels per array element: 1, 2 or 4.
     pub channels: u32,
 }
 
 macro_rules! formats {
     ($( $(#[$doc:meta])* $name:ident = $vk:literal $vk_name:literal, $bytes:literal, $aspects:expr,
         $order:ident, gl $gl:expr, cuda $cuda:expr; )*) => {
-        /// A texel format that at least one pair of APIs can share.
+        /// A texel format that at least two APIs can share.
+        #[doc(alias = "VkFormat")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum Format { $( $(#[$doc])* $name, )* }
 
         impl Format {
-            /// Every format of the table.
+            /// All formats of the table.
             pub const ALL: &'static [Format] = &[ $( Format::$name, )* ];
 
             const fn row(self) -> Row {
@@ -97,8 +99,8 @@ const C: Aspects = Aspects::COLOR;
 const D: Aspects = Aspects::DEPTH;
 const DS: Aspects = Aspects::DEPTH.union(Aspects::STENCIL);
 
-// Pixel formats: GL_RED, GL_RG, GL_RGB, GL_RGBA, the integer ones, depth. Never GL_BGRA: that is for
-// bytes that OpenGL exchanges on their way to or from an RGBA format.
+// Pixel formats: GL_RED, GL_RG, GL_RGB, GL_RGBA, the integer ones, depth. Never GL_BGRA: with that,
+// OpenGL would swap the bytes on the way to or from an RGBA format.
 const R: u32 = 0x1903;
 const RG: u32 = 0x8227;
 const RGB: u32 = 0x1907;
@@ -141,7 +143,7 @@ formats! {
     Rgba8Uint = 41 "R8G8B8A8_UINT", 4, C, Rgba, gl gl(0x8D7C, RGBA_INT, U8), cuda cuda(CU_U8, 4);
     /// Four 8-bit channels, colour sRGB-encoded.
     Rgba8Srgb = 43 "R8G8B8A8_SRGB", 4, C, Rgba, gl gl(0x8C43, RGBA, U8), cuda cuda(CU_U8, 4);
-    /// Four 8-bit channels, blue first. OpenGL takes it as RGBA8 with a swizzle.
+    /// Four 8-bit channels, blue first. In OpenGL it is RGBA8 with a swizzle.
     Bgra8Unorm = 44 "B8G8R8A8_UNORM", 4, C, Bgra, gl gl(0x8058, RGBA, U8), cuda cuda(CU_U8, 4);
     /// Four 8-bit channels, blue first, colour sRGB-encoded.
     Bgra8Srgb = 50 "B8G8R8A8_SRGB", 4, C, Bgra, gl gl(0x8C43, RGBA, U8), cuda cuda(CU_U8, 4);
@@ -176,54 +178,55 @@ formats! {
 }
 
 impl Format {
-    /// The `VkFormat`.
+    /// Returns the `VkFormat` value.
     pub const fn vulkan(self) -> i32 {
         self.row().vk
     }
 
-    /// The format's name: Vulkan's, without `VK_FORMAT_`.
+    /// Returns Vulkan's name of the format, without `VK_FORMAT_`.
     pub const fn name(self) -> &'static str {
         self.row().name
     }
 
-    /// Bytes a texel takes in a linear image, and in OpenGL's and CUDA's uploads.
+    /// Returns the bytes per texel in a linear image, and in OpenGL's and CUDA's uploads.
     pub const fn texel_bytes(self) -> u32 {
         self.row().bytes
     }
 
-    /// What a texel holds.
+    /// Returns what a texel holds.
     pub const fn aspects(self) -> Aspects {
         self.row().aspects
     }
 
-    /// The order of the channels in memory.
+    /// Returns the order of the channels in memory.
     pub const fn channel_order(self) -> ChannelOrder {
         self.row().order
     }
 
-    /// OpenGL's names.
+    /// Returns the OpenGL names.
     ///
     /// # Errors
-    /// [`Missing`] where OpenGL has no such format.
+    /// [`Missing`] if OpenGL has no such format.
     pub fn gl(self) -> Result<GlFormat> {
         self.row().gl.ok_or_else(|| self.missing(Api::OpenGl).into())
     }
 
-    /// CUDA's names.
+    /// Returns the CUDA names.
     ///
     /// # Errors
-    /// [`Missing`] where CUDA has no such array format.
+    /// [`Missing`] if CUDA has no such array format.
     pub fn cuda(self) -> Result<CudaFormat> {
         self.row().cuda.ok_or_else(|| self.missing(Api::Cuda).into())
     }
 
-    /// The format of a `VkFormat`, if the table has it.
+    /// Returns the format with this `VkFormat` value, if the table has it.
     pub fn from_vulkan(vk_format: i32) -> Option<Self> {
         Self::ALL.iter().copied().find(|format| format.vulkan() == vk_format)
     }
 
     fn missing(self, api: Api) -> Missing {
         Missing::new(api, format!("the format {}", self.name()), "a shared image")
+            .help("share the image in a format that all its APIs have")
     }
 }
 
@@ -233,7 +236,7 @@ mod tests {
     use crate::error::Error;
 
     #[test]
-    fn every_row_is_found_by_its_vulkan_number_and_has_one_row_only() {
+    fn every_format_is_found_by_its_vulkan_number() {
         for &format in Format::ALL {
             assert_eq!(Format::from_vulkan(format.vulkan()), Some(format));
             assert!(format.texel_bytes() > 0 && !format.aspects().is_empty());
@@ -265,7 +268,7 @@ mod tests {
 
     #[cfg(feature = "vulkan")]
     #[test]
-    fn the_numbers_are_vulkans() {
+    fn the_numbers_are_those_of_vulkan() {
         for &format in Format::ALL {
             let named = format!("{:?}", ash::vk::Format::from_raw(format.vulkan()));
             assert_eq!(named, format.name());
@@ -274,7 +277,7 @@ mod tests {
 
     #[cfg(feature = "gl")]
     #[test]
-    fn a_depth_row_has_depth_names_in_gl() {
+    fn a_depth_format_has_depth_names_in_opengl() {
         for &format in Format::ALL {
             let names = format.gl().unwrap();
             let depth = matches!(names.format, glow::DEPTH_COMPONENT | glow::DEPTH_STENCIL);

@@ -1,8 +1,8 @@
-//! Which GPU and which driver: the same-device test.
+//! The identity of a GPU and its driver, and the check that two endpoints share them.
 //!
-//! An opaque fd means something only to the driver that made it and only on the GPU it lives on.
-//! Every API tells its device UUID and, except CUDA, its driver UUID; they are the same 16 bytes in
-//! all of them (`VkPhysicalDeviceIDProperties`, `GL_DEVICE_UUID_EXT`, `cuDeviceGetUuid`).
+//! An opaque fd is valid only with the driver that made it and on the GPU that its memory is on.
+//! Every API reports a device UUID and, except CUDA, a driver UUID. They are the same 16 bytes in
+//! all APIs (`VkPhysicalDeviceIDProperties`, `GL_DEVICE_UUID_EXT`, `cuDeviceGetUuid`).
 
 #![forbid(unsafe_code)]
 
@@ -13,20 +13,20 @@ use crate::error::{Error, Invalid, Mismatch, Result};
 
 /// A 16-byte UUID of a device or a driver.
 ///
-/// Prints and parses as `6d657361-3232-2e33-2e36-000000000000`; parsing takes the dashes or leaves
-/// them, and accepts the `GPU-` that `nvidia-smi -L` prints before it.
+/// Prints and parses as `6d657361-3232-2e33-2e36-000000000000`. When parsing, the dashes are
+/// optional, and the prefix `GPU-` of `nvidia-smi -L` is accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(into = "String", try_from = "String"))]
 pub struct Uuid([u8; 16]);
 
 impl Uuid {
-    /// A UUID from the 16 bytes that a driver told.
+    /// Returns the UUID with the 16 bytes that a driver reported.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The 16 bytes.
+    /// Returns the 16 bytes.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
@@ -66,7 +66,7 @@ impl FromStr for Uuid {
             if count == 32 {
                 return Err(refuse().into());
             }
-            // Two digits a byte, the high one first; a digit is below 16 and fits.
+            // Two digits per byte, the high one first; a digit is below 16 and fits.
             bytes[count / 2] = (bytes[count / 2] << 4) | value as u8;
             count += 1;
         }
@@ -93,27 +93,27 @@ impl TryFrom<String> for Uuid {
     }
 }
 
-/// One GPU as one API sees it.
+/// One GPU as reported by one API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The device UUID: the same in every API.
     pub device: Uuid,
-    /// The driver UUID; `None` where the API has none to tell (CUDA).
+    /// The driver UUID; `None` if the API does not report one (CUDA).
     pub driver: Option<Uuid>,
-    /// The device's name, for people. Not part of the same-device test: drivers name one GPU
-    /// differently in different APIs.
+    /// The device's name, for display only: drivers name one GPU differently in different APIs.
     pub name: String,
 }
 
 impl Identity {
-    /// Checks that a payload of `self` may be handed to an importer that is known by `importer`:
-    /// all 16 bytes of the device UUID and, where both APIs tell it, of the driver UUID.
+    /// Checks that a payload of `self` can be imported by an endpoint with the identities
+    /// `importer`. All 16 bytes of the device UUID must match and, if both APIs report one, all 16
+    /// bytes of the driver UUID.
     ///
-    /// An OpenGL context may stand for several devices, so an importer has a list; one match is
-    /// enough.
+    /// An OpenGL context may span several GPUs, so an importer has a list; one match is enough.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] with both values.
+    /// [`Error::Mismatch`] with both values, and with what would help: another GPU is another
+    /// mistake than another version of the driver.
     ///
     /// # References
     /// VUID-VkMemoryAllocateInfo-None-00643 and -00644 (same `deviceUUID` and `driverUUID` as the
@@ -122,26 +122,32 @@ impl Identity {
         if importer.iter().any(|other| self.is_same(other)) {
             return Ok(());
         }
-        let device_matches = importer.iter().any(|other| other.device == self.device);
-        let (field, expected, found): (_, _, Vec<String>) = if device_matches {
-            let show = |uuid: &Option<Uuid>| uuid.map_or("none".to_owned(), |u| u.to_string());
-            let found = importer.iter().map(|other| show(&other.driver)).collect();
-            ("driver UUID", show(&self.driver), found)
-        } else {
-            let show = |id: &Identity| format!("{} ({})", id.device, id.name);
-            ("device UUID", show(self), importer.iter().map(show).collect())
+        let list = |show: &dyn Fn(&Identity) -> String, of: &[Identity]| {
+            of.iter().map(show).collect::<Vec<_>>().join(", ")
         };
-        Err(Mismatch::new(field, expected, found.join(", "))
-            .help(
-                "open the importer on the exporter's GPU and driver: pick it by UUID, not by index",
-            )
+        let same_device: Vec<Identity> =
+            importer.iter().filter(|other| other.device == self.device).cloned().collect();
+        if !same_device.is_empty() {
+            let show = |id: &Identity| id.driver.map_or("none".to_owned(), |uuid| uuid.to_string());
+            let found = list(&show, &same_device);
+            return Err(Mismatch::new("driver UUID", show(self), found)
+                .help(
+                    "the GPU is the same, but not the driver or its version: install the same \
+                     driver on both sides (a container or a flatpak has its own), and restart \
+                     both processes after an update",
+                )
+                .into());
+        }
+        let show = |id: &Identity| format!("{} ({})", id.device, id.name);
+        Err(Mismatch::new("device UUID", show(self), list(&show, importer))
+            .help("open the importer on the exporter's GPU: select it by UUID, not by index")
             .into())
     }
 
     fn is_same(&self, other: &Identity) -> bool {
         let same_driver = match (self.driver, other.driver) {
             (Some(a), Some(b)) => a == b,
-            // One of the two has no driver UUID to compare (CUDA).
+            // One of the two APIs does not report a driver UUID (CUDA).
             _ => true,
         };
         self.device == other.device && same_driver
@@ -167,12 +173,14 @@ mod tests {
         let text = error.to_string();
         assert!(matches!(error, Error::Mismatch(ref m) if m.field == "device UUID"), "{error:?}");
         assert!(text.contains("01010101-0101") && text.contains("02020202-0202"), "{text}");
+        assert!(text.contains("select it by UUID"), "{text}");
     }
 
     #[test]
-    fn a_foreign_driver_is_refused_unless_the_api_tells_none() {
+    fn a_foreign_driver_is_refused_with_its_own_help_unless_the_api_reports_none() {
         let error = identity(1, Some(9)).check_same(&[identity(1, Some(8))]).unwrap_err();
         assert!(matches!(error, Error::Mismatch(ref m) if m.field == "driver UUID"), "{error:?}");
+        assert!(error.to_string().contains("container"), "{error}");
         identity(1, Some(9)).check_same(&[identity(1, None)]).unwrap();
         identity(1, Some(9)).check_same(&[identity(3, None), identity(1, Some(9))]).unwrap();
     }

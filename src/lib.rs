@@ -1,25 +1,44 @@
-#![cfg_attr(feature = "headless", doc = include_str!("../README.md"))]
 #![cfg_attr(
-    not(feature = "headless"),
-    doc = "One piece of GPU memory in several APIs, devices and processes."
+    all(feature = "headless", feature = "session", feature = "tune", feature = "nvx"),
+    doc = include_str!("../README.md")
 )]
-#![cfg_attr(not(feature = "headless"), doc = "")]
 #![cfg_attr(
-    not(feature = "headless"),
-    doc = "(Built without the feature `headless`, which the overview's example needs.)"
+    not(all(feature = "headless", feature = "session", feature = "tune", feature = "nvx")),
+    doc = "Shares GPU memory between Vulkan, OpenGL, CUDA and processes on Linux, without a copy."
 )]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 //!
+//! # Modules
+//!
+//! Each module uses only modules in the rows above its own.
+//!
+//! | floor | modules | what they hold |
+//! |---|---|---|
+//! | 0 | [`desc`], [`format`](mod@format), [`capabilities`], [`payload`], [`fd`], [`identity`], [`peer`], [`error`](mod@error) | descriptions, payloads and errors; no GPU API |
+//! | 1 | `vulkan`, `gl`, `cuda` | the peers: endpoints over the user's contexts, which export and import |
+//! | 1 | `ipc` | payloads over a Unix socket |
+//! | 2 | `handoff`, `ring` | synchronised access to a payload, and to several payloads in flight |
+//! | 2 | `session` | a ring that is shared with other processes |
+//! | 2 | `tune` | measures the routes between two endpoints |
+//! | 2 | `nvx` | CUDA kernels in a Vulkan queue |
+//! | 2 | `headless` | opens Vulkan, EGL/OpenGL and CUDA on one GPU |
+//!
+//! The usual order: create an endpoint for each context, query [`capabilities`] and make a
+//! [`plan`](capabilities::plan), create an exportable resource in Vulkan or CUDA, export it as a
+//! payload, import the payload by another endpoint, and open a handoff between the two.
+//!
 //! # Cargo features
 //!
-//! | feature | what it gives | on by default |
+//! | feature | what it adds | default |
 //! |---|---|---|
-//! | `vulkan` | the Vulkan peer, over the user's `ash` device | yes |
+//! | `vulkan` | the Vulkan peer, over the user's `ash` device; `handoff` and `ring` | yes |
 //! | `gl` | the OpenGL peer, over the user's `glow` context | yes |
 //! | `cuda` | the CUDA peer, over the user's `cudarc` context; libcuda is loaded at run time | yes |
 //! | `ipc` | payloads over a Unix socket; needs no GPU API | no |
-//! | `headless` | opens Vulkan, EGL and CUDA on one GPU, without a display | no |
-//! | `nvx` | CUDA kernels in a Vulkan queue, by NVIDIA's experimental extension `VK_NVX_binary_import` | no |
+//! | `session` | a ring of payloads shared with other processes, over `ipc` | no |
+//! | `headless` | opens Vulkan, EGL/OpenGL and CUDA on one GPU, without a display | no |
+//! | `tune` | measures the routes between two endpoints and chooses one | no |
+//! | `nvx` | CUDA kernels in a Vulkan queue, by NVIDIA's experimental `VK_NVX_binary_import` | no |
 
 pub mod capabilities;
 pub mod desc;

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use crate::capabilities::Capabilities;
-use crate::desc::ResourceDesc;
+use crate::desc::{ImageDesc, ResourceDesc};
 use crate::error::{Api, ImportResult, Result};
+use crate::fd::MemoryHandleType;
 use crate::identity::Identity;
 use crate::payload::{BufferPayload, ImagePayload, MemoryPayload, SemaphorePayload};
 
@@ -99,6 +100,28 @@ pub trait Peer: Clone + fmt::Debug {
     #[doc(alias = "glFinish")]
     #[doc(alias = "cuCtxSynchronize")]
     unsafe fn wait_idle(&self) -> Result<()>;
+}
+
+/// Returns `desc` with every usage of [`ImageDesc::for_gl`] with which `exporter` can export the
+/// image as an opaque fd: the image to create for sharing with OpenGL.
+///
+/// The usages of `desc` itself are kept, whether or not the exporter supports them.
+///
+/// # Errors
+/// As [`Peer::capabilities`].
+///
+/// # References
+/// `GL_EXT_memory_object`, issues 13 and 17.
+pub fn widest_for_gl<P: Peer>(exporter: &P, desc: &ImageDesc) -> Result<ImageDesc> {
+    let mut widest = ImageDesc { mutable_format: true, ..*desc };
+    for usage in ImageDesc::gl_usages(desc.format).into_iter().flatten() {
+        let wider = ImageDesc { usage: widest.usage | usage, ..widest };
+        let capabilities = exporter.capabilities(&wider.into())?;
+        if capabilities.memory(MemoryHandleType::OpaqueFd).is_ok_and(|entry| entry.export.is_ok()) {
+            widest = wider;
+        }
+    }
+    Ok(widest)
 }
 
 /// Implements all of [`Peer`] but `wait_idle`, whose body is given, by the endpoint's own methods.

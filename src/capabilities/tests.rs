@@ -54,7 +54,34 @@ fn opaque_fd_comes_first_and_dedicated_is_the_stricter_of_both() {
 }
 
 #[test]
-fn another_gpu_is_a_mismatch_unless_a_dma_buf_can_cross() {
+fn all_importers_share_one_handle_type() {
+    let desc = BufferDesc::storage(64).into();
+    let from = capabilities(Api::Vulkan, 0xff, 1, Dedicated::NotNeeded);
+    let both = capabilities(Api::Vulkan, 0x0a, 1, Dedicated::NotNeeded);
+    let dma_buf = capabilities(Api::Vulkan, 0x08, 1, Dedicated::Required);
+    let opaque = capabilities(Api::Cuda, 0x02, 1, Dedicated::NotNeeded);
+    let found = plan_all(&from, &[both.clone(), dma_buf.clone()], &desc).unwrap();
+    assert_eq!(found.to_string(), "dma-buf, dedicated allocation");
+    let found = plan_all(&from, &[both, opaque.clone()], &desc).unwrap();
+    assert_eq!(found.to_string(), "opaque fd, shared allocation");
+    assert!(matches!(plan_all(&from, &[dma_buf, opaque], &desc), Err(Error::Missing(_))));
+}
+
+#[test]
+fn a_plan_prints_what_was_chosen_and_why() {
+    let all = capabilities(Api::Vulkan, 0xff, 1, Dedicated::NotNeeded);
+    let binary = capabilities(Api::OpenGl, 0xcf, 1, Dedicated::NotNeeded);
+    let print = |to, wanted| plan_handoff(&all, &all, to, wanted).unwrap().to_string();
+    assert_eq!(print(&all, None), "timeline semaphore");
+    let lacks = "timeline semaphore: OpenGL lacks semaphore import, needed for a test";
+    assert_eq!(print(&binary, None), format!("binary semaphore ({lacks})"));
+    let other = "the caller asked for another method";
+    let expected = format!("host wait (timeline semaphore: {other}; binary semaphore: {other})");
+    assert_eq!(print(&binary, Some(SyncMethod::HostWait)), expected);
+}
+
+#[test]
+fn another_gpu_is_a_mismatch_unless_both_support_dma_bufs() {
     let desc = BufferDesc::storage(64).into();
     let from = capabilities(Api::Vulkan, 0x0f, 1, Dedicated::NotNeeded);
     let to = capabilities(Api::Vulkan, 0x03, 2, Dedicated::NotNeeded);
@@ -71,7 +98,7 @@ fn capabilities_of_another_resource_are_refused() {
 }
 
 #[test]
-fn a_method_that_is_wanted_but_missing_is_an_error_and_never_replaced() {
+fn a_requested_method_that_is_missing_is_an_error() {
     let none = capabilities(Api::OpenGl, 0x0f, 1, Dedicated::NotNeeded);
     let all = capabilities(Api::Vulkan, 0xff, 1, Dedicated::NotNeeded);
     let error = plan_handoff(&all, &all, &none, Some(SyncMethod::Binary)).unwrap_err();
@@ -82,7 +109,7 @@ fn a_method_that_is_wanted_but_missing_is_an_error_and_never_replaced() {
 
 proptest! {
     #[test]
-    fn a_plan_is_what_both_sides_can_do(a: u8, b: u8) {
+    fn a_plan_is_supported_by_both_sides(a: u8, b: u8) {
         let desc = BufferDesc::storage(64).into();
         let from = capabilities(Api::Vulkan, a, 1, Dedicated::NotNeeded);
         let to = capabilities(Api::OpenGl, b, 1, Dedicated::NotNeeded);
@@ -102,7 +129,7 @@ proptest! {
     }
 
     #[test]
-    fn a_handoff_always_has_a_method_and_says_why_not_a_better_one(o: u8, a: u8, b: u8) {
+    fn a_handoff_always_has_a_method_and_a_reason_against_each_better_one(o: u8, a: u8, b: u8) {
         let owner = capabilities(Api::Vulkan, o, 1, Dedicated::NotNeeded);
         let from = capabilities(Api::Cuda, a, 1, Dedicated::NotNeeded);
         let to = capabilities(Api::OpenGl, b, 1, Dedicated::NotNeeded);

@@ -52,7 +52,7 @@ layouts! {
     UNDEFINED = 0;
     /// Any use.
     GENERAL = 1;
-    /// Drawn to.
+    /// Colour attachment of a draw.
     COLOR_ATTACHMENT_OPTIMAL = 2, needs COLOR_ATTACHMENT "VUID-VkImageMemoryBarrier-oldLayout-01208";
     /// Depth and stencil of a draw, read and written.
     DEPTH_STENCIL_ATTACHMENT_OPTIMAL = 3, needs DEPTH_STENCIL_ATTACHMENT "VUID-VkImageMemoryBarrier-oldLayout-01209";

@@ -1,6 +1,6 @@
-//! What the kernel tells of a file descriptor, and FD_CLOEXEC.
+//! What the kernel reports about a file descriptor, duplicates of it, and FD_CLOEXEC.
 //!
-//! The only `unsafe` below the peers: four system calls that `std` doesn't offer for a borrowed
+//! The only `unsafe` below the peers: system calls that `std` doesn't offer for a borrowed
 //! descriptor.
 
 use std::fmt;
@@ -22,16 +22,16 @@ pub(crate) const MAJOR_NVIDIA: u32 = 195;
 /// What kind of file a descriptor refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileKind {
-    /// A file with a length: what a memfd is.
+    /// A file with a length, such as a memfd.
     Regular {
         len: u64,
     },
-    /// A character device: what NVIDIA's descriptors point at.
+    /// A character device, such as the descriptors of NVIDIA's driver.
     CharDevice {
         major: u32,
         minor: u32,
     },
-    /// No file type at all: dma-bufs, sync files and other anonymous inodes.
+    /// No file type: dma-bufs, sync files and other anonymous inodes.
     Anonymous,
     Pipe,
     Socket,
@@ -45,7 +45,7 @@ impl fmt::Display for FileKind {
         match self {
             Self::Regular { len } => write!(f, "a file of {len} bytes"),
             Self::CharDevice { major: MAJOR_MEMORY_DEVICES, .. } => {
-                f.write_str("/dev/null or a device like it")
+                f.write_str("/dev/null or a similar device")
             }
             Self::CharDevice { major, minor } => write!(f, "character device {major}:{minor}"),
             Self::Anonymous => f.write_str("an anonymous inode"),
@@ -58,7 +58,7 @@ impl fmt::Display for FileKind {
     }
 }
 
-/// Asks `fstat` about `raw`, which may be closed: then that is the error.
+/// Calls `fstat` with `raw`, which may be closed: then that is the error.
 fn stat(raw: RawFd) -> io::Result<libc::stat> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: fstat reads and changes nothing but `stat`, which is writable and of the size it fills;
@@ -70,7 +70,7 @@ fn stat(raw: RawFd) -> io::Result<libc::stat> {
     Ok(unsafe { stat.assume_init() })
 }
 
-/// Asks `fstat` what `fd` is.
+/// Returns the kind of file that `fd` refers to.
 pub(crate) fn file_kind(fd: BorrowedFd<'_>) -> Result<FileKind> {
     let stat = stat(fd.as_raw_fd()).map_err(|error| Error::io("fstat", &error))?;
     Ok(match stat.st_mode & libc::S_IFMT {
@@ -88,8 +88,7 @@ pub(crate) fn file_kind(fd: BorrowedFd<'_>) -> Result<FileKind> {
     })
 }
 
-/// Whether `raw`, which may have been closed and even opened again meanwhile, refers to the file that
-/// `fd` refers to.
+/// Whether `raw` refers to the same file as `fd`. The number may have been closed, and even reused.
 #[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 pub(crate) fn is_same_file(raw: RawFd, fd: BorrowedFd<'_>) -> bool {
     match (stat(raw), stat(fd.as_raw_fd())) {
@@ -98,7 +97,7 @@ pub(crate) fn is_same_file(raw: RawFd, fd: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Whether `fd` is a dma-buf: they are the files of a file system of their own.
+/// Whether `fd` is a dma-buf: they have a file system of their own.
 ///
 /// # References
 /// `DMA_BUF_MAGIC` of `linux/magic.h` ("DMAB"), since Linux 5.3.
@@ -115,20 +114,23 @@ pub(crate) fn is_dma_buf(fd: BorrowedFd<'_>) -> bool {
     u64::try_from(magic) == Ok(DMA_BUF_MAGIC)
 }
 
-/// Refuses a number that is no descriptor, though the driver's `call` said that it succeeded.
+/// Refuses a number that is not a descriptor, although the driver's `call` reported success.
 ///
-/// Mesa's lavapipe does that where the process has all the descriptors it may have (22.3.6, 23.2.1,
-/// 25.0.7 and 25.2.8 measured): `vkGetMemoryFdKHR` returns `VK_SUCCESS` and -1.
+/// Mesa's lavapipe does this when the process is out of descriptors (measured with 22.3.6, 23.2.1,
+/// 25.0.7 and 25.2.8): `vkGetMemoryFdKHR` returns `VK_SUCCESS` and -1.
 #[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
 pub(crate) fn check_descriptor(api: Api, call: &'static str, raw: RawFd) -> Result<RawFd> {
     if raw >= 0 {
         return Ok(raw);
     }
-    let name = "success, but no descriptor; is RLIMIT_NOFILE reached?".into();
-    Err(DriverError { api, call, code: i64::from(raw), name }.into())
+    let name = "success but no descriptor: the process may need a higher RLIMIT_NOFILE";
+    Err(DriverError::new(api, call, raw, name).into())
 }
 
-/// Sets FD_CLOEXEC where a driver forgot it, so that no child inherits GPU memory.
+/// Sets FD_CLOEXEC if a driver did not, so that no child process inherits GPU memory.
+///
+/// # References
+/// fcntl(2), `F_SETFD`.
 #[cfg_attr(not(any(feature = "vulkan", feature = "cuda")), allow(dead_code))]
 pub(crate) fn close_on_exec(fd: OwnedFd) -> Result<OwnedFd> {
     let raw = fd.as_raw_fd();
@@ -146,21 +148,21 @@ pub(crate) fn close_on_exec(fd: OwnedFd) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// A duplicate of `fd`, with FD_CLOEXEC.
+/// Returns a duplicate of `fd`, with FD_CLOEXEC.
 pub(crate) fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
     fd.as_fd().try_clone_to_owned().map_err(|error| Error::io("fcntl(F_DUPFD_CLOEXEC)", &error))
 }
 
-/// A descriptor of the same file as `fd` with an offset of its own where it has a length and is open
-/// for reading and writing, else a duplicate; with FD_CLOEXEC.
+/// Returns a descriptor of the same file as `fd`, with FD_CLOEXEC: with a file offset of its own if
+/// `fd` is a regular file that is open for reading and writing, otherwise a duplicate.
 ///
-/// Opening it anew never allows more than `fd` does.
+/// It never allows more than `fd` does.
 #[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 pub(crate) fn reopen(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     if matches!(file_kind(fd)?, FileKind::Regular { .. }) && is_read_write(fd) {
         let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let reopened = File::options().read(true).write(true).open(path);
-        // Where there is no /proc, or the file is not ours to open, a duplicate has to do.
+        // Without /proc, or without the permission to open the file, a duplicate is used.
         if let Ok(file) = reopened {
             return Ok(file.into());
         }
@@ -175,10 +177,10 @@ fn is_read_write(fd: BorrowedFd<'_>) -> bool {
     flags >= 0 && flags & libc::O_ACCMODE == libc::O_RDWR
 }
 
-/// Closes `refused`, which a driver was given and refused, unless the driver has closed it already:
-/// then the number may be another thread's by now, even for the same file.
+/// Closes `refused`, which a driver has refused, unless the driver has closed it already: then the
+/// number may belong to another thread by now, even for the same file.
 ///
-/// `probe` is a duplicate of `refused`, made before the driver was given it.
+/// `probe` is a duplicate of `refused`, made before the driver saw it.
 #[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 pub(crate) fn close_refused(refused: OwnedFd, probe: BorrowedFd<'_>) {
     if !is_duplicate(refused.as_raw_fd(), probe) {
@@ -186,14 +188,14 @@ pub(crate) fn close_refused(refused: OwnedFd, probe: BorrowedFd<'_>) {
     }
 }
 
-/// Whether the number `raw` is open and a duplicate of `original`: more than the same file, which
-/// another thread may have opened at the number since.
+/// Whether the number `raw` is open and a duplicate of `original`. The same file is not enough:
+/// another thread may have opened it at that number since.
 #[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 fn is_duplicate(raw: RawFd, original: BorrowedFd<'_>) -> bool {
     /// `KCMP_FILE` of `linux/kcmp.h`.
     const KCMP_FILE: libc::c_long = 0;
     let long = |number: i32| libc::c_long::from(number);
-    // SAFETY: getpid takes nothing; kcmp compares two numbers, open or not, and changes nothing.
+    // SAFETY: getpid has no parameters; kcmp compares two numbers, open or not, and changes nothing.
     let compared = unsafe {
         let pid = long(libc::getpid());
         let (a, b) = (long(raw), long(original.as_raw_fd()));
@@ -201,7 +203,7 @@ fn is_duplicate(raw: RawFd, original: BorrowedFd<'_>) -> bool {
     };
     match compared {
         0 => true,
-        // Not in every kernel, nor allowed in every container: then the same file has to do.
+        // Some kernels lack kcmp, and some containers forbid it: then the files are compared.
         -1 if io::Error::last_os_error().raw_os_error() != Some(libc::EBADF) => {
             is_same_file(raw, original)
         }
@@ -215,7 +217,7 @@ mod tests {
     use std::os::fd::FromRawFd;
 
     #[test]
-    fn what_a_driver_left_open_is_closed() {
+    fn a_refused_descriptor_that_a_driver_left_open_is_closed() {
         let original = tempfile::tempfile().unwrap();
         let refused = duplicate(&original).unwrap();
         let raw = refused.as_raw_fd();
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn an_independent_descriptor_has_an_offset_of_its_own() {
+    fn a_reopened_file_has_an_offset_of_its_own() {
         use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
         let mut original = tempfile::tempfile().unwrap();
         original.write_all(b"header").unwrap();
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn an_independent_descriptor_is_not_open_for_more() {
+    fn a_reopened_file_allows_no_more_than_before() {
         let writable = tempfile::tempfile().unwrap();
         let path = format!("/proc/self/fd/{}", writable.as_raw_fd());
         let original = File::open(path).unwrap();
@@ -260,30 +262,30 @@ mod tests {
         // SAFETY: dup2 replaces a number that `refused` owns.
         assert_eq!(unsafe { libc::dup2(original.as_raw_fd(), raw) }, raw);
         close_refused(refused, probe.as_fd());
-        // SAFETY: the number is the duplicate of `original` made above, which nobody else owns.
+        // SAFETY: the number is the duplicate of `original` made above, and nothing else owns it.
         let kept = unsafe { OwnedFd::from_raw_fd(raw) };
         assert!(is_duplicate(kept.as_raw_fd(), original.as_fd()), "it is still open");
     }
 
     #[test]
-    fn what_a_driver_closed_is_not_closed_again() {
+    fn a_refused_descriptor_that_a_driver_closed_is_not_closed_again() {
         let original = tempfile::tempfile().unwrap();
         let refused = duplicate(&original).unwrap();
         let raw = refused.as_raw_fd();
-        // The "driver" puts another file at the number, as if it had closed it and somebody else
+        // The "driver" puts another file at the number, as if it had closed it and another thread
         // had opened one since.
         let other = tempfile::tempfile().unwrap();
         // SAFETY: dup2 replaces a number that `refused` owns.
         assert_eq!(unsafe { libc::dup2(other.as_raw_fd(), raw) }, raw);
         close_refused(refused, original.as_fd());
-        // SAFETY: the number is the duplicate of `other` made above, which nobody else owns.
+        // SAFETY: the number is the duplicate of `other` made above, and nothing else owns it.
         let kept = unsafe { OwnedFd::from_raw_fd(raw) };
         assert!(is_duplicate(kept.as_raw_fd(), other.as_fd()));
         assert!(!is_duplicate(-1, other.as_fd()));
     }
 
     #[test]
-    fn a_file_tells_its_length_and_a_device_its_number() {
+    fn a_file_has_its_length_and_a_device_its_number() {
         let dir = tempfile::tempfile().unwrap();
         dir.set_len(4097).unwrap();
         assert_eq!(file_kind(dir.as_fd()).unwrap(), FileKind::Regular { len: 4097 });
@@ -298,21 +300,21 @@ mod tests {
         let raw = duplicate.as_raw_fd();
         assert!(is_same_file(raw, one.as_fd()));
         assert!(!is_same_file(raw, other.as_fd()));
-        assert!(!is_same_file(-1, one.as_fd()), "what is closed is no file at all");
+        assert!(!is_same_file(-1, one.as_fd()), "a closed number refers to no file");
         assert!(!is_dma_buf(one.as_fd()));
     }
 
     #[test]
-    fn a_number_below_0_is_no_descriptor() {
+    fn a_negative_number_is_not_a_descriptor() {
         assert_eq!(check_descriptor(Api::Vulkan, "vkGetMemoryFdKHR", 0), Ok(0));
         let refused = check_descriptor(Api::Vulkan, "vkGetMemoryFdKHR", -1);
         assert!(matches!(refused, Err(Error::Driver(_))), "{refused:?}");
     }
 
     #[test]
-    fn close_on_exec_is_set_where_it_was_forgotten() {
+    fn close_on_exec_is_set_if_it_is_missing() {
         let null = File::open("/dev/null").unwrap();
-        // SAFETY: dup returns a new descriptor (checked below) that nobody else owns.
+        // SAFETY: dup returns a new descriptor (checked below) that nothing else owns.
         let bare = unsafe {
             let raw = libc::dup(null.as_raw_fd());
             assert!(raw >= 0);

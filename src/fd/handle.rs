@@ -1,4 +1,4 @@
-//! Handle types, and the one helper that hands a file descriptor to a driver.
+//! Handle types, the checks of a descriptor, and its transfer to a driver.
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -6,15 +6,18 @@ use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use super::file::{self as fd, FileKind};
 use crate::error::{Invalid, Result};
 
-/// How memory travels as a file descriptor.
+const PASS_AS_EXPORTED: &str = "pass the fd that the exporter returned, unchanged";
+
+/// The kind of file descriptor that memory is shared by.
+#[doc(alias = "VkExternalMemoryHandleTypeFlagBits")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum MemoryHandleType {
-    /// `VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT`: means something only to the driver and GPU
-    /// that made it; the importer repeats the exporter's allocation size and memory type.
+    /// `VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT`: valid only with the driver and on the GPU
+    /// that made it. The importer repeats the exporter's allocation size and memory type.
     OpaqueFd,
-    /// `VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT`: a Linux dma-buf, understood across
-    /// drivers; its memory types are asked with `vkGetMemoryFdPropertiesKHR`.
+    /// `VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT`: a Linux dma-buf, which other drivers can
+    /// import too. `vkGetMemoryFdPropertiesKHR` returns its memory types.
     DmaBuf,
 }
 
@@ -27,7 +30,8 @@ impl fmt::Display for MemoryHandleType {
     }
 }
 
-/// How a semaphore travels as a file descriptor.
+/// The kind of file descriptor that a semaphore is shared by.
+#[doc(alias = "VkExternalSemaphoreHandleTypeFlagBits")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum SemaphoreHandleType {
@@ -47,11 +51,11 @@ impl fmt::Display for SemaphoreHandleType {
     }
 }
 
-/// Hands `fd` to a driver's import call.
+/// Passes `fd` to a driver's import call.
 ///
-/// Every import call of Vulkan, OpenGL and CUDA has the same rule: on success the driver owns the
-/// descriptor and the application must not touch the number again; on failure it is the
-/// application's as before. So on success the descriptor is forgotten, on failure it comes back.
+/// All import calls of Vulkan, OpenGL and CUDA have the same rule: on success the driver owns the
+/// descriptor and the application must not use the number again; on failure the application still
+/// owns it. So it is released on success, and comes back on failure.
 ///
 /// # References
 /// `VkImportMemoryFdInfoKHR`, `VkImportSemaphoreFdInfoKHR`, `glImportMemoryFdEXT`,
@@ -63,7 +67,7 @@ pub(crate) fn transfer_fd<T, E>(
 ) -> std::result::Result<T, (OwnedFd, E)> {
     match import(fd.as_raw_fd()) {
         Ok(imported) => {
-            // The driver closes this number from now on.
+            // From now on the driver closes it.
             let _driver_owns_it = fd.into_raw_fd();
             Ok(imported)
         }
@@ -71,18 +75,19 @@ pub(crate) fn transfer_fd<T, E>(
     }
 }
 
-/// Hands a duplicate of `fd` to a driver's import call, so that `fd` stays open if the call fails.
+/// Passes a duplicate of `fd` to a driver's import call, so that `fd` stays open if the call fails.
 ///
-/// Where memory is a file, it is opened anew rather than duplicated: Mesa's software drivers (22.3.6 to
+/// Memory that is a file is reopened instead of duplicated: Mesa's software drivers (22.3.6 to
 /// 25.2.8) seek and read in what they import (`os_import_memory_fd`), and duplicates share one file
-/// offset, so that two imports at once disturb each other. Only where it isn't open for reading and
-/// writing it is duplicated: nothing is opened for more than its owner allowed.
+/// offset, so that concurrent imports would disturb each other. A file that is not open for reading
+/// and writing is duplicated all the same: reopening must not grant more access than its owner did.
 ///
-/// Some drivers close a descriptor that they refuse, which the rule of [`transfer_fd`] doesn't let
-/// them: Mesa's lavapipe every one (22.3.6, 23.2.1 and 25.0.7; 25.2.8 none), NVIDIA's (580.159) those
-/// that it made itself in Vulkan and OpenGL, and others in CUDA. So after a failure the duplicate is
-/// closed only where it is still there: closing it twice might close another thread's descriptor,
-/// closing it never would leak it. A second duplicate, kept from the driver, tells.
+/// Some drivers close a descriptor that they refuse, against the rule of [`transfer_fd`]: Mesa's
+/// lavapipe closes every one (22.3.6, 23.2.1 and 25.0.7; 25.2.8 none), NVIDIA's driver (580.159)
+/// those that it made itself in Vulkan and OpenGL, and others in CUDA. So after a failure the
+/// duplicate is closed only if it is still open: closing it twice could close another thread's
+/// descriptor, and not closing it would leak it. A second duplicate, which the driver never sees, is
+/// compared to find out.
 #[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 pub(crate) fn transfer_duplicate<T>(
     fd: impl AsFd,
@@ -96,29 +101,31 @@ pub(crate) fn transfer_duplicate<T>(
     })
 }
 
-/// Refuses what NVIDIA's driver can't have exported, before it sees it.
+/// Refuses a descriptor that NVIDIA's driver can't have exported, before that driver sees it.
 ///
-/// An opaque fd of that driver is an open `/dev/nvidiactl`. Given anything else (a memfd, an
-/// eventfd, a pipe), the driver refuses it rightly, but from then on refuses *every* import of that
-/// kind through that API in the process, in other contexts and devices too (580.159, Vulkan and
-/// OpenGL).
+/// An opaque fd of that driver is an open `/dev/nvidiactl`. The driver refuses anything else (a
+/// memfd, an eventfd, a pipe), but from then on refuses *every* import of that kind through that API
+/// in the process, in other contexts and devices too (580.159, Vulkan and OpenGL).
 #[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 pub(crate) fn check_nvidia_fd(fd: impl AsFd) -> Result<()> {
     match fd::file_kind(fd.as_fd())? {
         FileKind::CharDevice { major: fd::MAJOR_NVIDIA, .. } => Ok(()),
-        other => Err(Invalid::new("payload.fd", format!("is {other}, none of NVIDIA's driver"))
-            .help("pass the fd that the exporter returned, with nothing in between")
-            .into()),
+        other => Err(Invalid::new(
+            "payload.fd",
+            format!("is {other}, which NVIDIA's driver did not export"),
+        )
+        .help(PASS_AS_EXPORTED)
+        .into()),
     }
 }
 
-/// Refuses what can't be GPU memory, before a driver sees it.
+/// Refuses a descriptor that can't be GPU memory, before a driver sees it.
 ///
-/// Drivers trust an opaque fd: Mesa's software drivers map it and read a header, so that a file
-/// shorter than promised ends in SIGBUS. They trust a dma-buf too, and take any file for one. What
-/// the kernel tells of a descriptor rules out pipes, sockets, directories, `/dev/null` and its like,
-/// files that are shorter than the allocation, and files that are no dma-buf where one was promised.
-/// What remains (another allocation's fd, say) only the driver can judge.
+/// Drivers trust an opaque fd: Mesa's software drivers map it and read a header, so that a file that
+/// is too short ends in SIGBUS. They also accept any file as a dma-buf. What the kernel reports about
+/// a descriptor rules out pipes, sockets, directories, `/dev/null` and similar devices, files that
+/// are shorter than the allocation, and files that are described as a dma-buf but are not. The rest,
+/// for example the descriptor of another allocation, only the driver can check.
 pub(crate) fn check_memory_fd(
     fd: impl AsFd,
     handle_type: MemoryHandleType,
@@ -127,23 +134,26 @@ pub(crate) fn check_memory_fd(
     let fd = fd.as_fd();
     let refuse = |what: String| Err(not_memory(&what).into());
     match fd::file_kind(fd)? {
-        // First: other anonymous inodes (an eventfd, a sync file) look like a dma-buf otherwise.
+        // First, because other anonymous inodes (an eventfd, a sync file) look the same below.
         kind if handle_type == MemoryHandleType::DmaBuf && !fd::is_dma_buf(fd) => {
-            refuse(format!("{kind}, no dma-buf"))
+            refuse(format!("{kind} and not a dma-buf"))
         }
-        FileKind::Regular { len } if len < allocation_size => {
-            refuse(format!("a file of {len} bytes where {allocation_size} were promised"))
-        }
+        FileKind::Regular { len } if len < allocation_size => Err(Invalid::new(
+            "payload.fd",
+            format!("is a file of {len} bytes, but the allocation has {allocation_size}"),
+        )
+        .help(PASS_AS_EXPORTED)
+        .into()),
         FileKind::Regular { .. } | FileKind::Anonymous => Ok(()),
         FileKind::CharDevice { major, .. } if major != fd::MAJOR_MEMORY_DEVICES => Ok(()),
         other => refuse(other.to_string()),
     }
 }
 
-/// Refuses all but a file with a length: what the memory of a driver that runs on the CPU is.
+/// Refuses everything but a regular file, which is what memory of a driver on the CPU is.
 ///
-/// For drivers that read from whatever they are given, which waits for ever where nobody writes: an
-/// eventfd, a terminal.
+/// For drivers that read from any descriptor: a read from an eventfd or a terminal may block
+/// indefinitely.
 #[cfg_attr(not(any(feature = "vulkan", feature = "gl")), allow(dead_code))]
 pub(crate) fn check_file(fd: impl AsFd) -> Result<()> {
     match fd::file_kind(fd.as_fd())? {
@@ -153,17 +163,16 @@ pub(crate) fn check_file(fd: impl AsFd) -> Result<()> {
 }
 
 fn not_memory(what: &str) -> Invalid {
-    Invalid::new("payload.fd", format!("is {what}, not GPU memory"))
-        .help("pass the fd that the exporter returned, with nothing in between")
+    Invalid::new("payload.fd", format!("is {what}, not GPU memory")).help(PASS_AS_EXPORTED)
 }
 
-/// Refuses what can't be a semaphore, before a driver sees it.
+/// Refuses a descriptor that can't be a semaphore, before a driver sees it.
 pub(crate) fn check_semaphore_fd(fd: impl AsFd) -> Result<()> {
     match fd::file_kind(fd.as_fd())? {
         FileKind::Anonymous => Ok(()),
         FileKind::CharDevice { major, .. } if major != fd::MAJOR_MEMORY_DEVICES => Ok(()),
         other => Err(Invalid::new("payload.fd", format!("is {other}, not a semaphore"))
-            .help("pass the fd that the exporter returned, with nothing in between")
+            .help(PASS_AS_EXPORTED)
             .into()),
     }
 }
@@ -190,8 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successful_import_leaves_the_descriptor_to_the_driver() {
-        // The "driver" here keeps a duplicate of the number's file, then closes the number itself.
+    fn a_successful_import_gives_the_descriptor_to_the_driver() {
         let fd = null();
         let driver = transfer_fd(fd, |raw| {
             std::fs::read_link(format!("/proc/self/fd/{raw}")).map(|path| (raw, path))
@@ -202,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duplicate_is_handed_over_and_the_descriptor_stays_whole() {
+    fn a_duplicate_is_passed_on_and_the_descriptor_stays_open() {
         let fd = null();
         let refuse = |raw| {
             assert_ne!(raw, fd.as_raw_fd());
@@ -220,8 +228,46 @@ mod tests {
         assert!(fd::file_kind(fd.as_fd()).is_ok(), "it is still open");
     }
 
+    /// How many descriptors of this process refer to `file`, which only the calling test opened.
+    fn count_descriptors_of(file: &File) -> usize {
+        use std::os::unix::fs::MetadataExt as _;
+        let own = file.metadata().unwrap();
+        let open = std::fs::read_dir("/proc/self/fd").unwrap();
+        // Other tests open and close descriptors meanwhile.
+        let files = open.filter_map(|entry| std::fs::metadata(entry.ok()?.path()).ok());
+        files.filter(|file| (file.dev(), file.ino()) == (own.dev(), own.ino())).count()
+    }
+
     #[test]
-    fn only_nvidias_own_descriptors_go_to_nvidias_driver() {
+    fn no_descriptor_is_lost_whether_a_driver_closes_what_it_refuses_or_not() {
+        let refused = || Err::<(), _>(Invalid::new("fd", "is refused").into());
+        let file = tempfile::tempfile().unwrap();
+        for _ in 0..3 {
+            transfer_duplicate(&file, |_| refused()).unwrap_err();
+            assert_eq!(count_descriptors_of(&file), 1, "a driver left it open");
+        }
+        let close = |raw| {
+            // SAFETY: the number was passed to this "driver", which closes it against the rule; the
+            // library checks that before it closes it itself.
+            drop(unsafe { OwnedFd::from_raw_fd(raw) });
+            refused()
+        };
+        transfer_duplicate(&file, close).unwrap_err();
+        assert_eq!(count_descriptors_of(&file), 1, "a driver closed it");
+        let mut kept = None;
+        let keep = |raw| {
+            // SAFETY: on success the number is the driver's.
+            kept = Some(unsafe { OwnedFd::from_raw_fd(raw) });
+            Ok(())
+        };
+        transfer_duplicate(&file, keep).unwrap();
+        assert_eq!(count_descriptors_of(&file), 2, "the driver's and the exporter's");
+        drop(kept);
+        assert_eq!(count_descriptors_of(&file), 1);
+    }
+
+    #[test]
+    fn only_descriptors_of_nvidias_driver_are_passed_to_it() {
         for fd in [null(), tempfile::tempfile().unwrap().into()] {
             let error = check_nvidia_fd(&fd).unwrap_err().to_string();
             assert!(error.contains("NVIDIA"), "{error}");
@@ -229,12 +275,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_gpu_memory_is_refused() {
+    fn a_descriptor_that_is_not_gpu_memory_is_refused() {
         let (socket, _other) = UnixStream::pair().unwrap();
         let mut child = Command::new("true").stdout(Stdio::piped()).spawn().unwrap();
         let pipe = child.stdout.take().unwrap();
         let directory = File::open("/").unwrap();
-        for (fd, word) in [
+        for (fd, name) in [
             (null(), "/dev/null"),
             (socket.into(), "socket"),
             (pipe.into(), "pipe"),
@@ -242,10 +288,10 @@ mod tests {
         ] {
             for handle_type in [MemoryHandleType::OpaqueFd, MemoryHandleType::DmaBuf] {
                 let memory = check_memory_fd(&fd, handle_type, 64).unwrap_err().to_string();
-                assert!(memory.contains(word), "{memory}");
+                assert!(memory.contains(name), "{memory}");
             }
             let semaphore = check_semaphore_fd(&fd).unwrap_err().to_string();
-            assert!(semaphore.contains(word), "{semaphore}");
+            assert!(semaphore.contains(name), "{semaphore}");
         }
         child.wait().unwrap();
     }
@@ -256,23 +302,23 @@ mod tests {
         file.set_len(64).unwrap();
         check_memory_fd(&file, MemoryHandleType::OpaqueFd, 64).unwrap();
         let error = check_memory_fd(&file, MemoryHandleType::DmaBuf, 64).unwrap_err();
-        assert!(error.to_string().contains("no dma-buf"), "{error}");
+        assert!(error.to_string().contains("not a dma-buf"), "{error}");
     }
 
     #[test]
-    fn an_anonymous_inode_may_be_an_opaque_fd_but_is_no_dma_buf_by_itself() {
+    fn an_anonymous_inode_may_be_an_opaque_fd_but_is_not_always_a_dma_buf() {
         // SAFETY: eventfd takes two numbers and returns a new descriptor, checked below.
         let raw = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         assert!(raw >= 0);
-        // SAFETY: new and nobody else's.
+        // SAFETY: it is open, and nothing else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
         check_memory_fd(&fd, MemoryHandleType::OpaqueFd, 64).unwrap();
         let error = check_memory_fd(&fd, MemoryHandleType::DmaBuf, 64).unwrap_err();
-        assert!(error.to_string().contains("anonymous inode, no dma-buf"), "{error}");
+        assert!(error.to_string().contains("anonymous inode and not a dma-buf"), "{error}");
     }
 
     #[test]
-    fn only_a_file_is_read_from() {
+    fn only_a_regular_file_passes_for_memory_on_the_cpu() {
         check_file(tempfile::tempfile().unwrap()).unwrap();
         let terminal = File::options().read(true).write(true).open("/dev/ptmx");
         for fd in terminal.into_iter().map(OwnedFd::from).chain([null()]) {

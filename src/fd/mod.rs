@@ -1,4 +1,4 @@
-//! File descriptors that carry memory and semaphores: handle types, checks, and the transfer to a driver.
+//! File descriptors of memory and semaphores: handle types, checks, and the transfer to a driver.
 
 mod file;
 mod handle;

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::peer::RingPeer;
 use super::queue::{Arrival, Queue};
 use super::stage::RingStage;
-use crate::capabilities::{Capabilities, Plan, SyncPlan, plan};
+use crate::capabilities::{Capabilities, SyncPlan, plan_all};
 use crate::desc::BufferDesc;
-use crate::error::{Invalid, Mismatch, Result};
+use crate::error::{Invalid, Result};
 use crate::handoff::{Acquirer, Handoff, HandoffOptions, Releaser, open};
 use crate::vulkan;
 
@@ -48,8 +48,9 @@ impl RingOptions {
 /// Returns the stages, and how the handoffs there and back are synchronised.
 ///
 /// # Errors
-/// [`Invalid`] for a depth out of range or an invalid description; what [`plan`](crate::capabilities::plan),
-/// [`handoff::open`](crate::handoff::open) and the peers' imports return.
+/// [`Invalid`] for a depth out of range or an invalid description; what
+/// [`plan_all`](crate::capabilities::plan_all), [`handoff::open`](crate::handoff::open) and the
+/// peers' imports return.
 pub fn pair<A: RingPeer, B: RingPeer>(
     owner: &vulkan::Endpoint,
     first: &A,
@@ -125,21 +126,7 @@ impl Slots {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let resource = (*desc).into();
         let exporter = owner.capabilities(&resource)?;
-        let mut all: Option<Plan> = None;
-        for importer in importers {
-            let wants = plan(&exporter, importer, &resource)?;
-            let before = all.unwrap_or(wants);
-            if before.handle_type != wants.handle_type {
-                return Err(Mismatch::new(
-                    "the handle type that all stages can import",
-                    before.handle_type,
-                    wants.handle_type,
-                )
-                .into());
-            }
-            all = Some(Plan { dedicated: before.dedicated || wants.dedicated, ..wants });
-        }
-        let options = all.map_or_else(vulkan::BufferOptions::default, Into::into);
+        let options = plan_all(&exporter, importers, &resource)?.into();
         let make = |_| owner.create_buffer(desc, options);
         let buffers = (0..depth).map(make).collect::<Result<_>>()?;
         Ok(Self { ring: NEXT.fetch_add(1, Ordering::Relaxed), buffers })
