@@ -115,6 +115,9 @@ pub trait Peer: Clone + fmt::Debug {
 pub fn widest_for_gl<P: Peer>(exporter: &P, desc: &ImageDesc) -> Result<ImageDesc> {
     let mut widest = ImageDesc { mutable_format: true, ..*desc };
     for usage in ImageDesc::gl_usages(desc.format).into_iter().flatten() {
+        if widest.usage.contains(usage) {
+            continue;
+        }
         let wider = ImageDesc { usage: widest.usage | usage, ..widest };
         let capabilities = exporter.capabilities(&wider.into())?;
         if capabilities.memory(MemoryHandleType::OpaqueFd).is_ok_and(|entry| entry.export.is_ok()) {

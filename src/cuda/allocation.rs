@@ -8,7 +8,7 @@ use cudarc::driver::{CudaContext, sys};
 
 use super::context::{Current, check, record};
 use super::descriptors;
-use crate::error::{Api, DriverError, Invalid, Result};
+use crate::error::{Api, Invalid, Result};
 use crate::fd;
 
 /// Memory created with `cuMemCreate`, which its own GPU can read and write.
@@ -90,15 +90,7 @@ impl Allocation {
         check(CALL, unsafe {
             sys::cuMemExportToShareableHandle((&raw mut raw).cast(), self.handle, ty, 0)
         })?;
-        if raw < 0 {
-            return Err(DriverError {
-                api: Api::Cuda,
-                call: CALL,
-                code: i64::from(raw),
-                name: "success, but no descriptor".into(),
-            }
-            .into());
-        }
+        let raw = fd::check_descriptor(Api::Cuda, CALL, raw)?;
         // SAFETY: a shareable handle of this type is a new file descriptor that belongs to the
         // caller ("once all shareable handles are closed and the allocation is released ...").
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cudarc::driver::sys;
 
 use super::array_descriptors::{self, Rows};
-use super::array_shape::{Shape, least_bytes};
+use super::array_shape::Shape;
 use super::buffer::Buffer;
 use super::context::{check, record};
 use super::endpoint::Endpoint;
@@ -133,7 +133,7 @@ impl Endpoint {
     /// The shape of a valid image at `offset` bytes into an allocation.
     fn check_array(&self, offset: u64, desc: &ImageDesc, memory: &MemoryInfo) -> Result<Shape> {
         let shape = self.check_image(desc)?;
-        check_range(offset, least_bytes(desc), memory.allocation_size)?;
+        check_range(offset, desc.least_bytes(), memory.allocation_size)?;
         Ok(shape)
     }
 }

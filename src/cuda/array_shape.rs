@@ -3,7 +3,7 @@
 use cudarc::driver::sys;
 
 use super::endpoint::Endpoint;
-use crate::desc::{Extent, ImageDesc, ImageKind, ImageUsage, Tiling};
+use crate::desc::{ImageDesc, ImageKind, ImageUsage, Tiling};
 use crate::error::{Api, Missing, Result};
 use crate::format::CudaFormat;
 
@@ -157,25 +157,10 @@ impl Endpoint {
     }
 }
 
-/// The size of a mip level.
-fn level_extent(extent: Extent, level: u32) -> Extent {
-    let half = |size: u32| size.checked_shr(level).unwrap_or(0).max(1);
-    Extent { width: half(extent.width), height: half(extent.height), depth: half(extent.depth) }
-}
-
-/// The number of bytes of an image's texels, which is the least that any tiling takes.
-pub(crate) fn least_bytes(desc: &ImageDesc) -> u64 {
-    let texel = u64::from(desc.format.texel_bytes()) * u64::from(desc.layers);
-    let levels = (0..desc.levels).map(|level| {
-        let Extent { width, height, depth } = level_extent(desc.extent, level);
-        [width, height, depth].into_iter().fold(texel, |all, size| all.saturating_mul(size.into()))
-    });
-    levels.fold(0, u64::saturating_add)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desc::Extent;
     use crate::error::Error;
     use crate::format::Format;
 

@@ -19,8 +19,7 @@ pub(crate) fn check(call: &'static str, result: sys::CUresult) -> Result<()> {
 
 /// The error for `result`, a failure that `call` returned.
 pub(crate) fn failed(call: &'static str, result: sys::CUresult) -> Error {
-    let code = i64::from(result as u32);
-    DriverError { api: Api::Cuda, call, code, name: name(result) }.into()
+    DriverError::new(Api::Cuda, call, result as u32, name(result)).into()
 }
 
 /// For `Drop`, which can't return: logs a failure of `call` and records it in the context, whose

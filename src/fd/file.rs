@@ -118,7 +118,7 @@ pub(crate) fn is_dma_buf(fd: BorrowedFd<'_>) -> bool {
 ///
 /// Mesa's lavapipe does this when the process is out of descriptors (measured with 22.3.6, 23.2.1,
 /// 25.0.7 and 25.2.8): `vkGetMemoryFdKHR` returns `VK_SUCCESS` and -1.
-#[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
+#[cfg_attr(not(any(feature = "vulkan", feature = "cuda")), allow(dead_code))]
 pub(crate) fn check_descriptor(api: Api, call: &'static str, raw: RawFd) -> Result<RawFd> {
     if raw >= 0 {
         return Ok(raw);

@@ -53,7 +53,7 @@ fn run<T>(get_error: &impl Fn() -> u32, call: &'static str, f: impl FnOnce() -> 
 
 /// Describes the error `code` of `call`.
 pub(super) fn driver_error(call: &'static str, code: u32) -> DriverError {
-    DriverError { api: Api::OpenGl, call, code: i64::from(code), name: name(code) }
+    DriverError::new(Api::OpenGl, call, code, name(code))
 }
 
 fn name(code: u32) -> Text {

@@ -1,9 +1,8 @@
 //! Texture targets and tilings: an image's shape in OpenGL's terms.
 
 use super::ffi::{Features, LINEAR_TILING_EXT, OPTIMAL_TILING_EXT};
-use crate::desc::{Extent, ImageDesc, ImageKind, Tiling};
+use crate::desc::{ImageDesc, ImageKind, Tiling};
 use crate::error::{Api, Missing};
-use crate::format::Format;
 
 /// The target of a texture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,32 +140,6 @@ impl Target {
     }
 }
 
-/// Returns the bytes that an image takes at least, in any tiling. Only its driver knows the exact size.
-pub(super) fn least_bytes(desc: &ImageDesc) -> u64 {
-    bytes_by(desc, |width, height| {
-        width.saturating_mul(height).saturating_mul(least_texel_bytes(desc.format).into())
-    })
-}
-
-/// Returns the bytes that an image takes, if `slice` returns those of one slice of a width and height.
-pub(super) fn bytes_by(desc: &ImageDesc, slice: impl Fn(u64, u64) -> u64) -> u64 {
-    let Extent { width, height, depth } = desc.extent;
-    let at = |side: u32, level: u32| u64::from(side.checked_shr(level).unwrap_or(0).max(1));
-    let bytes = (0..desc.levels).fold(0u64, |sum, level| {
-        let slice = slice(at(width, level), at(height, level));
-        sum.saturating_add(slice.saturating_mul(at(depth, level)))
-    });
-    bytes.saturating_mul(desc.layers.into()).saturating_mul(desc.samples.into())
-}
-
-/// Returns the bytes of a texel at least: a driver may store stencil apart from depth, without padding.
-fn least_texel_bytes(format: Format) -> u32 {
-    match format {
-        Format::D32FloatS8Uint => 5,
-        other => other.texel_bytes(),
-    }
-}
-
 /// Returns the value of `GL_TEXTURE_TILING_EXT`, which `GL_TILING_TYPES_EXT` lists.
 pub(super) const fn tiling_token(tiling: Tiling) -> i32 {
     match tiling {
@@ -178,7 +151,8 @@ pub(super) const fn tiling_token(tiling: Tiling) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desc::ImageUsage;
+    use crate::desc::{Extent, ImageUsage};
+    use crate::format::Format;
     use proptest::prelude::*;
 
     fn desc(kind: ImageKind, layers: u32, samples: u32) -> ImageDesc {
@@ -239,26 +213,12 @@ mod tests {
         Target::Cube.check(&es).unwrap();
     }
 
-    #[test]
-    fn the_least_bytes_count_all_levels_layers_and_samples() {
-        let flat = desc(ImageKind::D2, 1, 1);
-        assert_eq!(least_bytes(&flat), 16 * 16 * 4);
-        assert_eq!(least_bytes(&ImageDesc { layers: 3, ..flat }), 3 * 16 * 16 * 4);
-        assert_eq!(least_bytes(&ImageDesc { samples: 4, ..flat }), 4 * 16 * 16 * 4);
-        let levels = 256 + 64 + 16 + 4 + 1;
-        assert_eq!(least_bytes(&ImageDesc { levels: 5, ..flat }), levels * 4);
-        let deep = ImageDesc { levels: 5, ..desc(ImageKind::D3, 1, 1) };
-        assert_eq!(least_bytes(&deep), (4096 + 512 + 64 + 8 + 1) * 4);
-        let stencil = ImageDesc { format: Format::D32FloatS8Uint, ..flat };
-        assert_eq!(least_bytes(&stencil), 16 * 16 * 5);
-    }
-
     proptest! {
         #[test]
         fn no_size_overflows(width: u32, height: u32, depth: u32, layers: u32, levels in 1u32..64) {
             let extent = Extent { width, height, depth };
             let desc = ImageDesc { extent, layers, levels, ..desc(ImageKind::D3, 1, 64) };
-            let _ = (least_bytes(&desc), Target::of(&desc).sizes(&desc));
+            let _ = Target::of(&desc).sizes(&desc);
         }
     }
 }

@@ -59,10 +59,10 @@ impl Workarounds {
         Self { refuse_foreign_fds, ..Self::default() }
     }
 
-    /// The bytes that a texture of `desc` takes at least.
+    /// Returns the fewest bytes that a texture of `desc` needs.
     pub(super) fn texture_bytes(self, desc: &ImageDesc) -> u64 {
         if !self.check_texture_size {
-            return target::least_bytes(desc);
+            return desc.least_bytes();
         }
         // Whole blocks of 4 × 4 texels, each row from the beginning of a cache line.
         const BLOCK: u64 = 4;
@@ -70,7 +70,7 @@ impl Workarounds {
         let line = if cfg!(any(target_arch = "x86_64", target_arch = "x86")) { 64 } else { 1 };
         let texel = u64::from(desc.format.texel_bytes());
         let flat = desc.kind == ImageKind::D1;
-        target::bytes_by(desc, |width, height| {
+        desc.sum_slices(|width, height| {
             let row = width.next_multiple_of(BLOCK).saturating_mul(texel).next_multiple_of(line);
             row.saturating_mul(if flat { 1 } else { height.next_multiple_of(BLOCK) })
         })

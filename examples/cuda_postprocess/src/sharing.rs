@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use gpu_interop::capabilities::SyncPlan;
-use gpu_interop::fd::MemoryHandleType;
 use gpu_interop::handoff::{self, Acquirer, HandoffOptions, Releaser, Ticket, VulkanCommands};
+use gpu_interop::peer::widest_for_gl;
 use gpu_interop::{ImageDesc, ImageUsage, cuda, gl, vulkan};
 use interop_gpu::gl::GlContext;
 use interop_gpu::post_process::{Canvas, PICTURE};
@@ -168,17 +168,9 @@ fn ends(gpu: &Gpu, context: &Rc<GlContext>) -> Result<Ends> {
     Ok((there, handoff::open(owner, &context.endpoint, &gpu.cuda.endpoint, options)?))
 }
 
-/// The developed picture as all three APIs share it. OpenGL can't restrict usages, so the image needs all that the format supports.
+/// The developed picture, as all three APIs share it.
 fn picture(gpu: &Gpu, (width, height): (u32, u32)) -> Result<ImageDesc> {
     let copies = ImageUsage::TRANSFER_SRC | ImageUsage::TRANSFER_DST;
     let least = ImageDesc::d2(PICTURE, width, height, copies | ImageUsage::SAMPLED);
-    let mut desc = ImageDesc { mutable_format: true, ..least };
-    for more in [ImageUsage::COLOR_ATTACHMENT, ImageUsage::STORAGE] {
-        let asked = ImageDesc { usage: desc.usage | more, ..desc };
-        let told = gpu.vulkan.endpoint.capabilities(&asked.into())?;
-        if told.memory(MemoryHandleType::OpaqueFd)?.export.is_ok() {
-            desc = asked;
-        }
-    }
-    Ok(desc)
+    Ok(widest_for_gl(&gpu.vulkan.endpoint, &least)?)
 }

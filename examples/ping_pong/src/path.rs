@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use demo_common::{handoff_name, rejected_methods};
-use gpu_interop::capabilities::{Capabilities, SyncPlan, plan};
+use gpu_interop::capabilities::{Capabilities, SyncPlan, plan_all};
 use gpu_interop::handoff::HandoffOptions;
 use gpu_interop::vulkan::BufferOptions;
 use gpu_interop::{BufferDesc, vulkan};
@@ -227,12 +227,6 @@ pub fn create_for(
     desc: &BufferDesc,
 ) -> Result<vulkan::Buffer> {
     let exporter = owner.capabilities(&(*desc).into())?;
-    let mut options = BufferOptions::default();
-    for importer in importers {
-        let plan = plan(&exporter, importer, &(*desc).into())?;
-        if plan.dedicated {
-            options = BufferOptions::from(plan);
-        }
-    }
+    let options = BufferOptions::from(plan_all(&exporter, importers, &(*desc).into())?);
     Ok(owner.create_buffer(desc, options)?)
 }

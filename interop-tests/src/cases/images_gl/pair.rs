@@ -4,10 +4,9 @@ use anyhow::{Context, Result};
 use gpu_interop::ImageDesc;
 use gpu_interop::ash::vk;
 use gpu_interop::desc::ImageLayout;
-use gpu_interop::fd::MemoryHandleType;
-use gpu_interop::format::Aspects;
 use gpu_interop::gl::{self, Texture};
 use gpu_interop::handoff::{self, Handoff, HandoffOptions, TextureAccess, Ticket, VulkanCommands};
+use gpu_interop::peer::widest_for_gl;
 use gpu_interop::vulkan::{self, Image, ImageAccess, ImageOptions};
 use gpu_interop::{ImageUsage, capabilities::SyncMethod};
 
@@ -20,23 +19,9 @@ use interop_gpu::vulkan::{ImageIo, VulkanContext};
 pub(crate) const USAGE: ImageUsage =
     ImageUsage::TRANSFER_SRC.union(ImageUsage::TRANSFER_DST).union(ImageUsage::SAMPLED);
 
-/// `desc` with every other usage that Vulkan shares such images for, and open to views of other formats:
-/// as `GL_EXT_memory_object` wants it (issues 13 and 17).
+/// The image to create for sharing `desc` with OpenGL.
 pub(crate) fn widest_usage(machine: &TestGpu, desc: &ImageDesc) -> Result<ImageDesc> {
-    let mut widest_usage = ImageDesc { mutable_format: true, ..*desc };
-    let more: &[_] = if desc.format.aspects().contains(Aspects::COLOR) {
-        &[ImageUsage::COLOR_ATTACHMENT, ImageUsage::STORAGE]
-    } else {
-        &[ImageUsage::DEPTH_STENCIL_ATTACHMENT]
-    };
-    for &more in more {
-        let asked = ImageDesc { usage: widest_usage.usage | more, ..widest_usage };
-        let told = machine.vulkan().endpoint.capabilities(&asked.into())?;
-        if told.memory(MemoryHandleType::OpaqueFd)?.export.is_ok() {
-            widest_usage = asked;
-        }
-    }
-    Ok(widest_usage)
+    Ok(widest_for_gl(&machine.vulkan().endpoint, desc)?)
 }
 
 /// The layout of Vulkan's that OpenGL calls `layout`.
