@@ -3,7 +3,7 @@
 use cudarc::driver::sys;
 
 use super::endpoint::Endpoint;
-use crate::desc::{ImageDesc, ImageKind, ImageUsage, Tiling};
+use crate::desc::{Extent, ImageDesc, ImageKind, ImageUsage, Tiling};
 use crate::error::{Api, Missing, Result};
 use crate::format::CudaFormat;
 
@@ -160,7 +160,6 @@ impl Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desc::Extent;
     use crate::error::Error;
     use crate::format::Format;
 

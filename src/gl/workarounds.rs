@@ -14,7 +14,6 @@
 
 use std::os::fd::AsFd;
 
-use super::target;
 use crate::desc::{ImageDesc, ImageKind};
 use crate::error::Result;
 use crate::fd::{check_file, check_nvidia_fd};
