@@ -39,6 +39,7 @@
 //! | `headless` | opens Vulkan, EGL/OpenGL and CUDA on one GPU, without a display | no |
 //! | `tune` | measures the routes between two endpoints and chooses one | no |
 //! | `nvx` | CUDA kernels in a Vulkan queue, by NVIDIA's experimental `VK_NVX_binary_import` | no |
+//! | `serde` | calibrations of `tune` can be stored | no |
 
 pub mod capabilities;
 pub mod desc;

@@ -20,12 +20,12 @@ use crate::payload::{BufferPayload, ImagePayload, MemoryPayload, SemaphorePayloa
 /// ```
 /// use gpu_interop::{ImagePayload, Peer, Result, capabilities::Capabilities};
 ///
-/// /// Imports `payload` if the endpoint says that it can; otherwise returns what is missing.
+/// /// Imports `payload` if the endpoint supports it; otherwise returns what is missing.
 /// fn import_image<P: Peer>(peer: &P, payload: ImagePayload) -> Result<P::Image> {
 ///     let capabilities: Capabilities = peer.capabilities(&(*payload.desc()).into())?;
 ///     let handle_type = payload.memory().info().handle_type;
 ///     capabilities.memory(handle_type)?.import.clone()?;
-///     println!("{} imports a {:?}", peer.api(), payload.desc().extent);
+///     println!("{} imports an image of {:?}", peer.api(), payload.desc().extent);
 ///     Ok(peer.import_image(payload)?)
 /// }
 /// ```
