@@ -1,4 +1,4 @@
-//! The cases of the conformance matrix, a module a group.
+//! The cases of the conformance matrix (`MATRIX.md`), one folder per subject.
 
 mod aliasing;
 mod capability;
@@ -11,12 +11,12 @@ mod identity;
 mod images_cuda;
 mod images_gl;
 mod images_vulkan;
+mod multi_api;
 mod nvx;
 mod opengl;
 mod ring;
 mod session;
 mod support;
-mod together;
 mod tune;
 mod validation;
 
@@ -27,7 +27,7 @@ pub fn all() -> Vec<Case> {
     [
         identity::cases(),
         headless::cases(),
-        capability::cases(),
+        capability::answers::cases(),
         capability::proof::cases(),
         descriptors::exports::cases(),
         descriptors::imports::cases(),
@@ -39,7 +39,7 @@ pub fn all() -> Vec<Case> {
         hostile::buffers::cases(),
         hostile::images::cases(),
         hostile::semaphores::cases(),
-        aliasing::cases(),
+        aliasing::import_order::cases(),
         aliasing::memory::cases(),
         aliasing::offsets::cases(),
         aliasing::adopted::cases(),
@@ -85,10 +85,9 @@ pub fn all() -> Vec<Case> {
         tune::routes::cases(),
         tune::calibration::cases(),
         tune::bench::cases(),
-        together::cases(),
-        together::teardown::cases(),
-        together::threads::cases(),
-        session::cases(),
+        multi_api::round_trips::cases(),
+        multi_api::teardown::cases(),
+        session::payloads::cases(),
         session::images::cases(),
         session::kills::cases(),
         session::kills_producers::cases(),
@@ -99,13 +98,15 @@ pub fn all() -> Vec<Case> {
     .collect()
 }
 
-/// What the children of the cases do.
+/// What the child processes of the cases do.
 pub fn roles() -> Vec<Role> {
     [
         descriptors::inherited::roles(),
-        hostile::roles(),
+        hostile::buffers::roles(),
+        hostile::images::roles(),
+        hostile::semaphores::roles(),
         session::share::roles(),
-        session::roles(),
+        session::payloads::roles(),
         session::images::roles(),
         session::peers::roles(),
         headless::roles(),

@@ -1,110 +1,67 @@
-//! Group G: the validation layer watches. That it is silent is checked by the harness, case by case;
-//! here, that it would not be.
-
-use std::sync::{Arc, Mutex, PoisonError};
+//! Family G: the validation layer works. The harness checks after each case that it is silent; these cases
+//! check that it would not be.
 
 use anyhow::{Result, ensure};
-use gpu_interop::BufferPayload;
 use gpu_interop::ash::vk;
+use gpu_interop::format::Format;
 use gpu_interop::handoff::{self, HandoffOptions};
-use gpu_interop::headless::{
-    GpuSelector, Message, MessageKind, Severity, Validation, Vulkan, VulkanOptions,
-};
+use gpu_interop::vulkan::{BufferOptions, DedicatedAllocation, ImageOptions};
+use gpu_interop::{BufferDesc, ImageDesc, ImageUsage};
 
-use crate::cases::support::payload_users::{CudaPlayer, GlPlayer, PayloadUser, VulkanPlayer, pass};
-use crate::harness::{Case, Need, Role, TestGpu, child_arguments};
+use crate::cases::support::contexts::ApiContext;
+use crate::cases::support::payload_user::{PayloadUser, pass};
+use crate::harness::{Case, Need, Role, TestGpu, ValidationLog, child_arguments};
 use interop_gpu::Kernel;
 use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 
 const BYTES: u64 = 64 << 10;
 const ROUNDS: u32 = 20;
 
-pub(crate) fn cases() -> Vec<Case> {
+pub(super) fn cases() -> Vec<Case> {
     let validation = [Need::Validation];
     vec![
-        Case::new("vulkan/none/validation/a_mistake_is_heard/62", a_mistake_is_heard)
+        Case::new("vulkan/none/validation/a_mistake_is_reported/62", a_mistake).needs(&validation),
+        Case::new("vulkan/none/validation/a_leak_is_reported/62", a_leak).needs(&validation),
+        Case::new("vulkan/none/validation/a_hazard_is_reported/62", a_hazard).needs(&validation),
+        Case::new("vulkan→vulkan/opaque_fd/memory/an_import_repeats_the_export/62a", repeats)
             .needs(&validation),
-        Case::new("vulkan/none/validation/a_leak_is_heard/62", a_leak_is_heard).needs(&validation),
-        Case::new("vulkan/none/validation/a_hazard_is_heard/62", a_hazard_is_heard)
-            .needs(&validation),
-        Case::new("vulkan→gl→vulkan/opaque_fd/buffer/no_hazard/62", no_hazard_with_gl)
-            .needs(&validation)
-            .needs(&[Need::Gl]),
-        Case::new("vulkan→cuda→vulkan/opaque_fd/buffer/no_hazard/62", no_hazard_with_cuda)
-            .needs(&validation)
-            .needs(&[Need::Cuda]),
+        Case::new("vulkan→gl→vulkan/opaque_fd/buffer/no_hazard/62", |gpu| {
+            no_hazard(gpu, gpu.gl()?)
+        })
+        .needs(&validation)
+        .needs(&[Need::Gl]),
+        Case::new("vulkan→cuda→vulkan/opaque_fd/buffer/no_hazard/62", |gpu| {
+            no_hazard(gpu, gpu.cuda()?)
+        })
+        .needs(&validation)
+        .needs(&[Need::Cuda]),
     ]
 }
 
-/// What the layer says of one throwaway device.
-#[derive(Clone, Default)]
-pub(crate) struct ValidationLog(Arc<Mutex<Vec<Message>>>);
-
-impl ValidationLog {
-    /// A device that is watched as those of the suite are, by an ear of its own.
-    pub(crate) fn open(&self, machine: &TestGpu, hazards: bool) -> Result<Vulkan> {
-        self.open_on(machine.wish(), hazards)
-    }
-
-    fn open_on(&self, wish: &GpuSelector, hazards: bool) -> Result<Vulkan> {
-        let into = self.clone();
-        let keep =
-            move |message| into.0.lock().unwrap_or_else(PoisonError::into_inner).push(message);
-        let options = VulkanOptions::default()
-            .validation(Validation::Required)
-            .synchronisation_validation(hazards)
-            .messages(keep);
-        Ok(Vulkan::open(wish, &options)?)
-    }
-
-    /// The messages about the use of Vulkan; what a driver says of itself is left out.
-    pub(crate) fn take(&self) -> Vec<Message> {
-        let mut heard = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        heard.retain(|message| message.kind != MessageKind::General);
-        heard
-    }
-
-    /// An error by one of these names: they differ from one version of the layer to the next.
-    pub(crate) fn require(&self, vuids: &[&str]) -> Result<()> {
-        let heard = self.take();
-        let is_it = |m: &Message| {
-            m.severity == Severity::Error && vuids.iter().any(|vuid| m.to_string().contains(vuid))
-        };
-        ensure!(heard.iter().any(is_it), "none of {vuids:?} is among {heard:?}");
-        Ok(())
-    }
-
-    pub(crate) fn require_silence(&self) -> Result<()> {
-        let heard = self.take();
-        ensure!(heard.is_empty(), "{heard:?}");
-        Ok(())
-    }
-}
-
-/// A buffer without any usage.
-fn a_mistake_is_heard(machine: &TestGpu) -> Result<()> {
-    let heard = ValidationLog::default();
-    let vulkan = heard.open(machine, false)?;
-    heard.require_silence()?;
+/// Creates a buffer without any usage.
+fn a_mistake(test_gpu: &TestGpu) -> Result<()> {
+    let log = ValidationLog::default();
+    let vulkan = log.open(test_gpu.selector(), false)?;
+    log.require_silence()?;
     let info = vk::BufferCreateInfo::default().size(64);
-    // SAFETY: not a valid use, on purpose: the layer sees it first, and drivers take it as it is.
-    let made = unsafe { vulkan.device().create_buffer(&info, None) };
-    if let Ok(buffer) = made {
-        // SAFETY: made just now and used by nobody.
+    // SAFETY: invalid on purpose: the layer sees it first, and drivers accept it.
+    let created = unsafe { vulkan.device().create_buffer(&info, None) };
+    if let Ok(buffer) = created {
+        // SAFETY: created just now, and nothing uses it.
         unsafe { vulkan.device().destroy_buffer(buffer, None) };
     }
-    heard.require(&[
+    log.require(&[
         "VUID-VkBufferCreateInfo-usage-requiredbitmask",
         "VUID-VkBufferCreateInfo-None-09500",
     ])?;
     drop(vulkan);
-    heard.require_silence()
+    log.require_silence()
 }
 
-/// A fence that is still there when its device goes: the messages of destruction arrive too. In a
-/// child, since drivers may leave behind what belongs to the fence: NVIDIA's a descriptor.
-fn a_leak_is_heard(machine: &TestGpu) -> Result<()> {
-    let device = machine.wish().to_string();
+/// Destroys a device before its fence: messages during destruction arrive too. In a child, since a driver
+/// may leak what belongs to the fence: NVIDIA's leaks a descriptor.
+fn a_leak(test_gpu: &TestGpu) -> Result<()> {
+    let device = test_gpu.selector().to_string();
     let output = child_arguments(LEAKS)?.env("INTEROP_DEVICE", device).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
@@ -112,32 +69,32 @@ fn a_leak_is_heard(machine: &TestGpu) -> Result<()> {
 
 const LEAKS: &str = "leaks a fence";
 
-/// What the children of these cases do.
-pub(crate) fn roles() -> Vec<Role> {
+/// The child of these cases.
+pub(super) fn roles() -> Vec<Role> {
     vec![(LEAKS, leak)]
 }
 
 fn leak() -> Result<()> {
-    let heard = ValidationLog::default();
-    let wish = std::env::var("INTEROP_DEVICE")?.parse()?;
-    let vulkan = heard.open_on(&wish, false)?;
-    // SAFETY: a valid device; what is forgotten here is memory of this process, until it ends.
-    let _left = unsafe { vulkan.device().create_fence(&vk::FenceCreateInfo::default(), None) }?;
-    heard.require_silence()?;
+    let log = ValidationLog::default();
+    let selector = std::env::var("INTEROP_DEVICE")?.parse()?;
+    let vulkan = log.open(&selector, false)?;
+    // SAFETY: the fence is leaked on purpose until this process ends.
+    let _leaked = unsafe { vulkan.device().create_fence(&vk::FenceCreateInfo::default(), None) }?;
+    log.require_silence()?;
     drop(vulkan);
-    heard.require(&["VUID-vkDestroyDevice-device-00378", "VUID-vkDestroyDevice-device-05137"])
+    log.require(&["VUID-vkDestroyDevice-device-00378", "VUID-vkDestroyDevice-device-05137"])
 }
 
-/// Two fills of one buffer with no barrier between them.
-fn a_hazard_is_heard(machine: &TestGpu) -> Result<()> {
-    let heard = ValidationLog::default();
-    let gpu = VulkanContext::new(heard.open(machine, true)?)?;
+/// Fills a buffer twice without a barrier in between.
+fn a_hazard(test_gpu: &TestGpu) -> Result<()> {
+    let log = ValidationLog::default();
+    let gpu = VulkanContext::new(log.open(test_gpu.selector(), true)?)?;
     let made = PrivateBuffer::device(&gpu.vulkan, 4096)?;
     let fill_twice = |barrier: bool| {
         gpu.run(|command| {
             for data in [1, 2] {
-                // SAFETY: the command buffer is being recorded, and the buffer is that long. The
-                // hazard is on purpose; either value would do.
+                // SAFETY: the command buffer is being recorded, and the buffer is that long. The hazard is
+                // on purpose; either value may win.
                 unsafe { gpu.device().cmd_fill_buffer(command, made.buffer, 0, 4096, data) };
                 if barrier {
                     gpu.record_barrier(command);
@@ -147,42 +104,50 @@ fn a_hazard_is_heard(machine: &TestGpu) -> Result<()> {
         })
     };
     fill_twice(true)?;
-    heard.require_silence()?;
+    log.require_silence()?;
     fill_twice(false)?;
-    heard.require(&["SYNC-HAZARD-WRITE-AFTER-WRITE"])
+    log.require(&["SYNC-HAZARD-WRITE-AFTER-WRITE"])
 }
 
-/// The library's acquires and releases, in one command buffer with a kernel and a copy, leave no
-/// hazard to be found.
-fn no_hazard<P: PayloadUser>(
-    machine: &TestGpu,
-    join: impl FnOnce(BufferPayload) -> Result<P>,
-) -> Result<()> {
-    let heard = ValidationLog::default();
-    let gpu = VulkanContext::new(heard.open(machine, true)?)?;
+/// The library's acquires and releases, in one command buffer with a kernel and a copy, cause no hazard.
+fn no_hazard<C: ApiContext>(test_gpu: &TestGpu, context: &C) -> Result<()> {
+    let log = ValidationLog::default();
+    let gpu = VulkanContext::new(log.open(test_gpu.selector(), true)?)?;
     let copy = PrivateBuffer::device(&gpu.vulkan, BYTES)?;
-    let mut vulkan = VulkanPlayer::create(&gpu, BYTES)?;
-    let mut other = join(vulkan.export()?)?;
+    let mut vulkan = PayloadUser::create(&gpu, BYTES)?;
+    let mut other = PayloadUser::import(context, vulkan.export()?)?;
     let (here, options) = (&gpu.endpoint, HandoffOptions::default());
     let mut there = handoff::open(here, here, other.endpoint(), options)?;
     let mut back = handoff::open(here, other.endpoint(), here, options)?;
     for seed in 0..ROUNDS {
-        vulkan.work(Kernel::Fill { seed })?;
+        vulkan.run(Kernel::Fill { seed })?;
         vulkan.copy_to(copy.buffer)?;
         pass(&mut there, &mut vulkan, &mut other)?;
-        other.work(Kernel::PingPong { step: 1 })?;
+        other.run(Kernel::PingPong { step: 1 })?;
         pass(&mut back, &mut other, &mut vulkan)?;
     }
     vulkan.read()?;
-    heard.require_silence()
+    log.require_silence()
 }
 
-fn no_hazard_with_gl(machine: &TestGpu) -> Result<()> {
-    let gpu = machine.gl()?;
-    no_hazard(machine, |payload| GlPlayer::import(gpu, payload))
-}
-
-fn no_hazard_with_cuda(machine: &TestGpu) -> Result<()> {
-    let gpu = machine.cuda()?;
-    no_hazard(machine, |payload| CudaPlayer::import(gpu, payload))
+/// Allocation size, memory type and dedicated allocation of an import are the export's
+/// (VUID-VkMemoryAllocateInfo-allocationSize-01742, VUID-VkMemoryDedicatedAllocateInfo-image-01878 and
+/// -buffer-01879). The layer compares them by the number of the descriptor, which is new here each time.
+fn repeats(test_gpu: &TestGpu) -> Result<()> {
+    let log = ValidationLog::default();
+    let vulkan = log.open(test_gpu.selector(), false)?;
+    let endpoint = vulkan.endpoint()?;
+    let desc = BufferDesc::storage(BYTES + 17);
+    let image_desc = ImageDesc::d2(Format::Rgba8Unorm, 113, 211, ImageUsage::SAMPLED);
+    for dedicated in [DedicatedAllocation::Always, DedicatedAllocation::Avoid] {
+        let options = BufferOptions { dedicated, ..BufferOptions::default() };
+        let buffer = endpoint.create_buffer(&desc, options)?;
+        endpoint.import_buffer(buffer.export()?)?;
+        let options = ImageOptions { dedicated, ..ImageOptions::default() };
+        let image = endpoint.create_image(&image_desc, options)?;
+        endpoint.import_image(image.export()?)?;
+    }
+    let (memory, _) = endpoint.allocate(&[desc, desc], BufferOptions::default())?;
+    endpoint.import_memory(memory.export()?)?;
+    log.require_silence()
 }

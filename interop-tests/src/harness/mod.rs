@@ -6,21 +6,24 @@
 //! | `INTEROP_REPORT=FILE` | write name, verdict and reason of every case as JSON |
 //! | `INTEROP_DEVICE=UUID` | which GPU |
 //! | `INTEROP_CASE_LIMIT=SECONDS` | a case that takes longer hangs, and ends the run (300) |
-//! | `INTEROP_VALIDATION=off` | leave the Khronos validation layer out |
-//! | `INTEROP_KILLS=COUNT` | how many producers and consumers of sessions end badly (25 each) |
-//! | `INTEROP_SEED=NUMBER` | which, when and how, by chance that can be had again |
-//! | `INTEROP_KILLS_REPORT=FILE` | append what became of them, a line of JSON a case |
+//! | `INTEROP_VALIDATION=off` | run without the Khronos validation layer |
+//! | `INTEROP_KILLS=COUNT` | how many consumers and how many producers of sessions are ended (25) |
+//! | `INTEROP_SEED=NUMBER` | seed of the random choices: which of them, when and how |
+//! | `INTEROP_KILLS_REPORT=FILE` | append the results of these cases, one line of JSON per case |
+//!
+//! The run fails if a filter matches no case.
 
 mod case;
-mod child;
-mod descriptors;
-mod machine;
-mod messages;
+mod process;
 mod report;
 mod run;
+mod test_gpu;
+mod validation;
 
-pub use case::{Case, ExpectedFailure, Need};
-pub use child::{Role, child_arguments, run_as_child};
-pub use descriptors::{Descriptors, open_descriptors};
-pub use machine::TestGpu;
+pub use case::{Case, ExpectedFailure};
+pub use process::{
+    Descriptors, ProcessResources, Role, child_arguments, open_descriptors, run_as_child,
+};
 pub use run::run;
+pub use test_gpu::{Need, TestGpu};
+pub use validation::ValidationLog;

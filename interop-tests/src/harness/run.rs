@@ -1,4 +1,4 @@
-//! Runs the cases: one after the other, since many count file descriptors.
+//! Runs the cases one after the other, since many count file descriptors.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,17 +13,17 @@ use anyhow::{Context, Result, bail};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use super::case::Case;
-use super::descriptors::open_descriptors;
-use super::machine::TestGpu;
-use super::messages;
+use super::process::open_descriptors;
 use super::report::{ApiState, DescriptorCounts, Device, Entry, Report, Totals, Verdict};
+use super::test_gpu::TestGpu;
+use super::validation;
 
 thread_local! {
-    /// libtest-mimic wants trials that are `Send`; with one test thread they run on this one.
-    static MACHINE: RefCell<Option<Rc<TestGpu>>> = const { RefCell::new(None) };
+    /// libtest-mimic requires trials that are `Send`; with one test thread they run on this one.
+    static TEST_GPU: RefCell<Option<Rc<TestGpu>>> = const { RefCell::new(None) };
 }
 
-/// Runs `cases` as the command line says.
+/// Runs the cases that the command line selects.
 pub fn run(cases: Vec<Case>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
@@ -42,21 +42,23 @@ fn run_with(cases: Vec<Case>, arguments: &Arguments) -> Result<ExitCode> {
     if arguments.list {
         return Ok(libtest_mimic::run(arguments, trials).exit_code());
     }
-    // Drivers keep descriptors of their own from the first opening on, and NVIDIA's (580.159) now and
-    // then leaves one to the next opening: that is not what is counted. So both counts follow the
-    // same steps.
+    if trials.iter().all(|trial| arguments.is_filtered_out(trial)) {
+        bail!("no case matches the filter; --list prints their names");
+    }
+    // Drivers keep descriptors of their own from the first opening on, and NVIDIA's (580.159) sometimes
+    // keeps one until the next opening. These are not counted: both counts follow the same steps.
     open_and_close()?;
     let before = open_descriptors();
-    let machine = TestGpu::open()?;
-    require(&machine)?;
-    println!("GPU: {} ({})", machine.vulkan().vulkan.identity().name, machine.driver());
-    let about = about(&machine);
-    MACHINE.with_borrow_mut(|slot| *slot = Some(machine));
+    let test_gpu = TestGpu::open()?;
+    require(&test_gpu)?;
+    println!("GPU: {} ({})", test_gpu.vulkan().vulkan.identity().name, test_gpu.driver());
+    let about = about(&test_gpu);
+    TEST_GPU.with_borrow_mut(|slot| *slot = Some(test_gpu));
     let conclusion = libtest_mimic::run(arguments, trials);
-    let _ = messages::take();
-    MACHINE.with_borrow_mut(|slot| *slot = None);
+    let _ = validation::take();
+    TEST_GPU.with_borrow_mut(|slot| *slot = None);
     open_and_close()?;
-    let said = messages::take();
+    let messages = validation::take();
     let after = open_descriptors();
 
     let cases = entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -78,20 +80,20 @@ fn run_with(cases: Vec<Case>, arguments: &Arguments) -> Result<ExitCode> {
         let report = Report { device, apis, validated, descriptors, totals, cases };
         report.write(path.as_ref()).context("INTEROP_REPORT")?;
     }
-    before.require_same(&after).context("the suite leaves descriptors behind")?;
-    if !said.is_empty() {
-        bail!("the validation layer says, when all was closed: {}", said.join("\n"));
+    before.require_same(&after).context("the suite leaves descriptors open")?;
+    if !messages.is_empty() {
+        bail!("the validation layer reports, after everything was closed: {}", messages.join("\n"));
     }
     if nothing_ran {
-        bail!("not one case ran");
+        bail!("no case ran: each was skipped");
     }
     Ok(conclusion.exit_code())
 }
 
-/// Far longer than any case takes. A driver that waits for ever can't be stopped otherwise.
+/// Far longer than any case takes. A driver that never returns can't be stopped otherwise.
 const CASE_LIMIT: Duration = Duration::from_secs(300);
 
-/// Ends the process, by name, where `run` hangs.
+/// Ends the process with the case's name if `run` hangs.
 fn watched<T>(name: &str, run: impl FnOnce() -> T) -> T {
     let (done, is_done) = mpsc::channel::<()>();
     let name = name.to_owned();
@@ -99,7 +101,7 @@ fn watched<T>(name: &str, run: impl FnOnce() -> T) -> T {
     let limit = limit.map_or(CASE_LIMIT, Duration::from_secs);
     let watch = thread::spawn(move || {
         if is_done.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("\n{name}: hangs, after {limit:?}; the run ends here");
+            eprintln!("\n{name}: still running after {limit:?}; the run ends here");
             std::process::exit(1);
         }
     });
@@ -110,36 +112,38 @@ fn watched<T>(name: &str, run: impl FnOnce() -> T) -> T {
 }
 
 fn open_and_close() -> Result<()> {
-    let machine = TestGpu::open()?;
-    machine.second_device()?;
-    machine.second_instance()?;
+    let test_gpu = TestGpu::open()?;
+    test_gpu.second_device()?;
+    test_gpu.second_instance()?;
     Ok(())
 }
 
-fn about(machine: &TestGpu) -> (Device, Vec<ApiState>, bool) {
-    let identity = machine.vulkan().vulkan.identity();
+fn about(test_gpu: &TestGpu) -> (Device, Vec<ApiState>, bool) {
+    let identity = test_gpu.vulkan().vulkan.identity();
     let device = Device {
         name: identity.name.clone(),
         uuid: identity.device.to_string(),
-        driver: machine.driver().to_owned(),
+        driver: test_gpu.driver().to_owned(),
     };
     let state = |(api, state): (_, Result<(), gpu_interop::Error>)| ApiState {
         api,
         absent: state.err().map(|error| error.to_string()),
     };
-    let apis = machine.apis().into_iter().map(state).collect();
-    (device, apis, machine.vulkan().vulkan.is_validated())
+    let apis = test_gpu.apis().into_iter().map(state).collect();
+    (device, apis, test_gpu.vulkan().vulkan.is_validated())
 }
 
-/// Fails where an API that `INTEROP_REQUIRE` names is absent.
-fn require(machine: &TestGpu) -> Result<()> {
+/// Fails if an API that `INTEROP_REQUIRE` names is absent.
+fn require(test_gpu: &TestGpu) -> Result<()> {
     let Ok(required) = std::env::var("INTEROP_REQUIRE") else { return Ok(()) };
-    let apis = machine.apis();
+    let apis = test_gpu.apis();
     for name in required.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         match apis.iter().find(|(api, _)| *api == name) {
             Some((_, Ok(()))) => {}
-            Some((_, Err(error))) => bail!("INTEROP_REQUIRE wants {name}: {error}"),
-            None => bail!("INTEROP_REQUIRE knows vulkan, gl and cuda, not '{name}'"),
+            Some((_, Err(error))) => {
+                bail!("INTEROP_REQUIRE names {name}, which is absent: {error}")
+            }
+            None => bail!("INTEROP_REQUIRE takes vulkan, gl and cuda, not '{name}'"),
         }
     }
     Ok(())
@@ -147,10 +151,10 @@ fn require(machine: &TestGpu) -> Result<()> {
 
 fn trial(case: Case, entries: Arc<Mutex<Vec<Entry>>>) -> Trial {
     Trial::ignorable_test(case.name.clone(), move || {
-        let machine = MACHINE.with_borrow(Clone::clone).ok_or("the machine is not open")?;
-        let entry = watched(&case.name, || judge(&case, &machine));
+        let test_gpu = TEST_GPU.with_borrow(Clone::clone).ok_or("the GPU is not open")?;
+        let entry = watched(&case.name, || judge(&case, &test_gpu));
         if let (Verdict::Failed, Some(reason)) = (entry.verdict, &entry.reason) {
-            // Now, and not only at the end: a later case may hang.
+            // Printed now as well as at the end: a later case may hang.
             eprintln!("\n{}: {reason}", entry.name);
         }
         entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry.clone());
@@ -166,8 +170,8 @@ fn trial(case: Case, entries: Arc<Mutex<Vec<Entry>>>) -> Trial {
     })
 }
 
-/// Runs one case and decides what became of it.
-fn judge(case: &Case, machine: &TestGpu) -> Entry {
+/// Runs one case and returns its verdict.
+fn judge(case: &Case, test_gpu: &TestGpu) -> Entry {
     let entry = |verdict, reason| Entry {
         name: case.name.clone(),
         verdict,
@@ -175,33 +179,38 @@ fn judge(case: &Case, machine: &TestGpu) -> Entry {
         descriptors: open_descriptors().count(),
     };
     for need in &case.needs {
-        match machine.lacks(*need) {
+        match test_gpu.lacks(*need) {
             Ok(None) => {}
             Ok(Some(reason)) => return entry(Verdict::Skipped, Some(reason)),
             Err(error) => return entry(Verdict::Failed, Some(format!("{error:#}"))),
         }
     }
-    let _ = messages::take();
-    let result = match catch_unwind(AssertUnwindSafe(|| (case.run)(machine))) {
+    let _ = validation::take();
+    let result = match catch_unwind(AssertUnwindSafe(|| (case.run)(test_gpu))) {
         Ok(result) => result,
         Err(panic) => Err(anyhow::anyhow!("panicked: {}", panic_text(&*panic))),
     };
-    let said = messages::take();
+    let messages = validation::take().join("\n");
     let result = match result {
-        Ok(()) if said.is_empty() => Ok(()),
-        Ok(()) => Err(anyhow::anyhow!("the validation layer says: {}", said.join("\n"))),
-        Err(error) if said.is_empty() => Err(error),
-        Err(error) => Err(error.context(format!("the validation layer says: {}", said.join("\n")))),
+        result if messages.is_empty() => result,
+        Ok(()) => Err(anyhow::anyhow!("the validation layer reports: {messages}")),
+        Err(error) => Err(error.context(format!("the validation layer reports: {messages}"))),
     };
-    let expected = case.expected_failures.iter().find(|bug| machine.driver().contains(bug.driver));
+    let expected = case.expected_failures.iter().find(|bug| test_gpu.driver().contains(bug.driver));
     match (result, expected) {
         (Ok(()), None) => entry(Verdict::Passed, None),
         (Err(error), None) => entry(Verdict::Failed, Some(format!("{error:#}"))),
         (Err(error), Some(bug)) => {
-            entry(Verdict::ExpectedFailure, Some(format!("{}: {}: {error:#}", bug.driver, bug.why)))
+            let text = format!("{error:#}");
+            if text.contains(bug.error) {
+                let reason = format!("{}: {}: {text}", bug.driver, bug.why);
+                return entry(Verdict::ExpectedFailure, Some(reason));
+            }
+            let reason = format!("not the expected failure ('{}'): {text}", bug.error);
+            entry(Verdict::Failed, Some(reason))
         }
         (Ok(()), Some(bug)) => {
-            let reason = format!("passes, though {} was thought to fail: {}", bug.driver, bug.why);
+            let reason = format!("passes, but is expected to fail on {}: {}", bug.driver, bug.why);
             entry(Verdict::Failed, Some(reason))
         }
     }

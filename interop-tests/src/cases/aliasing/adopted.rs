@@ -1,4 +1,4 @@
-//! Group C: memory aliasing, Vulkan to Vulkan. Buffers that the user made, with export enabled.
+//! Family C: buffers that the application created, with export enabled.
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::ash::vk;
@@ -6,13 +6,14 @@ use gpu_interop::fd::MemoryHandleType;
 use gpu_interop::vulkan::AdoptedBuffer;
 use gpu_interop::{BufferDesc, Error};
 
-use crate::cases::aliasing::{Place, coherent};
+use crate::cases::support::importers::Place;
+use crate::cases::support::views::{View, check_aliases};
 use crate::harness::{Case, TestGpu};
 use interop_gpu::vulkan::VulkanContext;
 
-const BYTES: usize = 64 << 10;
+const BYTES: u64 = 64 << 10;
 
-pub(crate) fn cases() -> Vec<Case> {
+pub(in crate::cases) fn cases() -> Vec<Case> {
     let name = |what: &str| format!("vulkan→vulkan/opaque_fd/buffer/{what}");
     let mut cases = Vec::new();
     for (kind, dedicated, blocks) in
@@ -20,32 +21,32 @@ pub(crate) fn cases() -> Vec<Case> {
     {
         cases.extend(Place::ALL.map(|place| {
             let name = name(&format!("adopted/{kind}/{}/30c", place.name()));
-            Case::new(name, move |machine| adopted(machine, place, dedicated, blocks))
+            Case::new(name, move |test_gpu| adopted(test_gpu, place, dedicated, blocks))
         }));
     }
     cases.push(Case::new(name("adopted/contradictions_are_refused/30d"), contradictions));
     cases
 }
 
-/// A buffer and memory as an app makes them by itself.
-struct Users<'a> {
+/// A buffer and memory as an application creates them.
+struct Owned<'a> {
     gpu: &'a VulkanContext,
-    made: AdoptedBuffer,
+    info: AdoptedBuffer,
 }
 
-impl<'a> Users<'a> {
-    /// Bound `blocks` times the alignment into its memory.
+impl<'a> Owned<'a> {
+    /// Creates a buffer, at `blocks` times the alignment in its memory.
     fn new(gpu: &'a VulkanContext, dedicated: bool, blocks: u64) -> Result<Self> {
-        let desc = BufferDesc::storage(BYTES as u64);
+        let desc = BufferDesc::storage(BYTES);
         let device = gpu.device();
         let opaque = vk::ExternalMemoryHandleTypeFlags::OPAQUE_FD;
         let mut external = vk::ExternalMemoryBufferCreateInfo::default().handle_types(opaque);
-        let info = vk::BufferCreateInfo::default()
+        let create = vk::BufferCreateInfo::default()
             .size(desc.size)
             .usage(vk::BufferUsageFlags::from_raw(desc.usage.bits()))
             .push_next(&mut external);
-        // SAFETY: a valid device that has opaque fds enabled; size and usage are not 0.
-        let buffer = unsafe { device.create_buffer(&info, None) }?;
+        // SAFETY: the device has opaque fds enabled; size and usage are not 0.
+        let buffer = unsafe { device.create_buffer(&create, None) }?;
         // SAFETY: the buffer is alive.
         let needs = unsafe { device.get_buffer_memory_requirements(buffer) };
         let suits = |(index, ty): &(u32, &vk::MemoryType)| {
@@ -54,7 +55,7 @@ impl<'a> Users<'a> {
         };
         let types = gpu.endpoint.memory_properties().memory_types_as_slice();
         let found = (0..).zip(types).find(suits).context("no device-local memory");
-        let made = AdoptedBuffer {
+        let info = AdoptedBuffer {
             buffer,
             desc,
             memory: vk::DeviceMemory::null(),
@@ -64,78 +65,82 @@ impl<'a> Users<'a> {
             dedicated,
             handle_type: MemoryHandleType::OpaqueFd,
         };
-        let mut users = Self { gpu, made };
+        let mut owned = Self { gpu, info };
         let mut export = vk::ExportMemoryAllocateInfo::default().handle_types(opaque);
         let mut own = vk::MemoryDedicatedAllocateInfo::default().buffer(buffer);
-        let mut info = vk::MemoryAllocateInfo::default()
-            .allocation_size(made.allocation_size)
-            .memory_type_index(made.memory_type_index)
+        let mut allocate = vk::MemoryAllocateInfo::default()
+            .allocation_size(info.allocation_size)
+            .memory_type_index(info.memory_type_index)
             .push_next(&mut export);
         if dedicated {
-            info = info.push_next(&mut own);
+            allocate = allocate.push_next(&mut own);
         }
         // SAFETY: size and type are the buffer's own; it is bound once, at a multiple of its
         // alignment.
         unsafe {
-            users.made.memory = device.allocate_memory(&info, None)?;
-            device.bind_buffer_memory(buffer, users.made.memory, made.offset)?;
+            owned.info.memory = device.allocate_memory(&allocate, None)?;
+            device.bind_buffer_memory(buffer, owned.info.memory, info.offset)?;
         }
-        Ok(users)
+        Ok(owned)
     }
 }
 
-impl Drop for Users<'_> {
+impl Drop for Owned<'_> {
     fn drop(&mut self) {
         let device = self.gpu.device();
-        // SAFETY: the user's own, and idle: uploads and downloads wait. What adopted them is gone.
+        // SAFETY: owned here, and idle: uploads and downloads wait. The adopted object is dropped.
         unsafe {
-            device.destroy_buffer(self.made.buffer, None);
-            device.free_memory(self.made.memory, None);
+            device.destroy_buffer(self.info.buffer, None);
+            device.free_memory(self.info.memory, None);
         }
     }
 }
 
-/// Adopted, exported and imported: it aliases. The user's own handles are left alone.
-fn adopted(machine: &TestGpu, place: Place, dedicated: bool, blocks: u64) -> Result<()> {
-    let (first, other) = (machine.vulkan(), place.gpu(machine)?);
-    let users = Users::new(first, dedicated, blocks)?;
-    // SAFETY: `made` says how they were made, and they are dropped after `adopted`.
-    let adopted = unsafe { first.endpoint.adopt_buffer(&users.made) }?;
-    ensure!(adopted.handle() == users.made.buffer, "another buffer");
+/// An adopted buffer is exported and imported, and aliases. The application's own handles stay valid.
+fn adopted(test_gpu: &TestGpu, place: Place, dedicated: bool, blocks: u64) -> Result<()> {
+    let (first, other) = (test_gpu.vulkan(), place.gpu(test_gpu)?);
+    let owned = Owned::new(first, dedicated, blocks)?;
+    // SAFETY: `info` describes how they were created, and they are dropped after `adopted`.
+    let adopted = unsafe { first.endpoint.adopt_buffer(&owned.info) }?;
+    ensure!(adopted.handle() == owned.info.buffer, "another buffer");
     let payload = adopted.export()?;
-    ensure!(payload.offset() == users.made.offset, "another offset");
-    ensure!(payload.memory().info().dedicated == dedicated, "dedicated is not told");
+    ensure!(payload.offset() == owned.info.offset, "another offset");
+    ensure!(
+        payload.memory().info().dedicated == dedicated,
+        "the payload does not state that it is dedicated"
+    );
     let imported = other.endpoint.import_buffer(payload)?;
-    coherent(&[(first, adopted.handle()), (other, imported.handle())], BYTES)?;
-    // The adopted object goes, and the user's buffer is as it was.
+    let mut imported = View::new(other, imported);
+    check_aliases(&mut View::raw(first, adopted.handle(), BYTES), &mut imported)?;
+    // The application's buffer outlives the adopted object.
     drop(adopted);
-    coherent(&[(first, users.made.buffer), (other, imported.handle())], BYTES)
+    check_aliases(&mut View::raw(first, owned.info.buffer, BYTES), &mut imported)
         .context("after the adopted object was dropped")
 }
 
-fn contradictions(machine: &TestGpu) -> Result<()> {
-    let gpu = machine.vulkan();
-    let users = Users::new(gpu, false, 0)?;
-    let made = users.made;
+fn contradictions(test_gpu: &TestGpu) -> Result<()> {
+    let gpu = test_gpu.vulkan();
+    let owned = Owned::new(gpu, false, 0)?;
+    let info = owned.info;
     let types = gpu.endpoint.memory_properties().memory_type_count;
-    for (what, told) in [
-        ("past the end", AdoptedBuffer { offset: made.allocation_size, ..made }),
-        ("in less memory than it takes", AdoptedBuffer { allocation_size: 1, ..made }),
-        ("in memory of no type", AdoptedBuffer { memory_type_index: types, ..made }),
+    for (what, wrong) in [
+        ("past the end", AdoptedBuffer { offset: info.allocation_size, ..info }),
+        ("in less memory than it needs", AdoptedBuffer { allocation_size: 1, ..info }),
+        ("in memory of an unknown type", AdoptedBuffer { memory_type_index: types, ..info }),
         (
             "dedicated at an offset",
             AdoptedBuffer {
                 offset: 64,
-                allocation_size: made.allocation_size + 64,
+                allocation_size: info.allocation_size + 64,
                 dedicated: true,
-                ..made
+                ..info
             },
         ),
-        ("of size 0", AdoptedBuffer { desc: BufferDesc::storage(0), ..made }),
+        ("of size 0", AdoptedBuffer { desc: BufferDesc::storage(0), ..info }),
     ] {
-        // SAFETY: what is told is not true, but both handles are good, and outlive what is returned:
-        // nothing is, for the figures contradict each other.
-        match unsafe { gpu.endpoint.adopt_buffer(&told) } {
+        // SAFETY: the description is wrong, but both handles are valid, and nothing is returned that could
+        // outlive them: the numbers contradict each other.
+        match unsafe { gpu.endpoint.adopt_buffer(&wrong) } {
             Err(Error::Invalid(_)) => {}
             other => bail!("adopted {what}: {other:?}"),
         }

@@ -1,11 +1,12 @@
-//! Group C: memory aliasing, Vulkan to Vulkan. What memory it is, and how much.
+//! Family C: kinds and sizes of memory.
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::ash::vk;
 use gpu_interop::vulkan::{Buffer, BufferOptions, MemoryLocation};
 use gpu_interop::{BufferDesc, Error};
 
-use crate::cases::aliasing::{Place, coherent};
+use crate::cases::support::importers::Place;
+use crate::cases::support::views::{View, check_all_views_agree};
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::oracle::{self, Turns};
 use interop_gpu::vulkan::VulkanContext;
@@ -14,16 +15,16 @@ use interop_gpu::{Kernel, oracle::hash};
 const BYTES: usize = 64 << 10;
 const GIB: u64 = 1 << 30;
 
-pub(crate) fn cases() -> Vec<Case> {
+pub(in crate::cases) fn cases() -> Vec<Case> {
     let name = |what: &str| format!("vulkan→vulkan/opaque_fd/buffer/{what}");
     let mut cases = Vec::new();
     cases.extend(Place::ALL.map(|place| {
         let name = name(&format!("device_local/{}/27", place.name()));
-        Case::new(name, move |machine| device_local(machine.vulkan(), place.gpu(machine)?))
+        Case::new(name, move |test_gpu| device_local(test_gpu.vulkan(), place.gpu(test_gpu)?))
     }));
     cases.extend(Place::ALL.map(|place| {
         let name = name(&format!("host_visible/{}/27", place.name()));
-        Case::new(name, move |machine| host_visible(machine.vulkan(), place.gpu(machine)?))
+        Case::new(name, move |test_gpu| host_visible(test_gpu.vulkan(), place.gpu(test_gpu)?))
             .needs(&[Need::HostVisibleExport])
     }));
     cases.push(Case::new(name("every_memory_type/28"), every_memory_type));
@@ -36,31 +37,31 @@ pub(crate) fn cases() -> Vec<Case> {
         ("2_mib", 2 << 20),
         ("3_mib_and_17_bytes", (3 << 20) + 17),
     ] {
-        cases.push(Case::new(name(&format!("size/{size}/29")), move |machine| {
-            size_of(machine, bytes)
+        cases.push(Case::new(name(&format!("size/{size}/29")), move |test_gpu| {
+            size_of(test_gpu, bytes)
         }));
     }
     let one_gib = Case::new(name("size/1_gib/29"), size_of_one_gib);
-    // And a tail on the GPU; a staging buffer on the host.
+    // With padding on the GPU, and a staging buffer on the host.
     cases.push(one_gib.needs(&[Need::MemoryBytes(3 * GIB / 2)]));
     cases
 }
 
-/// A buffer of `from` in the memory of `choice`, and its import by `to`.
+/// Creates a buffer in memory of `location` and imports it.
 fn shared(
     from: &VulkanContext,
     to: &VulkanContext,
     bytes: u64,
-    choice: MemoryLocation,
+    location: MemoryLocation,
 ) -> Result<(Buffer, Buffer), Error> {
-    let options = BufferOptions { memory: choice, ..BufferOptions::default() };
+    let options = BufferOptions { memory: location, ..BufferOptions::default() };
     let exported = from.endpoint.create_buffer(&BufferDesc::storage(bytes), options)?;
     let imported = to.endpoint.import_buffer(exported.export()?)?;
     Ok((exported, imported))
 }
 
 fn properties(gpu: &VulkanContext, buffer: &Buffer) -> Result<vk::MemoryPropertyFlags> {
-    let index = buffer.memory().info().memory_type_index.context("Vulkan's own has a type")?;
+    let index = buffer.memory().info().memory_type_index.context("memory of Vulkan has a type")?;
     let types = gpu.endpoint.memory_properties().memory_types_as_slice();
     Ok(types.get(index as usize).context("the type exists")?.property_flags)
 }
@@ -71,10 +72,10 @@ fn device_local(from: &VulkanContext, to: &VulkanContext) -> Result<()> {
         let found = properties(gpu, buffer)?;
         ensure!(found.contains(vk::MemoryPropertyFlags::DEVICE_LOCAL), "is {:#x}", found.as_raw());
     }
-    coherent(&[(from, ours.handle()), (to, theirs.handle())], BYTES)
+    check_all_views_agree(&mut [View::new(from, ours), View::new(to, theirs)], 1)
 }
 
-/// What the host writes through either mapping both GPUs read, and what they write the host reads.
+/// Both devices read what the host writes through either mapping, and the host reads what they write.
 fn host_visible(from: &VulkanContext, to: &VulkanContext) -> Result<()> {
     let (ours, theirs) = shared(from, to, BYTES as u64, MemoryLocation::HostVisible)?;
     let views = [(from, &ours), (to, &theirs)];
@@ -92,15 +93,15 @@ fn host_visible(from: &VulkanContext, to: &VulkanContext) -> Result<()> {
             mapping(mapped, buffer, |bytes| bytes.copy_from_slice(&oracle::filled(BYTES, seed)))?;
         }
     }
-    coherent(&[(from, ours.handle()), (to, theirs.handle())], BYTES)
+    check_all_views_agree(&mut [View::new(from, ours), View::new(to, theirs)], 1)
 }
 
-/// Lets `work` see a buffer in host-visible, coherent memory.
+/// Maps a buffer in host-visible, coherent memory for `work`.
 fn mapping(gpu: &VulkanContext, buffer: &Buffer, work: impl FnOnce(&mut [u8])) -> Result<()> {
     let (device, memory) = (gpu.device(), buffer.memory().handle());
-    // SAFETY: the memory is host-visible (as the caller chose), alive, and not mapped; no submitted
-    // work uses it, since uploads and downloads wait; the slice lies within the buffer and ends
-    // before the unmapping.
+    // SAFETY: the memory is host-visible (the caller chose it), alive, and not mapped; no submitted work
+    // uses it, since uploads and downloads wait; the slice lies within the buffer and is not used after
+    // the unmapping.
     unsafe {
         let flags = vk::MemoryMapFlags::empty();
         let start = device.map_memory(memory, 0, vk::WHOLE_SIZE, flags)?.cast::<u8>();
@@ -111,10 +112,10 @@ fn mapping(gpu: &VulkanContext, buffer: &Buffer, work: impl FnOnce(&mut [u8])) -
     Ok(())
 }
 
-/// Each memory type either suits an exportable buffer, and then it aliases, or is refused by name.
-fn every_memory_type(machine: &TestGpu) -> Result<()> {
-    let (first, second) = (machine.vulkan(), machine.second_device()?);
-    // These want a feature, or belong to attachments.
+/// Each memory type either can hold an exportable buffer, which aliases then, or is refused by its index.
+fn every_memory_type(test_gpu: &TestGpu) -> Result<()> {
+    let (first, second) = (test_gpu.vulkan(), test_gpu.second_device()?);
+    // These require a feature, or are for attachments.
     let special = vk::MemoryPropertyFlags::PROTECTED
         | vk::MemoryPropertyFlags::LAZILY_ALLOCATED
         | vk::MemoryPropertyFlags::DEVICE_COHERENT_AMD
@@ -132,7 +133,7 @@ fn every_memory_type(machine: &TestGpu) -> Result<()> {
                     info.memory_type_index == Some(index),
                     "imported as another type: {info:?}"
                 );
-                coherent(&[(first, ours.handle()), (second, theirs.handle())], BYTES)
+                check_all_views_agree(&mut [View::new(first, ours), View::new(second, theirs)], 1)
                     .with_context(|| {
                         format!("memory type {index}: {:#x}", ty.property_flags.as_raw())
                     })?;
@@ -144,19 +145,19 @@ fn every_memory_type(machine: &TestGpu) -> Result<()> {
             }
         }
     }
-    ensure!(shareable > 0, "no memory type suits an exportable buffer");
+    ensure!(shareable > 0, "no memory type can hold an exportable buffer");
     Ok(())
 }
 
-fn no_such_memory_type(machine: &TestGpu) -> Result<()> {
-    let endpoint = &machine.vulkan().endpoint;
+fn no_such_memory_type(test_gpu: &TestGpu) -> Result<()> {
+    let endpoint = &test_gpu.vulkan().endpoint;
     for index in [endpoint.memory_properties().memory_type_count, 32, u32::MAX] {
         let memory = MemoryLocation::Type(index);
         let options = BufferOptions { memory, ..BufferOptions::default() };
         match endpoint.create_buffer(&BufferDesc::storage(4096), options) {
             Err(Error::Invalid(refused)) => {
                 let text = refused.to_string();
-                ensure!(text.contains(&index.to_string()), "which type is not said: {text}");
+                ensure!(text.contains(&index.to_string()), "the type is not named: {text}");
             }
             other => bail!("memory type {index}: {other:?}"),
         }
@@ -164,26 +165,26 @@ fn no_such_memory_type(machine: &TestGpu) -> Result<()> {
     Ok(())
 }
 
-fn size_of(machine: &TestGpu, bytes: u64) -> Result<()> {
-    let (first, second) = (machine.vulkan(), machine.second_instance()?);
+fn size_of(test_gpu: &TestGpu, bytes: u64) -> Result<()> {
+    let (first, second) = (test_gpu.vulkan(), test_gpu.second_instance()?);
     let (ours, theirs) = shared(first, second, bytes, MemoryLocation::DeviceLocal)?;
-    ensure!(theirs.desc().size == bytes, "the size has become {}", theirs.desc().size);
-    coherent(&[(first, ours.handle()), (second, theirs.handle())], usize::try_from(bytes)?)
+    ensure!(theirs.desc().size == bytes, "the size became {}", theirs.desc().size);
+    check_all_views_agree(&mut [View::new(first, ours), View::new(second, theirs)], 1)
 }
 
-/// Filled by a kernel of one device, then worked on by one of the other.
+/// Filled by a kernel of one device, then changed by a kernel of the other.
 ///
-/// On a GPU every byte is checked. A CPU's driver is checked by samples: both ends, and 4 KiB at each
-/// of 256 places that a hash picks.
-fn size_of_one_gib(machine: &TestGpu) -> Result<()> {
-    let (first, second) = (machine.vulkan(), machine.second_instance()?);
+/// On a GPU every byte is checked. On a CPU both ends are, and 4 KiB at each of 256 offsets that a hash
+/// picks.
+fn size_of_one_gib(test_gpu: &TestGpu) -> Result<()> {
+    let (first, second) = (test_gpu.vulkan(), test_gpu.second_instance()?);
     let (ours, theirs) = shared(first, second, GIB, MemoryLocation::DeviceLocal)?;
     run(first, &ours, Kernel::Fill { seed: 29 })?;
-    check_gib(machine, second, &theirs, &Turns::default()).context("filled by the first")?;
+    check_gib(test_gpu, second, &theirs, &Turns::default()).context("filled by the first")?;
     run(second, &theirs, Kernel::PingPong { step: 1234 })?;
     let mut turns = Turns::default();
     turns.then(1234);
-    check_gib(machine, first, &ours, &turns).context("turned by the second")
+    check_gib(test_gpu, first, &ours, &turns).context("changed by the second")
 }
 
 fn run(gpu: &VulkanContext, buffer: &Buffer, kernel: Kernel) -> Result<()> {
@@ -196,14 +197,19 @@ fn run(gpu: &VulkanContext, buffer: &Buffer, kernel: Kernel) -> Result<()> {
     ran
 }
 
-fn check_gib(machine: &TestGpu, gpu: &VulkanContext, buffer: &Buffer, turns: &Turns) -> Result<()> {
-    if machine.is_hardware() {
+fn check_gib(
+    test_gpu: &TestGpu,
+    gpu: &VulkanContext,
+    buffer: &Buffer,
+    turns: &Turns,
+) -> Result<()> {
+    if test_gpu.is_hardware() {
         let read = gpu.download(buffer.handle(), 0, GIB)?;
         return Ok(oracle::check(&read, 29, turns)?);
     }
     const PIECE: u64 = 4096;
-    let places = (0..256).map(|i| u64::from(hash(i, 1)) % (GIB / PIECE) * PIECE);
-    for offset in [0, GIB - PIECE].into_iter().chain(places) {
+    let offsets = (0..256).map(|i| u64::from(hash(i, 1)) % (GIB / PIECE) * PIECE);
+    for offset in [0, GIB - PIECE].into_iter().chain(offsets) {
         let read = gpu.download(buffer.handle(), offset, PIECE)?;
         oracle::check_from(&read, u32::try_from(offset / 4)?, 29, turns)?;
     }

@@ -1,29 +1,32 @@
-//! Group C: memory aliasing, Vulkan to Vulkan. Several buffers in one allocation.
+//! Family C: several buffers in one allocation.
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::vulkan::{Buffer, BufferOptions, DedicatedAllocation, FencePool, SubmitSync};
 use gpu_interop::{BufferDesc, BufferUsage, Error};
 
-use crate::cases::aliasing::Place;
-use crate::harness::{Case, TestGpu};
+use crate::cases::support::importers::Place;
+use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::oracle::{self, Turns};
 use interop_gpu::vulkan::VulkanContext;
 
-/// The first keeps the others away from offset 0; no size is a multiple of an alignment.
+/// The first buffer moves the others away from offset 0; no size is a multiple of an alignment.
 const SIZES: [u64; 3] = [100, 70_001, 5_003];
 
-pub(crate) fn cases() -> Vec<Case> {
+pub(in crate::cases) fn cases() -> Vec<Case> {
     let name = |what: &str| format!("vulkan→vulkan/opaque_fd/buffer/{what}");
     let mut cases = Vec::new();
     cases.extend(Place::ALL.map(|place| {
         let name = name(&format!("two_at_offsets/{}/30", place.name()));
-        Case::new(name, move |machine| two_at_offsets(machine.vulkan(), place.gpu(machine)?))
+        Case::new(name, move |test_gpu| two_at_offsets(test_gpu.vulkan(), place.gpu(test_gpu)?))
     }));
     cases.push(Case::new(name("two_at_offsets/one_import/30"), one_import));
     cases.push(Case::new(name("bad_places_are_refused/30a"), bad_places));
     cases.push(Case::new(name("allocation_of_nothing_is_refused/30b"), nothing));
     cases.push(Case::new(name("too_large_or_without_address_is_refused/30f"), beyond_limits));
-    cases.push(Case::new("vulkan/submit/wrong_parts_are_refused/30g", wrong_parts));
+    cases.push(
+        Case::new("vulkan/submit/wrong_parts_are_refused/30g", wrong_parts)
+            .needs(&[Need::TimelineFeature]),
+    );
     cases
 }
 
@@ -41,7 +44,7 @@ fn allocated(gpu: &VulkanContext) -> Result<Vec<Buffer>> {
     Ok(buffers)
 }
 
-/// Every buffer holds data of its own, as both sides see it: writing one leaves the others alone.
+/// Every buffer holds data of its own on both sides: writing one does not change the others.
 fn apart(
     from: &VulkanContext,
     ours: &[Buffer],
@@ -50,7 +53,7 @@ fn apart(
 ) -> Result<()> {
     for (turn, (writer, written)) in [(from, ours), (to, theirs)].into_iter().enumerate() {
         let seed = |at: usize| (10 * turn + at) as u32 + 1;
-        // From last to first: one that lies too low would be overwritten by the one before it.
+        // From last to first: a buffer at too low an offset is overwritten by the one before it.
         for (at, buffer) in written.iter().enumerate().rev() {
             let bytes = usize::try_from(buffer.desc().size)?;
             writer.upload(buffer.handle(), 0, &oracle::filled(bytes, seed(at)))?;
@@ -66,7 +69,7 @@ fn apart(
     Ok(())
 }
 
-/// Each buffer is exported and imported by itself: each import is of the whole allocation.
+/// Each buffer is exported and imported separately; each import is of the whole allocation.
 fn two_at_offsets(from: &VulkanContext, to: &VulkanContext) -> Result<()> {
     let ours = allocated(from)?;
     let import = |buffer: &Buffer| Ok(to.endpoint.import_buffer(buffer.export()?)?);
@@ -77,9 +80,9 @@ fn two_at_offsets(from: &VulkanContext, to: &VulkanContext) -> Result<()> {
     apart(from, &ours, to, &theirs)
 }
 
-/// The allocation is imported once, and the buffers are put into it.
-fn one_import(machine: &TestGpu) -> Result<()> {
-    let (first, second) = (machine.vulkan(), machine.second_instance()?);
+/// The allocation is imported once, and the buffers are placed in it.
+fn one_import(test_gpu: &TestGpu) -> Result<()> {
+    let (first, second) = (test_gpu.vulkan(), test_gpu.second_instance()?);
     let ours = allocated(first)?;
     let memory = second.endpoint.import_memory(ours[0].memory().export()?)?;
     let place = |buffer: &Buffer| Ok(memory.buffer(buffer.offset(), buffer.desc())?);
@@ -87,9 +90,9 @@ fn one_import(machine: &TestGpu) -> Result<()> {
     apart(first, &ours, second, &theirs)
 }
 
-/// Past the end, at no multiple of the alignment, of size 0: refused with the rule that is broken.
-fn bad_places(machine: &TestGpu) -> Result<()> {
-    let (first, second) = (machine.vulkan(), machine.second_device()?);
+/// Past the end, misaligned, or of size 0: refused with the rule that is broken.
+fn bad_places(test_gpu: &TestGpu) -> Result<()> {
+    let (first, second) = (test_gpu.vulkan(), test_gpu.second_device()?);
     let ours = allocated(first)?;
     let size = ours[0].memory().info().allocation_size;
     let imported = second.endpoint.import_memory(ours[0].memory().export()?)?;
@@ -99,14 +102,14 @@ fn bad_places(machine: &TestGpu) -> Result<()> {
         ("at an offset past the end", size, 1),
         ("at an offset that overflows", u64::MAX, 1),
         ("of a size that overflows", 1, u64::MAX),
-        ("askew", 1, 64),
+        ("misaligned", 1, 64),
         ("of size 0", 0, 0),
     ] {
         for memory in [ours[0].memory(), &imported] {
             match memory.buffer(offset, &BufferDesc::storage(bytes)) {
                 Err(Error::Invalid(refused)) => {
-                    let told = refused.vuid.is_some() && !refused.problem.is_empty();
-                    ensure!(told, "a buffer {what}: {refused}");
+                    let explained = refused.vuid.is_some() && !refused.problem.is_empty();
+                    ensure!(explained, "a buffer {what}: {refused}");
                 }
                 other => bail!("a buffer {what}: {other:?}"),
             }
@@ -115,23 +118,23 @@ fn bad_places(machine: &TestGpu) -> Result<()> {
     Ok(())
 }
 
-/// An allocation for no buffer, or for several with an allocation of their own each.
-fn nothing(machine: &TestGpu) -> Result<()> {
-    let endpoint = &machine.vulkan().endpoint;
+/// An allocation for no buffer, or a dedicated one for several.
+fn nothing(test_gpu: &TestGpu) -> Result<()> {
+    let endpoint = &test_gpu.vulkan().endpoint;
     let none = endpoint.allocate::<BufferDesc>(&[], BufferOptions::default());
     ensure!(matches!(none, Err(Error::Invalid(_))), "{none:?}");
     let options = BufferOptions { dedicated: DedicatedAllocation::Always, ..Default::default() };
     let own = endpoint.allocate(&SIZES.map(BufferDesc::storage), options);
     ensure!(matches!(own, Err(Error::Invalid(_))), "{own:?}");
     let help = own.err().map(|error| error.to_string()).unwrap_or_default();
-    ensure!(help.contains("create_buffer"), "no word of what would help: {help}");
+    ensure!(help.contains("create_buffer"), "what would help is missing: {help}");
     Ok(())
 }
 
-/// A buffer larger than any, and one with a device address in memory that was allocated without.
-fn beyond_limits(machine: &TestGpu) -> Result<()> {
-    let endpoint = &machine.vulkan().endpoint;
-    let ours = allocated(machine.vulkan())?;
+/// Too large a buffer, and a buffer with a device address in memory that was allocated without one.
+fn beyond_limits(test_gpu: &TestGpu) -> Result<()> {
+    let endpoint = &test_gpu.vulkan().endpoint;
+    let ours = allocated(test_gpu.vulkan())?;
     let huge = endpoint.create_buffer(&BufferDesc::storage(1 << 62), BufferOptions::default());
     check_rule(huge, "VUID-VkBufferCreateInfo-size-06409")?;
     let usage = BufferUsage::STORAGE | BufferUsage::DEVICE_ADDRESS;
@@ -155,27 +158,28 @@ fn check_rule(refused: gpu_interop::Result<Buffer>, vuid: &str) -> Result<()> {
 }
 
 /// A timeline semaphore without a value, and one of another device.
-fn wrong_parts(machine: &TestGpu) -> Result<()> {
-    let (first, second) = (machine.vulkan(), machine.second_device()?);
-    // Fences are timeline semaphores of the device's own, which no driver has to export.
-    let part_of = |gpu: &VulkanContext| {
-        let mut part = SubmitSync::default();
-        FencePool::new(&gpu.endpoint)?.next(&mut part)?;
-        anyhow::Ok(part)
+fn wrong_parts(test_gpu: &TestGpu) -> Result<()> {
+    let (first, second) = (test_gpu.vulkan(), test_gpu.second_device()?);
+    // With the timeline feature, fences are timeline semaphores of the device, which need no export.
+    let sync_of = |gpu: &VulkanContext| {
+        let mut sync = SubmitSync::default();
+        FencePool::new(&gpu.endpoint)?.next(&mut sync)?;
+        ensure!(!sync.signals.is_empty(), "a fence that signals no semaphore");
+        Ok(sync)
     };
-    let submit = |part: &SubmitSync| {
+    let submit = |sync: &SubmitSync| {
         first.vulkan.with_queue(|queue| {
-            // SAFETY: the queue is of this device and guarded; nothing is to be submitted.
-            unsafe { part.submit(&first.endpoint, queue, &[]) }
+            // SAFETY: the queue is of this device and locked; no command buffer is submitted.
+            unsafe { sync.submit(&first.endpoint, queue, &[]) }
         })
     };
-    let refused = submit(&part_of(second)?);
+    let refused = submit(&sync_of(second)?);
     ensure!(matches!(refused, Err(Error::Mismatch(_))), "{refused:?}");
-    let mut part = part_of(first)?;
-    for signal in &mut part.signals {
+    let mut sync = sync_of(first)?;
+    for signal in &mut sync.signals {
         signal.value = None;
     }
-    let refused = submit(&part);
-    ensure!(part.signals.is_empty() || matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    let refused = submit(&sync);
+    ensure!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
     Ok(())
 }

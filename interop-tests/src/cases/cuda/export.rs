@@ -7,7 +7,7 @@ use gpu_interop::vulkan::BufferOptions;
 use gpu_interop::{Api, BufferDesc, Error};
 
 use crate::cases::cuda::{read, write};
-use crate::cases::support::payload_users::{CudaPlayer, RoundTrip, VulkanPlayer, there_and_back};
+use crate::cases::support::payload_user::{PayloadUser, RoundTrip, there_and_back};
 use crate::harness::{Case, Need, TestGpu, open_descriptors};
 use interop_gpu::oracle::{self, Turns};
 
@@ -135,8 +135,8 @@ fn exports_leave_nothing(machine: &TestGpu) -> Result<()> {
 fn handed_over(machine: &TestGpu) -> Result<()> {
     let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
     let made = cuda.endpoint.create_buffer(&BufferDesc::storage(256 << 10))?;
-    let mut there = VulkanPlayer::import(vulkan, made.export()?)?;
-    let mut here = CudaPlayer::new(cuda, made);
+    let mut there = PayloadUser::import(vulkan, made.export()?)?;
+    let mut here = PayloadUser::new(cuda, made)?;
     there_and_back(&vulkan.endpoint, (&mut here, &mut there), RoundTrip::of(20))?;
     Ok(())
 }

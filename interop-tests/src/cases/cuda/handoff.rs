@@ -5,9 +5,7 @@ use gpu_interop::capabilities::{Rejected, SyncMethod, SyncPlan};
 use gpu_interop::handoff::{HandoffOptions, WaitMode};
 use gpu_interop::{Api, SemaphoreKind};
 
-use crate::cases::support::payload_users::{
-    CudaPlayer, GlPlayer, RoundTrip, VulkanPlayer, there_and_back,
-};
+use crate::cases::support::payload_user::{PayloadUser, RoundTrip, there_and_back};
 use crate::harness::{Case, Need, TestGpu};
 
 const BYTES: u64 = 256 << 10;
@@ -74,21 +72,21 @@ fn handed_over(machine: &TestGpu, play: Play, method: SyncMethod, wait: WaitMode
 }
 
 fn vulkan_cuda(machine: &TestGpu, game: RoundTrip) -> Result<[SyncPlan; 2]> {
-    let mut vulkan = VulkanPlayer::create(machine.vulkan(), BYTES)?;
-    let mut cuda = CudaPlayer::import(machine.cuda()?, vulkan.export()?)?;
+    let mut vulkan = PayloadUser::create(machine.vulkan(), BYTES)?;
+    let mut cuda = PayloadUser::import(machine.cuda()?, vulkan.export()?)?;
     there_and_back(&machine.vulkan().endpoint, (&mut vulkan, &mut cuda), game)
 }
 
 fn cuda_vulkan(machine: &TestGpu, game: RoundTrip) -> Result<[SyncPlan; 2]> {
-    let mut vulkan = VulkanPlayer::create(machine.vulkan(), BYTES)?;
-    let mut cuda = CudaPlayer::import(machine.cuda()?, vulkan.export()?)?;
+    let mut vulkan = PayloadUser::create(machine.vulkan(), BYTES)?;
+    let mut cuda = PayloadUser::import(machine.cuda()?, vulkan.export()?)?;
     there_and_back(&machine.vulkan().endpoint, (&mut cuda, &mut vulkan), game)
 }
 
 /// Neither of the two is Vulkan: it made the memory and owns the semaphores, and stays out of it.
 fn cuda_gl(machine: &TestGpu, game: RoundTrip) -> Result<[SyncPlan; 2]> {
-    let vulkan = VulkanPlayer::create(machine.vulkan(), BYTES)?;
-    let mut cuda = CudaPlayer::import(machine.cuda()?, vulkan.export()?)?;
-    let mut gl = GlPlayer::import(machine.gl()?, vulkan.export()?)?;
+    let vulkan = PayloadUser::create(machine.vulkan(), BYTES)?;
+    let mut cuda = PayloadUser::import(machine.cuda()?, vulkan.export()?)?;
+    let mut gl = PayloadUser::import(machine.gl()?, vulkan.export()?)?;
     there_and_back(&machine.vulkan().endpoint, (&mut cuda, &mut gl), game)
 }

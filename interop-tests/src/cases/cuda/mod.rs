@@ -31,7 +31,7 @@ pub(crate) fn cases() -> Vec<Case> {
 /// Where there is no libcuda, all that opens CUDA says so as a typed error, and nothing panics; where
 /// there is one, it is ready.
 fn absent_or_ready(machine: &TestGpu) -> Result<()> {
-    let opened = headless::Cuda::open(machine.wish()).map(drop);
+    let opened = headless::Cuda::open(machine.selector()).map(drop);
     let answers = [cuda::require(), cuda::devices().map(drop), opened];
     ensure!(cuda::is_available() == answers[0].is_ok());
     if machine.cuda().is_ok() {

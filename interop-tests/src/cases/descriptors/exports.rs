@@ -1,21 +1,23 @@
-//! Group B: descriptors that an export makes.
+//! Family B: descriptors that an export creates.
+
+use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use anyhow::{Result, ensure};
 
-use crate::cases::descriptors::{
+use crate::cases::support::fds::{
     self, Bystanders, is_open, leave_nothing_open, leaves_nothing_open,
 };
-use crate::cases::support::exporters::{Exportable, for_each_exporter};
-use crate::cases::support::importers::{Peer, View, check_aliases, for_each_importer};
+use crate::cases::support::importers::{Exportable, for_each_exporter, for_each_importer};
+use crate::cases::support::views::{AnyContext, View, check_aliases};
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::cuda::CudaContext;
 
-pub(crate) fn cases() -> Vec<Case> {
+pub(in crate::cases) fn cases() -> Vec<Case> {
     let mut cases = for_each_exporter("each_export_is_a_new_descriptor/8", each_is_new);
     cases.extend(for_each_importer("buffer/each_export_is_the_same_memory/8a", each_is_the_same));
     cases.push(
-        Case::new("cuda→cuda/opaque_fd/buffer/an_export_is_the_same_memory/8b", |machine| {
-            cuda_to_itself(machine.cuda()?)
+        Case::new("cuda→cuda/opaque_fd/buffer/an_export_is_the_same_memory/8b", |test_gpu| {
+            cuda_to_itself(test_gpu.cuda()?)
         })
         .needs(&[Need::Cuda]),
     );
@@ -24,11 +26,11 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// Each export, and each duplicate of one, has a number of its own, and all are open at once.
+/// Each export and each duplicate has a number of its own, and all are open at once.
 fn each_is_new(object: &Exportable) -> Result<()> {
     let mut payloads = vec![object.export()?, object.export()?, object.export()?];
     payloads.push(payloads[0].try_clone()?);
-    let mut numbers: Vec<_> = payloads.iter().map(|payload| payload.number()).collect();
+    let mut numbers: Vec<_> = payloads.iter().map(|payload| payload.as_fd().as_raw_fd()).collect();
     ensure!(numbers.iter().all(|&raw| raw >= 0 && is_open(raw)), "{numbers:?} are not all open");
     numbers.sort_unstable();
     numbers.dedup();
@@ -36,12 +38,11 @@ fn each_is_new(object: &Exportable) -> Result<()> {
     Ok(())
 }
 
-/// Three exports of one buffer, each imported: each view sees what the exporter writes, and the other
-/// way round.
-fn each_is_the_same(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
-    let (buffer, first) = descriptors::export(machine)?;
+/// Imports three exports of one buffer: each view reads what the exporter writes, and the reverse.
+fn each_is_the_same(test_gpu: &TestGpu, peer: &dyn AnyContext) -> Result<()> {
+    let (buffer, first) = fds::export(test_gpu)?;
     let payloads = [first, buffer.export()?, buffer.export()?];
-    let mut exporter = View::Vulkan(machine.vulkan(), buffer);
+    let mut exporter = View::new(test_gpu.vulkan(), buffer);
     let mut views = Vec::new();
     for payload in payloads {
         views.push(peer.import_buffer(payload)?);
@@ -52,29 +53,29 @@ fn each_is_the_same(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What CUDA made and exported is the same memory when CUDA imports it again.
+/// CUDA exports memory and imports it again: it is the same memory.
 fn cuda_to_itself(gpu: &CudaContext) -> Result<()> {
-    let buffer = gpu.endpoint.create_buffer(&descriptors::desc())?;
+    let buffer = gpu.endpoint.create_buffer(&fds::desc())?;
     let imported = gpu.endpoint.import_buffer(buffer.export()?)?;
-    check_aliases(&mut View::Cuda(gpu, buffer), &mut View::Cuda(gpu, imported))
+    check_aliases(&mut View::new(gpu, buffer), &mut View::new(gpu, imported))
 }
 
-/// A payload that nobody imports is closed when it is dropped; what is opened by the same number since
-/// is left alone.
+/// Dropping a payload that was not imported closes its descriptor once: a file that gets the same number
+/// afterwards stays open.
 fn is_closed_once(object: &Exportable) -> Result<()> {
     leaves_nothing_open(|| {
         let payload = object.export()?;
-        let (raw, duplicate) = (payload.number(), payload.try_clone()?);
+        let (raw, duplicate) = (payload.as_fd().as_raw_fd(), payload.try_clone()?);
         drop(payload);
         ensure!(!is_open(raw), "{raw} is still open");
         let bystanders = Bystanders::fill(raw)?;
-        ensure!(bystanders.sit_at(raw), "{raw} is not free");
+        ensure!(bystanders.include(raw), "{raw} is not free");
         drop(duplicate);
         bystanders.check()
     })
 }
 
-/// 4096 exports, each dropped, leave nothing behind.
+/// 4096 exports, each dropped, leave no descriptor open.
 fn many_exports(object: &Exportable) -> Result<()> {
     leave_nothing_open(4096, || {
         drop(object.export()?);

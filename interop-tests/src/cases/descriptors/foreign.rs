@@ -1,8 +1,8 @@
-//! Group B: descriptors that are none of a GPU's.
+//! Family B: descriptors that do not belong to a GPU.
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,13 +11,14 @@ use gpu_interop::fd::{MemoryHandleType, SemaphoreHandleType};
 use gpu_interop::payload::{MemoryInfo, SemaphoreInfo};
 use gpu_interop::{Error, MemoryPayload, SemaphoreKind, SemaphorePayload};
 
-use crate::cases::descriptors::{
-    self, BYTES, eventfd, is_open, leaves_nothing_open, memfd, number, with_fd,
+use crate::cases::support::fds::{
+    self, BYTES, check_same_fd, event_counter, leaves_nothing_open, memfd, number, with_fd,
 };
-use crate::cases::support::importers::{Peer, View, check_aliases, for_each_importer};
+use crate::cases::support::importers::for_each_importer;
+use crate::cases::support::views::{AnyContext, View, check_aliases};
 use crate::harness::{Case, TestGpu};
 
-pub(crate) fn cases() -> Vec<Case> {
+pub(in crate::cases) fn cases() -> Vec<Case> {
     [
         for_each_importer("buffer/not_one_of_ours/21", buffers),
         for_each_importer("memory/not_one_of_ours/21a", memory),
@@ -29,16 +30,11 @@ pub(crate) fn cases() -> Vec<Case> {
     .collect()
 }
 
-/// What may be handed to the library by mistake, or on purpose. `bytes` is the length that a payload
-/// promises.
+/// Descriptors that an application may pass by mistake, or on purpose. `bytes` is the length that the
+/// payload states.
 fn foreign(bytes: u64) -> Result<Vec<(&'static str, OwnedFd)>> {
     let bytes = usize::try_from(bytes)?;
-    let mut pipe = [0; 2];
-    // SAFETY: there is room for the two numbers.
-    let made = unsafe { libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC) };
-    ensure!(made == 0, "pipe2: {}", std::io::Error::last_os_error());
-    // SAFETY: two new descriptors that nobody else owns.
-    let [read, write] = pipe.map(|raw| unsafe { OwnedFd::from_raw_fd(raw) });
+    let (read, write) = std::io::pipe()?;
     let full = UnixStream::pair()?;
     (&full.1).write_all(&[0x5a; 4096])?;
     let long = memfd(bytes + 8192)?;
@@ -49,24 +45,24 @@ fn foreign(bytes: u64) -> Result<Vec<(&'static str, OwnedFd)>> {
     let mut all: Vec<(_, OwnedFd)> = vec![
         ("/dev/null", File::options().read(true).write(true).open("/dev/null")?.into()),
         ("/dev/zero", File::options().read(true).write(true).open("/dev/zero")?.into()),
-        ("the end of a pipe to read", read),
-        ("the end of a pipe to write", write),
+        ("the reading end of a pipe", read.into()),
+        ("the writing end of a pipe", write.into()),
         ("a stream socket", full.0.into()),
         ("a datagram socket", UnixDatagram::unbound()?.into()),
         ("a directory", File::open("/")?.into()),
-        ("an eventfd", eventfd()?),
+        ("an eventfd", event_counter()?),
         ("an empty memfd", memfd(0)?.into()),
-        ("a memfd that is a byte too short", memfd(bytes - 1)?.into()),
+        ("a memfd that is one byte too short", memfd(bytes - 1)?.into()),
         ("a memfd of junk", long.into()),
         ("a memfd of zeros", zeros.into()),
-        ("a memfd for reading", read_only.into()),
+        ("a read-only memfd", read_only.into()),
         ("a program", File::open("/proc/self/exe")?.into()),
     ];
     all.extend(terminal.map(|terminal| ("a terminal", terminal.into())));
     Ok(all)
 }
 
-/// The error is a typed one that says what would help, or the driver's own.
+/// The error is typed and states what would help, or it is the driver's own.
 fn check_error(error: &Error) -> Result<()> {
     match error {
         Error::Invalid(invalid) => {
@@ -78,48 +74,46 @@ fn check_error(error: &Error) -> Result<()> {
     Ok(())
 }
 
-/// Refused, and given back by the same number; dropped, it is closed. A true payload is as good as
-/// ever after all of them.
-fn buffers(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
-    let (exported, true_one) = descriptors::export(machine)?;
+/// Each is refused and given back with the same number; dropping it closes it. A valid payload can still
+/// be imported afterwards.
+fn buffers(test_gpu: &TestGpu, peer: &dyn AnyContext) -> Result<()> {
+    let (exported, valid) = fds::export(test_gpu)?;
     leaves_nothing_open(|| {
-        for (what, fd) in foreign(true_one.memory().info().allocation_size)? {
-            let payload = with_fd(fd, &true_one)?;
+        for (what, fd) in foreign(valid.memory().info().allocation_size)? {
+            let payload = with_fd(fd, &valid)?;
             let raw = number(&payload);
             let refused = peer.import_buffer(payload).err().with_context(|| what.to_owned())?;
             check_error(refused.error()).context(what)?;
-            let payload = refused.into_payload();
-            ensure!(number(&payload) == raw && is_open(raw), "{what}: another came back");
+            check_same_fd(refused.into_payload(), raw).context(what)?;
         }
         Ok(())
     })?;
-    let mut exporter = View::Vulkan(machine.vulkan(), exported);
-    check_aliases(&mut exporter, &mut peer.import_buffer(true_one)?)
+    let mut exporter = View::new(test_gpu.vulkan(), exported);
+    check_aliases(&mut exporter, &mut peer.import_buffer(valid)?)
 }
 
 /// As [`buffers`], for memory without a resource.
-fn memory(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
-    let (_exported, true_one) = descriptors::export(machine)?;
-    let (true_one, ..) = true_one.into_parts();
+fn memory(test_gpu: &TestGpu, peer: &dyn AnyContext) -> Result<()> {
+    let (_exported, valid) = fds::export(test_gpu)?;
+    let (valid, ..) = valid.into_parts();
     leaves_nothing_open(|| {
-        for (what, fd) in foreign(true_one.info().allocation_size)? {
+        for (what, fd) in foreign(valid.info().allocation_size)? {
             let raw = fd.as_raw_fd();
-            let payload = MemoryPayload::new(fd, true_one.info().clone())?;
+            let payload = MemoryPayload::new(fd, valid.info().clone())?;
             let refused = peer.import_memory(payload).err().with_context(|| what.to_owned())?;
             check_error(refused.error()).context(what)?;
-            let back = refused.into_payload();
-            ensure!(back.as_fd().as_raw_fd() == raw && is_open(raw), "{what}: another came back");
+            check_same_fd(refused.into_payload(), raw).context(what)?;
         }
         Ok(())
     })?;
-    peer.import_memory(true_one)?;
+    peer.import_memory(valid)?;
     Ok(())
 }
 
-/// A semaphore is looked at in the same way. Where an API has none at all, that may be said instead of
-/// a descriptor that might be one.
-fn semaphores(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
-    let identity = machine.vulkan().vulkan.identity();
+/// The same for semaphores. An API without external semaphores may report that instead, if the descriptor
+/// could be one.
+fn semaphores(test_gpu: &TestGpu, peer: &dyn AnyContext) -> Result<()> {
+    let identity = test_gpu.vulkan().vulkan.identity();
     for kind in [SemaphoreKind::Binary, SemaphoreKind::Timeline] {
         leaves_nothing_open(|| {
             for (what, fd) in foreign(BYTES)? {
@@ -131,13 +125,13 @@ fn semaphores(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
                 let (payload, error) = refused.with_context(|| what.to_owned())?.into_parts();
                 match &error {
                     Error::Missing(Missing { api, .. }) => {
-                        let told = peer.capabilities(&descriptors::desc().into())?;
-                        let can = told.semaphore(kind, handle_type)?.import.is_ok();
-                        ensure!(!can && *api == told.api, "{what}: {error}");
+                        let capabilities = peer.capabilities(&fds::desc().into())?;
+                        let can = capabilities.semaphore(kind, handle_type)?.import.is_ok();
+                        ensure!(!can && *api == capabilities.api, "{what}: {error}");
                     }
                     other => check_error(other).context(what)?,
                 }
-                ensure!(payload.as_fd().as_raw_fd() == raw && is_open(raw), "{what}: another");
+                check_same_fd(payload, raw).context(what)?;
             }
             Ok(())
         })?;
@@ -145,24 +139,24 @@ fn semaphores(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What is no dma-buf is not taken for one, not even what is memory as an opaque fd.
-fn dma_bufs(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
-    let (_exported, true_one) = descriptors::export(machine)?;
-    let (true_one, ..) = true_one.into_parts();
+/// A descriptor that is not a dma-buf is not imported as one, not even an opaque fd of memory.
+fn dma_bufs(test_gpu: &TestGpu, peer: &dyn AnyContext) -> Result<()> {
+    let (_exported, valid) = fds::export(test_gpu)?;
+    let (valid, ..) = valid.into_parts();
     leaves_nothing_open(|| {
-        let mut all = foreign(true_one.info().allocation_size)?;
-        all.push(("an opaque fd", true_one.as_fd().try_clone_to_owned()?));
+        let mut all = foreign(valid.info().allocation_size)?;
+        all.push(("an opaque fd", valid.as_fd().try_clone_to_owned()?));
         for (what, fd) in all {
             let raw = fd.as_raw_fd();
             let handle_type = MemoryHandleType::DmaBuf;
-            let info = MemoryInfo { handle_type, ..true_one.info().clone() };
+            let info = MemoryInfo { handle_type, ..valid.info().clone() };
             let refused = peer.import_memory(MemoryPayload::new(fd, info)?).err();
             let (payload, error) = refused.with_context(|| what.to_owned())?.into_parts();
             match &error {
                 Error::Missing(missing) => ensure!(missing.help.is_some(), "{what}: {missing}"),
                 other => check_error(other).context(what)?,
             }
-            ensure!(payload.as_fd().as_raw_fd() == raw && is_open(raw), "{what}: another");
+            check_same_fd(payload, raw).context(what)?;
         }
         Ok(())
     })

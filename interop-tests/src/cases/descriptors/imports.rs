@@ -1,26 +1,27 @@
-//! Group B: descriptors that an import consumes.
+//! Family B: descriptors that an import consumes.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Result, ensure};
 use gpu_interop::SemaphoreKind;
+use rustix::io::DupFlags;
 
-use crate::cases::descriptors::{
-    self, Bystanders, closes_nobody_elses_file, is_open, leave_nothing_open, leaves_nothing_open,
+use crate::cases::support::fds::{
+    self, Bystanders, closes_no_other_file, is_open, leave_nothing_open, leaves_nothing_open,
     number, with_fd,
 };
 use crate::cases::support::importers::{
-    Peer, Semaphore, View, check_aliases, check_signals, for_each_importer,
-    for_each_importer_in_rows, for_each_semaphore,
+    for_each_importer, for_each_importer_in_rows, for_each_semaphore,
 };
+use crate::cases::support::views::{AnyContext, Semaphore, View, check_aliases, check_signals};
 use crate::harness::{Case, TestGpu};
 
-/// A semaphore is imported so often and no more: NVIDIA's driver (580.159, OpenGL) refuses the 253rd
-/// import of one semaphore, whatever became of the others.
+/// NVIDIA's driver (580.159, OpenGL) refuses the 253rd import of one semaphore, even if the others were
+/// dropped.
 const IMPORTS_OF_ONE_SEMAPHORE: u32 = 128;
 
-pub(crate) fn cases() -> Vec<Case> {
+pub(in crate::cases) fn cases() -> Vec<Case> {
     [
         for_each_importer_in_rows(
             "buffer/a_success_consumes_the_descriptor",
@@ -31,7 +32,7 @@ pub(crate) fn cases() -> Vec<Case> {
         for_each_importer_in_rows(
             "buffer/a_success_closes_nobody_elses_file",
             ["10b", "11b", "12b"],
-            nobody_elses_file,
+            no_other_file,
         ),
         for_each_importer("buffer/4096_duplicates_imported/16c", many_buffers),
         for_each_semaphore("4096_duplicates_imported/16d", many_semaphores),
@@ -46,11 +47,11 @@ pub(crate) fn cases() -> Vec<Case> {
     .collect()
 }
 
-/// From a successful import on, the number is none of the library's: what is opened by it since stays
-/// open when all that was imported goes.
-fn consumed_buffer(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
+/// After a successful import the library does not own the number any more: a file that gets it stays open
+/// when everything imported is dropped.
+fn consumed_buffer(test_gpu: &TestGpu, peer: &dyn AnyContext) -> Result<()> {
     leaves_nothing_open(|| {
-        let (exported, payload) = descriptors::export(machine)?;
+        let (exported, payload) = fds::export(test_gpu)?;
         let raw = number(&payload);
         let view = peer.import_buffer(payload)?;
         let bystanders = Bystanders::fill(raw)?;
@@ -61,10 +62,14 @@ fn consumed_buffer(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
     })
 }
 
-/// As [`consumed_buffer`], for a semaphore.
-fn consumed_semaphore(machine: &TestGpu, peer: Peer<'_>, kind: SemaphoreKind) -> Result<()> {
+/// [`consumed_buffer`] for a semaphore.
+fn consumed_semaphore(
+    test_gpu: &TestGpu,
+    peer: &dyn AnyContext,
+    kind: SemaphoreKind,
+) -> Result<()> {
     leaves_nothing_open(|| {
-        let exported = machine.vulkan().endpoint.create_semaphore(kind)?;
+        let exported = test_gpu.vulkan().endpoint.create_semaphore(kind)?;
         let payload = exported.export()?;
         let raw = payload.as_fd().as_raw_fd();
         let imported = peer.import_semaphore(payload)?;
@@ -76,10 +81,10 @@ fn consumed_semaphore(machine: &TestGpu, peer: Peer<'_>, kind: SemaphoreKind) ->
     })
 }
 
-/// A driver may close the number as soon as it likes, and somebody else may open a file by it then.
-fn nobody_elses_file(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
-    let (_exported, payload) = descriptors::export(machine)?;
-    closes_nobody_elses_file(|| {
+/// A driver may close the number at any time, and an unrelated file may get it then.
+fn no_other_file(test_gpu: &TestGpu, peer: &dyn AnyContext) -> Result<()> {
+    let (_exported, payload) = fds::export(test_gpu)?;
+    closes_no_other_file(|| {
         for _ in 0..4096 {
             drop(peer.import_buffer(payload.try_clone()?)?);
         }
@@ -87,21 +92,22 @@ fn nobody_elses_file(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
     })
 }
 
-/// 4096 times duplicated, imported and dropped: as many descriptors as before, and it still aliases.
-fn many_buffers(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
-    let (exported, payload) = descriptors::export(machine)?;
+/// Duplicated, imported and dropped 4096 times: as many descriptors are open as before, and the payload
+/// still aliases.
+fn many_buffers(test_gpu: &TestGpu, peer: &dyn AnyContext) -> Result<()> {
+    let (exported, payload) = fds::export(test_gpu)?;
     leave_nothing_open(4096, || {
         drop(peer.import_buffer(payload.try_clone()?)?);
         Ok(())
     })?;
     let mut view = peer.import_buffer(payload)?;
-    check_aliases(&mut View::Vulkan(machine.vulkan(), exported), &mut view)
+    check_aliases(&mut View::new(test_gpu.vulkan(), exported), &mut view)
 }
 
-/// As [`many_buffers`], for semaphores.
-fn many_semaphores(machine: &TestGpu, peer: Peer<'_>, kind: SemaphoreKind) -> Result<()> {
+/// [`many_buffers`] for semaphores.
+fn many_semaphores(test_gpu: &TestGpu, peer: &dyn AnyContext, kind: SemaphoreKind) -> Result<()> {
     leave_nothing_open(4096 / IMPORTS_OF_ONE_SEMAPHORE, || {
-        let exported = machine.vulkan().endpoint.create_semaphore(kind)?;
+        let exported = test_gpu.vulkan().endpoint.create_semaphore(kind)?;
         let payload = exported.export()?;
         for _ in 0..IMPORTS_OF_ONE_SEMAPHORE {
             drop(peer.import_semaphore(payload.try_clone()?)?);
@@ -110,54 +116,32 @@ fn many_semaphores(machine: &TestGpu, peer: Peer<'_>, kind: SemaphoreKind) -> Re
     })
 }
 
-/// Whichever way a descriptor is duplicated, it is the same memory.
-fn duplicated(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
-    let (exported, payload) = descriptors::export(machine)?;
-    let mut exporter = View::Vulkan(machine.vulkan(), exported);
-    for duplicate in [dup(number(&payload))?, dup2(number(&payload))?, dup3(number(&payload))?] {
+/// A duplicate is the same memory, whichever call made it.
+fn duplicated(test_gpu: &TestGpu, peer: &dyn AnyContext) -> Result<()> {
+    let (exported, payload) = fds::export(test_gpu)?;
+    let mut exporter = View::new(test_gpu.vulkan(), exported);
+    let fd = payload.memory().as_fd();
+    // dup2 and dup3 replace a descriptor that is open: they close it first.
+    let mut replaced: [OwnedFd; 2] =
+        [File::open("/dev/null")?.into(), File::open("/dev/null")?.into()];
+    rustix::io::dup2(fd, &mut replaced[0])?;
+    rustix::io::dup3(fd, &mut replaced[1], DupFlags::CLOEXEC)?;
+    for duplicate in [rustix::io::dup(fd)?].into_iter().chain(replaced) {
         let mut view = peer.import_buffer(with_fd(duplicate, &payload)?)?;
         check_aliases(&mut exporter, &mut view)?;
     }
     check_aliases(&mut exporter, &mut peer.import_buffer(payload)?)
 }
 
-fn dup(raw: RawFd) -> Result<OwnedFd> {
-    // SAFETY: dup touches no memory; the callers' payload keeps `raw` open.
-    owned(unsafe { libc::dup(raw) })
-}
-
-/// Over a descriptor that is open: dup2 closes that first.
-fn dup2(raw: RawFd) -> Result<OwnedFd> {
-    let target: OwnedFd = File::open("/dev/null")?.into();
-    // SAFETY: as above; the number that is replaced is owned here, and stays so.
-    let made = unsafe { libc::dup2(raw, target.as_raw_fd()) };
-    ensure!(made == target.as_raw_fd(), "dup2: {}", std::io::Error::last_os_error());
-    Ok(target)
-}
-
-fn dup3(raw: RawFd) -> Result<OwnedFd> {
-    let target: OwnedFd = File::open("/dev/null")?.into();
-    // SAFETY: as above.
-    let made = unsafe { libc::dup3(raw, target.as_raw_fd(), libc::O_CLOEXEC) };
-    ensure!(made == target.as_raw_fd(), "dup3: {}", std::io::Error::last_os_error());
-    Ok(target)
-}
-
-fn owned(made: RawFd) -> Result<OwnedFd> {
-    ensure!(made >= 0, "dup: {}", std::io::Error::last_os_error());
-    // SAFETY: a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(made) })
-}
-
-/// The importer reads and writes on when the exporter has freed its buffer and memory.
-fn outlives_the_exporter(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
-    let (exported, payload) = descriptors::export(machine)?;
+/// The importer still reads and writes after the exporter has freed its buffer and memory.
+fn outlives_the_exporter(test_gpu: &TestGpu, peer: &dyn AnyContext) -> Result<()> {
+    let (exported, payload) = fds::export(test_gpu)?;
     let mut view = peer.import_buffer(payload)?;
-    let mut exporter = View::Vulkan(machine.vulkan(), exported);
+    let mut exporter = View::new(test_gpu.vulkan(), exported);
     exporter.write(18)?;
     drop(exporter);
-    // Something else of that size, where the driver might have put the freed memory to use.
-    let mut other = View::Vulkan(machine.vulkan(), descriptors::export(machine)?.0);
+    // Another buffer of that size, for which the driver might reuse the freed memory.
+    let mut other = View::new(test_gpu.vulkan(), fds::export(test_gpu)?.0);
     other.write(81)?;
     view.check(18)?;
     view.write(19)?;
@@ -165,13 +149,13 @@ fn outlives_the_exporter(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
     other.check(81)
 }
 
-/// The exporter reads and writes on when the importer has freed its side.
-fn outlived_by_the_exporter(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
-    let (exported, payload) = descriptors::export(machine)?;
+/// The exporter still reads and writes after the importer has freed its side.
+fn outlived_by_the_exporter(test_gpu: &TestGpu, peer: &dyn AnyContext) -> Result<()> {
+    let (exported, payload) = fds::export(test_gpu)?;
     let mut view = peer.import_buffer(payload.try_clone()?)?;
     view.write(18)?;
     drop(view);
-    let mut exporter = View::Vulkan(machine.vulkan(), exported);
+    let mut exporter = View::new(test_gpu.vulkan(), exported);
     exporter.check(18)?;
     exporter.write(19)?;
     exporter.check(19)?;
@@ -179,27 +163,27 @@ fn outlived_by_the_exporter(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
     peer.import_buffer(payload)?.check(19)
 }
 
-/// A payload alone keeps the memory and what is in it.
-fn payload_outlives(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
-    let (exported, payload) = descriptors::export(machine)?;
-    View::Vulkan(machine.vulkan(), exported).write(18)?;
-    let mut other = View::Vulkan(machine.vulkan(), descriptors::export(machine)?.0);
+/// A payload alone keeps the memory and its content.
+fn payload_outlives(test_gpu: &TestGpu, peer: &dyn AnyContext) -> Result<()> {
+    let (exported, payload) = fds::export(test_gpu)?;
+    View::new(test_gpu.vulkan(), exported).write(18)?;
+    let mut other = View::new(test_gpu.vulkan(), fds::export(test_gpu)?.0);
     other.write(81)?;
     let raw = number(&payload);
     ensure!(is_open(raw), "{raw} was closed with the exporter");
     peer.import_buffer(payload)?.check(18)
 }
 
-/// Two importers signal each other when the exporter has destroyed its semaphore.
+/// Two importers signal each other after the exporter has destroyed its semaphore.
 fn semaphore_outlives_the_exporter(
-    machine: &TestGpu,
-    peer: Peer<'_>,
+    test_gpu: &TestGpu,
+    peer: &dyn AnyContext,
     kind: SemaphoreKind,
 ) -> Result<()> {
-    let (endpoint, other) = (&machine.vulkan().endpoint, machine.second_instance()?);
+    let (endpoint, other) = (&test_gpu.vulkan().endpoint, test_gpu.second_instance()?);
     let exported = endpoint.create_semaphore(kind)?;
     let (one, two) = (exported.export()?, exported.export()?);
     drop(exported);
-    let one = Semaphore::Vulkan(other, other.endpoint.import_semaphore(one)?);
+    let one = Semaphore::new(other, other.endpoint.import_semaphore(one)?);
     check_signals(&one, &peer.import_semaphore(two)?, kind, 1)
 }

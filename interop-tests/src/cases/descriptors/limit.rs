@@ -1,21 +1,21 @@
-//! Group B: the limit of open descriptors is reached.
+//! Family B: the limit of open descriptors is reached.
 
 use std::fs::File;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::vulkan::BufferOptions;
 use gpu_interop::{Error, SemaphoreKind};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::cases::descriptors::{self, is_open, leaves_nothing_open, number};
-use crate::cases::support::exporters::{Exportable, for_each_exporter};
+use crate::cases::support::fds::{self, check_same_fd, is_open, leaves_nothing_open, number};
 use crate::cases::support::importers::{
-    Peer, Semaphore, View, check_aliases, check_signals, for_each_importer, for_each_semaphore,
+    Exportable, for_each_exporter, for_each_importer, for_each_semaphore,
 };
+use crate::cases::support::views::{AnyContext, Semaphore, View, check_aliases, check_signals};
 use crate::harness::{Case, TestGpu};
 
-pub(crate) fn cases() -> Vec<Case> {
+pub(in crate::cases) fn cases() -> Vec<Case> {
     let mut cases = for_each_exporter("exported_at_the_limit/20", exported);
     cases.extend(for_each_importer("buffer/imported_at_the_limit/20a", imported_buffer));
     cases.extend(for_each_semaphore("imported_at_the_limit/20b", imported_semaphore));
@@ -24,37 +24,24 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// No descriptor can be opened while this lives.
-struct Limit(libc::rlimit);
+struct Limit(Rlimit);
 
 impl Limit {
     /// Lowers the limit to the lowest number that is free.
     fn reached() -> Result<Self> {
         let lowest = File::open("/dev/null")?.as_raw_fd();
-        let mut before = MaybeUninit::uninit();
-        // SAFETY: the structure is writable.
-        let got = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, before.as_mut_ptr()) };
-        ensure!(got == 0, "getrlimit: {}", std::io::Error::last_os_error());
-        // SAFETY: filled by getrlimit, which returned 0.
-        let before: libc::rlimit = unsafe { before.assume_init() };
-        let now = libc::rlimit { rlim_cur: u64::try_from(lowest)?, ..before };
-        let limit = Self(before);
-        limit.set(&now)?;
+        let before = getrlimit(Resource::Nofile);
+        let limit = Self(before.clone());
+        setrlimit(Resource::Nofile, Rlimit { current: Some(u64::try_from(lowest)?), ..before })?;
         ensure!(File::open("/dev/null").is_err(), "a file could be opened all the same");
         Ok(limit)
-    }
-
-    fn set(&self, to: &libc::rlimit) -> Result<()> {
-        // SAFETY: the structure is valid; what is open stays open, whatever its number.
-        let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, to) };
-        ensure!(set == 0, "setrlimit: {}", std::io::Error::last_os_error());
-        Ok(())
     }
 }
 
 impl Drop for Limit {
     fn drop(&mut self) {
         // Only the soft limit was lowered: it can always be raised again.
-        let _ = self.set(&self.0);
+        let _ = setrlimit(Resource::Nofile, self.0.clone());
     }
 }
 
@@ -66,7 +53,7 @@ fn at_the_limit<T>(work: impl FnOnce() -> T) -> Result<T> {
     Ok(result)
 }
 
-/// The kernel's or a driver's no, with the name of the call.
+/// An error of the kernel or a driver names the call.
 fn check_driver_error<T>(result: Result<T, &Error>) -> Result<()> {
     match result {
         Err(Error::Driver(driver)) => {
@@ -74,7 +61,7 @@ fn check_driver_error<T>(result: Result<T, &Error>) -> Result<()> {
             Ok(())
         }
         Err(other) => bail!("{other:?}"),
-        Ok(_) => bail!("it went well, without a descriptor"),
+        Ok(_) => bail!("it succeeded without a descriptor"),
     }
 }
 
@@ -84,36 +71,40 @@ fn exported(object: &Exportable) -> Result<()> {
         let (export, clone) = at_the_limit(|| (object.export(), payload.try_clone()))?;
         check_driver_error(export.as_ref()).context("export")?;
         check_driver_error(clone.as_ref()).context("try_clone")?;
-        ensure!(is_open(payload.number()), "the payload was closed");
+        ensure!(is_open(payload.as_fd().as_raw_fd()), "the payload was closed");
         object.export()?;
         payload.try_clone()?;
         Ok(())
     })
 }
 
-/// The payload comes back, and is imported when there is room again. An API that needs no descriptor
-/// for it may import at once.
-fn imported_buffer(machine: &TestGpu, peer: Peer<'_>) -> Result<()> {
+/// The payload comes back, and can be imported once descriptors are free again. An API that needs none for
+/// the import may succeed at once.
+fn imported_buffer(test_gpu: &TestGpu, peer: &dyn AnyContext) -> Result<()> {
     leaves_nothing_open(|| {
-        let (exported, payload) = descriptors::export(machine)?;
+        let (exported, payload) = fds::export(test_gpu)?;
         let raw = number(&payload);
         let mut view = match at_the_limit(|| peer.import_buffer(payload))? {
             Ok(view) => view,
             Err(refused) => {
                 check_driver_error::<()>(Err(refused.error()))?;
                 let payload = refused.into_payload();
-                ensure!(number(&payload) == raw && is_open(raw), "another came back");
+                check_same_fd(&payload, raw)?;
                 peer.import_buffer(payload)?
             }
         };
-        check_aliases(&mut View::Vulkan(machine.vulkan(), exported), &mut view)
+        check_aliases(&mut View::new(test_gpu.vulkan(), exported), &mut view)
     })
 }
 
-/// As [`imported_buffer`], for a semaphore.
-fn imported_semaphore(machine: &TestGpu, peer: Peer<'_>, kind: SemaphoreKind) -> Result<()> {
+/// [`imported_buffer`] for a semaphore.
+fn imported_semaphore(
+    test_gpu: &TestGpu,
+    peer: &dyn AnyContext,
+    kind: SemaphoreKind,
+) -> Result<()> {
     leaves_nothing_open(|| {
-        let exported = machine.vulkan().endpoint.create_semaphore(kind)?;
+        let exported = test_gpu.vulkan().endpoint.create_semaphore(kind)?;
         let payload = exported.export()?;
         let raw = payload.as_fd().as_raw_fd();
         let imported = match at_the_limit(|| peer.import_semaphore(payload))? {
@@ -121,21 +112,21 @@ fn imported_semaphore(machine: &TestGpu, peer: Peer<'_>, kind: SemaphoreKind) ->
             Err(refused) => {
                 check_driver_error::<()>(Err(refused.error()))?;
                 let payload = refused.into_payload();
-                ensure!(payload.as_fd().as_raw_fd() == raw && is_open(raw), "another came back");
+                check_same_fd(&payload, raw)?;
                 peer.import_semaphore(payload)?
             }
         };
-        check_signals(&Semaphore::Vulkan(machine.vulkan(), exported), &imported, kind, 1)
+        check_signals(&Semaphore::new(test_gpu.vulkan(), exported), &imported, kind, 1)
     })
 }
 
-/// A driver whose memory is a file needs a descriptor for it; others may do without.
-fn created(machine: &TestGpu) -> Result<()> {
-    let endpoint = &machine.vulkan().endpoint;
-    let create = || endpoint.create_buffer(&descriptors::desc(), BufferOptions::default());
+/// A driver whose memory is a file needs a descriptor for it; others may not.
+fn created(test_gpu: &TestGpu) -> Result<()> {
+    let endpoint = &test_gpu.vulkan().endpoint;
+    let create = || endpoint.create_buffer(&fds::desc(), BufferOptions::default());
     leaves_nothing_open(|| {
         let made = at_the_limit(create)?;
-        if made.is_err() || !machine.is_hardware() {
+        if made.is_err() || !test_gpu.is_hardware() {
             check_driver_error(made.as_ref())?;
         }
         create()?.export()?;

@@ -12,8 +12,7 @@ use anyhow::{Context, Result, ensure};
 use gpu_interop::BufferDesc;
 use gpu_interop::vulkan::{Buffer, BufferAccess, BufferOptions};
 
-use crate::cases::validation::ValidationLog;
-use crate::harness::{Case, Need, TestGpu};
+use crate::harness::{Case, Need, TestGpu, ValidationLog};
 use interop_gpu::vulkan::VulkanContext;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -33,7 +32,7 @@ const COMPUTED: Access = |buffer| BufferAccess::compute(buffer);
 /// How often the layer finds a hazard between two fills, with these halves of a handoff in between.
 fn hazards(machine: &TestGpu, released: Option<Access>, acquired: Option<Access>) -> Result<usize> {
     let heard = ValidationLog::default();
-    let gpu = VulkanContext::new(heard.open(machine, true)?)?;
+    let gpu = VulkanContext::new(heard.open(machine.selector(), true)?)?;
     let buffer =
         gpu.endpoint.create_buffer(&BufferDesc::storage(4096), BufferOptions::default())?;
     let family = gpu.vulkan.queue_family();

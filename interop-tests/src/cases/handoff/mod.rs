@@ -10,11 +10,10 @@ use anyhow::{Context, Result, ensure};
 use gpu_interop::Api;
 use gpu_interop::handoff::{self, Handoff, HandoffOptions};
 
-use crate::cases::aliasing::Place;
 use crate::cases::handoff::vulkan_gl::Route;
-use crate::cases::support::payload_users::{
-    GlPlayer, PayloadUser, RoundTrip, VulkanPlayer, there_and_back,
-};
+use crate::cases::support::contexts::ApiContext;
+use crate::cases::support::importers::Place;
+use crate::cases::support::payload_user::{PayloadUser, RoundTrip, there_and_back};
 use crate::harness::{Case, TestGpu};
 use interop_gpu::Kernel;
 use interop_gpu::oracle::{self, Turns};
@@ -50,8 +49,8 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// 255 turns each, unseen until the end.
 fn ping_pong(machine: &TestGpu, place: Place, route: Route) -> Result<()> {
-    let mut first = VulkanPlayer::create(machine.vulkan(), BYTES)?;
-    let mut other = VulkanPlayer::import(place.gpu(machine)?, first.export()?)?;
+    let mut first = PayloadUser::create(machine.vulkan(), BYTES)?;
+    let mut other = PayloadUser::import(place.gpu(machine)?, first.export()?)?;
     let game = RoundTrip { options: route.options(), rounds: 255, check_every: 255 };
     for plan in there_and_back(&machine.vulkan().endpoint, (&mut first, &mut other), game)? {
         ensure!(plan.method == route.method, "{plan:?}");
@@ -71,8 +70,8 @@ fn eight_in_vulkan(machine: &TestGpu, route: Route) -> Result<()> {
     // After the semaphores, so that their work is waited for before those go.
     let mut pairs = Vec::new();
     for _ in 0..UNDER_WAY {
-        let ours = VulkanPlayer::create(first, BYTES)?;
-        let theirs = VulkanPlayer::import(second, ours.export()?)?;
+        let ours = PayloadUser::create(first, BYTES)?;
+        let theirs = PayloadUser::import(second, ours.export()?)?;
         pairs.push((ours, theirs));
     }
     eight_under_way(&mut there, &mut back, &mut pairs)
@@ -85,8 +84,8 @@ fn eight_in_gl(machine: &TestGpu, route: Route) -> Result<()> {
     let mut back = handoff::open(owner, &gl.endpoint, owner, options(route))?;
     let mut pairs = Vec::new();
     for _ in 0..UNDER_WAY {
-        let ours = VulkanPlayer::create(vulkan, BYTES)?;
-        let theirs = GlPlayer::import(gl, ours.export()?)?;
+        let ours = PayloadUser::create(vulkan, BYTES)?;
+        let theirs = PayloadUser::import(gl, ours.export()?)?;
         pairs.push((ours, theirs));
     }
     eight_under_way(&mut there, &mut back, &mut pairs)
@@ -94,28 +93,28 @@ fn eight_in_gl(machine: &TestGpu, route: Route) -> Result<()> {
 
 /// All payloads are released before the first is acquired, there and back; five times, so that each
 /// semaphore is used again.
-fn eight_under_way<A: PayloadUser, B: PayloadUser>(
+fn eight_under_way<A: ApiContext, B: ApiContext>(
     there: &mut Handoff<A::Endpoint, B::Endpoint>,
     back: &mut Handoff<B::Endpoint, A::Endpoint>,
-    pairs: &mut [(A, B)],
+    pairs: &mut [(PayloadUser<'_, A>, PayloadUser<'_, B>)],
 ) -> Result<()> {
     for round in 1..=5 {
         let seed = |number: usize| 100 * round + number as u32;
         let mut tickets = Vec::new();
         for (number, (ours, _)) in pairs.iter_mut().enumerate() {
-            ours.work(Kernel::Fill { seed: seed(number) })?;
-            tickets.push(ours.give(&mut there.release)?);
+            ours.run(Kernel::Fill { seed: seed(number) })?;
+            tickets.push(ours.release(&mut there.release)?);
         }
         for ((_, theirs), ticket) in pairs.iter_mut().zip(tickets) {
-            theirs.take(&mut there.acquire, ticket)?;
-            theirs.work(Kernel::PingPong { step: round })?;
+            theirs.acquire(&mut there.acquire, ticket)?;
+            theirs.run(Kernel::PingPong { step: round })?;
         }
         let mut tickets = Vec::new();
         for (_, theirs) in pairs.iter_mut() {
-            tickets.push(theirs.give(&mut back.release)?);
+            tickets.push(theirs.release(&mut back.release)?);
         }
         for ((ours, _), ticket) in pairs.iter_mut().zip(tickets) {
-            ours.take(&mut back.acquire, ticket)?;
+            ours.acquire(&mut back.acquire, ticket)?;
         }
         let mut turns = Turns::default();
         turns.then(round);

@@ -5,12 +5,12 @@ use gpu_interop::capabilities::SyncMethod;
 use gpu_interop::handoff::{self, HandoffOptions, Ticket, WaitMode};
 use gpu_interop::{Api, SemaphoreKind, gl, vulkan};
 
-use crate::cases::support::payload_users::{
-    GlPlayer, PayloadUser, RoundTrip, VulkanPlayer, there_and_back,
-};
+use crate::cases::support::payload_user::{PayloadUser, RoundTrip, there_and_back};
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::Kernel;
+use interop_gpu::gl::GlContext;
 use interop_gpu::oracle::{self, Turns};
+use interop_gpu::vulkan::VulkanContext;
 
 const BYTES: u64 = 4 << 20;
 
@@ -70,9 +70,9 @@ impl Route {
 
 /// A payload that Vulkan made and OpenGL has imported, and a handoff each way.
 struct Table<'a> {
-    // The players wait for their work when they go, so they go before the semaphores.
-    vulkan: VulkanPlayer<'a>,
-    gl: GlPlayer<'a>,
+    // Dropped before the semaphores: their drop waits for their work.
+    vulkan: PayloadUser<'a, VulkanContext>,
+    gl: PayloadUser<'a, GlContext>,
     to_gl: handoff::Handoff<vulkan::Endpoint, gl::Endpoint>,
     to_vulkan: handoff::Handoff<gl::Endpoint, vulkan::Endpoint>,
 }
@@ -86,19 +86,19 @@ impl<'a> Table<'a> {
         for plan in [&to_gl.plan, &to_vulkan.plan] {
             ensure!(plan.method == route.method, "{plan:?}");
         }
-        let vulkan = VulkanPlayer::create(gpu, bytes)?;
-        let gl = GlPlayer::import(gl_rig, vulkan.export()?)?;
+        let vulkan = PayloadUser::create(gpu, bytes)?;
+        let gl = PayloadUser::import(gl_rig, vulkan.export()?)?;
         Ok(Self { vulkan, gl, to_gl, to_vulkan })
     }
 
     fn give_to_gl(&mut self) -> Result<()> {
-        let ticket = self.vulkan.give(&mut self.to_gl.release)?;
-        self.gl.take(&mut self.to_gl.acquire, ticket)
+        let ticket = self.vulkan.release(&mut self.to_gl.release)?;
+        self.gl.acquire(&mut self.to_gl.acquire, ticket)
     }
 
     fn give_to_vulkan(&mut self) -> Result<()> {
-        let ticket: Ticket = self.gl.give(&mut self.to_vulkan.release)?;
-        self.vulkan.take(&mut self.to_vulkan.acquire, ticket)
+        let ticket: Ticket = self.gl.release(&mut self.to_vulkan.release)?;
+        self.vulkan.acquire(&mut self.to_vulkan.acquire, ticket)
     }
 }
 
@@ -107,16 +107,16 @@ impl<'a> Table<'a> {
 fn both_ways(machine: &TestGpu, route: Route) -> Result<()> {
     let mut table = Table::new(machine, BYTES, route)?;
     let mut turns = Turns::default();
-    table.vulkan.work(Kernel::Fill { seed: 42 })?;
+    table.vulkan.run(Kernel::Fill { seed: 42 })?;
     for step in 1..=8 {
         turns.then(step);
-        table.vulkan.work(Kernel::PingPong { step })?;
+        table.vulkan.run(Kernel::PingPong { step })?;
     }
     table.give_to_gl()?;
     oracle::check(&table.gl.read()?, 42, &turns).context("Vulkan wrote, OpenGL reads")?;
     for step in 9..=16 {
         turns.then(step);
-        table.gl.work(Kernel::PingPong { step })?;
+        table.gl.run(Kernel::PingPong { step })?;
     }
     table.give_to_vulkan()?;
     oracle::check(&table.vulkan.read()?, 42, &turns).context("OpenGL wrote, Vulkan reads")
@@ -126,7 +126,7 @@ fn both_ways(machine: &TestGpu, route: Route) -> Result<()> {
 fn content_is_kept(machine: &TestGpu, route: Route) -> Result<()> {
     let mut table = Table::new(machine, BYTES, route)?;
     let unchanged = Turns::default();
-    table.vulkan.work(Kernel::Fill { seed: 43 })?;
+    table.vulkan.run(Kernel::Fill { seed: 43 })?;
     for leg in 1..=2 {
         table.give_to_gl()?;
         oracle::check(&table.gl.read()?, 43, &unchanged)
@@ -139,8 +139,8 @@ fn content_is_kept(machine: &TestGpu, route: Route) -> Result<()> {
 /// 255 turns each, unseen until the end: with a binary semaphore each way, or a timeline, or the
 /// host waiting.
 fn ping_pong(machine: &TestGpu, route: Route) -> Result<()> {
-    let mut vulkan = VulkanPlayer::create(machine.vulkan(), 256 << 10)?;
-    let mut gl = GlPlayer::import(machine.gl()?, vulkan.export()?)?;
+    let mut vulkan = PayloadUser::create(machine.vulkan(), 256 << 10)?;
+    let mut gl = PayloadUser::import(machine.gl()?, vulkan.export()?)?;
     let game = RoundTrip { options: route.options(), rounds: 255, check_every: 255 };
     for plan in there_and_back(&machine.vulkan().endpoint, (&mut vulkan, &mut gl), game)? {
         ensure!(plan.method == route.method, "{plan:?}");
@@ -160,12 +160,12 @@ fn left_out(machine: &TestGpu) -> Result<()> {
     let mut table = Table::new(machine, bytes, Route::ALL[2])?;
     for seed in 1..=TRIES {
         for step in 1..=kernels {
-            table.vulkan.work(Kernel::PingPong { step })?;
+            table.vulkan.run(Kernel::PingPong { step })?;
         }
-        table.vulkan.work(Kernel::Fill { seed })?;
-        let ticket = table.vulkan.give(&mut table.to_gl.release)?;
+        table.vulkan.run(Kernel::Fill { seed })?;
+        let ticket = table.vulkan.release(&mut table.to_gl.release)?;
         let early = table.gl.read()?;
-        table.gl.take(&mut table.to_gl.acquire, ticket)?;
+        table.gl.acquire(&mut table.to_gl.acquire, ticket)?;
         let late = table.gl.read()?;
         oracle::check(&late, seed, &Turns::default()).context("after the acquire")?;
         if oracle::check(&early, seed, &Turns::default()).is_err() {

@@ -12,7 +12,7 @@ use gpu_interop::{Api, BufferDesc, Error};
 use crate::cases::handoff::tickets::Submits;
 use crate::cases::handoff::vulkan_gl::Route;
 use crate::cases::opengl::shared;
-use crate::cases::support::payload_users::{GlPlayer, RoundTrip, VulkanPlayer, there_and_back};
+use crate::cases::support::payload_user::{PayloadUser, RoundTrip, there_and_back};
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::Kernel;
 use interop_gpu::oracle::{self, Turns};
@@ -131,8 +131,8 @@ fn timeout(machine: &TestGpu, wait: WaitMode, timelines: Timelines) -> Result<()
 
 fn fences_to_vulkan(machine: &TestGpu, wait: WaitMode) -> Result<()> {
     let (bare, to) = (device(machine, Timelines::Absent)?, machine.vulkan());
-    let mut ours = VulkanPlayer::create(&bare, BYTES)?;
-    let mut theirs = VulkanPlayer::import(to, ours.export()?)?;
+    let mut ours = PayloadUser::create(&bare, BYTES)?;
+    let mut theirs = PayloadUser::import(to, ours.export()?)?;
     // The best there is must be the host's waiting, for want of timelines and nothing else wanted.
     let options = HandoffOptions { wait, ..HandoffOptions::default() };
     let plan = handoff::open(&bare.endpoint, &bare.endpoint, &to.endpoint, options)?.plan;
@@ -145,8 +145,8 @@ fn fences_to_vulkan(machine: &TestGpu, wait: WaitMode) -> Result<()> {
 
 fn fences_to_gl(machine: &TestGpu, wait: WaitMode) -> Result<()> {
     let bare = device(machine, Timelines::Absent)?;
-    let mut ours = VulkanPlayer::create(&bare, BYTES)?;
-    let mut theirs = GlPlayer::import(machine.gl()?, ours.export()?)?;
+    let mut ours = PayloadUser::create(&bare, BYTES)?;
+    let mut theirs = PayloadUser::import(machine.gl()?, ours.export()?)?;
     // As long as a timeout can be: it doesn't overflow anywhere.
     let game = RoundTrip { options: host_wait(wait, Duration::MAX), rounds: 255, check_every: 255 };
     there_and_back(&bare.endpoint, (&mut ours, &mut theirs), game)?;

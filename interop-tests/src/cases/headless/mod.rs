@@ -49,7 +49,7 @@ fn submit(vulkan: &Vulkan) -> Result<()> {
 }
 
 fn gl_on_one_gpu(gpu: &TestGpu) -> Result<()> {
-    let headless = Headless::open(gpu.wish(), &TestGpu::options())?;
+    let headless = Headless::open(gpu.selector(), &TestGpu::options())?;
     let (identity, gl) = (headless.vulkan.identity(), headless.gl()?);
     ensure!(headless.vulkan.endpoint()?.identities() == std::slice::from_ref(identity));
     ensure!(gl.is_current(), "the context is current on the thread that opened it");
@@ -57,7 +57,7 @@ fn gl_on_one_gpu(gpu: &TestGpu) -> Result<()> {
 }
 
 fn cuda_on_one_gpu(gpu: &TestGpu) -> Result<()> {
-    let headless = Headless::open(gpu.wish(), &TestGpu::options())?;
+    let headless = Headless::open(gpu.selector(), &TestGpu::options())?;
     Ok(headless.vulkan.identity().check_same(headless.cuda()?.endpoint()?.identities())?)
 }
 
@@ -86,7 +86,7 @@ fn failed_opening(gpu: &TestGpu) -> Result<()> {
 
 /// Each device has its own instance or device, and lives as long as what uses it.
 fn independent_devices(gpu: &TestGpu) -> Result<()> {
-    let open = || Vulkan::open(gpu.wish(), &TestGpu::options());
+    let open = || Vulkan::open(gpu.selector(), &TestGpu::options());
     let (first, other) = (open()?, open()?);
     let second = first.second_device()?;
     ensure!(first.instance().handle() != other.instance().handle());
@@ -102,7 +102,7 @@ fn independent_devices(gpu: &TestGpu) -> Result<()> {
 }
 
 fn shared_queue(gpu: &TestGpu) -> Result<()> {
-    let vulkan = Vulkan::open(gpu.wish(), &TestGpu::options())?;
+    let vulkan = Vulkan::open(gpu.selector(), &TestGpu::options())?;
     on_threads(4, || (0..100).try_for_each(|_| submit(&vulkan)))?;
     Ok(vulkan.wait_idle()?)
 }
@@ -120,14 +120,14 @@ fn on_threads(count: usize, work: impl Fn() -> Result<()> + Sync) -> Result<()> 
 }
 
 fn closed_context(gpu: &TestGpu) -> Result<()> {
-    let (first, second) = (Gl::open(gpu.wish())?, Gl::open(gpu.wish())?);
+    let (first, second) = (Gl::open(gpu.selector())?, Gl::open(gpu.selector())?);
     ensure!(second.is_current() && !first.is_current());
     drop(first);
     ensure!(second.is_current(), "another context was closed");
     let endpoint = second.endpoint()?;
     drop(second);
     ensure!(endpoint.is_current(), "the endpoint keeps the context");
-    let third = Gl::open(gpu.wish())?;
+    let third = Gl::open(gpu.selector())?;
     drop(endpoint);
     ensure!(third.is_current(), "another context was closed");
     for current in [false, false, true] {
@@ -138,7 +138,7 @@ fn closed_context(gpu: &TestGpu) -> Result<()> {
 }
 
 fn contexts_on_threads(gpu: &TestGpu) -> Result<()> {
-    let (gl, selector) = (Gl::open(gpu.wish())?, *gpu.wish());
+    let (gl, selector) = (Gl::open(gpu.selector())?, *gpu.selector());
     on_threads(4, || (0..4).try_for_each(|_| Ok(Gl::open(&selector).map(drop)?)))?;
     ensure!(gl.is_current(), "other threads changed the current context");
     gl.make_current()?;
@@ -148,7 +148,7 @@ fn contexts_on_threads(gpu: &TestGpu) -> Result<()> {
 
 /// In a child, which has no other instance.
 fn last_instance(gpu: &TestGpu) -> Result<()> {
-    let selector = gpu.wish().to_string();
+    let selector = gpu.selector().to_string();
     let output = child_arguments(NO_INSTANCE_LEFT)?.env("INTEROP_DEVICE", selector).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
@@ -167,7 +167,7 @@ fn without_instance() -> Result<()> {
 
 /// Four times three threads that open and close both APIs, and end meanwhile.
 fn ending_threads(gpu: &TestGpu) -> Result<()> {
-    let selector = *gpu.wish();
+    let selector = *gpu.selector();
     let open_and_close = || {
         let vulkan = Vulkan::open(&selector, &TestGpu::options())?;
         let gl = Gl::open(&selector)?;

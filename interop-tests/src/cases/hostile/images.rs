@@ -1,44 +1,42 @@
-//! Group B over a socket: lies about an image.
+//! Hostile peers: corrupted images.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use gpu_interop::desc::{Extent, Tiling};
 use gpu_interop::format::Format;
 use gpu_interop::ipc::Received;
 use gpu_interop::ipc::wire::Message;
 use gpu_interop::payload::{LinearLayout, MemoryInfo};
 use gpu_interop::vulkan::ImageOptions;
-use gpu_interop::{Error, ImageDesc, ImagePayload, ImageUsage, ImportError, Uuid};
+use gpu_interop::{Error, ImageDesc, ImageUsage, Uuid};
 
-use crate::cases::descriptors::{is_open, leaves_nothing_open};
-use crate::cases::hostile::{ANY_FIELD, Corruption, DetectedBy, HostilePeer, RawMessage, pipe};
-use crate::cases::support::importers::{Importer, Peer};
-use crate::harness::{Case, Need, TestGpu};
+use crate::cases::hostile::peer::{
+    self, ANY_FIELD, Corruption, DetectedBy, HostilePeer, RawMessage, for_each_corruption, pipe,
+};
+use crate::cases::support::fds::check_same_fd;
+use crate::cases::support::views::AnyContext;
+use crate::harness::{Case, Need, Role, TestGpu};
 use interop_gpu::image::{SIZES, Shape};
 
-pub(crate) fn cases() -> Vec<Case> {
-    let mut cases = Vec::new();
-    for importer in Importer::ALL {
-        for &(what, _, found) in LIES {
-            let name = format!("ipc/hostile/{}/{what}/21o", importer.name());
-            let run = move |machine: &TestGpu| {
-                let peer = importer.open(machine)?;
-                leaves_nothing_open(|| meet(machine, peer, what, found))
-            };
-            let image = [Need::Image(importer.api(), desc())];
-            cases.push(Case::new(name, run).needs(importer.needs()).needs(&image));
-        }
-    }
-    cases
+pub(in crate::cases) fn cases() -> Vec<Case> {
+    let cases = for_each_corruption(CORRUPTIONS, "21o", meet).into_iter();
+    cases.map(|(importer, _, case)| case.needs(&[Need::Image(importer.api(), desc())])).collect()
+}
+
+const CORRUPTS: &str = "corrupts an image";
+
+/// The child of these cases.
+pub(in crate::cases) fn roles() -> Vec<Role> {
+    vec![(CORRUPTS, || peer::corrupt(CORRUPTIONS))]
 }
 
 fn desc() -> ImageDesc {
     Shape::D2.desc(Format::Rgba8Unorm, Tiling::Optimal, SIZES[0], ImageUsage::SAMPLED)
 }
 
-/// Lies about an image.
-pub(crate) const LIES: &[Corruption] = &[
+/// Corruptions of an image.
+const CORRUPTIONS: &[Corruption] = &[
     ("image/an_unknown_format", unknown_format, DetectedBy::Receiving("body.format")),
     ("image/a_format_that_is_no_attachment", depth, DetectedBy::Receiving("desc.usage")),
     ("image/an_unknown_kind", unknown_kind, DetectedBy::Receiving("body.image_kind")),
@@ -53,108 +51,103 @@ pub(crate) const LIES: &[Corruption] = &[
     ("image/another_device_uuid", device, DetectedBy::Importing("device UUID")),
     (
         "image/a_pipe",
-        |lie, _| Ok(RawMessage::message(&lie, pipe()?)),
+        |message, _| Ok(RawMessage::new(&message, pipe()?)),
         DetectedBy::Receiving("payload.fd"),
     ),
 ];
 
-/// The message with what `change` makes of the image's description.
-fn image(mut lie: Message, change: impl FnOnce(&mut ImageDesc)) -> Result<Message> {
-    let Message::Image { desc, .. } = &mut lie else { bail!("no image") };
+/// Changes the image's description.
+fn image(mut message: Message, change: impl FnOnce(&mut ImageDesc)) -> Result<Message> {
+    let Message::Image { desc, .. } = &mut message else { bail!("not an image") };
     change(desc);
-    Ok(lie)
+    Ok(message)
 }
 
-fn unknown_format(lie: Message, fd: OwnedFd) -> Result<RawMessage> {
+fn unknown_format(message: Message, fd: OwnedFd) -> Result<RawMessage> {
     // VK_FORMAT_R4G4_UNORM_PACK8
-    Ok(RawMessage::message(&lie, fd).with_body(64, &[1]))
+    Ok(RawMessage::new(&message, fd).with_body(64, &[1]))
 }
 
-fn unknown_kind(lie: Message, fd: OwnedFd) -> Result<RawMessage> {
-    Ok(RawMessage::message(&lie, fd).with_body(68, &[9]))
+fn unknown_kind(message: Message, fd: OwnedFd) -> Result<RawMessage> {
+    Ok(RawMessage::new(&message, fd).with_body(68, &[9]))
 }
 
-fn unknown_tiling(lie: Message, fd: OwnedFd) -> Result<RawMessage> {
-    Ok(RawMessage::message(&lie, fd).with_body(96, &[2]))
+fn unknown_tiling(message: Message, fd: OwnedFd) -> Result<RawMessage> {
+    Ok(RawMessage::new(&message, fd).with_body(96, &[2]))
 }
 
-fn depth(lie: Message, fd: OwnedFd) -> Result<RawMessage> {
-    let lie = image(lie, |desc| {
+fn depth(message: Message, fd: OwnedFd) -> Result<RawMessage> {
+    let message = image(message, |desc| {
         desc.format = Format::D32Float;
         desc.usage = ImageUsage::COLOR_ATTACHMENT;
     })?;
-    Ok(RawMessage::message(&lie, fd))
+    Ok(RawMessage::new(&message, fd))
 }
 
-fn no_width(lie: Message, fd: OwnedFd) -> Result<RawMessage> {
-    Ok(RawMessage::message(&image(lie, |desc| desc.extent.width = 0)?, fd))
+fn no_width(message: Message, fd: OwnedFd) -> Result<RawMessage> {
+    Ok(RawMessage::new(&image(message, |desc| desc.extent.width = 0)?, fd))
 }
 
-fn levels(lie: Message, fd: OwnedFd) -> Result<RawMessage> {
-    Ok(RawMessage::message(&image(lie, |desc| desc.levels = 32)?, fd))
+fn levels(message: Message, fd: OwnedFd) -> Result<RawMessage> {
+    Ok(RawMessage::new(&image(message, |desc| desc.levels = 32)?, fd))
 }
 
-fn larger(lie: Message, fd: OwnedFd) -> Result<RawMessage> {
+fn larger(message: Message, fd: OwnedFd) -> Result<RawMessage> {
     let wider = |desc: &mut ImageDesc| {
         desc.extent = Extent { width: 8 * desc.extent.width, ..desc.extent };
     };
-    Ok(RawMessage::message(&image(lie, wider)?, fd))
+    Ok(RawMessage::new(&image(message, wider)?, fd))
 }
 
-fn texels(lie: Message, fd: OwnedFd) -> Result<RawMessage> {
-    Ok(RawMessage::message(&image(lie, |desc| desc.format = Format::Rgba32Float)?, fd))
+fn texels(message: Message, fd: OwnedFd) -> Result<RawMessage> {
+    Ok(RawMessage::new(&image(message, |desc| desc.format = Format::Rgba32Float)?, fd))
 }
 
-fn far(mut lie: Message, fd: OwnedFd) -> Result<RawMessage> {
-    let Message::Image { memory, offset, .. } = &mut lie else { bail!("no image") };
+fn far(mut message: Message, fd: OwnedFd) -> Result<RawMessage> {
+    let Message::Image { memory, offset, .. } = &mut message else { bail!("not an image") };
     *offset = memory.allocation_size;
-    Ok(RawMessage::message(&lie, fd))
+    Ok(RawMessage::new(&message, fd))
 }
 
-fn rows(mut lie: Message, fd: OwnedFd) -> Result<RawMessage> {
-    let Message::Image { linear, .. } = &mut lie else { bail!("no image") };
+fn rows(mut message: Message, fd: OwnedFd) -> Result<RawMessage> {
+    let Message::Image { linear, .. } = &mut message else { bail!("not an image") };
     *linear = Some(LinearLayout { offset: 0, row_pitch: 512, depth_pitch: 0, array_pitch: 0 });
-    Ok(RawMessage::message(&lie, fd))
+    Ok(RawMessage::new(&message, fd))
 }
 
-fn long_rows(lie: Message, fd: OwnedFd) -> Result<RawMessage> {
-    let mut lie = image(lie, |desc| desc.tiling = Tiling::Linear)?;
-    let Message::Image { linear, .. } = &mut lie else { bail!("no image") };
+fn long_rows(message: Message, fd: OwnedFd) -> Result<RawMessage> {
+    let mut message = image(message, |desc| desc.tiling = Tiling::Linear)?;
+    let Message::Image { linear, .. } = &mut message else { bail!("not an image") };
     let row_pitch = u64::MAX;
     *linear = Some(LinearLayout { offset: 0, row_pitch, depth_pitch: 0, array_pitch: 0 });
-    Ok(RawMessage::message(&lie, fd))
+    Ok(RawMessage::new(&message, fd))
 }
 
-fn device(mut lie: Message, fd: OwnedFd) -> Result<RawMessage> {
-    let Message::Image { memory: MemoryInfo { identity, .. }, .. } = &mut lie else {
-        bail!("no image")
+fn device(mut message: Message, fd: OwnedFd) -> Result<RawMessage> {
+    let Message::Image { memory: MemoryInfo { identity, .. }, .. } = &mut message else {
+        bail!("not an image")
     };
     identity.device = Uuid::from_bytes([7; 16]);
-    Ok(RawMessage::message(&lie, fd))
+    Ok(RawMessage::new(&message, fd))
 }
 
-/// What imports images, and drops them again.
-fn import(peer: Peer<'_>, payload: ImagePayload) -> Result<(), ImportError<ImagePayload>> {
-    match peer {
-        Peer::Vulkan(gpu) => gpu.endpoint.import_image(payload).map(drop),
-        Peer::Gl(gpu) => gpu.endpoint.import_image(payload).map(drop),
-        Peer::Cuda(gpu) => gpu.endpoint.import_image(payload).map(drop),
-    }
-}
-
-/// Meets the lie; the truth that follows is imported.
-fn meet(machine: &TestGpu, peer: Peer<'_>, what: &str, found: DetectedBy) -> Result<()> {
+/// Receives the corrupted image; the valid one that follows is imported.
+fn meet(
+    test_gpu: &TestGpu,
+    importer: &dyn AnyContext,
+    what: &str,
+    detected_by: DetectedBy,
+) -> Result<()> {
     let options = ImageOptions::default();
-    let truth = machine.vulkan().endpoint.create_image(&desc(), options)?.export()?;
-    let importing = |received: Received| -> Result<Error> {
+    let valid = test_gpu.vulkan().endpoint.create_image(&desc(), options)?.export()?;
+    let import = |received: Received| -> Result<Error> {
         let payload = received.into_image()?;
         let raw = payload.memory().as_fd().as_raw_fd();
-        let refused = import(peer, payload).err().context("it was imported")?;
+        let refused = importer.try_image(payload).err().context("it was imported")?;
         let (payload, error) = refused.into_parts();
-        let back = payload.memory().as_fd().as_raw_fd();
-        ensure!(back == raw && is_open(raw), "another descriptor came back");
+        check_same_fd(&payload, raw)?;
         Ok(error)
     };
-    HostilePeer::start(what, &truth)?
-        .meet(found, importing, |truth| Ok(import(peer, truth.into_image()?)?))
+    HostilePeer::start(CORRUPTS, what, &valid)?
+        .meet(detected_by, import, |valid| Ok(importer.try_image(valid.into_image()?)?))
 }

@@ -1,4 +1,4 @@
-//! Group B over a socket: lies about a semaphore.
+//! Hostile peers: corrupted semaphores.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -9,30 +9,28 @@ use gpu_interop::fd::SemaphoreHandleType;
 use gpu_interop::ipc::Received;
 use gpu_interop::ipc::wire::Message;
 use gpu_interop::payload::SemaphoreInfo;
-use gpu_interop::{Error, SemaphoreKind, SemaphorePayload, Uuid};
+use gpu_interop::{Api, Error, SemaphoreKind, SemaphorePayload, Uuid};
 
-use crate::cases::descriptors::{eventfd, is_open, leaves_nothing_open, memfd};
-use crate::cases::hostile::{Corruption, DetectedBy, HostilePeer, RawMessage, pipe};
-use crate::cases::support::importers::{Importer, Peer};
-use crate::harness::{Case, TestGpu};
+use crate::cases::hostile::peer::{
+    self, Corruption, DetectedBy, HostilePeer, RawMessage, for_each_corruption, pipe,
+};
+use crate::cases::support::fds::{check_same_fd, event_counter, memfd};
+use crate::cases::support::views::AnyContext;
+use crate::harness::{Case, Role, TestGpu};
 
-pub(crate) fn cases() -> Vec<Case> {
-    let mut cases = Vec::new();
-    for importer in Importer::ALL {
-        for &(what, _, found) in LIES {
-            let name = format!("ipc/hostile/{}/{what}/21p", importer.name());
-            let run = move |machine: &TestGpu| {
-                let peer = importer.open(machine)?;
-                leaves_nothing_open(|| meet(machine, peer, what, found))
-            };
-            cases.push(Case::new(name, run).needs(importer.needs()));
-        }
-    }
-    cases
+pub(in crate::cases) fn cases() -> Vec<Case> {
+    for_each_corruption(CORRUPTIONS, "21p", meet).into_iter().map(|(.., case)| case).collect()
 }
 
-/// Lies about a semaphore.
-pub(crate) const LIES: &[Corruption] = &[
+const CORRUPTS: &str = "corrupts a semaphore";
+
+/// The child of these cases.
+pub(in crate::cases) fn roles() -> Vec<Role> {
+    vec![(CORRUPTS, || peer::corrupt(CORRUPTIONS))]
+}
+
+/// Corruptions of a semaphore.
+const CORRUPTIONS: &[Corruption] = &[
     ("semaphore/an_unknown_kind", kind, DetectedBy::Receiving("body.semaphore_kind")),
     ("semaphore/an_unknown_handle_type", handle_type, DetectedBy::Receiving("body.handle_type")),
     ("semaphore/a_timeline_as_sync_fd", sync_fd, DetectedBy::Receiving("payload.kind")),
@@ -40,7 +38,7 @@ pub(crate) const LIES: &[Corruption] = &[
     ("semaphore/another_driver_uuid", driver, DetectedBy::Importing("driver UUID")),
     (
         "semaphore/a_pipe",
-        |lie, _| Ok(RawMessage::message(&lie, pipe()?)),
+        |message, _| Ok(RawMessage::new(&message, pipe()?)),
         DetectedBy::Receiving("payload.fd"),
     ),
     ("semaphore/a_directory", directory, DetectedBy::Receiving("payload.fd")),
@@ -48,89 +46,96 @@ pub(crate) const LIES: &[Corruption] = &[
     ("semaphore/a_descriptor_that_was_closed", closed, DetectedBy::Ending("descriptors")),
 ];
 
-/// The message with what `change` makes of the semaphore's description.
-fn semaphore(mut lie: Message, change: impl FnOnce(&mut SemaphoreInfo)) -> Result<Message> {
-    let Message::Semaphore(info) = &mut lie else { bail!("no semaphore") };
+/// Changes the semaphore's description.
+fn semaphore(mut message: Message, change: impl FnOnce(&mut SemaphoreInfo)) -> Result<Message> {
+    let Message::Semaphore(info) = &mut message else { bail!("not a semaphore") };
     change(info);
-    Ok(lie)
+    Ok(message)
 }
 
-fn kind(lie: Message, fd: OwnedFd) -> Result<RawMessage> {
-    Ok(RawMessage::message(&lie, fd).with_body(4, &[2]))
+fn kind(message: Message, fd: OwnedFd) -> Result<RawMessage> {
+    Ok(RawMessage::new(&message, fd).with_body(4, &[2]))
 }
 
-fn handle_type(lie: Message, fd: OwnedFd) -> Result<RawMessage> {
-    Ok(RawMessage::message(&lie, fd).with_body(0, &[2]))
+fn handle_type(message: Message, fd: OwnedFd) -> Result<RawMessage> {
+    Ok(RawMessage::new(&message, fd).with_body(0, &[2]))
 }
 
-fn sync_fd(lie: Message, fd: OwnedFd) -> Result<RawMessage> {
+fn sync_fd(message: Message, fd: OwnedFd) -> Result<RawMessage> {
     let sync_fd = |info: &mut SemaphoreInfo| info.handle_type = SemaphoreHandleType::SyncFd;
-    Ok(RawMessage::message(&semaphore(lie, sync_fd)?, fd))
+    Ok(RawMessage::new(&semaphore(message, sync_fd)?, fd))
 }
 
-fn device(lie: Message, fd: OwnedFd) -> Result<RawMessage> {
+fn device(message: Message, fd: OwnedFd) -> Result<RawMessage> {
     let other = |info: &mut SemaphoreInfo| info.identity.device = Uuid::from_bytes([7; 16]);
-    Ok(RawMessage::message(&semaphore(lie, other)?, fd))
+    Ok(RawMessage::new(&semaphore(message, other)?, fd))
 }
 
-fn driver(lie: Message, fd: OwnedFd) -> Result<RawMessage> {
+fn driver(message: Message, fd: OwnedFd) -> Result<RawMessage> {
     let other = |info: &mut SemaphoreInfo| info.identity.driver = Some(Uuid::from_bytes([7; 16]));
-    Ok(RawMessage::message(&semaphore(lie, other)?, fd))
+    Ok(RawMessage::new(&semaphore(message, other)?, fd))
 }
 
-fn directory(lie: Message, _: OwnedFd) -> Result<RawMessage> {
-    Ok(RawMessage::message(&lie, File::open("/")?))
+fn directory(message: Message, _: OwnedFd) -> Result<RawMessage> {
+    Ok(RawMessage::new(&message, File::open("/")?))
 }
 
-/// What memory on a CPU is.
-fn memory(lie: Message, _: OwnedFd) -> Result<RawMessage> {
-    Ok(RawMessage::message(&lie, memfd(4096)?))
+/// A CPU driver's memory is a memfd.
+fn memory(message: Message, _: OwnedFd) -> Result<RawMessage> {
+    Ok(RawMessage::new(&message, memfd(4096)?))
 }
 
-fn closed(lie: Message, _: OwnedFd) -> Result<RawMessage> {
-    Ok(RawMessage { bytes: lie.encode(), descriptors: Vec::new() })
+fn closed(message: Message, _: OwnedFd) -> Result<RawMessage> {
+    Ok(RawMessage { bytes: message.encode(), descriptors: Vec::new() })
 }
 
-/// A timeline semaphore of the machine's own; where it has none to share, one that looks like it.
-fn truth(machine: &TestGpu) -> Result<SemaphorePayload> {
-    let vulkan = machine.vulkan();
+/// A timeline semaphore of the suite's GPU; if it can't export any, a descriptor that looks like one.
+fn valid(test_gpu: &TestGpu) -> Result<SemaphorePayload> {
+    let vulkan = test_gpu.vulkan();
     let kind = SemaphoreKind::Timeline;
     match vulkan.endpoint.create_semaphore(kind) {
         Ok(semaphore) => Ok(semaphore.export()?),
         Err(Error::Missing(_)) => {
             let (handle_type, identity) =
                 (SemaphoreHandleType::OpaqueFd, vulkan.vulkan.identity().clone());
-            Ok(SemaphorePayload::new(eventfd()?, SemaphoreInfo { handle_type, kind, identity })?)
+            Ok(SemaphorePayload::new(
+                event_counter()?,
+                SemaphoreInfo { handle_type, kind, identity },
+            )?)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// What imports semaphores, and drops them again.
-fn import(peer: Peer<'_>, payload: Received) -> Result<Option<Error>> {
+/// Imports a semaphore and drops it again; the error if it is refused.
+fn import(importer: &dyn AnyContext, payload: Received) -> Result<Option<Error>> {
     let payload = payload.into_semaphore()?;
     let raw = payload.as_fd().as_raw_fd();
-    let Err(refused) = peer.import_semaphore(payload) else { return Ok(None) };
+    let Err(refused) = importer.import_semaphore(payload) else { return Ok(None) };
     let (payload, error) = refused.into_parts();
-    ensure!(payload.as_fd().as_raw_fd() == raw && is_open(raw), "another descriptor came back");
+    check_same_fd(payload, raw)?;
     Ok(Some(error))
 }
 
-/// Meets the lie; the truth that follows is imported, where the API has semaphores at all.
-fn meet(machine: &TestGpu, peer: Peer<'_>, what: &str, found: DetectedBy) -> Result<()> {
-    let truth = truth(machine)?;
-    // CUDA has no driver UUID to compare: the same GPU is all it can ask for.
-    let nobody_knows =
-        found == DetectedBy::Importing("driver UUID") && matches!(peer, Peer::Cuda(_));
-    if nobody_knows {
-        let mut liar = HostilePeer::start(what, &truth)?;
-        ensure!(import(peer, liar.receive()?)?.is_none(), "it was refused");
-        return liar.end();
+/// Receives the corrupted semaphore; the valid one that follows is imported, if the API has external
+/// semaphores at all.
+fn meet(
+    test_gpu: &TestGpu,
+    importer: &dyn AnyContext,
+    what: &str,
+    detected_by: DetectedBy,
+) -> Result<()> {
+    let valid = valid(test_gpu)?;
+    // CUDA has no driver UUID: it can only compare the GPU.
+    if detected_by == DetectedBy::Importing("driver UUID") && importer.api() == Api::Cuda {
+        let mut hostile = HostilePeer::start(CORRUPTS, what, &valid)?;
+        ensure!(import(importer, hostile.receive()?)?.is_none(), "it was refused");
+        return hostile.end();
     }
-    HostilePeer::start(what, &truth)?.meet(
-        found,
-        |lie| import(peer, lie)?.context("it was imported"),
-        |truth| match import(peer, truth)? {
+    HostilePeer::start(CORRUPTS, what, &valid)?.meet(
+        detected_by,
+        |corrupted| import(importer, corrupted)?.context("it was imported"),
+        |valid| match import(importer, valid)? {
             None | Some(Error::Missing(Missing { .. })) => Ok(()),
             Some(error) => Err(error.into()),
         },

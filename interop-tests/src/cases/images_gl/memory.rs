@@ -27,6 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("several_in_one_memory_object/39", several_in_one).expected_failure(
             "llvmpipe",
             "ignores a texture's offset, so that the library refuses one: gl::workarounds",
+            "a texture at offset",
         ),
         case("two_of_the_same_place/39a", two_of_one_place),
         case("dedicated/26", |machine| dedicated(machine, DedicatedAllocation::Always)),

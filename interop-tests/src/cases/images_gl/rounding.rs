@@ -57,11 +57,11 @@ pub(crate) fn cases() -> Vec<Case> {
 /// `to_a_neighbour` show, and none of it comes from sharing: what CUDA rounds itself arrives as it is.
 fn known(case: Case, format: Format, drawn: bool) -> Case {
     let case = match nvidia(format) {
-        Some(why) => case.expected_failure("NVIDIA", why),
+        Some(why) => case.expected_failure("NVIDIA", why, "steps off"),
         None => case,
     };
     match llvmpipe(format, drawn) {
-        Some(why) => case.expected_failure("llvmpipe", why),
+        Some(why) => case.expected_failure("llvmpipe", why, "steps off"),
         None => case,
     }
 }

@@ -8,8 +8,8 @@ use gpu_interop::format::Format;
 use gpu_interop::vulkan::AdoptedImage;
 use gpu_interop::{Api, Error, ImageDesc};
 
-use crate::cases::aliasing::Place;
 use crate::cases::images_vulkan::{USAGE, pass};
+use crate::cases::support::importers::Place;
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::image::{SIZES, Shape};
 use interop_gpu::vulkan::VulkanContext;

@@ -11,8 +11,7 @@ use gpu_interop::vulkan::{
 use gpu_interop::{BufferDesc, Error, ImageDesc, ImageUsage};
 
 use crate::cases::images_vulkan::{USAGE, View, desc_of, read, there_and_back, write};
-use crate::cases::validation::ValidationLog;
-use crate::harness::{Case, Need, TestGpu};
+use crate::harness::{Case, Need, TestGpu, ValidationLog};
 use interop_gpu::Kernel;
 use interop_gpu::image::{SIZES, Shape};
 use interop_gpu::oracle::{self, Turns};
@@ -377,8 +376,8 @@ fn of_another_device(machine: &TestGpu) -> Result<()> {
 /// around copies, drawings and fetches.
 fn no_hazard(machine: &TestGpu) -> Result<()> {
     let heard = ValidationLog::default();
-    let first = VulkanContext::new(heard.open(machine, true)?)?;
-    let second = VulkanContext::new(heard.open(machine, true)?)?;
+    let first = VulkanContext::new(heard.open(machine.selector(), true)?)?;
+    let second = VulkanContext::new(heard.open(machine.selector(), true)?)?;
     for (shape, format) in [
         (Shape::MipChain, Format::Rgba8Unorm),
         (Shape::D2, Format::D32Float),

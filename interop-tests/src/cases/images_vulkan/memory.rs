@@ -11,10 +11,11 @@ use gpu_interop::payload::{ImagePayload, LinearLayout};
 use gpu_interop::vulkan::{
     DedicatedAllocation, Image, ImageOptions, MemoryLocation, MemoryOptions,
 };
-use gpu_interop::{Api, BufferDesc, ImageDesc, ResourceDesc};
+use gpu_interop::{Api, BufferDesc, ImageDesc, ResourceDesc, vulkan};
 
-use crate::cases::aliasing::{Place, coherent};
 use crate::cases::images_vulkan::{USAGE, View, pass, read, there_and_back, write};
+use crate::cases::support::importers::Place;
+use crate::cases::support::views::{self, check_all_views_agree};
 use crate::harness::{Case, Need, TestGpu, open_descriptors};
 use interop_gpu::image::{SIZES, Shape, parts};
 use interop_gpu::vulkan::VulkanContext;
@@ -202,7 +203,8 @@ fn with_buffers(machine: &TestGpu) -> Result<()> {
         }
     }
     for (ours, theirs) in &buffers {
-        coherent(&[(first, ours.handle()), (second, theirs.handle())], 5000)?;
+        let view = |gpu, buffer: &vulkan::Buffer| views::View::raw(gpu, buffer.handle(), 5000);
+        check_all_views_agree(&mut [view(first, ours), view(second, theirs)], 1)?;
     }
     let views = images.iter().map(|(ours, theirs)| ((first, ours), (second, theirs)));
     aside(&views.collect::<Vec<_>>())?;

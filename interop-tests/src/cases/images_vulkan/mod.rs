@@ -13,7 +13,7 @@ use gpu_interop::handoff::{self, Acquirer, HandoffOptions, Releaser, Ticket, Vul
 use gpu_interop::vulkan::{Endpoint, Image, ImageOptions};
 use gpu_interop::{Api, ImageDesc, ImageUsage};
 
-use crate::cases::aliasing::Place;
+use crate::cases::support::importers::Place;
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::image::{SIZES, Shape};
 use interop_gpu::vulkan::{ImageIo, VulkanContext};

@@ -7,8 +7,8 @@ use gpu_interop::nvx::Cubin;
 use gpu_interop::vulkan::{DeviceInfo, Endpoint, Features};
 use gpu_interop::{Api, Error};
 
-use crate::cases::descriptors::leaves_nothing_open;
 use crate::cases::nvx::Table;
+use crate::cases::support::fds::leaves_nothing_open;
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::Kernel;
 use interop_gpu::oracle::Turns;

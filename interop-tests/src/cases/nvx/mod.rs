@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use gpu_interop::ash::vk;
 use gpu_interop::vulkan::{Buffer, BufferOptions, DedicatedAllocation};
 
-use crate::cases::aliasing::Place;
 use crate::cases::cuda;
+use crate::cases::support::importers::Place;
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::Kernel;
 use interop_gpu::oracle::{self, Turns};

@@ -1,4 +1,4 @@
-//! Group G: images in a session, with their layouts in the frames.
+//! Images in a session, with their layouts in the frames.
 
 use anyhow::{Context, Result, ensure};
 use gpu_interop::ash::vk::ImageLayout;
@@ -11,36 +11,35 @@ use gpu_interop::vulkan::{Image, ImageOptions};
 use gpu_interop::{Api, Error, ImageDesc};
 
 use crate::cases::images_vulkan::USAGE;
-use crate::cases::session::peers::{Peer, TIMEOUT, directory, setting};
+use crate::cases::session::peers::{Child, TIMEOUT, directory, parameters};
 use crate::harness::{Case, Need, Role, TestGpu};
 use interop_gpu::image::{SIZES, Shape};
 use interop_gpu::vulkan::{ImageIo, VulkanContext};
 
 const FRAMES: u64 = 20;
 
-pub(crate) fn cases() -> Vec<Case> {
+pub(in crate::cases) fn cases() -> Vec<Case> {
     [(Tiling::Optimal, "60e"), (Tiling::Linear, "60f")]
         .map(|(tiling, row)| {
             let desc = Shape::D2.desc(Format::Rgba8Unorm, tiling, SIZES[0], USAGE);
             let tiled = format!("{tiling:?}").to_lowercase();
             let name = format!("vulkan→vulkan/opaque_fd/session/images/{tiled}/{row}");
-            Case::new(name, move |machine| images(machine, &desc))
+            Case::new(name, move |test_gpu| images(test_gpu, &desc))
                 .needs(&[Need::Image(Api::Vulkan, desc)])
         })
         .into()
 }
 
-const LOOKS: &str = "looks at images";
+const CHECKS: &str = "checks images";
 
-/// What the children of these cases do.
-pub(crate) fn roles() -> Vec<Role> {
-    vec![(LOOKS, looks)]
+/// The child of these cases.
+pub(in crate::cases) fn roles() -> Vec<Role> {
+    vec![(CHECKS, check)]
 }
 
-/// Each frame is uploaded anew, released to outside with the layouts that its token says, and read in
-/// another process.
-fn images(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
-    let (gpu, directory) = (machine.vulkan(), directory()?);
+/// Each frame is uploaded, released with the layouts in its token, and read in another process.
+fn images(test_gpu: &TestGpu, desc: &ImageDesc) -> Result<()> {
+    let (gpu, directory) = (test_gpu.vulkan(), directory()?);
     let path = directory.path().join("socket");
     let (mut ring, mut images) = (Ring::new("images", ""), Vec::new());
     for _ in 0..2 {
@@ -49,7 +48,7 @@ fn images(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
         images.push((ImageIo::new(gpu, &image)?, image));
     }
     let mut producer = Producer::bind(&path, ring, ProducerOptions::default())?;
-    let child = Peer::start(machine, LOOKS, &path, None)?;
+    let child = Child::start(test_gpu, CHECKS, &path, None)?;
     producer.wait_for_consumers(1, TIMEOUT)?;
     for tag in 1..=FRAMES {
         let slot = producer.free_slot(TIMEOUT)?;
@@ -59,12 +58,12 @@ fn images(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
         producer.publish(slot, FrameInfo { layouts, tag, point: None })?;
     }
     producer.finish(TIMEOUT)?;
-    let said = child.end()?;
-    ensure!(said == FRAMES.to_string(), "{said} frames of {FRAMES}");
+    let verified = child.end()?;
+    ensure!(verified == FRAMES.to_string(), "{verified} frames of {FRAMES}");
     Ok(())
 }
 
-/// Uploads and releases; the layouts of the release.
+/// Uploads and releases; returns the layouts of the release.
 fn draw(
     gpu: &VulkanContext,
     staging: &ImageIo,
@@ -78,8 +77,8 @@ fn draw(
         staging.record_upload(gpu, command, image);
         let used = staging.uploaded(image, layouts.1);
         let family = gpu.vulkan.queue_family();
-        // SAFETY: the command buffer is being recorded for a queue of that family, which owns the
-        // image since its content was given up, and the image is in the layout it was uploaded in.
+        // SAFETY: the command buffer is being recorded for a queue of that family, which owns the image since
+        // its content was discarded; the image is in the layout of the upload.
         unsafe { gpu.endpoint.record_release(command, family, &[used]) }?;
         Ok(())
     })?;
@@ -87,8 +86,8 @@ fn draw(
 }
 
 /// In a child: acquires each frame's image with the layouts of its token, and checks every texel.
-fn looks() -> Result<()> {
-    let (gpu, path, _) = setting()?;
+fn check() -> Result<()> {
+    let (gpu, path, _) = parameters()?;
     let options = JoinOptions { timeout: TIMEOUT, ..JoinOptions::default() };
     let (mut consumer, ring) = Consumer::join(path, options)?;
     let mut images = Vec::new();
@@ -110,8 +109,8 @@ fn looks() -> Result<()> {
             let mut used = staging.downloadable(image, old.into());
             used.new_layout = Some(new);
             let family = gpu.vulkan.queue_family();
-            // SAFETY: the command buffer is being recorded for a queue of that family; the producer
-            // has released the image with these layouts, and its host has seen it done.
+            // SAFETY: the command buffer is being recorded for a queue of that family; the producer released
+            // the image with these layouts, and its host waited for that.
             unsafe { gpu.endpoint.record_acquire(command, family, &[used]) }?;
             staging.record_download(&gpu, command, image);
             Ok(())

@@ -1,52 +1,119 @@
-//! How peers die, and the report of it.
+//! How peers are ended, chosen by a seed, and the report of how soon the other side detected it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use crate::cases::session::kills::DETECTION_LIMIT;
-use crate::cases::session::seed::{ProcessResources, SplitMix64};
+use crate::harness::ProcessResources;
 
-/// How a peer ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HandoffMode {
-    /// SIGKILL.
-    Kill,
-    /// SIGSTOP, and later SIGCONT.
-    Stop,
-    /// It closes its socket in the middle of a message.
-    Half,
+/// How soon the other side must detect it.
+pub(super) const DETECTION_LIMIT: Duration = Duration::from_secs(1);
+
+/// Rounds until drivers and the allocator have opened everything that they keep.
+pub(super) const WARM_UP: u32 = 4;
+
+/// Pseudo-random numbers, the same for the same seed.
+#[derive(Debug)]
+pub(super) struct SplitMix64 {
+    seed: u64,
+    state: u64,
 }
 
-impl HandoffMode {
-    /// Half of them are killed.
-    pub(crate) fn of(chance: &mut SplitMix64) -> Self {
-        match chance.below(4) {
+/// The default of `INTEROP_SEED`.
+const SEED: u64 = 0x5e55_1011;
+
+impl SplitMix64 {
+    /// Starts with `INTEROP_SEED`, or with the same seed every time.
+    pub(super) fn new() -> Result<Self> {
+        let seed = match std::env::var("INTEROP_SEED") {
+            Ok(text) => text.parse().context("INTEROP_SEED")?,
+            Err(_) => SEED,
+        };
+        Ok(Self { seed, state: seed })
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Returns a number less than `limit`.
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    /// Returns a duration of at most `longest`.
+    pub(super) fn up_to(&mut self, longest: Duration) -> Duration {
+        Duration::from_micros(self.below(longest.as_micros() as u64 + 1))
+    }
+}
+
+/// How many peers are ended: `INTEROP_KILLS`, 25 by default.
+pub(super) fn kills() -> Result<u32> {
+    match std::env::var("INTEROP_KILLS") {
+        Ok(text) => text.parse().context("INTEROP_KILLS"),
+        Err(_) => Ok(25),
+    }
+}
+
+/// For how long, since boot, some process was ready to run but had no processor; 0 if the kernel does not
+/// report it.
+///
+/// A process that is killed needs a processor to end, and so does the one that detects it.
+pub(super) fn processor_shortage() -> Duration {
+    let pressure = fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
+    let some = pressure.lines().find(|line| line.starts_with("some "));
+    let total = some.and_then(|line| line.rsplit_once("total=")?.1.trim().parse().ok());
+    Duration::from_micros(total.unwrap_or(0))
+}
+
+/// How a peer is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EndedBy {
+    /// SIGKILL.
+    Kill,
+    /// SIGSTOP, later followed by SIGCONT.
+    Stop,
+    /// It closes its socket in the middle of a message.
+    PartialMessage,
+}
+
+impl EndedBy {
+    /// Chooses at random; half of the peers are killed.
+    pub(super) fn choose(random: &mut SplitMix64) -> Self {
+        match random.below(4) {
             0 => Self::Stop,
-            1 => Self::Half,
+            1 => Self::PartialMessage,
             _ => Self::Kill,
         }
     }
 }
 
-/// What became of so many peers.
+/// The results of one case.
 #[derive(Debug, Serialize)]
-pub(crate) struct KillReport {
-    who: &'static str,
-    pub(crate) kills: u32,
+pub(super) struct KillReport {
+    peers: &'static str,
+    pub(super) kills: u32,
     seed: u64,
     killed: u32,
     stopped: u32,
-    broke_off: u32,
-    /// How many of those were to end within the first moments of their process.
+    partial_messages: u32,
+    /// How many of these were ended while their process started.
     while_starting: u32,
-    /// How many were told of later than in time, by no more than processors were wanted meanwhile.
-    late_for_want_of_a_processor: u32,
-    /// From the end of a peer to the word of it.
-    told_after_ms: Percentiles,
+    /// How many were detected late, by no more than the time for which there were too few processors.
+    late_for_lack_of_processors: u32,
+    /// From the end of a peer to its detection.
+    detected_after_ms: Percentiles,
     seconds: f64,
     frames_verified: u64,
     descriptors: (usize, usize),
@@ -56,7 +123,7 @@ pub(crate) struct KillReport {
     #[serde(skip)]
     started: Instant,
     #[serde(skip)]
-    told: Vec<Duration>,
+    detected_after: Vec<Duration>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -67,19 +134,19 @@ struct Percentiles {
 }
 
 impl KillReport {
-    pub(crate) fn new(who: &'static str, kills: u32, chance: &SplitMix64) -> Self {
-        let seed = chance.seed();
-        println!("{who}: {kills} end, INTEROP_SEED={seed}");
+    pub(super) fn new(peers: &'static str, kills: u32, random: &SplitMix64) -> Self {
+        let seed = random.seed();
+        println!("{peers}: {kills} are ended, INTEROP_SEED={seed}");
         Self {
-            who,
+            peers,
             kills,
             seed,
             killed: 0,
             stopped: 0,
-            broke_off: 0,
+            partial_messages: 0,
             while_starting: 0,
-            late_for_want_of_a_processor: 0,
-            told_after_ms: Percentiles::default(),
+            late_for_lack_of_processors: 0,
+            detected_after_ms: Percentiles::default(),
             seconds: 0.0,
             frames_verified: 0,
             descriptors: (0, 0),
@@ -87,40 +154,46 @@ impl KillReport {
             shared_kib: (0, 0),
             address_space_kib: (0, 0),
             started: Instant::now(),
-            told: Vec::new(),
+            detected_after: Vec::new(),
         }
     }
 
-    /// One more; `took` where there was something to be told. `wanted` is for how long there were not
-    /// enough processors, where others keep the machine busy: so much later is in time, too.
-    pub(crate) fn count(
+    /// Counts one peer, which was detected after `took` if it had joined. `shortage` is for how long there
+    /// were too few processors: detection may be late by that.
+    pub(super) fn count(
         &mut self,
-        way: HandoffMode,
+        ended_by: EndedBy,
         early: bool,
         took: Option<Duration>,
-        wanted: Duration,
+        shortage: Duration,
     ) -> Result<()> {
-        match way {
-            HandoffMode::Kill => self.killed += 1,
-            HandoffMode::Stop => self.stopped += 1,
-            HandoffMode::Half => self.broke_off += 1,
+        match ended_by {
+            EndedBy::Kill => self.killed += 1,
+            EndedBy::Stop => self.stopped += 1,
+            EndedBy::PartialMessage => self.partial_messages += 1,
         }
-        self.while_starting += u32::from(early && way != HandoffMode::Half);
+        self.while_starting += u32::from(early && ended_by != EndedBy::PartialMessage);
         if let Some(took) = took {
-            let late = format!("told after {took:?} only ({way:?}, early: {early}, {wanted:?})");
-            ensure!(took <= DETECTION_LIMIT + wanted, late);
-            self.late_for_want_of_a_processor += u32::from(took > DETECTION_LIMIT);
-            self.told.push(took);
+            let late =
+                format!("detected after {took:?} ({ended_by:?}, early: {early}, {shortage:?})");
+            ensure!(took <= DETECTION_LIMIT + shortage, late);
+            self.late_for_lack_of_processors += u32::from(took > DETECTION_LIMIT);
+            self.detected_after.push(took);
         }
-        let done = self.killed + self.stopped + self.broke_off;
+        let done = self.killed + self.stopped + self.partial_messages;
         if done.is_multiple_of(100) {
-            eprintln!("{}: {done} of {} ended, {:?}", self.who, self.kills, self.started.elapsed());
+            eprintln!(
+                "{}: {done} of {} ended, {:?}",
+                self.peers,
+                self.kills,
+                self.started.elapsed()
+            );
         }
         Ok(())
     }
 
-    /// Writes the toll to `INTEROP_KILLS_REPORT`, a line a case, where that is set.
-    pub(crate) fn report(
+    /// Appends the report to `INTEROP_KILLS_REPORT` if that is set, one line per case.
+    pub(super) fn report(
         mut self,
         before: &ProcessResources,
         after: &ProcessResources,
@@ -129,16 +202,17 @@ impl KillReport {
         self.seconds = self.started.elapsed().as_secs_f64();
         self.frames_verified = verified;
         self.descriptors = (before.descriptors.count(), after.descriptors.count());
-        self.shared_mappings = (before.shared, after.shared);
+        self.shared_mappings = (before.shared_mappings, after.shared_mappings);
         self.shared_kib = (before.shared_kib, after.shared_kib);
         self.address_space_kib = (before.address_space_kib, after.address_space_kib);
-        self.told.sort();
+        self.detected_after.sort();
         let at = |part: f64| {
-            let index = (self.told.len() as f64 * part) as usize;
-            let found = self.told.get(index.min(self.told.len().saturating_sub(1)));
+            let index = (self.detected_after.len() as f64 * part) as usize;
+            let found =
+                self.detected_after.get(index.min(self.detected_after.len().saturating_sub(1)));
             found.map_or(0.0, |time| time.as_secs_f64() * 1e3)
         };
-        self.told_after_ms = Percentiles { median: at(0.5), p99: at(0.99), longest: at(1.0) };
+        self.detected_after_ms = Percentiles { median: at(0.5), p99: at(0.99), longest: at(1.0) };
         let line = serde_json::to_string(&self)?;
         println!("{line}");
         if let Some(path) = std::env::var_os("INTEROP_KILLS_REPORT") {

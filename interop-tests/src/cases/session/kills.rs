@@ -1,99 +1,97 @@
-//! Group G: consumers that die, stop, or break off in the middle of a message. The producer goes on
-//! with the others.
+//! Consumers that are killed, are stopped, or close their socket in the middle of a message. The producer
+//! continues with the others.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::session::{ConsumerId, Event, Left, ProducerOptions};
+use rustix::process::Signal;
 
-use crate::cases::session::kill_report::{HandoffMode, KillReport};
-use crate::cases::session::peers::{
-    CONSUMES, Half, Peer, TIMEOUT, TestProducer, directory, monotonic,
+use crate::cases::session::kill_report::{
+    EndedBy, KillReport, SplitMix64, WARM_UP, kills, processor_shortage,
 };
-use crate::cases::session::seed::{ProcessResources, SplitMix64, kills, processors_wanted};
-use crate::harness::{Case, TestGpu};
+use crate::cases::session::peers::{
+    BreakOff, CONSUMES, Child, TIMEOUT, TestProducer, directory, monotonic,
+};
+use crate::harness::{Case, ProcessResources, TestGpu};
 
-pub(crate) fn cases() -> Vec<Case> {
+pub(in crate::cases) fn cases() -> Vec<Case> {
     vec![Case::new("vulkan→vulkan/opaque_fd/session/consumers_are_killed/60", consumers_are_killed)]
 }
 
-/// How soon the producer has to know.
-pub(crate) const DETECTION_LIMIT: Duration = Duration::from_secs(1);
-
-/// Rounds until all that drivers and the allocator open once and keep is there.
-pub(crate) const WARM_UP: u32 = 4;
-
-/// A consumer that is there all the time gets every frame, whatever becomes of the others.
-fn consumers_are_killed(machine: &TestGpu) -> Result<()> {
-    let (directory, mut chance) = (directory()?, SplitMix64::new()?);
+/// One consumer stays and gets every frame, however the others end.
+fn consumers_are_killed(test_gpu: &TestGpu) -> Result<()> {
+    let (directory, mut random) = (directory()?, SplitMix64::new()?);
     let path = directory.path().join("socket");
-    let mut toll = KillReport::new("consumers", kills()?, &chance);
+    let mut report = KillReport::new("consumers", kills()?, &random);
     let options =
         ProducerOptions { patience: Duration::from_millis(500), ..ProducerOptions::default() };
-    let mut stage = Stage {
-        show: TestProducer::open(machine.vulkan(), Some(&path), options)?,
-        machine,
+    let mut session = TestSession {
+        producer: TestProducer::open(test_gpu.vulkan(), Some(&path), options)?,
+        test_gpu,
         path: &path,
         joined: Vec::new(),
         left: Vec::new(),
     };
-    let resident = Peer::start(machine, CONSUMES, &path, None)?;
-    stage.until_joined(resident.pid())?;
-    let (first, mut before) = (stage.show.published + 1, ProcessResources::now()?);
-    for round in 0..toll.kills + WARM_UP {
+    let resident = Child::start(test_gpu, CONSUMES, &path, None)?;
+    session.until_joined(resident.pid())?;
+    let (first, mut before) = (session.producer.published + 1, ProcessResources::now()?);
+    for round in 0..report.kills + WARM_UP {
         if round == WARM_UP {
             before = ProcessResources::now()?;
         }
-        let (way, early) = (HandoffMode::of(&mut chance), chance.below(2) == 0);
-        let published = stage.show.published;
-        let before_it = processors_wanted();
-        let took = stage.round(way, early, &mut chance);
-        let took = took.with_context(|| format!("round {round}, {way:?}, early: {early}"))?;
+        let (ended_by, early) = (EndedBy::choose(&mut random), random.below(2) == 0);
+        let published = session.producer.published;
+        let shortage = processor_shortage();
+        let took = session.round(ended_by, early, &mut random);
+        let took = took.with_context(|| format!("round {round}, {ended_by:?}, early: {early}"))?;
         if round >= WARM_UP {
-            let wanted = processors_wanted().saturating_sub(before_it);
-            toll.count(way, early, took, wanted)?;
+            let shortage = processor_shortage().saturating_sub(shortage);
+            report.count(ended_by, early, took, shortage)?;
         }
-        ensure!(stage.show.published > published, "round {round}: not one frame more");
-        ensure!(stage.show.producer.consumers() == 1, "round {round}: the resident is gone");
+        ensure!(session.producer.published > published, "round {round}: no new frame");
+        ensure!(
+            session.producer.producer.consumers() == 1,
+            "round {round}: the consumer that stays is gone"
+        );
     }
-    // Nothing of those that were killed is left.
+    // Nothing of the ended consumers is left.
     let after = ProcessResources::now()?;
     before.require_same(&after)?;
-    let last = stage.show.published;
-    stage.show.producer.poll(Duration::ZERO)?;
-    let Stage { show, .. } = stage;
-    show.finish()?;
-    let said = resident.end()?;
-    let mut words = said.split(' ');
-    ensure!(words.next() == Some("Done"), "the resident: {said}");
+    let last = session.producer.published;
+    session.producer.producer.poll(Duration::ZERO)?;
+    session.producer.finish()?;
+    let output = resident.end()?;
+    let mut words = output.split(' ');
+    ensure!(words.next() == Some("Done"), "the consumer that stays: {output}");
     let verified: u64 = words.next().context("no count")?.parse()?;
     // It joined some frames before the first that is counted.
-    ensure!(verified > last - first, "the resident verified {verified} of {first} to {last}");
-    ensure!(words.next() == Some("0"), "the resident missed frames: {said}");
-    toll.report(&before, &after, verified)
+    ensure!(verified > last - first, "{verified} frames verified, published {first} to {last}");
+    ensure!(words.next() == Some("0"), "frames were missed: {output}");
+    report.report(&before, &after, verified)
 }
 
-/// A producer with its consumers.
-struct Stage<'a> {
-    show: TestProducer<'a>,
-    machine: &'a TestGpu,
+/// A producer and its consumers.
+struct TestSession<'a> {
+    producer: TestProducer<'a>,
+    test_gpu: &'a TestGpu,
     path: &'a Path,
     joined: Vec<(u32, ConsumerId)>,
     left: Vec<(ConsumerId, Left, Instant)>,
 }
 
-impl Stage<'_> {
-    /// A frame, if there is a slot, and what is to be told.
+impl TestSession<'_> {
+    /// Publishes a frame if a slot is free, and handles the producer's events.
     fn step(&mut self) -> Result<()> {
-        self.show.step(Duration::from_millis(20))?;
-        while let Some(event) = self.show.producer.poll(Duration::ZERO)? {
+        self.producer.step(Duration::from_millis(20))?;
+        while let Some(event) = self.producer.producer.poll(Duration::ZERO)? {
             match event {
                 Event::Joined { consumer, pid, .. } => self.joined.push((pid, consumer)),
                 Event::Left { consumer, how, .. } => {
                     self.left.push((consumer, how, Instant::now()))
                 }
-                // Killed before it had joined.
+                // It ended before it had joined.
                 Event::NotJoined { .. } => {}
                 other => bail!("{other:?}"),
             }
@@ -105,7 +103,7 @@ impl Stage<'_> {
         let started = Instant::now();
         while started.elapsed() < time {
             self.step()?;
-            // The children need the processor, too.
+            // The children need the processor as well.
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
@@ -122,55 +120,58 @@ impl Stage<'_> {
             if let Some(id) = self.id(pid) {
                 return Ok(id);
             }
-            ensure!(started.elapsed() < TIMEOUT, "it does not join");
+            ensure!(started.elapsed() < TIMEOUT, "the consumer does not join");
         }
     }
 
-    /// Steps until it is told how a consumer left; how, and when.
+    /// Steps until the producer reports that a consumer left; returns how and when.
     fn until_left(&mut self, id: ConsumerId, since: Instant) -> Result<(Left, Instant)> {
         loop {
             if let Some((_, how, when)) = self.left.iter().find(|(other, ..)| *other == id) {
                 return Ok((how.clone(), *when));
             }
-            ensure!(since.elapsed() < TIMEOUT, "nobody tells that the consumer is gone");
+            ensure!(
+                since.elapsed() < TIMEOUT,
+                "the producer does not report that the consumer left"
+            );
             self.step()?;
         }
     }
 
-    /// One consumer comes and goes. How long it took to be told, where it had joined.
+    /// Starts a consumer and ends it. Returns how long the producer took to detect it, if it had joined.
     fn round(
         &mut self,
-        way: HandoffMode,
+        ended_by: EndedBy,
         early: bool,
-        chance: &mut SplitMix64,
+        random: &mut SplitMix64,
     ) -> Result<Option<Duration>> {
         self.joined.clear();
         self.left.clear();
-        let half = Half { frames: chance.below(20), bytes: 1 + chance.below(31) as usize };
-        let half = (way == HandoffMode::Half).then_some(half);
-        let mut child = Peer::start(self.machine, CONSUMES, self.path, half)?;
+        let break_off = BreakOff { frames: random.below(20), bytes: 1 + random.below(31) as usize };
+        let break_off = (ended_by == EndedBy::PartialMessage).then_some(break_off);
+        let mut child = Child::start(self.test_gpu, CONSUMES, self.path, break_off)?;
         let pid = child.pid();
-        match (way, early) {
-            (HandoffMode::Half, _) => {
+        match (ended_by, early) {
+            (EndedBy::PartialMessage, _) => {
                 let id = self.until_joined(pid)?;
-                let (how, _) = self.until_left_or(id, TIMEOUT)?;
-                let told = monotonic()?;
+                let (how, _) = self.until_left(id, Instant::now())?;
+                let detected = monotonic();
                 ensure!(how == Left::Died, "{how:?}");
                 let broke: u64 = child.end()?.parse()?;
-                let took = told.saturating_sub(Duration::from_nanos(broke));
+                let took = detected.saturating_sub(Duration::from_nanos(broke));
                 return Ok(Some(took));
             }
-            // Somewhere between the start of its process and its first frames.
-            (_, true) => self.step_for(chance.up_to(Duration::from_millis(400)))?,
+            // At any time between the start of its process and its first frames.
+            (_, true) => self.step_for(random.up_to(Duration::from_millis(400)))?,
             (_, false) => {
                 self.until_joined(pid)?;
-                self.step_for(chance.up_to(Duration::from_millis(30)))?;
+                self.step_for(random.up_to(Duration::from_millis(30)))?;
             }
         }
         let since = Instant::now();
-        if way == HandoffMode::Kill {
+        if ended_by == EndedBy::Kill {
             child.kill()?;
-            // All that it had sent is in the socket.
+            // Everything it had sent is in the socket.
             self.step()?;
             self.step()?;
             let Some(id) = self.id(pid) else { return Ok(None) };
@@ -178,15 +179,18 @@ impl Stage<'_> {
             ensure!(how == Left::Died, "{how:?}");
             return Ok(Some(when - since));
         }
-        child.signal(libc::SIGSTOP)?;
+        child.signal(Signal::STOP)?;
         self.step()?;
         self.step()?;
         let Some(id) = self.id(pid) else {
-            // Stopped before it had joined: nobody waits for it.
-            let published = self.show.published;
+            // Stopped before it had joined: the producer does not wait for it.
+            let published = self.producer.published;
             self.step_for(Duration::from_millis(5))?;
-            ensure!(self.show.published > published, "held up by one that has not joined");
-            child.signal(libc::SIGCONT)?;
+            ensure!(
+                self.producer.published > published,
+                "the producer waits for a consumer that has not joined"
+            );
+            child.signal(Signal::CONT)?;
             let id = self.until_joined(pid)?;
             child.kill()?;
             let (how, _) = self.until_left(id, Instant::now())?;
@@ -195,23 +199,14 @@ impl Stage<'_> {
         };
         let (how, when) = self.until_left(id, since)?;
         ensure!(matches!(how, Left::Evicted { .. }), "{how:?}");
-        // The others go on, and the slots that it had are written to.
-        let published = self.show.published;
-        while self.show.published < published + 8 {
+        // The others continue, and its slots are reused.
+        let published = self.producer.published;
+        while self.producer.published < published + 8 {
             self.step()?;
         }
-        child.signal(libc::SIGCONT)?;
-        let said = child.end()?;
-        ensure!(said.starts_with("Evicted "), "the one that was stopped: {said}");
+        child.signal(Signal::CONT)?;
+        let output = child.end()?;
+        ensure!(output.starts_with("Evicted "), "the consumer that was stopped: {output}");
         Ok(Some(when - since))
-    }
-
-    fn until_left_or(&mut self, id: ConsumerId, limit: Duration) -> Result<(Left, Instant)> {
-        let started = Instant::now();
-        while !self.left.iter().any(|(other, ..)| *other == id) {
-            ensure!(started.elapsed() < limit, "it does not leave");
-            self.step()?;
-        }
-        self.until_left(id, started)
     }
 }

@@ -1,5 +1,5 @@
-//! Group G: producers that die, stop, or break off in the middle of a message. The consumer sees it,
-//! and goes on with the next one.
+//! Producers that are killed, are stopped, or close their socket in the middle of a message. The consumer
+//! detects it and continues with the next producer.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,60 +10,61 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use gpu_interop::Error;
 use gpu_interop::session::{Consumer, End, JoinOptions};
+use rustix::process::Signal;
 
-use crate::cases::session::kill_report::{HandoffMode, KillReport};
-use crate::cases::session::kills::WARM_UP;
+use crate::cases::session::kill_report::{
+    EndedBy, KillReport, SplitMix64, WARM_UP, kills, processor_shortage,
+};
 use crate::cases::session::peers::{
-    Half, PRODUCES, Peer, TIMEOUT, TestConsumer, directory, is_closed, is_timeout, monotonic,
+    BreakOff, Child, PRODUCES, TIMEOUT, TestConsumer, directory, is_closed, is_timeout, monotonic,
     signal_to,
 };
-use crate::cases::session::seed::{ProcessResources, SplitMix64, kills, processors_wanted};
-use crate::harness::{Case, TestGpu};
+use crate::harness::{Case, ProcessResources, TestGpu};
 
-pub(crate) fn cases() -> Vec<Case> {
+pub(in crate::cases) fn cases() -> Vec<Case> {
     vec![Case::new(
         "vulkan→vulkan/opaque_fd/session/producers_are_killed/60a",
         producers_are_killed,
     )]
 }
 
-/// A frame that does not come for so long is taken as a producer that does not go on.
+/// A producer that publishes no frame for so long counts as stopped.
 const SLOW: Duration = Duration::from_millis(400);
 
-fn producers_are_killed(machine: &TestGpu) -> Result<()> {
-    let (directory, mut chance) = (directory()?, SplitMix64::new()?);
-    let mut toll = KillReport::new("producers", kills()?, &chance);
-    let mut theatre = Theatre {
-        machine,
+fn producers_are_killed(test_gpu: &TestGpu) -> Result<()> {
+    let (directory, mut random) = (directory()?, SplitMix64::new()?);
+    let mut report = KillReport::new("producers", kills()?, &random);
+    let mut consumers = Consumers {
+        test_gpu,
         path: directory.path().join("socket"),
         other: directory.path().join("other"),
         verified: 0,
     };
     let mut before = ProcessResources::now()?;
-    for round in 0..toll.kills + WARM_UP {
+    for round in 0..report.kills + WARM_UP {
         if round == WARM_UP {
-            theatre.new_peer()?;
+            consumers.new_producer()?;
             before = ProcessResources::now()?;
-            theatre.verified = 0;
+            consumers.verified = 0;
         }
-        let (way, early) = (HandoffMode::of(&mut chance), chance.below(2) == 0);
-        let before_it = processors_wanted();
-        let took = theatre.round(way, early, &mut chance);
-        let took = took.with_context(|| format!("round {round}, {way:?}, early: {early}"))?;
+        let (ended_by, early) = (EndedBy::choose(&mut random), random.below(2) == 0);
+        let shortage = processor_shortage();
+        let took = consumers.round(ended_by, early, &mut random);
+        let took = took.with_context(|| format!("round {round}, {ended_by:?}, early: {early}"))?;
         if round >= WARM_UP {
-            let wanted = processors_wanted().saturating_sub(before_it);
-            toll.count(way, early, took, wanted)?;
+            let shortage = processor_shortage().saturating_sub(shortage);
+            report.count(ended_by, early, took, shortage)?;
         }
     }
-    // And one that is not killed.
-    theatre.new_peer()?;
+    // The last producer is not killed.
+    consumers.new_producer()?;
     let after = ProcessResources::now()?;
     before.require_same(&after)?;
-    toll.report(&before, &after, theatre.verified)
+    report.report(&before, &after, consumers.verified)
 }
 
-/// Sends a signal after a while, and tells when.
-fn later(pid: u32, signal: libc::c_int, delay: Duration) -> (JoinHandle<Result<Instant>>, Sent) {
+/// Sends a signal after `delay`; the thread returns when it was sent.
+fn later(pid: u32, signal: Signal, delay: Duration) -> (JoinHandle<Result<Instant>>, Sent) {
     let sent = Sent::default();
     let flag = sent.clone();
     let thread = thread::spawn(move || {
@@ -76,6 +77,7 @@ fn later(pid: u32, signal: libc::c_int, delay: Duration) -> (JoinHandle<Result<I
     (thread, sent)
 }
 
+/// Whether the signal was sent.
 #[derive(Clone, Debug, Default)]
 struct Sent(Arc<AtomicBool>);
 
@@ -85,21 +87,22 @@ impl Sent {
     }
 }
 
-struct Theatre<'a> {
-    machine: &'a TestGpu,
-    /// Where one producer after the other listens, though the ones before have left the file behind.
+/// The consumers of one producer after another.
+struct Consumers<'a> {
+    test_gpu: &'a TestGpu,
+    /// Where one producer after another listens, even if the last one has left the file behind.
     path: PathBuf,
     other: PathBuf,
     verified: u64,
 }
 
-impl Theatre<'_> {
-    /// One try to join, of no more than `timeout`.
+impl Consumers<'_> {
+    /// Tries once to join, for at most `timeout`.
     fn join(&self, path: &Path, timeout: Duration) -> Result<Option<TestConsumer<'_>>> {
         let options = JoinOptions { timeout, wait_for_producer: false, ..JoinOptions::default() };
         match Consumer::join(path, options) {
-            Ok(joined) => Ok(Some(TestConsumer::new(self.machine.vulkan(), joined)?)),
-            // Nobody listens, yet or any more.
+            Ok(joined) => Ok(Some(TestConsumer::new(self.test_gpu.vulkan(), joined)?)),
+            // No producer listens, yet or any more.
             Err(Error::Missing(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -108,101 +111,94 @@ impl Theatre<'_> {
     fn until_joined(&self, path: &Path) -> Result<TestConsumer<'_>> {
         let started = Instant::now();
         loop {
-            if let Some(viewer) = self.join(path, TIMEOUT)? {
-                return Ok(viewer);
+            if let Some(consumer) = self.join(path, TIMEOUT)? {
+                return Ok(consumer);
             }
             ensure!(started.elapsed() < TIMEOUT, "the producer does not listen");
             thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// A producer in good health: some frames of it, and it ends when its consumer leaves.
-    fn new_peer(&mut self) -> Result<()> {
-        let child = Peer::start(self.machine, PRODUCES, &self.other, None)?;
+    /// Receives some frames of a healthy producer, which ends when its consumer leaves.
+    fn new_producer(&mut self) -> Result<()> {
+        let child = Child::start(self.test_gpu, PRODUCES, &self.other, None)?;
         let other = self.other.clone();
-        let mut viewer = self.until_joined(&other)?;
+        let mut consumer = self.until_joined(&other)?;
         for _ in 0..5 {
-            viewer.step(TIMEOUT)?;
+            consumer.step(TIMEOUT)?;
         }
-        let verified = viewer.verified;
-        drop(viewer);
+        let verified = consumer.verified;
+        drop(consumer);
         self.verified += verified;
         child.end()?;
         Ok(())
     }
 
-    /// One producer comes and goes. How long it took to be told.
+    /// Starts a producer and ends it. Returns how long the consumer took to detect it.
     fn round(
         &mut self,
-        way: HandoffMode,
+        ended_by: EndedBy,
         early: bool,
-        chance: &mut SplitMix64,
+        random: &mut SplitMix64,
     ) -> Result<Option<Duration>> {
-        let half = Half { frames: chance.below(4), bytes: 1 + chance.below(71) as usize };
-        let half = (way == HandoffMode::Half).then_some(half);
+        let break_off = BreakOff { frames: random.below(4), bytes: 1 + random.below(71) as usize };
+        let break_off = (ended_by == EndedBy::PartialMessage).then_some(break_off);
         let (within_start, within_frames) =
-            (chance.up_to(Duration::from_millis(400)), chance.up_to(Duration::from_millis(30)));
-        if way != HandoffMode::Stop {
-            // What the one before has left: each way of dying leaves a file, but not of the library's.
-            if way == HandoffMode::Half && self.path.exists() {
-                std::fs::remove_file(&self.path)?;
-            }
+            (random.up_to(Duration::from_millis(400)), random.up_to(Duration::from_millis(30)));
+        // A producer that binds its own listener does not replace the file that the last one left.
+        if ended_by == EndedBy::PartialMessage && self.path.exists() {
+            std::fs::remove_file(&self.path)?;
         }
-        let child = Peer::start(self.machine, PRODUCES, &self.path, half)?;
-        match way {
-            HandoffMode::Half => self.broken_off(child),
-            HandoffMode::Kill => {
-                let delay = if early { Some(within_start) } else { None };
-                self.killed(child, delay, within_frames)
-            }
-            HandoffMode::Stop => {
-                let delay = if early { Some(within_start) } else { None };
-                self.stopped(child, delay, within_frames)
-            }
+        let child = Child::start(self.test_gpu, PRODUCES, &self.path, break_off)?;
+        let within_start = early.then_some(within_start);
+        match ended_by {
+            EndedBy::PartialMessage => self.broken_off(child),
+            EndedBy::Kill => self.killed(child, within_start, within_frames),
+            EndedBy::Stop => self.stopped(child, within_start, within_frames),
         }
     }
 
-    fn broken_off(&mut self, child: Peer) -> Result<Option<Duration>> {
+    fn broken_off(&mut self, child: Child) -> Result<Option<Duration>> {
         let path = self.path.clone();
-        let mut viewer = self.until_joined(&path)?;
+        let mut consumer = self.until_joined(&path)?;
         let error = loop {
-            if let Err(error) = viewer.step(TIMEOUT) {
+            if let Err(error) = consumer.step(TIMEOUT) {
                 break error;
             }
         };
-        let told = monotonic()?;
+        let detected = monotonic();
         ensure!(is_closed(&error), "{error:#}");
-        ensure!(viewer.consumer.end() == Some(End::Lost), "{:?}", viewer.consumer.end());
-        let verified = viewer.verified;
-        drop(viewer);
+        ensure!(consumer.consumer.end() == Some(End::Lost), "{:?}", consumer.consumer.end());
+        let verified = consumer.verified;
+        drop(consumer);
         self.verified += verified;
         let broke: u64 = child.end()?.parse()?;
-        Ok(Some(told.saturating_sub(Duration::from_nanos(broke))))
+        Ok(Some(detected.saturating_sub(Duration::from_nanos(broke))))
     }
 
-    /// Joins, and takes frames, until something goes wrong. `sent` is whether the producer has been
-    /// killed: from then on nobody may listen.
+    /// Joins and receives frames until an error. `sent` is whether the producer has been killed: from then
+    /// on it need not listen any more. Returns whether the session was closed, and when that was detected.
     fn watch(&mut self, sent: &Sent, timeout: Duration) -> Result<(bool, Instant)> {
         let path = self.path.clone();
         loop {
             let was_sent = sent.is();
             match self.join(&path, timeout) {
-                Ok(Some(mut viewer)) => {
+                Ok(Some(mut consumer)) => {
                     let error = loop {
-                        if let Err(error) = viewer.step(timeout) {
+                        if let Err(error) = consumer.step(timeout) {
                             break error;
                         }
                     };
-                    let told = Instant::now();
-                    let verified = viewer.verified;
-                    drop(viewer);
+                    let detected = Instant::now();
+                    let verified = consumer.verified;
+                    drop(consumer);
                     self.verified += verified;
                     ensure!(is_closed(&error) || is_timeout(&error), "{error:#}");
-                    return Ok((is_closed(&error), told));
+                    return Ok((is_closed(&error), detected));
                 }
                 Ok(None) if was_sent => return Ok((true, Instant::now())),
                 Ok(None) => thread::sleep(Duration::from_millis(1)),
-                // It ended, or stands still, in the middle of the ring.
+                // It ended or stopped in the middle of the ring message.
                 Err(error) if is_closed(&error) => return Ok((true, Instant::now())),
                 Err(error) if is_timeout(&error) => return Ok((false, Instant::now())),
                 Err(error) => return Err(error),
@@ -212,80 +208,84 @@ impl Theatre<'_> {
 
     fn killed(
         &mut self,
-        mut child: Peer,
+        mut child: Child,
         within_start: Option<Duration>,
         within_frames: Duration,
     ) -> Result<Option<Duration>> {
-        let (since, told) = match within_start {
+        let (since, detected) = match within_start {
             Some(delay) => {
-                let (killer, sent) = later(child.pid(), libc::SIGKILL, delay);
-                let (closed, told) = self.watch(&sent, TIMEOUT)?;
-                ensure!(closed, "a timeout, not the end");
-                (joined(killer)?, told)
+                let (killer, sent) = later(child.pid(), Signal::KILL, delay);
+                let (closed, detected) = self.watch(&sent, TIMEOUT)?;
+                ensure!(closed, "a timeout instead of the end");
+                (joined(killer)?, detected)
             }
             None => {
                 let path = self.path.clone();
-                let mut viewer = self.until_joined(&path)?;
-                viewer.step(TIMEOUT)?;
-                let (killer, _) = later(child.pid(), libc::SIGKILL, within_frames);
+                let mut consumer = self.until_joined(&path)?;
+                consumer.step(TIMEOUT)?;
+                let (killer, _) = later(child.pid(), Signal::KILL, within_frames);
                 let error = loop {
-                    if let Err(error) = viewer.step(TIMEOUT) {
+                    if let Err(error) = consumer.step(TIMEOUT) {
                         break error;
                     }
                 };
-                let told = Instant::now();
+                let detected = Instant::now();
                 ensure!(is_closed(&error), "{error:#}");
-                ensure!(viewer.consumer.end() == Some(End::Lost), "{:?}", viewer.consumer.end());
-                let verified = viewer.verified;
-                drop(viewer);
+                ensure!(
+                    consumer.consumer.end() == Some(End::Lost),
+                    "{:?}",
+                    consumer.consumer.end()
+                );
+                let verified = consumer.verified;
+                drop(consumer);
                 self.verified += verified;
-                (joined(killer)?, told)
+                (joined(killer)?, detected)
             }
         };
         child.kill()?;
-        Ok(Some(told.saturating_duration_since(since)))
+        Ok(Some(detected.saturating_duration_since(since)))
     }
 
     fn stopped(
         &mut self,
-        mut child: Peer,
+        mut child: Child,
         within_start: Option<Duration>,
         within_frames: Duration,
     ) -> Result<Option<Duration>> {
-        let (since, told, had_frames) = match within_start {
+        let (since, detected, had_frames) = match within_start {
             Some(delay) => {
-                let (stopper, sent) = later(child.pid(), libc::SIGSTOP, delay);
-                let (_, told) = self.watch(&sent, SLOW)?;
-                (joined(stopper)?, told, false)
+                let (stopper, sent) = later(child.pid(), Signal::STOP, delay);
+                let (_, detected) = self.watch(&sent, SLOW)?;
+                (joined(stopper)?, detected, false)
             }
             None => {
                 let path = self.path.clone();
-                let mut viewer = self.until_joined(&path)?;
-                viewer.step(TIMEOUT)?;
-                let (stopper, _) = later(child.pid(), libc::SIGSTOP, within_frames);
+                let mut consumer = self.until_joined(&path)?;
+                consumer.step(TIMEOUT)?;
+                let (stopper, _) = later(child.pid(), Signal::STOP, within_frames);
                 let error = loop {
-                    if let Err(error) = viewer.step(SLOW) {
+                    if let Err(error) = consumer.step(SLOW) {
                         break error;
                     }
                 };
-                let told = Instant::now();
+                let detected = Instant::now();
                 ensure!(is_timeout(&error), "{error:#}");
-                let verified = viewer.verified;
-                drop(viewer);
+                let verified = consumer.verified;
+                drop(consumer);
                 self.verified += verified;
-                (joined(stopper)?, told, true)
+                (joined(stopper)?, detected, true)
             }
         };
-        // With the other one still there, stopped.
-        self.new_peer()?;
-        child.signal(libc::SIGCONT)?;
+        // While the stopped producer still exists.
+        self.new_producer()?;
+        child.signal(Signal::CONT)?;
         if had_frames {
-            // It is told that its consumer has left, and ends.
+            // It learns that its consumer has left, and ends.
             child.end()?;
         } else {
             child.kill()?;
         }
-        Ok(Some(told.saturating_duration_since(since)))
+        Ok(Some(detected.saturating_duration_since(since)))
     }
 }
 

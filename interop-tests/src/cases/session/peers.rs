@@ -1,10 +1,10 @@
-//! Producers and consumers of sessions, with GPU work in each, and the children that they are.
+//! Producers and consumers of sessions that work on a GPU, and the child processes that run them.
 
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{self, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,37 +15,39 @@ use gpu_interop::session::{
 };
 use gpu_interop::vulkan::{self, BufferOptions};
 use gpu_interop::{BufferDesc, Error};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::harness::{Role, TestGpu, child_arguments};
 use interop_gpu::Kernel;
 use interop_gpu::oracle::{self, Turns};
 use interop_gpu::vulkan::{Bound, VulkanContext};
 
-/// Small: what is tried is the session.
-pub(crate) const BYTES: u64 = 16 << 10;
-pub(crate) const SLOTS: usize = 4;
+/// Small, since the session is tested, not the payload.
+pub(super) const BYTES: u64 = 16 << 10;
+pub(super) const SLOTS: usize = 4;
 
-/// Longer than anything takes that works.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
+/// Longer than any step that succeeds.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A producer whose frames Vulkan fills.
-pub(crate) struct TestProducer<'a> {
-    pub(crate) producer: Producer,
-    canvas: Canvas<'a>,
-    /// How many frames were published.
-    pub(crate) published: u64,
+/// A producer whose frames are filled by Vulkan.
+pub(super) struct TestProducer<'a> {
+    pub(super) producer: Producer,
+    slots: Slots<'a>,
+    /// The number of published frames.
+    pub(super) published: u64,
 }
 
-/// What is drawn into.
-struct Canvas<'a> {
+/// The buffers of the ring.
+struct Slots<'a> {
     gpu: &'a VulkanContext,
     bound: Vec<Bound>,
     buffers: Vec<vulkan::Buffer>,
 }
 
-impl<'a> Canvas<'a> {
+impl<'a> Slots<'a> {
     fn new(gpu: &'a VulkanContext) -> Result<(Self, Ring)> {
-        let mut ring = Ring::new("show", format!("{BYTES} bytes of hash, seeded by the tag"));
+        let mut ring = Ring::new("test", format!("{BYTES} bytes of hash, seeded by the tag"));
         let mut made = Self { gpu, bound: Vec::new(), buffers: Vec::new() };
         for _ in 0..SLOTS {
             let desc = BufferDesc::storage(BYTES);
@@ -67,64 +69,64 @@ impl<'a> Canvas<'a> {
     }
 }
 
-impl Drop for Canvas<'_> {
+impl Drop for Slots<'_> {
     fn drop(&mut self) {
-        // Before the buffers, of which nothing is left in use.
+        // Before the buffers, which are no longer in use.
         self.bound.drain(..).for_each(|bound| self.gpu.unbind(bound));
         self.buffers.clear();
     }
 }
 
 impl<'a> TestProducer<'a> {
-    /// Opens at `path`, or for sockets that are admitted.
-    pub(crate) fn open(
+    /// Listens at `path`, or takes only sockets that are admitted.
+    pub(super) fn open(
         gpu: &'a VulkanContext,
         path: Option<&Path>,
         options: ProducerOptions,
     ) -> Result<Self> {
-        let (canvas, ring) = Canvas::new(gpu)?;
+        let (slots, ring) = Slots::new(gpu)?;
         let producer = match path {
             Some(path) => Producer::bind(path, ring, options)?,
             None => Producer::unbound(ring, options)?,
         };
-        Ok(Self { producer, canvas, published: 0 })
+        Ok(Self { producer, slots, published: 0 })
     }
 
-    /// Publishes a frame, if a slot gets free in time; whether it did.
-    pub(crate) fn step(&mut self, timeout: Duration) -> Result<bool> {
+    /// Publishes a frame if a slot gets free in time; returns whether it did.
+    pub(super) fn step(&mut self, timeout: Duration) -> Result<bool> {
         let slot = match self.producer.free_slot(timeout) {
             Ok(slot) => slot,
             Err(Error::Timeout { .. }) => return Ok(false),
             Err(error) => return Err(error.into()),
         };
         let tag = self.published + 1;
-        self.canvas.fill(slot.index(), tag as u32)?;
+        self.slots.fill(slot.index(), tag as u32)?;
         let frame = FrameInfo { tag, ..FrameInfo::default() };
         self.published = self.producer.publish(slot, frame)?.sequence;
         Ok(true)
     }
 
-    /// Waits until all frames are given back, and ends.
-    pub(crate) fn finish(self) -> Result<()> {
-        let Self { producer, canvas, .. } = self;
+    /// Waits until all frames are released, and ends.
+    pub(super) fn finish(self) -> Result<()> {
+        let Self { producer, slots, .. } = self;
         producer.finish(TIMEOUT)?;
-        drop(canvas);
+        drop(slots);
         Ok(())
     }
 }
 
-/// A consumer that checks every byte of its frames, by Vulkan.
-pub(crate) struct TestConsumer<'a> {
+/// A consumer that checks every byte of its frames with Vulkan.
+pub(super) struct TestConsumer<'a> {
     gpu: &'a VulkanContext,
-    pub(crate) consumer: Consumer,
+    pub(super) consumer: Consumer,
     buffers: Vec<vulkan::Buffer>,
     semaphores: Vec<vulkan::Semaphore>,
-    /// Frames whose every byte was right.
-    pub(crate) verified: u64,
+    /// The number of frames in which every byte was right.
+    pub(super) verified: u64,
 }
 
 impl<'a> TestConsumer<'a> {
-    pub(crate) fn new(gpu: &'a VulkanContext, joined: (Consumer, Ring)) -> Result<Self> {
+    pub(super) fn new(gpu: &'a VulkanContext, joined: (Consumer, Ring)) -> Result<Self> {
         let (consumer, ring) = joined;
         let mut buffers = Vec::new();
         for slot in ring.slots {
@@ -140,9 +142,9 @@ impl<'a> TestConsumer<'a> {
     /// Takes the next frame and checks it.
     ///
     /// # Errors
-    /// What [`Consumer::next_frame`] and [`Frame::release`] return, and where a frame is wrong that was
-    /// the consumer's to the end.
-    pub(crate) fn step(&mut self, timeout: Duration) -> Result<()> {
+    /// Those of [`Consumer::next_frame`] and [`Frame::release`], and if a frame is wrong although it was not
+    /// taken back.
+    pub(super) fn step(&mut self, timeout: Duration) -> Result<()> {
         let frame = self.consumer.next_frame(timeout)?;
         let seed = frame.tag() as u32;
         frame.wait(TIMEOUT, |point, timeout| {
@@ -151,17 +153,17 @@ impl<'a> TestConsumer<'a> {
         let (read, sequence) = (self.read(&frame)?, frame.sequence());
         frame.release()?;
         oracle::check(&read, seed, &Turns::default())
-            .with_context(|| format!("frame {sequence}, though it was not taken back"))?;
+            .with_context(|| format!("frame {sequence}, which was not taken back"))?;
         self.verified += 1;
         Ok(())
     }
 
-    pub(crate) fn read(&self, frame: &Frame) -> Result<Vec<u8>> {
+    fn read(&self, frame: &Frame) -> Result<Vec<u8>> {
         self.gpu.download(self.buffers[frame.slot()].handle(), 0, BYTES)
     }
 
-    /// Takes frames until the session ends.
-    pub(crate) fn watch(&mut self) -> Result<End> {
+    /// Receives frames until the session ends.
+    fn receive_all(&mut self) -> Result<End> {
         loop {
             match self.step(TIMEOUT) {
                 Ok(()) => {}
@@ -174,66 +176,67 @@ impl<'a> TestConsumer<'a> {
     }
 }
 
-pub(crate) fn is_closed(error: &anyhow::Error) -> bool {
+pub(super) fn is_closed(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(Error::Closed { .. }))
 }
 
-pub(crate) fn is_timeout(error: &anyhow::Error) -> bool {
+pub(super) fn is_timeout(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(Error::Timeout { .. }))
 }
 
 /// A directory for sockets, with a short path.
-pub(crate) fn directory() -> Result<tempfile::TempDir> {
+pub(super) fn directory() -> Result<tempfile::TempDir> {
     Ok(tempfile::Builder::new().prefix("session").tempdir_in("/tmp")?)
 }
 
-pub(crate) const CONSUMES: &str = "consumes frames";
-pub(crate) const PRODUCES: &str = "produces frames";
+pub(super) const CONSUMES: &str = "consumes frames";
+pub(super) const PRODUCES: &str = "produces frames";
 
 const SOCKET: &str = "INTEROP_SOCKET";
-const HALF: &str = "INTEROP_HALF";
+const BREAK_OFF: &str = "INTEROP_BREAK_OFF";
 
-/// What the children of these cases do.
-pub(crate) fn roles() -> Vec<Role> {
+/// The children of these cases.
+pub(in crate::cases) fn roles() -> Vec<Role> {
     vec![(CONSUMES, consumes), (PRODUCES, produces)]
 }
 
-/// A child that is killed, if it still runs, when this goes.
-pub(crate) struct Peer(pub(crate) Child);
+/// A child that is killed when this is dropped, if it still runs.
+pub(super) struct Child(process::Child);
 
-/// After how many frames a child closes its socket in the middle of a message, and where in it.
+/// After how many frames a child closes its socket in the middle of a message, and after how many of the
+/// message's bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Half {
-    pub(crate) frames: u64,
-    pub(crate) bytes: usize,
+pub(super) struct BreakOff {
+    pub(super) frames: u64,
+    pub(super) bytes: usize,
 }
 
-impl Peer {
-    pub(crate) fn start(
-        machine: &TestGpu,
+impl Child {
+    pub(super) fn start(
+        test_gpu: &TestGpu,
         role: &str,
         path: &Path,
-        half: Option<Half>,
+        break_off: Option<BreakOff>,
     ) -> Result<Self> {
-        let mut command: Command = child_arguments(role)?;
-        command.env("INTEROP_DEVICE", machine.wish().to_string()).env(SOCKET, path);
-        if let Some(Half { frames, bytes }) = half {
-            command.env(HALF, format!("{frames} {bytes}"));
+        let mut command = child_arguments(role)?;
+        command.env("INTEROP_DEVICE", test_gpu.selector().to_string()).env(SOCKET, path);
+        if let Some(BreakOff { frames, bytes }) = break_off {
+            command.env(BREAK_OFF, format!("{frames} {bytes}"));
         }
         let child = command.stdout(Stdio::piped()).spawn().context("starting a child")?;
         Ok(Self(child))
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.0.id()
     }
 
-    pub(crate) fn signal(&self, signal: libc::c_int) -> Result<()> {
+    pub(super) fn signal(&self, signal: Signal) -> Result<()> {
         signal_to(self.pid(), signal)
     }
 
-    /// Waits for the end of a child that is no longer needed or is ending; what it said.
-    pub(crate) fn end(mut self) -> Result<String> {
+    /// Waits for the end of a child; returns what it printed.
+    pub(super) fn end(mut self) -> Result<String> {
         let started = Instant::now();
         let status = loop {
             match self.0.try_wait()? {
@@ -242,113 +245,109 @@ impl Peer {
                 None => bail!("the child does not end"),
             }
         };
-        let mut said = String::new();
+        let mut printed = String::new();
         if let Some(mut output) = self.0.stdout.take() {
-            std::io::Read::read_to_string(&mut output, &mut said)?;
+            std::io::Read::read_to_string(&mut output, &mut printed)?;
         }
-        ensure!(status.success(), "the child ended with {status}: {said}");
-        Ok(said.trim().to_owned())
+        ensure!(status.success(), "the child ended with {status}: {printed}");
+        Ok(printed.trim().to_owned())
     }
 
-    pub(crate) fn kill(&mut self) -> Result<()> {
+    pub(super) fn kill(&mut self) -> Result<()> {
         self.0.kill()?;
         self.0.wait()?;
         Ok(())
     }
 }
 
-impl Drop for Peer {
+impl Drop for Child {
     fn drop(&mut self) {
-        // Nothing that can be done where it has ended already.
+        // If it has ended already, there is nothing to do.
         let _ = self.kill();
     }
 }
 
 const POLL: Duration = Duration::from_millis(1);
 
-pub(crate) fn signal_to(pid: u32, signal: libc::c_int) -> Result<()> {
-    // SAFETY: kill takes two numbers; the process is a child that has not been waited for.
-    let sent = unsafe { libc::kill(pid as libc::pid_t, signal) };
-    ensure!(sent == 0, "kill: {}", std::io::Error::last_os_error());
-    Ok(())
+pub(super) fn signal_to(pid: u32, signal: Signal) -> Result<()> {
+    let pid = Pid::from_raw(pid.try_into()?).context("no process has the number 0")?;
+    Ok(kill_process(pid, signal)?)
 }
 
-/// In a child: the GPU of its parent, the socket and what is to be broken.
-pub(crate) fn setting() -> Result<(VulkanContext, PathBuf, Option<Half>)> {
-    let wish = std::env::var("INTEROP_DEVICE")?.parse()?;
-    let gpu = VulkanContext::new(Vulkan::open(&wish, &VulkanOptions::default())?)?;
+/// In a child: its parent's GPU, the socket's path and when to break off.
+pub(super) fn parameters() -> Result<(VulkanContext, PathBuf, Option<BreakOff>)> {
+    let selector = std::env::var("INTEROP_DEVICE")?.parse()?;
+    let gpu = VulkanContext::new(Vulkan::open(&selector, &VulkanOptions::default())?)?;
     let path = std::env::var_os(SOCKET).context(SOCKET)?.into();
-    let half = std::env::var(HALF).ok().map(|text| -> Result<Half> {
-        let (frames, bytes) = text.split_once(' ').context(HALF)?;
-        Ok(Half { frames: frames.parse()?, bytes: bytes.parse()? })
+    let break_off = std::env::var(BREAK_OFF).ok().map(|text| -> Result<BreakOff> {
+        let (frames, bytes) = text.split_once(' ').context(BREAK_OFF)?;
+        Ok(BreakOff { frames: frames.parse()?, bytes: bytes.parse()? })
     });
-    Ok((gpu, path, half.transpose()?))
+    Ok((gpu, path, break_off.transpose()?))
 }
 
-/// In a child: checks frames until the session ends, and says how, and how many.
+/// In a child: checks frames until the session ends, and prints how it ended, how many frames were
+/// verified and how many were missed.
 fn consumes() -> Result<()> {
-    let (gpu, path, half) = setting()?;
+    let (gpu, path, break_off_at) = parameters()?;
     let options = JoinOptions { timeout: TIMEOUT, ..JoinOptions::default() };
-    let mut viewer = TestConsumer::new(&gpu, Consumer::join(path, options)?)?;
-    if let Some(half) = half {
-        let socket = UnixStream::from(viewer.consumer.as_fd().try_clone_to_owned()?);
-        for _ in 0..half.frames {
-            viewer.step(TIMEOUT)?;
+    let mut consumer = TestConsumer::new(&gpu, Consumer::join(path, options)?)?;
+    if let Some(at) = break_off_at {
+        let socket = UnixStream::from(consumer.consumer.as_fd().try_clone_to_owned()?);
+        for _ in 0..at.frames {
+            consumer.step(TIMEOUT)?;
         }
-        let frame = viewer.consumer.next_frame(TIMEOUT)?;
+        let frame = consumer.consumer.next_frame(TIMEOUT)?;
         let (slot, sequence) = (frame.slot() as u32, frame.sequence());
         let release = Message::Release(ReleaseToken { slot, sequence });
-        return break_off(&socket, &release, half.bytes);
+        return break_off(&socket, &release, at.bytes);
     }
-    let end = viewer.watch()?;
-    println!("{end:?} {} {}", viewer.verified, viewer.consumer.missed());
+    let end = consumer.receive_all()?;
+    println!("{end:?} {} {}", consumer.verified, consumer.consumer.missed());
     Ok(())
 }
 
-/// Sends so many bytes of a message and closes the socket.
+/// Sends the first bytes of a message, closes the socket, and prints when.
 fn break_off(socket: &UnixStream, message: &Message, bytes: usize) -> Result<()> {
     let encoded = message.encode();
     (&*socket).write_all(&encoded[..bytes.clamp(1, encoded.len() - 1)])?;
-    println!("{}", monotonic()?.as_nanos());
+    println!("{}", monotonic().as_nanos());
     socket.shutdown(std::net::Shutdown::Both)?;
     Ok(())
 }
 
-/// In a child: shows frames until all consumers that there were are gone.
+/// In a child: publishes frames until a consumer leaves.
 fn produces() -> Result<()> {
-    let (gpu, path, half) = setting()?;
-    let Some(half) = half else {
-        // A parent that has to wait for a processor is not to be taken for one that stands still.
+    let (gpu, path, break_off_at) = parameters()?;
+    let Some(at) = break_off_at else {
+        // A parent that waits for a processor must not be evicted.
         let options = ProducerOptions { patience: TIMEOUT, ..ProducerOptions::default() };
-        let mut show = TestProducer::open(&gpu, Some(&path), options)?;
+        let mut test = TestProducer::open(&gpu, Some(&path), options)?;
         loop {
-            if show.producer.consumers() > 0 {
-                show.step(POLL)?;
+            if test.producer.consumers() > 0 {
+                test.step(POLL)?;
             }
-            if let Some(Event::Left { .. }) = show.producer.poll(POLL)? {
-                println!("{}", show.published);
+            if let Some(Event::Left { .. }) = test.producer.poll(POLL)? {
+                println!("{}", test.published);
                 return Ok(());
             }
         }
     };
     let listener = UnixListener::bind(path)?;
     let (socket, _) = listener.accept()?;
-    let mut show = TestProducer::open(&gpu, None, ProducerOptions::default())?;
-    show.producer.admit(socket.try_clone()?)?;
-    show.producer.wait_for_consumers(1, TIMEOUT)?;
-    while show.published < half.frames {
-        show.step(TIMEOUT)?;
+    let mut test = TestProducer::open(&gpu, None, ProducerOptions::default())?;
+    test.producer.admit(socket.try_clone()?)?;
+    test.producer.wait_for_consumers(1, TIMEOUT)?;
+    while test.published < at.frames {
+        test.step(TIMEOUT)?;
     }
     let (point, layouts) = (None, None);
     let frame = FrameToken { slot: 0, sequence: u64::MAX, point, layouts, published: 0, tag: 0 };
-    break_off(&socket, &Message::Frame(frame), half.bytes)
+    break_off(&socket, &Message::Frame(frame), at.bytes)
 }
 
-/// The clock that parent and child share.
-pub(crate) fn monotonic() -> Result<Duration> {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `now` is writable and of the size that clock_gettime fills.
-    let told = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
-    ensure!(told == 0, "clock_gettime: {}", std::io::Error::last_os_error());
-    Ok(Duration::new(now.tv_sec.try_into()?, now.tv_nsec.try_into()?))
+/// Reads the clock that parent and child share.
+pub(super) fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
 }

@@ -1,4 +1,4 @@
-//! Group G: what the examples `share_producer` and `share_consumer` run, with children.
+//! The sessions that the examples `share_producer` and `share_consumer` run, with children.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -25,7 +25,7 @@ const CHECKS: &str = "checks shared frames";
 const SOCKET: &str = "INTEROP_SHARE_SOCKET";
 const API: &str = "INTEROP_SHARE_API";
 
-/// Small, and with a last row that is cut off.
+/// Small, with an incomplete last row.
 const BYTES: u64 = (64 << 10) + 48;
 const FRAMES: u32 = 300;
 const SLOTS: usize = 3;
@@ -33,7 +33,7 @@ const SLOTS: usize = 3;
 /// Far longer than a child takes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-pub(crate) fn cases() -> Vec<Case> {
+pub(in crate::cases) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for importer in Importer::ALL {
         let timeline = [Need::Semaphore(importer.api(), SemaphoreKind::Timeline)];
@@ -43,7 +43,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ] {
             let name =
                 format!("ipc/share/vulkan→{}/{name}/every_frame_is_right/60", importer.name());
-            let run = move |machine: &TestGpu| all_right(&share(machine, sync, &[importer])?);
+            let run = move |test_gpu: &TestGpu| all_right(&share(test_gpu, sync, &[importer])?);
             cases.push(Case::new(name, run).needs(importer.needs()).needs(needs));
         }
     }
@@ -59,19 +59,19 @@ pub(crate) fn cases() -> Vec<Case> {
             ("a_doubled_frame_is_found", Wrong::Doubled),
         ] {
             let name = format!("ipc/share/vulkan→{}/{what}/60", importer.name());
-            let run = move |machine: &TestGpu| found(machine, importer, wrong);
+            let run = move |test_gpu: &TestGpu| found(test_gpu, importer, wrong);
             cases.push(Case::new(name, run).needs(importer.needs()));
         }
     }
     cases
 }
 
-/// What the children of these cases do.
-pub(crate) fn roles() -> Vec<Role> {
+/// The child of these cases.
+pub(in crate::cases) fn roles() -> Vec<Role> {
     vec![(CHECKS, check)]
 }
 
-/// In the child: what the example does, with its report as JSON.
+/// In the child: runs the example's code and prints its report as JSON.
 fn check() -> Result<()> {
     let socket = PathBuf::from(std::env::var_os(SOCKET).context(SOCKET)?);
     let api = ConsumerApi::from_str(&std::env::var(API)?, true).map_err(anyhow::Error::msg)?;
@@ -99,7 +99,7 @@ impl Checkers {
         Ok(Self(importers.iter().map(start).collect::<Result<_, _>>().context("starting a child")?))
     }
 
-    /// What they report.
+    /// Their reports.
     fn reports(self) -> Result<Vec<Value>> {
         let report = |child: Child| -> Result<Value> {
             let output = child.wait_with_output()?;
@@ -110,7 +110,7 @@ impl Checkers {
     }
 }
 
-/// Every count of a report.
+/// The counts of a report.
 fn counts(report: &Value) -> Result<[u64; 5]> {
     let mut counts = [0; 5];
     for (count, name) in counts.iter_mut().zip(["frames", "verified", "lost", "doubled", "torn"]) {
@@ -130,37 +130,37 @@ fn all_right(reports: &[Value]) -> Result<()> {
     Ok(())
 }
 
-/// Produces for children with these APIs; what they report.
-fn share(machine: &TestGpu, sync: SyncMethod, importers: &[Importer]) -> Result<Vec<Value>> {
+/// Produces for children with these APIs; returns their reports.
+fn share(test_gpu: &TestGpu, sync: SyncMethod, importers: &[Importer]) -> Result<Vec<Value>> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("frames");
     let shape = Shape::new(BYTES)?;
-    let mut drawer = FrameRenderer::new(&machine.vulkan().vulkan, shape, SLOTS, Some(sync))?;
-    let producer = Producer::bind(&path, drawer.ring(FRAMES)?, session_options())?;
+    let mut renderer = FrameRenderer::new(&test_gpu.vulkan().vulkan, shape, SLOTS, Some(sync))?;
+    let producer = Producer::bind(&path, renderer.ring(FRAMES)?, session_options())?;
     let children = Checkers::start(&path, importers)?;
     let production =
         Production { frames: FRAMES, consumers: importers.len(), wait: TIMEOUT, rate: None };
     let (never, quiet) = (Interrupt::never(), |_| {});
-    let produced = produce(producer, &mut drawer, shape, SLOTS, &production, &never, quiet);
+    let produced = produce(producer, &mut renderer, shape, SLOTS, &production, &never, quiet);
     let reports = children.reports();
     let produced = produced?;
     ensure!(produced.frames == u64::from(FRAMES) && produced.died == 0, "{produced:?}");
-    ensure!(!path.exists(), "the socket's file is left behind");
+    ensure!(!path.exists(), "the socket's file still exists");
     reports
 }
 
-fn several(machine: &TestGpu) -> Result<()> {
-    let there = Importer::ALL.into_iter().filter(|importer| importer.is_there(machine));
-    let mut importers: Vec<_> = there.collect();
-    importers.push(Importer::Vulkan);
-    all_right(&share(machine, SyncMethod::HostWait, &importers)?)
+fn several(test_gpu: &TestGpu) -> Result<()> {
+    let available = Importer::ALL.into_iter().filter(|importer| importer.is_available(test_gpu));
+    let mut importers: Vec<_> = available.collect();
+    importers.push(importers[0]);
+    all_right(&share(test_gpu, SyncMethod::HostWait, &importers)?)
 }
 
-/// The same session within this process, as `share_producer --in-process` has it.
-fn one_process(machine: &TestGpu) -> Result<()> {
+/// The same session within this process, as `share_producer --in-process` runs it.
+fn one_process(test_gpu: &TestGpu) -> Result<()> {
     let shape = Shape::new(BYTES)?;
-    let mut drawer = FrameRenderer::new(&machine.vulkan().vulkan, shape, SLOTS, None)?;
-    let mut producer = Producer::unbound(drawer.ring(FRAMES)?, session_options())?;
+    let mut renderer = FrameRenderer::new(&test_gpu.vulkan().vulkan, shape, SLOTS, None)?;
+    let mut producer = Producer::unbound(renderer.ring(FRAMES)?, session_options())?;
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     producer.admit(ours)?;
     let consuming = std::thread::spawn(move || {
@@ -171,19 +171,19 @@ fn one_process(machine: &TestGpu) -> Result<()> {
     });
     let production = Production { frames: FRAMES, consumers: 1, wait: TIMEOUT, rate: None };
     let never = Interrupt::never();
-    let produced = produce(producer, &mut drawer, shape, SLOTS, &production, &never, |_| {});
+    let produced = produce(producer, &mut renderer, shape, SLOTS, &production, &never, |_| {});
     let consumed = consuming.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
     ensure!(produced?.frames == u64::from(FRAMES));
     ensure!(consumed.wrong.is_none(), "{:?}", consumed.wrong);
     all_right(&[serde_json::to_value(consumed.report)?])
 }
 
-/// What a producer does wrong with one of its frames.
+/// What is wrong with one of the frames.
 #[derive(Clone, Copy, Debug)]
 enum Wrong {
-    /// One element of four words is the frame's before.
+    /// Four words are those of the frame before.
     Torn,
-    /// All of it is the frame before.
+    /// Everything is the frame before.
     Stale,
     /// It is not published.
     Lost,
@@ -191,16 +191,16 @@ enum Wrong {
     Doubled,
 }
 
-/// The proof that a check can fail: of ten frames, number 5 is wrong.
-fn found(machine: &TestGpu, importer: Importer, wrong: Wrong) -> Result<()> {
+/// Proves that the check can fail: of ten frames, number 5 is wrong.
+fn found(test_gpu: &TestGpu, importer: Importer, wrong: Wrong) -> Result<()> {
     const TEN: u32 = 10;
     const BAD: u32 = 5;
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("frames");
-    let vulkan = &machine.vulkan().vulkan;
-    let mut drawer =
+    let vulkan = &test_gpu.vulkan().vulkan;
+    let mut renderer =
         FrameRenderer::new(vulkan, Shape::new(BYTES)?, SLOTS, Some(SyncMethod::HostWait))?;
-    let mut producer = Producer::bind(&path, drawer.ring(TEN)?, session_options())?;
+    let mut producer = Producer::bind(&path, renderer.ring(TEN)?, session_options())?;
     let children = Checkers::start(&path, &[importer])?;
     producer.wait_for_consumers(1, TIMEOUT)?;
     for frame in 0..TEN {
@@ -212,10 +212,10 @@ fn found(machine: &TestGpu, importer: Importer, wrong: Wrong) -> Result<()> {
         for _ in 0..times {
             let slot = producer.free_slot(TIMEOUT)?;
             let is_stale = matches!(wrong, Wrong::Stale) && frame == BAD;
-            drawer.draw(slot.index(), if is_stale { frame - 1 } else { frame })?;
-            drawer.wait(slot.index())?;
+            renderer.draw(slot.index(), if is_stale { frame - 1 } else { frame })?;
+            renderer.wait(slot.index())?;
             if matches!(wrong, Wrong::Torn) && frame == BAD {
-                tear(machine, &drawer, slot.index(), frame - 1)?;
+                tear(test_gpu, &renderer, slot.index(), frame - 1)?;
             }
             producer.publish(slot, FrameInfo { tag: frame.into(), ..FrameInfo::default() })?;
         }
@@ -235,15 +235,15 @@ fn found(machine: &TestGpu, importer: Importer, wrong: Wrong) -> Result<()> {
 }
 
 /// Puts the last four words of frame number `other` into a slot.
-fn tear(machine: &TestGpu, drawer: &FrameRenderer, slot: usize, other: u32) -> Result<()> {
+fn tear(test_gpu: &TestGpu, renderer: &FrameRenderer, slot: usize, other: u32) -> Result<()> {
     let shape = Shape::new(BYTES)?;
     let first = shape.words() as u32 - 4;
     let words = [0, 1, 2, 3].map(|word| shape.word(first + word, other));
-    let (gpu, buffer) = (machine.vulkan(), drawer.buffer(slot).context("no such slot")?);
+    let (gpu, buffer) = (test_gpu.vulkan(), renderer.buffer(slot).context("no such slot")?);
     let (family, used) = (gpu.vulkan.queue_family(), [BufferAccess::transfer(buffer)]);
     gpu.run(|command: vk::CommandBuffer| {
-        // SAFETY: recorded outside a render pass, for a queue of this family; the frame was released
-        // and nobody has it; four words are there.
+        // SAFETY: recorded outside a render pass, for a queue of this family; the frame was released and no
+        // consumer has it; the buffer holds the four words.
         unsafe {
             gpu.endpoint.record_acquire(command, family, &used)?;
             let (at, bytes) = (4 * u64::from(first), bytemuck::bytes_of(&words));

@@ -1,5 +1,9 @@
-//! What several groups of cases use.
+//! What the cases of several folders use.
 
-pub(crate) mod exporters;
-pub(crate) mod importers;
-pub(crate) mod payload_users;
+pub(super) mod contexts;
+pub(super) mod driver;
+pub(super) mod fds;
+pub(super) mod importers;
+pub(super) mod payload_user;
+mod recorder;
+pub(super) mod views;

@@ -36,7 +36,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 fn rigs(machine: &TestGpu) -> Result<GpuContexts> {
-    GpuContexts::open(machine.wish(), &TestGpu::options())
+    GpuContexts::open(machine.selector(), &TestGpu::options())
 }
 
 /// All rungs that this machine has are verified, none fails, and the report is read as it was written.

@@ -8,17 +8,45 @@ use gpu_interop::capabilities::{Capabilities, Plan, plan};
 use gpu_interop::fd::{MemoryHandleType, SemaphoreHandleType};
 use gpu_interop::headless::{DeviceType, GpuSelector, Headless, Validation, Vulkan, VulkanOptions};
 use gpu_interop::vulkan::{BufferOptions, ImageOptions, MemoryLocation};
-use gpu_interop::{Api, BufferDesc, Error, ImageDesc, ResourceDesc};
+use gpu_interop::{Api, BufferDesc, Error, ImageDesc, ResourceDesc, SemaphoreKind};
 
-use super::case::Need;
-use super::messages;
+use super::validation;
 use interop_gpu::cuda::CudaContext;
 use interop_gpu::gl::GlContext;
 use interop_gpu::vulkan::VulkanContext;
 
+/// A requirement of a case. If it is missing, the case is skipped with the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// OpenGL with memory objects.
+    Gl,
+    /// CUDA.
+    Cuda,
+    /// A semaphore of this kind that Vulkan exports and this API imports, as opaque fd.
+    Semaphore(Api, SemaphoreKind),
+    /// Such an image, which Vulkan exports and this API imports, as opaque fd.
+    Image(Api, ImageDesc),
+    /// Memory as dma-buf, exported by Vulkan.
+    DmaBufExport,
+    /// Memory that the host can map, exported by Vulkan as opaque fd.
+    HostVisibleExport,
+    /// Such an image in memory that the host can map, exported by Vulkan as opaque fd.
+    HostVisibleImage(ImageDesc),
+    /// This many bytes of memory, free on the host and present on the GPU.
+    MemoryBytes(u64),
+    /// CUDA kernels in a Vulkan queue (`VK_NVX_binary_import`).
+    SameQueue,
+    /// A device with the timeline semaphore feature; they need not be exportable.
+    TimelineFeature,
+    /// A driver that runs work asynchronously on a GPU.
+    Hardware,
+    /// The Khronos validation layer.
+    Validation,
+}
+
 /// One GPU, opened in every API it has, with the kernels loaded.
 ///
-/// Shared by the cases of a run, one after the other; a case that breaks something opens its own.
+/// The cases of a run share it, one after the other; a case that breaks something opens its own.
 #[derive(Debug)]
 pub struct TestGpu {
     // Dropped in this order: CUDA, OpenGL, Vulkan.
@@ -27,24 +55,23 @@ pub struct TestGpu {
     second_instance: OnceCell<VulkanContext>,
     second_device: OnceCell<VulkanContext>,
     vulkan: VulkanContext,
-    wish: GpuSelector,
+    selector: GpuSelector,
 }
 
 impl TestGpu {
-    /// Opens the GPU that `INTEROP_DEVICE` names, else the first discrete one, else whatever there
-    /// is.
+    /// Opens the GPU that `INTEROP_DEVICE` names, else the first discrete one, else any.
     ///
     /// # Errors
-    /// Where there is no Vulkan at all, or a driver of any API that is there fails: only what is
-    /// missing is a reason to skip.
+    /// If Vulkan is absent, or a driver that is installed fails: only what is missing is a reason to
+    /// skip.
     pub fn open() -> Result<Rc<Self>> {
-        let wish = match std::env::var("INTEROP_DEVICE") {
+        let selector = match std::env::var("INTEROP_DEVICE") {
             Ok(device) => device.parse().context("INTEROP_DEVICE")?,
             Err(_) => GpuSelector::Any,
         };
-        let Headless { vulkan, gl, cuda, .. } = Headless::open(&wish, &Self::options())?;
+        let Headless { vulkan, gl, cuda, .. } = Headless::open(&selector, &Self::options())?;
         // From here on by UUID: a second opening must not find another GPU.
-        let wish = GpuSelector::Uuid(vulkan.identity().device);
+        let selector = GpuSelector::Uuid(vulkan.identity().device);
         let vulkan = VulkanContext::new(vulkan)?;
         let gl = match unless_missing(gl).context("OpenGL")? {
             Ok(gl) => Ok(GlContext::new(gl)?),
@@ -55,20 +82,20 @@ impl TestGpu {
             Err(error) => Err(error),
         };
         let (second_device, second_instance) = Default::default();
-        Ok(Rc::new(Self { cuda, gl, second_instance, second_device, vulkan, wish }))
+        Ok(Rc::new(Self { cuda, gl, second_instance, second_device, vulkan, selector }))
     }
 
-    /// How every Vulkan device of the suite is opened: validated where that is installed, unless
-    /// `INTEROP_VALIDATION=off`.
+    /// How every Vulkan device of the suite is opened: with the validation layer if it is installed,
+    /// unless `INTEROP_VALIDATION=off`.
     pub fn options() -> VulkanOptions {
         let off = std::env::var("INTEROP_VALIDATION").is_ok_and(|value| value == "off");
         let validation = if off { Validation::Off } else { Validation::IfInstalled };
-        VulkanOptions::default().validation(validation).messages(messages::keep)
+        VulkanOptions::default().validation(validation).messages(validation::keep)
     }
 
-    /// The GPU of this machine, to open it again.
-    pub fn wish(&self) -> &GpuSelector {
-        &self.wish
+    /// Selects this GPU, to open it again.
+    pub fn selector(&self) -> &GpuSelector {
+        &self.selector
     }
 
     /// Vulkan.
@@ -79,7 +106,7 @@ impl TestGpu {
     /// Another logical device of the same instance and GPU.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver refuses.
     pub fn second_device(&self) -> Result<&VulkanContext> {
         if self.second_device.get().is_none() {
             let gpu = VulkanContext::new(self.vulkan.vulkan.second_device()?)?;
@@ -91,10 +118,10 @@ impl TestGpu {
     /// A device of another instance on the same GPU.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver refuses.
     pub fn second_instance(&self) -> Result<&VulkanContext> {
         if self.second_instance.get().is_none() {
-            let gpu = VulkanContext::new(Vulkan::open(&self.wish, &Self::options())?)?;
+            let gpu = VulkanContext::new(Vulkan::open(&self.selector, &Self::options())?)?;
             let _ = self.second_instance.set(gpu);
         }
         self.second_instance.get().context("set above")
@@ -103,7 +130,7 @@ impl TestGpu {
     /// OpenGL, current on this thread.
     ///
     /// # Errors
-    /// Why there is none; a case that needs it says so with [`Need::Gl`].
+    /// If it is absent; a case that needs it declares [`Need::Gl`].
     pub fn gl(&self) -> Result<&GlContext> {
         let gpu = self.gl.as_ref().map_err(Clone::clone)?;
         gpu.gl.make_current()?;
@@ -113,7 +140,7 @@ impl TestGpu {
     /// CUDA.
     ///
     /// # Errors
-    /// Why there is none; a case that needs it says so with [`Need::Cuda`].
+    /// If it is absent; a case that needs it declares [`Need::Cuda`].
     pub fn cuda(&self) -> Result<&CudaContext> {
         Ok(self.cuda.as_ref().map_err(Clone::clone)?)
     }
@@ -123,12 +150,12 @@ impl TestGpu {
         self.vulkan.vulkan.driver()
     }
 
-    /// Whether the driver is a GPU's, not a CPU's.
+    /// Whether the driver runs on a GPU, not on the CPU.
     pub fn is_hardware(&self) -> bool {
         self.vulkan.vulkan.device_type() != DeviceType::Cpu
     }
 
-    /// Which APIs are there, and why the others are not.
+    /// Which APIs are available, and why the others are not.
     pub fn apis(&self) -> Vec<(&'static str, Result<(), Error>)> {
         vec![
             ("vulkan", Ok(())),
@@ -137,10 +164,19 @@ impl TestGpu {
         ]
     }
 
-    /// What is missing of what a case needs.
+    /// Whether an API is available.
+    pub fn has(&self, api: Api) -> bool {
+        match api {
+            Api::OpenGl => self.gl.is_ok(),
+            Api::Cuda => self.cuda.is_ok(),
+            _ => true,
+        }
+    }
+
+    /// Returns why a requirement is not met, or `None` if it is.
     ///
     /// # Errors
-    /// Where a driver that is there fails: never a reason to skip.
+    /// If a driver fails: never a reason to skip.
     pub(super) fn lacks(&self, need: Need) -> Result<Option<String>> {
         let desc = BufferDesc::storage(4096).into();
         let vulkan = self.vulkan.endpoint.capabilities(&desc)?;
@@ -151,9 +187,13 @@ impl TestGpu {
                 Ok(()) => self.cuda.as_ref().err().map(ToString::to_string),
                 Err(missing) => Some(missing.to_string()),
             },
-            Need::Hardware => (!self.is_hardware()).then(|| format!("{} is no GPU", self.driver())),
+            Need::Hardware => {
+                (!self.is_hardware()).then(|| format!("{} runs on the CPU", self.driver()))
+            }
             Need::Validation => (!self.vulkan.vulkan.is_validated())
-                .then(|| "the Khronos validation layer is not there".to_owned()),
+                .then(|| "the Khronos validation layer is not installed".to_owned()),
+            Need::TimelineFeature => (!self.vulkan.endpoint.features().timeline_semaphore)
+                .then(|| "the device has no timeline semaphores".to_owned()),
             Need::DmaBufExport => match vulkan.memory(MemoryHandleType::DmaBuf) {
                 Ok(support) => support.export.clone().err(),
                 Err(missing) => Some(missing),
@@ -219,7 +259,7 @@ impl TestGpu {
         })
     }
 
-    /// What `api`'s endpoint tells of `desc`; the inner error where there is none.
+    /// The capabilities of `api` for `desc`; the inner error if the API is absent.
     fn capabilities(&self, api: Api, desc: &ResourceDesc) -> Result<Result<Capabilities, Error>> {
         Ok(match api {
             Api::OpenGl => match &self.gl {
@@ -235,15 +275,15 @@ impl TestGpu {
     }
 }
 
-/// What was opened, or what is missing for it; every other error is a failure.
+/// What was opened, or what is missing; every other error is a failure.
 fn unless_missing<T>(opened: Result<T, Error>) -> Result<Result<T, Error>> {
     match opened {
         Err(error) if !matches!(error, Error::Missing(_)) => Err(error.into()),
-        there_or_missing => Ok(there_or_missing),
+        opened_or_missing => Ok(opened_or_missing),
     }
 }
 
-/// What is missing, by the library's word.
+/// The library's reason why something is missing.
 fn reason<T>(tried: Result<T, Error>) -> Result<Option<String>> {
     match tried {
         Ok(_) => Ok(None),
@@ -262,6 +302,6 @@ mod tests {
         unless_missing(Ok(())).unwrap().unwrap();
         let missing = Missing::new(Api::Cuda, "a GPU", "CUDA");
         assert!(unless_missing::<()>(Err(missing.into())).unwrap().is_err());
-        unless_missing::<()>(Err(Invalid::new("wish", "is refused").into())).unwrap_err();
+        unless_missing::<()>(Err(Invalid::new("selector", "is refused").into())).unwrap_err();
     }
 }

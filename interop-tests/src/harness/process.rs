@@ -1,0 +1,144 @@
+//! This process and its children: open descriptors, mapped memory, and the test binary run again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::RawFd;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, ensure};
+
+/// How many descriptors an error names.
+const NAMED: usize = 16;
+
+/// Open descriptors and what they refer to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Descriptors(BTreeMap<RawFd, String>);
+
+/// Returns the descriptors that are open now.
+pub fn open_descriptors() -> Descriptors {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
+        let target = fs::read_link(entry.path()).map(|path| path.display().to_string());
+        if let (Ok(number), Ok(target)) = (entry.file_name().to_string_lossy().parse(), target) {
+            found.insert(number, target);
+        }
+    }
+    // The directory itself was open while it was read.
+    found.retain(|_, target| !(target.starts_with("/proc/") && target.ends_with("/fd")));
+    Descriptors(found)
+}
+
+impl Descriptors {
+    /// Returns how many are open.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Checks that as many are open now.
+    ///
+    /// # Errors
+    /// Names the descriptors that were left open or closed.
+    pub fn require_same(&self, now: &Descriptors) -> Result<()> {
+        let new = now.0.iter().filter(|(fd, _)| !self.0.contains_key(fd));
+        let gone = self.0.iter().filter(|(fd, _)| !now.0.contains_key(fd));
+        let (new, gone) =
+            (new.take(NAMED).collect::<Vec<_>>(), gone.take(NAMED).collect::<Vec<_>>());
+        ensure!(
+            self.count() == now.count(),
+            "{} descriptors before, {} after; new: {new:?}; gone: {gone:?}",
+            self.count(),
+            now.count()
+        );
+        Ok(())
+    }
+}
+
+/// What this process has open and mapped.
+#[derive(Clone, Debug)]
+pub struct ProcessResources {
+    /// Open descriptors.
+    pub descriptors: Descriptors,
+    /// Mappings of memory that a driver shares: memfds and the devices of GPUs.
+    pub shared_mappings: usize,
+    /// The size of these mappings in KiB.
+    pub shared_kib: u64,
+    /// The size of the whole address space in KiB.
+    pub address_space_kib: u64,
+}
+
+/// How much the heap, drivers included, may grow, in KiB.
+const HEAP_KIB: u64 = 32 << 10;
+
+impl ProcessResources {
+    /// Reads them from `/proc`.
+    ///
+    /// # Errors
+    /// If `/proc` can't be read.
+    pub fn now() -> Result<Self> {
+        let (mut shared_mappings, mut shared_kib) = (0, 0);
+        for line in fs::read_to_string("/proc/self/maps")?.lines() {
+            if !(line.contains("/memfd:") || line.contains("/dev/nvidia")) {
+                continue;
+            }
+            let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+            let (from, to) = range.with_context(|| format!("a mapping without ends: {line}"))?;
+            let bytes = u64::from_str_radix(to, 16)? - u64::from_str_radix(from, 16)?;
+            shared_mappings += 1;
+            shared_kib += bytes >> 10;
+        }
+        let status = fs::read_to_string("/proc/self/status")?;
+        let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+        let size = size.and_then(|text| text.trim().strip_suffix(" kB"));
+        let address_space_kib = size.context("VmSize of /proc/self/status")?.parse()?;
+        Ok(Self { descriptors: open_descriptors(), shared_mappings, shared_kib, address_space_kib })
+    }
+
+    /// Checks that as many descriptors are open and no more is mapped now. Less is allowed: NVIDIA's
+    /// driver unmaps some of what it had mapped for itself.
+    ///
+    /// # Errors
+    /// Names what has grown.
+    pub fn require_same(&self, now: &Self) -> Result<()> {
+        self.descriptors.require_same(&now.descriptors)?;
+        let before = (self.shared_mappings, self.shared_kib);
+        let after = (now.shared_mappings, now.shared_kib);
+        let is_more = after.0 > before.0 || after.1 > before.1;
+        ensure!(!is_more, "shared mappings and KiB: {before:?} before, {after:?} after");
+        let grown = now.address_space_kib.saturating_sub(self.address_space_kib);
+        ensure!(grown <= HEAP_KIB, "the address space has grown by {grown} KiB: {self:?}");
+        Ok(())
+    }
+}
+
+/// Set in a child's environment to its role.
+const VARIABLE: &str = "INTEROP_CHILD";
+
+/// Returns a command that runs this binary again as a child with this role.
+///
+/// # Errors
+/// If the binary's path can't be read.
+pub fn child_arguments(role: &str) -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.env(VARIABLE, role);
+    Ok(command)
+}
+
+/// A child's role and what it does.
+pub type Role = (&'static str, fn() -> anyhow::Result<()>);
+
+/// Runs this process's role if it is a child.
+pub fn run_as_child(roles: &[Role]) -> Option<ExitCode> {
+    let role = std::env::var(VARIABLE).ok()?;
+    let found = roles.iter().find(|(name, _)| *name == role);
+    let result = match found {
+        Some((_, run)) => run(),
+        None => Err(anyhow::anyhow!("no child has the role '{role}'")),
+    };
+    Some(match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{role}: {error:#}");
+            ExitCode::FAILURE
+        }
+    })
+}
