@@ -1,4 +1,4 @@
-//! What the fuzzer found, again on every test run, with changes that are the same every time.
+//! Replays the corpus of the fuzzer, and changes of it that are the same on every run.
 //!
 //! The targets and the corpus are in `interop-tests/fuzz`.
 
@@ -18,10 +18,10 @@ use std::sync::{Mutex, PoisonError};
 #[global_allocator]
 static ALLOCATIONS: allocations::Watched = allocations::Watched;
 
-/// One test after the other: what a stream leaves open is told by the number of the next descriptor.
-static TURN: Mutex<()> = Mutex::new(());
+/// Runs one test at a time: the checks compare the number of the next descriptor.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// The inputs that cover what `target` covers.
+/// Returns the corpus of `target`.
 fn corpus(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let mut paths: Vec<_> = fs::read_dir(&folder)
@@ -29,11 +29,11 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
         .map(|entry| entry.unwrap().path())
         .collect();
     paths.sort();
-    assert!(paths.len() > 20, "{} has hardly any inputs", folder.display());
+    assert!(paths.len() > 20, "{} has too few inputs", folder.display());
     paths.into_iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-/// Numbers that are the same on every run (xorshift64).
+/// Random numbers that are the same on every run (xorshift64).
 struct Numbers(u64);
 
 impl Numbers {
@@ -44,8 +44,8 @@ impl Numbers {
         (self.0 % below.max(1) as u64) as usize
     }
 
-    /// Changes `input` as a fuzzer does: bits, bytes, interesting numbers, a part left out, doubled or
-    /// taken from `other`.
+    /// Changes `input` as a fuzzer does: a bit, a byte or a number is replaced, or a part is removed,
+    /// doubled or taken from `other`.
     fn change(&mut self, input: &mut Vec<u8>, other: &[u8]) {
         const EDGES: [u64; 8] =
             [0, 1, 0x7f, 0xff, 0x7fff_ffff, 0xffff_ffff, i64::MAX as u64, u64::MAX];
@@ -75,9 +75,10 @@ impl Numbers {
     }
 }
 
-/// Feeds `check` each input of the corpus, and `changed` others.
+/// Calls `check` with each input of the corpus and `changed` changed ones, and with whether to fix the
+/// header.
 fn feed(target: &str, changed: usize, mut check: impl FnMut(&[u8], bool)) {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let corpus = corpus(target);
     for input in &corpus {
         check(input, false);
@@ -94,41 +95,41 @@ fn feed(target: &str, changed: usize, mut check: impl FnMut(&[u8], bool)) {
 }
 
 #[test]
-fn bytes_are_a_message_or_a_typed_error_and_allocate_no_more_than_a_message() {
+fn any_bytes_are_a_message_or_a_typed_error_and_allocate_no_more_than_a_message() {
     let mut largest = 0;
-    feed("wire", 300_000, |input, put_right| {
+    feed("wire", 300_000, |input, fix| {
         let mut input = input.to_vec();
-        if put_right {
-            message::put_header_right(&mut input);
+        if fix {
+            message::fix_header(&mut input);
         }
         let ((), allocated) = allocations::largest(|| message::check(&input));
         assert!(allocated <= message::LARGEST_ALLOCATION, "{allocated} bytes for {input:02x?}");
         largest = largest.max(allocated);
     });
-    // Else nothing was counted.
+    // The allocations were recorded.
     assert!(largest > 100, "{largest}");
 }
 
 #[test]
-fn a_stream_is_payloads_or_typed_errors_and_leaves_nothing_open() {
-    feed("stream", 10_000, |script, put_right| {
+fn any_stream_is_payloads_or_typed_errors_and_leaves_no_descriptor_open() {
+    feed("stream", 10_000, |script, fix| {
         let mut script = script.to_vec();
-        if put_right && let Some(piece) = stream::pieces(&mut script).next() {
-            message::put_header_right(piece);
+        if fix && let Some(piece) = stream::pieces(&mut script).next() {
+            message::fix_header(piece);
         }
         stream::check(&script);
     });
 }
 
 #[test]
-fn a_session_outlives_whatever_its_peer_says() {
-    feed("session", 2_000, |script, put_right| {
+fn a_session_survives_anything_that_its_peer_sends() {
+    feed("session", 2_000, |script, fix| {
         let mut script = script.to_vec();
-        if put_right
+        if fix
             && let Some((_, pieces)) = script.split_first_mut()
             && let Some(piece) = stream::pieces(pieces).next()
         {
-            message::put_header_right(piece);
+            message::fix_header(piece);
         }
         session::check(&script);
     });

@@ -1,103 +1,134 @@
-//! One socket's receiver, which keeps a half-arrived message between two waits.
+//! Receiving: a receiver keeps a message that has arrived in part until the rest arrives.
 
-use std::io::ErrorKind;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use super::descriptor::check_memory;
-use super::receive::Received;
-use super::socket::{self, Arrived, Read};
-use super::wait::{For, Wait};
-use super::wire::{HEADER_LEN, Header, Kind, Message};
-use crate::error::{Error, Invalid, Mismatch, Result};
-use crate::fd::check_semaphore_fd;
-use crate::payload::{BufferPayload, ImagePayload, MemoryPayload, SemaphorePayload};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 
-/// Descriptors that a message of any kind has at most. Who sends more is not listened to further.
+use super::payload::payload_of;
+use super::socket::{self, Arrived, Direction, Wait, failed};
+use super::wire::{HEADER_LEN, Header, Message};
+use crate::error::{Error, Invalid, Mismatch, Result};
+use crate::payload::Payload;
+
+/// Descriptors of a message of any kind at most. More are a protocol error and end the connection.
 const MAX_DESCRIPTORS: usize = 1;
+
+/// How often a message is tried whose descriptors the kernel does not deliver although this process
+/// has room for them.
+const MAX_TRIES: u32 = 16;
+
+/// Receives the next payload, whatever its kind.
+///
+/// Waits for the socket's read timeout, or not at all if the socket is non-blocking. Only one thread
+/// at a time may receive from a socket.
+///
+/// Nothing is kept between two calls. Use a [`Receiver`] to continue after a timeout in the middle of
+/// a message.
+///
+/// # Errors
+/// The errors of [`Receiver::receive`], except that a timeout in the middle of a message is
+/// [`Error::Invalid`], since the part that has arrived is lost. Close the socket after any error but
+/// [`Error::Timeout`].
+///
+/// # References
+/// recvmsg(2), unix(7) `SCM_RIGHTS`.
+#[doc(alias = "recvmsg")]
+#[doc(alias = "SCM_RIGHTS")]
+pub fn receive(socket: &UnixStream) -> Result<Payload> {
+    let mut receiver = Receiver::new();
+    receiver.receive(socket).map_err(|error| match (error, receiver.partial()) {
+        (Error::Timeout { .. }, Some(partial)) => partial
+            .invalid("the wait for the rest has timed out")
+            .help("close the socket; a Receiver can continue after a timeout")
+            .into(),
+        (error, _) => error,
+    })
+}
 
 /// Receives the messages of one socket.
 ///
-/// A wait that ends leaves it as it was, even in the middle of a message: what had arrived is kept,
-/// and the next call goes on. So a receiver belongs to one socket. It holds one message at most, and
-/// never reads past the end of one.
+/// A timeout leaves it as it was, even in the middle of a message: what has arrived is kept, and the
+/// next call continues. Use one receiver per socket. It holds one message at most, and never reads
+/// past the end of a message.
 #[derive(Debug, Default)]
 pub struct Receiver {
-    /// As much of the message as is wanted next; the first `filled` bytes have arrived.
+    /// The header, then the whole message; the first `filled` bytes have arrived.
     message: Vec<u8>,
     filled: usize,
     header: Option<Header>,
     descriptors: Vec<OwnedFd>,
-    broken: Option<Error>,
+    ended: Option<Error>,
 }
 
-/// Why there is no message yet.
-enum Stop {
-    /// Nothing is lost; it can be tried again.
-    Later(Error),
-    /// The stream has ended or is out of step.
-    Broken(Error),
+/// Why no message was received.
+enum ReceiveError {
+    /// Nothing is lost; the call can be repeated.
+    Retry(Error),
+    /// The stream has ended or can't be used any more.
+    Ended(Error),
 }
 
-impl<E: Into<Error>> From<E> for Stop {
+impl<E: Into<Error>> From<E> for ReceiveError {
     fn from(error: E) -> Self {
-        Self::Broken(error.into())
+        Self::Ended(error.into())
     }
 }
 
-/// How much of a message has arrived.
+/// How much of a message has arrived, in bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Half {
+struct PartialMessage {
     arrived: usize,
-    wanted: usize,
+    expected: usize,
 }
 
-impl Half {
-    pub(crate) fn invalid(self, verb: &str, why: &str) -> Invalid {
-        let Self { arrived, wanted } = self;
-        let problem = format!("{verb} after {arrived} bytes, where {wanted} were wanted: {why}");
+impl PartialMessage {
+    fn invalid(self, reason: &str) -> Invalid {
+        let Self { arrived, expected } = self;
+        let problem = format!("ends after {arrived} bytes of at least {expected}: {reason}");
         Invalid::new("message", problem)
     }
 }
 
 impl Receiver {
-    /// A receiver for a socket of which nothing has been received, or whole messages only.
+    /// Creates a receiver for a socket from which nothing but whole messages has been received.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Receives the next payload, whatever it is.
+    /// Receives the next payload, whatever its kind. Its descriptor has FD_CLOEXEC set.
     ///
-    /// Waits for as long as the socket's read timeout says, counted once for the whole message, and
-    /// not at all where the socket is non-blocking. One thread at a time may receive from a socket.
+    /// Waits for the socket's read timeout, which covers the whole message, or not at all if the
+    /// socket is non-blocking. Only one thread at a time may receive from a socket.
     ///
-    /// Every descriptor that arrived with what is refused is closed.
+    /// Every descriptor that accompanied a refused message is closed.
     ///
     /// # Errors
-    /// What leaves the receiver usable:
-    /// - [`Error::Timeout`]: no whole message came in time; nothing is lost.
-    /// - [`Error::Driver`] with `EMFILE` or `ENFILE`: there is no room for another descriptor. The
-    ///   message stays in the socket and comes with the next call.
+    /// The receiver can still be used after these errors:
+    /// - [`Error::Timeout`]: no whole message arrived in time. Nothing is lost.
+    /// - [`Error::Driver`] with `EMFILE` or `ENFILE`: this process can't have another descriptor. The
+    ///   message stays in the socket and is received by the next call.
     /// - [`Error::Invalid`] and [`Error::Mismatch`] for a message that arrived whole: a field of the
-    ///   body (`body.`…) or of the description (`desc.`…, `offset`, `payload.linear`) is wrong, or
-    ///   the descriptor can't be what is said of it (`payload.fd`), or it is no payload but a
-    ///   session's (`message kind`). The next call receives the next message.
+    ///   body (`body.`…) or of the description (`desc.`…, `offset`, `payload.linear`) is invalid, the
+    ///   descriptor can't be what the message says (`payload.fd`), or the message belongs to a session
+    ///   (`message kind`). The next call receives the next message.
     ///
-    /// What ends it; every later call returns the same error, and the socket should be closed:
+    /// These errors are final. Every later call returns the same error; close the socket:
     /// - [`Error::Closed`]: the peer closed the connection between two messages.
-    /// - [`Error::Invalid`], parameter `message`: the peer closed it in the middle of one.
+    /// - [`Error::Invalid`] with the parameter `message`: the peer closed it within a message.
     /// - [`Error::Mismatch`] and [`Error::Invalid`] for the header (`header.`…), for the number of
     ///   descriptors (`descriptors`) and for the socket (`socket`).
-    /// - [`Error::Driver`]: the kernel refused.
+    /// - [`Error::Driver`]: a system call failed.
     #[doc(alias = "recvmsg")]
-    pub fn receive(&mut self, socket: &UnixStream) -> Result<Received> {
+    pub fn receive(&mut self, socket: &UnixStream) -> Result<Payload> {
         let (message, descriptor) = self.message(socket)?;
-        received(message, descriptor)
+        payload_of(message, descriptor)
     }
 
-    /// Receives the next message, whatever it is, with the descriptor that rode on it.
+    /// Receives the next message of any kind with the descriptor that accompanied it.
     pub(crate) fn message(&mut self, socket: &UnixStream) -> Result<(Message, Option<OwnedFd>)> {
-        if let Some(error) = &self.broken {
+        if let Some(error) = &self.ended {
             return Err(error.clone());
         }
         match self.whole(socket) {
@@ -107,19 +138,13 @@ impl Receiver {
                 self.clear();
                 Ok((message?, descriptor))
             }
-            Err(Stop::Later(error)) => Err(error),
-            Err(Stop::Broken(error)) => {
+            Err(ReceiveError::Retry(error)) => Err(error),
+            Err(ReceiveError::Ended(error)) => {
                 self.clear();
-                self.broken = Some(error.clone());
+                self.ended = Some(error.clone());
                 Err(error)
             }
         }
-    }
-
-    /// How much of a message has arrived, if it is neither nothing nor all.
-    pub(crate) fn half(&self) -> Option<Half> {
-        let half = Half { arrived: self.filled, wanted: self.message.len() };
-        (half.arrived > 0).then_some(half)
     }
 
     fn clear(&mut self) {
@@ -129,9 +154,15 @@ impl Receiver {
         self.descriptors.clear();
     }
 
-    /// Returns when a whole message is there.
-    fn whole(&mut self, socket: &UnixStream) -> Result<Header, Stop> {
-        let wait = Wait::start(For::Reading);
+    /// Returns how much of a message has arrived, or `None` at the start of a message.
+    fn partial(&self) -> Option<PartialMessage> {
+        let partial = PartialMessage { arrived: self.filled, expected: self.message.len() };
+        (partial.arrived > 0).then_some(partial)
+    }
+
+    /// Returns once a whole message has arrived.
+    fn whole(&mut self, socket: &UnixStream) -> Result<Header, ReceiveError> {
+        let wait = Wait::start(Direction::Read);
         let header = match self.header {
             Some(header) => header,
             None => {
@@ -151,143 +182,103 @@ impl Receiver {
         let arrived = self.descriptors.len();
         if announced != arrived {
             return Err(Mismatch::new("descriptors", announced, arrived)
-                .help("they ride on the message's first byte, as SCM_RIGHTS")
+                .help("attach them to the first byte of the message, as SCM_RIGHTS")
                 .into());
         }
         self.header = Some(header);
         Ok(header)
     }
 
-    /// Reads until the first `wanted` bytes of the message are there, and none more.
-    fn fill(&mut self, socket: &UnixStream, wanted: usize, wait: &Wait) -> Result<(), Stop> {
-        // Exactly: what a peer announces never makes an allocation larger than a message may be.
-        self.message.reserve_exact(wanted.saturating_sub(self.message.len()));
-        self.message.resize(wanted, 0);
+    /// Reads until exactly the first `expected` bytes of the message have arrived.
+    fn fill(
+        &mut self,
+        socket: &UnixStream,
+        expected: usize,
+        wait: &Wait,
+    ) -> Result<(), ReceiveError> {
+        // Exactly: a peer can't cause an allocation that is larger than a message.
+        self.message.reserve_exact(expected.saturating_sub(self.message.len()));
+        self.message.resize(expected, 0);
         let mut tries = 0;
-        while self.filled < wanted {
-            // The first byte may carry descriptors. It is looked at first and taken out only when
-            // they have all arrived, so that none is lost where this process has no room for them.
+        while self.filled < expected {
+            // Descriptors may accompany the first byte. It is read with MSG_PEEK until they have all
+            // arrived, so that none is lost while this process can't have another descriptor.
             let first = self.filled == 0;
-            let read = if first { Read::Peek } else { Read::Take };
-            match socket::receive(socket.as_fd(), &mut self.message[self.filled..], read) {
+            let flags = if first { RecvFlags::PEEK } else { RecvFlags::empty() };
+            match socket::receive(socket, &mut self.message[self.filled..], flags) {
+                Ok(arrived) if arrived.truncated && !first => return Err(in_the_middle()),
                 Ok(arrived) if arrived.truncated => {
+                    out_of_descriptors(socket, arrived)?;
                     tries += 1;
-                    match truncated(socket, arrived, first) {
-                        Some(stop) => return Err(stop),
-                        None if tries < MAX_TRIES => {}
-                        None => return Err(Invalid::new("descriptors", WITHHELD).into()),
+                    if tries == MAX_TRIES {
+                        return Err(Invalid::new("descriptors", WITHHELD).into());
                     }
                 }
-                Ok(Arrived { bytes: 0, .. }) => return Err(self.ended().into()),
-                Ok(arrived) if first => self.first(socket, arrived)?,
-                Ok(arrived) if arrived.descriptors.is_empty() => self.filled += arrived.bytes,
-                Ok(arrived) => {
-                    let count = arrived.descriptors.len();
-                    let problem = format!("{count} arrived in the middle of a message");
-                    return Err(Invalid::new("descriptors", problem).into());
+                Ok(Arrived { bytes: 0, .. }) | Err(Errno::CONNRESET) => {
+                    return Err(self.end_of_stream().into());
                 }
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => {
-                        wait.until_ready(socket).map_err(|error| match error {
-                            Error::Timeout { .. } => Stop::Later(error),
-                            error => Stop::Broken(error),
-                        })?
-                    }
-                    // The peer closed with messages of ours unread.
-                    ErrorKind::ConnectionReset => return Err(self.ended().into()),
-                    _ => return Err(Error::io("recvmsg", &error).into()),
-                },
+                Ok(arrived) if first => self.take_first(socket, arrived)?,
+                Ok(arrived) if !arrived.descriptors.is_empty() => return Err(in_the_middle()),
+                Ok(arrived) => self.filled += arrived.bytes,
+                Err(Errno::AGAIN) => wait.until_ready(socket).map_err(|error| match error {
+                    Error::Timeout { .. } => ReceiveError::Retry(error),
+                    error => ReceiveError::Ended(error),
+                })?,
+                Err(errno) => return Err(failed("recvmsg")(errno).into()),
             }
         }
         Ok(())
     }
 
-    /// Takes what a peek has shown out of the socket.
-    fn first(&mut self, socket: &UnixStream, peeked: Arrived) -> Result<()> {
+    /// Removes what MSG_PEEK has shown from the socket.
+    fn take_first(&mut self, socket: &UnixStream, peeked: Arrived) -> Result<()> {
         let into = &mut self.message[..peeked.bytes];
-        let taken = match socket::receive(socket.as_fd(), into, Read::Take) {
+        let taken = match socket::receive(socket, into, RecvFlags::empty()) {
             Ok(taken) if taken.bytes == peeked.bytes => taken,
-            Err(error) if error.kind() != ErrorKind::WouldBlock => {
-                return Err(Error::io("recvmsg", &error));
+            Ok(_) | Err(Errno::AGAIN) => {
+                return Err(Invalid::new("socket", OTHER_READER).help(ONE_READER).into());
             }
-            _ => return Err(Invalid::new("socket", OTHER_READER).into()),
+            Err(errno) => return Err(failed("recvmsg")(errno)),
         };
         self.filled = taken.bytes;
-        // Only now is it known whose descriptors they are: a peek that has all the bytes it wants goes
-        // on to the next message and shows the descriptors of that. Where there was no room for them
-        // twice, the peek's are the same ones.
+        // Only these descriptors certainly belong to this message: a peek that has all the bytes it
+        // asked for goes on and also shows the descriptors of the next message. If there was no room
+        // for a second set of descriptors, the peeked ones are the same files.
         self.descriptors = if taken.truncated { peeked.descriptors } else { taken.descriptors };
         let count = self.descriptors.len();
         if count > MAX_DESCRIPTORS {
-            let problem = format!("{count} arrived, where a message has at most {MAX_DESCRIPTORS}");
+            let problem = format!("{count} arrived, but a message has at most {MAX_DESCRIPTORS}");
             return Err(Invalid::new("descriptors", problem).into());
         }
         Ok(())
     }
 
-    fn ended(&self) -> Error {
-        match self.half() {
+    fn end_of_stream(&self) -> Error {
+        match self.partial() {
             None => Error::Closed { what: "the socket".into() },
-            Some(half) => half.invalid("ends", "the peer closed the socket").into(),
+            Some(partial) => partial.invalid("the peer closed the socket").into(),
         }
     }
 }
 
-/// Looks at a message whose descriptors could not be delivered before they count as withheld.
-const MAX_TRIES: u32 = 16;
+const WITHHELD: &str = "did not all arrive although this process has room for them; \
+                        a security module may withhold them";
+const OTHER_READER: &str = "was read by another thread or process at the same time";
+const ONE_READER: &str = "receive from a socket in one place only";
 
-const WITHHELD: &str =
-    "did not all arrive, though there is room for them: a security module refuses";
-const OTHER_READER: &str = "was read by somebody else at the same time";
-
-/// Why descriptors did not all arrive; `None` where it may be tried again at once.
-///
-/// The control buffer has room for all that the kernel ever delivers, so truncation means that the
-/// process may not have another descriptor, or that a security module withholds one.
-fn truncated(socket: &UnixStream, arrived: Arrived, first: bool) -> Option<Stop> {
-    if !first {
-        return Some(Invalid::new("descriptors", "arrived in the middle of a message").into());
-    }
-    // Those that did arrive are still open, so this fails for the same reason.
-    let error = socket.try_clone().err()?;
-    drop(arrived);
-    Some(Stop::Later(Error::io("recvmsg", &error)))
-}
-
-/// Puts a message and its descriptor together, and checks what can be checked without a driver.
-pub(crate) fn received(message: Message, descriptor: Option<OwnedFd>) -> Result<Received> {
-    let kind = message.kind();
-    let fd = descriptor.ok_or_else(|| not_a_payload(kind))?;
-    let received = match message {
-        Message::Memory(info) => {
-            check_memory(fd.as_fd(), &info)?;
-            Received::Memory(MemoryPayload::new(fd, info)?)
-        }
-        Message::Buffer { memory, offset, desc } => {
-            check_memory(fd.as_fd(), &memory)?;
-            Received::Buffer(BufferPayload::new(MemoryPayload::new(fd, memory)?, offset, desc)?)
-        }
-        Message::Image { memory, offset, desc, linear } => {
-            check_memory(fd.as_fd(), &memory)?;
-            let image = ImagePayload::new(MemoryPayload::new(fd, memory)?, offset, desc)?;
-            Received::Image(match linear {
-                Some(linear) => image.with_linear(linear)?,
-                None => image,
-            })
-        }
-        Message::Semaphore(info) => {
-            check_semaphore_fd(&fd)?;
-            Received::Semaphore(SemaphorePayload::new(fd, info)?)
-        }
-        // Those of a session have no descriptor.
-        _ => return Err(not_a_payload(kind)),
-    };
-    tracing::debug!(kind = received.kind().name(), "payload received");
-    Ok(received)
-}
-
-fn not_a_payload(kind: Kind) -> Error {
-    Mismatch::new("message kind", "a payload", kind.name())
-        .help("a session is joined by ipc::session::Consumer")
+fn in_the_middle() -> ReceiveError {
+    Invalid::new("descriptors", "arrived in the middle of a message")
+        .help("attach them to the first byte of the message, as SCM_RIGHTS")
         .into()
+}
+
+/// Returns an error if descriptors did not arrive because this process can't have another one.
+///
+/// The control buffer has room for all that the kernel delivers, so the only other cause is a security
+/// module that withholds a descriptor.
+fn out_of_descriptors(socket: &UnixStream, arrived: Arrived) -> Result<(), ReceiveError> {
+    // Those that did arrive are still open, so that this fails for the same reason.
+    let duplicate = socket.try_clone();
+    drop(arrived);
+    duplicate.map(drop).map_err(|error| ReceiveError::Retry(Error::io("recvmsg", &error)))
 }

@@ -1,216 +1,211 @@
-//! The system calls: `sendmsg`, `recvmsg` and `ppoll`, with descriptors owned from the first moment.
+//! Sending to and receiving from a socket, and waiting for it.
 //!
 //! # References
-//! unix(7), cmsg(3), sendmsg(2), recvmsg(2).
+//! unix(7), cmsg(3), sendmsg(2), recvmsg(2), ppoll(2).
 
-use std::io::{Error, ErrorKind, Result};
-use std::mem::{self, MaybeUninit};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr;
-use std::time::Duration;
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
-/// The most descriptors that one message can carry: SCM_MAX_FD of the kernel's `net/scm.h`.
-const SCM_MAX_FD: u32 = 253;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
 
-/// `SCM_PIDFD` of the kernel's `linux/socket.h`: sent where the socket has SO_PASSPIDFD.
-const SCM_PIDFD: libc::c_int = 0x04;
+use super::wire::Message;
+use crate::error::{Error, Invalid, Result};
 
-const FD_BYTES: u32 = mem::size_of::<RawFd>() as u32;
+/// The most descriptors that one message can carry: `SCM_MAX_FD` of the kernel's `net/scm.h`.
+const SCM_MAX_FD: usize = 253;
 
-/// Room for control messages.
+/// Bytes of the buffer for received control messages.
 ///
-/// Big enough for all the descriptors that the kernel would ever deliver at once, and for the
-/// credentials and the security label that it adds where the socket asks for them. So whatever a
-/// peer attaches arrives whole, is owned and is closed; truncation means that this process has no
-/// room for more descriptors.
-#[repr(C, align(16))]
-struct Control([u8; CONTROL_LEN]);
+/// It has room for all descriptors that the kernel delivers at once, and for the credentials and the
+/// security label that it adds if the socket has asked for them. Therefore every descriptor that a
+/// peer attaches is received and closed, and truncation means that this process can't have another
+/// descriptor.
+const CONTROL_LEN: usize = rustix::cmsg_space!(ScmRights(SCM_MAX_FD)) + 512;
 
-const CONTROL_LEN: usize = 2048;
-
-/// Bytes that `count` descriptors take as control message.
-const fn space(count: u32) -> usize {
-    // SAFETY: CMSG_SPACE computes a number from a number.
-    unsafe { libc::CMSG_SPACE(count * FD_BYTES) as usize }
+/// Converts the error of a system call.
+pub(crate) fn failed(call: &'static str) -> impl Fn(Errno) -> Error {
+    move |errno| Error::io(call, &errno.into())
 }
 
-const _: () = assert!(space(SCM_MAX_FD) + 512 <= CONTROL_LEN);
-const _: () = assert!(mem::align_of::<Control>() >= mem::align_of::<libc::cmsghdr>());
-
-/// What one `recvmsg` returned.
+/// The result of one `recvmsg`.
 #[derive(Debug)]
 pub(crate) struct Arrived {
-    /// How many bytes; 0 at the end of the stream.
+    /// Number of bytes; 0 at the end of the stream.
     pub(crate) bytes: usize,
-    /// The descriptors that rode on them, all with FD_CLOEXEC.
+    /// The descriptors that accompany them, with FD_CLOEXEC.
     pub(crate) descriptors: Vec<OwnedFd>,
-    /// There were more descriptors than the kernel could deliver (MSG_CTRUNC).
+    /// Whether the kernel could not deliver all descriptors (MSG_CTRUNC).
     pub(crate) truncated: bool,
 }
 
-/// Whether a read leaves what it read in the socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Read {
-    /// It stays; descriptors are duplicated (MSG_PEEK).
-    Peek,
-    /// It is taken out.
-    Take,
+/// Calls `recvmsg` without waiting. `into` must not be empty.
+///
+/// With `RecvFlags::PEEK` the bytes stay in the socket, and the descriptors are duplicates.
+pub(crate) fn receive(
+    socket: &UnixStream,
+    into: &mut [u8],
+    flags: RecvFlags,
+) -> Result<Arrived, Errno> {
+    let mut space = [MaybeUninit::uninit(); CONTROL_LEN];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    // The kernel sets FD_CLOEXEC, so that a child that another thread starts never inherits them.
+    let flags = flags | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let received =
+        retry_on_intr(|| recvmsg(socket, &mut [IoSliceMut::new(into)], &mut control, flags))?;
+    let mut descriptors = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    let truncated = received.flags.contains(ReturnFlags::CTRUNC);
+    Ok(Arrived { bytes: received.bytes, descriptors, truncated })
 }
 
-/// `recvmsg` that never waits. `into` is not empty.
-pub(crate) fn receive(socket: BorrowedFd<'_>, into: &mut [u8], read: Read) -> Result<Arrived> {
-    let mut control = Control([0; CONTROL_LEN]);
-    let mut iov = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
-    let mut message = empty_message(&mut iov);
-    message.msg_control = control.0.as_mut_ptr().cast();
-    message.msg_controllen = CONTROL_LEN as _;
-    let peek = if read == Read::Peek { libc::MSG_PEEK } else { 0 };
-    // FD_CLOEXEC is set by the kernel: a child that another thread starts never sees them.
-    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | peek;
-    let bytes = retry(|| {
-        // SAFETY: `socket` is open for as long as it is borrowed; `message` points at `iov`, which
-        // describes `into`, and at `control`, each writable, of the length given, and alive.
-        unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, flags) }
-    })?;
-    // SAFETY: recvmsg has succeeded and filled `message`; `control` is alive, and its descriptors are
-    // new and taken here only.
-    let descriptors = unsafe { take_descriptors(&message) };
-    Ok(Arrived { bytes, descriptors, truncated: message.msg_flags & libc::MSG_CTRUNC != 0 })
-}
-
-/// `sendmsg` that never waits and never raises SIGPIPE. Returns how many bytes went; a descriptor
-/// goes with the first.
-pub(crate) fn send(
-    socket: BorrowedFd<'_>,
+/// Calls `sendmsg` without waiting and without SIGPIPE. Returns how many bytes were sent; a descriptor
+/// accompanies the first.
+fn send(
+    socket: &UnixStream,
     bytes: &[u8],
     descriptor: Option<BorrowedFd<'_>>,
-) -> Result<usize> {
-    let mut control = Control([0; CONTROL_LEN]);
-    let mut iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    let mut message = empty_message(&mut iov);
-    if let Some(descriptor) = descriptor {
-        message.msg_control = control.0.as_mut_ptr().cast();
-        message.msg_controllen = space(1) as _;
-        // SAFETY: `message` points at `control`, which is aligned for a cmsghdr and has room for one
-        // with one descriptor, so that CMSG_FIRSTHDR is its start and CMSG_DATA lies inside.
-        unsafe {
-            let header = libc::CMSG_FIRSTHDR(&message);
-            (*header).cmsg_level = libc::SOL_SOCKET;
-            (*header).cmsg_type = libc::SCM_RIGHTS;
-            (*header).cmsg_len = libc::CMSG_LEN(FD_BYTES) as _;
-            libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(descriptor.as_raw_fd());
-        }
+) -> Result<usize, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if descriptor.is_some() && !control.push(SendAncillaryMessage::ScmRights(descriptor.as_slice()))
+    {
+        return Err(Errno::NOBUFS);
     }
-    retry(|| {
-        // SAFETY: `socket` and `descriptor` are open for as long as they are borrowed; `message`
-        // points at `iov`, which describes `bytes` and is only read, and at `control`.
-        unsafe {
-            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-            libc::sendmsg(socket.as_raw_fd(), &message, flags)
-        }
-    })
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    retry_on_intr(|| sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags))
 }
 
-/// Waits until `events` or an end of the connection are seen, `limit` has passed, or a signal came;
-/// returns what was seen.
-pub(crate) fn wait(
-    socket: BorrowedFd<'_>,
-    events: libc::c_short,
-    limit: Option<Duration>,
-) -> Result<libc::c_short> {
-    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events, revents: 0 };
-    let limit = limit.map(timespec);
-    let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: `poll` is one entry, `limit` is null or points at a timespec that is alive, and a null
-    // mask leaves the signals as they are.
-    match unsafe { libc::ppoll(&mut poll, 1, limit, ptr::null()) } {
-        0.. => Ok(poll.revents),
-        _ => match Error::last_os_error() {
-            error if error.kind() == ErrorKind::Interrupted => Ok(0),
-            error => Err(error),
-        },
-    }
-}
-
-/// Whether the socket is in non-blocking mode, which `std` can set and not tell.
-pub(crate) fn is_nonblocking(socket: BorrowedFd<'_>) -> Result<bool> {
-    // SAFETY: F_GETFL reads the flags of a descriptor that is open for as long as it is borrowed.
-    match unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFL) } {
-        -1 => Err(Error::last_os_error()),
-        flags => Ok(flags & libc::O_NONBLOCK != 0),
-    }
-}
-
-fn timespec(duration: Duration) -> libc::timespec {
-    // SAFETY: a timespec is integers (and padding in some C libraries), for which 0 is a value.
-    let mut spec: libc::timespec = unsafe { MaybeUninit::zeroed().assume_init() };
-    // Fits every C library's time_t; who wants to wait for longer than 68 years waits again.
-    spec.tv_sec = duration.as_secs().min(i32::MAX as u64) as _;
-    spec.tv_nsec = duration.subsec_nanos() as _;
-    spec
-}
-
-fn empty_message(iov: &mut libc::iovec) -> libc::msghdr {
-    // SAFETY: a msghdr is integers and pointers (and padding in some C libraries), for which 0 and
-    // null are values.
-    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
-    message.msg_iov = iov;
-    message.msg_iovlen = 1;
-    message
-}
-
-/// Calls again while a signal interrupts.
-fn retry(mut call: impl FnMut() -> libc::ssize_t) -> Result<usize> {
-    loop {
-        if let Ok(count) = usize::try_from(call()) {
-            return Ok(count);
-        }
-        let error = Error::last_os_error();
-        if error.kind() != ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
-}
-
-/// Takes ownership of every descriptor in a received message.
+/// Sends one message with its descriptor on the first byte.
 ///
-/// # Safety
-/// A successful `recvmsg` has filled `message`, its control buffer is alive and initialised, and
-/// nobody else takes the descriptors.
-unsafe fn take_descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
-    let mut descriptors = Vec::new();
-    // SAFETY: `message` and its control buffer are as the kernel left them.
-    let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
-    while !header.is_null() {
-        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return null or an aligned header inside the buffer.
-        let libc::cmsghdr { cmsg_len, cmsg_level, cmsg_type, .. } = unsafe { *header };
-        // SAFETY: CMSG_LEN computes a number, and the data of a header begin behind it.
-        let (data, overhead) = unsafe { (libc::CMSG_DATA(header), libc::CMSG_LEN(0) as usize) };
-        // A u32 in some C libraries.
-        #[allow(clippy::unnecessary_cast)]
-        let cmsg_len = cmsg_len as usize;
-        let count = cmsg_len.saturating_sub(overhead) / FD_BYTES as usize;
-        if cmsg_level == libc::SOL_SOCKET && cmsg_type == libc::SCM_RIGHTS {
-            for index in 0..count {
-                // SAFETY: the header's length covers `count` descriptors, each new in this process
-                // and owned by nobody: unix(7), "as though it had been created with dup(2)".
-                descriptors.push(unsafe {
-                    OwnedFd::from_raw_fd(data.cast::<RawFd>().add(index).read_unaligned())
-                });
+/// # Errors
+/// The errors of [`send`](super::send()).
+pub(crate) fn send_message(
+    socket: &UnixStream,
+    message: &Message,
+    mut descriptor: Option<BorrowedFd<'_>>,
+) -> Result<()> {
+    let bytes = message.encode();
+    let wait = Wait::start(Direction::Write);
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match send(socket, &bytes[sent..], descriptor) {
+            Ok(count) => {
+                sent += count;
+                descriptor = None;
             }
-        } else if cmsg_level == libc::SOL_SOCKET && cmsg_type == SCM_PIDFD && count == 1 {
-            // The socket's owner asked for it; here nobody does.
-            // SAFETY: the data are one descriptor or, where there is none, a negative number, and
-            // the new descriptor is owned by nobody.
-            unsafe {
-                let pidfd = data.cast::<RawFd>().read_unaligned();
-                if pidfd >= 0 {
-                    drop(OwnedFd::from_raw_fd(pidfd));
-                }
+            Err(Errno::AGAIN) => wait.until_ready(socket).map_err(|error| match error {
+                Error::Timeout { .. } if sent > 0 => cut_off(sent, bytes.len()),
+                error => error,
+            })?,
+            Err(Errno::PIPE | Errno::CONNRESET) => {
+                return Err(Error::Closed { what: "the socket".into() });
             }
+            Err(errno) => return Err(failed("sendmsg")(errno)),
         }
-        // SAFETY: `header` is a header of `message`, whose control buffer is alive.
-        header = unsafe { libc::CMSG_NXTHDR(message, header) };
     }
-    descriptors
+    Ok(())
+}
+
+fn cut_off(sent: usize, whole: usize) -> Error {
+    let problem = format!("was cut off after {sent} of its {whole} bytes: the socket stayed full");
+    Invalid::new("message", problem)
+        .help("close the socket: the peer waits for the rest of the message")
+        .into()
+}
+
+/// What a socket is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// Bytes to read. The socket's read timeout applies.
+    Read,
+    /// Room to write. The socket's write timeout applies.
+    Write,
+}
+
+/// A wait for one message, as long as a blocking call on the socket would wait: not at all if the
+/// socket is non-blocking, for its timeout if it has one, else until something happens.
+///
+/// The timeout covers the whole message, starting with the call. A peer that sends single bytes can't
+/// extend it.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    direction: Direction,
+    started: Instant,
+}
+
+impl Wait {
+    pub(crate) fn start(direction: Direction) -> Self {
+        Self { direction, started: Instant::now() }
+    }
+
+    /// Returns when the socket can be tried again.
+    pub(crate) fn until_ready(&self, socket: &UnixStream) -> Result<()> {
+        let flags = fcntl_getfl(socket).map_err(failed("fcntl(F_GETFL)"))?;
+        if flags.contains(OFlags::NONBLOCK) {
+            return Err(self.timed_out(Duration::ZERO));
+        }
+        let timeout = match self.direction {
+            Direction::Read => socket.read_timeout(),
+            Direction::Write => socket.write_timeout(),
+        };
+        let timeout = timeout.map_err(|error| Error::io("getsockopt", &error))?;
+        let waited = self.started.elapsed();
+        let left = match timeout {
+            None => None,
+            Some(timeout) if timeout > waited => Some(timeout - waited),
+            Some(_) => return Err(self.timed_out(waited)),
+        };
+        wait(socket, self.direction, left)
+    }
+
+    fn timed_out(&self, waited: Duration) -> Error {
+        let what = match self.direction {
+            Direction::Read => "the arrival of a message",
+            Direction::Write => "room in the socket",
+        };
+        Error::Timeout { what: what.into(), waited }
+    }
+}
+
+/// Waits until `fd` is ready or its connection has ended, `limit` has passed, or a signal has arrived.
+///
+/// # Errors
+/// [`Error::Invalid`] if the peer has sent out-of-band data.
+pub(crate) fn wait(fd: impl AsFd, direction: Direction, limit: Option<Duration>) -> Result<()> {
+    let events = match direction {
+        Direction::Read => PollFlags::IN | PollFlags::PRI,
+        Direction::Write => PollFlags::OUT,
+    };
+    // The limit fits into every time_t. The caller waits again if that was too short.
+    let limit = limit.map(|limit| Timespec {
+        tv_sec: limit.as_secs().min(i32::MAX as u64) as _,
+        tv_nsec: limit.subsec_nanos() as _,
+    });
+    let mut polled = [PollFd::new(&fd, events)];
+    match poll(&mut polled, limit.as_ref()) {
+        Ok(_) if polled[0].revents().contains(PollFlags::PRI) => Err(out_of_band()),
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(failed("ppoll")(errno)),
+    }
+}
+
+/// The error for out-of-band data. They make a socket ready although there is nothing to read, so
+/// that ignoring them would make every wait return at once.
+pub(crate) fn out_of_band() -> Error {
+    Invalid::new("socket", "has received out-of-band data, which the format does not use")
+        .help("close the socket; the peer must not send with MSG_OOB")
+        .into()
 }

@@ -1,162 +1,165 @@
-//! The consumer: joins, takes frames, gives them back.
+//! The consumer: joins a session and receives its frames.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::address;
-use super::connection::{Connection, End, end_of};
-use super::consumer_connection::say_leave;
-use super::credentials::Credentials;
+use super::clock::Deadline;
 use super::frame::Frame;
 use super::options::JoinOptions;
-use super::producer::left;
-use super::ring::{Ring, SlotPayload, check_timeline};
-use crate::error::{Error, Invalid, Mismatch, Result};
-use crate::ipc::receiver::received;
+use super::peer;
+use super::producer_connection::{ProducerConnection, SessionEnd};
+use super::ring::{Ring, check_timeline};
+use crate::error::{Error, Mismatch, Result};
+use crate::ipc::Receiver;
+use crate::ipc::payload::payload_of;
+use crate::ipc::socket::{self, Direction, send_message};
 use crate::ipc::wire::{Kind, LeaveReason, Message, RingInfo};
-use crate::ipc::{Receiver, send_message, socket};
 
-/// How long between two looks for a producer that does not listen yet.
-const LOOK: Duration = Duration::from_millis(5);
+/// Time between two attempts to connect to a producer that does not listen yet.
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The end of a session that uses the ring.
+/// The side of a session that uses the ring.
 ///
 /// Every wait has a timeout, and ends at once when the producer is gone. Dropping the consumer leaves
-/// the session: the producer takes what the consumer had as given back.
+/// the session: the slots that it holds are released.
 #[derive(Debug)]
 pub struct Consumer {
-    connection: Arc<Connection>,
-    leaves_out: bool,
+    connection: Arc<ProducerConnection>,
+    drops_frames: bool,
 }
 
 impl Consumer {
     /// Joins the session of the producer that listens at `path`.
     ///
-    /// The ring's payloads are the caller's, to be imported. Until [`ready`](Self::ready) there are no
-    /// frames, so that the import may take as long as the producer's `join_timeout`.
+    /// The caller imports the payloads of the ring. No frame arrives before [`ready`](Self::ready), so
+    /// the import may take as long as the producer's
+    /// [`join_timeout`](super::ProducerOptions::join_timeout).
     ///
     /// # Errors
-    /// - [`Error::Missing`]: nobody listens there (and `wait_for_producer` is off).
-    /// - [`Error::Timeout`]: no producer, or no whole ring, in time.
-    /// - [`Error::Closed`]: the producer refused this consumer, and says why, or is gone.
-    /// - [`Error::Mismatch`]: the producer's user is not allowed (`peer.uid`), or it speaks another
-    ///   version.
-    /// - [`Error::Invalid`] and [`Error::Mismatch`]: what it sent makes no sense, or a payload is none,
-    ///   as [`Receiver::receive`] tells.
-    /// - [`Error::Driver`]: the kernel refused.
+    /// - [`Error::Missing`]: no process listens there, and `wait_for_producer` is off.
+    /// - [`Error::Timeout`]: no producer, or not the whole ring, in time.
+    /// - [`Error::Closed`]: the producer refused this consumer, for the reason that the error states, or
+    ///   it is gone.
+    /// - [`Error::Mismatch`]: the producer's user is not allowed (`peer.uid`), or the producer uses
+    ///   another version of the format.
+    /// - [`Error::Invalid`] and [`Error::Mismatch`]: the producer violated the protocol, or sent an
+    ///   invalid payload; see [`Receiver::receive`].
+    /// - [`Error::Driver`]: a system call failed.
     #[doc(alias = "connect")]
     pub fn join(path: impl AsRef<Path>, options: JoinOptions) -> Result<(Self, Ring)> {
-        let (path, started) = (path.as_ref(), Instant::now());
+        let path = path.as_ref();
+        let deadline = Deadline::after(options.timeout);
         let socket = loop {
-            let remains = left(options.timeout, started).unwrap_or_default();
-            match address::connect(path, remains) {
-                Err(Error::Missing(_)) if options.wait_for_producer => {
-                    if remains.is_zero() {
-                        let what = format!("the start of a producer at {}", path.display());
-                        return Err(Error::Timeout { what: what.into(), waited: options.timeout });
-                    }
-                    thread::sleep(LOOK.min(remains));
+            let left = deadline.left();
+            match (address::connect(path, left.unwrap_or_default()), left) {
+                (Err(Error::Missing(_)), Some(left)) if options.wait_for_producer => {
+                    thread::sleep(RETRY_INTERVAL.min(left));
                 }
-                other => break other?,
+                (Err(Error::Missing(_)), None) if options.wait_for_producer => {
+                    return Err(deadline.error(format!("a producer at {}", path.display())));
+                }
+                (socket, _) => break socket?,
             }
         };
-        Self::start(socket, &options, started)
+        Self::start(socket, &options, deadline)
     }
 
-    /// Joins over a connected socket, which a producer [admits](super::Producer::admit).
+    /// Joins over a connected socket, whose other end a producer [admits](super::Producer::admit).
     ///
     /// # Errors
-    /// As [`join`](Self::join).
-    pub fn over(socket: UnixStream, options: JoinOptions) -> Result<(Self, Ring)> {
-        Self::start(socket, &options, Instant::now())
+    /// The errors of [`join`](Self::join).
+    pub fn join_socket(socket: UnixStream, options: JoinOptions) -> Result<(Self, Ring)> {
+        Self::start(socket, &options, Deadline::after(options.timeout))
     }
 
-    fn start(socket: UnixStream, options: &JoinOptions, started: Instant) -> Result<(Self, Ring)> {
-        let nonblocking = socket.set_nonblocking(true);
-        nonblocking.map_err(|error| Error::io("ioctl(FIONBIO)", &error))?;
-        options.allowed.check(Credentials::of_peer(socket.as_fd())?)?;
-        // Where the producer is gone already, what it said before tells why.
+    fn start(
+        socket: UnixStream,
+        options: &JoinOptions,
+        deadline: Deadline,
+    ) -> Result<(Self, Ring)> {
+        options.allowed.check(peer::open(&socket)?)?;
+        // A producer that has closed the socket may have sent the reason before.
         match send_message(&socket, &Message::Join { name: options.name.clone() }, None) {
             Ok(()) | Err(Error::Closed { .. }) => {}
             Err(error) => return Err(error),
         }
-        let mut joining = Joining { socket: &socket, receiver: Receiver::new(), options, started };
+        let mut joining = Joining { socket: &socket, receiver: Receiver::new(), deadline };
         let (info, ring) = joining.ring().inspect_err(|error| {
-            if !matches!(error, Error::Closed { .. }) {
-                say_leave(&socket, LeaveReason::Broke);
-            }
+            let reason = LeaveReason::ProtocolError;
+            peer::close(&socket, (!matches!(error, Error::Closed { .. })).then_some(reason));
         })?;
         let receiver = joining.receiver;
-        let connection = Arc::new(Connection::new(socket, receiver, &info));
-        Ok((Self { connection, leaves_out: info.leaves_out }, ring))
+        let connection = Arc::new(ProducerConnection::new(socket, receiver, &info));
+        Ok((Self { connection, drops_frames: info.drops_frames }, ring))
     }
 
-    /// Tells the producer that frames may come. The first [`next_frame`](Self::next_frame) does so too.
+    /// Asks the producer to send frames. The first [`next_frame`](Self::next_frame) does so too.
     ///
     /// # Errors
-    /// [`Error::Closed`] where the session has ended.
+    /// [`Error::Closed`] if the session has ended.
     pub fn ready(&mut self) -> Result<()> {
         self.connection.ready()
     }
 
-    /// The next frame, in the order in which they were published.
+    /// Returns the next frame, in the order of publication.
     ///
     /// # Errors
-    /// - [`Error::Timeout`]: none has come in time; with a timeout of 0, none is there. The session goes
-    ///   on.
-    /// - [`Error::Closed`]: the session has ended, and [`end`](Self::end) tells how. Where the producer
-    ///   is done, all frames that it had published came before.
-    /// - [`Error::Invalid`] and [`Error::Mismatch`]: the producer said what makes no sense; the session
-    ///   has ended.
-    /// - [`Error::Driver`]: the kernel refused.
+    /// - [`Error::Timeout`]: none arrived in time, or, with a timeout of 0, none has arrived. The
+    ///   session continues.
+    /// - [`Error::Closed`]: the session has ended; see [`end`](Self::end). If the producer is done, all
+    ///   its frames were returned before.
+    /// - [`Error::Invalid`] and [`Error::Mismatch`]: the producer violated the protocol. The session has
+    ///   ended.
+    /// - [`Error::Driver`]: a system call failed.
     pub fn next_frame(&mut self, timeout: Duration) -> Result<Frame> {
-        let started = Instant::now();
+        let deadline = Deadline::after(timeout);
         self.connection.ready()?;
         loop {
             if let Some(token) = self.connection.next()? {
                 return Ok(Frame::new(token, self.connection.clone()));
             }
-            let Some(left) = left(timeout, started) else {
-                let waited = started.elapsed().min(timeout);
-                return Err(Error::Timeout { what: "the arrival of a frame".into(), waited });
+            let Some(left) = deadline.left() else {
+                return Err(deadline.error("the arrival of a frame"));
             };
             self.connection.wait(left)?;
         }
     }
 
-    /// How the session ended, as far as other calls have noticed; `None` where it goes on.
-    pub fn end(&self) -> Option<End> {
+    /// Returns how the session ended, as far as other methods have noticed; `None` while it continues.
+    pub fn end(&self) -> Option<SessionEnd> {
         self.connection.end()
     }
 
-    /// How many frames the producer has left out between others, because this consumer had too many
-    /// slots. Always 0 where the producer does not do that.
+    /// Returns how many frames this consumer has missed between others because it held too many slots.
+    /// Always 0 unless the producer [drops frames](Self::drops_frames).
     pub fn missed(&self) -> u64 {
         self.connection.missed()
     }
 
-    /// Whether the producer leaves slow consumers out of frames
-    /// ([`Pace::DropFrames`](super::Pace::DropFrames)).
-    pub fn leaves_out(&self) -> bool {
-        self.leaves_out
+    /// Returns whether slow consumers miss frames
+    /// ([`SlowConsumer::DropFrames`](super::SlowConsumer::DropFrames)).
+    pub fn drops_frames(&self) -> bool {
+        self.drops_frames
     }
 
-    /// How many slots the ring has.
+    /// Returns the number of slots of the ring.
     pub fn slots(&self) -> usize {
         self.connection.slots()
     }
 
-    /// Leaves the session. Frames that were not released count as given back.
+    /// Leaves the session. Frames that were not released count as released.
     pub fn leave(self) {}
 }
 
 impl AsFd for Consumer {
-    /// Readable when a frame has arrived, or the session has ended. Frames that other calls have taken
-    /// in are not counted: take all there are before waiting for this.
+    /// Returns a descriptor that is readable when a frame has arrived or the session has ended. It does
+    /// not reflect frames that other methods have already received: call
+    /// [`next_frame`](Self::next_frame) until it times out before you wait for this descriptor.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.connection.socket().as_fd()
     }
@@ -168,57 +171,61 @@ impl Drop for Consumer {
     }
 }
 
-/// A consumer that is being sent the ring.
+/// A consumer that is receiving the ring.
 struct Joining<'a> {
     socket: &'a UnixStream,
     receiver: Receiver,
-    options: &'a JoinOptions,
-    started: Instant,
+    deadline: Deadline,
 }
 
 impl Joining<'_> {
     fn ring(&mut self) -> Result<(RingInfo, Ring)> {
         let info = match self.message()? {
             (Message::Ring(info), _) => info,
-            (other, _) => {
-                let found = other.kind().name();
-                return Err(Mismatch::new("message kind", Kind::Ring.name(), found).into());
-            }
+            (other, _) => return Err(unexpected(Kind::Ring.name(), &other)),
         };
         let mut ring = Ring::new(info.name.clone(), info.format.clone());
         for _ in 0..info.slots {
-            let (message, descriptor) = self.message()?;
-            ring.slots.push(SlotPayload::try_from(received(message, descriptor)?)?);
+            match self.message()? {
+                (message @ Message::Semaphore(_), _) => {
+                    return Err(unexpected("the payload of a slot", &message));
+                }
+                (message, descriptor) => ring.slots.push(payload_of(message, descriptor)?),
+            }
         }
         for _ in 0..info.semaphores {
-            let (message, descriptor) = self.message()?;
-            let semaphore = received(message, descriptor)?.into_semaphore()?;
-            check_timeline(&semaphore)?;
-            ring.semaphores.push(semaphore);
+            match self.message()? {
+                (message @ Message::Semaphore(_), descriptor) => {
+                    let semaphore = payload_of(message, descriptor)?.into_semaphore()?;
+                    check_timeline(&semaphore)?;
+                    ring.semaphores.push(semaphore);
+                }
+                (message, _) => return Err(unexpected(Kind::Semaphore.name(), &message)),
+            }
         }
         Ok((info, ring))
     }
 
-    /// The next message, within what is left of the time.
+    /// Returns the next message, within what is left of the timeout.
     fn message(&mut self) -> Result<(Message, Option<OwnedFd>)> {
         loop {
             match self.receiver.message(self.socket) {
-                Ok((Message::Leave(reason), _)) => return Err(End::of(reason).error()),
+                Ok((Message::Leave(reason), _)) => return Err(SessionEnd::of(reason).error()),
                 Ok(message) => return Ok(message),
                 Err(Error::Timeout { .. }) => {}
-                Err(error) if end_of(&error) == End::Lost => return Err(End::Lost.error()),
+                Err(error) if peer::is_lost(&error) => return Err(SessionEnd::Lost.error()),
                 Err(error) => return Err(error),
             }
-            let Some(left) = left(self.options.timeout, self.started) else {
-                let waited = self.options.timeout;
-                return Err(Error::Timeout { what: "the arrival of the ring".into(), waited });
+            let Some(left) = self.deadline.left() else {
+                return Err(self.deadline.error("the arrival of the ring"));
             };
-            let events = libc::POLLIN | libc::POLLPRI;
-            let seen = socket::wait(self.socket.as_fd(), events, Some(left));
-            if seen.map_err(|error| Error::io("ppoll", &error))? & libc::POLLPRI != 0 {
-                let problem = "has out-of-band data, which the format knows nothing of";
-                return Err(Invalid::new("socket", problem).into());
-            }
+            socket::wait(self.socket, Direction::Read, Some(left))?;
         }
     }
+}
+
+fn unexpected(expected: &str, found: &Message) -> Error {
+    Mismatch::new("message kind", expected, found.kind().name())
+        .help("the producer must send the ring, then its slots, then its semaphores")
+        .into()
 }

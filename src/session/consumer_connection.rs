@@ -1,74 +1,100 @@
-//! The producer's end of one consumer's connection.
+//! The producer's end of the connection to one consumer.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::credentials::Credentials;
-use super::event::{ConsumerId, Left};
+use super::event::{ConsumerId, LeaveKind};
+use super::peer;
 use super::ring::Ring;
-use super::slot_table::Held;
+use super::slot_table::HeldSlots;
 use crate::error::{Error, Invalid, Result};
+use crate::fd::PeerCredentials;
+use crate::ipc::socket::send_message;
 use crate::ipc::wire::{FrameToken, LeaveReason, Message, RingInfo};
-use crate::ipc::{Receiver, send, send_message};
+use crate::ipc::{Receiver, send};
 
 /// How far a consumer has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// It has said nothing yet.
+    /// It has not sent *join* yet.
     Connected,
-    /// It is being sent the ring; so many messages have gone.
+    /// It is being sent the ring; this many messages have been sent.
     Announcing(usize),
-    /// It has the ring, and imports it.
+    /// It has the ring and imports it.
     Announced,
     /// It gets frames.
     Ready,
 }
 
-/// What a consumer said.
+impl Stage {
+    const fn description(self) -> &'static str {
+        match self {
+            Self::Connected => "has not joined yet",
+            Self::Announcing(_) => "is being sent the ring",
+            Self::Announced => "is not ready yet",
+            Self::Ready => "is ready",
+        }
+    }
+}
+
+/// A message that a consumer sent.
 #[derive(Debug)]
-pub(super) enum Said {
-    /// It wants to join: [`Link::announce`] sends it the ring.
+pub(super) enum ConsumerMessage {
+    /// It joins. [`ConsumerConnection::announce`] sends it the ring.
     Join,
     /// It is ready for frames.
     Ready,
-    /// It gave this slot back.
+    /// It released this slot.
     Release(usize),
 }
 
-/// Why a link is over.
+/// Why a connection ends.
 #[derive(Debug)]
-pub(super) enum Over {
-    Left(Left),
-    /// Before it had joined.
+pub(super) enum Disconnect {
+    /// A consumer that had joined leaves.
+    Left(LeaveKind),
+    /// The connection ends before the consumer had joined.
     NotJoined(Error),
-    /// Before it had said anything: nobody's business.
-    Nothing,
+    /// The connection was closed before *join*. This is not reported.
+    Unused,
+}
+
+impl Disconnect {
+    /// Returns the reason that is sent to the consumer.
+    pub(super) fn reason(&self) -> Option<LeaveReason> {
+        match self {
+            Self::Left(kind) => kind.reason(),
+            Self::NotJoined(Error::Closed { .. }) | Self::Unused => None,
+            Self::NotJoined(Error::Timeout { .. }) => Some(LeaveReason::Evicted),
+            Self::NotJoined(_) => Some(LeaveReason::ProtocolError),
+        }
+    }
 }
 
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct ConsumerConnection {
     pub(super) id: ConsumerId,
-    pub(super) socket: UnixStream,
-    pub(super) peer: Credentials,
+    pub(super) peer: PeerCredentials,
     pub(super) name: String,
-    pub(super) held: Held,
+    pub(super) held: HeldSlots,
+    socket: UnixStream,
     receiver: Receiver,
     stage: Stage,
-    opened: Instant,
+    connected: Instant,
 }
 
-impl Link {
-    pub(super) fn new(id: u64, socket: UnixStream, peer: Credentials, slots: usize) -> Self {
+impl ConsumerConnection {
+    pub(super) fn new(id: u64, socket: UnixStream, peer: PeerCredentials, slots: usize) -> Self {
         Self {
             id: ConsumerId(id),
-            socket,
             peer,
             name: String::new(),
-            held: Held::new(slots),
+            held: HeldSlots::new(slots),
+            socket,
             receiver: Receiver::new(),
             stage: Stage::Connected,
-            opened: Instant::now(),
+            connected: Instant::now(),
         }
     }
 
@@ -76,58 +102,61 @@ impl Link {
         self.stage == Stage::Ready
     }
 
-    /// How long it has been joining; `None` once it has.
+    /// Returns for how long it has been joining, or `None` if it has joined.
     pub(super) fn joining(&self) -> Option<Duration> {
-        (!self.is_ready()).then(|| self.opened.elapsed())
+        (!self.is_ready()).then(|| self.connected.elapsed())
     }
 
-    /// The next thing that the consumer said; `None` where it has said no more.
+    /// Returns the next message, or `None` if none has arrived.
     ///
-    /// A consumer that floods is no danger: each message changes the stage or gives back a slot that
-    /// it has, or it is the last one.
-    pub(super) fn read(&mut self) -> Result<Option<Said>, Over> {
+    /// A consumer can't flood the producer. Each message either changes the stage or releases a slot
+    /// that the consumer holds, or it is the last one.
+    pub(super) fn read(&mut self) -> Result<Option<ConsumerMessage>, Disconnect> {
         let (message, _descriptor) = match self.receiver.message(&self.socket) {
             Ok(received) => received,
             Err(Error::Timeout { .. }) => return Ok(None),
-            Err(error) => return Err(self.over(error)),
+            Err(error) => return Err(self.disconnect(error)),
         };
         match (self.stage, message) {
             (Stage::Connected, Message::Join { name }) => {
                 self.name = name;
                 self.stage = Stage::Announcing(0);
-                Ok(Some(Said::Join))
+                Ok(Some(ConsumerMessage::Join))
             }
             (Stage::Announced, Message::Ready) => {
                 self.stage = Stage::Ready;
-                Ok(Some(Said::Ready))
+                Ok(Some(ConsumerMessage::Ready))
             }
             (Stage::Ready, Message::Release(release)) => {
-                let slot = self.held.take_back(&release).map_err(|error| self.over(error))?;
-                Ok(Some(Said::Release(slot)))
+                let slot = self.held.remove(&release).map_err(|error| self.disconnect(error))?;
+                Ok(Some(ConsumerMessage::Release(slot)))
             }
-            (Stage::Ready, Message::Leave(_)) => Err(Over::Left(Left::Leave)),
-            (_, Message::Leave(_)) => Err(self.over(closed())),
+            (Stage::Ready, Message::Leave(_)) => Err(Disconnect::Left(LeaveKind::Leave)),
+            (_, Message::Leave(_)) => Err(self.disconnect(closed())),
             (stage, message) => {
                 let kind = message.kind().name();
-                let problem = format!("{kind} from a consumer that is {}", stage.name());
-                Err(self.over(Invalid::new("message kind", problem).into()))
+                let problem = format!("{kind} from a consumer that {}", stage.description());
+                Err(self.disconnect(Invalid::new("message kind", problem).into()))
             }
         }
     }
 
-    /// Sends as much of the ring as there is room for; whether that was all.
-    pub(super) fn announce(&mut self, ring: &Ring, info: &RingInfo) -> Result<bool, Over> {
+    /// Sends as much of the ring as the socket has room for. Returns whether that was all.
+    pub(super) fn announce(&mut self, ring: &Ring, info: &RingInfo) -> Result<bool, Disconnect> {
         let Stage::Announcing(mut sent) = self.stage else { return Ok(true) };
         let (slots, socket) = (ring.slots.len(), &self.socket);
         let all = 1 + slots + ring.semaphores.len();
         let outcome = loop {
-            let sending = match sent {
-                0 => send_message(socket, &Message::Ring(info.clone()), None),
-                slot if slot <= slots => ring.slots[slot - 1].send(socket),
-                semaphore if semaphore < all => {
-                    send(socket, &ring.semaphores[semaphore - slots - 1])
-                }
-                _ => break Ok(true),
+            let sending = if sent == 0 {
+                send_message(socket, &Message::Ring(info.clone()), None)
+            } else if sent <= slots {
+                send(socket, &ring.slots[sent - 1])
+            } else if sent < all {
+                let semaphore = &ring.semaphores[sent - slots - 1];
+                let message = Message::Semaphore(semaphore.info().clone());
+                send_message(socket, &message, Some(semaphore.as_fd()))
+            } else {
+                break Ok(true);
             };
             match sending {
                 Ok(()) => sent += 1,
@@ -136,81 +165,51 @@ impl Link {
             }
         };
         self.stage = if sent == all { Stage::Announced } else { Stage::Announcing(sent) };
-        outcome.map_err(|error| self.over(error))
+        outcome.map_err(|error| self.disconnect(error))
     }
 
-    /// Sends a frame. Where the consumer is gone that is no more than not sent: what it said last tells
-    /// how it went, and is still to be [read](Self::read).
-    pub(super) fn send(&mut self, frame: &FrameToken) -> Result<bool, Over> {
+    /// Sends a frame. Returns `false` if the consumer is gone: its last message says how it left, and
+    /// is still to be [read](Self::read).
+    pub(super) fn send(&mut self, frame: &FrameToken) -> Result<bool, Disconnect> {
         match send_message(&self.socket, &Message::Frame(*frame), None) {
             Ok(()) => {
                 self.held.add(frame.slot as usize, frame.sequence);
                 Ok(true)
             }
             Err(Error::Closed { .. }) => Ok(false),
-            // Its socket has room for more frames than there are slots, or is not read at all.
+            // A socket has room for more frames than a ring has slots, so the consumer does not read.
             Err(Error::Timeout { .. }) => {
                 let silent = self.held.silent().unwrap_or_default();
-                Err(Over::Left(Left::Evicted { silent }))
+                Err(Disconnect::Left(LeaveKind::Evicted { silent }))
             }
-            Err(error) => Err(self.over(error)),
+            Err(error) => Err(self.disconnect(error)),
         }
     }
 
-    /// What an error on this link means.
-    pub(super) fn over(&self, error: Error) -> Over {
-        let gone = match &error {
-            Error::Closed { .. } => true,
-            // It ended in the middle of a message.
-            Error::Invalid(invalid) => invalid.parameter == "message",
-            _ => false,
-        };
+    /// Returns what an error on this connection means.
+    pub(super) fn disconnect(&self, error: Error) -> Disconnect {
+        let lost = peer::is_lost(&error);
         match self.stage {
-            Stage::Ready if gone => Over::Left(Left::Died),
-            Stage::Ready => Over::Left(Left::Broke(error)),
-            Stage::Connected if gone => Over::Nothing,
-            _ if gone => Over::NotJoined(closed()),
-            _ => Over::NotJoined(error),
+            Stage::Ready if lost => Disconnect::Left(LeaveKind::Died),
+            Stage::Ready => Disconnect::Left(LeaveKind::ProtocolError(error)),
+            Stage::Connected if lost => Disconnect::Unused,
+            _ if lost => Disconnect::NotJoined(closed()),
+            _ => Disconnect::NotJoined(error),
         }
     }
 
-    /// Tells the consumer why this is the end, where there is room, and closes.
-    ///
-    /// That there is no room does not matter: the end without a word says the same, that the slots
-    /// are no longer the consumer's.
+    /// Ends the connection.
     pub(super) fn close(self, reason: Option<LeaveReason>) {
-        if let Some(reason) = reason {
-            say_leave(&self.socket, reason);
-        }
-        // Also where somebody has a duplicate of the socket.
-        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        peer::close(&self.socket, reason);
     }
 }
 
-impl AsFd for Link {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+impl AsFd for ConsumerConnection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-impl Stage {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Connected => "to join",
-            Self::Announcing(_) => "being sent the ring",
-            Self::Announced => "to be ready",
-            Self::Ready => "ready",
-        }
     }
 }
 
 fn closed() -> Error {
     Error::Closed { what: "the socket before it had joined".into() }
-}
-
-/// The last word on a socket.
-pub(super) fn say_leave(socket: &UnixStream, reason: LeaveReason) {
-    if let Err(error) = send_message(socket, &Message::Leave(reason), None) {
-        tracing::debug!(?reason, %error, "left without a word");
-    }
 }

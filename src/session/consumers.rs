@@ -1,266 +1,314 @@
-//! The producer's side of all connections: who is there, and what they say.
+//! The connections of a producer: accepting, serving and ending them.
 
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+
 use super::address::{self, SocketFile};
-use super::consumer_connection::{Link, Over, Said, say_leave};
-use super::credentials::Credentials;
-use super::epoll::{Epoll, OUT_OF_BAND, READ, WRITE};
-use super::event::{ConsumerId, Event, Events, Left};
+use super::consumer_connection::{ConsumerConnection, ConsumerMessage, Disconnect};
+use super::event::{ConsumerId, Event, Events, LeaveKind};
 use super::options::ProducerOptions;
+use super::peer;
 use super::ring::Ring;
 use super::slot_table::SlotTable;
 use crate::error::{Error, Invalid, Result};
-use crate::ipc::socket;
+use crate::fd::PeerCredentials;
+use crate::ipc::socket::{self, Direction, failed};
 use crate::ipc::wire::{FrameToken, LeaveReason, RingInfo};
 
-/// What the listener is called where links have their numbers, which begin at 1.
+/// The number of the listener in the epoll set. Those of the connections begin at 1.
 const LISTENER: u64 = 0;
 
-/// How many connections are accepted at a time, so that a flood of them holds nobody up.
-const ACCEPTS: usize = 16;
+/// Bytes, the end of the connection, and out-of-band data.
+const READ: epoll::EventFlags =
+    epoll::EventFlags::IN.union(epoll::EventFlags::RDHUP).union(epoll::EventFlags::PRI);
 
-/// How long the listener rests where this process is out of descriptors.
-const REST: Duration = Duration::from_millis(50);
+/// Number of events that are fetched at once. The others come with the next call.
+const MAX_READY: usize = 32;
 
+/// Number of connections that are accepted at once, so that a flood of them delays no other consumer.
+const MAX_ACCEPTED: usize = 16;
+
+/// How long the listener is left alone when this process can't have another descriptor.
+const LISTENER_PAUSE: Duration = Duration::from_millis(50);
+
+/// The connections of one producer.
 #[derive(Debug)]
 pub(super) struct Consumers {
     pub(super) events: Events,
-    // The file goes before the listener, so that nobody finds a file without one.
+    // The file is dropped before the listener, so that there is never a file without a listener.
     file: Option<SocketFile>,
     listener: Option<UnixListener>,
-    /// When the listener is asked again.
-    rests_until: Option<Instant>,
-    epoll: Epoll,
-    links: Vec<Link>,
-    /// The number of the last link.
+    /// When the listener is used again.
+    paused_until: Option<Instant>,
+    /// The listener and the connections. It is readable if one of them is ready.
+    epoll: OwnedFd,
+    connections: Vec<ConsumerConnection>,
+    /// The number of the last connection.
     last: u64,
     ring: Ring,
     info: RingInfo,
 }
 
+/// What became of a frame that was sent.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    /// Number of consumers that got it.
+    pub(super) sent: usize,
+    /// Number of consumers that hold too many slots.
+    pub(super) dropped: usize,
+    /// The consumers that are gone.
+    pub(super) lost: Vec<(ConsumerId, Disconnect)>,
+}
+
 impl Consumers {
     pub(super) fn new(path: Option<&Path>, ring: Ring, info: RingInfo) -> Result<Self> {
-        let epoll = Epoll::new().map_err(|error| Error::io("epoll_create1", &error))?;
-        let (listener, file) = match path.map(address::listen).transpose()? {
-            Some((listener, file)) => (Some(listener), Some(file)),
-            None => (None, None),
-        };
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed("epoll_create1"))?;
+        let (listener, file) = path.map(address::listen).transpose()?.unzip();
         if let Some(listener) = &listener {
-            epoll.add(listener, LISTENER, READ).map_err(control)?;
+            let data = epoll::EventData::new_u64(LISTENER);
+            epoll::add(&epoll, listener, data, READ).map_err(failed("epoll_ctl"))?;
         }
-        let (events, links) = Default::default();
-        Ok(Self { events, file, listener, rests_until: None, epoll, links, last: 0, ring, info })
+        let (events, connections) = Default::default();
+        let (paused_until, last) = (None, 0);
+        Ok(Self { events, file, listener, paused_until, epoll, connections, last, ring, info })
     }
 
     pub(super) fn path(&self) -> Option<&Path> {
         self.file.as_ref().map(SocketFile::path)
     }
 
+    /// Returns the number of consumers that are ready.
     pub(super) fn ready(&self) -> usize {
-        self.links.iter().filter(|link| link.is_ready()).count()
+        self.connections.iter().filter(|connection| connection.is_ready()).count()
     }
 
     pub(super) fn stop_listening(&mut self) {
         self.file = None;
         if let Some(listener) = self.listener.take() {
-            let _ = self.epoll.remove(&listener);
+            let _ = epoll::delete(&self.epoll, &listener);
         }
     }
 
     /// Waits until there is something to do, or `timeout` has passed.
     pub(super) fn wait(&self, timeout: Duration, options: &ProducerOptions) -> Result<()> {
-        let joining = self.links.iter().filter_map(Link::joining);
+        let joining = self.connections.iter().filter_map(ConsumerConnection::joining);
         let joins = joining.map(|since| options.join_timeout.saturating_sub(since));
-        let rest = self.rests_until.map(|until| until.saturating_duration_since(Instant::now()));
-        let timeout = joins.chain(rest).fold(timeout, Duration::min);
-        // A poll of the set has finer timeouts than epoll_wait. Never 0: what is due is due in a moment.
+        let pause = self.paused_until.map(|until| until.saturating_duration_since(Instant::now()));
+        let timeout = joins.chain(pause).fold(timeout, Duration::min);
+        // Never 0: what is due is due in a moment.
         let timeout = timeout.max(Duration::from_micros(50));
-        socket::wait(self.epoll.as_fd(), libc::POLLIN, Some(timeout))
-            .map_err(|error| Error::io("ppoll", &error))?;
-        Ok(())
+        // ppoll on the set has finer timeouts than epoll_wait.
+        socket::wait(&self.epoll, Direction::Read, Some(timeout))
     }
 
-    /// Does what can be done without waiting.
-    pub(super) fn turn(&mut self, ledger: &mut SlotTable, options: &ProducerOptions) -> Result<()> {
-        if self.rests_until.is_some_and(|until| until <= Instant::now()) {
-            self.rests_until = None;
-            if let Some(listener) = &self.listener {
-                self.epoll.modify(listener, LISTENER, READ).map_err(control)?;
-            }
+    /// Does everything that can be done without waiting.
+    pub(super) fn progress(
+        &mut self,
+        slots: &mut SlotTable,
+        options: &ProducerOptions,
+    ) -> Result<()> {
+        if self.paused_until.is_some_and(|until| until <= Instant::now()) {
+            self.paused_until = None;
+            self.watch_listener(READ)?;
         }
-        let ready = self.epoll.ready().map_err(|error| Error::io("epoll_wait", &error))?;
-        for (token, events) in ready {
-            if token == LISTENER {
+        let mut space = [MaybeUninit::uninit(); MAX_READY];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let ready = match epoll::wait(&self.epoll, &mut space, Some(&now)) {
+            Ok((ready, _)) => ready,
+            Err(Errno::INTR) => &mut [],
+            Err(errno) => return Err(failed("epoll_wait")(errno)),
+        };
+        let ready: Vec<_> = ready.iter().map(|event| (event.data.u64(), event.flags)).collect();
+        for (number, events) in ready {
+            if number == LISTENER {
                 self.accept(options)?;
-            } else if let Err(over) = self.serve(token, events, ledger) {
-                self.end(ConsumerId(token), over, ledger);
+            } else if let Err(disconnect) = self.serve(number, events, slots) {
+                self.end(ConsumerId(number), disconnect, slots);
             }
         }
-        let late = |link: &Link| link.joining().is_some_and(|since| since >= options.join_timeout);
-        while let Some(link) = self.links.iter().find(|link| late(link)) {
-            let (id, waited) = (link.id, options.join_timeout);
+        let late = |connection: &ConsumerConnection| {
+            connection.joining().is_some_and(|since| since >= options.join_timeout)
+        };
+        while let Some(connection) = self.connections.iter().find(|connection| late(connection)) {
+            let (id, waited) = (connection.id, options.join_timeout);
             let error = Error::Timeout { what: "the joining of a consumer".into(), waited };
-            self.end(id, Over::NotJoined(error), ledger);
+            self.end(id, Disconnect::NotJoined(error), slots);
         }
         Ok(())
     }
 
-    /// Hears what a consumer says, and answers.
-    fn serve(&mut self, token: u64, events: u32, ledger: &mut SlotTable) -> Result<(), Over> {
-        let Some(link) = self.links.iter_mut().find(|link| link.id == ConsumerId(token)) else {
+    fn watch_listener(&self, events: epoll::EventFlags) -> Result<()> {
+        let Some(listener) = &self.listener else { return Ok(()) };
+        let data = epoll::EventData::new_u64(LISTENER);
+        epoll::modify(&self.epoll, listener, data, events).map_err(failed("epoll_ctl"))
+    }
+
+    /// Reads the messages of a consumer and answers them.
+    fn serve(
+        &mut self,
+        number: u64,
+        events: epoll::EventFlags,
+        slots: &mut SlotTable,
+    ) -> Result<(), Disconnect> {
+        let id = ConsumerId(number);
+        let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else {
             return Ok(());
         };
-        // They make a socket ready without anything to read: waiting would spin.
-        if events & OUT_OF_BAND != 0 {
-            let problem = "has out-of-band data, which the format knows nothing of";
-            return Err(link.over(Invalid::new("socket", problem).into()));
+        if events.contains(epoll::EventFlags::PRI) {
+            return Err(connection.disconnect(socket::out_of_band()));
         }
-        let mut announce = events & WRITE != 0;
-        while let Some(said) = link.read()? {
-            match said {
-                Said::Join => announce = true,
-                Said::Ready => {
-                    let (consumer, name) = (link.id, link.name.clone());
-                    let Credentials { pid, uid } = link.peer;
-                    self.events.push(Event::Joined { consumer, name, pid, uid });
+        let mut announce = events.contains(epoll::EventFlags::OUT);
+        while let Some(message) = connection.read()? {
+            match message {
+                ConsumerMessage::Join => announce = true,
+                ConsumerMessage::Ready => {
+                    let PeerCredentials { pid, uid } = connection.peer;
+                    let name = connection.name.clone();
+                    self.events.push(Event::Joined { consumer: id, name, pid, uid });
                 }
-                Said::Release(slot) => ledger.given_back(slot),
+                ConsumerMessage::Release(slot) => slots.released(slot),
             }
         }
         if announce {
-            // The rest goes when there is room.
-            let all = link.announce(&self.ring, &self.info)?;
-            let events = if all { READ } else { READ | WRITE };
-            self.epoll.modify(&*link, token, events).map_err(|e| link.over(control(e)))?;
+            // What is left is sent when the socket has room.
+            let all = connection.announce(&self.ring, &self.info)?;
+            let events = if all { READ } else { READ | epoll::EventFlags::OUT };
+            let data = epoll::EventData::new_u64(number);
+            epoll::modify(&self.epoll, &*connection, data, events)
+                .map_err(|errno| connection.disconnect(failed("epoll_ctl")(errno)))?;
         }
         Ok(())
     }
 
     fn accept(&mut self, options: &ProducerOptions) -> Result<()> {
-        for _ in 0..ACCEPTS {
+        for _ in 0..MAX_ACCEPTED {
             let Some(listener) = &self.listener else { return Ok(()) };
-            match listener.accept() {
-                // What is wrong with one connection is no reason to stop.
+            let error = match listener.accept() {
                 Ok((socket, _)) => {
+                    // An error of one connection concerns no other. It is reported as an event.
                     let _ = self.admit(socket, options);
+                    continue;
                 }
-                Err(error) => match (error.kind(), error.raw_os_error()) {
-                    (ErrorKind::WouldBlock, _) => return Ok(()),
-                    (ErrorKind::Interrupted | ErrorKind::ConnectionAborted, _) => {}
-                    // The connection stays, and the listener ready: asked again at once it would spin.
-                    (_, Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => {
-                        tracing::warn!(%error, "no consumer can connect for the moment");
-                        self.rests_until = Some(Instant::now() + REST);
-                        return self.epoll.modify(listener, LISTENER, 0).map_err(control);
-                    }
-                    _ => return Err(Error::io("accept", &error)),
-                },
+                Err(error) => error,
+            };
+            match (error.kind(), Errno::from_io_error(&error)) {
+                (ErrorKind::WouldBlock, _) => return Ok(()),
+                (ErrorKind::Interrupted | ErrorKind::ConnectionAborted, _) => {}
+                // The connection stays in the queue, and the listener stays ready.
+                (_, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                    tracing::warn!(%error, "no consumer can connect for the moment");
+                    self.paused_until = Some(Instant::now() + LISTENER_PAUSE);
+                    return self.watch_listener(epoll::EventFlags::empty());
+                }
+                _ => return Err(Error::io("accept", &error)),
             }
         }
         Ok(())
     }
 
-    /// Takes a connection, or tells it why not.
+    /// Adds a connection, or refuses it with the reason.
     pub(super) fn admit(&mut self, socket: UnixStream, options: &ProducerOptions) -> Result<()> {
-        let nonblocking = socket.set_nonblocking(true);
-        nonblocking.map_err(|error| Error::io("ioctl(FIONBIO)", &error))?;
-        let peer = Credentials::of_peer(socket.as_fd())?;
-        let full = || {
-            let problem = format!("{} are there already", options.max_consumers);
-            Err(Error::from(Invalid::new("options.max_consumers", problem)))
+        let peer = peer::open(&socket)?;
+        let (reason, error) = if let Err(error) = options.allowed.check(peer) {
+            (LeaveReason::Refused, error)
+        } else if self.connections.len() >= options.max_consumers {
+            let problem = format!("{} consumers have joined already", options.max_consumers);
+            (LeaveReason::Full, Invalid::new("options.max_consumers", problem).into())
+        } else {
+            let data = epoll::EventData::new_u64(self.last + 1);
+            match epoll::add(&self.epoll, &socket, data, READ) {
+                Ok(()) => {
+                    self.last += 1;
+                    let slots = self.ring.slots.len();
+                    let connection = ConsumerConnection::new(self.last, socket, peer, slots);
+                    self.connections.push(connection);
+                    return Ok(());
+                }
+                Err(errno) => (LeaveReason::ProtocolError, failed("epoll_ctl")(errno)),
+            }
         };
-        let admitted = match options.allowed.check(peer) {
-            Err(error) => Err((LeaveReason::Refused, error)),
-            Ok(()) if self.links.len() < options.max_consumers => Ok(()),
-            Ok(()) => full().map_err(|error| (LeaveReason::Full, error)),
-        };
-        let opened = admitted.and_then(|()| {
-            let added = self.epoll.add(&socket, self.last + 1, READ);
-            added.map_err(|error| (LeaveReason::Broke, control(error)))
-        });
-        if let Err((reason, error)) = opened {
-            say_leave(&socket, reason);
-            let Credentials { pid, uid } = peer;
-            self.events.push(Event::NotJoined { pid, uid, error: error.clone() });
-            return Err(error);
-        }
-        self.last += 1;
-        self.links.push(Link::new(self.last, socket, peer, self.ring.slots.len()));
-        Ok(())
+        peer::close(&socket, Some(reason));
+        let PeerCredentials { pid, uid } = peer;
+        self.events.push(Event::NotJoined { pid, uid, error: error.clone() });
+        Err(error)
     }
 
-    /// Sends a frame to all that are ready and have fewer than `most` slots. Returns how many have it,
-    /// how many were left out, and who is lost.
-    pub(super) fn send(
-        &mut self,
-        frame: &FrameToken,
-        most: usize,
-    ) -> (usize, usize, Vec<(ConsumerId, Over)>) {
-        let (mut sent, mut left_out, mut lost) = (0, 0, Vec::new());
-        for link in self.links.iter_mut().filter(|link| link.is_ready()) {
-            if link.held.count() >= most {
-                left_out += 1;
+    /// Sends a frame to all consumers that are ready and hold fewer than `max_held` slots.
+    pub(super) fn send(&mut self, frame: &FrameToken, max_held: usize) -> Sent {
+        let mut result = Sent::default();
+        for connection in self.connections.iter_mut().filter(|c| c.is_ready()) {
+            if connection.held.count() >= max_held {
+                result.dropped += 1;
                 continue;
             }
-            match link.send(frame) {
-                Ok(is_there) => sent += usize::from(is_there),
-                Err(over) => lost.push((link.id, over)),
+            match connection.send(frame) {
+                Ok(sent) => result.sent += usize::from(sent),
+                Err(disconnect) => result.lost.push((connection.id, disconnect)),
             }
         }
-        (sent, left_out, lost)
+        result
     }
 
-    /// Ends a link: what it has is free.
-    pub(super) fn end(&mut self, id: ConsumerId, over: Over, ledger: &mut SlotTable) {
-        let Some(at) = self.links.iter().position(|link| link.id == id) else { return };
-        let link = self.links.remove(at);
-        let _ = self.epoll.remove(&link);
-        let (reason, held) = (over.reason(), link.held.count());
-        let Credentials { pid, uid } = link.peer;
-        let slots: Vec<_> = link.held.slots().collect();
-        // Before its slots are free, so that it knows when it looks again after they were written to.
-        link.close(reason);
-        slots.into_iter().for_each(|slot| ledger.given_back(slot));
-        match over {
-            Over::Left(how) => self.events.push(Event::Left { consumer: id, how, held }),
-            Over::NotJoined(error) => self.events.push(Event::NotJoined { pid, uid, error }),
-            Over::Nothing => {}
+    /// Ends a connection and frees its slots.
+    pub(super) fn end(&mut self, id: ConsumerId, disconnect: Disconnect, slots: &mut SlotTable) {
+        let Some(at) = self.connections.iter().position(|c| c.id == id) else { return };
+        let connection = self.connections.remove(at);
+        let _ = epoll::delete(&self.epoll, &connection);
+        let PeerCredentials { pid, uid } = connection.peer;
+        let held: Vec<_> = connection.held.slots().collect();
+        // Before its slots are free: a consumer that checks after a read must find out that they may
+        // have been written to.
+        connection.close(disconnect.reason());
+        held.iter().for_each(|slot| slots.released(*slot));
+        match disconnect {
+            Disconnect::Left(kind) => {
+                self.events.push(Event::Left { consumer: id, kind, held: held.len() });
+            }
+            Disconnect::NotJoined(error) => {
+                self.events.push(Event::NotJoined { pid, uid, error });
+            }
+            Disconnect::Unused => {}
         }
     }
 
     pub(super) fn end_all(&mut self, reason: LeaveReason) {
         self.stop_listening();
-        for link in self.links.drain(..) {
-            link.close(Some(reason));
+        for connection in self.connections.drain(..) {
+            connection.close(Some(reason));
         }
     }
 
-    pub(super) fn evict(&mut self, consumer: ConsumerId, ledger: &mut SlotTable) -> bool {
-        let Some(link) = self.links.iter().find(|link| link.id == consumer) else { return false };
-        let silent = link.held.silent().unwrap_or_default();
-        self.end(consumer, Over::Left(Left::Evicted { silent }), ledger);
+    pub(super) fn evict(&mut self, consumer: ConsumerId, slots: &mut SlotTable) -> bool {
+        let found = self.connections.iter().find(|connection| connection.id == consumer);
+        let Some(connection) = found else { return false };
+        let silent = connection.held.silent().unwrap_or_default();
+        self.end(consumer, Disconnect::Left(LeaveKind::Evicted { silent }), slots);
         true
     }
 
-    /// Evicts those that have slots and have given none back for `patience`; whether there were any.
-    pub(super) fn evict_silent(&mut self, patience: Duration, ledger: &mut SlotTable) -> bool {
-        let silent = |link: &Link| link.held.silent().is_some_and(|silent| silent >= patience);
-        let silent: Vec<_> = self.links.iter().filter(|l| silent(l)).map(|l| l.id).collect();
+    /// Evicts the consumers that hold slots and have released none for `limit`. Returns whether there
+    /// were any.
+    pub(super) fn evict_silent(&mut self, limit: Duration, slots: &mut SlotTable) -> bool {
+        let silent =
+            self.connections.iter().filter(|c| c.held.silent().is_some_and(|s| s >= limit));
+        let silent: Vec<_> = silent.map(|connection| connection.id).collect();
         for id in &silent {
-            self.evict(*id, ledger);
+            self.evict(*id, slots);
         }
         !silent.is_empty()
     }
 
-    /// How long until the next one is to be evicted.
-    pub(super) fn until_silent(&self, patience: Duration) -> Option<Duration> {
-        let silent = self.links.iter().filter_map(|link| link.held.silent());
-        silent.map(|silent| patience.saturating_sub(silent)).min()
+    /// Returns the time until the next consumer is evicted, if none of them releases a slot.
+    pub(super) fn until_silent(&self, limit: Duration) -> Option<Duration> {
+        let silent = self.connections.iter().filter_map(|connection| connection.held.silent());
+        silent.map(|silent| limit.saturating_sub(silent)).min()
     }
 }
 
@@ -268,8 +316,4 @@ impl AsFd for Consumers {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
-}
-
-fn control(error: std::io::Error) -> Error {
-    Error::io("epoll_ctl", &error)
 }

@@ -1,12 +1,13 @@
-//! What a producer is told of its consumers.
+//! Events: what a producer learns about its consumers.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::ipc::wire::LeaveReason;
 
-/// A consumer of one producer. No two in a producer's life are the same.
+/// A consumer of one producer. The producer never uses an ID twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConsumerId(pub(super) u64);
 
@@ -16,37 +17,37 @@ impl fmt::Display for ConsumerId {
     }
 }
 
-/// What happened to a session's consumers.
+/// A change among the consumers of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A consumer is ready: it gets every frame from now on.
+    /// A consumer is ready and gets every frame from now on.
     Joined {
-        /// Which.
+        /// The consumer.
         consumer: ConsumerId,
-        /// What it calls itself.
+        /// The name that it gave itself.
         name: String,
-        /// Its process, 0 where that is outside this process's namespace.
+        /// Its process ID; 0 if it is outside the PID namespace of this process.
         pid: u32,
-        /// Its user.
+        /// Its effective user ID.
         uid: u32,
     },
-    /// A consumer that had joined is gone. What it had is free, unless others have it too.
+    /// A consumer that had joined is gone. Its slots are free unless other consumers hold them.
     Left {
-        /// Which.
+        /// The consumer.
         consumer: ConsumerId,
-        /// How.
-        how: Left,
-        /// How many slots it had.
+        /// How it left.
+        kind: LeaveKind,
+        /// Number of slots that it held.
         held: usize,
     },
-    /// Somebody connected, and was refused or gone before it had joined.
+    /// A process connected, but was refused or disconnected before it had joined.
     NotJoined {
-        /// Its process, 0 where that is outside this process's namespace.
+        /// Its process ID; 0 if it is outside the PID namespace of this process.
         pid: u32,
-        /// Its user.
+        /// Its effective user ID.
         uid: u32,
-        /// Why.
+        /// The reason.
         error: Error,
     },
 }
@@ -54,32 +55,43 @@ pub enum Event {
 /// How a consumer left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Left {
-    /// It said so.
+pub enum LeaveKind {
+    /// It sent *leave*.
     Leave,
-    /// Its socket was closed without a word: its process ended.
+    /// Its socket was closed without *leave*, as happens when its process ends.
     Died,
-    /// It had slots and gave none back for so long, while the producer waited for one. Or
+    /// It held slots and released none while the producer waited for one, or
     /// [`evict`](super::Producer::evict) was called.
     Evicted {
-        /// How long.
+        /// Time since its last release, or since it got its first slot.
         silent: Duration,
     },
-    /// It said what makes no sense, or the kernel refused to send to it.
-    Broke(Error),
+    /// It violated the protocol, or a system call on its socket failed.
+    ProtocolError(Error),
 }
 
-/// Events that nobody has asked for yet.
+impl LeaveKind {
+    /// Returns the reason that is sent to the consumer.
+    pub(super) fn reason(&self) -> Option<LeaveReason> {
+        match self {
+            Self::Leave | Self::Died => None,
+            Self::Evicted { .. } => Some(LeaveReason::Evicted),
+            Self::ProtocolError(_) => Some(LeaveReason::ProtocolError),
+        }
+    }
+}
+
+/// Events that the app has not fetched yet. The oldest are dropped when there are too many.
 #[derive(Debug, Default)]
 pub(super) struct Events(VecDeque<Event>);
 
-/// More are not kept: who does not ask loses the oldest.
-const KEPT: usize = 1024;
+/// Maximum number of events that are kept.
+const MAX_EVENTS: usize = 1024;
 
 impl Events {
     pub(super) fn push(&mut self, event: Event) {
         tracing::debug!(?event, "session");
-        if self.0.len() == KEPT {
+        if self.0.len() == MAX_EVENTS {
             self.0.pop_front();
         }
         self.0.push_back(event);

@@ -1,112 +1,116 @@
-//! A frame that a consumer has.
+//! A frame that a consumer holds.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::clock;
-use super::connection::Connection;
-use super::producer::left;
+use super::clock::{self, Deadline};
+use super::producer_connection::ProducerConnection;
 use crate::error::{Error, Result};
 use crate::ipc::wire::{FrameToken, Layouts, TimelinePoint};
 
-/// How long a wait for a semaphore goes on without a look at the session.
-const LOOK: Duration = Duration::from_millis(50);
+/// How long a wait for a semaphore goes on before the session is checked.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A slot with a frame in it, which nobody writes to until it is given back.
+/// A slot that contains a frame. The producer does not write to it until it is released.
 ///
-/// Dropping it gives it back as well, but does not tell whether it was the consumer's to the end.
+/// Dropping the frame releases the slot too, but does not report whether the frame was valid to the
+/// end.
 #[derive(Debug)]
-#[must_use = "release it when all work on it is done, or the producer runs out of slots"]
+#[must_use = "release the frame when all work on it is done; the producer runs out of slots otherwise"]
 pub struct Frame {
     token: FrameToken,
-    connection: Arc<Connection>,
+    connection: Arc<ProducerConnection>,
     released: bool,
 }
 
 impl Frame {
-    pub(super) fn new(token: FrameToken, connection: Arc<Connection>) -> Self {
+    pub(super) fn new(token: FrameToken, connection: Arc<ProducerConnection>) -> Self {
         Self { token, connection, released: false }
     }
 
-    /// Which slot of the ring it lies in, from 0: the place of its payload in
+    /// Returns the index of the slot, from 0. Its payload is the one at this index of
     /// [`Ring::slots`](super::Ring::slots).
     pub fn slot(&self) -> usize {
         self.token.slot as usize
     }
 
-    /// The how manieth frame of the session it is, from 1.
+    /// Returns the sequence number of the frame in the session, starting at 1.
     pub fn sequence(&self) -> u64 {
         self.token.sequence
     }
 
-    /// What must be waited for before the slot is used; `None` where its work is done.
+    /// Returns what must be waited for before the slot is used, or `None` if the frame is complete.
     ///
-    /// A producer that dies never signals. So wait on the host, by [`wait`](Self::wait) say; who has the
-    /// GPU wait instead has work in its queue that never ends when the producer dies.
+    /// Wait on the host, for example with [`wait`](Self::wait). A producer that dies never signals; a
+    /// wait that was submitted to the GPU would then never end.
     pub fn point(&self) -> Option<TimelinePoint> {
         self.token.point
     }
 
-    /// The layouts of the release from which the slot's image is to be acquired.
+    /// Returns the layouts of the producer's release. The acquire of the slot's image must use the same
+    /// two.
     pub fn layouts(&self) -> Option<Layouts> {
         self.token.layouts
     }
 
-    /// The producer's app's own.
+    /// Returns the number that the producer's app gave to the frame.
     pub fn tag(&self) -> u64 {
         self.token.tag
     }
 
-    /// How long ago the frame was published. By `CLOCK_MONOTONIC`, which all processes of a machine
-    /// share, unless they are in different time namespaces.
+    /// Returns the time since the frame was published.
+    ///
+    /// # References
+    /// `CLOCK_MONOTONIC`, which all processes of a machine share unless they are in different time
+    /// namespaces.
     pub fn age(&self) -> Duration {
         clock::monotonic().saturating_sub(Duration::from_nanos(self.token.published))
     }
 
-    /// Waits for the frame's [`point`](Self::point), where it has one, and no longer than the session
-    /// lasts.
+    /// Waits for the frame's [`point`](Self::point), if it has one, but not after the session has ended.
     ///
-    /// `semaphore` waits on the host for the value of that semaphore, as the importing endpoint's
-    /// semaphore does, and returns [`Error::Timeout`] where it is not reached in the time given.
+    /// `semaphore` waits on the host until the imported semaphore has the value, and returns
+    /// [`Error::Timeout`] if it does not within the given time.
     ///
     /// # Errors
-    /// [`Error::Timeout`] where it is not reached in time, [`Error::Closed`] where the session has ended
-    /// meanwhile (the frame is not good then), and whatever else `semaphore` returns.
+    /// - [`Error::Timeout`]: the value was not reached in time.
+    /// - [`Error::Closed`]: the session has ended, and the frame is not valid.
+    /// - Any other error that `semaphore` returns.
     pub fn wait(
         &self,
         timeout: Duration,
         mut semaphore: impl FnMut(TimelinePoint, Duration) -> Result<()>,
     ) -> Result<()> {
         let Some(point) = self.token.point else { return self.check() };
-        let started = Instant::now();
+        let deadline = Deadline::after(timeout);
         loop {
-            let step = left(timeout, started).unwrap_or_default().min(LOOK);
-            match semaphore(point, step) {
+            let left = deadline.left().unwrap_or_default();
+            match semaphore(point, left.min(CHECK_INTERVAL)) {
                 Err(Error::Timeout { .. }) => self.check()?,
                 other => return other,
             }
-            if started.elapsed() >= timeout {
-                return Err(Error::Timeout { what: "the frame's work".into(), waited: timeout });
+            if deadline.left().is_none() {
+                return Err(deadline.error("the completion of a frame"));
             }
         }
     }
 
-    /// Whether the slot is still the consumer's: what was read up to now was not written over.
+    /// Checks that the frame is still valid: everything that was read until now was not written over.
     ///
     /// # Errors
-    /// [`Error::Closed`] where the consumer was evicted, or the producer ended without a word: then the
-    /// slot may have been written to at any time, and what was read is not to be trusted.
+    /// [`Error::Closed`] if the consumer was evicted, or the connection ended without *leave*. The
+    /// producer may have written to the slot at any time; discard what was read.
     pub fn check(&self) -> Result<()> {
         self.connection.check()
     }
 
-    /// Gives the slot back, and tells whether it was the consumer's to the end.
+    /// Releases the slot, and checks that the frame was valid to the end.
     ///
-    /// All use of the slot is over, *as the host has seen it*: where the GPU read it, a fence was waited
-    /// for. The producer writes to it as soon as all consumers have given it back.
+    /// All use of the slot must be over *on the host*: if the GPU read it, its fence was waited for. The
+    /// producer writes to the slot once all consumers have released it.
     ///
     /// # Errors
-    /// As [`check`](Self::check). The slot is given back in any case.
+    /// The errors of [`check`](Self::check). The slot is released in any case.
     pub fn release(mut self) -> Result<()> {
         self.released = true;
         self.connection.release(&self.token)
@@ -118,7 +122,7 @@ impl Drop for Frame {
         if !self.released
             && let Err(error) = self.connection.release(&self.token)
         {
-            tracing::debug!(frame = self.token.sequence, %error, "dropped");
+            tracing::debug!(frame = self.token.sequence, %error, "a frame was dropped");
         }
     }
 }

@@ -1,10 +1,11 @@
-//! A session: a producer hands frames to consumers in other processes.
+//! Sessions: a producer publishes frames to consumers in other processes.
 //!
-//! The producer announces a [`Ring`] on a socket: a payload for each slot, timeline semaphores, and what
-//! a frame is. Consumers join and leave as they like, several at once, each with descriptors of its own
-//! to import. From then on only tokens travel: the producer takes a free slot, fills it and
-//! [publishes](Producer::publish) it, each consumer gets a [`Frame`] and [releases](Frame::release) it,
-//! and when all have, the slot is free again.
+//! The producer announces a [`Ring`] on a socket: one payload per slot, timeline semaphores, and a text
+//! that says what a frame contains. Consumers join and leave at any time. Several can be connected at
+//! once, and each imports the payloads through its own descriptors. From then on only small messages are
+//! exchanged. The producer takes a free slot, fills it and [publishes](Producer::publish) it. Each
+//! consumer gets a [`Frame`] and [releases](Frame::release) it. When all have released it, the slot is
+//! free again.
 //!
 //! ```
 //! # use std::os::fd::OwnedFd;
@@ -15,12 +16,12 @@
 //!
 //! use gpu_interop::Error;
 //! use gpu_interop::session::{
-//!     Consumer, End, FrameInfo, JoinOptions, Producer, ProducerOptions, Ring,
+//!     Consumer, FrameInfo, JoinOptions, Producer, ProducerOptions, Ring, SessionEnd,
 //! };
 //!
 //! const SECOND: Duration = Duration::from_secs(1);
 //!
-//! /// In one process. `slots` are what an endpoint's buffers export.
+//! /// In one process. `slots` are exports of an endpoint's buffers.
 //! fn produce(path: &str, slots: Vec<BufferPayload>) -> Result<(), Error> {
 //!     let mut ring = Ring::new("camera", "rgba8 64x16");
 //!     for slot in slots {
@@ -30,28 +31,28 @@
 //!     producer.wait_for_consumers(1, SECOND)?;
 //!     for tag in 0..10 {
 //!         let slot = producer.free_slot(SECOND)?;
-//!         // Fill the buffer of slot.index() here, and wait for the fence.
+//!         // Fill the buffer with index slot.index() here, and wait for the fence.
 //!         producer.publish(slot, FrameInfo { tag, ..FrameInfo::default() })?;
 //!     }
 //!     producer.finish(SECOND)
 //! }
 //!
-//! /// In another.
+//! /// In another process.
 //! fn consume(path: &str) -> Result<u32, Error> {
 //!     let (mut consumer, ring) = Consumer::join(path, JoinOptions::default())?;
 //!     let mut buffers = Vec::new();
 //!     for slot in ring.slots {
-//!         buffers.push(slot.into_buffer()?); // and import_buffer
+//!         buffers.push(slot.into_buffer()?); // then import_buffer
 //!     }
 //!     let mut frames = 0;
 //!     loop {
 //!         match consumer.next_frame(SECOND) {
 //!             Ok(frame) => {
-//!                 let _read = &buffers[frame.slot()]; // and wait for the fence
+//!                 let _read = &buffers[frame.slot()]; // then wait for the fence
 //!                 frame.release()?;
 //!                 frames += 1;
 //!             }
-//!             Err(Error::Closed { .. }) if consumer.end() == Some(End::Done) => return Ok(frames),
+//!             Err(Error::Closed { .. }) if consumer.end() == Some(SessionEnd::Done) => return Ok(frames),
 //!             Err(error) => return Err(error),
 //!         }
 //!     }
@@ -78,74 +79,78 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! The format is [`wire`](super::wire)'s, byte for byte, so that either side can be another language's.
+//! The messages of a session are described in [`wire`](crate::ipc::wire), byte by byte, so that a
+//! producer or a consumer can be written in another language.
 //!
 //! # Waiting
-//! No thread is started, and no call waits without a timeout. Every wait is on the socket, so that it
-//! ends at once when the other side is gone.
+//! No thread is started, and every wait has a timeout. All waits also watch the socket, so that they end
+//! at once when the other side is gone.
 //!
-//! A producer that has no free slot waits for one ([`Producer::free_slot`]). No frame is lost: every
-//! consumer that is ready gets every frame, and the slowest sets the pace, unless [`Pace::DropFrames`]
-//! says that a slow one misses frames instead. A consumer that gives nothing back for
-//! [`patience`](ProducerOptions::patience) while the producer waits is evicted: stopped in a debugger,
-//! say, or by SIGSTOP.
+//! A producer that has no free slot waits for one ([`Producer::free_slot`]). By default no frame is lost:
+//! every consumer that is ready gets every frame, and the producer waits for the slowest one. With
+//! [`SlowConsumer::DropFrames`] a slow consumer misses frames instead. A consumer that releases nothing
+//! for [`evict_after`](ProducerOptions::evict_after) while the producer waits is evicted. This happens,
+//! for example, to a process that was stopped by a debugger or by SIGSTOP.
 //!
 //! # Synchronisation
-//! A frame without a [`point`](FrameInfo::point) is complete: the producer waited on its host for the
-//! work before it published. One with a point is complete when that timeline semaphore has that value.
-//! It can be published before the work has even begun.
+//! A frame without a [`point`](FrameInfo::point) is complete: the producer waited for its work on the
+//! host before it published the frame. A frame with a point is complete once that timeline semaphore has
+//! that value. It can be published before its work has begun.
 //!
-//! A release always means that the consumer's host has seen its work done. There is no semaphore for
-//! it: a consumer that dies would never signal, and the producer's next work in that slot would never
+//! A release means that the consumer has waited for its own work on the host. There is no semaphore for
+//! it: a consumer that dies would never signal, and the producer's next work in the slot would never
 //! begin.
 //!
-//! # What a peer that dies or stops can do
-//! - *A consumer that dies* gives back all it has: the kernel closes its socket. What its GPU work was
-//!   reading is read to nobody's use. Work that was *writing* (no consumer should) may go on for a
-//!   moment, until the driver has ended it.
-//! - *A producer that dies* is [`Error::Closed`](crate::Error::Closed) and [`End::Lost`] in every call of
-//!   its consumers. The memory stays as long as a consumer has it. Frames that had arrived are dropped
-//!   and those that the consumer has are not [good](Frame::check): whether the producer died or shut a
-//!   slow consumer out, the end without a word does not tell.
-//! - *A semaphore of a producer that died* is never signalled. A host wait ends with its timeout
-//!   ([`Frame::wait`] looks at the socket, too). A wait that was submitted to the GPU keeps the queue for
-//!   ever; submit one only for a producer that you trust to live.
-//! - *A consumer that was stopped and goes on* is told [`End::Evicted`]. The producer says so, and closes,
-//!   before it writes to the slots; and [`Frame::release`] and [`Frame::check`] look for it after the
-//!   read. So a frame whose release returned `Ok` was read whole, and one whose release did not may be
-//!   torn.
-//! - *A producer that was stopped* is no more than slow: a wait for a frame ends with its timeout. Leave,
-//!   and join another one.
+//! # What happens when a peer dies or stops
+//! - *A consumer dies.* The kernel closes its socket, which releases its slots. Results of its
+//!   outstanding GPU reads are discarded. GPU work that *writes* to a slot (no consumer should have any)
+//!   may go on for a moment, until the driver has ended it.
+//! - *A producer dies.* Every call of its consumers returns [`Error::Closed`](crate::Error::Closed), with
+//!   [`SessionEnd::Lost`]. The memory lives as long as a consumer has imported it. Frames that had
+//!   arrived are dropped, and frames that the consumer holds are [not valid](Frame::check): the
+//!   connection also ends without a reason if the producer evicted a consumer whose socket was full.
+//! - *A semaphore of a producer that died* is never signalled. A wait on the host ends with its timeout;
+//!   [`Frame::wait`] also checks the session. A wait that was submitted to the GPU blocks its queue
+//!   indefinitely, so submit one only if you trust the producer to live.
+//! - *A consumer that was stopped continues.* It finds out that it was evicted, with
+//!   [`SessionEnd::Evicted`]. The producer sends this and closes the connection before it writes to the
+//!   slots, and [`Frame::release`] and [`Frame::check`] look for it after the read. So if the release
+//!   of a frame returns `Ok`, all that was read from it is valid; otherwise it may be a mixture of two
+//!   frames.
+//! - *A producer that was stopped* is merely slow: a wait for a frame ends with its timeout. The consumer
+//!   can leave and join another producer.
 //!
 //! # Trust
-//! The socket's file has mode 0600 from the first moment on. Both sides ask the kernel for the other's
-//! user (`SO_PEERCRED`) and go on with their own only, unless [`PeerPolicy`] says otherwise. A process of the
-//! own user can do what it wants: connect often enough that the producer is full, say. What it can't do:
+//! The socket's file has mode 0600 from the start. Both sides check the user of the other
+//! (`SO_PEERCRED`), and accept only their own unless [`PeerPolicy`] allows others. A process of the own
+//! user can disturb a session, for example by connecting so often that the producer is full. It can't:
 //!
-//! - *Make the other side wait for ever, spin, or allocate.* A message that makes no sense at its time
-//!   ends the connection, with a typed error; and what makes sense is bounded by the number of slots.
-//! - *Free a slot that somebody else has*, or one twice. A release names the slot and the frame, and is
-//!   checked against what that consumer was sent.
+//! - *Make the other side wait indefinitely, spin, or allocate memory.* A message that violates the
+//!   protocol ends the connection with a typed error. The number of other messages is bounded by the
+//!   number of slots.
+//! - *Free a slot that another consumer holds*, or free a slot twice. A release names the slot and the
+//!   frame, and is compared with what this consumer was sent.
 //!
-//! What can't be verified: that a consumer does not write to the memory, or read it after the release;
-//! that the frames are what the ring's [`format`](Ring::format) says; and of payloads what the
-//! [parent](super#trust) says.
+//! The following can't be verified: that a consumer does not write to the memory, or read it after the
+//! release; that the frames are what the ring's [`format`](Ring::format) says; and everything that
+//! [can't be verified](crate::ipc#trust) about payloads.
 //!
 //! # References
 //! unix(7), `SO_PEERCRED`; shutdown(2); `CLOCK_MONOTONIC`.
 
+#![forbid(unsafe_code)]
+
 mod address;
 mod clock;
-mod connection;
 mod consumer;
 mod consumer_connection;
 mod consumers;
-mod credentials;
-mod epoll;
 mod event;
 mod frame;
 mod options;
+mod peer;
 mod producer;
+mod producer_connection;
 mod ring;
 mod slot_table;
 
@@ -153,12 +158,12 @@ mod slot_table;
 mod tests;
 
 pub use crate::ipc::wire::{Layouts, TimelinePoint};
-pub use connection::End;
 pub use consumer::Consumer;
-pub use credentials::PeerPolicy;
-pub use event::{ConsumerId, Event, Left};
+pub use event::{ConsumerId, Event, LeaveKind};
 pub use frame::Frame;
-pub use options::{JoinOptions, Pace, ProducerOptions};
+pub use options::{JoinOptions, ProducerOptions, SlowConsumer};
+pub use peer::PeerPolicy;
 pub use producer::{FrameInfo, Producer, Published};
-pub use ring::{Ring, SlotPayload};
-pub use slot_table::Slot;
+pub use producer_connection::SessionEnd;
+pub use ring::Ring;
+pub use slot_table::WritableSlot;

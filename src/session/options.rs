@@ -1,37 +1,37 @@
-//! How a producer treats its consumers, and how a consumer joins.
+//! Options of producers and consumers.
 
 use std::time::Duration;
 
-use super::credentials::PeerPolicy;
+use super::peer::PeerPolicy;
 use crate::error::{Invalid, Result};
 
 /// How a producer treats its consumers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProducerOptions {
-    /// Connections at most, of consumers and of those that are still joining. 16.
+    /// Maximum number of connections, including consumers that are joining. Default: 16.
     pub max_consumers: usize,
-    /// When the producer waits for a slot, a consumer that has one and has given none back for so long
-    /// is evicted. 750 milliseconds.
+    /// A consumer that holds slots and has released none for this long is evicted when the producer
+    /// waits for a slot. Default: 750 milliseconds.
     ///
-    /// While there is a free slot, or the producer asks for none, a consumer may keep what it has for
-    /// as long as it likes.
-    pub patience: Duration,
-    /// How long a consumer may take from connecting to being ready. 10 seconds.
+    /// A consumer may hold its slots indefinitely while there is a free slot, or while the producer
+    /// does not ask for one.
+    pub evict_after: Duration,
+    /// Maximum time between the connection and the *ready* of a consumer. Default: 10 seconds.
     pub join_timeout: Duration,
-    /// Whose processes may join.
+    /// The users whose processes may join. Default: the user of this process.
     pub allowed: PeerPolicy,
-    /// What becomes of a consumer that is slower than the producer.
-    pub pace: Pace,
+    /// What happens when a consumer is slower than the producer. Default: the producer waits.
+    pub slow_consumer: SlowConsumer,
 }
 
 impl Default for ProducerOptions {
     fn default() -> Self {
         Self {
             max_consumers: 16,
-            patience: Duration::from_millis(750),
+            evict_after: Duration::from_millis(750),
             join_timeout: Duration::from_secs(10),
             allowed: PeerPolicy::default(),
-            pace: Pace::default(),
+            slow_consumer: SlowConsumer::default(),
         }
     }
 }
@@ -39,42 +39,55 @@ impl Default for ProducerOptions {
 impl ProducerOptions {
     pub(super) fn check(&self) -> Result<()> {
         if self.max_consumers == 0 {
-            return Err(Invalid::new("options.max_consumers", "is 0").into());
-        }
-        if self.pace == (Pace::DropFrames { held: 0 }) {
-            return Err(Invalid::new("options.pace", "leaves every consumer out of every frame")
-                .help("let a consumer hold one slot at least")
+            return Err(Invalid::new("options.max_consumers", "is 0")
+                .help("allow at least one consumer")
                 .into());
+        }
+        if self.slow_consumer == (SlowConsumer::DropFrames { max_held: 0 }) {
+            return Err(Invalid::new(
+                "options.slow_consumer.max_held",
+                "is 0: no frame would be sent",
+            )
+            .help("let a consumer hold at least one slot")
+            .into());
         }
         Ok(())
     }
+
+    /// Returns the number of slots from which on a consumer gets no more frames.
+    pub(super) fn max_held(&self) -> usize {
+        match self.slow_consumer {
+            SlowConsumer::Wait => usize::MAX,
+            SlowConsumer::DropFrames { max_held } => max_held,
+        }
+    }
 }
 
-/// What becomes of a consumer that is slower than the producer.
+/// What happens when a consumer is slower than the producer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pace {
-    /// Every consumer gets every frame: the slowest sets the pace, and the producer waits.
+pub enum SlowConsumer {
+    /// The producer waits for the slowest consumer. Every consumer gets every frame.
     #[default]
-    EveryFrame,
-    /// A consumer that has so many slots gets no more frames until it gives one back. It is told how
-    /// many it has missed.
+    Wait,
+    /// A consumer that holds `max_held` slots gets no frames until it releases one. Afterwards it can
+    /// see how many it has [missed](super::Consumer::missed).
     DropFrames {
-        /// How many slots a consumer may have, at least 1. The slots of all consumers together are
-        /// fewer than the ring's where the producer shall never wait.
-        held: usize,
+        /// Maximum number of slots that a consumer holds, at least 1. If the sum over all consumers is
+        /// less than the number of slots, the producer never waits.
+        max_held: usize,
     },
 }
 
 /// How a consumer joins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinOptions {
-    /// What the consumer is called in the producer's events, for people only.
+    /// The consumer's name in the producer's events, for people to read. Default: empty.
     pub name: String,
-    /// How long the whole of it may take. 5 seconds.
+    /// Timeout for connecting and receiving the ring together. Default: 5 seconds.
     pub timeout: Duration,
-    /// Whether to wait, within the timeout, for a producer where none listens yet.
+    /// Whether to wait, within the timeout, for a producer that does not listen yet. Default: true.
     pub wait_for_producer: bool,
-    /// Whose producer it may be.
+    /// The users whose producer is accepted. Default: the user of this process.
     pub allowed: PeerPolicy,
 }
 

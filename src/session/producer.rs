@@ -1,122 +1,128 @@
-//! The producer: announces a ring, hands frames out, takes slots back.
+//! The producer: announces a ring, publishes frames, and gets the slots back.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::clock;
-use super::consumer_connection::Over;
-use super::consumers::Consumers;
-use super::event::{ConsumerId, Event, Left};
-use super::options::{Pace, ProducerOptions};
+use super::clock::{self, Deadline};
+use super::consumers::{Consumers, Sent};
+use super::event::{ConsumerId, Event};
+use super::options::{ProducerOptions, SlowConsumer};
 use super::ring::Ring;
-use super::slot_table::{Slot, SlotTable};
-use crate::error::{Error, Invalid, Result};
+use super::slot_table::{SlotTable, WritableSlot};
+use crate::error::{Invalid, Result};
 use crate::ipc::wire::{FrameToken, Layouts, LeaveReason, TimelinePoint};
 
-/// What is said of a frame. The default: it is complete, and a buffer.
+/// The description of a frame. The default is a complete frame in a buffer, with tag 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrameInfo {
-    /// What the consumers have to wait for; `None` where the producer's host has seen its work done.
+    /// What consumers must wait for; `None` if this process has already waited for the work.
     pub point: Option<TimelinePoint>,
-    /// The layouts of the release to `VK_QUEUE_FAMILY_EXTERNAL`, where the slot is an image.
+    /// The layouts of the release to `VK_QUEUE_FAMILY_EXTERNAL`, if the slot is an image.
     pub layouts: Option<Layouts>,
-    /// The app's own.
+    /// A number of the app's own.
     pub tag: u64,
 }
 
-/// What became of a frame.
+/// The result of publishing a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// The how manieth frame of the session it is, from 1.
+    /// Sequence number of the frame in the session, starting at 1.
     pub sequence: u64,
-    /// How many consumers have it.
+    /// Number of consumers that got the frame.
     pub sent: usize,
-    /// How many were left out, which only happens with [`Pace::DropFrames`].
-    pub left_out: usize,
+    /// Number of consumers that missed it; always 0 unless [`SlowConsumer::DropFrames`] is set.
+    pub dropped: usize,
 }
 
-/// The end of a session that has the ring.
+/// The side of a session that has the ring and fills it.
 ///
-/// Everything happens in the calls of one thread. A producer that is not called answers nobody: call
-/// [`poll`](Self::poll) where nothing else is called for long. Its descriptor ([`AsFd`]) is readable
-/// when there is something to do.
+/// A producer starts no thread and does all its work within its methods. Consumers get no answer while
+/// none of them is called: call [`poll`](Self::poll) from time to time if you call nothing else. The
+/// producer's descriptor ([`AsFd`]) is readable when there is something to do.
 ///
-/// Dropping it tells the consumers that the session is done, and removes the socket's file.
+/// Dropping the producer ends the session with [`SessionEnd::Done`](super::SessionEnd::Done) and
+/// removes the socket's file.
 #[derive(Debug)]
 pub struct Producer {
     consumers: Consumers,
     options: ProducerOptions,
-    ledger: SlotTable,
-    /// The last frame's number.
+    slots: SlotTable,
+    /// Sequence number of the last frame.
     sequence: u64,
-    /// The last value of each semaphore.
+    /// The last published value of each semaphore.
     values: Vec<u64>,
 }
 
 impl Producer {
-    /// Announces `ring` at `path`, where consumers of the own user can connect.
+    /// Announces `ring` at `path`, to which consumers of the own user can connect.
     ///
-    /// The file is made with mode 0600. One that is there already is taken over where it is a socket at
-    /// which nobody listens any more; any other is left alone. It is removed when the producer is
-    /// dropped. Producers in one directory bind one after the other, by a lock (`flock`) on it.
+    /// The socket's file gets mode 0600. An existing socket's file at which no process listens is
+    /// replaced; any other file is left alone. The file is removed when the producer is dropped.
+    /// A lock on the directory (`flock`) keeps two producers from binding at once.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a ring that is none, wrong options, a path that is no socket's, is too
-    /// long (107 bytes), or is another producer's; [`Error::Driver`] where the kernel refuses.
+    /// - [`Error::Invalid`](crate::Error::Invalid): an invalid ring or invalid options, or a path that
+    ///   is too long (more than 107 bytes), belongs to another producer, or is not a socket.
+    /// - [`Error::Driver`](crate::Error::Driver): a system call failed.
+    #[doc(alias = "listen")]
     pub fn bind(path: impl AsRef<Path>, ring: Ring, options: ProducerOptions) -> Result<Self> {
         Self::new(Some(path.as_ref()), ring, options)
     }
 
-    /// Announces `ring` to those whose sockets are [admitted](Self::admit), and to nobody else.
+    /// Announces `ring` only to the peers of sockets that are passed to [`admit`](Self::admit).
     ///
     /// # Errors
-    /// As [`bind`](Self::bind), less those of the path.
+    /// The errors of [`bind`](Self::bind), except for those of the path.
     pub fn unbound(ring: Ring, options: ProducerOptions) -> Result<Self> {
         Self::new(None, ring, options)
     }
 
     fn new(path: Option<&Path>, ring: Ring, options: ProducerOptions) -> Result<Self> {
         options.check()?;
-        let ledger = SlotTable::new(ring.slots.len());
+        let slots = SlotTable::new(ring.slots.len());
         let values = vec![0; ring.semaphores.len()];
-        let info = ring.info(options.pace != Pace::EveryFrame)?;
+        let info = ring.info(options.slow_consumer != SlowConsumer::Wait)?;
         let consumers = Consumers::new(path, ring, info)?;
-        Ok(Self { consumers, options, ledger, sequence: 0, values })
+        Ok(Self { consumers, options, slots, sequence: 0, values })
     }
 
-    /// Takes a connected socket as a consumer's. Its process is asked for as one that connects is.
+    /// Adds a connected socket as that of a consumer. Its peer is checked as if it had connected to the
+    /// producer's path.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for a process of a user that may not join, [`Error::Invalid`] where there
-    /// are as many consumers as may be, [`Error::Driver`] where the kernel refuses.
+    /// - [`Error::Mismatch`](crate::Error::Mismatch): the peer's user may not join (`peer.uid`).
+    /// - [`Error::Invalid`](crate::Error::Invalid): there are
+    ///   [`max_consumers`](ProducerOptions::max_consumers) already.
+    /// - [`Error::Driver`](crate::Error::Driver): a system call failed.
     pub fn admit(&mut self, socket: UnixStream) -> Result<()> {
         self.consumers.admit(socket, &self.options)
     }
 
-    /// Where it listens, as an absolute path; `None` for one that is not bound.
+    /// Returns the absolute path at which the producer listens, or `None` if it does not listen.
     pub fn path(&self) -> Option<&Path> {
         self.consumers.path()
     }
 
-    /// How many consumers are ready.
+    /// Returns the number of consumers that are ready.
     pub fn consumers(&self) -> usize {
         self.consumers.ready()
     }
 
-    /// Does what there is to do, and returns the next event; `None` where none comes in time.
+    /// Does what there is to do and returns the next event, or `None` if there is none in time.
     ///
     /// # Errors
-    /// [`Error::Driver`] where the kernel refuses what has nothing to do with one consumer.
+    /// [`Error::Driver`](crate::Error::Driver) if a system call failed that concerns more than one
+    /// consumer.
     pub fn poll(&mut self, timeout: Duration) -> Result<Option<Event>> {
-        let started = Instant::now();
+        let deadline = Deadline::after(timeout);
         loop {
-            self.turn()?;
+            self.progress()?;
             if let Some(event) = self.consumers.events.pop() {
                 return Ok(Some(event));
             }
-            let Some(left) = left(timeout, started) else { return Ok(None) };
+            let Some(left) = deadline.left() else { return Ok(None) };
             self.consumers.wait(left, &self.options)?;
         }
     }
@@ -124,64 +130,67 @@ impl Producer {
     /// Waits until `count` consumers are ready.
     ///
     /// # Errors
-    /// [`Error::Timeout`] where they are not in time, [`Error::Driver`] as [`poll`](Self::poll).
+    /// [`Error::Timeout`](crate::Error::Timeout) if they are not ready in time, and the errors of
+    /// [`poll`](Self::poll).
     pub fn wait_for_consumers(&mut self, count: usize, timeout: Duration) -> Result<()> {
-        let started = Instant::now();
+        let deadline = Deadline::after(timeout);
         loop {
-            self.turn()?;
+            self.progress()?;
             let ready = self.consumers();
             if ready >= count {
                 return Ok(());
             }
-            let Some(left) = left(timeout, started) else {
-                let what = format!("the joining of {count} consumers ({ready} have)");
-                return Err(Error::Timeout { what: what.into(), waited: timeout });
+            let Some(left) = deadline.left() else {
+                return Err(
+                    deadline.error(format!("the joining of {count} consumers ({ready} have)"))
+                );
             };
             self.consumers.wait(left, &self.options)?;
         }
     }
 
-    /// A slot that nobody has: the one that has been free for longest.
+    /// Returns the slot that has been free for longest. Waits for one if no slot is free; a timeout of
+    /// 0 never waits.
     ///
-    /// Where there is none it waits for one (backpressure); with a timeout of 0 it says so at once.
-    /// Consumers that have slots and have given none back for [`patience`](ProducerOptions::patience)
-    /// are evicted, and [`poll`](Self::poll) tells of it.
+    /// Consumers that hold slots and have released none for [`evict_after`](ProducerOptions::evict_after)
+    /// are evicted, which [`poll`](Self::poll) reports.
     ///
     /// # Errors
-    /// [`Error::Timeout`]: all slots are with consumers, or with the caller. [`Error::Driver`] as
-    /// [`poll`](Self::poll).
-    pub fn free_slot(&mut self, timeout: Duration) -> Result<Slot> {
-        let started = Instant::now();
+    /// [`Error::Timeout`](crate::Error::Timeout) if all slots are held by consumers or the caller, and
+    /// the errors of [`poll`](Self::poll).
+    pub fn free_slot(&mut self, timeout: Duration) -> Result<WritableSlot> {
+        let deadline = Deadline::after(timeout);
         loop {
-            self.turn()?;
-            if let Some(slot) = self.ledger.take() {
+            self.progress()?;
+            if let Some(slot) = self.slots.take() {
                 return Ok(slot);
             }
-            if self.consumers.evict_silent(self.options.patience, &mut self.ledger) {
+            if self.consumers.evict_silent(self.options.evict_after, &mut self.slots) {
                 continue;
             }
-            let Some(left) = left(timeout, started) else {
-                let what = "the return of a slot of the ring".into();
-                return Err(Error::Timeout { what, waited: started.elapsed() });
+            let Some(left) = deadline.left() else {
+                return Err(deadline.error("the release of a slot of the ring"));
             };
-            let patience = self.consumers.until_silent(self.options.patience);
-            self.consumers
-                .wait(patience.map_or(left, |patience| left.min(patience)), &self.options)?;
+            let eviction = self.consumers.until_silent(self.options.evict_after);
+            let left = eviction.map_or(left, |eviction| left.min(eviction));
+            self.consumers.wait(left, &self.options)?;
         }
     }
 
-    /// Gives a slot to every consumer that is ready, as the next frame. Never waits.
+    /// Sends a slot to all consumers that are ready, as the next frame. Never waits.
     ///
-    /// Without a [`point`](FrameInfo::point) all work on the slot is done, as this process's host has
-    /// seen it. Where no consumer takes it the slot is free again.
+    /// Without a [`point`](FrameInfo::point) all work on the slot must be done, as this process has
+    /// seen on the host. If no consumer gets the slot, it is free again.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for a slot of another session, [`Error::Invalid`] for a semaphore that the
-    /// ring does not have and a value less than its last; the slot is free again, its frame is not
-    /// published. [`Error::Driver`] as [`poll`](Self::poll).
-    pub fn publish(&mut self, slot: Slot, frame: FrameInfo) -> Result<Published> {
-        self.ledger.check_own(&slot)?;
-        self.turn()?;
+    /// After an error the frame is not published, and the slot is free again.
+    /// - [`Error::Mismatch`](crate::Error::Mismatch): the slot belongs to another producer.
+    /// - [`Error::Invalid`](crate::Error::Invalid): the ring has no such semaphore, or the value is less
+    ///   than the semaphore's last one.
+    /// - The errors of [`poll`](Self::poll).
+    pub fn publish(&mut self, slot: WritableSlot, frame: FrameInfo) -> Result<Published> {
+        self.slots.check_own(&slot)?;
+        self.progress()?;
         self.check_point(frame.point)?;
         self.sequence += 1;
         let token = FrameToken {
@@ -189,22 +198,18 @@ impl Producer {
             sequence: self.sequence,
             point: frame.point,
             layouts: frame.layouts,
-            published: clock::nanoseconds(),
+            published: clock::monotonic().as_nanos().try_into().unwrap_or(u64::MAX),
             tag: frame.tag,
         };
-        let most = match self.options.pace {
-            Pace::EveryFrame => usize::MAX,
-            Pace::DropFrames { held } => held,
-        };
-        let (sent, left_out, lost) = self.consumers.send(&token, most);
-        self.ledger.sent(&slot, sent);
-        // Only now: those that are lost may have other slots.
-        for (id, over) in lost {
-            self.consumers.end(id, over, &mut self.ledger);
+        let Sent { sent, dropped, lost } = self.consumers.send(&token, self.options.max_held());
+        self.slots.sent(&slot, sent);
+        // Only after this slot was recorded as sent: the lost consumers may hold other slots.
+        for (id, disconnect) in lost {
+            self.consumers.end(id, disconnect, &mut self.slots);
         }
-        // Those that were gone when it was sent.
-        self.turn()?;
-        Ok(Published { sequence: self.sequence, sent, left_out })
+        // Ends the connections that were found closed while the frame was sent.
+        self.progress()?;
+        Ok(Published { sequence: self.sequence, sent, dropped })
     }
 
     fn check_point(&mut self, point: Option<TimelinePoint>) -> Result<()> {
@@ -217,49 +222,48 @@ impl Producer {
         if value < *last {
             let problem = format!("is {value}, but an earlier frame's was {last}");
             return Err(Invalid::new("frame.point.value", problem)
-                .help("the values of a timeline semaphore grow")
+                .help("the value of a timeline semaphore only increases")
                 .into());
         }
         *last = value;
         Ok(())
     }
 
-    /// Ends a consumer's part in the session; whether it had one. What it has is free at once.
+    /// Ends the session for one consumer and frees its slots. Returns whether it was connected.
     pub fn evict(&mut self, consumer: ConsumerId) -> bool {
-        self.consumers.evict(consumer, &mut self.ledger)
+        self.consumers.evict(consumer, &mut self.slots)
     }
 
-    /// Takes no more consumers, waits until the others have given back all they have, and tells them
-    /// that the session is done.
+    /// Accepts no more consumers, waits until all slots have been released, and ends the session.
     ///
     /// # Errors
-    /// [`Error::Timeout`] where some had not given back in time: they are told all the same, and what
-    /// they have stays good. [`Error::Driver`] as [`poll`](Self::poll).
+    /// [`Error::Timeout`](crate::Error::Timeout) if slots were not released in time. The session ends
+    /// nevertheless, and the frames that consumers hold stay valid. Also the errors of
+    /// [`poll`](Self::poll).
     pub fn finish(mut self, timeout: Duration) -> Result<()> {
         self.consumers.stop_listening();
-        let started = Instant::now();
+        let deadline = Deadline::after(timeout);
         loop {
-            self.turn()?;
-            if !self.ledger.is_any_sent() {
+            self.progress()?;
+            if !self.slots.is_any_sent() {
                 return Ok(());
             }
-            let Some(left) = left(timeout, started) else {
-                let what = "the return of all slots of the ring".into();
-                return Err(Error::Timeout { what, waited: timeout });
+            let Some(left) = deadline.left() else {
+                return Err(deadline.error("the release of all slots of the ring"));
             };
             self.consumers.wait(left, &self.options)?;
         }
     }
 
-    /// Does what can be done without waiting.
-    fn turn(&mut self) -> Result<()> {
-        self.consumers.turn(&mut self.ledger, &self.options)
+    fn progress(&mut self) -> Result<()> {
+        self.consumers.progress(&mut self.slots, &self.options)
     }
 }
 
 impl AsFd for Producer {
-    /// Readable when [`poll`](Self::poll) has something to do. Events that other calls have seen are
-    /// not counted: poll until it returns `None` before waiting for this.
+    /// Returns a descriptor that is readable when [`poll`](Self::poll) has something to do. It does not
+    /// reflect events that other methods have already seen: call `poll` until it returns `None` before
+    /// you wait for this descriptor.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.consumers.as_fd()
     }
@@ -268,33 +272,5 @@ impl AsFd for Producer {
 impl Drop for Producer {
     fn drop(&mut self) {
         self.consumers.end_all(LeaveReason::Done);
-    }
-}
-
-/// What is left of a wait; `None` where it is over.
-pub(super) fn left(timeout: Duration, started: Instant) -> Option<Duration> {
-    timeout.checked_sub(started.elapsed()).filter(|left| !left.is_zero())
-}
-
-impl Left {
-    /// What the consumer is told.
-    pub(super) fn reason(&self) -> Option<LeaveReason> {
-        match self {
-            Self::Leave | Self::Died => None,
-            Self::Evicted { .. } => Some(LeaveReason::Evicted),
-            Self::Broke(_) => Some(LeaveReason::Broke),
-        }
-    }
-}
-
-impl Over {
-    /// What the consumer is told.
-    pub(super) fn reason(&self) -> Option<LeaveReason> {
-        match self {
-            Self::Left(left) => left.reason(),
-            Self::NotJoined(Error::Closed { .. }) | Self::Nothing => None,
-            Self::NotJoined(Error::Timeout { .. }) => Some(LeaveReason::Evicted),
-            Self::NotJoined(_) => Some(LeaveReason::Broke),
-        }
     }
 }

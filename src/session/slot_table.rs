@@ -1,4 +1,4 @@
-//! Which slot is whose. Pure: no socket, no clock but the caller's.
+//! The state of each slot: free, being written, or held by consumers.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -7,19 +7,20 @@ use std::time::{Duration, Instant};
 use crate::error::{Invalid, Mismatch, Result};
 use crate::ipc::wire::ReleaseToken;
 
-/// A slot of the ring that the producer may write to, and nobody else has.
+/// A slot of the ring that only the producer uses, and may write to.
 ///
-/// It goes to the consumers with [`Producer::publish`](super::Producer::publish). Dropping it makes it
-/// free again.
+/// [`Producer::publish`](super::Producer::publish) sends it to the consumers. Dropping it frees the
+/// slot.
 #[derive(Debug)]
-#[must_use = "publish it, or no consumer gets to see it"]
-pub struct Slot {
+#[must_use = "publish the slot; no consumer sees it otherwise"]
+pub struct WritableSlot {
     index: usize,
     alive: Arc<()>,
 }
 
-impl Slot {
-    /// Its number, from 0: the place of its payload in [`Ring::slots`](super::Ring::slots).
+impl WritableSlot {
+    /// Returns the index of the slot, from 0. Its payload is the one at this index of
+    /// [`Ring::slots`](super::Ring::slots).
     pub fn index(&self) -> usize {
         self.index
     }
@@ -28,9 +29,9 @@ impl Slot {
 #[derive(Debug)]
 enum State {
     Free,
-    /// The producer's, until its [`Slot`] is dropped.
+    /// The producer writes to it until its [`WritableSlot`] is dropped.
     Writing(Weak<()>),
-    /// With so many consumers.
+    /// This many consumers hold it.
     Sent(usize),
 }
 
@@ -38,7 +39,7 @@ enum State {
 #[derive(Debug)]
 pub(super) struct SlotTable {
     slots: Vec<State>,
-    /// The slots that are free, the one that has been for longest first.
+    /// The free slots. The one that has been free for longest comes first.
     free: VecDeque<usize>,
 }
 
@@ -47,8 +48,8 @@ impl SlotTable {
         Self { slots: (0..slots).map(|_| State::Free).collect(), free: (0..slots).collect() }
     }
 
-    /// A slot that nobody has; `None` where there is none.
-    pub(super) fn take(&mut self) -> Option<Slot> {
+    /// Returns the slot that has been free for longest, or `None` if no slot is free.
+    pub(super) fn take(&mut self) -> Option<WritableSlot> {
         for (index, state) in self.slots.iter_mut().enumerate() {
             if matches!(state, State::Writing(slot) if slot.strong_count() == 0) {
                 *state = State::Free;
@@ -58,29 +59,29 @@ impl SlotTable {
         let index = self.free.pop_front()?;
         let alive = Arc::new(());
         self.slots[index] = State::Writing(Arc::downgrade(&alive));
-        Some(Slot { index, alive })
+        Some(WritableSlot { index, alive })
     }
 
-    /// Checks that the slot is one that this ledger gave out.
-    pub(super) fn check_own(&self, slot: &Slot) -> Result<()> {
+    /// Checks that the slot was taken from this table.
+    pub(super) fn check_own(&self, slot: &WritableSlot) -> Result<()> {
         match self.slots.get(slot.index) {
             Some(State::Writing(own)) if own.as_ptr() == Arc::as_ptr(&slot.alive) => Ok(()),
-            _ => Err(Mismatch::new("the slot's session", "this one", "another one")
+            _ => Err(Mismatch::new("slot.producer", "this producer", "another producer")
                 .help("publish a slot with the producer that it was taken from")
                 .into()),
         }
     }
 
-    /// The slot is with so many consumers from now on.
-    pub(super) fn sent(&mut self, slot: &Slot, holders: usize) {
+    /// Records that `holders` consumers hold the slot from now on.
+    pub(super) fn sent(&mut self, slot: &WritableSlot, holders: usize) {
         self.slots[slot.index] = State::Sent(holders);
         if holders == 0 {
             self.release(slot.index, 0);
         }
     }
 
-    /// A consumer no longer has the slot.
-    pub(super) fn given_back(&mut self, index: usize) {
+    /// Records that a consumer no longer holds the slot.
+    pub(super) fn released(&mut self, index: usize) {
         self.release(index, 1);
     }
 
@@ -95,23 +96,23 @@ impl SlotTable {
         }
     }
 
-    /// Whether consumers have any slot.
+    /// Returns whether consumers hold any slot.
     pub(super) fn is_any_sent(&self) -> bool {
         self.slots.iter().any(|state| matches!(state, State::Sent(_)))
     }
 }
 
-/// The slots that one consumer has.
+/// The slots that one consumer holds.
 #[derive(Debug)]
-pub(super) struct Held {
-    /// The frame that each slot was sent with.
+pub(super) struct HeldSlots {
+    /// The sequence number of the frame in each slot that it holds.
     frames: Vec<Option<u64>>,
     count: usize,
-    /// When it last gave one back, or got the first.
+    /// When it last released a slot, or got one while it held none.
     since: Instant,
 }
 
-impl Held {
+impl HeldSlots {
     pub(super) fn new(slots: usize) -> Self {
         Self { frames: vec![None; slots], count: 0, since: Instant::now() }
     }
@@ -120,7 +121,7 @@ impl Held {
         self.count
     }
 
-    /// How long it has had slots and given none back; `None` where it has none.
+    /// Returns for how long it has released none of its slots, or `None` if it holds none.
     pub(super) fn silent(&self) -> Option<Duration> {
         (self.count > 0).then(|| self.since.elapsed())
     }
@@ -135,11 +136,11 @@ impl Held {
         }
     }
 
-    /// Takes a slot back.
+    /// Removes a slot.
     ///
     /// # Errors
-    /// [`Invalid`](crate::Error::Invalid) for a slot that it does not have, or had with another frame.
-    pub(super) fn take_back(&mut self, release: &ReleaseToken) -> Result<usize> {
+    /// [`Invalid`](crate::Error::Invalid) if it does not hold the slot, or holds it with another frame.
+    pub(super) fn remove(&mut self, release: &ReleaseToken) -> Result<usize> {
         let ReleaseToken { slot, sequence } = *release;
         let index = slot as usize;
         let problem = match self.frames.get_mut(index) {
@@ -149,14 +150,14 @@ impl Held {
                 self.since = Instant::now();
                 return Ok(index);
             }
-            Some(Some(other)) => format!("slot {slot} was sent with frame {other}, not {sequence}"),
-            Some(None) => format!("slot {slot} is not the consumer's"),
+            Some(Some(other)) => format!("slot {slot} holds frame {other}, not {sequence}"),
+            Some(None) => format!("slot {slot} is not held by the consumer"),
             None => format!("the ring has no slot {slot}"),
         };
-        Err(Invalid::new("release", problem).help("give each frame back once").into())
+        Err(Invalid::new("release", problem).help("release each frame once").into())
     }
 
-    /// The slots that it has.
+    /// Returns the indices of the slots that it holds.
     pub(super) fn slots(&self) -> impl Iterator<Item = usize> + '_ {
         let held = |(slot, frame): (usize, &Option<u64>)| frame.is_some().then_some(slot);
         self.frames.iter().enumerate().filter_map(held)

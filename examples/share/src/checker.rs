@@ -103,7 +103,7 @@ pub(super) struct Parts {
 impl Parts {
     fn new(ring: Ring, shape: Shape) -> Result<(Self, Uuid)> {
         let Ring { slots, mut semaphores, .. } = ring;
-        let buffer = |slot: gpu_interop::session::SlotPayload| -> Result<BufferPayload> {
+        let buffer = |slot: gpu_interop::payload::Payload| -> Result<BufferPayload> {
             let payload = slot.into_buffer()?;
             if payload.desc().size < shape.bytes() {
                 bail!(

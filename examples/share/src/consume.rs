@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use gpu_interop::Error;
-use gpu_interop::session::{Consumer, End, Frame, Ring};
+use gpu_interop::session::{Consumer, Frame, Ring, SessionEnd};
 use serde::Serialize;
 
 use super::checker::{Checker, ConsumerApi, open};
@@ -152,9 +152,9 @@ impl Run {
                 Err(Error::Timeout { .. }) if waited.elapsed() < options.wait => continue,
                 Err(Error::Timeout { .. }) => bail!("no frame for {:?}", options.wait),
                 Err(error) => match consumer.end() {
-                    Some(End::Done) => return Ok(()),
-                    Some(End::Lost) => bail!("the connection to the producer was lost"),
-                    Some(End::Evicted) => bail!("this consumer took too long and was evicted"),
+                    Some(SessionEnd::Done) => return Ok(()),
+                    Some(SessionEnd::Lost) => bail!("the connection to the producer was lost"),
+                    Some(SessionEnd::Evicted) => bail!("this consumer took too long and was evicted"),
                     _ => return Err(error.into()),
                 },
             }

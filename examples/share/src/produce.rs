@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use gpu_interop::Error;
 use gpu_interop::capabilities::SyncMethod;
-use gpu_interop::session::{Event, FrameInfo, Left, Producer, ProducerOptions, Slot};
+use gpu_interop::session::{Event, FrameInfo, LeaveKind, Producer, ProducerOptions, WritableSlot};
 use serde::Serialize;
 
 use super::frame::Shape;
@@ -65,7 +65,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// The timeouts that both demos use.
 pub fn session_options() -> ProducerOptions {
     ProducerOptions {
-        patience: CONSUMERS_PATIENCE,
+        evict_after: CONSUMERS_PATIENCE,
         join_timeout: JOIN_TIMEOUT,
         ..ProducerOptions::default()
     }
@@ -136,7 +136,7 @@ impl Run<'_> {
         started: Instant,
         progress: &mut dyn FnMut(u64),
     ) -> Result<()> {
-        let mut drawn: Option<(Slot, u32)> = None;
+        let mut drawn: Option<(WritableSlot, u32)> = None;
         for frame in 0..self.production.frames {
             self.keep_pace(frame, started);
             let slot = match self.producer.free_slot(Duration::ZERO) {
@@ -174,13 +174,13 @@ impl Run<'_> {
     fn publish_drawn(
         &mut self,
         drawer: &mut FrameRenderer,
-        (slot, frame): (Slot, u32),
+        (slot, frame): (WritableSlot, u32),
     ) -> Result<()> {
         drawer.wait(slot.index())?;
         self.publish(slot, FrameInfo { tag: frame.into(), ..Default::default() })
     }
 
-    fn publish(&mut self, slot: Slot, frame: FrameInfo) -> Result<()> {
+    fn publish(&mut self, slot: WritableSlot, frame: FrameInfo) -> Result<()> {
         self.producer.publish(slot, frame)?;
         self.report.frames += 1;
         Ok(())
@@ -195,7 +195,7 @@ impl Run<'_> {
     }
 
     /// Waits for a slot that all consumers have released; `None` if the user has requested the end.
-    fn free_slot(&mut self) -> Result<Option<Slot>> {
+    fn free_slot(&mut self) -> Result<Option<WritableSlot>> {
         let started = Instant::now();
         loop {
             match self.producer.free_slot(LOOK) {
@@ -246,8 +246,10 @@ impl ProducerReport {
     fn note(&mut self, event: &Event) {
         match event {
             Event::Joined { .. } => self.joined += 1,
-            Event::Left { how: Left::Died | Left::Broke(_), .. } => self.died += 1,
-            Event::Left { how: Left::Evicted { .. }, .. } => self.evicted += 1,
+            Event::Left { kind: LeaveKind::Died | LeaveKind::ProtocolError(_), .. } => {
+                self.died += 1
+            }
+            Event::Left { kind: LeaveKind::Evicted { .. }, .. } => self.evicted += 1,
             _ => {}
         }
     }

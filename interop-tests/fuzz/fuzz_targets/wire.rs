@@ -1,4 +1,4 @@
-//! Bytes and a number of descriptors, through the parser.
+//! Decodes bytes as a message.
 
 #![no_main]
 
@@ -16,12 +16,12 @@ fuzz_target!(|bytes: &[u8]| allocations::within(message::LARGEST_ALLOCATION, || 
     message::check(bytes);
 }));
 
-// Nearly every change makes the header a wrong one. Most inputs get a right one back, so that what
-// lies behind it is reached.
+// Nearly every change makes the header invalid. Most inputs get a valid one again, so that the code
+// behind it is reached.
 fuzz_mutator!(|bytes: &mut [u8], size: usize, max_size: usize, seed: u32| {
     let size = fuzzer_mutate(bytes, size, max_size);
     if seed % 8 != 0 {
-        message::put_header_right(&mut bytes[..size]);
+        message::fix_header(&mut bytes[..size]);
     }
     size
 });

@@ -1,20 +1,19 @@
-//! What holds of any bytes that a peer may send for a message.
+//! Checks for any bytes that a peer may send as a message.
 
 use gpu_interop::Error;
 use gpu_interop::ipc::wire::{HEADER_LEN, Header, Kind, MAGIC, MAX_MESSAGE, Message, VERSION};
 
-/// What reading a message, and writing it again, may allocate at once, in bytes.
+/// Largest allocation allowed while a message is decoded and encoded again, in bytes.
 pub(crate) const LARGEST_ALLOCATION: usize = MAX_MESSAGE;
 
-/// Panics where `bytes` are neither a message, of which they are the one encoding, nor a typed error.
+/// Panics unless `bytes` are the only encoding of a message, or decode to a typed error.
 pub(crate) fn check(bytes: &[u8]) {
     match Message::decode(bytes) {
         Ok(message) => {
-            assert!(bytes.len() <= MAX_MESSAGE, "{} bytes were taken", bytes.len());
+            assert!(bytes.len() <= MAX_MESSAGE, "{} bytes were accepted", bytes.len());
             assert_eq!(message.encode(), bytes, "another encoding of {message:?}");
         }
-        // What a peer can do wrong is one of these two. Their text is written too: it is a part of the
-        // answer.
+        // A peer can cause only these two. Their text is part of the check.
         Err(error @ (Error::Invalid(_) | Error::Mismatch(_))) => {
             assert!(!error.to_string().is_empty())
         }
@@ -25,7 +24,7 @@ pub(crate) fn check(bytes: &[u8]) {
     }
 }
 
-/// A receiver knows the header alone first, and makes room for what it says.
+/// A receiver reads the header first, and allocates what it announces.
 fn check_header(bytes: &[u8; HEADER_LEN]) {
     if let Ok(header) = Header::decode(bytes) {
         assert!(header.message_len() <= MAX_MESSAGE, "{header:?}");
@@ -33,8 +32,8 @@ fn check_header(bytes: &[u8; HEADER_LEN]) {
     }
 }
 
-/// Writes the header that a message of this length has, and of the kind it says or one near it.
-pub(crate) fn put_header_right(bytes: &mut [u8]) {
+/// Writes a valid header for a message of this length, of the kind in its header or a similar one.
+pub(crate) fn fix_header(bytes: &mut [u8]) {
     let body_len = bytes.len().saturating_sub(HEADER_LEN) as u32;
     let Some(header) = bytes.first_chunk_mut::<HEADER_LEN>() else { return };
     let number = u16::from_le_bytes([header[6], header[7]]);

@@ -1,4 +1,4 @@
-//! What holds of a session whose other side says anything.
+//! Checks for a session whose other side sends anything.
 
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
@@ -7,27 +7,27 @@ use std::time::Duration;
 use gpu_interop::fd::MemoryHandleType;
 use gpu_interop::payload::MemoryInfo;
 use gpu_interop::session::{
-    Consumer, FrameInfo, JoinOptions, Producer, ProducerOptions, Ring, Slot,
+    Consumer, FrameInfo, JoinOptions, Producer, ProducerOptions, Ring, WritableSlot,
 };
 use gpu_interop::{BufferDesc, BufferPayload, Error, Identity, MemoryPayload, Uuid};
 
 use crate::allocations;
 use crate::stream::{Descriptors, FILE_BYTES, lowest_free, next_piece, send_piece};
 
-/// What a side may allocate at once because of what its peer says, in bytes: a message is the largest.
+/// Largest allocation that a peer may cause, in bytes: that of a message.
 pub(crate) const LARGEST_ALLOCATION: usize = gpu_interop::ipc::wire::MAX_MESSAGE;
 
-/// No wait here is for somebody who will do something.
-const DETECTION_LIMIT: Duration = Duration::from_millis(20);
+/// Short, since nothing that is waited for will happen.
+const TIMEOUT: Duration = Duration::from_millis(20);
 
-/// Sends what `script` says to one side of a session; panics where that breaks a promise.
+/// Sends the pieces of `script` to one side of a session.
 ///
-/// The first byte picks the side: 0 and even numbers the producer, odd ones a consumer. What follows is a
-/// script as of the target `stream`.
+/// The first byte selects the side: the producer if it is even, a consumer if it is odd. The rest is a
+/// script like those of the target `stream`.
 ///
 /// # Panics
-/// Where an error is of a kind that a peer can't cause, a slot is free that somebody has or stays away for
-/// ever, a descriptor stays open, or an allocation is larger than a message.
+/// If an error is of a kind that a peer can't cause, a slot is free while it is held or never becomes
+/// free, a descriptor stays open, or an allocation is larger than a message.
 pub(crate) fn check(script: &[u8]) {
     let Some((side, script)) = script.split_first() else { return };
     let descriptors = Descriptors::new().expect("files to send");
@@ -39,7 +39,7 @@ pub(crate) fn check(script: &[u8]) {
     assert_eq!(lowest_free(), before, "a descriptor stays open");
 }
 
-fn typed(error: &Error) {
+fn check_typed(error: &Error) {
     let typed = matches!(
         error,
         Error::Invalid(_) | Error::Mismatch(_) | Error::Closed { .. } | Error::Timeout { .. }
@@ -59,10 +59,10 @@ fn ring(descriptors: &Descriptors) -> Ring {
         let memory = MemoryPayload::new(descriptors.memory(), info.clone()).expect("it has a size");
         BufferPayload::new(memory, offset, BufferDesc::storage(64)).expect("it fits")
     };
-    Ring::new("fuzz", "words").slot(slot(0)).slot(slot(64))
+    Ring::new("fuzz", "bytes").slot(slot(0)).slot(slot(64))
 }
 
-/// A producer publishes a frame after each piece that somebody sends.
+/// The producer publishes a frame after each piece.
 fn producer(mut script: &[u8], descriptors: &Descriptors) {
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     theirs.set_nonblocking(true).expect("a socket");
@@ -73,13 +73,13 @@ fn producer(mut script: &[u8], descriptors: &Descriptors) {
         script = rest;
         send_piece(&theirs, piece, fd, count);
         allocations::within(LARGEST_ALLOCATION, || {
-            while producer.poll(Duration::ZERO).expect("one consumer breaks nothing").is_some() {}
+            while producer.poll(Duration::ZERO).expect("a consumer can't cause this").is_some() {}
         });
         assert!(producer.consumers() <= 1);
         let slot = match producer.free_slot(Duration::ZERO) {
             Ok(slot) => slot,
             Err(error @ Error::Timeout { .. }) => {
-                assert_eq!(producer.consumers(), 1, "nobody has the slots: {error}");
+                assert_eq!(producer.consumers(), 1, "no consumer holds the slots: {error}");
                 continue;
             }
             Err(other) => panic!("{other:?}"),
@@ -88,18 +88,18 @@ fn producer(mut script: &[u8], descriptors: &Descriptors) {
         assert!(published.sent <= producer.consumers().max(1));
     }
     drop(theirs);
-    while producer.poll(Duration::ZERO).expect("one consumer breaks nothing").is_some() {}
-    // Nobody is left: each slot is free, once.
+    while producer.poll(Duration::ZERO).expect("a consumer can't cause this").is_some() {}
+    // No consumer is left: each slot is free once.
     assert_eq!(producer.consumers(), 0);
-    let mut free: Vec<Slot> = Vec::new();
+    let mut free: Vec<WritableSlot> = Vec::new();
     while let Ok(slot) = producer.free_slot(Duration::ZERO) {
         free.push(slot);
     }
-    let indices: Vec<_> = free.iter().map(Slot::index).collect();
+    let indices: Vec<_> = free.iter().map(WritableSlot::index).collect();
     assert!(indices.len() == 2 && indices[0] != indices[1], "{indices:?}");
 }
 
-/// A consumer joins somebody who has said all of it already, and takes frames as long as there are any.
+/// The consumer joins a producer that has sent all pieces already, and receives frames until the end.
 fn consumer(mut script: &[u8], descriptors: &Descriptors) {
     let (ours, mut theirs) = UnixStream::pair().expect("sockets");
     theirs.set_nonblocking(true).expect("a socket");
@@ -109,34 +109,33 @@ fn consumer(mut script: &[u8], descriptors: &Descriptors) {
     }
     theirs.flush().expect("nothing to flush");
     theirs.shutdown(std::net::Shutdown::Write).expect("a socket");
-    let options =
-        JoinOptions { name: "fuzz".into(), timeout: DETECTION_LIMIT, ..JoinOptions::default() };
-    let joined = allocations::within(LARGEST_ALLOCATION, || Consumer::over(ours, options));
+    let options = JoinOptions { name: "fuzz".into(), timeout: TIMEOUT, ..JoinOptions::default() };
+    let joined = allocations::within(LARGEST_ALLOCATION, || Consumer::join_socket(ours, options));
     let (mut consumer, ring) = match joined {
         Ok(joined) => joined,
-        Err(error) => return typed(&error),
+        Err(error) => return check_typed(&error),
     };
     assert!((1..=64).contains(&ring.slots.len()) && ring.semaphores.len() <= 8);
     let mut last = 0;
     let error = loop {
-        match allocations::within(LARGEST_ALLOCATION, || consumer.next_frame(DETECTION_LIMIT)) {
+        match allocations::within(LARGEST_ALLOCATION, || consumer.next_frame(TIMEOUT)) {
             Ok(frame) => {
                 assert!(frame.slot() < ring.slots.len());
                 assert!(frame.sequence() > last, "{} after {last}", frame.sequence());
                 last = frame.sequence();
                 let semaphores = ring.semaphores.len();
                 assert!(frame.point().is_none_or(|p| (p.semaphore as usize) < semaphores));
-                // Every other one is kept until it is dropped.
+                // Every other frame is released by dropping it.
                 if last % 2 == 0
                     && let Err(error) = frame.release()
                 {
-                    typed(&error);
+                    check_typed(&error);
                 }
             }
             Err(error) => break error,
         }
     };
-    typed(&error);
+    check_typed(&error);
     assert!(!matches!(error, Error::Timeout { .. }), "the end of the stream is not seen");
     assert!(consumer.end().is_some(), "{error}");
 }

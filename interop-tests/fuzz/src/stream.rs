@@ -1,60 +1,53 @@
-//! What holds of any stream of bytes and descriptors that a peer may send.
+//! Checks for any stream of bytes and descriptors that a peer may send.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use gpu_interop::ipc::{self, Received, Receiver};
+use gpu_interop::ipc::{self, Receiver};
+use gpu_interop::payload::Payload;
 use gpu_interop::{Error, MemoryPayload};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::allocations;
 
-/// What receiving may allocate at once, in bytes: a message is the largest.
+/// Largest allocation allowed while receiving, in bytes: that of a message.
 pub(crate) const LARGEST_ALLOCATION: usize = ipc::wire::MAX_MESSAGE;
 
-/// Length of the one file that may be memory.
+/// Length of the only file that may be memory, in bytes.
 pub(crate) const FILE_BYTES: u64 = 8192;
 
-/// The descriptors that a piece may carry.
+/// The descriptors that a piece may have.
 pub(crate) struct Descriptors([OwnedFd; 4]);
 
 impl Descriptors {
     pub(crate) fn new() -> io::Result<Self> {
-        // SAFETY: the name ends in a NUL; the result is checked.
-        let memory = owned(unsafe { libc::memfd_create(c"fuzz".as_ptr(), libc::MFD_CLOEXEC) })?;
-        File::from(memory.try_clone()?).set_len(FILE_BYTES)?;
-        // SAFETY: eventfd takes two numbers; the result is checked.
-        let event = owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) })?;
+        let memory = memfd_create("fuzz", MemfdFlags::CLOEXEC)?;
+        ftruncate(&memory, FILE_BYTES)?;
+        let event = eventfd(0, EventfdFlags::CLOEXEC)?;
         Ok(Self([memory, event, File::open("/dev/null")?.into(), File::open("/")?.into()]))
     }
-}
 
-impl Descriptors {
-    /// Another descriptor of the one that may be memory.
-    #[allow(dead_code, reason = "the session's")]
+    /// Returns a duplicate of the one that may be memory.
+    #[allow(dead_code, reason = "only the target `session` uses it")]
     pub(crate) fn memory(&self) -> OwnedFd {
         self.0[0].try_clone().expect("a duplicate")
     }
 }
 
-fn owned(raw: RawFd) -> io::Result<OwnedFd> {
-    if raw < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
-}
-
-/// Sends what `script` says and receives it; panics where that breaks a promise.
+/// Sends the pieces of `script` and receives them.
 ///
-/// A script is pieces: two bytes, of which the low twelve bits are the piece's length and the high four
-/// how many descriptors ride on it; a byte that picks the descriptor; then the piece.
+/// A script is a sequence of pieces. A piece is two bytes, of which the low twelve bits are its length
+/// and the high four the number of its descriptors, a byte that selects the descriptor, and its bytes.
 ///
 /// # Panics
-/// Where an error is of a kind that a peer can't cause, an error that ends the stream isn't the last, a
-/// payload is taken whose memory is too short, is sent on as another one, a descriptor stays open, or an
-/// allocation is larger than a message.
+/// If an error is of a kind that a peer can't cause, a final error is not the last one, a payload is
+/// accepted whose memory is too short, a payload changes when it is sent on, a descriptor stays open, or
+/// an allocation is larger than a message.
 pub(crate) fn check(script: &[u8]) {
     let descriptors = Descriptors::new().expect("files to send");
     let lowest_free = lowest_free();
@@ -62,8 +55,8 @@ pub(crate) fn check(script: &[u8]) {
     assert_eq!(self::lowest_free(), lowest_free, "a descriptor stays open");
 }
 
-/// The pieces of a script.
-#[allow(dead_code, reason = "the mutator's")]
+/// Returns the pieces of a script.
+#[allow(dead_code, reason = "only the mutators use it")]
 pub(crate) fn pieces(mut script: &mut [u8]) -> impl Iterator<Item = &mut [u8]> {
     std::iter::from_fn(move || {
         let (&mut [low, high, _], rest) = std::mem::take(&mut script).split_first_chunk_mut()?;
@@ -73,7 +66,7 @@ pub(crate) fn pieces(mut script: &mut [u8]) -> impl Iterator<Item = &mut [u8]> {
     })
 }
 
-/// The first piece of a script, the descriptor on it, how often, and what follows.
+/// Returns the first piece of a script, its descriptor, how often that is attached, and the rest.
 pub(crate) fn next_piece<'a, 'd>(
     script: &'a [u8],
     descriptors: &'d Descriptors,
@@ -88,7 +81,7 @@ fn piece_len(low: u8, high: u8) -> usize {
     usize::from(low) | usize::from(high & 0xf) << 8
 }
 
-/// The number that the next descriptor will have: a higher one where one was left open.
+/// Returns the number of the next descriptor. It is higher if one was left open.
 pub(crate) fn lowest_free() -> RawFd {
     File::open("/dev/null").expect("/dev/null").as_raw_fd()
 }
@@ -110,7 +103,7 @@ fn run(mut script: &[u8], descriptors: &Descriptors) -> io::Result<()> {
     Ok(())
 }
 
-/// Receives until nothing more comes, and tells why.
+/// Receives until nothing more arrives, and returns the last error.
 fn receive(receiver: &mut Receiver, socket: &UnixStream, sent_on: &mut u32) -> Error {
     let mut before: Option<Error> = None;
     loop {
@@ -119,10 +112,10 @@ fn receive(receiver: &mut Receiver, socket: &UnixStream, sent_on: &mut u32) -> E
             Ok(received) => {
                 assert!(before.is_none_or(|error| !ends(&error)), "the stream had ended");
                 before = None;
-                // Each takes a socket pair: a few will do.
+                // Each needs a pair of sockets, so only a few are sent on.
                 if *sent_on < 4 {
                     *sent_on += 1;
-                    comes_out_the_same(received);
+                    check_sent_on(received);
                 }
             }
             Err(error @ Error::Timeout { .. }) => return error,
@@ -138,46 +131,39 @@ fn receive(receiver: &mut Receiver, socket: &UnixStream, sent_on: &mut u32) -> E
     }
 }
 
-/// Whether every later call returns the same error.
+/// Returns whether the error is final.
 fn ends(error: &Error) -> bool {
-    let is_of_stream = |name: &str| {
+    let is_final = |name: &str| {
         name.starts_with("header") || matches!(name, "message" | "descriptors" | "socket")
     };
     match error {
         Error::Closed { .. } => true,
-        Error::Invalid(invalid) => is_of_stream(&invalid.parameter),
-        Error::Mismatch(mismatch) => is_of_stream(mismatch.field),
+        Error::Invalid(invalid) => is_final(&invalid.parameter),
+        Error::Mismatch(mismatch) => is_final(mismatch.field),
         _ => false,
     }
 }
 
-/// What was received, sent on, is received as the same.
-fn comes_out_the_same(received: Received) {
+/// Checks that a payload stays the same when it is sent on.
+fn check_sent_on(received: Payload) {
     let (one, other) = UnixStream::pair().expect("sockets");
-    let sent = match &received {
-        Received::Memory(payload) => ipc::send(&one, payload),
-        Received::Buffer(payload) => ipc::send(&one, payload),
-        Received::Image(payload) => ipc::send(&one, payload),
-        Received::Semaphore(payload) => ipc::send(&one, payload),
-        _ => return,
-    };
-    sent.expect("it came by a socket");
+    ipc::send(&one, &received).expect("it was received from a socket");
     let again = ipc::receive(&other).expect("it was received before");
     assert_eq!(description(&received), description(&again));
 }
 
-/// All that is known of a payload but its descriptor, after a look at what a file can tell.
-fn description(received: &Received) -> String {
+/// Returns everything about a payload except its descriptor, after a check of its file.
+fn description(received: &Payload) -> String {
     match received {
-        Received::Memory(payload) => memory(payload),
-        Received::Buffer(payload) => {
+        Payload::Memory(payload) => memory(payload),
+        Payload::Buffer(payload) => {
             format!("{} {} {:?}", memory(payload.memory()), payload.offset(), payload.desc())
         }
-        Received::Image(payload) => {
+        Payload::Image(payload) => {
             let (offset, desc, linear) = (payload.offset(), payload.desc(), payload.linear());
             format!("{} {offset} {desc:?} {linear:?}", memory(payload.memory()))
         }
-        Received::Semaphore(payload) => format!("{:?}", payload.info()),
+        Payload::Semaphore(payload) => format!("{:?}", payload.info()),
         other => format!("{other:?}"),
     }
 }
@@ -191,31 +177,16 @@ fn memory(payload: &MemoryPayload) -> String {
     format!("{:?}", payload.info())
 }
 
-/// `sendmsg` of `piece` with `fd` on it `count` times. An empty piece and a full socket send nothing.
+/// Sends `piece` with `count` duplicates of `fd`. An empty piece and a full socket send nothing.
 pub(crate) fn send_piece(socket: &UnixStream, piece: &[u8], fd: BorrowedFd<'_>, count: usize) {
     const MAX: usize = 15;
-    let count = count.min(MAX);
-    let mut iov = libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() };
-    let fds = [fd.as_raw_fd(); MAX];
-    // 16 bytes of header, and the numbers, rounded up to 8 bytes.
-    let mut control = [0u64; (16 + 4 * MAX).div_ceil(8)];
-    let bytes = (count * size_of::<RawFd>()) as u32;
-    // SAFETY: a structure of numbers and pointers, for which 0 is a value.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = &mut iov;
-    message.msg_iovlen = 1;
-    // SAFETY: `control` is aligned for a header and has room for it and MAX numbers; the header is
-    // written before the kernel reads it. sendmsg reads `iov`, `piece` and `control`, which are alive.
-    unsafe {
-        if count > 0 {
-            message.msg_control = control.as_mut_ptr().cast();
-            message.msg_controllen = libc::CMSG_SPACE(bytes) as _;
-            let header = libc::CMSG_FIRSTHDR(&message);
-            (*header).cmsg_level = libc::SOL_SOCKET;
-            (*header).cmsg_type = libc::SCM_RIGHTS;
-            (*header).cmsg_len = libc::CMSG_LEN(bytes) as _;
-            std::ptr::copy_nonoverlapping(fds.as_ptr(), libc::CMSG_DATA(header).cast(), count);
-        }
-        libc::sendmsg(socket.as_raw_fd(), &message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT);
+    let descriptors = [fd; MAX];
+    let rights = SendAncillaryMessage::ScmRights(&descriptors[..count.min(MAX)]);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if count > 0 {
+        assert!(control.push(rights), "there is room for {MAX}");
     }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let _ = sendmsg(socket, &[IoSlice::new(piece)], &mut control, flags);
 }

@@ -1,56 +1,47 @@
-use std::fs::File;
 use std::io::Read as _;
 
 use proptest::prelude::*;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{SealFlags, fcntl_add_seals};
 
 use super::*;
 use crate::desc::{Extent, ImageDesc, ImageKind, ImageUsage, Tiling};
-use crate::error::Result;
-use crate::fd::SemaphoreHandleType;
 use crate::format::Format;
-use crate::ipc::wire::{HEADER_LEN, Message};
-use crate::ipc::{Received, Receiver, receive, send};
-use crate::payload::{LinearLayout, SemaphoreInfo, SemaphoreKind};
+use crate::ipc::wire::HEADER_LEN;
+use crate::ipc::{Receiver, send};
+use crate::payload::{LinearLayout, Payload};
 
-/// The bytes of a good buffer message.
-fn good() -> Vec<u8> {
-    let desc = BufferDesc::storage(64);
-    Message::Buffer { memory: memory_info(), offset: 0, desc }.encode()
-}
-
-/// What a receiver says of `bytes` with `count` descriptors, the writing ends of one pipe, on the
-/// first. Checks that they are all closed while the socket is still open, and that the receiver has
-/// not gone on.
+/// Returns the error for `bytes` with `count` descriptors, writing ends of one pipe, on the first byte.
+/// Checks that they are all closed while the socket is still open, and that the error is final.
 fn refuse(bytes: &[u8], count: usize) -> Error {
     let (producer, consumer) = pair();
     let (mut read, write) = pipe();
-    send_raw(&producer, bytes, &vec![write.as_fd(); count], 0);
+    send_raw(&producer, bytes, &vec![write.as_fd(); count], SendFlags::empty());
     let mut receiver = Receiver::new();
-    // A peer that goes on as if nothing had happened.
-    send(&producer, &buffer(1)).unwrap();
+    // The peer continues.
+    send(&producer, &buffer(1).into()).unwrap();
     let error = receiver.receive(&consumer).unwrap_err();
     assert_eq!(open_here(&read), 2, "one of each end: {error}");
-    assert_eq!(receiver.receive(&consumer).unwrap_err(), error, "a broken stream stays broken");
+    assert_eq!(receiver.receive(&consumer).unwrap_err(), error, "the error is final");
     drop(write);
     assert_eq!(read_to_end(&mut read, &error), 0);
     error
 }
 
-/// Returns when nobody holds the writing end of the pipe any more, here or in the kernel.
+/// Returns when the writing end of the pipe is closed everywhere, in this process and in the kernel.
 fn read_to_end(read: &mut OwnedFd, error: &Error) -> usize {
-    let mut poll = libc::pollfd { fd: read.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: `poll` is one entry.
-    let ready = unsafe { libc::poll(&mut poll, 1, 20_000) };
-    assert_eq!(ready, 1, "the pipe is still open somewhere: {error}");
+    let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
+    let ready = poll(&mut [PollFd::new(read, PollFlags::IN)], Some(&limit));
+    assert_eq!(ready, Ok(1), "the pipe is still open: {error}");
     File::from(read.try_clone().unwrap()).read(&mut [0; 16]).unwrap()
 }
 
 #[test]
-fn another_number_of_descriptors_than_announced_is_refused_and_all_are_closed() {
+fn a_wrong_number_of_descriptors_is_refused_and_all_are_closed() {
     for (count, found) in
         [(0, "found 0"), (2, "2 arrived"), (17, "17 arrived"), (250, "250 arrived")]
     {
-        let error = refuse(&good(), count);
+        let error = refuse(&valid(), count);
         assert_eq!(field_of(&error), "descriptors", "{error}");
         assert!(error.to_string().contains(found), "{error}");
     }
@@ -70,7 +61,7 @@ fn a_wrong_header_is_refused_and_its_descriptor_closed() {
     ];
     for (at, wrong, field) in cases {
         for count in [0, 1] {
-            let mut bytes = good();
+            let mut bytes = valid();
             bytes[at..][..wrong.len()].copy_from_slice(wrong);
             assert_eq!(field_of(&refuse(&bytes, count)), field);
         }
@@ -85,9 +76,9 @@ fn descriptors_in_the_middle_of_a_message_are_refused_and_closed() {
         let memory = memfd(SIZE);
         let mut receiver = Receiver::new();
         consumer.set_nonblocking(true).unwrap();
-        send_raw(&producer, &good()[..at], &[memory.as_fd()], 0);
+        send_raw(&producer, &valid()[..at], &[memory.as_fd()], SendFlags::empty());
         assert!(matches!(receiver.receive(&consumer), Err(Error::Timeout { .. })));
-        send_raw(&producer, &good()[at..], &vec![write.as_fd(); count], 0);
+        send_raw(&producer, &valid()[at..], &vec![write.as_fd(); count], SendFlags::empty());
         let error = receiver.receive(&consumer).unwrap_err();
         assert_eq!(field_of(&error), "descriptors", "{error}");
         assert_eq!((open_here(&memory), open_here(&read)), (1, 2), "{error}");
@@ -97,12 +88,12 @@ fn descriptors_in_the_middle_of_a_message_are_refused_and_closed() {
 }
 
 #[test]
-fn a_stream_that_ends_in_a_message_is_told_from_one_that_ends_after_it() {
-    for len in [0, 1, 15, 16, 17, good().len() - 1] {
+fn the_end_of_the_stream_within_a_message_is_not_the_end_between_two() {
+    for len in [0, 1, 15, 16, 17, valid().len() - 1] {
         let (producer, consumer) = pair();
         let memory = memfd(SIZE);
         if len > 0 {
-            send_raw(&producer, &good()[..len], &[memory.as_fd()], 0);
+            send_raw(&producer, &valid()[..len], &[memory.as_fd()], SendFlags::empty());
         }
         drop(producer);
         let mut receiver = Receiver::new();
@@ -114,16 +105,16 @@ fn a_stream_that_ends_in_a_message_is_told_from_one_that_ends_after_it() {
             assert!(error.to_string().contains(&format!("after {len} bytes")), "{error}");
         }
         assert_eq!(open_here(&memory), 1);
-        assert_eq!(receiver.receive(&consumer).unwrap_err(), error, "and stays ended");
+        assert_eq!(receiver.receive(&consumer).unwrap_err(), error, "the error is final");
     }
 }
 
 #[test]
-fn a_peer_that_leaves_with_messages_of_ours_unread_is_gone_too() {
+fn a_peer_that_closes_without_reading_has_closed_the_socket() {
     let (producer, consumer) = pair();
-    send(&consumer, &buffer(1)).unwrap();
+    send(&consumer, &buffer(1).into()).unwrap();
     drop(producer);
-    let (receiving, sending) = (receive(&consumer).map(|_| ()), send(&consumer, &buffer(1)));
+    let (receiving, sending) = (receive(&consumer).map(|_| ()), send(&consumer, &buffer(1).into()));
     assert!(matches!(receiving, Err(Error::Closed { .. })), "{receiving:?}");
     assert!(matches!(sending, Err(Error::Closed { .. })), "{sending:?}");
 }
@@ -131,38 +122,34 @@ fn a_peer_that_leaves_with_messages_of_ours_unread_is_gone_too() {
 #[test]
 fn out_of_band_data_are_refused_without_spinning() {
     let (producer, consumer) = pair();
-    send_raw(&producer, b"!", &[], libc::MSG_OOB);
+    send_raw(&producer, b"!", &[], SendFlags::OOB);
     assert_eq!(field_of(&receive(&consumer).unwrap_err()), "socket");
 }
 
-/// What a receiver says of `message` with `fd`. Where it refuses, the descriptor is closed and the
-/// next message still comes.
-fn receive_with(message: &Message, fd: impl AsFd) -> Result<Received> {
+/// Receives `message` with `fd`. If it is refused, checks that the descriptor is closed and that the
+/// next message is received.
+fn receive_with(message: &Message, fd: impl AsFd) -> Result<Payload> {
     let path = fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())).unwrap();
-    // Other tests open these.
-    let anybodys = ["/", "/dev/null"].iter().any(|other| path.as_os_str() == *other);
+    // Other tests open these as well.
+    let shared = ["/", "/dev/null"].iter().any(|other| path.as_os_str() == *other);
     let before = open_here(&fd);
     let (producer, consumer) = pair();
-    send_raw(&producer, &message.encode(), &[fd.as_fd()], 0);
-    send(&producer, &buffer(1)).unwrap();
+    send_raw(&producer, &message.encode(), &[fd.as_fd()], SendFlags::empty());
+    send(&producer, &buffer(1).into()).unwrap();
     let mut receiver = Receiver::new();
     let received = receiver.receive(&consumer);
     if let Err(error) = &received {
-        assert!(anybodys || open_here(&fd) == before, "{error}");
+        assert!(shared || open_here(&fd) == before, "{error}");
         assert_eq!(receiver.receive(&consumer).unwrap().into_buffer().unwrap().desc().size, 1);
     }
     received
 }
 
 #[test]
-fn what_can_not_be_the_memory_is_refused_and_the_next_message_still_comes() {
-    let add_seals = |fd: &OwnedFd, seals: libc::c_int| {
-        // SAFETY: F_ADD_SEALS takes an integer.
-        assert_eq!(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) }, 0);
-    };
+fn a_descriptor_that_cannot_be_the_memory_is_refused_alone() {
     let sealed = |seals| {
         let fd = memfd(SIZE);
-        add_seals(&fd, seals);
+        fcntl_add_seals(&fd, seals).unwrap();
         fd
     };
     let read_only = memfd(SIZE);
@@ -177,33 +164,32 @@ fn what_can_not_be_the_memory_is_refused_and_the_next_message_still_comes() {
         (File::open("/").unwrap().into(), "a directory"),
         (File::open("/dev/null").unwrap().into(), "/dev/null"),
         (memfd(SIZE - 1), "8191 bytes, but the allocation has 8192"),
-        (sealed(libc::F_SEAL_WRITE), "sealed against writing"),
-        (sealed(libc::F_SEAL_FUTURE_WRITE), "sealed against writing"),
+        (sealed(SealFlags::WRITE), "sealed against writing"),
+        (sealed(SealFlags::FUTURE_WRITE), "sealed against writing"),
         (read_only, "not open for reading and writing"),
     ];
     let desc = BufferDesc::storage(64);
     let buffer = Message::Buffer { memory: memory_info(), offset: 0, desc };
-    for (fd, word) in cases {
+    for (fd, text) in cases {
         for message in [&buffer, &Message::Memory(memory_info())] {
             let error = receive_with(message, &fd).unwrap_err();
             assert_eq!(field_of(&error), "payload.fd", "{error}");
-            assert!(error.to_string().contains(word), "{error}");
+            assert!(error.to_string().contains(text), "{error}");
         }
     }
-    // Nor is it a dma-buf.
+    // A memfd is not a dma-buf either.
     let dma_buf = MemoryInfo { handle_type: MemoryHandleType::DmaBuf, ..memory_info() };
     let error = receive_with(&Message::Memory(dma_buf), memfd(SIZE)).unwrap_err();
     assert!(error.to_string().contains("dma-buf"), "{error}");
-    // And what Mesa's software drivers share is taken.
-    let mesa = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    // What Mesa's software drivers share is accepted.
+    let mesa = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     receive_with(&buffer, sealed(mesa)).unwrap();
-    receive_with(&buffer, sealed(libc::F_SEAL_SEAL)).unwrap();
+    receive_with(&buffer, sealed(SealFlags::SEAL)).unwrap();
 }
 
 #[test]
-fn what_can_not_be_a_semaphore_is_refused() {
-    let handle_type = SemaphoreHandleType::OpaqueFd;
-    let info = SemaphoreInfo { handle_type, kind: SemaphoreKind::Binary, identity: identity() };
+fn a_descriptor_that_cannot_be_a_semaphore_is_refused() {
+    let info = semaphore(SemaphoreKind::Binary).info().clone();
     let (read, _write) = pipe();
     for fd in [read, memfd(SIZE), File::open("/dev/null").unwrap().into()] {
         let error = receive_with(&Message::Semaphore(info.clone()), &fd).unwrap_err();
@@ -212,18 +198,18 @@ fn what_can_not_be_a_semaphore_is_refused() {
 }
 
 #[test]
-fn a_descriptor_is_never_taken_for_the_one_of_the_message_before() {
-    // Looking at a message, the kernel may show the descriptors of the next one with it.
+fn a_descriptor_belongs_to_its_own_message_and_not_to_the_one_before() {
+    // MSG_PEEK may show the descriptors of the next message as well.
     let (producer, consumer) = pair();
     let next = buffer(1);
-    send_raw(&producer, &good(), &[], 0);
-    send(&producer, &next).unwrap();
+    send_raw(&producer, &valid(), &[], SendFlags::empty());
+    send(&producer, &next.try_clone().unwrap().into()).unwrap();
     assert_eq!(field_of(&receive(&consumer).unwrap_err()), "descriptors");
     assert_eq!(open_here(next.memory()), 1);
 }
 
 #[test]
-fn the_peer_can_not_shorten_memory_once_it_has_been_received() {
+fn the_peer_cannot_shorten_memory_that_has_been_received() {
     let memory = memfd(SIZE);
     let received = receive_with(&Message::Memory(memory_info()), &memory).unwrap();
     let theirs = File::from(memory);
@@ -232,7 +218,7 @@ fn the_peer_can_not_shorten_memory_once_it_has_been_received() {
 }
 
 #[test]
-fn a_description_that_makes_no_sense_is_refused_and_the_next_message_still_comes() {
+fn an_invalid_description_is_refused_alone() {
     let with = |offset, size| Message::Buffer {
         memory: memory_info(),
         offset,
@@ -260,27 +246,28 @@ fn linear_image(linear: LinearLayout) -> (ImageDesc, Message) {
 }
 
 #[test]
-fn a_layout_that_is_not_the_images_is_refused_and_the_next_message_still_comes() {
-    // The last row ends where the allocation does.
-    let good = LinearLayout { offset: 4096 - 168, row_pitch: 64, depth_pitch: 0, array_pitch: 0 };
+fn a_linear_layout_that_does_not_fit_the_image_is_refused_alone() {
+    // The last row ends with the allocation.
+    let fitting =
+        LinearLayout { offset: 4096 - 168, row_pitch: 64, depth_pitch: 0, array_pitch: 0 };
     let fd = memfd(SIZE);
-    let (desc, message) = linear_image(good);
+    let (desc, message) = linear_image(fitting);
     let received = receive_with(&message, &fd).unwrap().into_image().unwrap();
-    assert_eq!(received.linear(), Some(&good));
+    assert_eq!(received.linear(), Some(&fitting));
     drop(received);
-    for (linear, word) in [
-        (LinearLayout { offset: good.offset + 1, ..good }, "reaches"),
-        (LinearLayout { offset: u64::MAX, ..good }, "reaches"),
-        (LinearLayout { row_pitch: 65, ..good }, "reaches"),
-        (LinearLayout { row_pitch: u64::MAX, ..good }, "reaches"),
-        (LinearLayout { row_pitch: 39, ..good }, "row_pitch"),
-        (LinearLayout { row_pitch: 0, ..good }, "row_pitch"),
+    for (linear, text) in [
+        (LinearLayout { offset: fitting.offset + 1, ..fitting }, "reaches"),
+        (LinearLayout { offset: u64::MAX, ..fitting }, "reaches"),
+        (LinearLayout { row_pitch: 65, ..fitting }, "reaches"),
+        (LinearLayout { row_pitch: u64::MAX, ..fitting }, "reaches"),
+        (LinearLayout { row_pitch: 39, ..fitting }, "row_pitch"),
+        (LinearLayout { row_pitch: 0, ..fitting }, "row_pitch"),
     ] {
         let error = receive_with(&linear_image(linear).1, &fd).unwrap_err();
         assert_eq!(field_of(&error), "payload.linear");
-        assert!(error.to_string().contains(word), "{error}");
+        assert!(error.to_string().contains(text), "{error}");
     }
-    let (linear, layers) = (Some(LinearLayout { offset: 0, ..good }), 2);
+    let (linear, layers) = (Some(LinearLayout { offset: 0, ..fitting }), 2);
     for desc in [
         ImageDesc { tiling: Tiling::Optimal, ..desc },
         ImageDesc { layers, ..desc },
@@ -299,9 +286,8 @@ fn number() -> impl Strategy<Value = u64> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// A peer that says anything of where an image lies.
     #[test]
-    fn any_layout_is_the_payloads_or_a_typed_error(
+    fn any_linear_layout_is_accepted_or_a_typed_error(
         offset in number(),
         linear in [number(), number(), number(), number()],
         (width, height) in (0u32..9, 0u32..9),
@@ -333,25 +319,25 @@ proptest! {
         }
     }
 
-    /// A peer that sends pieces of a good message, changed, in any order, with any descriptors.
+    /// The peer sends pieces of a valid message, changed, in any order, with any descriptors.
     #[test]
-    fn whatever_a_peer_sends_is_a_payload_or_a_typed_error_and_nothing_stays_open(
+    fn anything_is_a_payload_or_a_typed_error_and_no_descriptor_stays_open(
         pieces in prop::collection::vec((0usize..160, 0usize..160, 0usize..4, any::<bool>()), 1..8),
         change in proptest::option::of((0usize..160, any::<u8>())),
     ) {
         let (producer, consumer) = pair();
         let memory = memfd(SIZE);
-        let mut bytes = good();
-        bytes.extend(good());
+        let mut bytes = valid();
+        bytes.extend(valid());
         if let Some((at, value)) = change {
             bytes[at % HEADER_LEN] = value;
         }
         for (from, len, count, whole) in pieces {
             let piece = match whole {
-                true => &bytes[..good().len()],
+                true => &bytes[..valid().len()],
                 false => &bytes[from..(from + len + 1).min(bytes.len())],
             };
-            send_raw(&producer, piece, &vec![memory.as_fd(); count], 0);
+            send_raw(&producer, piece, &vec![memory.as_fd(); count], SendFlags::empty());
         }
         drop(producer);
         let mut receiver = Receiver::new();
@@ -369,6 +355,6 @@ proptest! {
             }
         };
         prop_assert_eq!(open_here(&memory), 1, "{}", end);
-        prop_assert_eq!(receiver.receive(&consumer).unwrap_err(), end, "and stays ended");
+        prop_assert_eq!(receiver.receive(&consumer).unwrap_err(), end, "the error is final");
     }
 }

@@ -1,21 +1,29 @@
-//! Over real sockets, with real descriptors and, in `hostile`, peers that lie.
+//! Real sockets and real descriptors; in `hostile`, peers that send anything.
 
 mod hostile;
 mod limits;
 mod payloads;
 mod waiting;
 
-use std::fs;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::fs::{self, File};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
 use crate::desc::BufferDesc;
-use crate::error::Error;
-use crate::fd::MemoryHandleType;
+use crate::error::{Error, Result};
+use crate::fd::{MemoryHandleType, SemaphoreHandleType};
 use crate::identity::{Identity, Uuid};
-use crate::payload::{BufferPayload, MemoryInfo, MemoryPayload};
+use crate::ipc::receive;
+use crate::ipc::wire::Message;
+use crate::payload::{
+    BufferPayload, MemoryInfo, MemoryPayload, SemaphoreInfo, SemaphoreKind, SemaphorePayload,
+};
 
 /// Bytes of every allocation here.
 pub(crate) const SIZE: u64 = 8192;
@@ -30,27 +38,18 @@ pub(crate) fn pair() -> (UnixStream, UnixStream) {
     (producer, consumer)
 }
 
-/// A memfd of `len` bytes that can be sealed: what Mesa's software drivers share.
+/// A memfd of `len` bytes that can be sealed, as Mesa's software drivers share them.
 pub(crate) fn memfd(len: u64) -> OwnedFd {
-    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    // SAFETY: the name is a C string; memfd_create returns a new descriptor (checked) or -1.
-    let fd = unsafe {
-        let raw = libc::memfd_create(c"test memory".as_ptr(), flags);
-        assert!(raw >= 0);
-        OwnedFd::from_raw_fd(raw)
-    };
-    fs::File::from(fd.try_clone().unwrap()).set_len(len).unwrap();
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = memfd_create("test memory", flags).unwrap();
+    rustix::fs::ftruncate(&fd, len).unwrap();
     fd
 }
 
 /// The reading and the writing end of a pipe.
 pub(crate) fn pipe() -> (OwnedFd, OwnedFd) {
-    let mut ends = [-1; 2];
-    // SAFETY: pipe2 fills two integers with new descriptors (checked) that nobody else owns.
-    unsafe {
-        assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
-        (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
-    }
+    let (read, write) = std::io::pipe().unwrap();
+    (read.into(), write.into())
 }
 
 pub(crate) fn identity() -> Identity {
@@ -65,6 +64,24 @@ pub(crate) fn memory_info() -> MemoryInfo {
         dedicated: false,
         identity: identity(),
     }
+}
+
+/// The bytes of a valid buffer message.
+fn valid() -> Vec<u8> {
+    let desc = BufferDesc::storage(64);
+    Message::Buffer { memory: memory_info(), offset: 0, desc }.encode()
+}
+
+/// An eventfd in place of a semaphore.
+pub(crate) fn semaphore(kind: SemaphoreKind) -> SemaphorePayload {
+    let eventfd = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+    let handle_type = SemaphoreHandleType::OpaqueFd;
+    let info = SemaphoreInfo { handle_type, kind, identity: identity() };
+    SemaphorePayload::new(eventfd, info).unwrap()
+}
+
+fn receive_buffer(socket: &UnixStream) -> Result<BufferPayload> {
+    Ok(receive(socket)?.into_buffer()?)
 }
 
 /// A buffer of `size` bytes in memory of its own.
@@ -88,41 +105,24 @@ pub(crate) fn open_here(fd: impl AsFd) -> usize {
     numbers.filter(|&raw| of(raw) == file).count()
 }
 
-fn is_close_on_exec(fd: BorrowedFd<'_>) -> bool {
-    // SAFETY: F_GETFD reads the flags of an open descriptor.
-    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) & libc::FD_CLOEXEC != 0 }
+fn is_close_on_exec(fd: impl AsFd) -> bool {
+    rustix::io::fcntl_getfd(fd).unwrap().contains(rustix::io::FdFlags::CLOEXEC)
 }
 
-/// Sends any bytes with any descriptors, as a hostile peer would.
+/// Sends any bytes with any descriptors, as a hostile peer could.
 pub(crate) fn send_raw(
     socket: &UnixStream,
     bytes: &[u8],
     descriptors: &[BorrowedFd<'_>],
-    flags: libc::c_int,
+    flags: SendFlags,
 ) {
-    let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-    let data_len = size_of_val(&raw[..]);
-    // SAFETY: every pointer of `message` points at a buffer of the length given that outlives the
-    // call; `control` is aligned for a cmsghdr and has room for one with all of `raw`.
-    unsafe {
-        let mut control = vec![0u64; libc::CMSG_SPACE(data_len as u32) as usize / 8 + 1];
-        let mut iov =
-            libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        let mut message: libc::msghdr = std::mem::zeroed();
-        message.msg_iov = &mut iov;
-        message.msg_iovlen = 1;
-        if !raw.is_empty() {
-            message.msg_control = control.as_mut_ptr().cast();
-            message.msg_controllen = libc::CMSG_SPACE(data_len as u32) as _;
-            let header = libc::CMSG_FIRSTHDR(&message);
-            (*header).cmsg_level = libc::SOL_SOCKET;
-            (*header).cmsg_type = libc::SCM_RIGHTS;
-            (*header).cmsg_len = libc::CMSG_LEN(data_len as u32) as _;
-            std::ptr::copy_nonoverlapping(raw.as_ptr().cast(), libc::CMSG_DATA(header), data_len);
-        }
-        let sent = libc::sendmsg(socket.as_raw_fd(), &message, flags | libc::MSG_NOSIGNAL);
-        assert_eq!(sent, bytes.len() as isize, "{}", std::io::Error::last_os_error());
-    }
+    let rights = SendAncillaryMessage::ScmRights(descriptors);
+    let mut space = vec![MaybeUninit::uninit(); rights.size()];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(descriptors.is_empty() || control.push(rights));
+    let flags = flags | SendFlags::NOSIGNAL;
+    let sent = sendmsg(socket, &[std::io::IoSlice::new(bytes)], &mut control, flags);
+    assert_eq!(sent, Ok(bytes.len()));
 }
 
 /// The field that an error is about.

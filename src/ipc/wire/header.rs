@@ -1,42 +1,50 @@
-//! What every message begins with.
+//! The header that begins every message, and the kinds of messages.
 
-use super::fields::Fields;
+use super::fields::Reader;
 use crate::error::{Invalid, Mismatch, Result};
 
-/// What every message begins with: ASCII `GIPC`.
+/// The first four bytes of every message: ASCII `GIPC`.
 pub const MAGIC: [u8; 4] = *b"GIPC";
 
-/// The version of the format that this crate writes, and the only one it reads.
+/// The version of the format that this crate writes, and the only one that it reads.
 pub const VERSION: u16 = 1;
 
 /// Bytes of a header.
 pub const HEADER_LEN: usize = 16;
 
-/// Bytes of a message at most, with its header. Nothing larger is ever allocated for one.
+/// Bytes of a message at most, header included. No larger allocation is made for a message.
 pub const MAX_MESSAGE: usize = 4096;
 
 const MAX_BODY: u32 = (MAX_MESSAGE - HEADER_LEN) as u32;
 
 macro_rules! kinds {
-    ($( $(#[$doc:meta])* $name:ident = $number:literal $text:literal, $descriptors:literal fd; )*) => {
-        /// What a message is. Its number is the one on the wire.
+    ($(
+        $(#[$doc:meta])*
+        $name:ident = $number:literal, $text:literal, $bytes:literal bytes, $descriptors:literal fd;
+    )*) => {
+        /// The kind of a message. Its discriminant is its number on the wire.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         #[repr(u16)]
         pub enum Kind { $( $(#[$doc])* $name = $number, )* }
 
         impl Kind {
-            /// Every kind that this version knows.
+            /// All kinds of this version.
             pub const ALL: &'static [Kind] = &[ $( Kind::$name, )* ];
 
-            /// What the kind is called.
+            /// Returns the kind as it appears in errors, with its article ("a frame").
             pub const fn name(self) -> &'static str {
                 match self { $( Kind::$name => $text, )* }
             }
 
-            /// How many file descriptors ride on a message of this kind.
+            /// Returns how many file descriptors accompany a message of this kind.
             pub const fn descriptors(self) -> u16 {
                 match self { $( Kind::$name => $descriptors, )* }
+            }
+
+            /// Returns the length of the body without its texts, in bytes.
+            pub(super) const fn fixed_len(self) -> usize {
+                match self { $( Kind::$name => $bytes, )* }
             }
         }
     };
@@ -44,55 +52,56 @@ macro_rules! kinds {
 
 kinds! {
     /// A [`MemoryPayload`](crate::MemoryPayload).
-    Memory = 1 "a memory payload", 1 fd;
+    Memory = 1, "a memory payload", 56 bytes, 1 fd;
     /// A [`BufferPayload`](crate::BufferPayload).
-    Buffer = 2 "a buffer payload", 1 fd;
+    Buffer = 2, "a buffer payload", 80 bytes, 1 fd;
     /// An [`ImagePayload`](crate::ImagePayload).
-    Image = 3 "an image payload", 1 fd;
+    Image = 3, "an image payload", 144 bytes, 1 fd;
     /// A [`SemaphorePayload`](crate::SemaphorePayload).
-    Semaphore = 4 "a semaphore payload", 1 fd;
+    Semaphore = 4, "a semaphore payload", 48 bytes, 1 fd;
     /// A consumer asks to join a session.
-    Join = 16 "a request to join", 0 fd;
+    Join = 16, "a request to join", 4 bytes, 0 fd;
     /// A producer announces its ring, whose payloads follow.
-    Ring = 17 "a ring", 0 fd;
+    Ring = 17, "a ring", 20 bytes, 0 fd;
     /// A consumer is ready for frames.
-    Ready = 18 "a word of readiness", 0 fd;
-    /// A producer hands a slot over.
-    Frame = 19 "a frame", 0 fd;
-    /// A consumer gives a slot back.
-    Release = 20 "a release", 0 fd;
+    Ready = 18, "a ready message", 0 bytes, 0 fd;
+    /// A producer publishes a frame in a slot.
+    Frame = 19, "a frame", 56 bytes, 0 fd;
+    /// A consumer releases a slot.
+    Release = 20, "a release", 16 bytes, 0 fd;
     /// Either side ends the session.
-    Leave = 21 "a leave", 0 fd;
+    Leave = 21, "a leave message", 4 bytes, 0 fd;
 }
 
 impl Kind {
-    /// The number on the wire.
+    /// Returns the number on the wire.
     pub const fn number(self) -> u16 {
         self as u16
     }
 
-    /// The kind of a number on the wire, if this version knows it.
+    /// Returns the kind with this number on the wire, or `None` if this version has no such kind.
     pub fn from_number(number: u16) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.number() == number)
     }
 }
 
-/// What every message begins with.
+/// The header of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Header {
-    /// What the message is.
+    /// The kind of the message.
     pub kind: Kind,
     /// Bytes that follow the header.
     pub body_len: u32,
 }
 
 impl Header {
-    /// Bytes of the whole message: at most [`MAX_MESSAGE`] for a header that was decoded.
+    /// Returns the length of the whole message in bytes. It is at most [`MAX_MESSAGE`] if the header
+    /// was decoded.
     pub const fn message_len(&self) -> usize {
         HEADER_LEN.saturating_add(self.body_len as usize)
     }
 
-    /// The 16 bytes.
+    /// Returns the 16 bytes of the header.
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         bytes[..4].copy_from_slice(&MAGIC);
@@ -103,19 +112,20 @@ impl Header {
         bytes
     }
 
-    /// Reads the 16 bytes.
+    /// Reads the 16 bytes of a header.
     ///
     /// # Errors
-    /// [`Error::Mismatch`](crate::Error::Mismatch) for another magic, version or number of
-    /// descriptors, [`Error::Invalid`](crate::Error::Invalid) for an unknown kind and for a body that
-    /// is too long; each names the field (`header.version`).
+    /// Each error names the field (`header.version`).
+    /// - [`Error::Mismatch`](crate::Error::Mismatch): another magic or version, a number of
+    ///   descriptors that the kind does not have, or reserved bytes that are not 0.
+    /// - [`Error::Invalid`](crate::Error::Invalid): an unknown kind, or a body that is too long.
     pub fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self> {
-        let mut fields = Fields::new(bytes);
+        let mut fields = Reader::new(bytes, HEADER_LEN);
         let magic: [u8; 4] = fields.array("header.magic")?;
         if magic != MAGIC {
             let found = format!("{magic:02x?}");
             return Err(Mismatch::new("header.magic", format!("{MAGIC:02x?}"), found)
-                .help("the peer speaks another protocol, or the stream is out of step")
+                .help("the peer uses another protocol, or bytes of the stream were lost")
                 .into());
         }
         let version = fields.u16("header.version")?;
@@ -126,13 +136,13 @@ impl Header {
         }
         let number = fields.u16("header.kind")?;
         let Some(kind) = Kind::from_number(number) else {
-            return Err(Invalid::new("header.kind", format!("{number} is no kind of message"))
+            return Err(Invalid::new("header.kind", format!("{number} is not a kind of message"))
                 .help("the peer may use a newer release")
                 .into());
         };
         let body_len = fields.u32("header.body_length")?;
         if body_len > MAX_BODY {
-            let problem = format!("{body_len} bytes are more than a message's {MAX_BODY}");
+            let problem = format!("is {body_len} bytes, but a body has at most {MAX_BODY}");
             return Err(Invalid::new("header.body_length", problem).into());
         }
         let descriptors = fields.u16("header.descriptors")?;

@@ -1,29 +1,42 @@
-//! The wire format, version 1, byte for byte. Pure: bytes in, values out; no socket, no descriptor.
+//! The wire format, version 1, byte by byte.
 //!
-//! A client in another language can be written from this page alone.
+//! This page is complete: a client in another language can be written from it. The module itself only
+//! turns bytes into values and back; it uses no socket and no descriptor.
 //!
 //! # The stream
-//! An `AF_UNIX` `SOCK_STREAM` socket carries messages one after the other, nothing between them.
-//! A message is a 16-byte header and a body. Its file descriptor, where it has one, is attached as
-//! `SCM_RIGHTS` to the message's **first byte**: so the sender passes it with the `sendmsg` that
-//! carries that byte, and the receiver gets it with the `recvmsg` that returns that byte. A receiver
-//! reads 16 bytes, then `body length` bytes, and never past the end of a message: else it might be
-//! handed the next one's descriptor.
+//! The transport is an `AF_UNIX` `SOCK_STREAM` socket. It carries messages one after the other, with
+//! nothing in between. A message is a 16-byte header followed by a body.
 //!
-//! All integers are little-endian. All offsets and lengths are in bytes. Reserved bytes are 0, and so
-//! is a value whose presence flag is 0. A flag is 0 or 1. Every value has one encoding only; anything
-//! else is refused, and what is refused is not guessed at.
+//! A message has at most one file descriptor, attached as `SCM_RIGHTS` to the **first byte** of the
+//! message. The sender passes it to the `sendmsg` call that sends this byte; the receiver gets it from
+//! the `recvmsg` call that returns this byte. A receiver reads 16 bytes, then as many bytes as `body
+//! length` says. It must never read past the end of a message, because it could then receive the
+//! descriptor of the next one.
 //!
-//! A message has at most 4096 bytes ([`MAX_MESSAGE`]) with its header.
+//! A message has at most 4096 bytes ([`MAX_MESSAGE`]), header included.
+//!
+//! # Conventions
+//! - Integers are little-endian and unsigned, except for `VkFormat` and `VkImageLayout`, which are
+//!   signed.
+//! - Offsets and lengths are in bytes. The offsets in the tables of bodies count from the start of the
+//!   body.
+//! - A flag is 0 or 1.
+//! - Reserved bytes are 0. A value whose flag is 0 is 0 as well.
+//! - A text is UTF-8 of at most 256 bytes ([`MAX_NAME`]), without control characters (Unicode category
+//!   Cc) and without a terminating 0. Its length may be 0.
+//! - Texts stand at the end of a body, in the order of their length fields.
+//!
+//! Each message has exactly one encoding. A receiver must refuse everything else: an unknown version,
+//! kind or value, a reserved byte that is not 0, and a body that is too short or too long.
 //!
 //! # Header: 16 bytes
 //! | offset | bytes | field | value |
 //! |---|---|---|---|
 //! | 0 | 4 | magic | `47 49 50 43`, ASCII `GIPC` |
 //! | 4 | 2 | version | 1 |
-//! | 6 | 2 | kind | see below |
-//! | 8 | 4 | body length | what follows the header, at most 4080 |
-//! | 12 | 2 | descriptors | how many ride on the first byte |
+//! | 6 | 2 | kind | see the next table |
+//! | 8 | 4 | body length | bytes that follow the header, at most 4080 |
+//! | 12 | 2 | descriptors | number of descriptors attached to the first byte |
 //! | 14 | 2 | reserved | 0 |
 //!
 //! | kind | message | descriptors |
@@ -33,7 +46,7 @@
 //! | 2 | buffer payload | 1 |
 //! | 3 | image payload | 1 |
 //! | 4 | semaphore payload | 1 |
-//! | 5 – 15 | reserved for further payloads | |
+//! | 5 – 15 | reserved for other payloads | |
 //! | 16 | join | 0 |
 //! | 17 | ring | 0 |
 //! | 18 | ready | 0 |
@@ -43,25 +56,23 @@
 //! | 22 – 63 | reserved for sessions | |
 //! | 64 – 65535 | reserved | |
 //!
-//! A receiver refuses a version or a kind that it does not know. The first six bytes of the header
-//! stay as they are in every version.
+//! Magic and version have the same place and size in every version.
 //!
-//! # Memory block: 56 bytes, which begin the body of kinds 1, 2 and 3
+//! # Memory block: 56 bytes
+//! The bodies of kinds 1, 2 and 3 begin with it.
+//!
 //! | offset | bytes | field | value |
 //! |---|---|---|---|
 //! | 0 | 4 | handle type | `VkExternalMemoryHandleTypeFlagBits`: 1 opaque fd, 0x200 dma-buf |
 //! | 4 | 1 | dedicated | flag: the allocation belongs to one resource |
-//! | 5 | 1 | has memory type | flag |
-//! | 6 | 1 | has driver UUID | flag |
+//! | 5 | 1 | has memory type | flag: the memory type index is present |
+//! | 6 | 1 | has driver UUID | flag: the driver UUID is present |
 //! | 7 | 1 | reserved | 0 |
 //! | 8 | 4 | memory type index | the exporter's Vulkan memory type |
-//! | 12 | 4 | name length *n* | at most 256 |
+//! | 12 | 4 | name length *n* | of the exporter's device name, for people to read |
 //! | 16 | 8 | allocation size | bytes of the whole allocation |
 //! | 24 | 16 | device UUID | `VkPhysicalDeviceIDProperties::deviceUUID` |
 //! | 40 | 16 | driver UUID | `VkPhysicalDeviceIDProperties::driverUUID` |
-//!
-//! *Name* is the exporter's device name, for people only: *n* bytes of UTF-8 without control
-//! characters and without a terminating 0.
 //!
 //! # Kind 1, memory payload: 56 + *n* bytes
 //! | offset | bytes | field | value |
@@ -73,7 +84,7 @@
 //! | offset | bytes | field | value |
 //! |---|---|---|---|
 //! | 0 | 56 | memory block | |
-//! | 56 | 8 | offset | where in the allocation the buffer begins |
+//! | 56 | 8 | offset | of the buffer in the allocation |
 //! | 64 | 8 | size | of the buffer, at least 1 |
 //! | 72 | 4 | usage | `VkBufferUsageFlags`, the bits of [`BufferUsage`](crate::BufferUsage) |
 //! | 76 | 4 | reserved | 0 |
@@ -83,106 +94,120 @@
 //! | offset | bytes | field | value |
 //! |---|---|---|---|
 //! | 0 | 56 | memory block | |
-//! | 56 | 8 | offset | where in the allocation the image begins |
+//! | 56 | 8 | offset | of the image in the allocation |
 //! | 64 | 4 | format | `VkFormat`, one of [`Format`](crate::format::Format) |
 //! | 68 | 4 | image kind | `VkImageViewType`: 0 1D, 1 2D, 2 3D, 3 cube |
 //! | 72 | 4 | width | texels |
-//! | 76 | 4 | height | texels, 1 for 1D |
-//! | 80 | 4 | depth | texels, 1 for all but 3D |
+//! | 76 | 4 | height | texels; 1 for 1D |
+//! | 80 | 4 | depth | texels; 1 unless 3D |
 //! | 84 | 4 | layers | at least 1 |
 //! | 88 | 4 | levels | mip levels, at least 1 |
 //! | 92 | 4 | samples | 1, 2, 4, 8, 16, 32 or 64 |
 //! | 96 | 4 | tiling | `VkImageTiling`: 0 optimal, 1 linear |
 //! | 100 | 4 | usage | `VkImageUsageFlags`, the bits of [`ImageUsage`](crate::ImageUsage) |
 //! | 104 | 4 | flags | `VkImageCreateFlags`: 0, or 8 for mutable format |
-//! | 108 | 1 | has linear layout | flag: the four fields from 112 on are known |
+//! | 108 | 1 | has linear layout | flag: the four fields from 112 on are present |
 //! | 109 | 3 | reserved | 0 |
-//! | 112 | 8 | linear offset | from the image's beginning to its first texel |
+//! | 112 | 8 | linear offset | from the start of the image to its first texel |
 //! | 120 | 8 | row pitch | from one row to the next |
 //! | 128 | 8 | depth pitch | from one slice of a 3D image to the next |
 //! | 136 | 8 | array pitch | from one array layer to the next |
 //! | 144 | *n* | name | |
 //!
-//! The linear layout is [`LinearLayout`](crate::payload::LinearLayout), level 0 of
-//! `VkSubresourceLayout`. A linear image comes with it or without. With an optimal one it is well
-//! formed here, and refused when the payload is made of the message, as is a layout that does not lie
-//! in the allocation. A pitch without meaning (the depth pitch of a 2D image) is any number.
+//! The linear layout is that of mip level 0, `VkSubresourceLayout` without its size; see
+//! [`LinearLayout`](crate::payload::LinearLayout). It is optional for a linear image. A pitch that has
+//! no meaning for the image, such as the depth pitch of a 2D image, may have any value. A message that
+//! has a linear layout for an optimal image, or one that does not fit into the allocation, is well
+//! formed; the receiver refuses the payload.
 //!
 //! # Kind 4, semaphore payload: 48 + *n* bytes
 //! | offset | bytes | field | value |
 //! |---|---|---|---|
 //! | 0 | 4 | handle type | `VkExternalSemaphoreHandleTypeFlagBits`: 1 opaque fd, 0x10 sync fd |
 //! | 4 | 4 | semaphore kind | `VkSemaphoreType`: 0 binary, 1 timeline |
-//! | 8 | 1 | has driver UUID | flag |
+//! | 8 | 1 | has driver UUID | flag: the driver UUID is present |
 //! | 9 | 3 | reserved | 0 |
-//! | 12 | 4 | name length *n* | at most 256 |
-//! | 16 | 16 | device UUID | |
-//! | 32 | 16 | driver UUID | |
+//! | 12 | 4 | name length *n* | of the exporter's device name, for people to read |
+//! | 16 | 16 | device UUID | `VkPhysicalDeviceIDProperties::deviceUUID` |
+//! | 32 | 16 | driver UUID | `VkPhysicalDeviceIDProperties::driverUUID` |
 //! | 48 | *n* | name | |
 //!
 //! # Sessions
-//! A [session](super::session) is one connection between a producer, which listens, and a consumer:
+//! A [session](crate::session) is one connection between a producer, which listens, and a consumer:
 //!
 //! 1. The consumer sends *join*.
-//! 2. The producer sends *ring*, then the payload of each slot in the order of their numbers (kind 1, 2
-//!    or 3), then each semaphore (kind 4, timeline).
-//! 3. The consumer imports them and sends *ready*.
-//! 4. The producer sends *frame* for each frame, with a slot that the consumer does not have. The
-//!    consumer sends *release* when it no longer uses the slot, in any order. So there are never more
-//!    frames under way than the ring has slots.
-//! 5. Either side sends *leave* and closes the socket, at any time. Nothing follows a *leave*.
+//! 2. The producer sends *ring*, then one payload per slot in the order of the slots (kind 1, 2 or 3),
+//!    then one payload per semaphore (kind 4, timeline).
+//! 3. The consumer imports the payloads and sends *ready*.
+//! 4. The producer sends *frame* for each frame. The slot of a frame must not be held by the consumer,
+//!    so that a consumer never has more frames than the ring has slots. The consumer sends *release*
+//!    when it no longer uses the slot. It may release its slots in any order.
+//! 5. Either side may send *leave* at any time, and closes the socket. Nothing follows *leave*.
 //!
-//! A side that gets anything else, or at another time, sends *leave* with reason 4 and closes.
-//! Frames that arrived before a *leave* with reason 0 are good; before any other, or before an end
-//! without *leave*, the producer may already have written over them.
+//! A side that receives any other message, or a message at another time, sends *leave* with reason 4
+//! and closes the socket.
+//!
+//! Frames that arrived before a *leave* with reason 0 are valid. If the connection ends with another
+//! reason or without *leave*, the producer may already have written over the frames that the consumer
+//! has.
 //!
 //! # Kind 16, join: 4 + *n* bytes
 //! | offset | bytes | field | value |
 //! |---|---|---|---|
-//! | 0 | 4 | name length *n* | at most 256 |
-//! | 4 | *n* | name | the consumer's, as a device's name above |
+//! | 0 | 4 | name length *n* | |
+//! | 4 | *n* | name | of the consumer, for people to read |
 //!
 //! # Kind 17, ring: 20 + *n* + *m* bytes
 //! | offset | bytes | field | value |
 //! |---|---|---|---|
-//! | 0 | 4 | slots | 1 to 64: so many payloads follow |
-//! | 4 | 4 | semaphores | 0 to 8: so many follow the payloads |
-//! | 8 | 1 | leaves out | flag: a slow consumer misses frames, else it holds the producer up |
+//! | 0 | 4 | slots | number of slots, 1 to 64 |
+//! | 4 | 4 | semaphores | number of semaphores, 0 to 8 |
+//! | 8 | 1 | drops frames | flag: a slow consumer misses frames; if 0, the producer waits for it |
 //! | 9 | 3 | reserved | 0 |
-//! | 12 | 4 | name length *n* | at most 256 |
-//! | 16 | 4 | format length *m* | at most 256 |
-//! | 20 | *n* | name | the ring's, as a device's name above |
-//! | 20 + *n* | *m* | format | what a frame is, in the producer's words; as a name |
+//! | 12 | 4 | name length *n* | |
+//! | 16 | 4 | format length *m* | |
+//! | 20 | *n* | name | of the ring, for people to read |
+//! | 20 + *n* | *m* | format | what a frame contains; the two apps agree on its meaning |
 //!
 //! # Kind 18, ready: 0 bytes
 //!
 //! # Kind 19, frame: 56 bytes
 //! | offset | bytes | field | value |
 //! |---|---|---|---|
-//! | 0 | 4 | slot | from 0, less than the ring's slots |
-//! | 4 | 1 | has point | flag: the frame is there when a semaphore reaches a value |
-//! | 5 | 1 | has layouts | flag |
+//! | 0 | 4 | slot | index of the slot, from 0 |
+//! | 4 | 1 | has point | flag: semaphore and value are present |
+//! | 5 | 1 | has layouts | flag: both layouts are present |
 //! | 6 | 2 | reserved | 0 |
-//! | 8 | 8 | sequence | of the session's frames, from 1, growing |
-//! | 16 | 4 | semaphore | from 0, less than the ring's semaphores |
+//! | 8 | 8 | sequence | sequence number of the frame, starting at 1 and increasing |
+//! | 16 | 4 | semaphore | index of a semaphore, from 0 |
 //! | 20 | 4 | reserved | 0 |
-//! | 24 | 8 | value | of that semaphore |
+//! | 24 | 8 | value | the frame is complete when the semaphore has this value |
 //! | 32 | 4 | old layout | `VkImageLayout` before the release to `VK_QUEUE_FAMILY_EXTERNAL` |
-//! | 36 | 4 | new layout | `VkImageLayout` after it |
-//! | 40 | 8 | published | `CLOCK_MONOTONIC` when the frame was sent, nanoseconds |
-//! | 48 | 8 | tag | the app's own |
+//! | 36 | 4 | new layout | `VkImageLayout` after this release |
+//! | 40 | 8 | published | `CLOCK_MONOTONIC` when the frame was sent, in nanoseconds |
+//! | 48 | 8 | tag | a number of the app's own |
+//!
+//! A frame without semaphore and value is already complete.
 //!
 //! # Kind 20, release: 16 bytes
 //! | offset | bytes | field | value |
 //! |---|---|---|---|
-//! | 0 | 4 | slot | one that the consumer has |
+//! | 0 | 4 | slot | index of a slot that the consumer holds |
 //! | 4 | 4 | reserved | 0 |
-//! | 8 | 8 | sequence | of the frame that it came with |
+//! | 8 | 8 | sequence | sequence number of the frame in it |
 //!
 //! # Kind 21, leave: 4 bytes
 //! | offset | bytes | field | value |
 //! |---|---|---|---|
-//! | 0 | 4 | reason | 0 done, 1 evicted, 2 refused (the peer's user may not), 3 full, 4 broke |
+//! | 0 | 4 | reason | see the next table |
+//!
+//! | reason | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | evicted: the consumer took too long to join, or to release slots |
+//! | 2 | refused: the peer's user may not take part |
+//! | 3 | full: the producer has as many consumers as it accepts |
+//! | 4 | protocol error: the peer sent a message that it must not send |
 //!
 //! # An example
 //! A timeline semaphore of a device named "GPU", in full:
@@ -222,14 +247,15 @@
 mod fields;
 mod header;
 mod message;
-mod resource;
+mod payload;
 mod session;
 
 #[cfg(test)]
 mod tests;
 
+pub use fields::MAX_NAME;
 pub use header::{HEADER_LEN, Header, Kind, MAGIC, MAX_MESSAGE, VERSION};
-pub use message::{MAX_NAME, Message};
+pub use message::Message;
 pub use session::{
     FrameToken, Layouts, LeaveReason, MAX_SEMAPHORES, MAX_SLOTS, ReleaseToken, RingInfo,
     TimelinePoint,

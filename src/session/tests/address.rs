@@ -1,4 +1,4 @@
-//! The socket's file.
+//! The file of the socket.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -16,7 +16,7 @@ fn options() -> JoinOptions {
 }
 
 #[test]
-fn only_the_own_user_can_connect_and_the_file_goes_with_the_producer() {
+fn only_the_own_user_can_connect_and_the_producer_removes_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let producer = bind(&path).unwrap();
@@ -30,7 +30,7 @@ fn only_the_own_user_can_connect_and_the_file_goes_with_the_producer() {
 }
 
 #[test]
-fn a_producer_is_found_by_its_path_and_waited_for() {
+fn a_consumer_waits_for_a_producer_that_does_not_listen_yet() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     assert!(matches!(Consumer::join(&path, options()), Err(Error::Missing(_))));
@@ -50,14 +50,12 @@ fn a_producer_is_found_by_its_path_and_waited_for() {
 }
 
 #[test]
-fn a_producer_that_is_stopped_is_a_timeout_for_who_joins() {
-    use std::os::fd::AsRawFd;
+fn joining_a_producer_that_is_stopped_is_a_timeout() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
-    // Listens, and never accepts; one connection has room to wait.
+    // It listens and never accepts. One connection fits into its queue.
     let stopped = UnixListener::bind(&path).unwrap();
-    // SAFETY: listen takes two numbers.
-    assert_eq!(unsafe { libc::listen(stopped.as_raw_fd(), 0) }, 0);
+    rustix::net::listen(&stopped, 0).unwrap();
     let started = Instant::now();
     for what in ["the ring", "a connection", "a connection"] {
         let timeout = Duration::from_millis(100);
@@ -67,32 +65,32 @@ fn a_producer_that_is_stopped_is_a_timeout_for_who_joins() {
         assert!(error.to_string().contains(what), "{error}");
     }
     assert!(started.elapsed() < LONG);
-    // Nor does another one take its place.
+    // Another producer does not replace it.
     assert_eq!(field_of(&bind(&path).unwrap_err()), "path");
 }
 
 #[test]
-fn a_stale_file_is_taken_over_and_a_live_one_is_not() {
+fn a_stale_file_is_replaced_and_a_live_one_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     drop(UnixListener::bind(&path).unwrap());
-    assert!(path.exists(), "what a process that was killed leaves");
+    assert!(path.exists(), "as a killed process leaves it");
     let first = bind(&path).unwrap();
     let error = bind(&path).unwrap_err();
     assert_eq!(field_of(&error), "path");
-    assert!(error.to_string().contains("another producer's"), "{error}");
+    assert!(error.to_string().contains("another producer"), "{error}");
     drop(first);
     drop(bind(&path).unwrap());
 }
 
 #[test]
-fn a_file_that_is_no_socket_is_left_alone() {
+fn a_file_that_is_not_a_socket_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("precious");
     fs::write(&path, "data").unwrap();
     assert_eq!(field_of(&bind(&path).unwrap_err()), "path");
     assert_eq!(fs::read_to_string(&path).unwrap(), "data");
-    // Nor what a link points at, or the link.
+    // So are a link and its target.
     let link = directory.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
     assert_eq!(field_of(&bind(&link).unwrap_err()), "path");
@@ -118,15 +116,15 @@ fn the_file_of_a_successor_is_left_alone() {
 }
 
 #[test]
-fn of_many_that_bind_at_once_one_does_whatever_is_there() {
+fn of_many_producers_that_bind_at_once_exactly_one_succeeds() {
     let directory = tempfile::tempdir().unwrap();
-    let together = std::sync::Barrier::new(8);
+    let barrier = std::sync::Barrier::new(8);
     for round in 0..100 {
         let path = directory.path().join(format!("socket{round}"));
         drop(UnixListener::bind(&path).unwrap());
         let bind = || {
             let ring = ring(1);
-            together.wait();
+            barrier.wait();
             Producer::bind(&path, ring, ProducerOptions::default())
         };
         let bound: Vec<_> = thread::scope(|scope| {
@@ -139,7 +137,7 @@ fn of_many_that_bind_at_once_one_does_whatever_is_there() {
 }
 
 #[test]
-fn a_path_that_is_none_is_refused() {
+fn an_invalid_path_is_refused() {
     for path in ["", &"x".repeat(200), "with\0zero"] {
         assert_eq!(field_of(&bind(Path::new(path)).unwrap_err()), "path");
         let joined = Consumer::join(path, options());
@@ -148,10 +146,10 @@ fn a_path_that_is_none_is_refused() {
 }
 
 #[test]
-fn a_process_of_another_user_is_refused_on_either_side() {
+fn a_process_of_another_user_is_refused_by_either_side() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
-    // Users of whom this process is none.
+    // Not the user of this process.
     let allowed = PeerPolicy::Users(vec![u32::MAX - 7]);
     let options = ProducerOptions { allowed: allowed.clone(), ..ProducerOptions::default() };
     let mut producer = Producer::bind(&path, ring(1), options).unwrap();

@@ -2,7 +2,7 @@ use super::*;
 use crate::desc::ImageLayout;
 
 #[test]
-fn frames_come_whole_and_in_order_and_their_slots_go_round() {
+fn frames_arrive_in_order_and_their_slots_are_reused() {
     let mut producer = producer(2);
     let mut consumer = join(&mut producer);
     assert!(is_timeout(consumer.next_frame(Duration::ZERO)));
@@ -13,7 +13,7 @@ fn frames_come_whole_and_in_order_and_their_slots_go_round() {
             Some(Layouts { old: ImageLayout::GENERAL, new: ImageLayout::TRANSFER_DST_OPTIMAL });
         let frame = FrameInfo { point: None, layouts, tag: 100 + sequence };
         let published = producer.publish(slot, frame).unwrap();
-        assert_eq!(published, Published { sequence, sent: 1, left_out: 0 });
+        assert_eq!(published, Published { sequence, sent: 1, dropped: 0 });
         let frame = consumer.next_frame(LONG).unwrap();
         assert_eq!((frame.slot(), frame.sequence()), (index, sequence));
         assert_eq!((frame.tag(), frame.layouts(), frame.point()), (100 + sequence, layouts, None));
@@ -25,7 +25,7 @@ fn frames_come_whole_and_in_order_and_their_slots_go_round() {
 }
 
 #[test]
-fn a_ring_arrives_as_it_was_announced() {
+fn a_ring_arrives_unchanged() {
     let semaphore = || semaphore(SemaphoreKind::Timeline);
     let memory = MemoryPayload::new(memfd(8192), memory_info()).unwrap();
     let ring = ring(3).slot(memory).semaphore(semaphore()).semaphore(semaphore());
@@ -41,7 +41,7 @@ fn a_ring_arrives_as_it_was_announced() {
 }
 
 #[test]
-fn a_slot_is_free_when_all_that_got_it_have_given_it_back() {
+fn a_slot_is_free_when_all_consumers_have_released_it() {
     let mut producer = producer(1);
     let (mut one, mut other) = (join(&mut producer), join(&mut producer));
     assert_eq!(publish(&mut producer).sent, 2);
@@ -54,7 +54,7 @@ fn a_slot_is_free_when_all_that_got_it_have_given_it_back() {
 }
 
 #[test]
-fn a_producer_that_waits_for_a_slot_gets_it_when_it_is_given_back() {
+fn a_producer_that_waits_for_a_slot_gets_it_when_it_is_released() {
     let mut producer = producer(2);
     let mut consumer = join(&mut producer);
     let consuming = thread::spawn(move || {
@@ -73,7 +73,7 @@ fn a_producer_that_waits_for_a_slot_gets_it_when_it_is_given_back() {
 }
 
 #[test]
-fn frames_can_be_given_back_in_any_order_and_by_dropping_them() {
+fn frames_can_be_released_in_any_order_and_by_dropping_them() {
     let mut producer = producer(3);
     let mut consumer = join(&mut producer);
     for _ in 0..3 {
@@ -85,24 +85,24 @@ fn frames_can_be_given_back_in_any_order_and_by_dropping_them() {
     third.release().unwrap();
     drop(second);
     let slots = [producer.free_slot(LONG).unwrap(), producer.free_slot(LONG).unwrap()];
-    assert_eq!(slots.each_ref().map(Slot::index), order);
+    assert_eq!(slots.each_ref().map(WritableSlot::index), order);
     assert!(is_timeout(producer.free_slot(Duration::ZERO)));
 }
 
 #[test]
-fn without_consumers_frames_are_nobodys_and_slots_stay_free() {
+fn without_consumers_slots_stay_free() {
     let mut producer = producer(1);
     for sequence in 1..=3 {
-        assert_eq!(publish(&mut producer), Published { sequence, sent: 0, left_out: 0 });
+        assert_eq!(publish(&mut producer), Published { sequence, sent: 0, dropped: 0 });
     }
     let mut late = join(&mut producer);
     publish(&mut producer);
     assert_eq!(late.next_frame(LONG).unwrap().sequence(), 4);
-    assert_eq!(late.missed(), 0, "what was before it joined is not missed");
+    assert_eq!(late.missed(), 0, "frames before it joined are not missed");
 }
 
 #[test]
-fn a_slot_that_is_dropped_is_free_again_and_a_foreign_one_is_refused() {
+fn a_dropped_slot_is_free_again_and_one_of_another_producer_is_refused() {
     let (mut one, mut other) = (producer(1), producer(1));
     drop(one.free_slot(Duration::ZERO).unwrap());
     let slot = one.free_slot(Duration::ZERO).unwrap();
@@ -114,15 +114,15 @@ fn a_slot_that_is_dropped_is_free_again_and_a_foreign_one_is_refused() {
 }
 
 #[test]
-fn a_slow_consumer_is_left_out_where_the_producer_says_so() {
-    let pace = Pace::DropFrames { held: 1 };
-    let mut producer = producer_with(2, ProducerOptions { pace, ..Default::default() });
+fn a_slow_consumer_misses_frames_if_the_producer_drops_them() {
+    let slow_consumer = SlowConsumer::DropFrames { max_held: 1 };
+    let mut producer = producer_with(2, ProducerOptions { slow_consumer, ..Default::default() });
     let mut consumer = join(&mut producer);
-    assert!(consumer.leaves_out());
+    assert!(consumer.drops_frames());
     publish(&mut producer);
     let held = consumer.next_frame(LONG).unwrap();
     for sequence in 2..=5 {
-        assert_eq!(publish(&mut producer), Published { sequence, sent: 0, left_out: 1 });
+        assert_eq!(publish(&mut producer), Published { sequence, sent: 0, dropped: 1 });
     }
     held.release().unwrap();
     while publish(&mut producer).sent == 0 {}
@@ -132,7 +132,7 @@ fn a_slow_consumer_is_left_out_where_the_producer_says_so() {
 }
 
 #[test]
-fn a_points_semaphore_is_one_of_the_rings_and_its_values_grow() {
+fn the_semaphore_of_a_point_is_one_of_the_rings_and_its_value_increases() {
     let ring = ring(2).semaphore(semaphore(SemaphoreKind::Timeline));
     let mut producer = Producer::unbound(ring, ProducerOptions::default()).unwrap();
     let (mut consumer, _ring) = try_join(&mut producer).unwrap();
@@ -147,13 +147,13 @@ fn a_points_semaphore_is_one_of_the_rings_and_its_values_grow() {
     assert_eq!(frame.point(), Some(TimelinePoint { semaphore: 0, value: 5 }));
     frame.release().unwrap();
     assert_eq!(field_of(&publish(1, 6).unwrap_err()), "frame.point.semaphore");
-    // What was refused is free again.
+    // The refused slot is free again.
     assert_eq!(field_of(&publish(0, 4).unwrap_err()), "frame.point.value");
     assert_eq!(publish(0, 6).unwrap().sequence, 3);
 }
 
 #[test]
-fn a_wait_for_a_point_ends_with_its_time_or_the_session() {
+fn a_wait_for_a_point_ends_with_its_timeout_or_the_session() {
     let ring = ring(2).semaphore(semaphore(SemaphoreKind::Timeline));
     let mut producer = Producer::unbound(ring, ProducerOptions::default()).unwrap();
     let (mut consumer, _ring) = try_join(&mut producer).unwrap();
@@ -173,25 +173,26 @@ fn a_wait_for_a_point_ends_with_its_time_or_the_session() {
         if steps < 3 { never(at, step) } else { Ok(()) }
     });
     assert_eq!((reached, steps), (Ok(()), 3));
-    // Its producer goes without a word, and does not signal.
-    let going = thread::spawn(move || {
+    // The producer evicts the consumer and never signals.
+    let evicting = thread::spawn(move || {
         thread::sleep(SHORT);
         producer.evict(ConsumerId(1));
     });
     let started = Instant::now();
     assert!(is_closed(frame.wait(LONG, never)));
     assert!(started.elapsed() < LONG / 2);
-    going.join().unwrap();
+    evicting.join().unwrap();
 }
 
 #[test]
 fn the_producers_descriptor_is_readable_when_there_is_something_to_do() {
-    use std::os::fd::AsFd;
     let mut producer = producer(1);
     let mut consumer = join(&mut producer);
     let readable = |producer: &Producer| {
-        let seen = crate::ipc::socket::wait(producer.as_fd(), libc::POLLIN, Some(SHORT)).unwrap();
-        seen != 0
+        let fd = producer.as_fd();
+        let mut polled = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+        let limit = rustix::event::Timespec::try_from(SHORT).unwrap();
+        rustix::event::poll(&mut polled, Some(&limit)).unwrap() != 0
     };
     publish(&mut producer);
     assert!(!readable(&producer));

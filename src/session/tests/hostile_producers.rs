@@ -1,12 +1,13 @@
-//! Producers that lie to a consumer.
+//! Producers that violate the protocol.
 
 use super::*;
 use crate::ipc::send;
 use crate::ipc::wire::{FrameToken, LeaveReason, ReleaseToken, RingInfo};
+use crate::payload::Payload;
 
 fn info(slots: u32, semaphores: u32) -> Message {
     let (name, format) = (String::new(), String::new());
-    Message::Ring(RingInfo { slots, semaphores, leaves_out: false, name, format })
+    Message::Ring(RingInfo { slots, semaphores, drops_frames: false, name, format })
 }
 
 fn frame(slot: u32, sequence: u64) -> Message {
@@ -14,31 +15,31 @@ fn frame(slot: u32, sequence: u64) -> Message {
     Message::Frame(FrameToken { slot, sequence, point, layouts, published: 0, tag: 0 })
 }
 
-/// A consumer that joins over one end, within `timeout`, of what the other is told to send.
-fn join_of(timeout: Duration, lie: impl FnOnce(&UnixStream)) -> Result<(Consumer, Ring)> {
+/// Joins a producer that sends what `act` sends, within `timeout`.
+fn join_of(timeout: Duration, act: impl FnOnce(&UnixStream)) -> Result<(Consumer, Ring)> {
     let (here, there) = UnixStream::pair().unwrap();
-    lie(&here);
-    let joined = Consumer::over(there, JoinOptions { timeout, ..JoinOptions::default() });
+    act(&here);
+    let joined = Consumer::join_socket(there, JoinOptions { timeout, ..JoinOptions::default() });
     drop(here);
     joined
 }
 
-/// A consumer of a liar with two slots, and the liar's socket.
+/// A consumer of a hostile producer with two slots, and the producer's socket.
 fn joined() -> (Consumer, UnixStream) {
     let (here, there) = UnixStream::pair().unwrap();
-    send_raw(&here, &info(2, 1).encode(), &[], 0);
-    (1..=2).for_each(|size| send(&here, &buffer(size)).unwrap());
-    send(&here, &semaphore(SemaphoreKind::Timeline)).unwrap();
-    let (mut consumer, _ring) = Consumer::over(there, JoinOptions::default()).unwrap();
+    send_message(&here, &info(2, 1));
+    (1..=2).for_each(|size| send(&here, &buffer(size).into()).unwrap());
+    send(&here, &semaphore(SemaphoreKind::Timeline).into()).unwrap();
+    let (mut consumer, _ring) = Consumer::join_socket(there, JoinOptions::default()).unwrap();
     consumer.ready().unwrap();
     (consumer, here)
 }
 
 #[test]
-fn a_ring_that_is_none_is_refused_and_its_descriptors_are_closed() {
-    let payload = buffer(1);
-    let before = open_here(payload.memory());
-    let raw = |bytes: Vec<u8>| move |socket: &UnixStream| send_raw(socket, &bytes, &[], 0);
+fn an_invalid_ring_is_refused_and_its_descriptors_are_closed() {
+    let payload = Payload::from(buffer(1));
+    let before = open_here(&payload);
+    let raw = |bytes: Vec<u8>| move |socket: &UnixStream| send_bytes(socket, &bytes);
     let field = |joined: Result<(Consumer, Ring)>| field_of(&joined.unwrap_err()).to_owned();
     assert_eq!(field(join_of(LONG, raw(frame(0, 1).encode()))), "message kind");
     assert_eq!(field(join_of(LONG, raw(Message::Ready.encode()))), "message kind");
@@ -49,37 +50,41 @@ fn a_ring_that_is_none_is_refused_and_its_descriptors_are_closed() {
     none[16] = 0;
     assert_eq!(field(join_of(LONG, raw(none))), "body.slots");
     assert_eq!(field(join_of(LONG, |s| send(s, &payload).unwrap())), "message kind");
-    // Something else than a payload, a semaphore for a slot, a slot for a semaphore, a binary one.
+    // A message that is not a payload, a semaphore for a slot, a buffer for a semaphore, a binary
+    // semaphore.
     let after = |slots, semaphores, then: &dyn Fn(&UnixStream)| {
         field(join_of(LONG, |socket| {
-            send_raw(socket, &info(slots, semaphores).encode(), &[], 0);
+            send_message(socket, &info(slots, semaphores));
             send(socket, &payload).unwrap();
             then(socket);
         }))
     };
-    let put = |message: Message| move |s: &UnixStream| send_raw(s, &message.encode(), &[], 0);
+    let put = |message: Message| move |s: &UnixStream| send_message(s, &message);
     assert_eq!(after(2, 0, &put(frame(0, 1))), "message kind");
     assert_eq!(after(2, 0, &put(info(2, 0))), "message kind");
-    let timeline = semaphore(SemaphoreKind::Timeline);
+    let timeline = Payload::from(semaphore(SemaphoreKind::Timeline));
     assert_eq!(after(2, 0, &|s| send(s, &timeline).unwrap()), "message kind");
     assert_eq!(after(1, 1, &|s| send(s, &payload).unwrap()), "message kind");
-    let binary = semaphore(SemaphoreKind::Binary);
+    let binary = Payload::from(semaphore(SemaphoreKind::Binary));
     assert_eq!(after(1, 1, &|s| send(s, &binary).unwrap()), "ring.semaphores");
-    // A payload that is none.
+    // A descriptor that can't be memory.
     let pipe = UnixStream::pair().unwrap();
     let message = Message::Memory(memory_info()).encode();
-    assert_eq!(after(2, 0, &|s| send_raw(s, &message, &[pipe.0.as_fd()], 0)), "payload.fd");
-    assert_eq!(open_here(payload.memory()), before);
+    assert_eq!(
+        after(2, 0, &|s| send_raw(s, &message, &[pipe.0.as_fd()], SendFlags::empty())),
+        "payload.fd"
+    );
+    assert_eq!(open_here(&payload), before);
 }
 
 #[test]
-fn a_ring_that_does_not_come_is_a_timeout_and_one_that_breaks_off_the_end() {
+fn a_ring_that_does_not_arrive_is_a_timeout_and_one_that_is_cut_off_the_end() {
     assert!(is_timeout(join_of(SHORT, |_| {})));
-    let half = |socket: &UnixStream| send_raw(socket, &info(2, 0).encode()[..20], &[], 0);
+    let half = |socket: &UnixStream| send_bytes(socket, &info(2, 0).encode()[..20]);
     assert!(is_timeout(join_of(SHORT, half)));
     let closes = |socket: &UnixStream| {
-        send_raw(socket, &info(2, 0).encode(), &[], 0);
-        send(socket, &buffer(1)).unwrap();
+        send_message(socket, &info(2, 0));
+        send(socket, &buffer(1).into()).unwrap();
         socket.shutdown(std::net::Shutdown::Both).unwrap();
     };
     assert!(is_closed(join_of(LONG, closes)));
@@ -88,17 +93,16 @@ fn a_ring_that_does_not_come_is_a_timeout_and_one_that_breaks_off_the_end() {
         socket.shutdown(std::net::Shutdown::Both).unwrap();
     };
     assert!(is_closed(join_of(LONG, closes_in_a_message)));
-    for (reason, word) in [(LeaveReason::Full, "as many"), (LeaveReason::Refused, "may not")] {
-        let refuses =
-            |socket: &UnixStream| send_raw(socket, &Message::Leave(reason).encode(), &[], 0);
+    for (reason, text) in [(LeaveReason::Full, "as many"), (LeaveReason::Refused, "may not")] {
+        let refuses = |socket: &UnixStream| send_message(socket, &Message::Leave(reason));
         let error = join_of(LONG, refuses).unwrap_err();
         assert!(matches!(error, Error::Closed { .. }), "{error:?}");
-        assert!(error.to_string().contains(word), "{error}");
+        assert!(error.to_string().contains(text), "{error}");
     }
 }
 
 #[test]
-fn a_frame_that_can_not_be_is_refused() {
+fn an_invalid_frame_is_refused() {
     let with_semaphore = |semaphore| {
         let point = Some(TimelinePoint { semaphore, value: 1 });
         let layouts = None;
@@ -107,86 +111,86 @@ fn a_frame_that_can_not_be_is_refused() {
     let release = Message::Release(ReleaseToken { slot: 0, sequence: 1 });
     for (wrong, field, problem) in [
         (vec![frame(2, 1)], "frame", "slot 2, but the ring has 2"),
-        (vec![frame(0, 1), frame(0, 2)], "frame", "which this consumer has already"),
-        (vec![frame(0, 5), frame(1, 5)], "frame", "number 5, but one before it had 5"),
-        (vec![frame(0, 5), frame(1, 4)], "frame", "number 4, but one before it had 5"),
+        (vec![frame(0, 1), frame(0, 2)], "frame", "which this consumer already holds"),
+        (vec![frame(0, 5), frame(1, 5)], "frame", "number 5, but the one before it has 5"),
+        (vec![frame(0, 5), frame(1, 4)], "frame", "number 4, but the one before it has 5"),
         (vec![with_semaphore(1)], "frame", "names a semaphore"),
         (vec![release], "message kind", "a release from a producer"),
         (vec![info(2, 1)], "message kind", "a ring from a producer"),
     ] {
-        let (mut consumer, liar) = joined();
+        let (mut consumer, producer) = joined();
         let bytes: Vec<u8> = wrong.iter().flat_map(Message::encode).collect();
-        send_raw(&liar, &bytes, &[], 0);
+        send_bytes(&producer, &bytes);
         let error = consumer.next_frame(LONG).unwrap_err();
         assert_eq!(field_of(&error), field);
         assert!(error.to_string().contains(problem), "{error}");
-        assert_eq!(consumer.end(), Some(End::Broke));
-        assert_eq!(consumer.next_frame(LONG).unwrap_err(), error, "and stays so");
-        let mut said = Vec::new();
-        std::io::Read::read_to_end(&mut &liar, &mut said).unwrap();
-        assert!(said.ends_with(&Message::Leave(LeaveReason::Broke).encode()));
+        assert_eq!(consumer.end(), Some(SessionEnd::ProtocolError));
+        assert_eq!(consumer.next_frame(LONG).unwrap_err(), error, "the error is final");
+        let mut sent = Vec::new();
+        std::io::Read::read_to_end(&mut &producer, &mut sent).unwrap();
+        assert!(sent.ends_with(&Message::Leave(LeaveReason::ProtocolError).encode()));
     }
 }
 
 #[test]
 fn a_frame_before_the_consumer_is_ready_is_refused() {
     let (here, there) = UnixStream::pair().unwrap();
-    send_raw(&here, &info(1, 0).encode(), &[], 0);
-    send(&here, &buffer(1)).unwrap();
-    send_raw(&here, &frame(0, 1).encode(), &[], 0);
-    let (mut consumer, _ring) = Consumer::over(there, JoinOptions::default()).unwrap();
+    send_message(&here, &info(1, 0));
+    send(&here, &buffer(1).into()).unwrap();
+    send_message(&here, &frame(0, 1));
+    let (mut consumer, _ring) = Consumer::join_socket(there, JoinOptions::default()).unwrap();
     assert_eq!(field_of(&consumer.ready().unwrap_err()), "frame");
 }
 
 #[test]
-fn frames_with_descriptors_are_refused_and_these_are_closed() {
-    let (mut consumer, liar) = joined();
+fn the_descriptors_of_a_frame_are_refused_and_closed() {
+    let (mut consumer, producer) = joined();
     let memory = memfd(64);
-    send_raw(&liar, &frame(0, 1).encode(), &[memory.as_fd()], 0);
+    send_raw(&producer, &frame(0, 1).encode(), &[memory.as_fd()], SendFlags::empty());
     assert_eq!(field_of(&consumer.next_frame(LONG).unwrap_err()), "descriptors");
     assert_eq!(open_here(&memory), 1);
 }
 
 #[test]
-fn a_flood_of_frames_is_kept_no_further_than_there_are_slots() {
-    let (mut consumer, liar) = joined();
+fn a_flood_of_frames_is_refused_when_there_are_more_than_slots() {
+    let (mut consumer, producer) = joined();
     let flood: Vec<u8> = (1..2000).flat_map(|n| frame(n as u32 % 2, n).encode()).collect();
-    liar.set_nonblocking(true).unwrap();
-    while std::io::Write::write(&mut &liar, &flood).is_ok_and(|count| count > 0) {}
+    producer.set_nonblocking(true).unwrap();
+    while std::io::Write::write(&mut &producer, &flood).is_ok_and(|count| count > 0) {}
     assert_eq!(field_of(&consumer.next_frame(LONG).unwrap_err()), "frame");
 }
 
 #[test]
 fn out_of_band_data_are_refused_without_spinning() {
-    let (mut consumer, liar) = joined();
-    send_raw(&liar, b"!", &[], libc::MSG_OOB);
+    let (mut consumer, producer) = joined();
+    send_raw(&producer, b"!", &[], SendFlags::OOB);
     assert_eq!(field_of(&consumer.next_frame(LONG).unwrap_err()), "socket");
 }
 
 #[test]
-fn an_eviction_is_noticed_though_the_socket_is_still_open() {
+fn an_eviction_is_noticed_while_the_socket_is_still_open() {
     let (mut consumer, producer) = joined();
     let both = [frame(0, 1), frame(1, 2)].map(|frame| frame.encode()).concat();
-    send_raw(&producer, &both, &[], 0);
+    send_bytes(&producer, &both);
     let held = consumer.next_frame(LONG).unwrap();
-    send_raw(&producer, &Message::Leave(LeaveReason::Evicted).encode(), &[], 0);
-    // The release can still be sent; but what was read may have been written over.
+    send_message(&producer, &Message::Leave(LeaveReason::Evicted));
+    // The release can still be sent, but the slot may have been written over.
     assert!(is_closed(held.release()));
     assert!(is_closed(consumer.next_frame(LONG)));
-    assert_eq!(consumer.end(), Some(End::Evicted));
+    assert_eq!(consumer.end(), Some(SessionEnd::Evicted));
 }
 
 #[test]
-fn half_a_frame_and_then_the_end_is_the_end() {
+fn the_end_of_the_stream_within_a_frame_ends_the_session() {
     for bytes in [1, 15, 16, 17, 71] {
-        let (mut consumer, liar) = joined();
-        send_raw(&liar, &frame(0, 1).encode(), &[], 0);
+        let (mut consumer, producer) = joined();
+        send_message(&producer, &frame(0, 1));
         let held = consumer.next_frame(LONG).unwrap();
-        send_raw(&liar, &frame(1, 2).encode()[..bytes], &[], 0);
+        send_bytes(&producer, &frame(1, 2).encode()[..bytes]);
         assert!(is_timeout(consumer.next_frame(SHORT)));
-        drop(liar);
+        drop(producer);
         assert!(is_closed(consumer.next_frame(LONG)), "after {bytes} bytes");
-        assert_eq!(consumer.end(), Some(End::Lost));
+        assert_eq!(consumer.end(), Some(SessionEnd::Lost));
         assert!(is_closed(held.release()));
     }
 }

@@ -1,4 +1,4 @@
-//! Over real sockets with real descriptors, within one process; in `hostile`, peers that lie.
+//! Real sockets and real descriptors within one process; in `hostile_*`, peers that send anything.
 
 mod address;
 mod frames;
@@ -6,40 +6,28 @@ mod hostile_consumers;
 mod hostile_producers;
 mod leaving;
 mod limits;
-mod ring;
 mod slot_table;
 
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::SendFlags;
+
 use super::*;
 use crate::error::{Error, Result};
-use crate::fd::SemaphoreHandleType;
-use crate::ipc::tests::{buffer, field_of, memfd, memory_info, open_here, send_raw};
+use crate::ipc::tests::{buffer, field_of, memfd, memory_info, open_here, semaphore, send_raw};
 use crate::ipc::wire::Message;
-use crate::payload::{MemoryPayload, SemaphoreInfo, SemaphoreKind, SemaphorePayload};
+use crate::payload::{MemoryPayload, SemaphoreKind};
 
 /// A test that would hang fails instead.
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(40);
 
-/// A ring of so many slots; the size of each buffer is its number and 1.
+/// A ring of buffers. The size of each is its index plus 1.
 fn ring(slots: u64) -> Ring {
     (1..=slots).fold(Ring::new("test", "bytes"), |ring, size| ring.slot(buffer(size)))
-}
-
-/// An eventfd in the place of a semaphore.
-fn semaphore(kind: SemaphoreKind) -> SemaphorePayload {
-    // SAFETY: eventfd takes two numbers and returns a new descriptor (checked) or -1.
-    let fd = unsafe {
-        let raw = libc::eventfd(0, libc::EFD_CLOEXEC);
-        assert!(raw >= 0);
-        OwnedFd::from_raw_fd(raw)
-    };
-    let (handle_type, identity) = (SemaphoreHandleType::OpaqueFd, memory_info().identity);
-    SemaphorePayload::new(fd, SemaphoreInfo { handle_type, kind, identity }).unwrap()
 }
 
 fn producer(slots: u64) -> Producer {
@@ -50,7 +38,7 @@ fn producer_with(slots: u64, options: ProducerOptions) -> Producer {
     Producer::unbound(ring(slots), options).unwrap()
 }
 
-/// Joins while the producer answers, and is ready.
+/// Joins and is ready. The producer is served meanwhile.
 fn join(producer: &mut Producer) -> Consumer {
     let (consumer, ring) = try_join(producer).unwrap();
     assert_eq!(ring.slots.len(), consumer.slots());
@@ -61,7 +49,7 @@ fn try_join(producer: &mut Producer) -> Result<(Consumer, Ring)> {
     let (here, there) = UnixStream::pair().unwrap();
     producer.admit(here).unwrap();
     let joining = thread::spawn(move || {
-        let (mut consumer, ring) = Consumer::over(there, JoinOptions::default())?;
+        let (mut consumer, ring) = Consumer::join_socket(there, JoinOptions::default())?;
         consumer.ready()?;
         Ok((consumer, ring))
     });
@@ -88,4 +76,14 @@ fn is_closed<T>(result: Result<T>) -> bool {
 
 fn next_event(producer: &mut Producer) -> Event {
     producer.poll(LONG).unwrap().unwrap()
+}
+
+/// Sends a well-formed message without a descriptor.
+fn send_message(socket: &UnixStream, message: &Message) {
+    send_raw(socket, &message.encode(), &[], SendFlags::empty());
+}
+
+/// Sends bytes without a descriptor.
+fn send_bytes(socket: &UnixStream, bytes: &[u8]) {
+    send_raw(socket, bytes, &[], SendFlags::empty());
 }

@@ -166,7 +166,7 @@ fn in_process(
     };
     // An endpoint must be used by the thread that opened it.
     let consuming = thread::spawn(move || {
-        let joined = Consumer::over(socket, JoinOptions::default())?;
+        let joined = Consumer::join_socket(socket, JoinOptions::default())?;
         consume(joined, &consumer, interrupt, |_, _| {})
     });
     let produced = produce();

@@ -6,9 +6,8 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::fd::MemoryHandleType;
-use gpu_interop::ipc::Received;
 use gpu_interop::ipc::wire::Message;
-use gpu_interop::payload::MemoryInfo;
+use gpu_interop::payload::{MemoryInfo, Payload};
 use gpu_interop::{Api, BufferPayload, Error, Uuid, ipc};
 use rustix::fs::{SealFlags, fcntl_get_seals};
 
@@ -196,7 +195,7 @@ fn meet(
     if detected_by == DetectedBy::Importing("driver UUID") && importer.api() == Api::Cuda {
         return accepted(importer, what, &valid);
     }
-    let import = |received: Received| -> Result<Error> {
+    let import = |received: Payload| -> Result<Error> {
         let payload = received.into_buffer()?;
         let raw = number(&payload);
         let refused = importer.import_buffer(payload).err().context("it was imported")?;
@@ -204,7 +203,7 @@ fn meet(
         check_same_fd(&payload, raw)?;
         Ok(error)
     };
-    HostilePeer::start(CORRUPTS, what, &valid)?.meet(detected_by, import, |valid| {
+    HostilePeer::start(CORRUPTS, what, valid)?.meet(detected_by, import, |valid| {
         let mut exporter = View::new(test_gpu.vulkan(), exported);
         check_aliases(&mut exporter, &mut importer.import_buffer(valid.into_buffer()?)?)
     })
@@ -212,7 +211,7 @@ fn meet(
 
 /// A corruption that the importer can't detect is harmless.
 fn accepted(importer: &dyn AnyContext, what: &str, valid: &BufferPayload) -> Result<()> {
-    let mut hostile = HostilePeer::start(CORRUPTS, what, valid)?;
+    let mut hostile = HostilePeer::start(CORRUPTS, what, valid.try_clone()?)?;
     importer.import_buffer(hostile.receive()?.into_buffer()?)?;
     hostile.end()
 }
@@ -222,8 +221,8 @@ fn accepted(importer: &dyn AnyContext, what: &str, valid: &BufferPayload) -> Res
 fn file(test_gpu: &TestGpu) -> Result<()> {
     let (_exported, payload) = fds::export(test_gpu)?;
     let (one, other) = UnixStream::pair()?;
-    ipc::send(&one, &payload)?;
-    let received = ipc::receive_buffer(&other)?;
+    ipc::send(&one, &payload.try_clone()?.into())?;
+    let received = ipc::receive(&other)?.into_buffer()?;
     let length = |fd: BorrowedFd<'_>| -> Result<Option<u64>> {
         let metadata = File::from(fd.try_clone_to_owned()?).metadata()?;
         Ok(metadata.is_file().then_some(metadata.len()))

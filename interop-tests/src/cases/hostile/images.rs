@@ -5,9 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use anyhow::{Context, Result, bail};
 use gpu_interop::desc::{Extent, Tiling};
 use gpu_interop::format::Format;
-use gpu_interop::ipc::Received;
 use gpu_interop::ipc::wire::Message;
-use gpu_interop::payload::{LinearLayout, MemoryInfo};
+use gpu_interop::payload::{LinearLayout, MemoryInfo, Payload};
 use gpu_interop::vulkan::ImageOptions;
 use gpu_interop::{Error, ImageDesc, ImageUsage, Uuid};
 
@@ -140,7 +139,7 @@ fn meet(
 ) -> Result<()> {
     let options = ImageOptions::default();
     let valid = test_gpu.vulkan().endpoint.create_image(&desc(), options)?.export()?;
-    let import = |received: Received| -> Result<Error> {
+    let import = |received: Payload| -> Result<Error> {
         let payload = received.into_image()?;
         let raw = payload.memory().as_fd().as_raw_fd();
         let refused = importer.try_image(payload).err().context("it was imported")?;
@@ -148,6 +147,6 @@ fn meet(
         check_same_fd(&payload, raw)?;
         Ok(error)
     };
-    HostilePeer::start(CORRUPTS, what, &valid)?
+    HostilePeer::start(CORRUPTS, what, valid)?
         .meet(detected_by, import, |valid| Ok(importer.try_image(valid.into_image()?)?))
 }

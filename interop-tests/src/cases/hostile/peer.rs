@@ -13,7 +13,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::Error;
 use gpu_interop::ipc::wire::Message;
-use gpu_interop::ipc::{self, Payload, Received, Receiver};
+use gpu_interop::ipc::{self, Receiver};
+use gpu_interop::payload::Payload;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::cases::support::fds::leaves_nothing_open;
@@ -116,41 +117,31 @@ pub(super) fn corrupt(corruptions: &[Corruption]) -> Result<()> {
     let (message, fd) = parts(&valid)?;
     corrupt(message, fd)?.send(&socket)?;
     // If the corruption makes the stream unusable, the parent does not read this.
-    let _ = send(&socket, &valid);
+    let _ = ipc::send(&socket, &valid);
     // Until the parent closes its end, or exits with messages unread.
     let _ = socket.read(&mut [0]);
     Ok(())
 }
 
-fn parts(payload: &Received) -> Result<(Message, OwnedFd)> {
+fn parts(payload: &Payload) -> Result<(Message, OwnedFd)> {
     let (memory, message) = match payload {
-        Received::Buffer(payload) => {
+        Payload::Buffer(payload) => {
             let (offset, desc) = (payload.offset(), *payload.desc());
             let memory = payload.memory().info().clone();
             (payload.memory().as_fd(), Message::Buffer { memory, offset, desc })
         }
-        Received::Image(payload) => {
+        Payload::Image(payload) => {
             let (offset, desc, linear) =
                 (payload.offset(), *payload.desc(), payload.linear().copied());
             let memory = payload.memory().info().clone();
             (payload.memory().as_fd(), Message::Image { memory, offset, desc, linear })
         }
-        Received::Semaphore(payload) => {
+        Payload::Semaphore(payload) => {
             (payload.as_fd(), Message::Semaphore(payload.info().clone()))
         }
-        other => bail!("{:?} is not corrupted by any case", other.kind()),
+        other => bail!("{:?} is not corrupted by any case", other.kind_name()),
     };
     Ok((message, memory.try_clone_to_owned()?))
-}
-
-fn send(socket: &UnixStream, payload: &Received) -> gpu_interop::Result<()> {
-    match payload {
-        Received::Memory(payload) => ipc::send(socket, payload),
-        Received::Buffer(payload) => ipc::send(socket, payload),
-        Received::Image(payload) => ipc::send(socket, payload),
-        Received::Semaphore(payload) => ipc::send(socket, payload),
-        _ => Ok(()),
-    }
 }
 
 /// A child that makes one corruption, and the socket to it.
@@ -162,7 +153,7 @@ pub(super) struct HostilePeer {
 
 impl HostilePeer {
     /// Starts a child with this role, which makes the corruption called `name` of `valid`.
-    pub(super) fn start(role: &str, name: &str, valid: &impl Payload) -> Result<Self> {
+    pub(super) fn start(role: &str, name: &str, valid: impl Into<Payload>) -> Result<Self> {
         let (socket, theirs) = UnixStream::pair()?;
         for timeout in [UnixStream::set_read_timeout, UnixStream::set_write_timeout] {
             timeout(&socket, Some(TIMEOUT))?;
@@ -173,11 +164,11 @@ impl HostilePeer {
             .spawn()
             .context("starting a child")?;
         let peer = Self { child, socket, receiver: Receiver::new() };
-        ipc::send(&peer.socket, valid)?;
+        ipc::send(&peer.socket, &valid.into())?;
         Ok(peer)
     }
 
-    pub(super) fn receive(&mut self) -> gpu_interop::Result<Received> {
+    pub(super) fn receive(&mut self) -> gpu_interop::Result<Payload> {
         self.receiver.receive(&self.socket)
     }
 
@@ -187,8 +178,8 @@ impl HostilePeer {
     pub(super) fn meet(
         mut self,
         detected_by: DetectedBy,
-        import: impl FnOnce(Received) -> Result<Error>,
-        check: impl FnOnce(Received) -> Result<()>,
+        import: impl FnOnce(Payload) -> Result<Error>,
+        check: impl FnOnce(Payload) -> Result<()>,
     ) -> Result<()> {
         let error = match (self.receive(), detected_by) {
             (Ok(received), DetectedBy::Importing(field)) => typed(import(received)?, field)?,
@@ -238,7 +229,7 @@ fn typed(error: Error, field: &str) -> Result<Error> {
 }
 
 /// Whether the descriptor is a file with a length.
-fn is_file(payload: &Received) -> Result<bool> {
+fn is_file(payload: &Payload) -> Result<bool> {
     let (_, fd) = parts(payload)?;
     Ok(File::from(fd).metadata()?.is_file())
 }

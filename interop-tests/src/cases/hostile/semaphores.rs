@@ -6,9 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::error::Missing;
 use gpu_interop::fd::SemaphoreHandleType;
-use gpu_interop::ipc::Received;
 use gpu_interop::ipc::wire::Message;
-use gpu_interop::payload::SemaphoreInfo;
+use gpu_interop::payload::{Payload, SemaphoreInfo};
 use gpu_interop::{Api, Error, SemaphoreKind, SemaphorePayload, Uuid};
 
 use crate::cases::hostile::peer::{
@@ -108,7 +107,7 @@ fn valid(test_gpu: &TestGpu) -> Result<SemaphorePayload> {
 }
 
 /// Imports a semaphore and drops it again; the error if it is refused.
-fn import(importer: &dyn AnyContext, payload: Received) -> Result<Option<Error>> {
+fn import(importer: &dyn AnyContext, payload: Payload) -> Result<Option<Error>> {
     let payload = payload.into_semaphore()?;
     let raw = payload.as_fd().as_raw_fd();
     let Err(refused) = importer.import_semaphore(payload) else { return Ok(None) };
@@ -128,11 +127,11 @@ fn meet(
     let valid = valid(test_gpu)?;
     // CUDA has no driver UUID: it can only compare the GPU.
     if detected_by == DetectedBy::Importing("driver UUID") && importer.api() == Api::Cuda {
-        let mut hostile = HostilePeer::start(CORRUPTS, what, &valid)?;
+        let mut hostile = HostilePeer::start(CORRUPTS, what, valid)?;
         ensure!(import(importer, hostile.receive()?)?.is_none(), "it was refused");
         return hostile.end();
     }
-    HostilePeer::start(CORRUPTS, what, &valid)?.meet(
+    HostilePeer::start(CORRUPTS, what, valid)?.meet(
         detected_by,
         |corrupted| import(importer, corrupted)?.context("it was imported"),
         |valid| match import(importer, valid)? {

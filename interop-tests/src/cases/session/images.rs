@@ -5,7 +5,7 @@ use gpu_interop::ash::vk::ImageLayout;
 use gpu_interop::desc::Tiling;
 use gpu_interop::format::Format;
 use gpu_interop::session::{
-    Consumer, End, FrameInfo, JoinOptions, Layouts, Producer, ProducerOptions, Ring,
+    Consumer, FrameInfo, JoinOptions, Layouts, Producer, ProducerOptions, Ring, SessionEnd,
 };
 use gpu_interop::vulkan::{Image, ImageOptions};
 use gpu_interop::{Api, Error, ImageDesc};
@@ -119,7 +119,7 @@ fn check() -> Result<()> {
         frame.release()?;
         verified += 1;
     }
-    ensure!(consumer.end() == Some(End::Done), "{:?}", consumer.end());
+    ensure!(consumer.end() == Some(SessionEnd::Done), "{:?}", consumer.end());
     println!("{verified}");
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use gpu_interop::session::{ConsumerId, Event, Left, ProducerOptions};
+use gpu_interop::session::{ConsumerId, Event, LeaveKind, ProducerOptions};
 use rustix::process::Signal;
 
 use crate::cases::session::kill_report::{
@@ -26,7 +26,7 @@ fn consumers_are_killed(test_gpu: &TestGpu) -> Result<()> {
     let path = directory.path().join("socket");
     let mut report = KillReport::new("consumers", kills()?, &random);
     let options =
-        ProducerOptions { patience: Duration::from_millis(500), ..ProducerOptions::default() };
+        ProducerOptions { evict_after: Duration::from_millis(500), ..ProducerOptions::default() };
     let mut session = TestSession {
         producer: TestProducer::open(test_gpu.vulkan(), Some(&path), options)?,
         test_gpu,
@@ -78,7 +78,7 @@ struct TestSession<'a> {
     test_gpu: &'a TestGpu,
     path: &'a Path,
     joined: Vec<(u32, ConsumerId)>,
-    left: Vec<(ConsumerId, Left, Instant)>,
+    left: Vec<(ConsumerId, LeaveKind, Instant)>,
 }
 
 impl TestSession<'_> {
@@ -88,7 +88,7 @@ impl TestSession<'_> {
         while let Some(event) = self.producer.producer.poll(Duration::ZERO)? {
             match event {
                 Event::Joined { consumer, pid, .. } => self.joined.push((pid, consumer)),
-                Event::Left { consumer, how, .. } => {
+                Event::Left { consumer, kind: how, .. } => {
                     self.left.push((consumer, how, Instant::now()))
                 }
                 // It ended before it had joined.
@@ -125,7 +125,7 @@ impl TestSession<'_> {
     }
 
     /// Steps until the producer reports that a consumer left; returns how and when.
-    fn until_left(&mut self, id: ConsumerId, since: Instant) -> Result<(Left, Instant)> {
+    fn until_left(&mut self, id: ConsumerId, since: Instant) -> Result<(LeaveKind, Instant)> {
         loop {
             if let Some((_, how, when)) = self.left.iter().find(|(other, ..)| *other == id) {
                 return Ok((how.clone(), *when));
@@ -156,7 +156,7 @@ impl TestSession<'_> {
                 let id = self.until_joined(pid)?;
                 let (how, _) = self.until_left(id, Instant::now())?;
                 let detected = monotonic();
-                ensure!(how == Left::Died, "{how:?}");
+                ensure!(how == LeaveKind::Died, "{how:?}");
                 let broke: u64 = child.end()?.parse()?;
                 let took = detected.saturating_sub(Duration::from_nanos(broke));
                 return Ok(Some(took));
@@ -176,7 +176,7 @@ impl TestSession<'_> {
             self.step()?;
             let Some(id) = self.id(pid) else { return Ok(None) };
             let (how, when) = self.until_left(id, since)?;
-            ensure!(how == Left::Died, "{how:?}");
+            ensure!(how == LeaveKind::Died, "{how:?}");
             return Ok(Some(when - since));
         }
         child.signal(Signal::STOP)?;
@@ -194,11 +194,11 @@ impl TestSession<'_> {
             let id = self.until_joined(pid)?;
             child.kill()?;
             let (how, _) = self.until_left(id, Instant::now())?;
-            ensure!(how == Left::Died, "{how:?}");
+            ensure!(how == LeaveKind::Died, "{how:?}");
             return Ok(None);
         };
         let (how, when) = self.until_left(id, since)?;
-        ensure!(matches!(how, Left::Evicted { .. }), "{how:?}");
+        ensure!(matches!(how, LeaveKind::Evicted { .. }), "{how:?}");
         // The others continue, and its slots are reused.
         let published = self.producer.published;
         while self.producer.published < published + 8 {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use gpu_interop::Error;
-use gpu_interop::session::{Consumer, End, JoinOptions};
+use gpu_interop::session::{Consumer, JoinOptions, SessionEnd};
 use rustix::process::Signal;
 
 use crate::cases::session::kill_report::{
@@ -168,7 +168,7 @@ impl Consumers<'_> {
         };
         let detected = monotonic();
         ensure!(is_closed(&error), "{error:#}");
-        ensure!(consumer.consumer.end() == Some(End::Lost), "{:?}", consumer.consumer.end());
+        ensure!(consumer.consumer.end() == Some(SessionEnd::Lost), "{:?}", consumer.consumer.end());
         let verified = consumer.verified;
         drop(consumer);
         self.verified += verified;
@@ -232,7 +232,7 @@ impl Consumers<'_> {
                 let detected = Instant::now();
                 ensure!(is_closed(&error), "{error:#}");
                 ensure!(
-                    consumer.consumer.end() == Some(End::Lost),
+                    consumer.consumer.end() == Some(SessionEnd::Lost),
                     "{:?}",
                     consumer.consumer.end()
                 );

@@ -4,7 +4,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use gpu_interop::ipc::{receive_buffer, send};
+use gpu_interop::ipc::{receive, send};
 use gpu_interop::session::{FrameInfo, Producer, ProducerOptions, Ring, TimelinePoint};
 use gpu_interop::vulkan::{BufferOptions, SemaphoreSignal, SubmitSync};
 use gpu_interop::{Api, BufferDesc, BufferPayload, SemaphoreKind};
@@ -47,7 +47,7 @@ fn answers() -> Result<()> {
     let (gpu, path, _) = parameters()?;
     let socket = UnixStream::connect(path)?;
     socket.set_read_timeout(Some(TIMEOUT))?;
-    let buffer = gpu.endpoint.import_buffer(receive_buffer(&socket)?)?;
+    let buffer = gpu.endpoint.import_buffer(receive(&socket)?.into_buffer()?)?;
     let mut view = View::new(&gpu, buffer);
     view.check(SEEDS[0]).context("what the parent wrote")?;
     view.write(SEEDS[1])
@@ -61,7 +61,7 @@ fn aliases(test_gpu: &TestGpu, mut view: View<'_>, payload: &BufferPayload) -> R
     let listener = UnixListener::bind(&path)?;
     let child = Child::start(test_gpu, ANSWERS, &path, None)?;
     let (socket, _) = listener.accept()?;
-    send(&socket, payload)?;
+    send(&socket, &payload.try_clone()?.into())?;
     child.end()?;
     view.check(SEEDS[1]).context("what the child wrote")
 }

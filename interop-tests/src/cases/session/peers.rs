@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::headless::{Vulkan, VulkanOptions};
 use gpu_interop::ipc::wire::{FrameToken, Message, ReleaseToken};
 use gpu_interop::session::{
-    Consumer, End, Event, Frame, FrameInfo, JoinOptions, Producer, ProducerOptions, Ring,
+    Consumer, Event, Frame, FrameInfo, JoinOptions, Producer, ProducerOptions, Ring, SessionEnd,
 };
 use gpu_interop::vulkan::{self, BufferOptions};
 use gpu_interop::{BufferDesc, Error};
@@ -163,7 +163,7 @@ impl<'a> TestConsumer<'a> {
     }
 
     /// Receives frames until the session ends.
-    fn receive_all(&mut self) -> Result<End> {
+    fn receive_all(&mut self) -> Result<SessionEnd> {
         loop {
             match self.step(TIMEOUT) {
                 Ok(()) => {}
@@ -321,7 +321,7 @@ fn produces() -> Result<()> {
     let (gpu, path, break_off_at) = parameters()?;
     let Some(at) = break_off_at else {
         // A parent that waits for a processor must not be evicted.
-        let options = ProducerOptions { patience: TIMEOUT, ..ProducerOptions::default() };
+        let options = ProducerOptions { evict_after: TIMEOUT, ..ProducerOptions::default() };
         let mut test = TestProducer::open(&gpu, Some(&path), options)?;
         loop {
             if test.producer.consumers() > 0 {

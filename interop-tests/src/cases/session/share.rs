@@ -166,7 +166,7 @@ fn one_process(test_gpu: &TestGpu) -> Result<()> {
     let consuming = std::thread::spawn(move || {
         let options =
             ConsumerOptions { api: ConsumerApi::Vulkan, frames: None, bytes: None, wait: TIMEOUT };
-        let joined = Consumer::over(theirs, JoinOptions::default())?;
+        let joined = Consumer::join_socket(theirs, JoinOptions::default())?;
         consume(joined, &options, &Interrupt::never(), |_, _| {})
     });
     let production = Production { frames: FRAMES, consumers: 1, wait: TIMEOUT, rate: None };

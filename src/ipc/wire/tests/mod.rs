@@ -1,4 +1,4 @@
-//! Every field by its place and by what it refuses; in `properties`, any message and any bytes.
+//! Each field's offset and the values that it refuses; in `properties`, any message and any bytes.
 
 mod properties;
 mod session;
@@ -11,12 +11,12 @@ use crate::format::Format;
 use crate::identity::{Identity, Uuid};
 use crate::payload::{LinearLayout, MemoryInfo, SemaphoreInfo, SemaphoreKind};
 
-/// A message of `kind` whose body has `fields` at the offsets of the module's tables, else 0.
+/// A message of `kind` whose body has `fields` at the documented offsets, and 0 elsewhere.
 fn by_hand(kind: u16, body_len: usize, fields: &[(usize, &[u8])]) -> Vec<u8> {
     by_hand_with(kind, body_len, 1, fields)
 }
 
-/// As [`by_hand`], with any number of descriptors.
+/// The same as [`by_hand`], with any number of descriptors.
 fn by_hand_with(kind: u16, body_len: usize, descriptors: u8, fields: &[(usize, &[u8])]) -> Vec<u8> {
     let mut bytes = b"GIPC\x01\0".to_vec();
     bytes.extend(kind.to_le_bytes());
@@ -123,7 +123,7 @@ fn linear_image_message() -> (Message, Vec<u8>) {
     (message, bytes)
 }
 
-/// Of each kind one, and of what is optional in an image both.
+/// One message of each kind of payload, and an image both with and without a layout.
 fn messages() -> [(Message, Vec<u8>); 5] {
     let (image, linear_image) = (image_message(), linear_image_message());
     [memory_message(), buffer_message(), image, linear_image, semaphore_message()]
@@ -140,7 +140,7 @@ fn semaphore_message() -> (Message, Vec<u8>) {
 }
 
 #[test]
-fn every_field_lies_where_the_page_says() {
+fn every_field_is_at_its_documented_offset() {
     for (message, bytes) in messages() {
         assert_eq!(message.encode(), bytes, "{message:?}");
         assert_eq!(Message::decode(&bytes).unwrap(), message);
@@ -156,7 +156,7 @@ fn field_of(error: Error) -> String {
 }
 
 #[test]
-fn whatever_the_page_does_not_know_is_refused_by_its_field() {
+fn each_invalid_field_is_refused_by_its_name() {
     let header = [
         (0, 0x48, "header.magic"),
         (4, 2, "header.version"),
@@ -234,7 +234,7 @@ fn whatever_the_page_does_not_know_is_refused_by_its_field() {
 }
 
 #[test]
-fn a_body_that_its_header_cuts_short_names_the_field_that_is_missing() {
+fn a_body_that_is_cut_short_names_a_field_that_is_missing() {
     for (_, bytes) in messages() {
         for body_len in 0..bytes.len() - HEADER_LEN {
             let mut short = bytes[..HEADER_LEN + body_len].to_vec();
@@ -246,7 +246,7 @@ fn a_body_that_its_header_cuts_short_names_the_field_that_is_missing() {
 }
 
 #[test]
-fn a_version_that_is_not_known_is_a_mismatch_with_both() {
+fn an_unknown_version_is_a_mismatch_that_names_both() {
     let mut bytes = memory_message().1;
     bytes[4] = 7;
     let text = Message::decode(&bytes).unwrap_err().to_string();

@@ -61,7 +61,7 @@ fn linear() -> impl Strategy<Value = LinearLayout> {
     })
 }
 
-/// Any message; `name` is the pattern of its device's name.
+/// Any payload message; `name` is the pattern of its device name.
 fn message(name: &'static str) -> impl Strategy<Value = Message> {
     let handle_type = select(vec![SemaphoreHandleType::OpaqueFd, SemaphoreHandleType::SyncFd]);
     let kind = select(vec![SemaphoreKind::Binary, SemaphoreKind::Timeline]);
@@ -81,7 +81,7 @@ fn message(name: &'static str) -> impl Strategy<Value = Message> {
 }
 
 /// Any message of a session.
-fn said(name: &'static str) -> impl Strategy<Value = Message> {
+fn session_message(name: &'static str) -> impl Strategy<Value = Message> {
     let point = any::<(u32, u64)>();
     let point = point.prop_map(|(semaphore, value)| TimelinePoint { semaphore, value });
     let layouts = any::<(i32, i32)>().prop_map(|(old, new)| Layouts {
@@ -95,8 +95,8 @@ fn said(name: &'static str) -> impl Strategy<Value = Message> {
     prop_oneof![
         name.prop_map(|name| Message::Join { name }),
         (1u32..=64, 0u32..=8, any::<bool>(), name, name).prop_map(
-            |(slots, semaphores, leaves_out, name, format)| {
-                Message::Ring(RingInfo { slots, semaphores, leaves_out, name, format })
+            |(slots, semaphores, drops_frames, name, format)| {
+                Message::Ring(RingInfo { slots, semaphores, drops_frames, name, format })
             }
         ),
         Just(Message::Ready),
@@ -120,7 +120,7 @@ fn name_of(message: &mut Message) -> &mut String {
     }
 }
 
-/// Bytes are one message's only encoding, or a typed error.
+/// Checks that bytes are the only encoding of a message, or decode to a typed error.
 fn check_any(bytes: &[u8]) -> Result<(), TestCaseError> {
     match Message::decode(bytes) {
         Ok(message) => prop_assert_eq!(message.encode(), bytes),
@@ -141,7 +141,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_session_says_survives_the_wire(message in said("\\PC{0,64}")) {
+    fn a_session_message_survives_the_wire(message in session_message("\\PC{0,64}")) {
         let bytes = message.encode();
         prop_assert!(bytes.len() <= HEADER_LEN + 20 + 2 * MAX_NAME);
         prop_assert_eq!(Message::decode(&bytes).unwrap(), message);
@@ -161,7 +161,7 @@ proptest! {
 
     #[test]
     fn a_message_with_any_byte_changed_is_another_message_or_a_typed_error(
-        message in prop_oneof![message("\\PC{0,16}"), said("\\PC{0,16}")],
+        message in prop_oneof![message("\\PC{0,16}"), session_message("\\PC{0,16}")],
         changes in prop::collection::vec((any::<Index>(), any::<u8>()), 1..4),
     ) {
         let mut bytes = message.encode();

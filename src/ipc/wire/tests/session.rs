@@ -1,12 +1,12 @@
 use super::*;
 use crate::desc::ImageLayout;
 
-/// One message of each kind that a session has, with what is optional and without.
-fn said() -> Vec<(Message, Vec<u8>)> {
+/// One message of each kind of a session, and a frame both with and without its optional fields.
+fn session_messages() -> Vec<(Message, Vec<u8>)> {
     let ring = RingInfo {
         slots: 3,
         semaphores: 2,
-        leaves_out: true,
+        drops_frames: true,
         name: "rüng".into(),
         format: "rgba8".into(),
     };
@@ -69,19 +69,19 @@ fn said() -> Vec<(Message, Vec<u8>)> {
 }
 
 #[test]
-fn every_field_of_a_session_lies_where_the_page_says() {
-    for (message, bytes) in said() {
+fn every_field_of_a_session_is_at_its_documented_offset() {
+    for (message, bytes) in session_messages() {
         assert_eq!(message.encode(), bytes, "{message:?}");
         assert_eq!(Message::decode(&bytes).unwrap(), message);
     }
 }
 
-/// A byte, its wrong value, and the field that it is of.
+/// An offset, an invalid value of the byte, and the name of its field.
 type Wrong = (usize, u8, &'static str);
 
 #[test]
-fn what_the_page_does_not_know_of_sessions_is_refused_by_its_field() {
-    let said: Vec<_> = said().into_iter().map(|(_, bytes)| bytes).collect();
+fn each_invalid_field_of_a_session_is_refused_by_its_name() {
+    let valid: Vec<_> = session_messages().into_iter().map(|(_, bytes)| bytes).collect();
     let cases: [(usize, &[Wrong]); 7] = [
         (0, &[(12, 1, "header.descriptors"), (17, 2, "body.name_length"), (20, 0x1b, "body.name")]),
         (
@@ -91,7 +91,7 @@ fn what_the_page_does_not_know_of_sessions_is_refused_by_its_field() {
                 (16, 65, "body.slots"),
                 (19, 1, "body.slots"),
                 (20, 9, "body.semaphores"),
-                (24, 2, "body.leaves_out"),
+                (24, 2, "body.drops_frames"),
                 (25, 1, "body.reserved"),
                 (28, 2, "body.name"),
                 (33, 2, "body.format_length"),
@@ -121,21 +121,21 @@ fn what_the_page_does_not_know_of_sessions_is_refused_by_its_field() {
     ];
     for (message, cases) in cases {
         for &(at, value, field) in cases {
-            let mut wrong = said[message].clone();
+            let mut wrong = valid[message].clone();
             wrong[at] = value;
             let found = Message::decode(&wrong).map_or_else(field_of, |_| String::new());
             assert_eq!(found, field, "message {message}, byte {at} as {value:#x}");
         }
     }
-    for mut no_sequence in [said[3].clone(), said[5].clone()] {
+    for mut no_sequence in [valid[3].clone(), valid[5].clone()] {
         no_sequence[24..32].fill(0);
         assert_eq!(field_of(Message::decode(&no_sequence).unwrap_err()), "body.sequence");
     }
 }
 
 #[test]
-fn a_body_of_a_session_that_is_cut_short_names_the_field_that_is_missing() {
-    for (_, bytes) in said() {
+fn a_body_of_a_session_that_is_cut_short_names_a_field_that_is_missing() {
+    for (_, bytes) in session_messages() {
         for body_len in 0..bytes.len() - HEADER_LEN {
             let mut short = bytes[..HEADER_LEN + body_len].to_vec();
             short[8..12].copy_from_slice(&(body_len as u32).to_le_bytes());

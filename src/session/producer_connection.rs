@@ -1,76 +1,64 @@
-//! The consumer's end of the connection, which it shares with the frames that it has.
+//! The consumer's end of the connection to the producer. The consumer shares it with its frames.
 
 use std::collections::VecDeque;
-use std::net::Shutdown;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::consumer_connection::say_leave;
-use crate::error::{Error, Invalid, Result, Text};
+use super::peer;
+use crate::error::{Error, Invalid, Result};
+use crate::ipc::Receiver;
+use crate::ipc::socket::{self, Direction, send_message};
 use crate::ipc::wire::{FrameToken, LeaveReason, Message, ReleaseToken, RingInfo};
-use crate::ipc::{Receiver, send_message, socket};
 
 /// How a session ended for a consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum End {
-    /// The producer said that it is done. Frames that had arrived are good.
+pub enum SessionEnd {
+    /// The producer is done. Frames that had arrived are valid.
     Done,
-    /// The consumer took too long: to join, or to give slots back. What it has is not good.
+    /// The consumer took too long to join or to release slots. Its frames are not valid.
     Evicted,
-    /// The producer is not for processes of this one's user.
+    /// The producer does not accept processes of this user.
     Refused,
-    /// The producer has as many consumers as it takes.
+    /// The producer has as many consumers as it accepts.
     Full,
-    /// One side said what makes no sense.
-    Broke,
-    /// The producer closed the socket without a word: its process ended.
+    /// One of the two sides violated the protocol.
+    ProtocolError,
+    /// The producer closed the socket without *leave*, as happens when its process ends.
     Lost,
     /// The consumer left.
     Left,
 }
 
-impl End {
+impl SessionEnd {
     pub(super) const fn of(reason: LeaveReason) -> Self {
         match reason {
             LeaveReason::Done => Self::Done,
             LeaveReason::Evicted => Self::Evicted,
             LeaveReason::Refused => Self::Refused,
             LeaveReason::Full => Self::Full,
-            LeaveReason::Broke => Self::Broke,
+            LeaveReason::ProtocolError => Self::ProtocolError,
         }
     }
 
-    /// The same as an error.
+    /// Returns the error of a call after the session has ended this way.
     pub(super) fn error(self) -> Error {
-        let what: Text = match self {
+        let what = match self {
             Self::Done => "the session: its last frame has been published",
             Self::Evicted => "the session: this consumer took too long",
             Self::Refused => "the session: this process's user may not join it",
-            Self::Full => "the session: it has as many consumers as it takes",
-            Self::Broke => "the session: it was told what makes no sense",
-            Self::Lost => "the session without a word: its process has ended",
+            Self::Full => "the session: it has as many consumers as it accepts",
+            Self::ProtocolError => "the session: it received a message that violates the protocol",
+            Self::Lost => "the session without a reason; its process may have ended",
             Self::Left => "the session, which this consumer had left",
-        }
-        .into();
-        Error::Closed { what }
-    }
-}
-
-/// What an error of a receiver means: the end of the connection in a message or between two, or that
-/// the peer said nonsense.
-pub(super) fn end_of(error: &Error) -> End {
-    match error {
-        Error::Closed { .. } => End::Lost,
-        Error::Invalid(invalid) if invalid.parameter == "message" => End::Lost,
-        _ => End::Broke,
+        };
+        Error::Closed { what: what.into() }
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct ProducerConnection {
     socket: UnixStream,
     slots: u32,
     semaphores: u32,
@@ -82,17 +70,17 @@ struct State {
     receiver: Receiver,
     /// Frames that have arrived; never more than the ring has slots.
     arrived: VecDeque<FrameToken>,
-    /// Which slots are the consumer's.
+    /// Which slots the consumer holds.
     held: Vec<bool>,
-    /// The last frame's number.
+    /// Sequence number of the last frame.
     last: u64,
     missed: u64,
     ready: bool,
-    end: Option<(End, Error)>,
+    end: Option<(SessionEnd, Error)>,
 }
 
-impl Connection {
-    /// Of a socket on which the ring has arrived whole.
+impl ProducerConnection {
+    /// Creates it from a socket on which the whole ring has arrived.
     pub(super) fn new(socket: UnixStream, receiver: Receiver, ring: &RingInfo) -> Self {
         let state = State {
             receiver,
@@ -108,7 +96,7 @@ impl Connection {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing that holds the lock leaves the state half changed.
+        // No code that holds the lock panics halfway through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -116,7 +104,11 @@ impl Connection {
         &self.socket
     }
 
-    pub(super) fn end(&self) -> Option<End> {
+    pub(super) fn slots(&self) -> usize {
+        self.slots as usize
+    }
+
+    pub(super) fn end(&self) -> Option<SessionEnd> {
         self.state().end.as_ref().map(|(end, _)| *end)
     }
 
@@ -124,46 +116,47 @@ impl Connection {
         self.state().missed
     }
 
-    /// Says that frames may come, once.
+    /// Sends *ready*, once.
     pub(super) fn ready(&self) -> Result<()> {
         let mut state = self.state();
         if !state.ready {
-            // A frame that is here already came too early.
-            self.hear(&mut state);
+            // A frame that has arrived already is a protocol violation.
+            self.receive(&mut state);
             state.ready = true;
-            self.say(&mut state, &Message::Ready);
+            self.send(&mut state, &Message::Ready);
         }
-        self.hear(&mut state);
-        state.good()
+        self.receive(&mut state);
+        state.check()
     }
 
-    /// The next frame that has arrived; `None` where there is none yet.
+    /// Returns the next frame that has arrived, or `None` if there is none.
     pub(super) fn next(&self) -> Result<Option<FrameToken>> {
         let mut state = self.state();
-        self.hear(&mut state);
-        state.good()?;
+        self.receive(&mut state);
+        state.check()?;
         if let Some(token) = state.arrived.pop_front() {
             return Ok(Some(token));
         }
         state.end.as_ref().map_or(Ok(None), |(_, error)| Err(error.clone()))
     }
 
-    /// Returns when something has arrived, or the session has ended, or `timeout` has passed.
+    /// Waits until something has arrived, the session has ended, or `timeout` has passed.
     pub(super) fn wait(&self, timeout: Duration) -> Result<()> {
-        let seen = socket::wait(self.socket.as_fd(), libc::POLLIN | libc::POLLPRI, Some(timeout))
-            .map_err(|error| Error::io("ppoll", &error))?;
-        // They make a socket ready without anything to read: waiting would spin.
-        if seen & libc::POLLPRI != 0 {
-            let problem = "has out-of-band data, which the format knows nothing of";
-            self.state().broke(&self.socket, Invalid::new("socket", problem).into());
-        }
-        Ok(())
+        socket::wait(&self.socket, Direction::Read, Some(timeout)).or_else(|error| match error {
+            // Out-of-band data.
+            Error::Invalid(_) => {
+                self.state().violated(&self.socket, error);
+                Ok(())
+            }
+            error => Err(error),
+        })
     }
 
+    /// Checks that the slots which the consumer holds are still its own.
     pub(super) fn check(&self) -> Result<()> {
         let mut state = self.state();
-        self.hear(&mut state);
-        state.good()
+        self.receive(&mut state);
+        state.check()
     }
 
     pub(super) fn release(&self, token: &FrameToken) -> Result<()> {
@@ -171,52 +164,49 @@ impl Connection {
         let FrameToken { slot, sequence, .. } = *token;
         if state.end.is_none() {
             state.held[slot as usize] = false;
-            self.say(&mut state, &Message::Release(ReleaseToken { slot, sequence }));
+            self.send(&mut state, &Message::Release(ReleaseToken { slot, sequence }));
         }
-        // Now, after all that was read of the slot: whoever evicts says so before he writes.
-        self.hear(&mut state);
-        state.good()
+        // After the last read of the slot: a producer that evicts sends *leave* before it writes.
+        self.receive(&mut state);
+        state.check()
     }
 
     /// Ends the session from this side.
     pub(super) fn leave(&self) {
         let mut state = self.state();
-        if state.end.is_none() {
-            say_leave(&self.socket, LeaveReason::Done);
-            state.close(End::Left, End::Left.error());
+        let reason = state.end.is_none().then_some(LeaveReason::Done);
+        peer::close(&self.socket, reason);
+        if reason.is_some() {
+            state.close(SessionEnd::Left, SessionEnd::Left.error());
         }
-        // Also where somebody has a duplicate of the socket.
-        let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    /// Sends a message. Where that fails, what has arrived tells why.
-    fn say(&self, state: &mut State, message: &Message) {
+    /// Sends a message. If that fails, the reason may be among the messages that have arrived.
+    fn send(&self, state: &mut State, message: &Message) {
         if state.end.is_some() {
             return;
         }
         match send_message(&self.socket, message, None) {
             Ok(()) => {}
             Err(Error::Closed { .. }) => {
-                self.hear(state);
-                if state.end.is_none() {
-                    state.close(End::Lost, End::Lost.error());
-                }
+                self.receive(state);
+                state.close(SessionEnd::Lost, SessionEnd::Lost.error());
             }
-            // Its socket has room for more than can be said, or the kernel refuses.
-            Err(error) => state.broke(&self.socket, error),
+            // A socket has room for more than a consumer ever sends, so the producer does not read.
+            Err(error) => state.violated(&self.socket, error),
         }
     }
 
-    /// Takes in all that has arrived. Never waits.
+    /// Processes everything that has arrived. Never waits.
     ///
-    /// A producer that floods is no danger: each frame has a slot that the consumer does not have, or it
+    /// A producer can't flood a consumer. Each frame has a slot that the consumer does not hold, or it
     /// is the last message.
-    fn hear(&self, state: &mut State) {
+    fn receive(&self, state: &mut State) {
         while state.end.is_none() {
-            let heard = match state.receiver.message(&self.socket) {
+            let result = match state.receiver.message(&self.socket) {
                 Ok((Message::Frame(token), _)) => state.frame(token, self.semaphores),
                 Ok((Message::Leave(reason), _)) => {
-                    let end = End::of(reason);
+                    let end = SessionEnd::of(reason);
                     state.close(end, end.error());
                     Ok(())
                 }
@@ -227,18 +217,14 @@ impl Connection {
                 Err(Error::Timeout { .. }) => return,
                 Err(error) => Err(error),
             };
-            if let Err(error) = heard {
-                match end_of(&error) {
-                    End::Lost => state.close(End::Lost, End::Lost.error()),
-                    _ => state.broke(&self.socket, error),
+            match result {
+                Ok(()) => {}
+                Err(error) if peer::is_lost(&error) => {
+                    state.close(SessionEnd::Lost, SessionEnd::Lost.error());
                 }
+                Err(error) => state.violated(&self.socket, error),
             }
         }
-    }
-
-    /// How many slots the ring has.
-    pub(super) fn slots(&self) -> usize {
-        self.slots as usize
     }
 }
 
@@ -249,9 +235,9 @@ impl State {
         let problem = match self.held.get_mut(slot as usize) {
             _ if !self.ready => "came before this consumer was ready".to_owned(),
             None => format!("is in slot {slot}, but the ring has {count}"),
-            Some(true) => format!("is in slot {slot}, which this consumer has already"),
+            Some(true) => format!("is in slot {slot}, which this consumer already holds"),
             Some(_) if sequence <= self.last => {
-                format!("has number {sequence}, but one before it had {}", self.last)
+                format!("has number {sequence}, but the one before it has {}", self.last)
             }
             Some(_) if point.is_some_and(|point| point.semaphore >= semaphores) => {
                 format!("names a semaphore that is not one of the ring's {semaphores}")
@@ -269,26 +255,29 @@ impl State {
         Err(Invalid::new("frame", problem).into())
     }
 
-    /// Whether the slots that the consumer has are still its own.
-    fn good(&self) -> Result<()> {
+    /// Checks that the slots which the consumer holds are still its own.
+    fn check(&self) -> Result<()> {
         match &self.end {
-            None | Some((End::Done, _)) => Ok(()),
+            None | Some((SessionEnd::Done, _)) => Ok(()),
             Some((_, error)) => Err(error.clone()),
         }
     }
 
-    /// The producer said what makes no sense.
-    fn broke(&mut self, socket: &UnixStream, error: Error) {
+    /// Ends the session because the producer violated the protocol, or a system call failed.
+    fn violated(&mut self, socket: &UnixStream, error: Error) {
         if self.end.is_none() {
-            say_leave(socket, LeaveReason::Broke);
-            let _ = socket.shutdown(Shutdown::Both);
-            self.close(End::Broke, error);
+            peer::close(socket, Some(LeaveReason::ProtocolError));
+            self.close(SessionEnd::ProtocolError, error);
         }
     }
 
-    fn close(&mut self, end: End, error: Error) {
+    /// Records the end of the session, unless it has ended already.
+    fn close(&mut self, end: SessionEnd, error: Error) {
+        if self.end.is_some() {
+            return;
+        }
         tracing::debug!(?end, %error, "the session has ended");
-        if end != End::Done {
+        if end != SessionEnd::Done {
             self.arrived.clear();
         }
         self.end = Some((end, error));
