@@ -154,7 +154,9 @@ impl Run {
                 Err(error) => match consumer.end() {
                     Some(SessionEnd::Done) => return Ok(()),
                     Some(SessionEnd::Lost) => bail!("the connection to the producer was lost"),
-                    Some(SessionEnd::Evicted) => bail!("this consumer took too long and was evicted"),
+                    Some(SessionEnd::Evicted) => {
+                        bail!("this consumer took too long and was evicted")
+                    }
                     _ => return Err(error.into()),
                 },
             }
