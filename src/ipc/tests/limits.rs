@@ -40,7 +40,7 @@ fn alone() {
     let before = count();
     let old = getrlimit(Resource::Nofile);
     let limit = |current: u64| {
-        let limit = Rlimit { current: Some(current), ..old.clone() };
+        let limit = Rlimit { current: Some(current), ..old };
         setrlimit(Resource::Nofile, limit).unwrap();
     };
     // Every number below the next free one is in use.
@@ -59,7 +59,7 @@ fn alone() {
     // Room for one is enough.
     limit(next + 1);
     assert_eq!(receive(&third).unwrap().into_buffer().unwrap().desc().size, 3);
-    setrlimit(Resource::Nofile, old.clone()).unwrap();
+    setrlimit(Resource::Nofile, old).unwrap();
     assert_eq!(count(), before);
     assert_eq!(receiver.receive(&consumer).unwrap().into_buffer().unwrap().desc().size, 1);
     assert_eq!(receive(&consumer).unwrap().into_buffer().unwrap().desc().size, 2);

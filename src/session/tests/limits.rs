@@ -40,7 +40,7 @@ fn alone() {
         late.try_clone().unwrap().as_raw_fd() as u64
     };
     let old = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: Some(next), ..old.clone() }).unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(next), ..old }).unwrap();
     let processor_time = || {
         let now = clock_gettime(ClockId::ProcessCPUTime);
         Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
