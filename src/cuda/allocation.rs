@@ -37,15 +37,15 @@ impl Allocation {
         let mut granularity = 0usize;
         // A multiple of the minimum granularity, of which the size must be a multiple.
         let option = sys::CUmemAllocationGranularity_flags::CU_MEM_ALLOC_GRANULARITY_RECOMMENDED;
-        // SAFETY: the context is current; `prop` is fully written and `granularity` is writable.
+        // SAFETY: the context is current; `prop` is complete and `granularity` is writable.
         check("cuMemGetAllocationGranularity", unsafe {
-            sys::cuMemGetAllocationGranularity(&mut granularity, &prop, option)
+            sys::cuMemGetAllocationGranularity(&mut granularity, prop.as_ptr(), option)
         })?;
         let size = padded(size, granularity)?;
 
         let mut handle = 0;
         // SAFETY: as above; the size is a multiple of the granularity and the flags are 0, as required.
-        check("cuMemCreate", unsafe { sys::cuMemCreate(&mut handle, size, &prop, 0) })?;
+        check("cuMemCreate", unsafe { sys::cuMemCreate(&mut handle, size, prop.as_ptr(), 0) })?;
         // From here on, dropping it undoes the steps so far.
         let mut allocation =
             Self { context: context.clone(), handle, size, address: 0, is_mapped: false };

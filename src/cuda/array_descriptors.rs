@@ -1,15 +1,18 @@
 //! The structures that CUDA's functions for arrays, textures and surfaces read.
 //!
 //! They are built like those in `descriptors`. A format's number may be newer than cudarc's enum, so it
-//! is written as a number, and a structure that holds it stays `MaybeUninit`.
+//! is written as a number.
 
 use std::mem::MaybeUninit;
 
 use cudarc::driver::sys;
 
 use super::array_shape::Shape;
+use super::descriptors::structure;
 use super::texture_options::{AddressMode, Filter, TextureOptions};
 use crate::format::CudaFormat;
+
+const _: () = assert!(size_of::<sys::CUarray_format>() == size_of::<u32>());
 
 /// Describes an image at `offset` bytes into imported memory.
 pub(crate) fn mapped_array(
@@ -17,46 +20,32 @@ pub(crate) fn mapped_array(
     shape: &Shape,
     levels: u32,
 ) -> MaybeUninit<sys::CUDA_EXTERNAL_MEMORY_MIPMAPPED_ARRAY_DESC> {
-    let mut desc = MaybeUninit::<sys::CUDA_EXTERNAL_MEMORY_MIPMAPPED_ARRAY_DESC>::zeroed();
-    let at = desc.as_mut_ptr();
-    // SAFETY: `at` is valid for writes of the structure, and each write is to a field of it.
-    unsafe {
-        (&raw mut (*at).offset).write(offset);
-        let array = &raw mut (*at).arrayDesc;
-        (&raw mut (*array).Width).write(shape.width as usize);
-        (&raw mut (*array).Height).write(shape.height as usize);
-        (&raw mut (*array).Depth).write(shape.depth as usize);
-        write_format(&raw mut (*array).Format, shape.format);
-        (&raw mut (*array).NumChannels).write(shape.format.channels);
-        (&raw mut (*array).Flags).write(shape.flags);
-        (&raw mut (*at).numLevels).write(levels);
-    }
-    desc
+    structure!(sys::CUDA_EXTERNAL_MEMORY_MIPMAPPED_ARRAY_DESC {
+        offset = offset,
+        arrayDesc.Width = shape.width as usize,
+        arrayDesc.Height = shape.height as usize,
+        arrayDesc.Depth = shape.depth as usize,
+        arrayDesc.Format as u32 = shape.format.array_format,
+        arrayDesc.NumChannels = shape.format.channels,
+        arrayDesc.Flags = shape.flags,
+        numLevels = levels,
+    })
 }
 
 /// Describes one level of a mipmapped array.
-pub(crate) fn array(array: sys::CUarray) -> sys::CUDA_RESOURCE_DESC {
-    let mut desc = MaybeUninit::<sys::CUDA_RESOURCE_DESC>::zeroed();
-    let at = desc.as_mut_ptr();
-    // SAFETY: each write is to a field of the structure. The enum, which has no other zero value, is
-    // written; the union may hold any bits and is written or zero.
-    unsafe {
-        (&raw mut (*at).resType).write(sys::CUresourcetype::CU_RESOURCE_TYPE_ARRAY);
-        (&raw mut (*at).res.array.hArray).write(array);
-        desc.assume_init()
-    }
+pub(crate) fn array(array: sys::CUarray) -> MaybeUninit<sys::CUDA_RESOURCE_DESC> {
+    structure!(sys::CUDA_RESOURCE_DESC {
+        resType = sys::CUresourcetype::CU_RESOURCE_TYPE_ARRAY,
+        res.array.hArray = array,
+    })
 }
 
 /// Describes all levels of a mipmapped array.
-pub(crate) fn mipmapped_array(mipmapped: sys::CUmipmappedArray) -> sys::CUDA_RESOURCE_DESC {
-    let mut desc = MaybeUninit::<sys::CUDA_RESOURCE_DESC>::zeroed();
-    let at = desc.as_mut_ptr();
-    // SAFETY: as in `array`.
-    unsafe {
-        (&raw mut (*at).resType).write(sys::CUresourcetype::CU_RESOURCE_TYPE_MIPMAPPED_ARRAY);
-        (&raw mut (*at).res.mipmap.hMipmappedArray).write(mipmapped);
-        desc.assume_init()
-    }
+pub(crate) fn mipmapped_array(all: sys::CUmipmappedArray) -> MaybeUninit<sys::CUDA_RESOURCE_DESC> {
+    structure!(sys::CUDA_RESOURCE_DESC {
+        resType = sys::CUresourcetype::CU_RESOURCE_TYPE_MIPMAPPED_ARRAY,
+        res.mipmap.hMipmappedArray = all,
+    })
 }
 
 /// Rows of texels in linear memory (`CU_RESOURCE_TYPE_PITCH2D`).
@@ -72,40 +61,34 @@ pub(crate) struct Rows {
 }
 
 /// Describes rows of texels in linear memory.
-pub(crate) fn pitched(rows: &Rows) -> sys::CUDA_RESOURCE_DESC {
-    let mut desc = MaybeUninit::<sys::CUDA_RESOURCE_DESC>::zeroed();
-    let at = desc.as_mut_ptr();
-    // SAFETY: as in `array`.
-    unsafe {
-        (&raw mut (*at).resType).write(sys::CUresourcetype::CU_RESOURCE_TYPE_PITCH2D);
-        let to = &raw mut (*at).res.pitch2D;
-        (&raw mut (*to).devPtr).write(rows.address);
-        write_format(&raw mut (*to).format, rows.format);
-        (&raw mut (*to).numChannels).write(rows.format.channels);
-        (&raw mut (*to).width).write(rows.width);
-        (&raw mut (*to).height).write(rows.height);
-        (&raw mut (*to).pitchInBytes).write(rows.pitch);
-        desc.assume_init()
-    }
+pub(crate) fn pitched(rows: &Rows) -> MaybeUninit<sys::CUDA_RESOURCE_DESC> {
+    structure!(sys::CUDA_RESOURCE_DESC {
+        resType = sys::CUresourcetype::CU_RESOURCE_TYPE_PITCH2D,
+        res.pitch2D.devPtr = rows.address,
+        res.pitch2D.format as u32 = rows.format.array_format,
+        res.pitch2D.numChannels = rows.format.channels,
+        res.pitch2D.width = rows.width,
+        res.pitch2D.height = rows.height,
+        res.pitch2D.pitchInBytes = rows.pitch,
+    })
 }
 
 /// Describes how a texture with `levels` levels is read; `flags` are those of `CU_TRSF_`.
-pub(crate) fn texture(options: &TextureOptions, flags: u32, levels: u32) -> sys::CUDA_TEXTURE_DESC {
-    let mut desc = MaybeUninit::<sys::CUDA_TEXTURE_DESC>::zeroed();
-    let at = desc.as_mut_ptr();
-    // SAFETY: each write is to a field of the structure, and zero is a value of all others (numbers;
-    // the enums are written).
-    unsafe {
-        (&raw mut (*at).addressMode).write(options.address.map(address_mode));
-        (&raw mut (*at).filterMode).write(filter_mode(options.filter));
-        (&raw mut (*at).flags).write(flags);
-        (&raw mut (*at).maxAnisotropy).write(options.max_anisotropy);
-        (&raw mut (*at).mipmapFilterMode).write(filter_mode(options.mip_filter));
+pub(crate) fn texture(
+    options: &TextureOptions,
+    flags: u32,
+    levels: u32,
+) -> MaybeUninit<sys::CUDA_TEXTURE_DESC> {
+    structure!(sys::CUDA_TEXTURE_DESC {
+        addressMode = options.address.map(address_mode),
+        filterMode = filter_mode(options.filter),
+        flags = flags,
+        maxAnisotropy = options.max_anisotropy,
+        mipmapFilterMode = filter_mode(options.mip_filter),
         // From level 0, whose clamp is zero, to the last.
-        (&raw mut (*at).maxMipmapLevelClamp).write(levels.saturating_sub(1) as f32);
-        (&raw mut (*at).borderColor).write(options.border_color);
-        desc.assume_init()
-    }
+        maxMipmapLevelClamp = levels.saturating_sub(1) as f32,
+        borderColor = options.border_color,
+    })
 }
 
 fn address_mode(mode: AddressMode) -> sys::CUaddress_mode {
@@ -122,15 +105,6 @@ fn filter_mode(filter: Filter) -> sys::CUfilter_mode {
         Filter::Point => sys::CUfilter_mode::CU_TR_FILTER_MODE_POINT,
         Filter::Linear => sys::CUfilter_mode::CU_TR_FILTER_MODE_LINEAR,
     }
-}
-
-/// # Safety
-/// `to` is valid for writes.
-unsafe fn write_format(to: *mut sys::CUarray_format, format: CudaFormat) {
-    const { assert!(size_of::<sys::CUarray_format>() == size_of::<u32>()) }
-    // SAFETY: `to` is writable (the caller), the C enum is as large as the number (asserted), and
-    // nothing reads it as the enum.
-    unsafe { to.cast::<u32>().write(format.array_format) }
 }
 
 #[cfg(test)]
@@ -195,6 +169,10 @@ mod tests {
         let rows =
             Rows { address: 0x7000_0200, format: RGBA8, width: 113, height: 211, pitch: 512 };
         let linear = pitched(&rows);
+        // SAFETY: the enum is written (the format is one that cudarc has), and zero is a value of all
+        // other fields.
+        let [one, all, linear] =
+            [one, all, linear].map(|resource| unsafe { resource.assume_init() });
         assert_eq!([one.resType, all.resType, linear.resType].map(|ty| ty as u32), [0, 1, 3]);
         assert_eq!([one.flags, all.flags, linear.flags], [0; 3]);
         // SAFETY: the members that were written; the rest is zero.
@@ -218,14 +196,16 @@ mod tests {
             border_color: [0.0, 0.25, 0.5, 1.0],
             ..TextureOptions::texels()
         };
-        let desc = texture(&options, 0x12, 5);
+        // SAFETY: the enums are written, and zero is a value of all other fields.
+        let desc = unsafe { texture(&options, 0x12, 5).assume_init() };
         assert_eq!(desc.addressMode.map(|mode| mode as u32), [0, 2, 3]);
         assert_eq!((desc.filterMode as u32, desc.mipmapFilterMode as u32), (1, 1));
         assert_eq!((desc.flags, desc.maxAnisotropy), (0x12, 8));
         let levels = (desc.mipmapLevelBias, desc.minMipmapLevelClamp, desc.maxMipmapLevelClamp);
         assert_eq!(levels, (0.0, 0.0, 4.0));
         assert_eq!((desc.borderColor, desc.reserved), ([0.0, 0.25, 0.5, 1.0], [0; 12]));
-        let plain = texture(&TextureOptions::texels(), 0, 1);
+        // SAFETY: as above.
+        let plain = unsafe { texture(&TextureOptions::texels(), 0, 1).assume_init() };
         assert_eq!(plain.addressMode.map(|mode| mode as u32), [1; 3]);
         assert_eq!((plain.filterMode as u32, plain.maxMipmapLevelClamp), (0, 0.0));
     }

@@ -12,23 +12,36 @@ use cudarc::driver::sys;
 
 use crate::payload::{MemoryInfo, SemaphoreKind};
 
+/// Builds a structure of the given fields; the others are zero. A field written `as u32` may hold a
+/// number that its C enum lacks.
+macro_rules! structure {
+    ($ty:ty { $($($field:ident).+ $(as $number:ty)? = $value:expr),+ $(,)? }) => {{
+        let mut structure = std::mem::MaybeUninit::<$ty>::zeroed();
+        let at = structure.as_mut_ptr();
+        $({
+            let value = $value;
+            // SAFETY: `at` is valid for writes of the structure, and this writes one of its fields, as
+            // its own type or as a number of the same size.
+            unsafe { (&raw mut (*at).$($field).+)$(.cast::<$number>())?.write(value) };
+        })+
+        structure
+    }};
+}
+pub(super) use structure;
+
 /// Describes the opaque fd of an allocation.
-pub(crate) fn memory_handle(fd: RawFd, info: &MemoryInfo) -> sys::CUDA_EXTERNAL_MEMORY_HANDLE_DESC {
+pub(crate) fn memory_handle(
+    fd: RawFd,
+    info: &MemoryInfo,
+) -> MaybeUninit<sys::CUDA_EXTERNAL_MEMORY_HANDLE_DESC> {
     use sys::CUexternalMemoryHandleType as Type;
-    let flags = if info.dedicated { sys::CUDA_EXTERNAL_MEMORY_DEDICATED } else { 0 };
-    let mut desc = MaybeUninit::<sys::CUDA_EXTERNAL_MEMORY_HANDLE_DESC>::zeroed();
-    let at = desc.as_mut_ptr();
-    // SAFETY: `at` is valid for writes of the structure, and each write is to a field of it. The
-    // one field without a zero value, `type_`, is written; zero is a value of all others (numbers,
-    // and a union of numbers and pointers).
-    unsafe {
-        (&raw mut (*at).type_).write(Type::CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD);
-        (&raw mut (*at).handle.fd).write(fd);
+    structure!(sys::CUDA_EXTERNAL_MEMORY_HANDLE_DESC {
+        type_ = Type::CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD,
+        handle.fd = fd,
         // The allocation's size, not a resource's.
-        (&raw mut (*at).size).write(info.allocation_size);
-        (&raw mut (*at).flags).write(flags);
-        desc.assume_init()
-    }
+        size = info.allocation_size,
+        flags = if info.dedicated { sys::CUDA_EXTERNAL_MEMORY_DEDICATED } else { 0 },
+    })
 }
 
 /// Describes a range of imported memory to be mapped as a buffer.
@@ -40,58 +53,33 @@ pub(crate) fn mapped_buffer(offset: u64, size: u64) -> sys::CUDA_EXTERNAL_MEMORY
 pub(crate) fn semaphore_handle(
     fd: RawFd,
     kind: SemaphoreKind,
-) -> sys::CUDA_EXTERNAL_SEMAPHORE_HANDLE_DESC {
+) -> MaybeUninit<sys::CUDA_EXTERNAL_SEMAPHORE_HANDLE_DESC> {
     use sys::CUexternalSemaphoreHandleType as Type;
     let ty = match kind {
         SemaphoreKind::Binary => Type::CU_EXTERNAL_SEMAPHORE_HANDLE_TYPE_OPAQUE_FD,
         SemaphoreKind::Timeline => Type::CU_EXTERNAL_SEMAPHORE_HANDLE_TYPE_TIMELINE_SEMAPHORE_FD,
     };
-    let mut desc = MaybeUninit::<sys::CUDA_EXTERNAL_SEMAPHORE_HANDLE_DESC>::zeroed();
-    let at = desc.as_mut_ptr();
-    // SAFETY: as in `memory_handle`.
-    unsafe {
-        (&raw mut (*at).type_).write(ty);
-        (&raw mut (*at).handle.fd).write(fd);
-        desc.assume_init()
-    }
+    structure!(sys::CUDA_EXTERNAL_SEMAPHORE_HANDLE_DESC { type_ = ty, handle.fd = fd })
 }
 
 /// Describes a wait for `value`, which a binary semaphore ignores.
-pub(crate) fn wait_params(value: u64) -> sys::CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS {
-    let mut params = MaybeUninit::<sys::CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS>::zeroed();
-    let at = params.as_mut_ptr();
-    // SAFETY: the write is to a field of the structure, and zero is a value of all others (numbers,
-    // and a union of a pointer and a number).
-    unsafe {
-        (&raw mut (*at).params.fence.value).write(value);
-        params.assume_init()
-    }
+pub(crate) fn wait_params(value: u64) -> MaybeUninit<sys::CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS> {
+    structure!(sys::CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS { params.fence.value = value })
 }
 
 /// Describes a signal with `value`, which a binary semaphore ignores.
-pub(crate) fn signal_params(value: u64) -> sys::CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS {
-    let mut params = MaybeUninit::<sys::CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS>::zeroed();
-    let at = params.as_mut_ptr();
-    // SAFETY: as in `wait_params`.
-    unsafe {
-        (&raw mut (*at).params.fence.value).write(value);
-        params.assume_init()
-    }
+pub(crate) fn signal_params(value: u64) -> MaybeUninit<sys::CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS> {
+    structure!(sys::CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS { params.fence.value = value })
 }
 
 /// Describes memory on `device` that can be exported as a descriptor.
-pub(crate) fn exportable_memory(device: sys::CUdevice) -> sys::CUmemAllocationProp {
-    let mut prop = MaybeUninit::<sys::CUmemAllocationProp>::zeroed();
-    let at = prop.as_mut_ptr();
-    // SAFETY: each write is to a field of the structure; the enums are written, and zero is a value
-    // of all other fields (numbers and a pointer that only Windows uses).
-    unsafe {
-        (&raw mut (*at).type_).write(sys::CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED);
-        (&raw mut (*at).requestedHandleTypes)
-            .write(sys::CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
-        (&raw mut (*at).location).write(on_device(device));
-        prop.assume_init()
-    }
+pub(crate) fn exportable_memory(device: sys::CUdevice) -> MaybeUninit<sys::CUmemAllocationProp> {
+    use sys::CUmemAllocationHandleType as HandleType;
+    structure!(sys::CUmemAllocationProp {
+        type_ = sys::CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED,
+        requestedHandleTypes = HandleType::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+        location = on_device(device),
+    })
 }
 
 /// Allows `device` to read and write.
@@ -109,12 +97,11 @@ fn on_device(device: sys::CUdevice) -> sys::CUmemLocation {
         assert!(size_of::<sys::CUmemLocation>() == 2 * size_of::<c_int>());
         assert!(std::mem::offset_of!(sys::CUmemLocation, type_) == 0);
     }
-    let mut location = MaybeUninit::<sys::CUmemLocation>::zeroed();
-    let at = location.as_mut_ptr();
-    // SAFETY: the structure is a C enum and a C int, as asserted above; both are written.
+    let ty = sys::CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE;
+    let mut location = structure!(sys::CUmemLocation { type_ = ty });
+    // SAFETY: the structure is a C enum, which is written, and a C int, as asserted above.
     unsafe {
-        (&raw mut (*at).type_).write(sys::CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE);
-        at.cast::<c_int>().add(1).write(device);
+        location.as_mut_ptr().cast::<c_int>().add(1).write(device);
         location.assume_init()
     }
 }
@@ -168,7 +155,8 @@ mod tests {
     #[test]
     fn memory_is_described_by_its_allocation_size_and_dedication() {
         for (dedicated, flags) in [(false, 0), (true, sys::CUDA_EXTERNAL_MEMORY_DEDICATED)] {
-            let desc = memory_handle(42, &info(dedicated));
+            // SAFETY: the enum is written, and zero is a value of all other fields.
+            let desc = unsafe { memory_handle(42, &info(dedicated)).assume_init() };
             assert_eq!(desc.type_ as u32, 1);
             // SAFETY: the union's memory is written or zero, and any bits are a number.
             assert_eq!(unsafe { desc.handle.fd }, 42);
@@ -181,7 +169,8 @@ mod tests {
     #[test]
     fn a_semaphore_is_described_by_its_kind() {
         for (kind, ty) in [(SemaphoreKind::Binary, 1), (SemaphoreKind::Timeline, 9)] {
-            let desc = semaphore_handle(43, kind);
+            // SAFETY: as above.
+            let desc = unsafe { semaphore_handle(43, kind).assume_init() };
             assert_eq!(desc.type_ as u32, ty);
             // SAFETY: as above.
             assert_eq!(unsafe { desc.handle.fd }, 43);
@@ -191,11 +180,12 @@ mod tests {
 
     #[test]
     fn a_wait_and_a_signal_carry_the_value_and_nothing_else() {
-        let wait = wait_params(u64::MAX - 1);
+        // SAFETY: zero is a value of all fields that aren't written.
+        let (wait, signal) =
+            unsafe { (wait_params(u64::MAX - 1).assume_init(), signal_params(3).assume_init()) };
         assert_eq!(wait.params.fence.value, u64::MAX - 1);
         assert_eq!((wait.params.keyedMutex.key, wait.params.keyedMutex.timeoutMs), (0, 0));
         assert_eq!((wait.flags, wait.reserved), (0, [0; 16]));
-        let signal = signal_params(3);
         assert_eq!(signal.params.fence.value, 3);
         assert_eq!(signal.params.keyedMutex.key, 0);
         assert_eq!((signal.flags, signal.reserved), (0, [0; 16]));
@@ -203,7 +193,8 @@ mod tests {
 
     #[test]
     fn exportable_memory_is_pinned_on_its_device_as_a_descriptor() {
-        let prop = exportable_memory(3);
+        // SAFETY: the enums are written, and zero is a value of all other fields.
+        let prop = unsafe { exportable_memory(3).assume_init() };
         assert_eq!((prop.type_ as u32, prop.requestedHandleTypes.0), (1, 1));
         assert!(prop.win32HandleMetaData.is_null());
         assert_eq!((prop.allocFlags.usage, prop.allocFlags.compressionType), (0, 0));

@@ -90,7 +90,7 @@ impl Endpoint {
             let mut external = ptr::null_mut();
             // SAFETY: the context is current; the structure is complete, its descriptor is open
             // (`transfer_duplicate`), and the driver owns it once the call succeeds.
-            let result = unsafe { sys::cuImportExternalMemory(&mut external, &desc) };
+            let result = unsafe { sys::cuImportExternalMemory(&mut external, desc.as_ptr()) };
             check("cuImportExternalMemory", result).map(|()| External(external))
         })?;
         tracing::debug!(

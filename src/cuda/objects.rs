@@ -1,5 +1,6 @@
 //! Texture and surface objects, through which kernels read and write shared images.
 
+use std::mem::MaybeUninit;
 use std::ptr;
 
 use cudarc::driver::{CudaSlice, LaunchArgs, PushKernelArg, sys};
@@ -113,7 +114,7 @@ impl Array {
 
     fn create_texture(
         &self,
-        resource: &sys::CUDA_RESOURCE_DESC,
+        resource: &MaybeUninit<sys::CUDA_RESOURCE_DESC>,
         options: &TextureOptions,
         levels: u32,
     ) -> Result<TextureObject> {
@@ -125,7 +126,7 @@ impl Array {
         // holds it) and stays alive (`Object`); the view is null, which is allowed; `handle` is
         // writable.
         check("cuTexObjectCreate", unsafe {
-            sys::cuTexObjectCreate(&mut handle, resource, &texture, ptr::null())
+            sys::cuTexObjectCreate(&mut handle, resource.as_ptr(), texture.as_ptr(), ptr::null())
         })?;
         Ok(TextureObject { object: Object::new(self, Kind::Texture, handle)? })
     }
@@ -152,7 +153,9 @@ impl Array {
         // SAFETY: the context is current; the structure is complete; the array is alive (this holds
         // it), stays alive (`Object`), and was mapped with CUDA_ARRAY3D_SURFACE_LDST; `handle` is
         // writable.
-        check("cuSurfObjectCreate", unsafe { sys::cuSurfObjectCreate(&mut handle, &resource) })?;
+        check("cuSurfObjectCreate", unsafe {
+            sys::cuSurfObjectCreate(&mut handle, resource.as_ptr())
+        })?;
         Ok(SurfaceObject { object: Object::new(self, Kind::Surface, handle)? })
     }
 }

@@ -89,7 +89,7 @@ impl Endpoint {
             let mut external = ptr::null_mut();
             // SAFETY: the context is current; the structure is complete, its descriptor is open
             // (`transfer_duplicate`), and the driver owns it once the call succeeds.
-            let result = unsafe { sys::cuImportExternalSemaphore(&mut external, &desc) };
+            let result = unsafe { sys::cuImportExternalSemaphore(&mut external, desc.as_ptr()) };
             check("cuImportExternalSemaphore", result).map(|()| External(external))
         })?;
         tracing::debug!(?kind, "imported a semaphore into CUDA");
@@ -215,7 +215,7 @@ impl Endpoint {
                     // copies; the stream and the semaphores are of this context and alive, and the
                     // semaphores stay alive until the operation is done (`Shared::drop`).
                     let result = with_each(list, params, |params| unsafe {
-                        let (handles, params) = (handles.as_ptr(), params.as_ptr());
+                        let (handles, params) = (handles.as_ptr(), params.as_ptr().cast());
                         sys::cuWaitExternalSemaphoresAsync(handles, params, count, stream)
                     });
                     check("cuWaitExternalSemaphoresAsync", result)
@@ -224,7 +224,7 @@ impl Endpoint {
                     let params = |(_, value): &(_, Option<u64>)| signal_params(value.unwrap_or(0));
                     // SAFETY: as above.
                     let result = with_each(list, params, |params| unsafe {
-                        let (handles, params) = (handles.as_ptr(), params.as_ptr());
+                        let (handles, params) = (handles.as_ptr(), params.as_ptr().cast());
                         sys::cuSignalExternalSemaphoresAsync(handles, params, count, stream)
                     });
                     check("cuSignalExternalSemaphoresAsync", result)
