@@ -325,7 +325,7 @@ impl<'a, const N: usize> From<&'a [ImageAccess<'a>; N]> for Accesses<'a> {
 
 impl Accesses<'_> {
     /// Refuses resources of another device, and layouts and ranges that an image can't have.
-    pub(crate) fn check(&self, endpoint: &Endpoint) -> Result<()> {
+    pub(super) fn check(&self, endpoint: &Endpoint) -> Result<()> {
         let check_use = |resource, of: &Endpoint, stage: vk::PipelineStageFlags| -> Result<()> {
             if !of.is_same_device(endpoint) {
                 return Err(Invalid::new(resource, "one of them is of another Vulkan device")

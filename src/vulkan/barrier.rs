@@ -63,7 +63,7 @@ impl Endpoint {
 }
 
 /// A release or an acquire: checked, but not recorded yet.
-pub(crate) struct Barrier {
+struct Barrier {
     src_stage: vk::PipelineStageFlags,
     dst_stage: vk::PipelineStageFlags,
     buffers: SmallVec<[vk::BufferMemoryBarrier<'static>; 4]>,
@@ -72,11 +72,7 @@ pub(crate) struct Barrier {
 
 impl Barrier {
     /// The release of `used` by `queue_family`.
-    pub(crate) fn release(
-        endpoint: &Endpoint,
-        queue_family: u32,
-        used: Accesses<'_>,
-    ) -> Result<Self> {
+    fn release(endpoint: &Endpoint, queue_family: u32, used: Accesses<'_>) -> Result<Self> {
         used.check(endpoint)?;
         let families = (queue_family, vk::QUEUE_FAMILY_EXTERNAL);
         // The acquire makes the writes visible; the release only has to make them available.
@@ -85,11 +81,7 @@ impl Barrier {
     }
 
     /// The acquire of `used` by `queue_family`.
-    pub(crate) fn acquire(
-        endpoint: &Endpoint,
-        queue_family: u32,
-        used: Accesses<'_>,
-    ) -> Result<Self> {
+    fn acquire(endpoint: &Endpoint, queue_family: u32, used: Accesses<'_>) -> Result<Self> {
         used.check(endpoint)?;
         let families = (vk::QUEUE_FAMILY_EXTERNAL, queue_family);
         let barrier = Self::new(used, families, |access| (vk::AccessFlags::empty(), access));
@@ -138,7 +130,7 @@ impl Barrier {
     ///
     /// # Safety
     /// As [`Endpoint::record_release`] or [`Endpoint::record_acquire`].
-    pub(crate) unsafe fn record(&self, endpoint: &Endpoint, command_buffer: vk::CommandBuffer) {
+    unsafe fn record(&self, endpoint: &Endpoint, command_buffer: vk::CommandBuffer) {
         if self.buffers.is_empty() && self.images.is_empty() {
             return;
         }

@@ -188,7 +188,7 @@ impl Endpoint {
         self.device().handle() == other.device().handle()
     }
 
-    pub(crate) fn has_extension(&self, name: &CStr) -> bool {
+    pub(super) fn has_extension(&self, name: &CStr) -> bool {
         self.0.extensions.contains(name)
     }
 
