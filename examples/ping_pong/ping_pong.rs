@@ -17,8 +17,8 @@ use serde::Serialize;
 
 /// Sends a payload round between compute kernels of several APIs and checks every byte.
 ///
-/// Exit status: 0 if every path that ran is verified, 1 if one failed or has wrong bytes, 2 if this machine lacks
-/// what every requested path needs, 64 for invalid arguments.
+/// Exit status: 0 if every path that ran is verified, 1 if one failed or has wrong bytes, 2 if this machine
+/// lacks what every requested path needs, 64 for invalid arguments.
 #[derive(Debug, Parser)]
 struct Options {
     /// Size of the payload; a multiple of 16 bytes [default: 256MiB on a GPU, 64MiB on a CPU]

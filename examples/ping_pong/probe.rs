@@ -1,4 +1,5 @@
-//! Reports what this machine can share: one row per pair of APIs and direction. Each yes is proven by a payload that goes there and back and is checked byte by byte; each no names what is missing.
+//! Reports what this machine can share: one row per pair of APIs and direction. Each yes is proven by a
+//! payload that goes there and back and is checked byte by byte; each no names what is missing.
 //!
 //! `cargo run --release --example probe -- --help`
 
@@ -15,13 +16,13 @@ use gpu_interop::vulkan::BufferOptions;
 use gpu_interop::{BufferDesc, BufferPayload, Error, Uuid};
 use interop_gpu::GpuContexts;
 use interop_gpu::{Kernel, oracle};
-use ping_pong::{Path, PayloadUser, prove};
+use ping_pong::{CudaUser, GlUser, Path, Payload, VulkanUser, prove};
 use serde::Serialize;
 
 /// Reports what this machine can share between APIs, and proves it byte by byte.
 ///
-/// Exit status: 0 if every row was determined and each yes is proven, 1 if something failed, 2 if this machine lacks
-/// Vulkan, 64 for invalid arguments.
+/// Exit status: 0 if every row was determined and each yes is proven, 1 if something failed, 2 if this
+/// machine lacks Vulkan, 64 for invalid arguments.
 #[derive(Debug, Parser)]
 struct Options {
     /// UUID of the GPU [default: the first discrete GPU, otherwise the first device]
@@ -68,17 +69,30 @@ fn run(options: &Options) -> Result<Outcome> {
     let selector = options.device.map_or(GpuSelector::Any, GpuSelector::Uuid);
     let gpus = GpuContexts::open(&selector, &VulkanOptions::default())?;
     let device = Device::of(&gpus.vulkan.vulkan);
+    let payload = Payload { bytes: BYTES, seed: SEED, handoff: HandoffOptions::default() };
+    let (second_device, second_instance) =
+        (gpus.second_device.clone(), gpus.second_instance.clone());
+    let gl = || anyhow::Ok(GlUser { gpu: gpus.gl()? });
+    let cuda = || anyhow::Ok(CudaUser { gpu: gpus.cuda()? });
     let mut rows = Vec::new();
-    for (name, user) in [
-        ("vulkan (2nd device)", PayloadUser::SecondDevice),
-        ("vulkan (2nd instance)", PayloadUser::SecondInstance),
-        ("gl", PayloadUser::Gl),
-        ("cuda", PayloadUser::Cuda),
+    for (name, path) in [
+        (
+            "vulkan (2nd device)",
+            VulkanUser::new(second_device).and_then(|user| Path::pair(&gpus, user, payload)),
+        ),
+        (
+            "vulkan (2nd instance)",
+            VulkanUser::new(second_instance).and_then(|user| Path::pair(&gpus, user, payload)),
+        ),
+        ("gl", gl().and_then(|user| Path::pair(&gpus, user, payload))),
+        ("cuda", cuda().and_then(|user| Path::pair(&gpus, user, payload))),
     ] {
-        rows.extend(there_and_back(&gpus, name, user)?);
+        rows.extend(there_and_back(name, path)?);
     }
-    rows.push(between(&gpus, "gl", "cuda", [PayloadUser::Gl, PayloadUser::Cuda])?);
-    rows.push(between(&gpus, "cuda", "gl", [PayloadUser::Cuda, PayloadUser::Gl])?);
+    let path = gl().and_then(|gl| Path::triple(&gpus, gl, cuda()?, payload));
+    rows.push(between("gl", "cuda", path)?);
+    let path = cuda().and_then(|cuda| Path::triple(&gpus, cuda, gl()?, payload));
+    rows.push(between("cuda", "gl", path)?);
     rows.push(dma_buf(&gpus)?);
     rows.push(of_cuda(&gpus)?);
     rows.push(of_gl(&gpus)?);
@@ -113,10 +127,8 @@ fn fails(from: &'static str, to: &'static str, memory: &str, reason: String) -> 
     Row { from, to, memory, works: false, handoff: None, missing }
 }
 
-/// Both directions between Vulkan and `user`.
-fn there_and_back(gpus: &GpuContexts, name: &'static str, user: PayloadUser) -> Result<[Row; 2]> {
-    let path =
-        Path::new(gpus, &[PayloadUser::Vulkan, user], BYTES, SEED, HandoffOptions::default());
+/// Both directions between Vulkan and the API called `name`.
+fn there_and_back(name: &'static str, path: Result<Path>) -> Result<[Row; 2]> {
     match path {
         Ok(mut path) => {
             prove(&mut path, SEED)??;
@@ -136,14 +148,8 @@ fn there_and_back(gpus: &GpuContexts, name: &'static str, user: PayloadUser) -> 
 }
 
 /// From one API to another in Vulkan's memory.
-fn between(
-    gpus: &GpuContexts,
-    from: &'static str,
-    to: &'static str,
-    users: [PayloadUser; 2],
-) -> Result<Row> {
-    let users = [PayloadUser::Vulkan, users[0], users[1]];
-    match Path::new(gpus, &users, BYTES, SEED, HandoffOptions::default()) {
+fn between(from: &'static str, to: &'static str, path: Result<Path>) -> Result<Row> {
+    match path {
         Ok(mut path) => {
             prove(&mut path, SEED)??;
             Ok(works(from, to, OF_VULKAN, &path.plans[1]))
@@ -173,7 +179,7 @@ fn dma_buf(gpus: &GpuContexts) -> Result<Row> {
 fn of_cuda(gpus: &GpuContexts) -> Result<Row> {
     const MEMORY: &str = "cuda, opaque fd";
     let exported = (|| -> Result<BufferPayload> {
-        let gpu = gpus.cuda.as_ref().map_err(Clone::clone)?;
+        let gpu = gpus.cuda()?;
         let mut buffer = gpu.endpoint.create_buffer(&BufferDesc::storage(BYTES))?;
         gpu.launch(Kernel::Fill { seed: SEED }, &mut buffer.as_view_mut()?, 0)?;
         gpu.stream.synchronize()?;
@@ -197,8 +203,9 @@ fn of_gl(gpus: &GpuContexts) -> Result<Row> {
         Ok(gpu) => gpu,
         Err(error) => return Ok(fails("gl", "vulkan", MEMORY, error.to_string())),
     };
-    let told = gpu.endpoint.capabilities(&BufferDesc::storage(BYTES).into())?;
-    let export = told.memory(MemoryHandleType::OpaqueFd).and_then(|memory| memory.export.clone());
+    let capabilities = gpu.endpoint.capabilities(&BufferDesc::storage(BYTES).into())?;
+    let export =
+        capabilities.memory(MemoryHandleType::OpaqueFd).and_then(|memory| memory.export.clone());
     let reason = export.err().map(|missing| missing.to_string()).unwrap_or_default();
     Ok(fails("gl", "vulkan", MEMORY, reason))
 }

@@ -27,7 +27,8 @@ pub(crate) struct BoundImages(vk::DescriptorSet);
 const MAX_SETS: u32 = 8;
 
 impl ComputePass {
-    /// Loads `spirv`, whose binding `i` has type `bindings[i]` and which has `push_bytes` bytes of push constants.
+    /// Loads `spirv`, whose binding `i` has type `bindings[i]` and which has `push_bytes` bytes of push
+    /// constants.
     ///
     /// # Errors
     /// If the driver fails.

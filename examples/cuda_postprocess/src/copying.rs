@@ -1,4 +1,5 @@
-//! The same pipeline with copies through the host, as it is done without sharing: each API has private memory, with pinned host memory between them.
+//! The same pipeline with copies through the host, as it is done without sharing: each API has private
+//! memory, with pinned host memory between them.
 
 use std::time::Instant;
 
@@ -134,7 +135,8 @@ impl Copying {
 
 impl Drop for Copying {
     fn drop(&mut self) {
-        // Nothing may be in flight when the images are destroyed. A lost device has nothing in flight, so errors are ignored.
+        // Nothing may be in flight when the images are destroyed. A lost device has nothing in flight, so
+        // errors are ignored.
         let _ = self.worker.wait();
         let _ = self.stages.gpu.stream.synchronize();
         let _ = self.finish.wait();

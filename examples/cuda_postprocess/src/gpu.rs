@@ -54,7 +54,8 @@ impl Gpu {
         Ok(Self { kernels, cuda, gl, vulkan: Rc::new(VulkanContext::new(vulkan)?) })
     }
 
-    /// The API of the last stage: OpenGL if it is requested, or by default if it is installed; `None` for Vulkan.
+    /// The API of the last stage: OpenGL if it is requested, or by default if it is installed; `None` for
+    /// Vulkan.
     pub(crate) fn finish(&self, wanted: Option<FinishApi>) -> Result<Option<Rc<GlContext>>> {
         match (wanted, &self.gl) {
             (Some(FinishApi::Vulkan), _) | (None, Err(_)) => Ok(None),

@@ -15,8 +15,9 @@ use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 /// The alignment that Vulkan requires of imported host memory; at most 4 KiB on most drivers.
 const ALIGNMENT: usize = 64 << 10;
 
-/// Pages that CUDA has pinned, and Vulkan too if it can import host memory
-/// (`VK_EXT_external_memory_host`): then both copy to and from the same pages. Otherwise Vulkan has a separate buffer, and the host copies between the two.
+/// Pages that CUDA has pinned, and Vulkan too if it can import host memory (`VK_EXT_external_memory_host`):
+/// then both copy to and from the same pages. Otherwise Vulkan has a separate buffer, and the host copies
+/// between the two.
 #[derive(Debug)]
 pub(crate) struct HostPages {
     vulkan: Side,
@@ -71,7 +72,8 @@ impl HostPages {
         unsafe { std::slice::from_raw_parts(self.pages.start.as_ptr(), self.pages.bytes) }
     }
 
-    /// Copies the bytes from Vulkan's buffer to CUDA's pages, if they are separate, and returns how long it took.
+    /// Copies the bytes from Vulkan's buffer to CUDA's pages, if they are separate, and returns how long it
+    /// took.
     pub(crate) fn take_from_vulkan(&mut self) -> Result<Duration> {
         let start = Instant::now();
         let Side::Staging(staging) = &self.vulkan else { return Ok(Duration::ZERO) };
@@ -80,7 +82,8 @@ impl HostPages {
         Ok(start.elapsed())
     }
 
-    /// Copies the bytes from CUDA's pages to Vulkan's buffer, if they are separate, and returns how long it took.
+    /// Copies the bytes from CUDA's pages to Vulkan's buffer, if they are separate, and returns how long it
+    /// took.
     pub(crate) fn pass_to_vulkan(&mut self) -> Result<Duration> {
         let start = Instant::now();
         let Side::Staging(staging) = &self.vulkan else { return Ok(Duration::ZERO) };

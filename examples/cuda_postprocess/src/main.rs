@@ -1,5 +1,7 @@
 //! The CUDA post-processing pipeline: Vulkan draws light, CUDA denoises, blooms and tone-maps it through
-//! texture and surface objects, OpenGL or Vulkan adds a vignette and reads the picture back. All of them use one copy of the data in the GPU's memory. The same pipeline with copies through the host shows what sharing gains.
+//! texture and surface objects, OpenGL or Vulkan adds a vignette and reads the picture back. All of them use
+//! one copy of the data in the GPU's memory. The same pipeline with copies through the host shows what
+//! sharing gains.
 //!
 //! `cargo run --release -p cuda_postprocess -- --help`
 

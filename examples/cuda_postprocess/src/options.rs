@@ -7,14 +7,17 @@ use clap::Parser;
 use gpu_interop::Uuid;
 use interop_gpu::post_process::{Pass, Settings};
 
-/// The CUDA post-processing pipeline: Vulkan shares a high-dynamic-range picture with CUDA, which removes noise, adds a glow to bright areas and exposes it; OpenGL or Vulkan adds a vignette. Nothing is copied. The same pipeline with copies through the host also runs, and both are timed.
+/// The CUDA post-processing pipeline: Vulkan shares a high-dynamic-range picture with CUDA, which removes
+/// noise, adds a glow to bright areas and exposes it; OpenGL or Vulkan adds a vignette. Nothing is copied.
+/// The same pipeline with copies through the host also runs, and both are timed.
 ///
-/// Exit status: 0 if both pipelines made the same pictures, 1 if they differ or something failed, 2 if this machine
-/// lacks CUDA or something else, 64 for invalid arguments.
+/// Exit status: 0 if both pipelines made the same pictures, 1 if they differ or something failed, 2 if this
+/// machine lacks CUDA or something else, 64 for invalid arguments.
 #[derive(Debug, Parser)]
 #[command(name = "cuda_postprocess")]
 pub(crate) struct Options {
-    /// Input picture: PNG, JPEG or another format of the `image` crate, decoded from sRGB; EXR and HDR hold linear light [default: a scene that Vulkan draws]
+    /// Input picture: PNG, JPEG or another format of the `image` crate, decoded from sRGB; EXR and HDR hold
+    /// linear light [default: a scene that Vulkan draws]
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
     /// Width and height in pixels [default: those of --input, otherwise 1920x1080]
@@ -47,7 +50,8 @@ pub(crate) struct Options {
     /// API that adds the vignette [default: OpenGL if installed, otherwise Vulkan]
     #[arg(long, value_enum)]
     pub finish: Option<FinishApi>,
-    /// Output: a PNG file, or a folder for one PNG file per frame [default: cuda_postprocess.png, for several frames the folder cuda_postprocess]
+    /// Output: a PNG file, or a folder for one PNG file per frame [default: cuda_postprocess.png, for several
+    /// frames the folder cuda_postprocess]
     #[arg(long, value_name = "PATH")]
     pub output: Option<PathBuf>,
     /// Minimum number of frames that are timed per pipeline; beyond --frames the last one is repeated

@@ -46,7 +46,8 @@ impl Output {
     }
 }
 
-/// Writes RGBA bytes, sRGB-encoded, the top row first, to `path`. An existing file is replaced only when the new one is complete.
+/// Writes RGBA bytes, sRGB-encoded, the top row first, to `path`. An existing file is replaced only when the
+/// new one is complete.
 pub(crate) fn write(path: &Path, (width, height): (u32, u32), bytes: &[u8]) -> Result<()> {
     let mut png = Vec::new();
     PngEncoder::new_with_quality(&mut png, CompressionType::Fast, FilterType::Adaptive)

@@ -149,7 +149,8 @@ impl Sharing {
 
 impl Drop for Sharing {
     fn drop(&mut self) {
-        // Nothing may be in flight when the images are destroyed. A lost device has nothing in flight, so errors are ignored.
+        // Nothing may be in flight when the images are destroyed. A lost device has nothing in flight, so
+        // errors are ignored.
         let _ = self.worker.wait();
         let _ = self.stages.gpu.stream.synchronize();
         let _ = self.finish.wait();

@@ -72,7 +72,8 @@ impl CudaStages {
         Ok(())
     }
 
-    /// Records event `index` in the stream: 0 before an upload, 1 before the passes, and the last one after a download.
+    /// Records event `index` in the stream: 0 before an upload, 1 before the passes, and the last one after a
+    /// download.
     pub(crate) fn note(&self, event: usize) -> Result<()> {
         Ok(self.events[event].record(&self.gpu.stream)?)
     }

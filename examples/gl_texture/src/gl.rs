@@ -10,7 +10,8 @@ use scene::gl::check;
 
 use crate::vulkan::level_size;
 
-/// llvmpipe's timer queries return the time at which they were recorded, not executed (Mesa 22.3.6 and 25.0), so the host's clock is used there.
+/// llvmpipe's timer queries return the time at which they were recorded, not executed (Mesa 22.3.6 and 25.0),
+/// so the host's clock is used there.
 const LLVMPIPE_TIMER_QUERIES_ARE_USELESS: &str = "llvmpipe";
 
 /// `GL_TEXTURE_MAX_ANISOTROPY`, which glow has under the extension's name only.

@@ -147,7 +147,8 @@ impl GlToVk {
         Ok(())
     }
 
-    /// Creates a private image with a copy of the shared picture's first level. The picture is in layout `SAMPLED`, and both are afterwards.
+    /// Creates a private image with a copy of the shared picture's first level. The picture is in layout
+    /// `SAMPLED`, and both are afterwards.
     fn own_copy(&self, command: vk::CommandBuffer) -> Result<PrivateImage> {
         let (format, size) = (self.shared.image.format(), self.shared.size());
         let usage = vk::ImageUsageFlags::SAMPLED

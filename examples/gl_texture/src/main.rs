@@ -35,8 +35,8 @@ use self::vulkan::VulkanRunner;
 
 /// Draws a scene with one API, samples it with the other, and writes the result as PNG.
 ///
-/// Exit status: 0 if every picture was drawn, verified and written, 1 if something failed, 2 if this machine lacks an
-/// API or an extension, 64 for invalid arguments.
+/// Exit status: 0 if every picture was drawn, verified and written, 1 if something failed, 2 if this machine
+/// lacks an API or an extension, 64 for invalid arguments.
 #[derive(Debug, Parser)]
 struct Options {
     /// Which API draws the scene, and which shows it
@@ -51,7 +51,8 @@ struct Options {
     /// Folder for the pictures; created if it does not exist
     #[arg(long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
-    /// How many times each sampling pass is measured to compare the shared texture with a private one; 0 to skip this
+    /// How many times each sampling pass is measured to compare the shared texture with a private one; 0 to
+    /// skip this
     #[arg(long, value_name = "TIMES", default_value_t = 100)]
     compare: u32,
     /// UUID of the GPU [default: the first discrete GPU, otherwise the first device]

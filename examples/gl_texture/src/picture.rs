@@ -91,7 +91,8 @@ pub(crate) fn write(path: &Path, size: (u32, u32), pixels: &[u8]) -> Result<()> 
     let encoder = PngEncoder::new_with_quality(&mut png, compression.0, compression.1);
     encoder.write_image(&colours, size.0, size.1, ExtendedColorType::Rgb8)?;
     std::fs::write(path, &png).map_err(|error| {
-        // Removes an incomplete picture, which also frees the disk; but nothing other than a plain file (such as /dev/full).
+        // Removes an incomplete picture, which also frees the disk; but nothing other than a plain file (such
+        // as /dev/full).
         if path.is_file() {
             let _ = std::fs::remove_file(path);
         }

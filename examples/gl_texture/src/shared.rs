@@ -26,7 +26,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Creates a picture of `size` in Vulkan and imports it into OpenGL, with all mip levels or with the first only.
+    /// Creates a picture of `size` in Vulkan and imports it into OpenGL, with all mip levels or with the
+    /// first only.
     pub(crate) fn new(
         vulkan: &VulkanRunner,
         gl: &GlSide,
@@ -41,7 +42,8 @@ impl Shared {
         if chain {
             desc.levels = full_mip_chain(desc.extent);
         }
-        // OpenGL can't restrict usages: a texture may be viewed in other formats, and stored to if the format allows it.
+        // OpenGL can't restrict usages: a texture may be viewed in other formats, and stored to if the format
+        // allows it.
         desc.mutable_format = true;
         let endpoint = &vulkan.gpu.endpoint;
         let storing = ImageDesc { usage: desc.usage | ImageUsage::STORAGE, ..desc };
@@ -109,7 +111,8 @@ pub(crate) fn require_same(by_vulkan: &[u8], by_gl: &[u8]) -> Result<()> {
     }
 }
 
-/// Checks that a picture that was made by sampling another one equals it. Decoding and encoding sRGB may change a value by one.
+/// Checks that a picture that was made by sampling another one equals it. Decoding and encoding sRGB may
+/// change a value by one.
 pub(crate) fn require_alike(meant: &[u8], made: &[u8]) -> Result<()> {
     let off = meant.iter().zip(made).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(u8::MAX);
     ensure!(meant.len() == made.len() && off <= 1, "a value is off by {off}");

@@ -110,7 +110,8 @@ impl VulkanRunner {
         }
     }
 
-    /// Records the generation of all levels of `image` after the first, which was drawn to and is in `COLOR_ATTACHMENT_OPTIMAL`. Leaves all of it in `TRANSFER_SRC_OPTIMAL`.
+    /// Records the generation of all levels of `image` after the first, which was drawn to and is in
+    /// `COLOR_ATTACHMENT_OPTIMAL`. Leaves all of it in `TRANSFER_SRC_OPTIMAL`.
     pub(crate) fn record_levels(&self, image: &Image) {
         let (levels, extent) = (image.desc().levels, image.desc().extent);
         self.record_transition(image.handle(), (0, 1), Use::DRAWN, Use::COPIED_FROM);
@@ -213,7 +214,8 @@ impl VulkanRunner {
         Ok(View { vulkan, handle })
     }
 
-    /// Creates a sampler with linear filtering between texels and levels, clamped at the edges, and anisotropic if requested and supported.
+    /// Creates a sampler with linear filtering between texels and levels, clamped at the edges, and
+    /// anisotropic if requested and supported.
     pub(crate) fn sampler(&self, anisotropic: bool) -> Result<Sampler> {
         let vulkan = self.gpu.vulkan.clone();
         let anisotropy = anisotropic && vulkan.core_features().sampler_anisotropy == vk::TRUE;

@@ -1,87 +1,121 @@
-//! CUDA's stage.
+//! CUDA as a user of shared payloads.
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use gpu_interop::cuda::{Buffer, Endpoint};
 use gpu_interop::cudarc::driver::CudaSlice;
-use gpu_interop::handoff::{Acquirer, Releaser, Ticket};
-
-use super::stage::{Stage, Work};
+use gpu_interop::cudarc::driver::sys::CUdeviceptr;
+use gpu_interop::handoff::Ticket;
+use gpu_interop::ring::{RingStage, Wait};
 use interop_gpu::Kernel;
 use interop_gpu::cuda::CudaContext;
 
-/// A CUDA context that shares the payload.
+use crate::user::{Ends, PayloadUser, TIMEOUT, TOUCHED_BYTES, Work};
+
+/// A CUDA context.
 #[derive(Debug)]
-pub(super) struct CudaStage {
-    gpu: Rc<CudaContext>,
-    acquirer: Acquirer<Endpoint>,
-    releaser: Releaser<Endpoint>,
-    buffer: Buffer,
-    private: CudaSlice<u8>,
+pub struct CudaUser {
+    /// The context.
+    pub gpu: Rc<CudaContext>,
 }
 
-impl CudaStage {
-    pub(super) fn new(
-        gpu: Rc<CudaContext>,
-        buffer: Buffer,
-        acquirer: Acquirer<Endpoint>,
-        releaser: Releaser<Endpoint>,
-    ) -> Result<Self> {
-        let mut private = gpu.private_buffer(buffer.desc().size)?;
-        gpu.launch(Kernel::Fill { seed: 79 }, &mut private.as_view_mut(), 0)?;
-        Ok(Self { gpu, acquirer, releaser, buffer, private })
+impl CudaUser {
+    fn launch(&self, (address, bytes): (CUdeviceptr, u64), work: Work) -> Result<()> {
+        let (kernel, bytes, groups) = match work {
+            Work::Whole(kernel, groups) => (kernel, bytes, groups),
+            Work::Touch(kernel) => (kernel, bytes.min(TOUCHED_BYTES), 1),
+        };
+        // SAFETY: CUDA owns the payload between the stream's wait and its signal, and the caller keeps the
+        // buffer until the stream has done all work.
+        unsafe { self.gpu.launch_at(kernel, address, bytes, groups) }
     }
 }
 
-impl Stage for CudaStage {
-    fn api(&self) -> &'static str {
+fn memory(buffer: &Buffer) -> (CUdeviceptr, u64) {
+    (buffer.device_ptr(), buffer.len())
+}
+
+impl PayloadUser for CudaUser {
+    type Endpoint = Endpoint;
+    type Prepared = Work;
+    type Private = CudaSlice<u8>;
+
+    fn name(&self) -> &'static str {
         "cuda"
     }
 
-    fn turn(&mut self, ticket: Option<Ticket>, work: Work) -> Result<Ticket> {
+    fn endpoint(&self) -> &Endpoint {
+        &self.gpu.endpoint
+    }
+
+    fn prepare(&self, _buffers: &[Buffer], work: Work) -> Result<Work> {
+        Ok(work)
+    }
+
+    fn pass(
+        &mut self,
+        ticket: Option<Ticket>,
+        ends: &mut Ends<Self>,
+        &work: &Work,
+    ) -> Result<Ticket> {
         if let Some(ticket) = ticket {
-            self.acquire(ticket)?;
+            ends.acquirer.acquire(ticket, &self.gpu.stream)?;
         }
-        match work {
-            Work::Whole(kernel, groups) => {
-                self.gpu.launch(kernel, &mut self.buffer.as_view_mut()?, groups)?;
-            }
-            Work::Touch(kernel) => self.gpu.touch(kernel, &mut self.buffer.as_view_mut()?)?,
-            Work::Nothing => {}
+        self.launch(memory(&ends.buffer), work)?;
+        self.release(ends)
+    }
+
+    fn ring_pass(
+        &mut self,
+        stage: &mut RingStage<Endpoint>,
+        prepared: &[Work],
+        batch: usize,
+        mut passed: impl FnMut(usize),
+    ) -> Result<()> {
+        let work = *prepared.first().context("work was prepared")?;
+        let taken = stage.take(Wait::UpTo(TIMEOUT), batch..=batch, &self.gpu.stream)?;
+        let (slots, ()) = taken.context("slots arrived in time")?;
+        for slot in slots.iter() {
+            self.launch(memory(stage.buffer(slot)?), work)?;
+            passed(slot.index());
         }
-        self.release()
+        Ok(stage.release(slots, &self.gpu.stream)?)
     }
 
-    fn acquire(&mut self, ticket: Ticket) -> Result<()> {
-        Ok(self.acquirer.acquire(ticket, &self.gpu.stream)?)
+    fn acquire(&mut self, ticket: Ticket, ends: &mut Ends<Self>) -> Result<()> {
+        ends.acquirer.acquire(ticket, &self.gpu.stream)?;
+        self.finish()
     }
 
-    fn release(&mut self) -> Result<Ticket> {
-        Ok(self.releaser.release(&self.gpu.stream)?.0)
+    fn release(&mut self, ends: &mut Ends<Self>) -> Result<Ticket> {
+        let (ticket, ()) = ends.releaser.release(&self.gpu.stream)?;
+        Ok(ticket)
     }
 
-    fn time_shared(&mut self, kernel: Kernel, groups: u32) -> Result<Duration> {
-        self.gpu.time(kernel, &mut self.buffer.as_view_mut()?, groups)
+    fn time(&self, buffer: &Buffer, work: Work) -> Result<Duration> {
+        self.gpu.time(|| self.launch(memory(buffer), work))
     }
 
-    fn time_private(&mut self, kernel: Kernel, groups: u32) -> Result<Duration> {
-        self.gpu.time(kernel, &mut self.private.as_view_mut(), groups)
+    fn read(&self, buffer: &Buffer) -> Result<Vec<u8>> {
+        Ok(self.gpu.stream.clone_dtoh(&buffer.as_view::<u8>()?)?)
     }
 
-    fn read(&mut self) -> Result<Vec<u8>> {
-        Ok(self.gpu.stream.clone_dtoh(&self.buffer.as_view::<u8>()?)?)
+    fn private(&self, bytes: u64) -> Result<CudaSlice<u8>> {
+        let mut private = self.gpu.private_buffer(bytes)?;
+        self.gpu.launch(Kernel::Fill { seed: 79 }, &mut private.as_view_mut(), 0)?;
+        Ok(private)
+    }
+
+    fn time_private(&self, private: &mut CudaSlice<u8>, work: Work) -> Result<Duration> {
+        let Work::Whole(kernel, groups) = work else {
+            anyhow::bail!("only whole payloads are timed")
+        };
+        self.gpu.time(|| self.gpu.launch(kernel, &mut private.as_view_mut(), groups))
     }
 
     fn finish(&mut self) -> Result<()> {
         Ok(self.gpu.stream.synchronize()?)
-    }
-}
-
-impl Drop for CudaStage {
-    fn drop(&mut self) {
-        // Nothing may be in flight when the mapping goes; a lost context has nothing in flight.
-        let _ = self.gpu.stream.synchronize();
     }
 }

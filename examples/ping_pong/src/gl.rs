@@ -1,87 +1,134 @@
-//! OpenGL's stage.
+//! OpenGL as a user of shared payloads.
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use gpu_interop::gl::{Buffer, Endpoint};
 use gpu_interop::glow;
-use gpu_interop::handoff::{Acquirer, Releaser, Ticket};
-
-use super::stage::{Stage, Work};
+use gpu_interop::handoff::Ticket;
+use gpu_interop::ring::{RingStage, Wait};
 use interop_gpu::Kernel;
 use interop_gpu::gl::GlContext;
 
-/// An OpenGL context that shares the payload.
+use crate::user::{Ends, PayloadUser, TIMEOUT, Work};
+
+/// An OpenGL context, current on this thread.
 #[derive(Debug)]
-pub(super) struct GlStage {
-    gpu: Rc<GlContext>,
-    acquirer: Acquirer<Endpoint>,
-    releaser: Releaser<Endpoint>,
-    buffer: Buffer,
-    private: glow::Buffer,
+pub struct GlUser {
+    /// The context.
+    pub gpu: Rc<GlContext>,
 }
 
-impl GlStage {
-    pub(super) fn new(
-        gpu: Rc<GlContext>,
-        buffer: Buffer,
-        acquirer: Acquirer<Endpoint>,
-        releaser: Releaser<Endpoint>,
-    ) -> Result<Self> {
-        let bytes = buffer.desc().size;
-        let private = gpu.private_buffer(bytes)?;
-        gpu.dispatch(Kernel::Fill { seed: 78 }, private, bytes, 0)?;
-        Ok(Self { gpu, acquirer, releaser, buffer, private })
+/// A buffer that no other API sees.
+#[derive(Debug)]
+pub struct PrivateBuffer {
+    gpu: Rc<GlContext>,
+    buffer: glow::Buffer,
+    bytes: u64,
+}
+
+impl Drop for PrivateBuffer {
+    fn drop(&mut self) {
+        self.gpu.delete_buffer(self.buffer);
     }
 }
 
-impl Stage for GlStage {
-    fn api(&self) -> &'static str {
+impl GlUser {
+    fn dispatch(&self, buffer: glow::Buffer, bytes: u64, work: Work) -> Result<()> {
+        match work {
+            Work::Whole(kernel, groups) => self.gpu.dispatch(kernel, buffer, bytes, groups),
+            Work::Touch(kernel) => self.gpu.touch(kernel, buffer, bytes),
+        }
+    }
+
+    fn time_whole(&self, buffer: glow::Buffer, bytes: u64, work: Work) -> Result<Duration> {
+        let Work::Whole(kernel, groups) = work else {
+            anyhow::bail!("only whole payloads are timed")
+        };
+        self.gpu.time(kernel, buffer, bytes, groups)
+    }
+}
+
+impl PayloadUser for GlUser {
+    type Endpoint = Endpoint;
+    type Prepared = Work;
+    type Private = PrivateBuffer;
+
+    fn name(&self) -> &'static str {
         "gl"
     }
 
-    fn turn(&mut self, ticket: Option<Ticket>, work: Work) -> Result<Ticket> {
+    fn endpoint(&self) -> &Endpoint {
+        &self.gpu.endpoint
+    }
+
+    fn prepare(&self, _buffers: &[Buffer], work: Work) -> Result<Work> {
+        Ok(work)
+    }
+
+    fn pass(
+        &mut self,
+        ticket: Option<Ticket>,
+        ends: &mut Ends<Self>,
+        &work: &Work,
+    ) -> Result<Ticket> {
         if let Some(ticket) = ticket {
-            self.acquire(ticket)?;
+            ends.acquirer.acquire(ticket, &[&ends.buffer])?;
         }
-        let (buffer, bytes) = (self.buffer.name(), self.buffer.desc().size);
-        match work {
-            Work::Whole(kernel, groups) => self.gpu.dispatch(kernel, buffer, bytes, groups)?,
-            Work::Touch(kernel) => self.gpu.touch(kernel, buffer, bytes)?,
-            Work::Nothing => {}
+        self.dispatch(ends.buffer.name(), ends.buffer.desc().size, work)?;
+        self.release(ends)
+    }
+
+    fn ring_pass(
+        &mut self,
+        stage: &mut RingStage<Endpoint>,
+        prepared: &[Work],
+        batch: usize,
+        mut passed: impl FnMut(usize),
+    ) -> Result<()> {
+        let work = *prepared.first().context("work was prepared")?;
+        let taken = stage.take(Wait::UpTo(TIMEOUT), batch..=batch, ())?;
+        let (slots, ()) = taken.context("slots arrived in time")?;
+        for slot in slots.iter() {
+            let buffer = stage.buffer(slot)?;
+            self.dispatch(buffer.name(), buffer.desc().size, work)?;
+            passed(slot.index());
         }
-        self.release()
+        Ok(stage.release(slots, ())?)
     }
 
-    fn acquire(&mut self, ticket: Ticket) -> Result<()> {
-        Ok(self.acquirer.acquire(ticket, &[&self.buffer])?)
+    fn acquire(&mut self, ticket: Ticket, ends: &mut Ends<Self>) -> Result<()> {
+        ends.acquirer.acquire(ticket, &[&ends.buffer])?;
+        self.finish()
     }
 
-    fn release(&mut self) -> Result<Ticket> {
-        Ok(self.releaser.release(&[&self.buffer])?.0)
+    fn release(&mut self, ends: &mut Ends<Self>) -> Result<Ticket> {
+        let (ticket, ()) = ends.releaser.release(&[&ends.buffer])?;
+        Ok(ticket)
     }
 
-    fn time_shared(&mut self, kernel: Kernel, groups: u32) -> Result<Duration> {
-        self.gpu.time(kernel, self.buffer.name(), self.buffer.desc().size, groups)
+    fn time(&self, buffer: &Buffer, work: Work) -> Result<Duration> {
+        self.time_whole(buffer.name(), buffer.desc().size, work)
     }
 
-    fn time_private(&mut self, kernel: Kernel, groups: u32) -> Result<Duration> {
-        self.gpu.time(kernel, self.private, self.buffer.desc().size, groups)
+    fn read(&self, buffer: &Buffer) -> Result<Vec<u8>> {
+        self.gpu.download(buffer.name(), 0, buffer.desc().size)
     }
 
-    fn read(&mut self) -> Result<Vec<u8>> {
-        self.gpu.download(self.buffer.name(), 0, self.buffer.desc().size)
+    fn private(&self, bytes: u64) -> Result<PrivateBuffer> {
+        let buffer = self.gpu.private_buffer(bytes)?;
+        let private = PrivateBuffer { gpu: self.gpu.clone(), buffer, bytes };
+        self.gpu.dispatch(Kernel::Fill { seed: 78 }, buffer, bytes, 0)?;
+        Ok(private)
+    }
+
+    fn time_private(&self, private: &mut PrivateBuffer, work: Work) -> Result<Duration> {
+        self.time_whole(private.buffer, private.bytes, work)
     }
 
     fn finish(&mut self) -> Result<()> {
         self.gpu.finish();
         Ok(())
-    }
-}
-
-impl Drop for GlStage {
-    fn drop(&mut self) {
-        self.gpu.delete_buffer(self.private);
     }
 }

@@ -7,9 +7,10 @@ use gpu_interop::handoff::Ticket;
 use serde::Serialize;
 
 use super::path::Path;
-use super::stage::{Stage, Work};
+use super::stage::{Pass, Stage};
+use super::user::TOUCHED_BYTES;
+use interop_gpu::oracle;
 use interop_gpu::statistics::{gb_per_s, median, percentile};
-use interop_gpu::{Kernel, oracle};
 
 /// What to measure.
 #[derive(Clone, Copy, Debug)]
@@ -77,14 +78,13 @@ const GRIDS: [u32; 6] = [0, 1 << 15, 1 << 14, 1 << 13, 1 << 12, 1 << 10];
 pub fn measure(path: &mut Path, plan: &Plan, progress: Progress<'_>) -> Result<Measured> {
     let stages = &mut path.stages;
     let mut run = Run::new(plan, stages.len(), progress);
-    let ticket = run.round(stages, None, &[])?;
-    let (ticket, grids, per_api) = run.kernels(stages, ticket)?;
-    let (ticket, time) = run.rounds(stages, ticket, &grids)?;
+    let ticket = run.round(stages, None)?;
+    let (ticket, per_api) = run.kernels(stages, ticket)?;
+    let (ticket, time) = run.rounds(stages, ticket)?;
     let (ticket, handoff_us) = run.handoffs(stages, ticket)?;
 
     let first = &mut stages[0];
     first.acquire(ticket)?;
-    first.finish()?;
     let wrong = run.expected.check(&first.read()?, plan.seed).err();
     let traffic = 2 * plan.bytes * u64::from(plan.iterations) * stages.len() as u64;
     Ok(Measured {
@@ -102,13 +102,12 @@ pub fn measure(path: &mut Path, plan: &Plan, progress: Progress<'_>) -> Result<M
 /// If a driver fails. Wrong bytes are the inner error.
 pub fn prove(path: &mut Path, seed: u32) -> Result<Result<(), oracle::Wrong>> {
     let (mut ticket, mut turns) = (None, oracle::Turns::default());
-    for (step, stage) in (1u32..).zip(path.stages.iter_mut()) {
-        turns.then(step);
-        ticket = Some(stage.turn(ticket, Work::Whole(Kernel::PingPong { step }, 0))?);
+    for stage in &mut path.stages {
+        turns.then(stage.step());
+        ticket = Some(stage.pass(ticket, Pass::Whole)?);
     }
     let first = &mut path.stages[0];
     first.acquire(ticket.context("a path has stages")?)?;
-    first.finish()?;
     Ok(oracle::check(&first.read()?, seed, &turns))
 }
 
@@ -119,14 +118,18 @@ struct Expected {
     rest: oracle::Turns,
 }
 
-/// Bytes that a kernel works on that only touches the payload.
-const HEAD_BYTES: usize = 4096;
-
 impl Expected {
+    fn then(&mut self, step: u32, pass: Pass) {
+        self.head.then(step);
+        if pass == Pass::Whole {
+            self.rest.then(step);
+        }
+    }
+
     fn check(&self, data: &[u8], seed: u32) -> Result<(), oracle::Wrong> {
-        let (head, rest) = data.split_at(HEAD_BYTES.min(data.len()));
+        let (head, rest) = data.split_at((TOUCHED_BYTES as usize).min(data.len()));
         oracle::check(head, seed, &self.head)?;
-        oracle::check_from(rest, (HEAD_BYTES / 4) as u32, seed, &self.rest)
+        oracle::check_from(rest, (TOUCHED_BYTES / 4) as u32, seed, &self.rest)
     }
 }
 
@@ -135,7 +138,6 @@ type Stages = [Box<dyn Stage>];
 struct Run<'a, 'b> {
     plan: &'a Plan,
     expected: Expected,
-    step: u32,
     done: u64,
     total: u64,
     progress: Progress<'b>,
@@ -146,7 +148,7 @@ impl<'a, 'b> Run<'a, 'b> {
         let timed = GRIDS.len() as u32 * plan.kernels;
         let total = u64::from(timed) * stages as u64 * 2;
         let total = total + u64::from(plan.iterations) + u64::from(plan.handoffs);
-        Self { plan, expected: Expected::default(), step: 0, done: 0, total, progress }
+        Self { plan, expected: Expected::default(), done: 0, total, progress }
     }
 
     fn advance(&mut self) {
@@ -154,75 +156,55 @@ impl<'a, 'b> Run<'a, 'b> {
         (self.progress)(self.done, self.total);
     }
 
-    /// Returns the next kernel over the whole payload, and counts it.
-    fn whole(&mut self) -> Kernel {
-        self.step += 1;
-        self.expected.head.then(self.step);
-        self.expected.rest.then(self.step);
-        Kernel::PingPong { step: self.step }
-    }
-
-    /// Returns the next kernel over the payload's head, and counts it.
-    fn touch(&mut self) -> Kernel {
-        self.step += 1;
-        self.expected.head.then(self.step);
-        Kernel::PingPong { step: self.step }
-    }
-
-    /// Sends the payload round once, with the kernel at each stage.
-    fn round(
+    /// Sends the payload round once.
+    fn send(
         &mut self,
         stages: &mut Stages,
         mut ticket: Option<Ticket>,
-        grids: &[u32],
+        pass: Pass,
     ) -> Result<Ticket> {
-        for (i, stage) in stages.iter_mut().enumerate() {
-            let groups = grids.get(i).copied().unwrap_or(0);
-            ticket = Some(stage.turn(ticket, Work::Whole(self.whole(), groups))?);
+        for stage in stages {
+            self.expected.then(stage.step(), pass);
+            ticket = Some(stage.pass(ticket, pass)?);
         }
         ticket.context("a path has stages")
     }
 
-    /// Times each API's kernel alone, alternately on the shared payload and on private memory.
+    fn round(&mut self, stages: &mut Stages, ticket: Option<Ticket>) -> Result<Ticket> {
+        self.send(stages, ticket, Pass::Whole)
+    }
+
+    /// Times each API's kernel alone, alternately on the shared payload and on private memory, and selects
+    /// the number of work groups that is fastest on the shared payload.
     ///
-    /// Every grid size is measured completely, and the best median of each side counts: the grids differ less than two runs do, so choosing one by a few tries would compare noise.
+    /// Every grid size is measured completely, and the best median of each side counts: the grids differ less
+    /// than two runs do, so choosing one by a few tries would compare noise.
     fn kernels(
         &mut self,
         stages: &mut Stages,
         mut ticket: Ticket,
-    ) -> Result<(Ticket, Vec<u32>, Vec<PerApi>)> {
-        let (mut grids, mut per_api) = (Vec::new(), Vec::new());
+    ) -> Result<(Ticket, Vec<PerApi>)> {
+        let mut per_api = Vec::new();
         for stage in stages {
             stage.acquire(ticket)?;
-            stage.finish()?;
             let mut times = [(); GRIDS.len()].map(|()| (Vec::new(), Vec::new()));
             for _ in 0..self.plan.kernels {
                 for (groups, times) in GRIDS.into_iter().zip(&mut times) {
-                    self.time_both(&mut **stage, groups, times)?;
+                    self.expected.then(stage.step(), Pass::Whole);
+                    times.0.push(stage.time_shared(groups)?);
+                    self.advance();
+                    times.1.push(stage.time_private(groups)?);
+                    self.advance();
                 }
             }
             let shared = times.iter().map(|times| median(&times.0));
-            let private = times.iter().map(|times| median(&times.1)).min();
-            let best = shared.zip(GRIDS).min().unwrap_or_default();
-            grids.push(best.1);
-            per_api.push(self.compare(stage.api(), best.0, private.unwrap_or_default()));
+            let private = times.iter().map(|times| median(&times.1)).min().unwrap_or_default();
+            let (shared, groups) = shared.zip(GRIDS).min().unwrap_or_default();
+            stage.set_groups(groups)?;
+            per_api.push(self.compare(stage.api(), shared, private));
             ticket = stage.release()?;
         }
-        Ok((ticket, grids, per_api))
-    }
-
-    fn time_both(
-        &mut self,
-        stage: &mut dyn Stage,
-        groups: u32,
-        times: &mut (Vec<Duration>, Vec<Duration>),
-    ) -> Result<()> {
-        let kernel = self.whole();
-        times.0.push(stage.time_shared(kernel, groups)?);
-        self.advance();
-        times.1.push(stage.time_private(kernel, groups)?);
-        self.advance();
-        Ok(())
+        Ok((ticket, per_api))
     }
 
     fn compare(&self, api: &'static str, shared: Duration, private: Duration) -> PerApi {
@@ -235,16 +217,11 @@ impl<'a, 'b> Run<'a, 'b> {
     }
 
     /// Sends the payload round without waiting in between, if the handoffs allow.
-    fn rounds(
-        &mut self,
-        stages: &mut Stages,
-        mut ticket: Ticket,
-        grids: &[u32],
-    ) -> Result<(Ticket, Duration)> {
+    fn rounds(&mut self, stages: &mut Stages, mut ticket: Ticket) -> Result<(Ticket, Duration)> {
         finish(stages)?;
         let start = Instant::now();
         for _ in 0..self.plan.iterations {
-            ticket = self.round(stages, Some(ticket), grids)?;
+            ticket = self.round(stages, Some(ticket))?;
             self.advance();
         }
         finish(stages)?;
@@ -260,9 +237,7 @@ impl<'a, 'b> Run<'a, 'b> {
         let mut times = Vec::new();
         for _ in 0..self.plan.handoffs {
             let start = Instant::now();
-            for stage in stages.iter_mut() {
-                ticket = stage.turn(Some(ticket), Work::Touch(self.touch()))?;
-            }
+            ticket = self.send(stages, Some(ticket), Pass::Touch)?;
             finish(stages)?;
             times.push(start.elapsed() / stages.len() as u32);
             self.advance();

@@ -12,7 +12,7 @@ use interop_gpu::GpuContexts;
 use interop_gpu::oracle::Wrong;
 use interop_gpu::statistics::gb_per_s;
 
-use super::path::{Path, PathKind};
+use super::path::{Path, PathKind, Payload};
 use crate::routes::{Candidates, half};
 
 /// What `--handoff` selects.
@@ -41,8 +41,8 @@ const PAIRS_PER_SUBMIT: u32 = 16;
 /// A route that was chosen, and why.
 #[derive(Clone, Debug)]
 pub struct Chosen {
-    /// The route, the payloads in flight and those handed over at a time. `None` for a path of three APIs, each of
-    /// whose handoffs has a method of its own.
+    /// The route, the payloads in flight and those handed over at a time. `None` for a path of three APIs,
+    /// each of whose handoffs has a method of its own.
     pub config: Option<RouteConfig>,
     /// Why it was chosen.
     pub reason: String,
@@ -61,7 +61,7 @@ impl HandoffMode {
     /// Builds a path with one payload, handed over as requested, or by the best method that both sides have.
     ///
     /// # Errors
-    /// As [`Path::new`], and [`Missing`] if the requested method is not available.
+    /// As [`Path::pair`], and [`Missing`] if the requested method is not available.
     pub fn path(self, gpus: &GpuContexts, kind: PathKind, bytes: u64, seed: u32) -> Result<Path> {
         let methods = match self {
             Self::Host => vec![Some(SyncMethod::HostWait)],
@@ -84,7 +84,7 @@ impl HandoffMode {
         let mut refused = None;
         for method in methods {
             let options = HandoffOptions { method, ..HandoffOptions::default() };
-            match Path::new(gpus, kind.users(), bytes, seed, options) {
+            match kind.open(gpus, Payload { bytes, seed, handoff: options }) {
                 Err(error) if is_missing(&error) => {
                     refused.get_or_insert(error);
                 }
@@ -133,8 +133,8 @@ impl HandoffMode {
     }
 }
 
-/// Sends payloads of `bytes` bytes there and back and checks every byte: `iterations` times, rounded up to whole
-/// batches.
+/// Sends payloads of `bytes` bytes there and back and checks every byte: `iterations` times, rounded up to
+/// whole batches.
 ///
 /// # Errors
 /// If a driver fails. Wrong bytes are part of the result.

@@ -1,41 +1,22 @@
-//! The paths a payload can take.
+//! The paths that a payload can take: which APIs use it, in which order.
 
 use std::fmt;
-use std::rc::Rc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use demo_common::{handoff_name, rejected_methods};
 use gpu_interop::capabilities::{Capabilities, SyncPlan, plan_all};
-use gpu_interop::handoff::HandoffOptions;
-use gpu_interop::vulkan::BufferOptions;
-use gpu_interop::{BufferDesc, vulkan};
-
-use super::cuda::CudaStage;
-use super::ends::{AnyAcquirer, AnyEndpoint, AnyReleaser, open_any};
-use super::gl::GlStage;
-use super::stage::Stage;
-use super::vulkan::VulkanStage;
+use gpu_interop::handoff::{HandoffOptions, open};
+use gpu_interop::vulkan::{self, BufferOptions};
+use gpu_interop::{BufferDesc, Peer as _};
 use interop_gpu::GpuContexts;
-use interop_gpu::cuda::CudaContext;
-use interop_gpu::gl::GlContext;
-use interop_gpu::vulkan::VulkanContext;
 
-/// Who takes part in a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PayloadUser {
-    /// The Vulkan device that makes the payload.
-    Vulkan,
-    /// Another logical device of the same instance.
-    SecondDevice,
-    /// A device of another instance.
-    SecondInstance,
-    /// OpenGL.
-    Gl,
-    /// CUDA.
-    Cuda,
-}
+use crate::cuda::CudaUser;
+use crate::gl::GlUser;
+use crate::stage::{Stage, UserStage};
+use crate::user::{Ends, PayloadUser};
+use crate::vulkan::VulkanUser;
 
-/// Which APIs take part, in which order.
+/// Which APIs use the payload, in which order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum PathKind {
     /// Two Vulkan devices of different instances.
@@ -53,13 +34,20 @@ impl PathKind {
     pub const ALL: [Self; 4] =
         [Self::VulkanVulkan, Self::VulkanGl, Self::VulkanCuda, Self::VulkanGlCuda];
 
-    /// Who takes part, in the order in which the payload visits them.
-    pub fn users(self) -> &'static [PayloadUser] {
+    /// Opens this path, its payload filled.
+    ///
+    /// # Errors
+    /// As [`Path::pair`].
+    pub fn open(self, gpus: &GpuContexts, payload: Payload) -> Result<Path> {
+        let gl = || anyhow::Ok(GlUser { gpu: gpus.gl()? });
+        let cuda = || anyhow::Ok(CudaUser { gpu: gpus.cuda()? });
         match self {
-            Self::VulkanVulkan => &[PayloadUser::Vulkan, PayloadUser::SecondInstance],
-            Self::VulkanGl => &[PayloadUser::Vulkan, PayloadUser::Gl],
-            Self::VulkanCuda => &[PayloadUser::Vulkan, PayloadUser::Cuda],
-            Self::VulkanGlCuda => &[PayloadUser::Vulkan, PayloadUser::Gl, PayloadUser::Cuda],
+            Self::VulkanVulkan => {
+                Path::pair(gpus, VulkanUser::new(gpus.second_instance.clone())?, payload)
+            }
+            Self::VulkanGl => Path::pair(gpus, gl()?, payload),
+            Self::VulkanCuda => Path::pair(gpus, cuda()?, payload),
+            Self::VulkanGlCuda => Path::triple(gpus, gl()?, cuda()?, payload),
         }
     }
 }
@@ -75,9 +63,20 @@ impl fmt::Display for PathKind {
     }
 }
 
+/// The payload of a path.
+#[derive(Clone, Copy, Debug)]
+pub struct Payload {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The seed of the hashes that it is filled with.
+    pub seed: u32,
+    /// How it is handed over.
+    pub handoff: HandoffOptions,
+}
+
 /// A ring of stages that share one payload.
 pub struct Path {
-    /// The stages in the order in which the payload visits them; the first made it.
+    /// The stages in the order in which the payload visits them. The first one, Vulkan, allocates it.
     pub stages: Vec<Box<dyn Stage>>,
     /// How each handoff is synchronised: from stage i to stage i + 1, the last to the first.
     pub plans: Vec<SyncPlan>,
@@ -91,48 +90,72 @@ impl fmt::Debug for Path {
 }
 
 impl Path {
-    /// Builds the path of `users`, the first of which is [`PayloadUser::Vulkan`], with a payload of
-    /// `bytes` bytes that is filled with hashes by `seed`.
+    /// Opens the path from Vulkan to `second` and back.
     ///
     /// # Errors
-    /// If an API that takes part is absent, or if a driver fails.
-    pub fn new(
-        gpus: &GpuContexts,
-        users: &[PayloadUser],
-        bytes: u64,
-        seed: u32,
-        options: HandoffOptions,
-    ) -> Result<Self> {
-        let gpus = users.iter().map(|&user| context(gpus, user)).collect::<Result<Vec<_>>>()?;
-        let Some(AnyContext::Vulkan(owner)) = gpus.first() else {
-            anyhow::bail!("the first player of a path is Vulkan");
-        };
-        let owner = owner.clone();
+    /// [`Missing`](gpu_interop::error::Missing) if this machine lacks something; otherwise if a driver fails.
+    pub fn pair<S: PayloadUser>(gpus: &GpuContexts, second: S, payload: Payload) -> Result<Self> {
+        let Payload { bytes, seed, handoff } = payload;
+        let first = VulkanUser::new(gpus.vulkan.clone())?;
         let desc = BufferDesc::storage(bytes);
-        let importers = gpus[1..].iter().map(|gpu| gpu.endpoint().capabilities(&desc));
-        let buffer = create_for(&owner.endpoint, &importers.collect::<Result<Vec<_>>>()?, &desc)?;
-        let imports =
-            gpus[1..].iter().map(|gpu| gpu.import(&buffer)).collect::<Result<Vec<_>>>()?;
 
-        let (mut releasers, mut acquirers, mut plans) = (Vec::new(), Vec::new(), Vec::new());
-        for (i, from) in gpus.iter().enumerate() {
-            let to = &gpus[(i + 1) % gpus.len()];
-            let ends = open_any(&owner.endpoint, &from.endpoint(), &to.endpoint(), options)?;
-            releasers.push(ends.0);
-            acquirers.push(ends.1);
-            plans.push(ends.2);
-        }
-        // What comes to a stage was released by the one before it.
-        acquirers.rotate_right(1);
-        let mut ends = acquirers.into_iter().zip(releasers);
-        let (acquirer, releaser) = ends.next().context("a path has stages")?;
-        let first = VulkanStage::new(owner, buffer, acquirer.vulkan()?, releaser.vulkan()?)?;
-        first.fill(seed)?;
-        let mut stages: Vec<Box<dyn Stage>> = vec![Box::new(first)];
-        for ((gpu, import), (acquirer, releaser)) in gpus[1..].iter().zip(imports).zip(ends) {
-            stages.push(import.stage(gpu, acquirer, releaser)?);
-        }
-        Ok(Self { stages, plans })
+        // Vulkan exports the memory, and the second API imports it.
+        let importers = [second.endpoint().capabilities(&desc.into())?];
+        let buffer = create_for(first.endpoint(), &importers, &desc)?;
+        let second_buffer = second.endpoint().import_buffer(buffer.export()?)?;
+        first.fill_and_release(&buffer, seed)?;
+
+        // A handoff in each direction. Vulkan allocates the semaphores.
+        let owner = first.endpoint().clone();
+        let there = open(&owner, &owner, second.endpoint(), handoff)?;
+        let back = open(&owner, second.endpoint(), &owner, handoff)?;
+        let first_ends = Ends { acquirer: back.acquire, releaser: there.release, buffer };
+        let second_ends =
+            Ends { acquirer: there.acquire, releaser: back.release, buffer: second_buffer };
+        let stages = vec![
+            UserStage::boxed(first, first_ends, 1, bytes)?,
+            UserStage::boxed(second, second_ends, 2, bytes)?,
+        ];
+        Ok(Self { stages, plans: vec![there.plan, back.plan] })
+    }
+
+    /// Opens the path from Vulkan to `second`, to `third`, and back to Vulkan.
+    ///
+    /// # Errors
+    /// As [`pair`](Self::pair).
+    pub fn triple<S: PayloadUser, T: PayloadUser>(
+        gpus: &GpuContexts,
+        second: S,
+        third: T,
+        payload: Payload,
+    ) -> Result<Self> {
+        let Payload { bytes, seed, handoff } = payload;
+        let first = VulkanUser::new(gpus.vulkan.clone())?;
+        let desc = BufferDesc::storage(bytes);
+        let importers = [
+            second.endpoint().capabilities(&desc.into())?,
+            third.endpoint().capabilities(&desc.into())?,
+        ];
+        let buffer = create_for(first.endpoint(), &importers, &desc)?;
+        let second_buffer = second.endpoint().import_buffer(buffer.export()?)?;
+        let third_buffer = third.endpoint().import_buffer(buffer.export()?)?;
+        first.fill_and_release(&buffer, seed)?;
+
+        let owner = first.endpoint().clone();
+        let to_second = open(&owner, &owner, second.endpoint(), handoff)?;
+        let to_third = open(&owner, second.endpoint(), third.endpoint(), handoff)?;
+        let to_first = open(&owner, third.endpoint(), &owner, handoff)?;
+        let first_ends = Ends { acquirer: to_first.acquire, releaser: to_second.release, buffer };
+        let second_ends =
+            Ends { acquirer: to_second.acquire, releaser: to_third.release, buffer: second_buffer };
+        let third_ends =
+            Ends { acquirer: to_third.acquire, releaser: to_first.release, buffer: third_buffer };
+        let stages = vec![
+            UserStage::boxed(first, first_ends, 1, bytes)?,
+            UserStage::boxed(second, second_ends, 2, bytes)?,
+            UserStage::boxed(third, third_ends, 3, bytes)?,
+        ];
+        Ok(Self { stages, plans: vec![to_second.plan, to_third.plan, to_first.plan] })
     }
 
     /// How the handoffs are synchronised, in words.
@@ -148,79 +171,11 @@ impl Path {
     }
 }
 
-/// A participant's context.
-enum AnyContext {
-    Vulkan(Rc<VulkanContext>),
-    Gl(Rc<GlContext>),
-    Cuda(Rc<CudaContext>),
-}
-
-/// The context of a participant.
-fn context(gpus: &GpuContexts, player: PayloadUser) -> Result<AnyContext> {
-    Ok(match player {
-        PayloadUser::Vulkan => AnyContext::Vulkan(gpus.vulkan.clone()),
-        PayloadUser::SecondDevice => AnyContext::Vulkan(gpus.second_device.clone()),
-        PayloadUser::SecondInstance => AnyContext::Vulkan(gpus.second_instance.clone()),
-        PayloadUser::Gl => AnyContext::Gl(gpus.gl.as_ref().map_err(Clone::clone)?.clone()),
-        PayloadUser::Cuda => AnyContext::Cuda(gpus.cuda.as_ref().map_err(Clone::clone)?.clone()),
-    })
-}
-
-/// The payload, imported by a participant.
-enum Import {
-    Vulkan(vulkan::Buffer),
-    Gl(gpu_interop::gl::Buffer),
-    Cuda(gpu_interop::cuda::Buffer),
-}
-
-impl AnyContext {
-    fn endpoint(&self) -> AnyEndpoint {
-        match self {
-            Self::Vulkan(gpu) => AnyEndpoint::Vulkan(gpu.endpoint.clone()),
-            Self::Gl(gpu) => AnyEndpoint::Gl(gpu.endpoint.clone()),
-            Self::Cuda(gpu) => AnyEndpoint::Cuda(gpu.endpoint.clone()),
-        }
-    }
-
-    fn import(&self, buffer: &vulkan::Buffer) -> Result<Import> {
-        let payload = buffer.export()?;
-        Ok(match self {
-            Self::Vulkan(gpu) => Import::Vulkan(gpu.endpoint.import_buffer(payload)?),
-            Self::Gl(gpu) => Import::Gl(gpu.endpoint.import_buffer(payload)?),
-            Self::Cuda(gpu) => Import::Cuda(gpu.endpoint.import_buffer(payload)?),
-        })
-    }
-}
-
-impl Import {
-    fn stage(
-        self,
-        gpu: &AnyContext,
-        acquirer: AnyAcquirer,
-        releaser: AnyReleaser,
-    ) -> Result<Box<dyn Stage>> {
-        Ok(match (self, gpu) {
-            (Self::Vulkan(buffer), AnyContext::Vulkan(gpu)) => {
-                let (acquirer, releaser) = (acquirer.vulkan()?, releaser.vulkan()?);
-                Box::new(VulkanStage::new(gpu.clone(), buffer, acquirer, releaser)?)
-            }
-            (Self::Gl(buffer), AnyContext::Gl(gpu)) => {
-                let (acquirer, releaser) = (acquirer.gl()?, releaser.gl()?);
-                Box::new(GlStage::new(gpu.clone(), buffer, acquirer, releaser)?)
-            }
-            (Self::Cuda(buffer), AnyContext::Cuda(gpu)) => {
-                let (acquirer, releaser) = (acquirer.cuda()?, releaser.cuda()?);
-                Box::new(CudaStage::new(gpu.clone(), buffer, acquirer, releaser)?)
-            }
-            _ => anyhow::bail!("the payload was imported by another API"),
-        })
-    }
-}
-
 /// Creates the payload so that every importer can import it.
 ///
 /// # Errors
-/// If no allocation suits them all, or the driver fails.
+/// [`Missing`](gpu_interop::error::Missing) if the importers can't share one allocation; otherwise if the
+/// driver fails.
 pub fn create_for(
     owner: &vulkan::Endpoint,
     importers: &[Capabilities],

@@ -1,204 +1,295 @@
-//! Vulkan's stage.
+//! Vulkan as a user of shared payloads: command buffers that are recorded once and submitted often.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use gpu_interop::ash::vk;
-use gpu_interop::handoff::{Acquirer, Releaser, Ticket, VulkanCommands};
+use gpu_interop::handoff::{Ticket, VulkanCommands};
+use gpu_interop::ring::{RingStage, SlotCommands, Wait};
 use gpu_interop::vulkan::{Buffer, BufferAccess, Endpoint, Fence, FencePool, SubmitSync};
-
-use super::stage::{Stage, Work};
 use interop_gpu::Kernel;
 use interop_gpu::vulkan::{Bound, PrivateBuffer, VulkanContext};
 
-/// Turns that may be submitted and not yet done.
-const COMMAND_BUFFERS: u32 = 8;
-/// Far longer than any turn takes.
-const TIMEOUT: Duration = Duration::from_secs(60);
+use crate::user::{Ends, PayloadUser, TIMEOUT, Work};
 
-/// A Vulkan device that shares the payload.
+/// Submits per fence that the host may wait for. A fence for each would cost one more semaphore per submit.
+const FENCE_EVERY: u64 = 16;
+/// Fences in flight. They limit how far the host runs ahead of the GPU.
+const FENCES: usize = 4;
+
+/// A Vulkan device.
 #[derive(Debug)]
-pub(super) struct VulkanStage {
-    gpu: Rc<VulkanContext>,
-    acquirer: Acquirer<Endpoint>,
-    releaser: Releaser<Endpoint>,
-    slots: Vec<Slot>,
-    next: usize,
+pub struct VulkanUser {
+    /// The device.
+    pub gpu: Rc<VulkanContext>,
     fences: FencePool,
-    bound: Bound,
-    private_bound: Bound,
-    // The buffers go after what was bound to them.
-    buffer: Buffer,
-    _private: PrivateBuffer,
+    submits: u64,
+    pending: VecDeque<Fence>,
 }
 
-/// A command buffer, and the submit that used it last.
+/// A command buffer that may be submitted again while it is pending.
 #[derive(Debug)]
-struct Slot {
-    command: vk::CommandBuffer,
-    last: Option<Fence>,
+pub struct Recorded {
+    gpu: Rc<VulkanContext>,
+    /// The command buffer.
+    pub command: vk::CommandBuffer,
+    bounds: Vec<Bound>,
 }
 
-impl VulkanStage {
-    pub(super) fn new(
-        gpu: Rc<VulkanContext>,
-        buffer: Buffer,
-        acquirer: Acquirer<Endpoint>,
-        releaser: Releaser<Endpoint>,
+impl Recorded {
+    /// Records commands by `record`.
+    ///
+    /// # Errors
+    /// What `record` returns, and if the driver fails.
+    pub fn new(
+        gpu: &Rc<VulkanContext>,
+        record: impl FnOnce(vk::CommandBuffer) -> Result<()>,
     ) -> Result<Self> {
-        let bytes = buffer.desc().size;
-        let bound = gpu.bind(buffer.handle(), bytes)?;
-        let private = PrivateBuffer::device(&gpu.vulkan, bytes)?;
-        let private_bound = gpu.bind(private.buffer, bytes)?;
-        gpu.run(|command| {
-            gpu.record(command, Kernel::Fill { seed: 77 }, &private_bound, 0);
-            Ok(())
-        })?;
-        let commands = gpu.command_buffers(COMMAND_BUFFERS)?;
-        let slots = commands.into_iter().map(|command| Slot { command, last: None }).collect();
-        let fences = FencePool::new(&gpu.endpoint)?;
-        let _private = private;
-        let next = 0;
-        Ok(Self {
-            gpu,
-            acquirer,
-            releaser,
-            slots,
-            next,
-            fences,
-            bound,
-            private_bound,
-            buffer,
-            _private,
-        })
-    }
-
-    /// Fills the payload, which no one has worked on yet.
-    pub(super) fn fill(&self, seed: u32) -> Result<()> {
-        self.gpu.run(|command| {
-            self.gpu.record(command, Kernel::Fill { seed }, &self.bound, 0);
-            Ok(())
-        })
-    }
-
-    /// Records by `record` into the next free command buffer and submits it with what `record` adds.
-    fn submit<T>(
-        &mut self,
-        record: impl FnOnce(&mut Self, vk::CommandBuffer, &mut SubmitSync) -> Result<T>,
-    ) -> Result<T> {
-        let index = self.next % self.slots.len();
-        self.next += 1;
-        let Slot { command, last } = &mut self.slots[index];
-        let command = *command;
-        if let Some(last) = last.take() {
-            last.wait(TIMEOUT)?;
-        }
-        self.gpu.begin(command)?;
-        let mut part = SubmitSync::default();
-        let recorded = record(self, command, &mut part)?;
-        let done = self.fences.next(&mut part)?;
-        self.gpu.submit(command, &part)?;
-        self.slots[index].last = Some(done);
+        let command = gpu.command_buffers(1)?[0];
+        let recorded = Self { gpu: gpu.clone(), command, bounds: Vec::new() };
+        let info = vk::CommandBufferBeginInfo::default()
+            .flags(vk::CommandBufferUsageFlags::SIMULTANEOUS_USE);
+        // SAFETY: the command buffer is new, of a pool that only this thread uses.
+        unsafe { gpu.device().begin_command_buffer(command, &info) }?;
+        record(command)?;
+        // SAFETY: it is being recorded.
+        unsafe { gpu.device().end_command_buffer(command) }?;
         Ok(recorded)
     }
 
-    fn record_acquire(
-        &mut self,
-        ticket: Ticket,
-        command: vk::CommandBuffer,
-        part: &mut SubmitSync,
-    ) -> Result<()> {
-        let family = self.gpu.vulkan.queue_family();
-        let used = [everything(&self.buffer)];
-        // SAFETY: the command buffer is being recorded for a queue of that family, outside a render
-        // pass; the buffer lives as long as the stage, which waits before it goes.
-        part.merge(
-            self.acquirer
-                .acquire(ticket, unsafe { VulkanCommands::record(command, family, &used) })?,
-        )?;
-        Ok(())
-    }
-
-    fn record_release(
-        &mut self,
-        command: vk::CommandBuffer,
-        part: &mut SubmitSync,
-    ) -> Result<Ticket> {
-        let family = self.gpu.vulkan.queue_family();
-        let used = [everything(&self.buffer)];
-        // SAFETY: as above.
-        let (ticket, added) =
-            self.releaser.release(unsafe { VulkanCommands::record(command, family, &used) })?;
-        part.merge(added)?;
-        Ok(ticket)
+    /// Keeps the descriptor sets that the commands use.
+    #[must_use]
+    pub fn with(mut self, bounds: Vec<Bound>) -> Self {
+        self.bounds = bounds;
+        self
     }
 }
 
-/// The payload as kernels and copies use it.
-fn everything(buffer: &Buffer) -> BufferAccess<'_> {
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        // Nothing may be in flight when it is freed. A lost device has nothing in flight.
+        let _ = self.gpu.vulkan.wait_idle();
+        self.bounds.drain(..).for_each(|bound| self.gpu.unbind(bound));
+        self.gpu.free_command_buffers(&[self.command]);
+    }
+}
+
+impl VulkanUser {
+    /// Uses the device of `gpu`.
+    ///
+    /// # Errors
+    /// If the driver fails.
+    pub fn new(gpu: Rc<VulkanContext>) -> Result<Self> {
+        let fences = FencePool::new(&gpu.endpoint)?;
+        Ok(Self { gpu, fences, submits: 0, pending: VecDeque::new() })
+    }
+
+    fn family(&self) -> u32 {
+        self.gpu.vulkan.queue_family()
+    }
+
+    fn bind(&self, buffer: &Buffer) -> Result<Bound> {
+        self.gpu.bind(buffer.handle(), buffer.desc().size)
+    }
+
+    /// Fills `buffer` and releases it to `VK_QUEUE_FAMILY_EXTERNAL`, so that the first pass can acquire it.
+    ///
+    /// # Errors
+    /// If the driver fails.
+    pub fn fill_and_release(&self, buffer: &Buffer, seed: u32) -> Result<()> {
+        let bound = self.bind(buffer)?;
+        let used = [BufferAccess::compute(buffer)];
+        self.gpu.run(|command| {
+            self.gpu.record(command, Kernel::Fill { seed }, &bound, 0);
+            // SAFETY: the command buffer is being recorded for this family; the buffer outlives `run`, which
+            // waits.
+            unsafe { self.gpu.endpoint.record_release(command, self.family(), &used) }?;
+            Ok(())
+        })?;
+        self.gpu.unbind(bound);
+        Ok(())
+    }
+
+    /// Records `work` over `bound`.
+    pub fn record(&self, command: vk::CommandBuffer, bound: &Bound, work: Work) {
+        match work {
+            Work::Whole(kernel, groups) => self.gpu.record(command, kernel, bound, groups),
+            Work::Touch(kernel) => self.gpu.record_touch(command, kernel, bound),
+        }
+    }
+
+    /// Submits `commands` with the waits and signals of `sync`. Waits if the host is too far ahead.
+    ///
+    /// # Errors
+    /// If the driver fails.
+    pub fn submit(&mut self, commands: &[vk::CommandBuffer], mut sync: SubmitSync) -> Result<()> {
+        self.submits += 1;
+        let fence = match self.submits.is_multiple_of(FENCE_EVERY) {
+            true => Some(self.fences.next(&mut sync)?),
+            false => None,
+        };
+        self.gpu.vulkan.with_queue(|queue| {
+            // SAFETY: the queue is guarded; the command buffers are executable, and they and all that they
+            // use live until the caller has waited.
+            unsafe { sync.submit(&self.gpu.endpoint, queue, commands) }
+        })?;
+        self.pending.extend(fence);
+        if self.pending.len() <= FENCES {
+            return Ok(());
+        }
+        Ok(self.pending.pop_front().map_or(Ok(()), |oldest| oldest.wait(TIMEOUT))?)
+    }
+
+    /// Acquires `buffers` for any use, after the waits of `sync`, and waits.
+    ///
+    /// # Errors
+    /// If the driver fails.
+    pub fn acquire_all(&mut self, buffers: &[Buffer], sync: SubmitSync) -> Result<()> {
+        let used: Vec<_> = buffers.iter().map(any_use).collect();
+        let recorded = Recorded::new(&self.gpu, |command| {
+            // SAFETY: the command buffer is being recorded for this family; the caller keeps the buffers.
+            unsafe { self.gpu.endpoint.record_acquire(command, self.family(), &used[..]) }?;
+            Ok(())
+        })?;
+        self.submit(&[recorded.command], sync)?;
+        self.finish()
+    }
+}
+
+/// A buffer as kernels and copies use it.
+fn any_use(buffer: &Buffer) -> BufferAccess<'_> {
     BufferAccess::compute(buffer) | BufferAccess::transfer(buffer)
 }
 
-impl Stage for VulkanStage {
-    fn api(&self) -> &'static str {
+impl PayloadUser for VulkanUser {
+    type Endpoint = Endpoint;
+    type Prepared = Recorded;
+    // The descriptor sets are freed before the buffer.
+    type Private = PrivatePayload;
+
+    fn name(&self) -> &'static str {
         "vulkan"
     }
 
-    fn turn(&mut self, ticket: Option<Ticket>, work: Work) -> Result<Ticket> {
-        self.submit(|stage, command, part| {
-            if let Some(ticket) = ticket {
-                stage.record_acquire(ticket, command, part)?;
-            }
-            match work {
-                Work::Whole(kernel, groups) => {
-                    stage.gpu.record(command, kernel, &stage.bound, groups);
-                }
-                Work::Touch(kernel) => stage.gpu.record_touch(command, kernel, &stage.bound),
-                Work::Nothing => {}
-            }
-            stage.record_release(command, part)
-        })
+    fn endpoint(&self) -> &Endpoint {
+        &self.gpu.endpoint
     }
 
-    fn acquire(&mut self, ticket: Ticket) -> Result<()> {
-        self.submit(|stage, command, part| stage.record_acquire(ticket, command, part))
+    /// Records one acquire barrier for all buffers, the kernels, which may overlap, and one release barrier.
+    fn prepare(&self, buffers: &[Buffer], work: Work) -> Result<Recorded> {
+        let bounds = buffers.iter().map(|buffer| self.bind(buffer)).collect::<Result<Vec<_>>>()?;
+        let used: Vec<_> = buffers.iter().map(BufferAccess::compute).collect();
+        let recorded = Recorded::new(&self.gpu, |command| {
+            // SAFETY: the command buffer is being recorded for this family; the callers keep the buffers
+            // until the device is idle.
+            unsafe { self.gpu.endpoint.record_acquire(command, self.family(), &used[..]) }?;
+            bounds.iter().for_each(|bound| self.record(command, bound, work));
+            // SAFETY: as above.
+            unsafe { self.gpu.endpoint.record_release(command, self.family(), &used[..]) }?;
+            Ok(())
+        })?;
+        Ok(recorded.with(bounds))
     }
 
-    fn release(&mut self) -> Result<Ticket> {
-        self.submit(|stage, command, part| stage.record_release(command, part))
+    fn pass(
+        &mut self,
+        ticket: Option<Ticket>,
+        ends: &mut Ends<Self>,
+        prepared: &Recorded,
+    ) -> Result<Ticket> {
+        let mut sync = match ticket {
+            Some(ticket) => ends.acquirer.acquire(ticket, VulkanCommands::recorded())?,
+            None => SubmitSync::default(),
+        };
+        let (ticket, signals) = ends.releaser.release(VulkanCommands::recorded())?;
+        sync.merge(signals)?;
+        self.submit(&[prepared.command], sync)?;
+        Ok(ticket)
     }
 
-    fn time_shared(&mut self, kernel: Kernel, groups: u32) -> Result<Duration> {
-        self.gpu.time(kernel, &self.bound, groups)
+    fn ring_pass(
+        &mut self,
+        stage: &mut RingStage<Endpoint>,
+        prepared: &[Recorded],
+        batch: usize,
+        mut passed: impl FnMut(usize),
+    ) -> Result<()> {
+        let taken = stage.take(Wait::UpTo(TIMEOUT), batch..=batch, SlotCommands::recorded())?;
+        let (slots, mut sync) = taken.context("slots arrived in time")?;
+        let first = slots.iter().next().context("a batch has slots")?.index();
+        // Slots circulate in their order, and the ring's depth is a multiple of the batch.
+        let in_order = slots.iter().zip(first..).all(|(slot, index)| slot.index() == index);
+        ensure!(in_order && first.is_multiple_of(batch), "slots arrived out of order");
+        slots.iter().for_each(|slot| passed(slot.index()));
+        let (signals, pending) = stage.release(slots, SlotCommands::recorded())?;
+        sync.merge(signals)?;
+        self.submit(&[prepared[first / batch].command], sync)?;
+        pending.submitted();
+        Ok(())
     }
 
-    fn time_private(&mut self, kernel: Kernel, groups: u32) -> Result<Duration> {
-        self.gpu.time(kernel, &self.private_bound, groups)
+    fn acquire(&mut self, ticket: Ticket, ends: &mut Ends<Self>) -> Result<()> {
+        let sync = ends.acquirer.acquire(ticket, VulkanCommands::recorded())?;
+        self.acquire_all(std::slice::from_ref(&ends.buffer), sync)
     }
 
-    fn read(&mut self) -> Result<Vec<u8>> {
-        self.gpu.download(self.buffer.handle(), 0, self.buffer.desc().size)
+    fn release(&mut self, ends: &mut Ends<Self>) -> Result<Ticket> {
+        let used = [any_use(&ends.buffer)];
+        let recorded = Recorded::new(&self.gpu, |command| {
+            // SAFETY: the command buffer is being recorded for this family, which owns the buffer; the caller
+            // keeps the buffer.
+            unsafe { self.gpu.endpoint.record_release(command, self.family(), &used) }?;
+            Ok(())
+        })?;
+        let (ticket, sync) = ends.releaser.release(VulkanCommands::recorded())?;
+        self.submit(&[recorded.command], sync)?;
+        self.finish()?;
+        Ok(ticket)
+    }
+
+    fn time(&self, buffer: &Buffer, work: Work) -> Result<Duration> {
+        let bound = self.bind(buffer)?;
+        let time = self.gpu.time(|command| self.record(command, &bound, work));
+        self.gpu.unbind(bound);
+        time
+    }
+
+    fn read(&self, buffer: &Buffer) -> Result<Vec<u8>> {
+        self.gpu.download(buffer.handle(), 0, buffer.desc().size)
+    }
+
+    fn private(&self, bytes: u64) -> Result<PrivatePayload> {
+        let buffer = PrivateBuffer::device(&self.gpu.vulkan, bytes)?;
+        let bound = self.gpu.bind(buffer.buffer, bytes)?;
+        self.gpu.run(|command| {
+            self.gpu.record(command, Kernel::Fill { seed: 77 }, &bound, 0);
+            Ok(())
+        })?;
+        Ok(PrivatePayload { gpu: self.gpu.clone(), bound, _buffer: buffer })
+    }
+
+    fn time_private(&self, private: &mut PrivatePayload, work: Work) -> Result<Duration> {
+        self.gpu.time(|command| self.record(command, &private.bound, work))
     }
 
     fn finish(&mut self) -> Result<()> {
-        for slot in &mut self.slots {
-            if let Some(last) = slot.last.take() {
-                last.wait(TIMEOUT)?;
-            }
-        }
-        Ok(())
+        self.pending.clear();
+        Ok(self.gpu.vulkan.wait_idle()?)
     }
 }
 
-impl Drop for VulkanStage {
+/// A buffer that no other API sees, bound for the kernels.
+#[derive(Debug)]
+pub struct PrivatePayload {
+    gpu: Rc<VulkanContext>,
+    bound: Bound,
+    _buffer: PrivateBuffer,
+}
+
+impl Drop for PrivatePayload {
     fn drop(&mut self) {
-        // Nothing may be in flight when the buffers go; a lost device has nothing in flight.
-        let _ = self.gpu.vulkan.wait_idle();
-        let none = Bound::default;
-        self.gpu.unbind(std::mem::replace(&mut self.bound, none()));
-        self.gpu.unbind(std::mem::replace(&mut self.private_bound, none()));
-        let commands: Vec<_> = self.slots.iter().map(|slot| slot.command).collect();
-        self.gpu.free_command_buffers(&commands);
+        self.gpu.unbind(std::mem::take(&mut self.bound));
     }
 }

@@ -25,7 +25,8 @@ pub struct Uniforms {
     pub light: [f32; 4],
     /// Its radiance.
     pub light_colour: [f32; 4],
-    /// 1 if the scene is for a screen, 0 for radiance; the number of occluders; the part of the picture, in u and in v, that a face of the cube shows.
+    /// 1 if the scene is for a screen, 0 for radiance; the number of occluders; the part of the picture, in u
+    /// and in v, that a face of the cube shows.
     pub settings: [f32; 4],
     /// Centres and radii.
     pub occluders: [[f32; 4]; OCCLUDERS],

@@ -25,7 +25,8 @@ const SCENE: u32 = 0;
 
 /// Draws [`Drawing`]s to level 0 of one texture with one fragment shader.
 ///
-/// The context must be current for every method and for the drop. The state that drawing needs is set each time and not restored.
+/// The context must be current for every method and for the drop. The state that drawing needs is set each
+/// time and not restored.
 #[derive(Debug)]
 pub struct Painter {
     gl: Rc<glow::Context>,

@@ -1,7 +1,8 @@
 //! Animated scenes for the demos, drawn by Vulkan and by OpenGL with the same GLSL, meshes and numbers.
 //!
-//! [`knot`] and [`turntable`] describe frames; [`vulkan::Painter`] and [`gl::Painter`]
-//! draw it with a graphics pipeline: vertex, index, instance and uniform buffers, depth, four samples per pixel. In both, row 0 of the target is the top of the picture.
+//! [`knot`] and [`turntable`] describe frames; [`vulkan::Painter`] and [`gl::Painter`] draw it with a
+//! graphics pipeline: vertex, index, instance and uniform buffers, depth, four samples per pixel. In both,
+//! row 0 of the target is the top of the picture.
 
 mod drawing;
 pub mod gl;

@@ -68,7 +68,8 @@ pub(super) fn look_at(eye: Vec3, target: Vec3) -> Mat4 {
 
 /// A perspective to Vulkan's clip space: y is down, depth goes from 0 at `near` to 1 at `far`.
 ///
-/// `fov` is the angle of view of the smaller side of the picture, in radians; `aspect` is width divided by height.
+/// `fov` is the angle of view of the smaller side of the picture, in radians; `aspect` is width divided by
+/// height.
 pub(super) fn perspective(fov: f32, aspect: f32, near: f32, far: f32) -> Mat4 {
     let focal = 1.0 / (0.5 * fov).tan();
     let (x, y) = if aspect >= 1.0 { (focal / aspect, focal) } else { (focal, focal * aspect) };
@@ -81,7 +82,8 @@ pub(super) fn perspective(fov: f32, aspect: f32, near: f32, far: f32) -> Mat4 {
     ]
 }
 
-/// The same for OpenGL's clip space, whose depth goes from -1 to 1. Its y points up, but needs no change: row 0 of the target is at y = -1 in both.
+/// The same for OpenGL's clip space, whose depth goes from -1 to 1. Its y points up, but needs no change: row
+/// 0 of the target is at y = -1 in both.
 pub(super) fn for_opengl(projection: Mat4) -> Mat4 {
     projection.map(|[x, y, z, w]| [x, y, 2.0 * z - w, w])
 }

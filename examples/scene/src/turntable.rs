@@ -9,7 +9,8 @@ const FACE: f32 = 0.0;
 const FLOOR: f32 = 1.0;
 const BACKDROP: f32 = 2.0;
 
-/// Returns the cube at `time`, in seconds. `aspect` is the width divided by the height, both of the target and of the picture on the faces, which show its central square.
+/// Returns the cube at `time`, in seconds. `aspect` is the width divided by the height, both of the target
+/// and of the picture on the faces, which show its central square.
 pub fn turntable(time: f32, aspect: f32) -> Drawing {
     let eye = [0.0, 2.62, 4.75];
     let projection = perspective(0.66, aspect, 0.1, 60.0);

@@ -19,7 +19,8 @@ use interop_gpu::kernel::{ELEMENT_BYTES, GROUP_SIZE};
 
 const CHECK: &str = include_str!("../../../shaders/check.ptx");
 
-/// Maximum number of blocks: enough for every GPU, and few enough that each block has several elements to count.
+/// Maximum number of blocks: enough for every GPU, and few enough that each block has several elements to
+/// count.
 const MAX_BLOCKS: u32 = 1 << 13;
 
 #[derive(Debug)]
@@ -89,7 +90,8 @@ impl CudaChecker {
 impl Checker for CudaChecker {
     fn check(&mut self, frame: &Frame, number: u32) -> Result<FrameCheck> {
         if let (Some(point), Some(semaphore)) = (frame.point(), &self.semaphore) {
-            // CUDA can't wait for a semaphore on the host: if the producer dies before it signals, the wait for the fence below times out.
+            // CUDA can't wait for a semaphore on the host: if the producer dies before it signals, the wait
+            // for the fence below times out.
             self.endpoint.wait(&self.stream, semaphore, Some(point.value))?;
         }
         self.stream.memcpy_htod(&NOTHING_FOUND, &mut self.counted)?;

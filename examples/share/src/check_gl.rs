@@ -88,7 +88,8 @@ impl Checker for GlChecker {
         let (gpu, gl) = (&self.gpu, self.gpu.gl.glow());
         let buffer = self.slots.get(frame.slot()).context("the ring has no such slot")?;
         match (frame.point(), &self.semaphore) {
-            // OpenGL can't wait for a semaphore on the host: if the producer dies before it signals, the wait for the fence below times out.
+            // OpenGL can't wait for a semaphore on the host: if the producer dies before it signals, the wait
+            // for the fence below times out.
             (Some(point), Some(semaphore)) => {
                 gpu.endpoint.wait(semaphore, Some(point.value), &[buffer], &[])?;
             }

@@ -80,7 +80,8 @@ impl fmt::Display for ConsumerApi {
 
 /// An API that has imported the slots of a ring.
 pub(super) trait Checker: fmt::Debug {
-    /// Waits until the frame is drawn, and checks every word of it against frame number `number`. Returns when the GPU is done with the slot.
+    /// Waits until the frame is drawn, and checks every word of it against frame number `number`. Returns
+    /// when the GPU is done with the slot.
     ///
     /// # Errors
     /// If the driver fails, takes too long, or the session ends meanwhile. Wrong words are part of the result.
@@ -127,7 +128,8 @@ impl Parts {
 /// Opens `api` on the GPU that owns the ring's memory, and imports the ring.
 ///
 /// # Errors
-/// [`Missing`](gpu_interop::error::Missing) if the API is missing or can't import the memory or the semaphore; otherwise if the driver fails.
+/// [`Missing`](gpu_interop::error::Missing) if the API is missing or can't import the memory or the
+/// semaphore; otherwise if the driver fails.
 pub(super) fn open(api: ConsumerApi, ring: Ring, shape: Shape) -> Result<Box<dyn Checker>> {
     let (parts, device) = Parts::new(ring, shape)?;
     let wish = GpuSelector::Uuid(device);

@@ -54,7 +54,8 @@ pub struct ConsumerReport {
     pub torn: u64,
     /// Frames per second, from the first frame to the last.
     pub frames_per_s: f64,
-    /// Time from publishing a frame to having verified it, in µs, including the checks of earlier frames that it waits for.
+    /// Time from publishing a frame to having verified it, in µs, including the checks of earlier frames that
+    /// it waits for.
     pub latency_us: Latency,
     /// Time from publishing a frame to receiving its token, in µs.
     pub token_us: Latency,
@@ -79,10 +80,12 @@ impl Latency {
 /// Interval at which a wait checks for Ctrl-C.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Receives and checks frames until the producer is done, or as many as `options` requests. Calls `progress` with the number of frames done and their total.
+/// Receives and checks frames until the producer is done, or as many as `options` requests. Calls `progress`
+/// with the number of frames done and their total.
 ///
 /// # Errors
-/// If the frames have another format or size, the API is missing, a driver fails, or the producer is gone. Wrong frames are counted, not an error.
+/// If the frames have another format or size, the API is missing, a driver fails, or the producer is gone.
+/// Wrong frames are counted, not an error.
 pub fn consume(
     (mut consumer, ring): (Consumer, Ring),
     options: &ConsumerOptions,
@@ -107,7 +110,8 @@ pub fn consume(
         let count = seen.tally.frames;
         return Err(error.context(format!("after {count} of {wanted} frames")));
     }
-    // All published frames are received before the end of the session, so the missing ones were never published.
+    // All published frames are received before the end of the session, so the missing ones were never
+    // published.
     let due = options.frames.is_none() && !interrupt.is_requested();
     if let Some(next) = seen.tally.next().filter(|&next| due && next < all.into()) {
         let early = format!("the producer ended after {next} of {all} frames");
@@ -175,7 +179,8 @@ impl Run {
         let mut is_whole = verdict.is_whole(self.shape.words());
         seen.latencies.push(frame.age());
         seen.took = began.elapsed();
-        // The last frame is the picture. The CPU checks the GPU's result for the first and the last frame, and examines the first wrong one.
+        // The last frame is the picture. The CPU checks the GPU's result for the first and the last frame,
+        // and examines the first wrong one.
         let is_last = number + 1 == self.all || seen.tally.frames + 1 == u64::from(self.wanted);
         if seen.tally.frames == 0 || is_last || (!is_whole && seen.wrong.is_none()) {
             let data = self.checker.read(frame.slot())?;

@@ -20,7 +20,8 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Frames of `bytes` bytes. The width is a power of two and not less than the height; the last row may be incomplete.
+    /// Frames of `bytes` bytes. The width is a power of two and not less than the height; the last row may be
+    /// incomplete.
     ///
     /// # Errors
     /// If `bytes` is 0, not a multiple of 16, or more than 8 GiB.

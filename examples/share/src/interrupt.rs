@@ -47,8 +47,8 @@ extern "C" fn note(_signal: libc::c_int) {
     REQUESTED.request();
 }
 
-/// The default path of the socket: in `XDG_RUNTIME_DIR`, or in the directory for temporary files with the user ID in
-/// its name.
+/// The default path of the socket: in `XDG_RUNTIME_DIR`, or in the directory for temporary files with the
+/// user ID in its name.
 pub fn default_socket() -> PathBuf {
     let name = "gpu-interop-share.sock";
     match std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty()) {

@@ -50,7 +50,8 @@ pub struct ProducerReport {
     pub gb_per_s: f64,
 }
 
-/// How long a consumer may keep a slot that the producer waits for: longer than any check takes, even on a busy CPU.
+/// How long a consumer may keep a slot that the producer waits for: longer than any check takes, even on a
+/// busy CPU.
 const CONSUMERS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a consumer may take to open its API and compile its kernels.
@@ -74,7 +75,8 @@ pub fn session_options() -> ProducerOptions {
 /// Draws and publishes frames. Calls `progress` with the number of frames published.
 ///
 /// # Errors
-/// If no consumer joins, if all leave and no new one joins, or if a driver fails. An interruption is not an error.
+/// If no consumer joins, if all leave and no new one joins, or if a driver fails. An interruption is not an
+/// error.
 pub fn produce(
     mut producer: Producer,
     drawer: &mut FrameRenderer,

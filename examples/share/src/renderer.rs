@@ -49,7 +49,8 @@ impl FrameRenderer {
     /// Creates `slots` buffers for frames of `shape` on `vulkan`'s device.
     ///
     /// # Errors
-    /// [`Missing`](gpu_interop::error::Missing) if `sync` is a timeline semaphore and the driver can't export one. Also for [`SyncMethod::Binary`], as a binary signal has only one waiter, and if the driver fails.
+    /// [`Missing`](gpu_interop::error::Missing) if `sync` is a timeline semaphore and the driver can't export
+    /// one. Also for [`SyncMethod::Binary`], as a binary signal has only one waiter, and if the driver fails.
     pub fn new(
         vulkan: &Vulkan,
         shape: Shape,
@@ -103,7 +104,8 @@ impl FrameRenderer {
         self.timeline.as_ref().map_or(SyncMethod::HostWait, |_| SyncMethod::Timeline)
     }
 
-    /// Submits the drawing of frame number `frame` into a slot that no consumer holds. Frames are drawn in the order of their numbers.
+    /// Submits the drawing of frame number `frame` into a slot that no consumer holds. Frames are drawn in
+    /// the order of their numbers.
     ///
     /// Returns what consumers must wait for; `None` if the host must
     /// [`wait`](Self::wait) before the frame is published.

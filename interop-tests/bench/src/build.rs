@@ -45,7 +45,7 @@ fn try_build(setup: &Setup<'_>, kind: BenchmarkKind) -> Result<Box<dyn Benchmark
     let Setup { gpus, bytes, grids, .. } = *setup;
     match kind {
         BenchmarkKind::SingleApi(SingleApi::Cuda) => {
-            let gpu = gpus.cuda.as_ref().map_err(Clone::clone)?.clone();
+            let gpu = gpus.cuda()?;
             Ok(Box::new(SingleCuda::new(gpu, bytes, grids.cuda)?))
         }
         BenchmarkKind::SingleApi(SingleApi::Vulkan) => {
@@ -83,11 +83,11 @@ fn open(setup: &Setup<'_>, routes: &[Route], depth: u32, batch: u32) -> Result<B
 }
 
 fn host_copy(setup: &Setup<'_>) -> Result<Box<dyn Benchmark>> {
-    let (first, bytes) = (setup.first()?, setup.bytes);
+    let first = setup.first()?;
     Ok(match setup.path {
-        PathKind::VulkanVulkan => Box::new(HostCopy::new(first, setup.second_vulkan()?, bytes)?),
-        PathKind::VulkanGl => Box::new(HostCopy::new(first, setup.second_gl()?, bytes)?),
-        PathKind::VulkanCuda => Box::new(HostCopy::new(first, setup.second_cuda()?, bytes)?),
+        PathKind::VulkanVulkan => Box::new(HostCopy::new(first, setup.second_vulkan()?, setup)?),
+        PathKind::VulkanGl => Box::new(HostCopy::new(first, setup.second_gl()?, setup)?),
+        PathKind::VulkanCuda => Box::new(HostCopy::new(first, setup.second_cuda()?, setup)?),
         PathKind::VulkanGlCuda => anyhow::bail!("the benchmark has paths of two APIs"),
     })
 }
@@ -106,12 +106,12 @@ fn raw(setup: &Setup<'_>, wait: Option<WaitMode>) -> Result<Box<dyn Benchmark>> 
             Box::new(Raw::new(first, bytes, grid, wait, import)?)
         }
         PathKind::VulkanGl => {
-            let gpu = gpus.gl.as_ref().map_err(Clone::clone)?.clone();
+            let gpu = gpus.gl()?;
             let import = |exported| RawGl::new(gpu, grids.gl, exported);
             Box::new(Raw::new(first, bytes, grid, wait, import)?)
         }
         PathKind::VulkanCuda => {
-            let gpu = gpus.cuda.as_ref().map_err(Clone::clone)?.clone();
+            let gpu = gpus.cuda()?;
             let import = |exported| RawCuda::new(gpu, grids.cuda, exported);
             Box::new(Raw::new(first, bytes, grid, wait, import)?)
         }

@@ -9,19 +9,24 @@ use gpu_interop::cudarc::driver::{CudaEvent, CudaSlice, DevicePtr as _, sys};
 use gpu_interop::glow;
 use gpu_interop::vulkan::{Fence, FencePool, SubmitSync};
 
-use super::staging::Staging;
+use super::staging::{Staging, record_copy, record_kernel};
+use interop_gpu::Kernel;
 use interop_gpu::gl::GlContext;
 use interop_gpu::vulkan::PrivateBuffer;
-use ping_pong::routes::{KERNEL, SecondCuda, SecondGl, SecondVulkan};
-use ping_pong::routes::{Recorded, TIMEOUT};
+use ping_pong::routes::SECOND_STEP;
+use ping_pong::{CudaUser, GlUser, Recorded, TIMEOUT, VulkanUser};
+
+/// The kernel of the second API.
+const KERNEL: Kernel = Kernel::PingPong { step: SECOND_STEP };
 
 /// An API with a private payload that it copies to and from the host.
 pub(crate) trait Copies {
     /// The payload, and what its copies need.
     type Own;
 
-    /// Allocates a payload as large as `staging`, which it is copied through.
-    fn own(&self, staging: Rc<Staging>) -> Result<Self::Own>;
+    /// Allocates a payload as large as `staging`, which it is copied through. The kernel runs with `groups`
+    /// work groups.
+    fn own(&self, staging: Rc<Staging>, groups: u32) -> Result<Self::Own>;
 
     /// Starts to copy a piece from the host.
     fn upload(&mut self, own: &mut Self::Own, range: &Range<u64>) -> Result<()>;
@@ -50,13 +55,14 @@ pub(crate) struct CudaOwn {
     address: sys::CUdeviceptr,
     payload: CudaSlice<u8>,
     pinned: bool,
+    groups: u32,
     staging: Rc<Staging>,
 }
 
-impl Copies for SecondCuda {
+impl Copies for CudaUser {
     type Own = CudaOwn;
 
-    fn own(&self, staging: Rc<Staging>) -> Result<CudaOwn> {
+    fn own(&self, staging: Rc<Staging>, groups: u32) -> Result<CudaOwn> {
         let payload = self.gpu.private_buffer(staging.bytes())?;
         self.gpu.stream.synchronize()?;
         let (address, synchronised) = payload.device_ptr(&self.gpu.stream);
@@ -64,10 +70,10 @@ impl Copies for SecondCuda {
         self.gpu.cuda.context().bind_to_thread()?;
         let bytes = usize::try_from(staging.bytes())?;
         // SAFETY: the mapping is that long and stays until it is unregistered (`CudaOwn::drop`). A refusal
-        // leaves CUDA to copy by way of memory of its own.
+        // makes CUDA copy through memory of its own.
         let registered = unsafe { sys::cuMemHostRegister_v2(staging.at(0).cast(), bytes, 0) };
         let pinned = registered == sys::CUresult::CUDA_SUCCESS;
-        Ok(CudaOwn { events: Vec::new(), address, payload, pinned, staging })
+        Ok(CudaOwn { events: Vec::new(), address, payload, pinned, groups, staging })
     }
 
     fn upload(&mut self, own: &mut CudaOwn, range: &Range<u64>) -> Result<()> {
@@ -83,7 +89,7 @@ impl Copies for SecondCuda {
 
     fn work(&mut self, own: &mut CudaOwn) -> Result<()> {
         // SAFETY: the payload is this side's own, until the benchmark goes, which waits.
-        unsafe { self.gpu.launch_at(KERNEL, own.address, own.payload.len() as u64, self.grid) }
+        unsafe { self.gpu.launch_at(KERNEL, own.address, own.payload.len() as u64, own.groups) }
     }
 
     fn start_downloads(&mut self, own: &mut CudaOwn, ranges: &[Range<u64>]) -> Result<()> {
@@ -106,7 +112,7 @@ impl Copies for SecondCuda {
         index: usize,
         _range: &Range<u64>,
     ) -> Result<()> {
-        Ok(own.events.get(index).context("it was started")?.synchronize()?)
+        Ok(own.events.get(index).context("the download was started")?.synchronize()?)
     }
 
     fn how(&self, own: &CudaOwn) -> String {
@@ -131,15 +137,16 @@ impl Drop for CudaOwn {
 pub(crate) struct GlOwn {
     gpu: Rc<GlContext>,
     payload: glow::Buffer,
+    groups: u32,
     staging: Rc<Staging>,
 }
 
-impl Copies for SecondGl {
+impl Copies for GlUser {
     type Own = GlOwn;
 
-    fn own(&self, staging: Rc<Staging>) -> Result<GlOwn> {
+    fn own(&self, staging: Rc<Staging>, groups: u32) -> Result<GlOwn> {
         let payload = self.gpu.private_buffer(staging.bytes())?;
-        Ok(GlOwn { gpu: self.gpu.clone(), payload, staging })
+        Ok(GlOwn { gpu: self.gpu.clone(), payload, groups, staging })
     }
 
     fn upload(&mut self, own: &mut GlOwn, range: &Range<u64>) -> Result<()> {
@@ -150,7 +157,7 @@ impl Copies for SecondGl {
     }
 
     fn work(&mut self, own: &mut GlOwn) -> Result<()> {
-        self.gpu.dispatch(KERNEL, own.payload, own.staging.bytes(), self.grid)
+        self.gpu.dispatch(KERNEL, own.payload, own.staging.bytes(), own.groups)
     }
 
     fn start_downloads(&mut self, _own: &mut GlOwn, _ranges: &[Range<u64>]) -> Result<()> {
@@ -194,20 +201,20 @@ pub(crate) struct VulkanOwn {
     staging: Rc<Staging>,
 }
 
-impl Copies for SecondVulkan {
+impl Copies for VulkanUser {
     type Own = VulkanOwn;
 
-    fn own(&self, staging: Rc<Staging>) -> Result<VulkanOwn> {
-        let (gpu, bytes) = (&self.runner.gpu, staging.bytes());
+    fn own(&self, staging: Rc<Staging>, groups: u32) -> Result<VulkanOwn> {
+        let (gpu, bytes) = (&self.gpu, staging.bytes());
         let payload = PrivateBuffer::device(&gpu.vulkan, bytes)?;
         let own_staging = Staging::new(gpu, bytes)?;
         let bound = gpu.bind(payload.buffer, bytes)?;
-        let kernel = self.runner.record_kernel(&bound)?.with(vec![bound]);
+        let kernel = record_kernel(gpu, bound, KERNEL, groups)?;
         let (mut downs, mut ups) = (Vec::new(), Vec::new());
         for range in own_staging.pieces() {
             let (there, here) = (payload.buffer, own_staging.buffer());
-            downs.push(self.runner.record_copy(there, here, &range)?);
-            ups.push(self.runner.record_copy(here, there, &range)?);
+            downs.push(record_copy(gpu, there, here, &range)?);
+            ups.push(record_copy(gpu, here, there, &range)?);
         }
         let (started, fences) = (Vec::new(), FencePool::new(&gpu.endpoint)?);
         let uploaded = vec![None; ups.len()];
@@ -236,11 +243,11 @@ impl Copies for SecondVulkan {
         unsafe { ptr::copy_nonoverlapping(from.cast_const(), to, length) };
         let mut part = SubmitSync::default();
         own.uploaded[index] = Some(own.fences.next(&mut part)?);
-        self.runner.submit(&[own.ups[index].command], part)
+        self.submit(&[own.ups[index].command], part)
     }
 
     fn work(&mut self, own: &mut VulkanOwn) -> Result<()> {
-        self.runner.submit(&[own.kernel.command], SubmitSync::default())
+        self.submit(&[own.kernel.command], SubmitSync::default())
     }
 
     fn start_downloads(&mut self, own: &mut VulkanOwn, _ranges: &[Range<u64>]) -> Result<()> {
@@ -248,7 +255,7 @@ impl Copies for SecondVulkan {
         for down in &own.downs {
             let mut part = SubmitSync::default();
             own.started.push(own.fences.next(&mut part)?);
-            self.runner.submit(&[down.command], part)?;
+            self.submit(&[down.command], part)?;
         }
         Ok(())
     }
@@ -259,7 +266,7 @@ impl Copies for SecondVulkan {
         index: usize,
         range: &Range<u64>,
     ) -> Result<()> {
-        own.started.get(index).context("it was started")?.wait(TIMEOUT)?;
+        own.started.get(index).context("the download was started")?.wait(TIMEOUT)?;
         let length = usize::try_from(range.end - range.start)?;
         let (from, to) = (own.own_staging.at(range.start), own.staging.at(range.start));
         // SAFETY: as for `upload`.

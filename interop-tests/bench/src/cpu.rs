@@ -42,7 +42,8 @@ pub struct CpuCost {
     pub verified: bool,
 }
 
-/// The library's benchmark and its control: by semaphore if this machine has one, otherwise by a sleeping host wait, as polling would use processor time for as long as it lasts.
+/// The library's benchmark and its control: by semaphore if this machine has one, otherwise by a sleeping
+/// host wait, as polling would use processor time for as long as it lasts.
 ///
 /// # Errors
 /// If this machine lacks the path, or if a driver fails.

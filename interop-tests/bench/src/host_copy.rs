@@ -1,21 +1,22 @@
 //! Without sharing: each API has a private payload, and it is copied through the host.
 //!
-//! Written to be fast: memory is mapped once, and pinned if CUDA allows it; command buffers are recorded once; and the payload is copied in pieces, so that one piece is read back while the one before it is uploaded.
+//! Written to be fast: memory is mapped once, and pinned if CUDA allows it; command buffers are recorded
+//! once; and the payload is copied in pieces, so that one piece is read back while the one before it is
+//! uploaded.
 
 use std::ops::Range;
 use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use gpu_interop::vulkan::{Fence, FencePool, SubmitSync};
 
 use crate::copies::Copies;
-use crate::staging::Staging;
+use crate::staging::{Staging, record_copy, record_kernel};
 use interop_gpu::Kernel;
 use interop_gpu::oracle::{Turns, Wrong};
 use interop_gpu::vulkan::PrivateBuffer;
-use ping_pong::routes;
-use ping_pong::routes::{Benchmark, FIRST_STEP, SECOND_STEP};
-use ping_pong::routes::{Recorded, TIMEOUT, VulkanRunner};
+use ping_pong::routes::{self, Benchmark, FIRST_STEP, SECOND_STEP, Setup};
+use ping_pong::{PayloadUser as _, Recorded, TIMEOUT, VulkanUser, Work};
 
 const SEED: u32 = 9;
 
@@ -28,7 +29,7 @@ pub(crate) struct HostCopy<F: Copies> {
     turns: Turns,
     staging: Rc<Staging>,
     payload: PrivateBuffer,
-    first: VulkanRunner,
+    first: VulkanUser,
 }
 
 /// A piece's copies at Vulkan's side.
@@ -40,7 +41,12 @@ struct Piece {
 }
 
 impl<F: Copies> HostCopy<F> {
-    pub(crate) fn new(first: VulkanRunner, second: F, bytes: u64) -> Result<Self> {
+    pub(crate) fn new(first: VulkanUser, second: F, setup: &Setup<'_>) -> Result<Self> {
+        let (bytes, [Work::Whole(kernel, groups), Work::Whole(_, second_groups)]) =
+            (setup.bytes, setup.works())
+        else {
+            bail!("a pair has two whole kernels");
+        };
         let gpu = first.gpu.clone();
         let payload = PrivateBuffer::device(&gpu.vulkan, bytes)?;
         let staging = Rc::new(Staging::new(&gpu, bytes)?);
@@ -49,16 +55,16 @@ impl<F: Copies> HostCopy<F> {
             gpu.record(command, Kernel::Fill { seed: SEED }, &bound, 0);
             Ok(())
         })?;
-        let kernel = first.record_kernel(&bound)?.with(vec![bound]);
+        let kernel = record_kernel(&gpu, bound, kernel, groups)?;
         let piece = |range: Range<u64>| {
             let (there, here) = (payload.buffer, staging.buffer());
-            let down = first.record_copy(there, here, &range)?;
-            let up = first.record_copy(here, there, &range)?;
+            let down = record_copy(&gpu, there, here, &range)?;
+            let up = record_copy(&gpu, here, there, &range)?;
             Ok(Piece { down, up, fence: None })
         };
         let pieces = staging.pieces().into_iter().map(piece).collect::<Result<_>>()?;
         let fences = FencePool::new(&gpu.endpoint)?;
-        let own = second.own(staging.clone())?;
+        let own = second.own(staging.clone(), second_groups)?;
         let turns = Turns::default();
         Ok(Self { kernel, pieces, fences, own, second, turns, staging, payload, first })
     }

@@ -84,7 +84,8 @@ impl BenchmarkKind {
         }
     }
 
-    /// Whether it is measured by default on a CPU: of the rings with batches, only a small one and a large one are.
+    /// Whether it is measured by default on a CPU: of the rings with batches, only a small one and a large
+    /// one are.
     pub fn is_basic(self) -> bool {
         match self {
             Self::Ring { batch: 1, .. } => true,
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rung_is_named_alone_or_with_its_family() {
+    fn a_benchmark_is_named_alone_or_with_its_family() {
         let kinds = |text: &str| text.parse::<Selection>().map(|selection| selection.0);
         assert_eq!(kinds("semaphore").unwrap(), [BenchmarkKind::Semaphore]);
         assert_eq!(kinds("ring-8").unwrap(), [BenchmarkKind::ring(8, 1)]);

@@ -26,35 +26,38 @@ pub(super) fn lines(report: &Report, path: &str) -> Vec<Line> {
     let rows = || report.rows.iter().filter(|row| row.path == path);
     let mut lines: Vec<(u32, Line)> = Vec::new();
     for row in rows().filter(|row| is_drawn(row)) {
-        if lines.iter().any(|(_, line)| line.name == row.rung) {
+        if lines.iter().any(|(_, line)| line.name == row.benchmark) {
             continue;
         }
-        let of_rung = rows().filter(|other| other.rung == row.rung);
-        let mut points: Vec<_> = of_rung.map(|row| (row.payload_bytes, row.gb_per_s)).collect();
+        let of_benchmark = rows().filter(|other| other.benchmark == row.benchmark);
+        let mut points: Vec<_> =
+            of_benchmark.map(|row| (row.payload_bytes, row.gb_per_s)).collect();
         points.sort_by_key(|point| point.0);
         let (rank, look) = look(row);
-        lines.push((rank, Line { name: row.rung.clone(), points, look }));
+        lines.push((rank, Line { name: row.benchmark.clone(), points, look }));
     }
     lines.sort_by_key(|(rank, _)| *rank);
     lines.into_iter().map(|(_, line)| line).collect()
 }
 
-/// Whether a benchmark has a line: the controls would be hidden by what they control, and one ring with batches per depth is enough.
+/// Whether a benchmark has a line: the controls would be hidden by what they control, and one ring with
+/// batches per depth is enough.
 fn is_drawn(row: &Row) -> bool {
-    let batch = row.rung.split_once('x').and_then(|(_, batch)| batch.parse::<u32>().ok());
-    !row.rung.starts_with("raw-") && batch.is_none_or(|batch| 2 * batch == row.depth)
+    let batch = row.benchmark.split_once('x').and_then(|(_, batch)| batch.parse::<u32>().ok());
+    !row.benchmark.starts_with("raw-") && batch.is_none_or(|batch| 2 * batch == row.depth)
 }
 
-/// Black for the single API, green for one queue, blue for rings (the deeper the darker), violet for rings with batches, warm colours for the rest.
+/// Black for the single API, green for one queue, blue for rings (the deeper the darker), violet for rings
+/// with batches, warm colours for the rest.
 fn look(row: &Row) -> (u32, Look) {
     let plain =
         |rank, (r, g, b)| (rank, Look { color: RGBColor(r, g, b), width: 2, dashed: false });
-    let rung = row.rung.as_str();
-    if rung == row.single_api {
+    let benchmark = row.benchmark.as_str();
+    if benchmark == row.single_api {
         return (0, Look { color: RGBColor(0, 0, 0), width: 3, dashed: false });
     }
-    let is_batched = rung.starts_with("ring-") && rung.contains('x');
-    match rung {
+    let is_batched = benchmark.starts_with("ring-") && benchmark.contains('x');
+    match benchmark {
         "in-queue-16" => plain(1, (0, 120, 60)),
         "in-queue-1" => plain(2, (90, 190, 110)),
         "semaphore" => plain(5, (235, 120, 0)),
@@ -62,7 +65,7 @@ fn look(row: &Row) -> (u32, Look) {
         "host-wait-block" => plain(7, (240, 150, 150)),
         "host-copy" => plain(8, (130, 85, 50)),
         _ if is_batched => plain(3, shade(row.depth, (205, 170, 230), (95, 20, 140))),
-        _ if rung.starts_with("ring-") => {
+        _ if benchmark.starts_with("ring-") => {
             plain(4, shade(row.depth, (165, 205, 240), (10, 60, 150)))
         }
         _ => (9, Look { color: RGBColor(120, 120, 120), width: 2, dashed: true }),
@@ -84,9 +87,9 @@ mod tests {
     #[test]
     fn lines_begin_with_the_single_api_and_leave_out_the_raw_calls() {
         let mut report = made_up();
-        report.rows[1].rung = "raw-semaphore".into();
+        report.rows[1].benchmark = "raw-semaphore".into();
         let batched =
-            |batch: u32| Row { rung: format!("ring-8x{batch}"), ..report.rows[4].clone() };
+            |batch: u32| Row { benchmark: format!("ring-8x{batch}"), ..report.rows[4].clone() };
         let batched = [batched(4), batched(2)];
         report.rows.extend(batched);
         report.rows.reverse();

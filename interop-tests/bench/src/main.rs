@@ -11,23 +11,25 @@ use clap::Parser;
 use demo_common::{Outcome, Progress};
 use gpu_interop::Uuid;
 use gpu_interop::headless::{DeviceType, GpuSelector, VulkanOptions};
-use interop_bench::{self as ladder, Plan, Report, Row, Selection};
+use interop_bench::{Plan, Report, Row, Selection};
 use interop_gpu::GpuContexts;
 use interop_gpu::size;
 use ping_pong::PathKind;
 
-/// Times every way to hand payloads from one API to another, compared with one API alone, and checks every byte.
+/// Times every way to hand payloads from one API to another, compared with one API alone, and checks every
+/// byte.
 ///
-/// Exit status: 0 if every benchmark that ran is verified, 1 if one failed or has wrong bytes, 2 if this machine lacks
-/// Vulkan or a path, 64 for invalid arguments.
+/// Exit status: 0 if every benchmark that ran is verified, 1 if one failed or has wrong bytes, 2 if this
+/// machine lacks Vulkan or a path, 64 for invalid arguments.
 #[derive(Debug, Parser)]
 struct Options {
     /// Payload sizes, separated by commas [default: 64KiB to 1GiB on a GPU, to 64MiB on a CPU]
     #[arg(long, value_delimiter = ',', value_parser = size::parse_payload)]
     sizes: Vec<u64>,
-    /// Benchmarks or families of benchmarks (ring, in-queue), separated by commas [default: all on a GPU; on a CPU all except some rings with batches]
-    #[arg(long, value_delimiter = ',')]
-    rungs: Vec<Selection>,
+    /// Benchmarks or families of benchmarks (ring, in-queue), separated by commas [default: all on a GPU; on
+    /// a CPU all except some rings with batches]
+    #[arg(long, alias = "rungs", value_delimiter = ',')]
+    benchmarks: Vec<Selection>,
     /// The APIs; repeatable [default: vulkan-cuda, or without CUDA vulkan-gl and vulkan-vulkan]
     #[arg(long)]
     path: Vec<PathKind>,
@@ -50,10 +52,10 @@ struct Options {
     #[arg(long)]
     peak_gb_per_s: Option<f64>,
     /// Measure only the processor time of a handoff, with the library and with plain API calls; print JSON
-    #[arg(long, conflicts_with_all = ["sizes", "rungs", "rounds", "batch_ms", "json", "plot", "from"])]
+    #[arg(long, conflicts_with_all = ["sizes", "benchmarks", "rounds", "batch_ms", "json", "plot", "from"])]
     cpu: bool,
     /// Read the report from this file instead of measuring
-    #[arg(long, conflicts_with_all = ["sizes", "rungs", "path", "device", "rounds", "batch_ms"])]
+    #[arg(long, conflicts_with_all = ["sizes", "benchmarks", "path", "device", "rounds", "batch_ms"])]
     from: Option<PathBuf>,
 }
 
@@ -74,7 +76,7 @@ fn run(options: &Options) -> Result<Outcome> {
         report.write(file)?;
     }
     if let Some(file) = &options.plot {
-        ladder::plot(&report, options.peak_gb_per_s, file)?;
+        interop_bench::plot(&report, options.peak_gb_per_s, file)?;
     }
     report.require_verified()?;
     Ok(Outcome::Verified)
@@ -94,7 +96,7 @@ fn open(options: &Options) -> Result<(GpuContexts, Vec<PathKind>)> {
 
 fn print_cpu(options: &Options) -> Result<Outcome> {
     let (gpus, paths) = open(options)?;
-    let costs = paths.into_iter().map(|path| ladder::cpu(&gpus, path));
+    let costs = paths.into_iter().map(|path| interop_bench::cpu(&gpus, path));
     let costs = costs.collect::<Result<Vec<_>>>()?;
     println!("{}", serde_json::to_string_pretty(&costs)?);
     ensure!(costs.iter().all(|cost| cost.verified), "a payload has wrong bytes");
@@ -108,13 +110,14 @@ fn measure(options: &Options) -> Result<Report> {
     if !options.sizes.is_empty() {
         plan.sizes.clone_from(&options.sizes);
     }
-    if !options.rungs.is_empty() {
-        plan.rungs = options.rungs.iter().flat_map(|chosen| chosen.kinds().to_vec()).collect();
+    if !options.benchmarks.is_empty() {
+        plan.benchmarks =
+            options.benchmarks.iter().flat_map(|chosen| chosen.kinds().to_vec()).collect();
     }
     plan.rounds = options.rounds.unwrap_or(plan.rounds);
     plan.batch = options.batch_ms.map_or(plan.batch, Duration::from_millis);
     let mut progress = Progress::start();
-    ladder::run(&gpus, &plan, &mut |done, total, what| progress.show(what, done, total))
+    interop_bench::run(&gpus, &plan, &mut |done, total, what| progress.show(what, done, total))
 }
 
 fn print(report: &Report) {
@@ -126,7 +129,7 @@ fn print(report: &Report) {
             println!("\n{} {size}; ratio to {}", row.path, row.single_api);
             println!(
                 "  {:<20} {:>9} {:>7} {:>11} {:>11} {:>9}",
-                "rung", "GB/s", "ratio", "p50 µs", "p99 µs", "CPU µs"
+                "benchmark", "GB/s", "ratio", "p50 µs", "p99 µs", "CPU µs"
             );
         }
         before = Some((&row.path, row.payload_bytes));
@@ -134,11 +137,11 @@ fn print(report: &Report) {
     }
     for failed in &report.failed {
         let size = size::human(failed.payload_bytes);
-        println!("{} {} {size} FAILED: {}", failed.path, failed.rung, failed.reason);
+        println!("{} {} {size} FAILED: {}", failed.path, failed.benchmark, failed.reason);
     }
     let mut told: Vec<(&str, &str, &str)> = Vec::new();
     for skipped in &report.skipped {
-        let this = (&*skipped.path, &*skipped.rung, &*skipped.reason);
+        let this = (&*skipped.path, &*skipped.benchmark, &*skipped.reason);
         if !told.contains(&this) {
             told.push(this);
             println!("{} {} skipped: {}", this.0, this.1, this.2);
@@ -147,10 +150,10 @@ fn print(report: &Report) {
 }
 
 fn print_row(row: &Row) {
-    let Row { rung, gb_per_s, ratio_to_single_api, pair_us, cpu_us, .. } = row;
+    let Row { benchmark, gb_per_s, ratio_to_single_api, pair_us, cpu_us, .. } = row;
     let wrong = row.wrong.as_deref().map_or(String::new(), |wrong| format!("  WRONG: {wrong}"));
     println!(
-        "  {rung:<20} {gb_per_s:>9.1} {ratio_to_single_api:>7.3} {:>11.1} {:>11.1} {cpu_us:>9.1}{wrong}",
+        "  {benchmark:<20} {gb_per_s:>9.1} {ratio_to_single_api:>7.3} {:>11.1} {:>11.1} {cpu_us:>9.1}{wrong}",
         pair_us.p50, pair_us.p99
     );
 }

@@ -13,12 +13,13 @@ pub struct Plan {
     /// Payload sizes in bytes.
     pub sizes: Vec<u64>,
     /// Which benchmarks.
-    pub rungs: Vec<BenchmarkKind>,
+    pub benchmarks: Vec<BenchmarkKind>,
     /// Batches of each benchmark.
     pub rounds: u32,
     /// Approximate duration of a batch.
     pub batch: Duration,
-    /// Minimum number of times that a batch goes through all slots of a ring, so that filling and draining it do not matter on a GPU.
+    /// Minimum number of times that a batch goes through all slots of a ring, so that filling and draining it
+    /// do not matter on a GPU.
     pub laps: u32,
 }
 
@@ -29,7 +30,7 @@ impl Plan {
         Self {
             paths,
             sizes: (16..=largest).step_by(2).map(|power| 1 << power).collect(),
-            rungs: BenchmarkKind::ALL
+            benchmarks: BenchmarkKind::ALL
                 .into_iter()
                 .filter(|kind| is_gpu || kind.is_basic())
                 .collect(),

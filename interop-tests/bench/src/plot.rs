@@ -20,7 +20,8 @@ const FAINT: RGBColor = RGBColor(225, 225, 225);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Draws `report` into an SVG file: one chart per path, with one line per benchmark, and the memory's limit if `peak_gb_per_s` is given.
+/// Draws `report` into an SVG file: one chart per path, with one line per benchmark, and the memory's limit
+/// if `peak_gb_per_s` is given.
 ///
 /// # Errors
 /// For a report without rows, and if the file can't be written.
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn every_rung_is_a_line_and_every_size_a_mark() {
+    fn every_benchmark_is_a_line_and_every_size_a_mark() {
         let report = made_up();
         let svg = drawn(&report, Some(4800.0));
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));

@@ -29,7 +29,8 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// Its name.
-    pub rung: String,
+    #[serde(rename = "rung")]
+    pub benchmark: String,
     /// The APIs, in the order of a pair.
     pub path: String,
     /// Size of a payload in bytes.
@@ -72,7 +73,8 @@ pub struct PairTimes {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     /// Its name.
-    pub rung: String,
+    #[serde(rename = "rung")]
+    pub benchmark: String,
     /// The APIs.
     pub path: String,
     /// Size of a payload in bytes.
@@ -132,10 +134,15 @@ impl Report {
         ensure!(!self.rows.is_empty(), "nothing was measured");
         if let Some(row) = self.rows.iter().find(|row| !row.verified) {
             let wrong = row.wrong.as_deref().unwrap_or("it is not verified");
-            anyhow::bail!("{} {} with {} bytes: {wrong}", row.path, row.rung, row.payload_bytes);
+            anyhow::bail!(
+                "{} {} with {} bytes: {wrong}",
+                row.path,
+                row.benchmark,
+                row.payload_bytes
+            );
         }
-        if let Some(Skipped { rung, path, payload_bytes, reason }) = self.failed.first() {
-            anyhow::bail!("{path} {rung} with {payload_bytes} bytes: {reason}");
+        if let Some(Skipped { benchmark, path, payload_bytes, reason }) = self.failed.first() {
+            anyhow::bail!("{path} {benchmark} with {payload_bytes} bytes: {reason}");
         }
         Ok(())
     }
@@ -147,8 +154,8 @@ pub(crate) mod tests {
 
     /// A report with invented figures.
     pub(crate) fn made_up() -> Report {
-        let row = |rung: &str, depth: u32, payload_bytes: u64, gb_per_s: f64| Row {
-            rung: rung.into(),
+        let row = |benchmark: &str, depth: u32, payload_bytes: u64, gb_per_s: f64| Row {
+            benchmark: benchmark.into(),
             path: "vulkan-cuda".into(),
             payload_bytes,
             depth,
@@ -164,14 +171,14 @@ pub(crate) mod tests {
             wrong: None,
         };
         let sizes = [1u64 << 16, 1 << 20, 1 << 24, 1 << 28, 1 << 30];
-        let rungs = [("cuda-alone", 1, 1.0), ("ring-8", 8, 0.5), ("semaphore", 1, 0.1)];
+        let benchmarks = [("cuda-alone", 1, 1.0), ("ring-8", 8, 0.5), ("semaphore", 1, 0.1)];
         let rows = sizes.iter().flat_map(|&size| {
             // Rounded like real figures, so that JSON preserves them exactly.
             let most = ((size as f64).log2() * 100.0).round();
-            rungs.map(|(rung, depth, part)| row(rung, depth, size, most * part))
+            benchmarks.map(|(benchmark, depth, part)| row(benchmark, depth, size, most * part))
         });
         let skipped = Skipped {
-            rung: "in-queue-1".into(),
+            benchmark: "in-queue-1".into(),
             path: "vulkan-cuda".into(),
             payload_bytes: 1 << 16,
             reason: "\"quoted\"".into(),

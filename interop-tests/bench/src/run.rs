@@ -62,13 +62,13 @@ struct Size {
     path: PathKind,
     bytes: u64,
     single: BenchmarkKind,
-    rungs: Vec<Timed>,
+    benchmarks: Vec<Timed>,
 }
 
 /// A benchmark and its batches.
 struct Timed {
     kind: BenchmarkKind,
-    rung: Box<dyn Benchmark>,
+    benchmark: Box<dyn Benchmark>,
     pairs: u32,
     /// It is timed in one round out of this many.
     stride: u32,
@@ -92,9 +92,9 @@ impl Size {
         let grids = Grids::choose(gpus, bytes).context("choosing the grids")?;
         let setup = Setup { gpus, path, bytes, grids };
         let mut room = room(gpus)?;
-        let (mut rungs, mut kinds) = (Vec::new(), vec![single]);
+        let (mut benchmarks, mut kinds) = (Vec::new(), vec![single]);
         // The single API's benchmark always runs, as the others are compared with it.
-        kinds.extend(plan.rungs.iter().copied().filter(|&kind| kind != single));
+        kinds.extend(plan.benchmarks.iter().copied().filter(|&kind| kind != single));
         for kind in kinds {
             let needs = kind.payloads() * bytes;
             if needs > room {
@@ -104,26 +104,26 @@ impl Size {
                 continue;
             }
             match build(&setup, kind) {
-                Ok(Ok(rung)) => {
+                Ok(Ok(benchmark)) => {
                     room -= needs;
                     let (times, error) = (Vec::new(), None);
-                    rungs.push(Timed { kind, rung, pairs: 0, stride: 1, times, error });
+                    benchmarks.push(Timed { kind, benchmark, pairs: 0, stride: 1, times, error });
                 }
                 Ok(Err(reason)) => report.skipped.push(skipped(kind, path, bytes, reason)),
                 Err(error) => report.failed.push(skipped(kind, path, bytes, format!("{error:#}"))),
             }
         }
-        Ok(Self { path, bytes, single, rungs })
+        Ok(Self { path, bytes, single, benchmarks })
     }
 
     fn measure(&mut self, plan: &Plan, advance: &mut dyn FnMut()) {
-        for timed in &mut self.rungs {
+        for timed in &mut self.benchmarks {
             timed.error = timed.warm_up(plan).err();
         }
         for round in 0..plan.rounds {
-            for timed in &mut self.rungs {
+            for timed in &mut self.benchmarks {
                 if timed.error.is_none() && round % timed.stride == 0 {
-                    match time(&mut *timed.rung, timed.pairs) {
+                    match time(&mut *timed.benchmark, timed.pairs) {
                         Ok(batch) => timed.times.push(batch),
                         Err(error) => timed.error = Some(error),
                     }
@@ -135,9 +135,9 @@ impl Size {
 
     /// Checks the payloads of every benchmark, and adds its row to the report.
     fn sum_up(mut self, report: &mut Report) {
-        let single = self.rungs.iter().find(|timed| timed.kind == self.single);
+        let single = self.benchmarks.iter().find(|timed| timed.kind == self.single);
         let single = (self.single, single.map(Timed::wall).unwrap_or_default());
-        for timed in &mut self.rungs {
+        for timed in &mut self.benchmarks {
             match timed.row(self.path, self.bytes, single) {
                 Ok(row) => report.rows.push(row),
                 Err(error) => {
@@ -150,15 +150,15 @@ impl Size {
 }
 
 fn skipped(kind: BenchmarkKind, path: PathKind, payload_bytes: u64, reason: String) -> Skipped {
-    Skipped { rung: kind.to_string(), path: path.to_string(), payload_bytes, reason }
+    Skipped { benchmark: kind.to_string(), path: path.to_string(), payload_bytes, reason }
 }
 
 impl Timed {
     /// Runs the benchmark twice and finds how many pairs make a batch.
     fn warm_up(&mut self, plan: &Plan) -> Result<()> {
-        let granule = self.rung.granule();
-        time(&mut *self.rung, granule)?;
-        let pair = time(&mut *self.rung, granule)?.wall.as_secs_f64().max(1e-9);
+        let granule = self.benchmark.granule();
+        time(&mut *self.benchmark, granule)?;
+        let pair = time(&mut *self.benchmark, granule)?.wall.as_secs_f64().max(1e-9);
         let wanted = (plan.batch.as_secs_f64() / pair).min(1e5) as u32;
         let fewest = if self.kind.depth() > 1 { plan.laps * self.kind.depth() } else { 1 };
         self.pairs = wanted.max(fewest).next_multiple_of(granule);
@@ -177,14 +177,14 @@ impl Timed {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
-        let verified = self.rung.verify()?;
+        let verified = self.benchmark.verify()?;
         let walls: Vec<_> = self.times.iter().map(|time| time.wall).collect();
         let cpus: Vec<_> = self.times.iter().map(|time| time.cpu).collect();
         let wall = self.wall();
         let us = |time: Duration| rounded(time.as_secs_f64() * 1e6, 1e3);
         let ratio = single_wall.as_secs_f64() / wall.as_secs_f64().max(1e-9);
         Ok(Row {
-            rung: self.kind.to_string(),
+            benchmark: self.kind.to_string(),
             path: path.to_string(),
             payload_bytes: bytes,
             depth: self.kind.depth(),
@@ -194,7 +194,7 @@ impl Timed {
             pair_us: PairTimes { p50: us(wall), p99: us(percentile(&walls, 99.0)) },
             verified: verified.is_ok(),
             single_api: single.to_string(),
-            handoff: self.rung.handoff(),
+            handoff: self.benchmark.handoff(),
             cpu_us: us(median(&cpus)),
             batches: self.times.len() as u32,
             pairs_per_batch: self.pairs,

@@ -6,7 +6,9 @@ use std::rc::Rc;
 use anyhow::Result;
 use gpu_interop::ash::vk;
 
-use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
+use interop_gpu::Kernel;
+use interop_gpu::vulkan::{Bound, PrivateBuffer, VulkanContext};
+use ping_pong::Recorded;
 
 /// Size of the pieces that a payload is copied in.
 const PIECE_BYTES: u64 = 4 << 20;
@@ -61,4 +63,45 @@ impl Drop for Staging {
         // SAFETY: mapped once, by `new`; what copies from and to it was waited for.
         unsafe { self.gpu.device().unmap_memory(self.buffer.memory) };
     }
+}
+
+/// Records `kernel` over `bound`, ordered after all earlier work of the queue.
+pub(crate) fn record_kernel(
+    gpu: &Rc<VulkanContext>,
+    bound: Bound,
+    kernel: Kernel,
+    groups: u32,
+) -> Result<Recorded> {
+    let recorded = Recorded::new(gpu, |command| {
+        gpu.record_barrier(command);
+        gpu.record(command, kernel, &bound, groups);
+        Ok(())
+    })?;
+    Ok(recorded.with(vec![bound]))
+}
+
+/// Records a copy of `range`, ordered after all earlier work of the queue and visible to the host.
+pub(crate) fn record_copy(
+    gpu: &Rc<VulkanContext>,
+    from: vk::Buffer,
+    to: vk::Buffer,
+    range: &Range<u64>,
+) -> Result<Recorded> {
+    let (start, size) = (range.start, range.end - range.start);
+    let region = vk::BufferCopy { src_offset: start, dst_offset: start, size };
+    let visible = vk::MemoryBarrier::default()
+        .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)
+        .dst_access_mask(vk::AccessFlags::HOST_READ);
+    let (copy, host) = (vk::PipelineStageFlags::TRANSFER, vk::PipelineStageFlags::HOST);
+    let none = vk::DependencyFlags::empty();
+    let device = gpu.device();
+    Recorded::new(gpu, |command| {
+        gpu.record_barrier(command);
+        // SAFETY: the command buffer is being recorded, and both buffers are as long as the range.
+        unsafe {
+            device.cmd_copy_buffer(command, from, to, &[region]);
+            device.cmd_pipeline_barrier(command, copy, host, none, &[visible], &[], &[]);
+        }
+        Ok(())
+    })
 }

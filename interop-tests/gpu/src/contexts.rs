@@ -40,6 +40,22 @@ impl GpuContexts {
         let vulkan = Rc::new(VulkanContext::new(vulkan)?);
         Ok(Self { cuda, gl, second_device, second_instance, vulkan })
     }
+
+    /// OpenGL.
+    ///
+    /// # Errors
+    /// Why it is missing.
+    pub fn gl(&self) -> Result<Rc<GlContext>> {
+        Ok(self.gl.as_ref().map_err(Clone::clone)?.clone())
+    }
+
+    /// CUDA.
+    ///
+    /// # Errors
+    /// Why it is missing.
+    pub fn cuda(&self) -> Result<Rc<CudaContext>> {
+        Ok(self.cuda.as_ref().map_err(Clone::clone)?.clone())
+    }
 }
 
 /// Swaps the two levels of a `Result`: what is missing stays inside, a failure is returned.

@@ -124,19 +124,14 @@ impl CudaContext {
         Ok(())
     }
 
-    /// Runs `kernel` and returns how long it took on the device, measured by events.
+    /// Returns how long the work that `launch` launches on the stream takes on the device, measured by events.
     ///
     /// # Errors
-    /// If CUDA fails.
-    pub fn time(
-        &self,
-        kernel: Kernel,
-        data: &mut CudaViewMut<'_, u8>,
-        groups: u32,
-    ) -> Result<Duration> {
+    /// What `launch` returns, and if CUDA fails.
+    pub fn time(&self, launch: impl FnOnce() -> Result<()>) -> Result<Duration> {
         let timed = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
         let start = self.stream.record_event(timed)?;
-        self.launch(kernel, data, groups)?;
+        launch()?;
         let end = self.stream.record_event(timed)?;
         self.stream.synchronize()?;
         Ok(Duration::from_secs_f64(f64::from(start.elapsed_ms(&end)?) / 1e3))

@@ -1,7 +1,8 @@
 //! The content of images in the tests, part by part, computed by the CPU: a hash of the position of each texel.
 //!
-//! A [`Part`] is one aspect of one level of one layer. Its bytes are tightly packed as Vulkan's and
-//! OpenGL's copies pack them: x before y before z, the samples of a texel one after the other. So one reference serves every API, shape and tiling.
+//! A [`Part`] is one aspect of one level of one layer. Its bytes are tightly packed as Vulkan's and OpenGL's
+//! copies pack them: x before y before z, the samples of a texel one after the other. So one reference serves
+//! every API, shape and tiling.
 
 use anyhow::{Result, bail};
 use gpu_interop::desc::{Extent, ImageKind, Tiling, full_mip_chain};

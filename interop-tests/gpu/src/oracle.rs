@@ -27,7 +27,8 @@ pub fn filled(bytes: usize, seed: u32) -> Vec<u8> {
 
 /// The effect of any number of passes on a word `x` at index `w`: `a·x + b·w + c`.
 ///
-/// Passes with different steps don't commute, so a pass that is lost, doubled or out of order shows in every word.
+/// Passes with different steps don't commute, so a pass that is lost, doubled or out of order shows in every
+/// word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turns {
     a: u32,

@@ -15,7 +15,8 @@ use super::texel::decode;
 /// What shaders' arithmetic in single precision may add, in steps of the format.
 const ARITHMETIC: f64 = 0.005;
 
-/// What encoding sRGB may add, in steps: the curve is not a single operation, and every API allows some error (Direct3D, whose rule GPUs follow, allows 0.6 of a step in total).
+/// What encoding sRGB may add, in steps: the curve is not a single operation, and every API allows some error
+/// (Direct3D, whose rule GPUs follow, allows 0.6 of a step in total).
 const SRGB: f64 = 0.1;
 
 /// How a format stores numbers.
@@ -123,7 +124,8 @@ impl fmt::Display for Worst {
     }
 }
 
-/// The channel with the largest error beyond the allowed one, or with the largest error of all; `None` if nothing is stored.
+/// The channel with the largest error beyond the allowed one, or with the largest error of all; `None` if
+/// nothing is stored.
 pub fn worst(format: Format, numbers: &[[f32; 4]], bytes: &[u8]) -> Option<Worst> {
     let texels = bytes.chunks_exact(format.texel_bytes() as usize);
     let found = texels.map(|texel| decode(format, texel).map(f32::from_bits));

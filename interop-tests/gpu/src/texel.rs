@@ -47,7 +47,8 @@ fn normalised(format: Format) -> Option<&'static [Bits]> {
     })
 }
 
-/// Returns the bits of the four floats or integers that a shader reads from a texel, through a view that is not sRGB. Channels that the format lacks are 0.
+/// Returns the bits of the four floats or integers that a shader reads from a texel, through a view that is
+/// not sRGB. Channels that the format lacks are 0.
 pub fn decode(format: Format, texel: &[u8]) -> [u32; 4] {
     let mut channels = [0; 4];
     if let Some(bits) = normalised(format) {

@@ -33,7 +33,8 @@ pub trait Benchmark {
     /// How the two APIs are synchronised, in words.
     fn handoff(&self) -> String;
 
-    /// Checks every byte of every payload against what the CPU computes for all pairs so far. Nothing may be submitted after that.
+    /// Checks every byte of every payload against what the CPU computes for all pairs so far. Nothing may be
+    /// submitted after that.
     ///
     /// # Errors
     /// If a driver fails. Wrong bytes are the inner error.

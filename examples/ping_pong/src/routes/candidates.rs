@@ -66,7 +66,8 @@ impl<'a> Candidates<'a> {
         Ok(Self { setup, owner, stations, in_queue, open: BTreeMap::new() })
     }
 
-    /// Measures the routes that are worth trying on this machine. `depth` is that of rings; `None` tries several.
+    /// Measures the routes that are worth trying on this machine. `depth` is that of rings; `None` tries
+    /// several.
     ///
     /// # Errors
     /// If no route works.

@@ -1,65 +1,77 @@
 //! One payload that is handed back and forth between two APIs.
 
 use anyhow::{Context, Result};
-use gpu_interop::BufferDesc;
-use gpu_interop::Peer as _;
+use demo_common::handoff_name;
 use gpu_interop::capabilities::SyncPlan;
-use gpu_interop::handoff::{Acquirer, HandoffOptions, Releaser, Ticket, open};
-use gpu_interop::vulkan::{Buffer, Endpoint};
+use gpu_interop::handoff::{HandoffOptions, Ticket, open};
+use gpu_interop::{BufferDesc, Peer as _};
+use interop_gpu::oracle::{Turns, Wrong};
 
 use super::benchmark::{Benchmark, FIRST_STEP, SECOND_STEP};
-use super::second_api::{Ends, SecondApi};
 use super::verify;
-use super::vulkan_runner::{Recorded, VulkanRunner};
 use crate::path::create_for;
-use demo_common::handoff_name;
-use interop_gpu::oracle::{Turns, Wrong};
+use crate::user::{Ends, PayloadUser, Work};
+use crate::vulkan::{Recorded, VulkanUser};
 
 const SEED: u32 = 11;
 
-pub struct Channel<F: SecondApi> {
-    turn: F::Turn,
-    ends: Ends<F>,
-    recorded: Recorded,
-    there: Releaser<Endpoint>,
-    back: Acquirer<Endpoint>,
+/// A handoff from Vulkan to a second API, and one back.
+pub(crate) struct Channel<S: PayloadUser> {
+    first_pass: Recorded,
+    second_pass: S::Prepared,
+    first_ends: Ends<VulkanUser>,
+    second_ends: Ends<S>,
+    first: VulkanUser,
+    second: S,
     ticket: Option<Ticket>,
     turns: Turns,
-    buffer: Buffer,
-    second: F,
-    first: VulkanRunner,
     plan: SyncPlan,
 }
 
-impl<F: SecondApi> Channel<F> {
-    pub fn new(
-        first: VulkanRunner,
-        second: F,
+impl<S: PayloadUser> Channel<S> {
+    /// Opens the handoffs for a payload of `bytes` bytes, which is filled. `works` are those of the two APIs.
+    pub(crate) fn new(
+        first: VulkanUser,
+        second: S,
         bytes: u64,
+        works: [Work; 2],
         handoff: HandoffOptions,
     ) -> Result<Self> {
-        let (owner, desc) = (&first.gpu.endpoint, BufferDesc::storage(bytes));
+        let (owner, desc) = (first.endpoint().clone(), BufferDesc::storage(bytes));
         let importers = [second.endpoint().capabilities(&desc.into())?];
-        let buffer = create_for(owner, &importers, &desc)?;
-        let import = second.endpoint().import_buffer(buffer.export()?)?;
+        let buffer = create_for(&owner, &importers, &desc)?;
+        let second_buffer = second.endpoint().import_buffer(buffer.export()?)?;
         first.fill_and_release(&buffer, SEED)?;
-        let there = open(owner, owner, second.endpoint(), handoff)?;
-        let back = open(owner, second.endpoint(), owner, handoff)?;
-        let recorded = first.record_pass(std::slice::from_ref(&buffer))?;
-        let turn = second.prepare(&import)?;
-        let ends = Ends { acquirer: there.acquire, releaser: back.release, buffer: import };
-        let (there, plan, back) = (there.release, there.plan, back.acquire);
-        let (ticket, turns) = (None, Turns::default());
-        Ok(Self { turn, ends, recorded, there, back, ticket, turns, buffer, second, first, plan })
+        let there = open(&owner, &owner, second.endpoint(), handoff)?;
+        let back = open(&owner, second.endpoint(), &owner, handoff)?;
+        let first_pass = first.prepare(std::slice::from_ref(&buffer), works[0])?;
+        let second_pass = second.prepare(std::slice::from_ref(&second_buffer), works[1])?;
+        Ok(Self {
+            first_pass,
+            second_pass,
+            first_ends: Ends { acquirer: back.acquire, releaser: there.release, buffer },
+            second_ends: Ends {
+                acquirer: there.acquire,
+                releaser: back.release,
+                buffer: second_buffer,
+            },
+            first,
+            second,
+            ticket: None,
+            turns: Turns::default(),
+            plan: there.plan,
+        })
     }
 }
 
-impl<F: SecondApi> Benchmark for Channel<F> {
+impl<S: PayloadUser> Benchmark for Channel<S> {
     fn submit(&mut self, pairs: u32) -> Result<()> {
         for _ in 0..pairs {
-            let Self { there, back, recorded, .. } = self;
-            let ticket = self.first.turn(self.ticket.take(), back, there, recorded)?;
-            self.ticket = Some(self.second.turn(ticket, &mut self.ends, &self.turn)?);
+            let ticket = self.ticket.take();
+            let ticket = self.first.pass(ticket, &mut self.first_ends, &self.first_pass)?;
+            let ticket =
+                self.second.pass(Some(ticket), &mut self.second_ends, &self.second_pass)?;
+            self.ticket = Some(ticket);
             self.turns.then(FIRST_STEP);
             self.turns.then(SECOND_STEP);
         }
@@ -76,16 +88,17 @@ impl<F: SecondApi> Benchmark for Channel<F> {
     }
 
     fn verify(&mut self) -> Result<Result<(), Wrong>> {
-        let ticket = self.ticket.take().context("it ran")?;
-        self.first.take_back(ticket, &mut self.back, &self.buffer)?;
-        let (handle, bytes) = (self.buffer.handle(), self.buffer.desc().size);
-        verify::check(&self.first.gpu, handle, bytes, SEED, &self.turns)
+        let ticket = self.ticket.take().context("at least one pair was submitted")?;
+        self.first.acquire(ticket, &mut self.first_ends)?;
+        let buffer = &self.first_ends.buffer;
+        verify::check(&self.first.gpu, buffer.handle(), buffer.desc().size, SEED, &self.turns)
     }
 }
 
-impl<F: SecondApi> Drop for Channel<F> {
+impl<S: PayloadUser> Drop for Channel<S> {
     fn drop(&mut self) {
-        // Nothing may be in flight when the buffers are destroyed. A lost device has nothing in flight, so errors are ignored.
+        // Nothing may be in flight when the buffers are destroyed. A lost device has nothing in flight, so
+        // errors are ignored.
         let _ = self.second.finish();
         let _ = self.first.finish();
     }

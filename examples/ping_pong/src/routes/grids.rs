@@ -30,13 +30,19 @@ const TRIES: usize = 3;
 /// Work groups of each API's kernel; 0 is one thread per element.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Grids {
+    /// Of Vulkan.
     pub vulkan: u32,
+    /// Of OpenGL.
     pub gl: u32,
+    /// Of CUDA.
     pub cuda: u32,
 }
 
 impl Grids {
     /// Measures all candidates for each API alone, with kernels back to back as the benchmarks run them.
+    ///
+    /// # Errors
+    /// If a driver fails.
     pub fn choose(gpus: &GpuContexts, bytes: u64) -> Result<Self> {
         let grids = candidates(gpus);
         let vulkan = best(bytes, &grids, |grid| {
@@ -58,7 +64,8 @@ impl Grids {
     }
 }
 
-/// [`GRIDS`] and, if CUDA reports how many groups the GPU runs at once, multiples of that: whole waves leave no processor idle at the end.
+/// [`GRIDS`] and, if CUDA reports how many groups the GPU runs at once, multiples of that: whole waves leave
+/// no processor idle at the end.
 fn candidates(gpus: &GpuContexts) -> Vec<u32> {
     let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
     let count =

@@ -8,7 +8,8 @@ use gpu_interop::vulkan::SubmitSync;
 
 use super::benchmark::{Benchmark, FIRST_STEP, SECOND_STEP};
 use super::verify;
-use super::vulkan_runner::{Recorded, VulkanRunner};
+use crate::user::PayloadUser as _;
+use crate::vulkan::{Recorded, VulkanUser};
 use interop_gpu::Kernel;
 use interop_gpu::oracle::{Turns, Wrong};
 use interop_gpu::vulkan::{Bound, VulkanContext};
@@ -16,8 +17,9 @@ use interop_gpu::vulkan::{Bound, VulkanContext};
 const SEED: u32 = 6;
 
 /// Pairs in one queue on one payload. `K` keeps the payload and whatever else the commands use.
+#[derive(Debug)]
 pub struct OneQueue<K> {
-    side: VulkanRunner,
+    user: VulkanUser,
     recorded: Recorded,
     pairs: u32,
     buffer: vk::Buffer,
@@ -28,7 +30,10 @@ pub struct OneQueue<K> {
 }
 
 impl<K> OneQueue<K> {
-    /// `pairs` pairs per submit, each recorded by `record`, on `bytes` bytes of `buffer`, which `kept` keeps.
+    /// Records `pairs` pairs per submit, each by `record`, on `bytes` bytes of `buffer`, which `kept` keeps.
+    ///
+    /// # Errors
+    /// What `record` returns, and if the driver fails.
     pub fn new(
         gpu: Rc<VulkanContext>,
         (buffer, bytes): (vk::Buffer, u64),
@@ -45,16 +50,16 @@ impl<K> OneQueue<K> {
             (0..pairs).try_for_each(|_| record(&kept, command, &bound))
         })?;
         let recorded = recorded.with(vec![bound]);
-        let side = VulkanRunner::new(gpu, 0, FIRST_STEP)?;
+        let user = VulkanUser::new(gpu)?;
         let turns = Turns::default();
-        Ok(Self { side, recorded, pairs, buffer, bytes, turns, _kept: kept })
+        Ok(Self { user, recorded, pairs, buffer, bytes, turns, _kept: kept })
     }
 }
 
 impl<K> Benchmark for OneQueue<K> {
     fn submit(&mut self, pairs: u32) -> Result<()> {
         for _ in 0..pairs / self.pairs {
-            self.side.submit(&[self.recorded.command], SubmitSync::default())?;
+            self.user.submit(&[self.recorded.command], SubmitSync::default())?;
         }
         for step in [FIRST_STEP, SECOND_STEP].repeat(pairs as usize) {
             self.turns.then(step);
@@ -63,7 +68,7 @@ impl<K> Benchmark for OneQueue<K> {
     }
 
     fn finish(&mut self) -> Result<()> {
-        self.side.finish()
+        self.user.finish()
     }
 
     fn granule(&self) -> u32 {
@@ -78,6 +83,6 @@ impl<K> Benchmark for OneQueue<K> {
     }
 
     fn verify(&mut self) -> Result<Result<(), Wrong>> {
-        verify::check(&self.side.gpu, self.buffer, self.bytes, SEED, &self.turns)
+        verify::check(&self.user.gpu, self.buffer, self.bytes, SEED, &self.turns)
     }
 }

@@ -1,26 +1,27 @@
 //! The library's ring: several payloads in flight.
 
 use anyhow::{Context, Result, ensure};
+use demo_common::handoff_name;
 use gpu_interop::BufferDesc;
 use gpu_interop::capabilities::SyncPlan;
 use gpu_interop::handoff::HandoffOptions;
 use gpu_interop::ring::{self, RingOptions, RingStage, SlotCommands, Wait};
 use gpu_interop::vulkan::Endpoint;
-
-use super::benchmark::{Benchmark, FIRST_STEP, SECOND_STEP};
-use super::second_api::SecondApi;
-use super::verify;
-use super::vulkan_runner::{Recorded, VulkanRunner};
-use demo_common::handoff_name;
 use interop_gpu::oracle::{Turns, Wrong};
 
-pub struct Ring<S: SecondApi> {
+use super::benchmark::{Benchmark, FIRST_STEP, SECOND_STEP};
+use super::verify;
+use crate::user::{PayloadUser, Work};
+use crate::vulkan::{Recorded, VulkanUser};
+
+/// A ring with a stage in Vulkan and one in a second API.
+pub(crate) struct Ring<S: PayloadUser> {
     // Before the stages, whose buffers they use.
-    recorded: Vec<Recorded>,
-    prepared: S::Turns,
+    first_passes: Vec<Recorded>,
+    second_passes: Vec<S::Prepared>,
     first_stage: RingStage<Endpoint>,
     second_stage: RingStage<S::Endpoint>,
-    first: VulkanRunner,
+    first: VulkanUser,
     second: S,
     /// Slots handed over at a time.
     batch: u32,
@@ -29,33 +30,43 @@ pub struct Ring<S: SecondApi> {
     plan: SyncPlan,
 }
 
-impl<S: SecondApi> Ring<S> {
-    pub fn new(
-        first: VulkanRunner,
+impl<S: PayloadUser> Ring<S> {
+    /// Opens a ring of `depth` payloads of `bytes` bytes, which are filled; `batch` of them are handed over
+    /// at a time. `works` are those of the two APIs.
+    ///
+    /// # Errors
+    /// [`Missing`](gpu_interop::error::Missing) if the machine lacks something; otherwise if a driver fails,
+    /// or if `depth` is not a multiple of `batch`.
+    pub(crate) fn new(
+        first: VulkanUser,
         second: S,
         bytes: u64,
         (depth, batch): (u32, u32),
+        works: [Work; 2],
         handoff: HandoffOptions,
     ) -> Result<Self> {
         ensure!(
             depth.is_multiple_of(batch),
             "{depth} slots are not a multiple of the batch of {batch}"
         );
-        let owner = &first.gpu.endpoint;
+        let (owner, desc) = (first.endpoint(), BufferDesc::storage(bytes));
         let options = RingOptions { depth, handoff };
-        let desc = BufferDesc::storage(bytes);
         let (first_stage, second_stage, [plan, _]) =
             ring::pair(owner, owner, second.endpoint(), &desc, options)?;
-        // The first pass acquires the payload from outside Vulkan, so it is filled and released here.
+        // The first pass acquires the payloads from outside Vulkan, so they are filled and released here.
         for (seed, buffer) in (0..).zip(first_stage.buffers()) {
             first.fill_and_release(buffer, seed)?;
         }
-        let recorded = first.record_stage(&first_stage, batch as usize)?;
-        let prepared = second.prepare_stage(&second_stage, batch as usize)?;
+        let batches = first_stage.buffers().chunks(batch as usize);
+        let first_passes =
+            batches.map(|batch| first.prepare(batch, works[0])).collect::<Result<_>>()?;
+        let batches = second_stage.buffers().chunks(batch as usize);
+        let second_passes =
+            batches.map(|batch| second.prepare(batch, works[1])).collect::<Result<_>>()?;
         let turns = vec![Turns::default(); depth as usize];
         Ok(Self {
-            recorded,
-            prepared,
+            first_passes,
+            second_passes,
             first_stage,
             second_stage,
             first,
@@ -71,20 +82,26 @@ impl<S: SecondApi> Ring<S> {
     }
 }
 
-impl<S: SecondApi> Benchmark for Ring<S> {
+impl<S: PayloadUser> Benchmark for Ring<S> {
     fn submit(&mut self, pairs: u32) -> Result<()> {
         // Half of the slots on each side, so that neither waits for the other to begin.
         let half = (self.depth() / 2).max(self.batch);
         let (batch, batches) = (self.batch as usize, half / self.batch);
         for _ in 0..pairs / half {
             for _ in 0..batches {
-                self.first.run_stage(&mut self.first_stage, &self.recorded, batch, |slot| {
+                self.first.ring_pass(&mut self.first_stage, &self.first_passes, batch, |slot| {
                     self.turns[slot].then(FIRST_STEP);
-                    self.turns[slot].then(SECOND_STEP);
                 })?;
             }
             for _ in 0..batches {
-                self.second.run_stage(&mut self.second_stage, &self.prepared, batch)?;
+                self.second.ring_pass(
+                    &mut self.second_stage,
+                    &self.second_passes,
+                    batch,
+                    |slot| {
+                        self.turns[slot].then(SECOND_STEP);
+                    },
+                )?;
             }
         }
         Ok(())
@@ -106,8 +123,8 @@ impl<S: SecondApi> Benchmark for Ring<S> {
     fn verify(&mut self) -> Result<Result<(), Wrong>> {
         let depth = self.turns.len();
         let taken = self.first_stage.take(Wait::No, depth..=depth, SlotCommands::recorded())?;
-        let (batch, part) = taken.context("all slots are back")?;
-        self.first.take_buffers(self.first_stage.buffers(), part)?;
+        let (batch, sync) = taken.context("all slots have returned")?;
+        self.first.acquire_all(self.first_stage.buffers(), sync)?;
         for slot in batch.iter() {
             let (buffer, number) = (self.first_stage.buffer(slot)?, slot.index());
             let (handle, bytes) = (buffer.handle(), buffer.desc().size);
@@ -121,9 +138,10 @@ impl<S: SecondApi> Benchmark for Ring<S> {
     }
 }
 
-impl<S: SecondApi> Drop for Ring<S> {
+impl<S: PayloadUser> Drop for Ring<S> {
     fn drop(&mut self) {
-        // Nothing may be in flight when the stages are destroyed. A lost device has nothing in flight, so errors are ignored.
+        // Nothing may be in flight when the stages are destroyed. A lost device has nothing in flight, so
+        // errors are ignored.
         let _ = self.second.finish();
         let _ = self.first.finish();
     }

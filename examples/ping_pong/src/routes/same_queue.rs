@@ -13,6 +13,10 @@ use interop_gpu::vulkan::VulkanContext;
 use interop_gpu::vulkan::in_queue::{SameQueue, desc};
 
 /// Opens `pairs` pairs per submit, on one payload that could be shared.
+///
+/// # Errors
+/// [`Missing`](gpu_interop::error::Missing) if the device can't run CUDA's kernels; otherwise if a driver
+/// fails.
 pub fn same_queue(
     gpu: Rc<VulkanContext>,
     cuda: &CudaContext,

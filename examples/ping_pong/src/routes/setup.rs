@@ -3,23 +3,25 @@
 use anyhow::{Result, bail};
 use gpu_interop::handoff::HandoffOptions;
 use gpu_interop::tune::RouteConfig;
-use interop_gpu::GpuContexts;
+use interop_gpu::{GpuContexts, Kernel};
 
 use super::benchmark::{Benchmark, FIRST_STEP, SECOND_STEP};
 use super::channel::Channel;
 use super::grids::Grids;
 use super::ring::Ring;
 use super::same_queue::same_queue;
-use super::second_api::{SecondApi, SecondCuda, SecondGl, SecondVulkan};
-use super::vulkan_runner::{TIMEOUT, VulkanRunner};
+use crate::cuda::CudaUser;
+use crate::gl::GlUser;
 use crate::path::PathKind;
+use crate::user::{PayloadUser, TIMEOUT, Work};
+use crate::vulkan::VulkanUser;
 
 /// What routes are opened with.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup<'a> {
     /// The GPU in every API.
     pub gpus: &'a GpuContexts,
-    /// Which two APIs.
+    /// The two APIs.
     pub path: PathKind,
     /// Size of a payload in bytes.
     pub bytes: u64,
@@ -32,35 +34,43 @@ impl Setup<'_> {
     ///
     /// # Errors
     /// If the driver fails.
-    pub fn first(&self) -> Result<VulkanRunner> {
-        VulkanRunner::new(self.gpus.vulkan.clone(), self.grids.vulkan, FIRST_STEP)
+    pub fn first(&self) -> Result<VulkanUser> {
+        VulkanUser::new(self.gpus.vulkan.clone())
     }
 
     /// A device of another Vulkan instance as the second API.
     ///
     /// # Errors
     /// If the driver fails.
-    pub fn second_vulkan(&self) -> Result<SecondVulkan> {
-        let gpu = self.gpus.second_instance.clone();
-        Ok(SecondVulkan { runner: VulkanRunner::new(gpu, self.grids.vulkan, SECOND_STEP)? })
+    pub fn second_vulkan(&self) -> Result<VulkanUser> {
+        VulkanUser::new(self.gpus.second_instance.clone())
     }
 
     /// OpenGL as the second API.
     ///
     /// # Errors
     /// If OpenGL is missing.
-    pub fn second_gl(&self) -> Result<SecondGl> {
-        let gpu = self.gpus.gl.as_ref().map_err(Clone::clone)?.clone();
-        Ok(SecondGl { gpu, grid: self.grids.gl })
+    pub fn second_gl(&self) -> Result<GlUser> {
+        Ok(GlUser { gpu: self.gpus.gl()? })
     }
 
     /// CUDA as the second API.
     ///
     /// # Errors
     /// If CUDA is missing.
-    pub fn second_cuda(&self) -> Result<SecondCuda> {
-        let gpu = self.gpus.cuda.as_ref().map_err(Clone::clone)?.clone();
-        Ok(SecondCuda { gpu, grid: self.grids.cuda })
+    pub fn second_cuda(&self) -> Result<CudaUser> {
+        Ok(CudaUser { gpu: self.gpus.cuda()? })
+    }
+
+    /// The kernels of a pair.
+    pub fn works(&self) -> [Work; 2] {
+        let second = match self.path {
+            PathKind::VulkanGl => self.grids.gl,
+            PathKind::VulkanCuda => self.grids.cuda,
+            PathKind::VulkanVulkan | PathKind::VulkanGlCuda => self.grids.vulkan,
+        };
+        let whole = |step, groups| Work::Whole(Kernel::PingPong { step }, groups);
+        [whole(FIRST_STEP, self.grids.vulkan), whole(SECOND_STEP, second)]
     }
 
     /// Opens the route that `config` names, its payloads filled.
@@ -70,10 +80,9 @@ impl Setup<'_> {
     pub fn open(&self, config: RouteConfig) -> Result<Box<dyn Benchmark>> {
         let RouteConfig { route, depth, batch, .. } = config;
         let Some(handoff) = route.handoff() else {
-            let cuda = self.gpus.cuda.as_ref().map_err(Clone::clone)?;
+            let (vulkan, cuda) = (self.gpus.vulkan.clone(), self.gpus.cuda()?);
             let grids = (self.grids.vulkan, self.grids.cuda);
-            let vulkan = self.gpus.vulkan.clone();
-            return Ok(Box::new(same_queue(vulkan, cuda, self.bytes, batch, grids)?));
+            return Ok(Box::new(same_queue(vulkan, &cuda, self.bytes, batch, grids)?));
         };
         let handoff = HandoffOptions { timeout: TIMEOUT, ..handoff };
         match self.path {
@@ -86,16 +95,16 @@ impl Setup<'_> {
         }
     }
 
-    fn open_with<S: SecondApi + 'static>(
+    fn open_with<S: PayloadUser>(
         &self,
         second: S,
         handoff: HandoffOptions,
         (depth, batch): (u32, u32),
     ) -> Result<Box<dyn Benchmark>> {
-        let first = self.first()?;
+        let (first, works) = (self.first()?, self.works());
         if depth == 1 {
-            return Ok(Box::new(Channel::new(first, second, self.bytes, handoff)?));
+            return Ok(Box::new(Channel::new(first, second, self.bytes, works, handoff)?));
         }
-        Ok(Box::new(Ring::new(first, second, self.bytes, (depth, batch), handoff)?))
+        Ok(Box::new(Ring::new(first, second, self.bytes, (depth, batch), works, handoff)?))
     }
 }

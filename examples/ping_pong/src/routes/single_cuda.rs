@@ -13,6 +13,8 @@ use interop_gpu::oracle::{self, Turns, Wrong};
 
 const SEED: u32 = 5;
 
+/// Both kernels of a pair in one CUDA stream.
+#[derive(Debug)]
 pub struct SingleCuda {
     gpu: Rc<CudaContext>,
     grid: u32,
@@ -22,6 +24,10 @@ pub struct SingleCuda {
 }
 
 impl SingleCuda {
+    /// Allocates and fills a payload of `bytes` bytes.
+    ///
+    /// # Errors
+    /// If CUDA fails.
     pub fn new(gpu: Rc<CudaContext>, bytes: u64, grid: u32) -> Result<Self> {
         let mut payload = gpu.private_buffer(bytes)?;
         gpu.launch(Kernel::Fill { seed: SEED }, &mut payload.as_view_mut(), 0)?;

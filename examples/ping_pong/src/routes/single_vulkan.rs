@@ -9,10 +9,14 @@ use super::one_queue::OneQueue;
 use interop_gpu::Kernel;
 use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 
-/// Limit of the bytes that one submit works on: work that is submitted together can't be interleaved with other work.
+/// Limit of the bytes that one submit works on: work that is submitted together can't be interleaved with
+/// other work.
 const BYTES_A_SUBMIT: u64 = 256 << 20;
 
 /// Opens Vulkan alone, with up to 16 pairs per submit.
+///
+/// # Errors
+/// If the driver fails.
 pub fn single_vulkan(
     gpu: Rc<VulkanContext>,
     bytes: u64,

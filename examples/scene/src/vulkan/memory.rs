@@ -180,7 +180,8 @@ fn aspect_of(format: vk::Format) -> vk::ImageAspectFlags {
     }
 }
 
-/// The depth format. Vulkan requires every device to support it or 24-bit integers; all that can share images support it.
+/// The depth format. Vulkan requires every device to support it or 24-bit integers; all that can share images
+/// support it.
 pub(super) const DEPTH_FORMAT: vk::Format = vk::Format::D32_SFLOAT;
 
 fn allocate(

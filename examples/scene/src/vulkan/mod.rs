@@ -38,7 +38,8 @@ pub struct Painter {
 }
 
 impl Painter {
-    /// Creates a painter of `canvas` on `target`, a view of one level and layer of a colour image of `format` with one sample and the usage of a colour attachment. The fragment shader samples nothing.
+    /// Creates a painter of `canvas` on `target`, a view of one level and layer of a colour image of `format`
+    /// with one sample and the usage of a colour attachment. The fragment shader samples nothing.
     ///
     /// # Errors
     /// If the driver fails.
@@ -52,7 +53,8 @@ impl Painter {
         Self::create(vulkan, fragment, format, canvas, target, None)
     }
 
-    /// As [`new`](Self::new), with a fragment shader that samples `picture` in `SHADER_READ_ONLY_OPTIMAL`. View and sampler must outlive the painter.
+    /// As [`new`](Self::new), with a fragment shader that samples `picture` in `SHADER_READ_ONLY_OPTIMAL`.
+    /// View and sampler must outlive the painter.
     ///
     /// # Errors
     /// If the driver fails.
@@ -93,7 +95,8 @@ impl Painter {
 
     /// Records the drawing of `drawing`, outside of a render pass.
     ///
-    /// The target's old content and layout do not matter; afterwards it is in `COLOR_ATTACHMENT_OPTIMAL`. Its earlier use must be done, or made available to the stage `COLOR_ATTACHMENT_OUTPUT`, which writes it.
+    /// The target's old content and layout do not matter; afterwards it is in `COLOR_ATTACHMENT_OPTIMAL`. Its
+    /// earlier use must be done, or made available to the stage `COLOR_ATTACHMENT_OUTPUT`, which writes it.
     ///
     /// # Errors
     /// If the driver fails to map.

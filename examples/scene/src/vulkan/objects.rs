@@ -21,7 +21,8 @@ pub(super) struct Reads {
     pub(super) picture: Option<(vk::ImageView, vk::Sampler)>,
 }
 
-/// The objects of a painter. Every vkDestroy call ignores null handles, so Drop cleans up after a failure half-way.
+/// The objects of a painter. Every vkDestroy call ignores null handles, so Drop cleans up after a failure
+/// half-way.
 #[derive(Debug)]
 pub(super) struct Objects {
     vulkan: Vulkan,
@@ -172,7 +173,8 @@ impl Objects {
         use vk::DescriptorType as Type;
         let stages = vk::ShaderStageFlags::VERTEX | vk::ShaderStageFlags::FRAGMENT;
         let kinds = [Type::UNIFORM_BUFFER, Type::COMBINED_IMAGE_SAMPLER];
-        // Binding a set whose picture was never written would be valid, as no shader reads it; but lavapipe (22.3.6) crashes. So the set has no binding for a picture that is absent.
+        // Binding a set whose picture was never written would be valid, as no shader reads it; but lavapipe
+        // (22.3.6) crashes. So the set has no binding for a picture that is absent.
         let kinds = if reads.picture.is_some() { &kinds[..] } else { &kinds[..1] };
         let binding = |(index, ty): (u32, &Type)| {
             let binding = vk::DescriptorSetLayoutBinding::default().binding(index);

@@ -22,8 +22,8 @@ use share::{
 
 /// Checks and counts the frames that share_producer draws in another process.
 ///
-/// Exit status: 0 if every frame was received once and verified, 1 if not, 2 if this machine lacks the API, 64 for
-/// invalid arguments.
+/// Exit status: 0 if every frame was received once and verified, 1 if not, 2 if this machine lacks the API,
+/// 64 for invalid arguments.
 #[derive(Debug, Parser)]
 struct Options {
     /// Path of the producer's socket [default: gpu-interop-share.sock in XDG_RUNTIME_DIR]

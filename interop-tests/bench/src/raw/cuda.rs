@@ -10,9 +10,8 @@ use anyhow::{Result, bail, ensure};
 use gpu_interop::cudarc::driver::sys;
 use gpu_interop::handoff::WaitMode;
 
-use super::{Exported, RawSecondApi};
+use super::{Exported, KERNEL, RawSecondApi};
 use interop_gpu::cuda::CudaContext;
-use ping_pong::routes::KERNEL;
 
 /// The payload as CUDA has it, two semaphores and an event.
 pub(crate) struct RawCuda {
@@ -90,7 +89,7 @@ fn import_semaphore(fd: OwnedFd) -> Result<sys::CUexternalSemaphore> {
 }
 
 impl RawSecondApi for RawCuda {
-    fn turn(&mut self, value: u64) -> Result<()> {
+    fn pass(&mut self, value: u64) -> Result<()> {
         let Some([wait, signal]) = &self.semaphores else {
             bail!("this handoff has no semaphores")
         };
@@ -114,7 +113,7 @@ impl RawSecondApi for RawCuda {
         }
     }
 
-    fn turn_by_host(&mut self, wait: WaitMode) -> Result<()> {
+    fn pass_by_host(&mut self, wait: WaitMode) -> Result<()> {
         self.launch()?;
         // SAFETY: the event and the stream are of one context.
         let result = unsafe { sys::cuEventRecord(self.done, self.gpu.stream.cu_stream()) };

@@ -9,9 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::handoff::WaitMode;
 
-use super::{Exported, RawSecondApi};
+use super::{Exported, KERNEL, RawSecondApi};
 use interop_gpu::gl::GlContext;
-use ping_pong::routes::KERNEL;
 
 const HANDLE_TYPE_OPAQUE_FD: u32 = 0x9586;
 const TIMELINE_SEMAPHORE_VALUE: u32 = 0x9595;
@@ -118,7 +117,7 @@ impl Semaphores {
 }
 
 impl RawSecondApi for RawGl {
-    fn turn(&mut self, value: u64) -> Result<()> {
+    fn pass(&mut self, value: u64) -> Result<()> {
         let Some(Semaphores { waited, signalled, set, wait, signal, .. }) = self.semaphores else {
             bail!("this handoff has no semaphores");
         };
@@ -136,10 +135,10 @@ impl RawSecondApi for RawGl {
             signal(signalled, 1, &buffer, 0, none, none);
             gl.flush();
         }
-        self.gpu.check("a turn")
+        self.gpu.check("a pass")
     }
 
-    fn turn_by_host(&mut self, wait: WaitMode) -> Result<()> {
+    fn pass_by_host(&mut self, wait: WaitMode) -> Result<()> {
         self.dispatch()?;
         let gl = self.gpu.gl.glow();
         // SAFETY: the context is current.
@@ -154,7 +153,7 @@ impl RawSecondApi for RawGl {
             }
             gl.delete_sync(fence);
         }
-        self.gpu.check("a turn")
+        self.gpu.check("a pass")
     }
 
     fn finish(&mut self) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The same handoffs by plain API calls without the library, to measure what the library costs.
 //!
-//! Identities, limits, lifetimes and order are not checked here. These calls do only what the specifications require for the same payloads and kernels as the benchmarks that they control.
+//! Identities, limits, lifetimes and order are not checked here. These calls do only what the specifications
+//! require for the same payloads and kernels as the benchmarks that they control.
 
 mod cuda;
 mod gl;
@@ -17,12 +18,15 @@ pub(super) use self::cuda::RawCuda;
 pub(super) use self::gl::RawGl;
 pub(super) use self::vulkan::RawSecondVulkan;
 use self::vulkan::RawVulkan;
+use interop_gpu::Kernel;
 use interop_gpu::oracle::{Turns, Wrong};
 use interop_gpu::vulkan::VulkanContext;
 use ping_pong::routes;
 use ping_pong::routes::{Benchmark, FIRST_STEP, SECOND_STEP};
 
 const SEED: u32 = 10;
+/// The kernel of the second API.
+const KERNEL: Kernel = Kernel::PingPong { step: SECOND_STEP };
 /// As in the library's benchmarks, the host waits for an older submit after every so many.
 const WAIT_EVERY: u64 = 16;
 /// How many submits older that one is.
@@ -41,10 +45,10 @@ pub(super) struct Exported {
 /// The second API, by plain calls.
 pub(super) trait RawSecondApi {
     /// Waits for `value` on the GPU, runs the kernel, signals `value`.
-    fn turn(&mut self, value: u64) -> Result<()>;
+    fn pass(&mut self, value: u64) -> Result<()>;
 
     /// Runs the kernel and waits until it is done.
-    fn turn_by_host(&mut self, wait: WaitMode) -> Result<()>;
+    fn pass_by_host(&mut self, wait: WaitMode) -> Result<()>;
 
     /// Waits until all commands are done.
     fn finish(&mut self) -> Result<()>;
@@ -79,13 +83,13 @@ impl<F: RawSecondApi> Raw<F> {
         if let Some(wait) = self.by_host {
             self.first.submit(None, value)?;
             self.first.wait(value, wait)?;
-            return self.second.turn_by_host(wait);
+            return self.second.pass_by_host(wait);
         }
         self.first.submit(Some(value - 1), value)?;
         if value.is_multiple_of(WAIT_EVERY) {
             self.first.wait(value.saturating_sub(AHEAD), WaitMode::Block)?;
         }
-        self.second.turn(value)
+        self.second.pass(value)
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Exported, RawSecondApi};
 use interop_gpu::Kernel;
 use interop_gpu::vulkan::VulkanContext;
 use ping_pong::routes::SECOND_STEP;
-use ping_pong::routes::{Recorded, TIMEOUT};
+use ping_pong::{Recorded, TIMEOUT};
 
 /// A device, its buffer for the payload, and two semaphores.
 pub(super) struct RawVulkan {
@@ -129,9 +129,9 @@ impl RawVulkan {
         }
         let (semaphores, values) = ([semaphore], [value]);
         let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
-        let patience = u64::try_from(TIMEOUT.as_nanos())?;
+        let timeout = u64::try_from(TIMEOUT.as_nanos())?;
         // SAFETY: as above; both arrays have one element.
-        Ok(unsafe { device.wait_semaphores(&info, patience) }?)
+        Ok(unsafe { device.wait_semaphores(&info, timeout) }?)
     }
 
     /// Acquires the payload for the last time.
@@ -196,11 +196,11 @@ impl RawSecondVulkan {
 }
 
 impl RawSecondApi for RawSecondVulkan {
-    fn turn(&mut self, value: u64) -> Result<()> {
+    fn pass(&mut self, value: u64) -> Result<()> {
         self.vulkan.submit(Some(value), value)
     }
 
-    fn turn_by_host(&mut self, wait: WaitMode) -> Result<()> {
+    fn pass_by_host(&mut self, wait: WaitMode) -> Result<()> {
         self.value += 1;
         self.vulkan.submit(None, self.value)?;
         self.vulkan.wait(self.value, wait)

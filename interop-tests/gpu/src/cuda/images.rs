@@ -175,7 +175,8 @@ impl CudaContext {
         Ok(found)
     }
 
-    /// Writes `numbers`, four for each texel, through a surface object to a plain image with one or four channels of one byte: the kernel rounds to nearest.
+    /// Writes `numbers`, four for each texel, through a surface object to a plain image with one or four
+    /// channels of one byte: the kernel rounds to nearest.
     ///
     /// # Errors
     /// If CUDA fails.

@@ -27,7 +27,8 @@ const FIRST: glow::NativeUniformLocation = glow::NativeUniformLocation(0);
 const COUNT: glow::NativeUniformLocation = glow::NativeUniformLocation(1);
 const ARGUMENT: glow::NativeUniformLocation = glow::NativeUniformLocation(2);
 
-/// llvmpipe's timer queries return the time at which they were recorded, not executed (Mesa 22.3.6 and 25.0), so the host's clock is used there.
+/// llvmpipe's timer queries return the time at which they were recorded, not executed (Mesa 22.3.6 and 25.0),
+/// so the host's clock is used there.
 const LLVMPIPE_TIMER_QUERIES_ARE_USELESS: &str = "llvmpipe";
 
 /// An OpenGL context with the kernels loaded.
@@ -70,7 +71,8 @@ impl GlContext {
         Ok(Self { gl, endpoint, fill, ping_pong, timer, max_window, programs })
     }
 
-    /// Returns the program of these shaders, each a kind and a source. It is compiled once, and deleted with the context.
+    /// Returns the program of these shaders, each a kind and a source. It is compiled once, and deleted with
+    /// the context.
     ///
     /// # Errors
     /// If a shader does not compile or the program does not link.
@@ -150,7 +152,8 @@ impl GlContext {
         Ok(())
     }
 
-    /// Runs `kernel` over the buffer and returns how long it took on the device, measured by a timer query if the driver has working ones.
+    /// Runs `kernel` over the buffer and returns how long it took on the device, measured by a timer query if
+    /// the driver has working ones.
     ///
     /// # Errors
     /// If OpenGL fails.

@@ -26,7 +26,8 @@ const PLACE: glow::NativeUniformLocation = glow::NativeUniformLocation(1);
 const UNIT: u32 = 0;
 
 impl GlContext {
-    /// Samples every texel of `texture` in a shader and checks that it is the content for `seed`, with blue and red in their places and sRGB decoded.
+    /// Samples every texel of `texture` in a shader and checks that it is the content for `seed`, with blue
+    /// and red in their places and sRGB decoded.
     ///
     /// # Errors
     /// With the first texel that differs, and if OpenGL fails.
@@ -88,7 +89,8 @@ impl GlContext {
         read
     }
 
-    /// Fills the colour texture `texture` with the content for `seed` by drawing a triangle over each slice of each part, whose pixels come from a buffer. OpenGL encodes sRGB.
+    /// Fills the colour texture `texture` with the content for `seed` by drawing a triangle over each slice
+    /// of each part, whose pixels come from a buffer. OpenGL encodes sRGB.
     ///
     /// # Errors
     /// If OpenGL fails.
@@ -136,7 +138,8 @@ impl GlContext {
         Ok(())
     }
 
-    /// Fills `texture`, a small plain one of `R32_UINT`, with the content for `seed` by clearing texel by texel.
+    /// Fills `texture`, a small plain one of `R32_UINT`, with the content for `seed` by clearing texel by
+    /// texel.
     ///
     /// # Errors
     /// If OpenGL fails.
@@ -160,7 +163,8 @@ impl GlContext {
         self.check("glClearBufferuiv")
     }
 
-    /// Fills the colour texture `texture`, which has one sample, with the content for `seed` by a compute shader.
+    /// Fills the colour texture `texture`, which has one sample, with the content for `seed` by a compute
+    /// shader.
     ///
     /// # Errors
     /// For a format without image variables in OpenGL ([`storable`]), and if OpenGL fails.
@@ -196,7 +200,8 @@ impl GlContext {
         self.check("storing")
     }
 
-    /// Draws `words` to the plain colour texture `texture`: for each texel the bits of the floats or integers that the shader writes. OpenGL encodes sRGB.
+    /// Draws `words` to the plain colour texture `texture`: for each texel the bits of the floats or integers
+    /// that the shader writes. OpenGL encodes sRGB.
     ///
     /// # Errors
     /// If OpenGL fails.

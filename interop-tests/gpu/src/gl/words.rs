@@ -1,4 +1,5 @@
-//! What shaders read and write for a texel in OpenGL: sRGB decoded, red and blue in the places that the swizzle gives them.
+//! What shaders read and write for a texel in OpenGL: sRGB decoded, red and blue in the places that the
+//! swizzle gives them.
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::format::{Aspects, ChannelOrder, Format};
@@ -7,7 +8,8 @@ use super::shaders::Type;
 use crate::image::texel_bytes;
 use crate::texel::{Class, class, decode, encode};
 
-/// Whether OpenGL has image variables of the format (OpenGL 4.6, table 8.26). An sRGB texture has none, as its texels would be stored unencoded.
+/// Whether OpenGL has image variables of the format (OpenGL 4.6, table 8.26). An sRGB texture has none, as
+/// its texels would be stored unencoded.
 pub fn storable(format: Format) -> bool {
     let color = format.aspects().contains(Aspects::COLOR);
     color && !is_srgb(format) && format != Format::R5g6b5Unorm
@@ -33,7 +35,8 @@ pub(super) fn written_type(format: Format) -> Result<Type> {
     }
 }
 
-/// What a shader writes so that OpenGL stores `texel`. OpenGL treats a texture with blue first as one with red first, so the two are swapped.
+/// What a shader writes so that OpenGL stores `texel`. OpenGL treats a texture with blue first as one with
+/// red first, so the two are swapped.
 pub(super) fn to_write(format: Format, texel: &[u8]) -> [u32; 4] {
     let mut words = decode(format, texel);
     if is_srgb(format) {
@@ -71,7 +74,8 @@ pub(super) fn is_exactly(format: Format, aspect: Aspects, seen: [u32; 4], there:
     seen[..channels] == right[..channels] && has_right_rest(format, seen)
 }
 
-/// Whether the sampled value is close enough to the stored one. A float has 24 bits, as many as depth: a driver that divides by 2^24 - 1 in floats (llvmpipe) is one code off.
+/// Whether the sampled value is close enough to the stored one. A float has 24 bits, as many as depth: a
+/// driver that divides by 2^24 - 1 in floats (llvmpipe) is one code off.
 pub(super) fn is_near(format: Format, aspect: Aspects, sampled: &[u8], there: &[u8]) -> bool {
     if (format, aspect) != (Format::D24UnormS8Uint, Aspects::DEPTH) {
         return false;
@@ -92,7 +96,8 @@ fn channels(format: Format) -> usize {
     }
 }
 
-/// Whether the channels that the format lacks read as 0, 0, 1. OpenGL leaves the other channels of depth undefined.
+/// Whether the channels that the format lacks read as 0, 0, 1. OpenGL leaves the other channels of depth
+/// undefined.
 fn has_right_rest(format: Format, seen: [u32; 4]) -> bool {
     let one = if class(format) == Class::Uint { 1 } else { 1f32.to_bits() };
     let right = |channel: usize| seen[channel] == if channel == 3 { one } else { 0 };

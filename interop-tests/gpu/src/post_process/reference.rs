@@ -38,7 +38,8 @@ pub type Nudge = [f32; 2];
 /// Reads at the exact place.
 pub const EXACT: Nudge = [0.0, 0.0];
 
-/// A step of the texture unit: CUDA keeps 8 bits of a place between two texels, and does not document how it rounds. It may read up to one step away from the requested place.
+/// A step of the texture unit: CUDA keeps 8 bits of a place between two texels, and does not document how it
+/// rounds. It may read up to one step away from the requested place.
 pub fn nudges() -> impl Iterator<Item = Nudge> {
     const STEPS: [f32; 3] = [0.0, -1.0 / 256.0, 1.0 / 256.0];
     STEPS.into_iter().flat_map(|x| STEPS.map(|y| [x, y]))

@@ -91,7 +91,8 @@ pub fn bloom_size(width: u32, height: u32) -> (u32, u32) {
     ((width / 2).max(1), (height / 2).max(1))
 }
 
-/// How many levels the bloom of a picture of that size has: the smallest one is still a few texels wide and high, so that a glow has the same relative width on any picture.
+/// How many levels the bloom of a picture of that size has: the smallest one is still a few texels wide and
+/// high, so that a glow has the same relative width on any picture.
 pub fn bloom_levels(width: u32, height: u32) -> u32 {
     width.min(height).ilog2().saturating_sub(3).max(1)
 }

@@ -10,7 +10,8 @@ use crate::vulkan::{PrivateBuffer, VulkanContext};
 /// The layout that images are acquired from and released in here: the one that CUDA uses.
 const OUTSIDE: vk::ImageLayout = vk::ImageLayout::GENERAL;
 
-/// Releases images that are unused so far to other APIs, in the general layout, and waits. Their content is undefined.
+/// Releases images that are unused so far to other APIs, in the general layout, and waits. Their content is
+/// undefined.
 ///
 /// # Errors
 /// If the driver fails.

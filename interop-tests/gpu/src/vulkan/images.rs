@@ -9,7 +9,8 @@ use super::samples::Samples;
 use super::{VulkanContext, record_host_barrier};
 use crate::image::Part;
 
-/// A host-visible buffer with room for every part of an image, and the means to move them: copies ([`ImageStaging`]) or, for a multisample image, shaders.
+/// A host-visible buffer with room for every part of an image, and the means to move them: copies
+/// ([`ImageStaging`]) or, for a multisample image, shaders.
 #[derive(Debug)]
 pub struct ImageIo(Kind);
 
@@ -33,7 +34,8 @@ impl ImageIo {
         }))
     }
 
-    /// The same for a plain image of one aspect that is filled by drawing instead of by copies. It can't be downloaded.
+    /// The same for a plain image of one aspect that is filled by drawing instead of by copies. It can't be
+    /// downloaded.
     ///
     /// # Errors
     /// For an image that is not plain, and if the driver is out of memory.
@@ -169,7 +171,8 @@ impl VulkanContext {
         Ok(made)
     }
 
-    /// Records the transition of all of `image` from layout `old` to `new`, between all earlier and all later commands.
+    /// Records the transition of all of `image` from layout `old` to `new`, between all earlier and all later
+    /// commands.
     pub fn record_layout(
         &self,
         command: vk::CommandBuffer,

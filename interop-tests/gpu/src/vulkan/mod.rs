@@ -198,16 +198,17 @@ impl VulkanContext {
         self.run_with(|command, _| record(command))
     }
 
-    /// Runs `kernel` over all of `bound` and returns how long it took on the device, measured by timestamps if it has them.
+    /// Returns how long the commands that `record` records take on the device, measured by timestamps if it
+    /// has them.
     ///
     /// # Errors
     /// If the driver fails.
-    pub fn time(&self, kernel: Kernel, bound: &Bound, groups: u32) -> Result<Duration> {
+    pub fn time(&self, record: impl FnOnce(vk::CommandBuffer)) -> Result<Duration> {
         let (device, queries) = (self.device(), self.objects.queries);
         if !self.device_time {
             let start = std::time::Instant::now();
             self.run(|command| {
-                self.record(command, kernel, bound, groups);
+                record(command);
                 Ok(())
             })?;
             return Ok(start.elapsed());
@@ -219,7 +220,7 @@ impl VulkanContext {
                 let top = vk::PipelineStageFlags::TOP_OF_PIPE;
                 device.cmd_write_timestamp(command, top, queries, 0);
             }
-            self.record(command, kernel, bound, groups);
+            record(command);
             // SAFETY: as above.
             unsafe {
                 let stage = vk::PipelineStageFlags::COMPUTE_SHADER;

@@ -283,7 +283,8 @@ fn samples(image: &Image) -> vk::SampleCountFlags {
     vk::SampleCountFlags::from_raw(image.desc().samples)
 }
 
-/// The image's format, or for sRGB the same without the encoding, as bits are compared. Such an image is created with `mutable_format`.
+/// The image's format, or for sRGB the same without the encoding, as bits are compared. Such an image is
+/// created with `mutable_format`.
 fn plain(image: &Image) -> vk::Format {
     match image.desc().format {
         Format::Rgba8Srgb => vk::Format::R8G8B8A8_UNORM,

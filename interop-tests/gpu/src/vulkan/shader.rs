@@ -29,7 +29,8 @@ impl<'a> ShaderModule<'a> {
         vk::PipelineShaderStageCreateInfo::default().stage(stage).module(self.handle).name(c"main")
     }
 
-    /// A compute pipeline of `layout`, whose bindings and push constants are the shader's. The caller destroys it.
+    /// A compute pipeline of `layout`, whose bindings and push constants are the shader's. The caller
+    /// destroys it.
     ///
     /// # Errors
     /// If the driver fails.

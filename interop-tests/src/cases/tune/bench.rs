@@ -1,4 +1,4 @@
-//! The ladder's every rung, with a small payload: also what only a benchmark does, command buffers that are
+//! Every benchmark, with a small payload: also what only a benchmark does, command buffers that are
 //! submitted again while they are pending, rings that are handed over by batches, the APIs' own calls.
 
 use std::time::Duration;
@@ -39,12 +39,12 @@ fn rigs(machine: &TestGpu) -> Result<GpuContexts> {
     GpuContexts::open(machine.selector(), &TestGpu::options())
 }
 
-/// All rungs that this machine has are verified, none fails, and the report is read as it was written.
+/// All benchmarks that this machine has are verified, none fails, and the report is read back as it was written.
 fn every_rung(machine: &TestGpu, path: PathKind) -> Result<()> {
     let plan = Plan {
         paths: vec![path],
         sizes: vec![BYTES],
-        rungs: BenchmarkKind::ALL.to_vec(),
+        benchmarks: BenchmarkKind::ALL.to_vec(),
         rounds: 1,
         batch: Duration::from_millis(1),
         laps: 2,
@@ -52,7 +52,7 @@ fn every_rung(machine: &TestGpu, path: PathKind) -> Result<()> {
     let report = interop_bench::run(&rigs(machine)?, &plan, &mut |_, _, _| ())?;
     report.require_verified()?;
     let told = report.rows.len() + report.skipped.len();
-    ensure!(told == BenchmarkKind::ALL.len(), "{told} rungs are told of");
+    ensure!(told == BenchmarkKind::ALL.len(), "{told} benchmarks are reported");
     let file = tempfile::NamedTempFile::new()?;
     report.write(file.path())?;
     ensure!(Report::read(file.path())? == report, "the report is read as another one");
