@@ -1,15 +1,15 @@
-//! What the two ends of a handoff share.
+//! What the two ends of a handoff share: its method, and the releases in flight.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::in_flight::InFlight;
 use super::layouts::Layouts;
-use super::wait::HostWait;
+use super::wait::{HostFence, HostWait};
 use crate::capabilities::SyncMethod;
 use crate::desc::ImageLayout;
-use crate::error::Result;
+use crate::error::{Invalid, Result};
 
 /// What both ends of a handoff, and its tickets, share.
 #[derive(Debug)]
@@ -49,5 +49,184 @@ impl Channel {
     /// Refuses to release in a layout that the acquiring API doesn't have.
     pub(crate) fn check_layouts(&self, layouts: &Layouts) -> Result<()> {
         layouts.handed_over().try_for_each(self.check_layout)
+    }
+}
+
+/// A release as its ticket carries it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Release {
+    /// Starts at 1.
+    pub(crate) sequence: u64,
+    /// What the host waits for, if it waits. Equal for all releases of one batch.
+    pub(crate) host: Option<HostFence>,
+    pub(crate) layouts: Layouts,
+}
+
+/// The releases of one handoff.
+///
+/// A count would not do: tickets may be acquired in any order, or never, and a binary semaphore can't
+/// be signalled again before it was waited for.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight {
+    /// The number of the last one.
+    released: u64,
+    /// Those that are not acquired, ascending. Its memory is kept from one release to the next.
+    pending: VecDeque<u64>,
+    /// Those of them whose ticket was dropped.
+    lost: Vec<Release>,
+}
+
+impl InFlight {
+    /// Returns the numbers of the next `count` releases, if so many more may be in flight among
+    /// `limit`.
+    pub(crate) fn next(&self, count: u64, limit: u64) -> Result<Range<u64>> {
+        let (first, last) = (self.released + 1, self.released.saturating_add(count));
+        if count > limit {
+            let problem = format!("{count} payloads at a time, but only {limit} may be in flight");
+            return Err(Invalid::new("release", problem)
+                .help("release fewer, or open the handoff with more in_flight")
+                .into());
+        }
+        let Some(oldest) = self.pending.front().filter(|oldest| last - **oldest >= limit) else {
+            return Ok(first..last + 1);
+        };
+        let is_lost = self.lost.iter().any(|lost| lost.sequence == *oldest);
+        let (problem, help) = if is_lost {
+            (
+                format!("number {last} while the ticket of number {oldest} was dropped"),
+                "get it back from `lost_tickets` and acquire it; withdraw it if its submit failed"
+                    .into(),
+            )
+        } else {
+            (
+                format!("number {last} while number {oldest} is not yet acquired"),
+                format!(
+                    "acquire it first: {limit} may be in flight; or open the handoff with more \
+                     in_flight"
+                ),
+            )
+        };
+        Err(Invalid::new("release", problem).help(help).into())
+    }
+
+    /// Counts the releases `numbers`, which [`next`](Self::next) returned.
+    pub(crate) fn release(&mut self, numbers: Range<u64>) {
+        self.released = self.released.max(numbers.end.saturating_sub(1));
+        self.pending.extend(numbers);
+    }
+
+    /// Removes a release that was acquired.
+    pub(crate) fn acquire(&mut self, number: u64) {
+        if self.pending.front() == Some(&number) {
+            self.pending.pop_front();
+        } else if let Ok(at) = self.pending.binary_search(&number) {
+            self.pending.remove(at);
+        }
+    }
+
+    /// Removes a release that never happened.
+    pub(crate) fn withdraw(&mut self, number: u64) {
+        self.acquire(number);
+        if self.released == number {
+            self.released -= 1;
+        }
+    }
+
+    /// Keeps a release whose ticket was dropped.
+    pub(crate) fn lose(&mut self, release: Release) {
+        self.lost.push(release);
+    }
+
+    /// Returns the releases whose tickets were dropped, the oldest first, and keeps none.
+    pub(crate) fn drain_lost(&mut self) -> Vec<Release> {
+        let mut lost = std::mem::take(&mut self.lost);
+        lost.sort_by_key(|release| release.sequence);
+        lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use proptest::prelude::*;
+
+    fn released(in_flight: &mut InFlight, count: u64, limit: u64) -> Result<Range<u64>> {
+        let numbers = in_flight.next(count, limit)?;
+        in_flight.release(numbers.clone());
+        Ok(numbers)
+    }
+
+    #[test]
+    fn as_many_as_the_limit_are_in_flight_and_no_more() {
+        let mut in_flight = InFlight::default();
+        assert_eq!(released(&mut in_flight, 2, 3), Ok(1..3));
+        assert_eq!(released(&mut in_flight, 1, 3), Ok(3..4));
+        let refused = in_flight.next(1, 3).unwrap_err();
+        assert!(matches!(refused, Error::Invalid(_)), "{refused}");
+        // Not the oldest: a binary semaphore of number 1 is still signalled.
+        in_flight.acquire(2);
+        assert!(in_flight.next(1, 3).is_err());
+        in_flight.acquire(1);
+        assert_eq!(in_flight.next(1, 3), Ok(4..5));
+        assert!(in_flight.next(3, 3).is_err());
+        assert_eq!(in_flight.next(2, 3), Ok(4..6));
+        assert!(in_flight.next(4, 3).is_err());
+    }
+
+    #[test]
+    fn a_withdrawn_release_never_happened() {
+        let mut in_flight = InFlight::default();
+        released(&mut in_flight, 2, 2).unwrap();
+        assert!(in_flight.next(1, 2).is_err());
+        in_flight.withdraw(2);
+        in_flight.withdraw(1);
+        assert_eq!(in_flight.next(2, 2), Ok(1..3));
+    }
+
+    #[test]
+    fn a_dropped_ticket_is_found_again_and_the_refusal_says_how() {
+        let mut in_flight = InFlight::default();
+        released(&mut in_flight, 2, 2).unwrap();
+        for sequence in [2, 1] {
+            in_flight.lose(Release { sequence, ..Release::default() });
+        }
+        let refused = in_flight.next(1, 2).unwrap_err().to_string();
+        assert!(refused.contains("number 1 was dropped"), "{refused}");
+        assert!(refused.contains("lost_tickets"), "{refused}");
+        let found: Vec<_> = in_flight.drain_lost().iter().map(|lost| lost.sequence).collect();
+        assert_eq!(found, [1, 2]);
+        assert!(in_flight.drain_lost().is_empty());
+        in_flight.acquire(1);
+        in_flight.withdraw(2);
+        assert_eq!(in_flight.next(2, 2), Ok(2..4));
+    }
+
+    proptest! {
+        /// No two releases that share a semaphore are ever in flight together: this is what the
+        /// limit is for.
+        #[test]
+        fn a_semaphore_is_never_signalled_twice(
+            limit in 1u64..6,
+            steps in prop::collection::vec((0u8..3, 1u64..4, any::<prop::sample::Index>()), 0..60),
+        ) {
+            let mut in_flight = InFlight::default();
+            let mut tickets: Vec<u64> = Vec::new();
+            for (what, count, which) in steps {
+                if what == 0 {
+                    if let Ok(numbers) = released(&mut in_flight, count, limit) {
+                        tickets.extend(numbers);
+                    }
+                } else if !tickets.is_empty() {
+                    let number = tickets.remove(which.index(tickets.len()));
+                    // Only the last release can be taken back and its number given again.
+                    if what == 1 { in_flight.acquire(number) } else { in_flight.withdraw(number) }
+                }
+                let mut used: Vec<_> = tickets.iter().map(|number| (number - 1) % limit).collect();
+                used.sort_unstable();
+                used.dedup();
+                prop_assert_eq!(used.len(), tickets.len(), "{:?}", tickets);
+            }
+        }
     }
 }

@@ -5,8 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::channel::Channel;
-use super::in_flight::Release;
+use super::channel::{Channel, Release};
 use super::layouts::Layouts;
 use super::peer::HandoffPeer;
 use super::semaphore_ops::{completion, semaphore_ops};

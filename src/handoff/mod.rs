@@ -74,7 +74,6 @@ mod cuda;
 mod ends;
 #[cfg(feature = "gl")]
 mod gl;
-mod in_flight;
 mod layouts;
 mod peer;
 mod semaphore_ops;

@@ -17,6 +17,25 @@ use crate::vulkan;
 /// | [`vulkan::Endpoint`] | [`VulkanCommands`](super::VulkanCommands): a command buffer, its queue family, the accesses | [`SubmitSync`](vulkan::SubmitSync), to be added to the submit |
 /// | `gl::Endpoint` | `GlCommands`: the buffers and textures | `()`: the work is submitted |
 /// | `cuda::Endpoint` | `CudaCommands`: the stream | `()`: the work is submitted |
+///
+/// # Examples
+/// Code that is written once for every pair of APIs. The caller's `submit` gets what Vulkan adds to a
+/// submit, and `()` from the others:
+/// ```
+/// use gpu_interop::Result;
+/// use gpu_interop::handoff::{Handoff, HandoffPeer};
+///
+/// fn hand_over<A: HandoffPeer, B: HandoffPeer>(
+///     handoff: &mut Handoff<A, B>,
+///     released: A::Commands<'_>,
+///     acquired: B::Commands<'_>,
+///     submit: impl FnOnce(A::Sync) -> Result<()>,
+/// ) -> Result<B::Sync> {
+///     let (ticket, sync) = handoff.release.release(released)?;
+///     submit(sync)?;
+///     Ok(handoff.acquire.acquire(ticket, acquired)?)
+/// }
+/// ```
 pub trait HandoffPeer: Peer + sealed::Sealed {
     /// What a release or an acquire is given: which commands it follows or precedes, and what they
     /// use.

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::channel::Channel;
-use super::in_flight::Release;
+use super::channel::{Channel, Release};
 use crate::desc::ImageLayout;
 use crate::error::{Error, ImportError, Mismatch};
 

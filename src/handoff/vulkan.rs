@@ -33,6 +33,8 @@ impl<'a> VulkanCommands<'a> {
     /// - `command_buffer` is being recorded, outside a render pass, for a queue of `queue_family` of the
     ///   endpoint's device.
     /// - For a release, `queue_family` owns the resources, and the images are in their `old_layout`.
+    /// - For an acquire, the images are those of the release, in the same order. If it was made by CUDA or
+    ///   recorded earlier, so that the ticket has no layouts, they are those that `used` names.
     /// - The [`SubmitSync`] that the release or the acquire returns is added to the submit of the command
     ///   buffer.
     /// - The resources live until the command buffer has executed.

@@ -77,7 +77,6 @@
 
 mod open;
 mod peer;
-mod pending;
 mod queue;
 mod slot;
 mod stage;
@@ -85,7 +84,6 @@ mod stage;
 pub(crate) use open::MAX_DEPTH;
 pub use open::{RingOptions, Triple, pair, triple};
 pub use peer::{RingPeer, SlotCommands};
-pub use pending::PendingRelease;
 pub use queue::Wait;
-pub use slot::{Batch, Slot};
+pub use slot::{Batch, PendingRelease, Slot};
 pub use stage::RingStage;

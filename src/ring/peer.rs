@@ -7,9 +7,9 @@ use std::time::Duration;
 use ash::vk;
 use smallvec::SmallVec;
 
-use super::pending::{LastSubmit, PendingRelease};
 #[cfg(feature = "cuda")]
 use super::queue::Arrival;
+use super::slot::{LastSubmit, PendingRelease};
 use crate::error::Result;
 use crate::handoff::{HandoffPeer, Releaser, VulkanCommands};
 use crate::vulkan::{self, Buffer, BufferAccess, Fence, FencePool, SubmitSync};

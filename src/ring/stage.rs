@@ -5,9 +5,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::peer::RingPeer;
-use super::pending::PendingRelease;
 use super::queue::{Arrival, Queue, Wait};
-use super::slot::{Batch, Slot};
+use super::slot::{Batch, PendingRelease, Slot};
 use crate::capabilities::SyncMethod;
 use crate::error::{Invalid, Mismatch, Result};
 use crate::handoff::{Acquirer, Layouts, Releaser};
