@@ -1,6 +1,5 @@
 //! A CUDA context, opened by UUID.
 
-use std::ffi::CStr;
 use std::sync::Arc;
 
 use cudarc::driver::CudaContext;
@@ -8,8 +7,9 @@ use cudarc::driver::CudaContext;
 use super::error;
 use super::init_lock::InitLock;
 use super::options::{GpuSelector, cuda_device};
+use crate::cuda::context::failed;
 use crate::cuda::{self, Device, Endpoint};
-use crate::error::{Api, DriverError, Error, Result};
+use crate::error::{Api, Result};
 use crate::identity::{Identity, Uuid};
 
 /// The primary CUDA context of a GPU. Cheap to clone; `Send` and `Sync`.
@@ -27,8 +27,8 @@ impl Cuda {
     /// [`GpuSelector::Any`] is CUDA's first GPU.
     ///
     /// # Errors
-    /// [`Missing`](Error::Missing) if libcuda or the GPU is absent (the error lists the GPUs that
-    /// CUDA sees); [`Driver`](Error::Driver) if CUDA refuses a call.
+    /// [`Missing`](crate::Error::Missing) if libcuda or the GPU is absent (the error lists the GPUs that
+    /// CUDA sees); [`Driver`](crate::Error::Driver) if CUDA refuses a call.
     #[doc(alias = "cuDevicePrimaryCtxRetain")]
     pub fn open(gpu: &GpuSelector) -> Result<Self> {
         let _lock = InitLock::take();
@@ -38,13 +38,8 @@ impl Cuda {
             GpuSelector::Uuid(uuid) => with_uuid(uuid)?,
         };
         // libcuda is loaded, or the device would not have been found, so cudarc doesn't panic.
-        let context = CudaContext::new(ordinal).map_err(|error| {
-            let name = error.error_name().map(CStr::to_string_lossy);
-            let name = name.unwrap_or_default().into_owned().into();
-            let code = i64::from(error.0 as u32);
-            let call = "cuDevicePrimaryCtxRetain";
-            Error::from(DriverError { api: Api::Cuda, call, code, name })
-        })?;
+        let context = CudaContext::new(ordinal)
+            .map_err(|error| failed("cuDevicePrimaryCtxRetain", error.0))?;
         tracing::debug!(gpu = %identity.name, uuid = %identity.device, ordinal, "CUDA context");
         Ok(Self { context, identity })
     }

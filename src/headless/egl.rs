@@ -260,9 +260,6 @@ fn guarded<T>(
 ) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(egl)) {
         Ok(result) => result.map_err(error::egl(call, needs)),
-        Err(_) => {
-            let name = "no reason given by eglGetError".into();
-            Err(DriverError { api: Api::Egl, call, code: 0, name }.into())
-        }
+        Err(_) => Err(DriverError::new(Api::Egl, call, 0, "no reason given by eglGetError").into()),
     }
 }

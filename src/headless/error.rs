@@ -7,6 +7,7 @@ use glutin::error::ErrorKind;
 
 use crate::error::{Api, DriverError, Error, Missing};
 use crate::identity::{Identity, Uuid};
+use crate::vulkan::driver_error;
 
 /// What the Vulkan loader and a driver are needed for.
 pub(super) const OPEN_VULKAN: &str = "opening a Vulkan device";
@@ -27,9 +28,7 @@ pub(super) fn vulkan(call: &'static str) -> impl Fn(vk::Result) -> Error {
                 )
                 .into();
         }
-        let code = i64::from(result.as_raw());
-        let name = format!("VK_{result:?}").into();
-        DriverError { api: Api::Vulkan, call, code, name }.into()
+        driver_error(call, result)
     }
 }
 
@@ -47,7 +46,7 @@ pub(super) fn egl(
         }
         kind => {
             let code = error.raw_code().unwrap_or_default();
-            DriverError { api: Api::Egl, call, code, name: kind.to_string().into() }.into()
+            DriverError::new(Api::Egl, call, code, kind.to_string()).into()
         }
     }
 }

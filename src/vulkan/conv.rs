@@ -22,10 +22,8 @@ impl<T> VkResultExt<T> for ash::prelude::VkResult<T> {
 }
 
 pub(crate) fn driver_error(call: &'static str, result: vk::Result) -> Error {
-    let code = i64::from(result.as_raw());
     // ash prints "ERROR_OUT_OF_HOST_MEMORY"; the specification's name has a VK_ before it.
-    let name = format!("VK_{result:?}").into();
-    DriverError { api: Api::Vulkan, call, code, name }.into()
+    DriverError::new(Api::Vulkan, call, result.as_raw(), format!("VK_{result:?}")).into()
 }
 
 /// A timeout in nanoseconds. One that doesn't fit becomes `u64::MAX`, with which Vulkan waits
