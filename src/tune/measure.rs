@@ -68,7 +68,7 @@ impl CalibrationOptions {
         } else if self.warm_up == 0 {
             ("options.warm_up", "is 0")
         } else if !(self.noise.is_finite() && self.noise >= 0.0) {
-            ("options.noise", "is negative or not a number")
+            ("options.noise", "is not a finite number of at least 0")
         } else {
             return Ok(());
         };
