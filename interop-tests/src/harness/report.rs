@@ -26,11 +26,11 @@ pub(super) struct Device {
 #[derive(Debug, Serialize)]
 pub(super) struct ApiState {
     pub(super) api: &'static str,
-    /// Why it is absent; null where it is there.
+    /// Why it is absent; null if it is available.
     pub(super) absent: Option<String>,
 }
 
-/// File descriptors open before the first case and after the last, with the machine closed.
+/// File descriptors open before the first case and after the last, with the GPU closed.
 #[derive(Debug, Serialize)]
 pub(super) struct DescriptorCounts {
     pub(super) before: usize,
