@@ -148,12 +148,19 @@ fn images(test_gpu: &TestGpu) -> Result<()> {
                     }
                     let found = gpu.endpoint.capabilities(&desc.into())?;
                     let found = found.memory(MemoryHandleType::OpaqueFd)?;
-                    let driver = image_is_supported(gpu, &desc)?;
+                    // The driver answers for the GPU, the library for what the device has enabled.
+                    let disabled = desc.samples > 1
+                        && desc.usage.contains(ImageUsage::STORAGE)
+                        && !gpu.endpoint.features().storage_image_multisample;
+                    let driver = match disabled {
+                        true => (false, false),
+                        false => image_is_supported(gpu, &desc)?,
+                    };
                     let reported = (found.export.is_ok(), found.import.is_ok());
                     ensure!(reported == driver, "{desc:?}: {found:?}, but the driver: {driver:?}");
                     if let Err(missing) = &found.export {
                         check_missing(missing, Api::Vulkan)?;
-                        ensure!(missing.what.contains(format.name()), "{missing}");
+                        ensure!(missing.to_string().contains(format.name()), "{missing}");
                         refused += 1;
                     }
                 }
