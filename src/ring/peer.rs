@@ -136,8 +136,8 @@ impl RingPeer for vulkan::Endpoint {
         mut sync: SubmitSync,
         mut pending: PendingRelease,
     ) -> Result<(SubmitSync, PendingRelease)> {
-        // What the next stage waits for tells this one, too, when its work is done. Only a binary
-        // semaphore can't be queried.
+        // This stage can wait for what the next one waits for, except for a binary semaphore, which
+        // can't be queried.
         let last = pending.slots.last().and_then(|slot| slot.ticket.as_ref());
         let fence = match last.and_then(|ticket| releaser.fence_of(ticket)) {
             Some(fence) => fence,

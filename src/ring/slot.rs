@@ -13,9 +13,8 @@ use crate::vulkan::Fence;
 /// It is neither `Copy` nor `Clone`: once released, it can't be used any more.
 ///
 /// ```no_run
-/// use gpu_interop::ash::vk;
 /// use gpu_interop::ring::{PendingRelease, RingStage, Slot, SlotCommands};
-/// use gpu_interop::vulkan::{BufferAccess, Endpoint, SubmitSync};
+/// use gpu_interop::vulkan::{Endpoint, SubmitSync};
 ///
 /// fn release(
 ///     stage: &mut RingStage<Endpoint>,
