@@ -31,7 +31,7 @@ impl Limit {
     fn reached() -> Result<Self> {
         let lowest = File::open("/dev/null")?.as_raw_fd();
         let before = getrlimit(Resource::Nofile);
-        let limit = Self(before.clone());
+        let limit = Self(before);
         setrlimit(Resource::Nofile, Rlimit { current: Some(u64::try_from(lowest)?), ..before })?;
         ensure!(File::open("/dev/null").is_err(), "a file could be opened all the same");
         Ok(limit)
@@ -41,7 +41,7 @@ impl Limit {
 impl Drop for Limit {
     fn drop(&mut self) {
         // Only the soft limit was lowered: it can always be raised again.
-        let _ = setrlimit(Resource::Nofile, self.0.clone());
+        let _ = setrlimit(Resource::Nofile, self.0);
     }
 }
 
