@@ -1,4 +1,4 @@
-//! The main demo: a payload goes round between compute kernels of Vulkan, OpenGL and CUDA in one piece of
+//! The main demo: a payload circulates between compute kernels of Vulkan, OpenGL and CUDA in one piece of
 //! memory. Every byte is checked, and the speed is compared with memory that is not shared.
 //!
 //! `cargo run --release --example ping_pong -- --help`

@@ -96,16 +96,14 @@ fn of_error(error: &anyhow::Error) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::Context as _;
     use gpu_interop::Api;
 
     #[test]
     fn only_what_the_machine_lacks_is_missing() {
         let missing = || Missing::new(Api::Cuda, "libcuda.so.1", "CUDA");
-        let plain: Result<()> = Err(Error::from(missing()).into());
-        assert_eq!(of_error(&plain.unwrap_err()).status(), 2);
-        let wrapped: Result<()> = Err(Error::from(missing())).context("opening CUDA");
-        assert_eq!(of_error(&wrapped.unwrap_err()).status(), 2);
+        assert_eq!(of_error(&Error::from(missing()).into()).status(), 2);
+        let wrapped = anyhow::Error::from(Error::from(missing())).context("opening CUDA");
+        assert_eq!(of_error(&wrapped).status(), 2);
         assert_eq!(of_error(&anyhow::anyhow!("a driver error")).status(), 1);
         assert_eq!(of_error(&UsageError("--rate 0".into()).into()).status(), 64);
         assert_eq!(Outcome::Verified.status(), 0);

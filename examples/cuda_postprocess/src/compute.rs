@@ -179,7 +179,7 @@ impl ImageView {
 
 impl Drop for ImageView {
     fn drop(&mut self) {
-        // SAFETY: owned here alone; whoever submits work that uses it waits before.
+        // SAFETY: owned here alone; the code that submits work with it waits before dropping it.
         unsafe { self.vulkan.device().destroy_image_view(self.handle, None) };
     }
 }

@@ -203,7 +203,7 @@ impl Drop for Pinned {
     fn drop(&mut self) {
         // A destroyed context has no registrations.
         if self.registered && self.context.bind_to_thread().is_ok() {
-            // SAFETY: registered once, at this address; no copy is under way.
+            // SAFETY: registered once, at this address; no copy is in flight.
             let _ = unsafe { sys::cuMemHostUnregister(self.address()) };
         }
         // SAFETY: allocated with this layout.
@@ -255,10 +255,10 @@ impl ImportedBuffer {
         // SAFETY: a valid device with the extension; size and usage are not 0.
         self.buffer = unsafe { device.create_buffer(&info, None) }?;
         let host = ash::ext::external_memory_host::Device::new(self.vulkan.instance(), device);
-        let mut told = vk::MemoryHostPointerPropertiesEXT::default();
+        let mut properties = vk::MemoryHostPointerPropertiesEXT::default();
         let ask = host.fp().get_memory_host_pointer_properties_ext;
         // SAFETY: the device has the extension; the pages are aligned as it wants it.
-        unsafe { ask(device.handle(), HOST, pages.address(), &mut told) }.result()?;
+        unsafe { ask(device.handle(), HOST, pages.address(), &mut properties) }.result()?;
         // SAFETY: the buffer is alive and of this device.
         let needs = unsafe { device.get_buffer_memory_requirements(self.buffer) };
         ensure!(
@@ -266,7 +266,7 @@ impl ImportedBuffer {
             "a buffer of {size} bytes needs {} bytes of memory",
             needs.size
         );
-        let types = needs.memory_type_bits & told.memory_type_bits;
+        let types = needs.memory_type_bits & properties.memory_type_bits;
         ensure!(types != 0, "the driver can't import host memory as any memory type");
         let mut import = vk::ImportMemoryHostPointerInfoEXT::default()
             .handle_type(HOST)
@@ -275,7 +275,7 @@ impl ImportedBuffer {
             .allocation_size(size)
             .memory_type_index(types.trailing_zeros())
             .push_next(&mut import);
-        // SAFETY: pages of that size and alignment, of a type that was told for them, which outlive
+        // SAFETY: pages of that size and alignment, of a type that the driver reported for them, which outlive
         // the memory; bound once, at 0.
         unsafe {
             self.memory = device.allocate_memory(&info, None)?;

@@ -13,7 +13,7 @@ use scene::{self, Canvas, Drawing, Tone};
 use crate::compare::{Compared, Which, compare};
 use crate::demo::{Demo, Stage};
 use crate::gl::GlSide;
-use crate::shared::{FORMAT, Lanes, Shared, require_alike, require_same, vulkan_layout};
+use crate::shared::{FORMAT, Handoffs, Shared, require_alike, require_same, vulkan_layout};
 use crate::vulkan::{LAYERS, Sampler, Use, View, VulkanRunner};
 
 /// The handoffs of the picture that OpenGL draws, and of the one that it shows.
@@ -27,7 +27,7 @@ pub(crate) struct GlToVk {
     _views: [View; 2],
     read_back: PrivateBuffer,
     read_result: PrivateBuffer,
-    lanes: Lanes,
+    handoffs: Handoffs,
     shared: Shared,
     /// The cube: also shared, so that OpenGL can show it in a window.
     result: Shared,
@@ -41,7 +41,7 @@ impl GlToVk {
     pub(crate) fn new(mut vulkan: VulkanRunner, gl: GlSide, size: (u32, u32)) -> Result<Self> {
         let shared = Shared::new(&vulkan, &gl, size, true)?;
         let result = Shared::new(&vulkan, &gl, size, false)?;
-        let mut lanes = Lanes::open(&vulkan, &gl)?;
+        let mut handoffs = Handoffs::open(&vulkan, &gl)?;
         let format = FORMAT.gl()?.internal;
         let knot = scene::gl::Painter::new(
             &gl.gl,
@@ -72,7 +72,7 @@ impl GlToVk {
         let family = vulkan.queue_family();
         // SAFETY: the command buffer is being recorded for a queue of that family; the images are new, and
         // live until this structure is dropped, which waits.
-        let (ticket, part) = lanes
+        let (ticket, part) = handoffs
             .to_gl
             .release
             .release(unsafe { VulkanCommands::record(command, family, &used) })?;
@@ -85,7 +85,7 @@ impl GlToVk {
             _views,
             read_back,
             read_result,
-            lanes,
+            handoffs,
             shared,
             result,
             gl,
@@ -102,25 +102,25 @@ impl GlToVk {
     fn gl_takes(&mut self) -> Result<()> {
         let textures = self.textures();
         match self.ticket.take() {
-            Some(ticket) => Ok(self.lanes.to_gl.acquire.acquire(ticket, &textures)?),
+            Some(ticket) => Ok(self.handoffs.to_gl.acquire.acquire(ticket, &textures)?),
             None => Ok(()),
         }
     }
 
     /// Begins a Vulkan frame that samples the shared picture and draws the other one.
     fn vulkan_takes(&mut self) -> Result<(vk::CommandBuffer, SubmitSync)> {
-        let (ticket, ()) = self.lanes.to_vulkan.release.release(&self.textures())?;
+        let (ticket, ()) = self.handoffs.to_vulkan.release.release(&self.textures())?;
         let command = self.vulkan.begin()?;
         let used = [
             ImageAccess::sampled(&self.shared.image).with_new_layout(Use::SAMPLED.layout),
             ImageAccess::attachment(&self.result.image).with_new_layout(Use::DRAWN.layout),
         ];
         let family = self.vulkan.queue_family();
-        let lane = &mut self.lanes.to_vulkan.acquire;
+        let acquirer = &mut self.handoffs.to_vulkan.acquire;
         // SAFETY: the command buffer is being recorded for a queue of that family; OpenGL has released both
         // images in this layout, and the part goes into the submit.
         let part =
-            lane.acquire(ticket, unsafe { VulkanCommands::record(command, family, &used) })?;
+            acquirer.acquire(ticket, unsafe { VulkanCommands::record(command, family, &used) })?;
         Ok((command, part))
     }
 
@@ -137,7 +137,7 @@ impl GlToVk {
         let family = self.vulkan.queue_family();
         // SAFETY: as above, and the images are in these layouts.
         let (ticket, signal) = self
-            .lanes
+            .handoffs
             .to_gl
             .release
             .release(unsafe { VulkanCommands::record(command, family, &used) })?;
@@ -281,7 +281,7 @@ impl Demo for GlToVk {
     }
 
     fn handoffs(&self) -> (String, Vec<String>) {
-        self.lanes.tell()
+        self.handoffs.describe()
     }
 
     fn levels(&self) -> u32 {

@@ -134,8 +134,8 @@ impl Options {
 
 fn run(options: &Options) -> Result<()> {
     picture::prepare(&options.output)?;
-    let wish = options.device.map_or(GpuSelector::Any, GpuSelector::Uuid);
-    let vulkan = Vulkan::open(&wish, &options.vulkan_options())?;
+    let selector = options.device.map_or(GpuSelector::Any, GpuSelector::Uuid);
+    let vulkan = Vulkan::open(&selector, &options.vulkan_options())?;
     let gl = Gl::open(&GpuSelector::Uuid(vulkan.identity().device))?;
     let gl = GlSide::new(gl.endpoint()?)?;
     let mut report = Report::new(&vulkan, options, gl.times_on_gpu());

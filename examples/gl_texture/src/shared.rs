@@ -47,8 +47,8 @@ impl Shared {
         desc.mutable_format = true;
         let endpoint = &vulkan.gpu.endpoint;
         let storing = ImageDesc { usage: desc.usage | ImageUsage::STORAGE, ..desc };
-        let told = endpoint.capabilities(&storing.into())?;
-        if told.memory(MemoryHandleType::OpaqueFd)?.export.is_ok() {
+        let capabilities = endpoint.capabilities(&storing.into())?;
+        if capabilities.memory(MemoryHandleType::OpaqueFd)?.export.is_ok() {
             desc = storing;
         }
         let image = endpoint.create_image(&desc, ImageOptions::default())?;
@@ -67,12 +67,12 @@ impl Shared {
 }
 
 /// The handoffs, there and back.
-pub(crate) struct Lanes {
+pub(crate) struct Handoffs {
     pub(crate) to_gl: Handoff<vulkan::Endpoint, gl::Endpoint>,
     pub(crate) to_vulkan: Handoff<gl::Endpoint, vulkan::Endpoint>,
 }
 
-impl Lanes {
+impl Handoffs {
     pub(crate) fn open(vulkan: &VulkanRunner, gl: &GlSide) -> Result<Self> {
         let (owner, gl) = (&vulkan.gpu.endpoint, &gl.endpoint);
         let options = HandoffOptions::default();
@@ -82,7 +82,7 @@ impl Lanes {
     }
 
     /// How they are synchronised, and why not better.
-    pub(crate) fn tell(&self) -> (String, Vec<String>) {
+    pub(crate) fn describe(&self) -> (String, Vec<String>) {
         let mut names = vec![handoff_name(&self.to_gl.plan), handoff_name(&self.to_vulkan.plan)];
         names.dedup();
         (

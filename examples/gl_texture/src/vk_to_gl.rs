@@ -11,7 +11,7 @@ use scene::{self, Canvas, Drawing, Tone};
 use crate::compare::{Compared, Which, compare};
 use crate::demo::{Demo, Stage};
 use crate::gl::GlSide;
-use crate::shared::{FORMAT, Lanes, Shared, require_alike, require_same, vulkan_layout};
+use crate::shared::{FORMAT, Handoffs, Shared, require_alike, require_same, vulkan_layout};
 use crate::vulkan::{Use, View, VulkanRunner};
 
 /// The handoffs of the picture to OpenGL and back.
@@ -24,7 +24,7 @@ pub(crate) struct VkToGl {
     knot: scene::vulkan::Painter,
     _view: View,
     read_back: PrivateBuffer,
-    lanes: Lanes,
+    handoffs: Handoffs,
     shared: Shared,
     gl: GlSide,
     vulkan: VulkanRunner,
@@ -35,7 +35,7 @@ pub(crate) struct VkToGl {
 impl VkToGl {
     pub(crate) fn new(vulkan: VulkanRunner, gl: GlSide, size: (u32, u32)) -> Result<Self> {
         let shared = Shared::new(&vulkan, &gl, size, true)?;
-        let lanes = Lanes::open(&vulkan, &gl)?;
+        let handoffs = Handoffs::open(&vulkan, &gl)?;
         let view = vulkan.view(&shared.image, 1)?;
         let knot = scene::vulkan::Painter::new(
             &vulkan.gpu.vulkan,
@@ -50,7 +50,7 @@ impl VkToGl {
         let cube = scene::gl::Painter::new(&gl.gl, fragment, format, Canvas::scene(size), result)?;
         let read_back = vulkan.read_buffer(size, shared.levels())?;
         let (_view, gl_has_it) = (view, false);
-        Ok(Self { cube, result, knot, _view, read_back, lanes, shared, gl, vulkan, gl_has_it })
+        Ok(Self { cube, result, knot, _view, read_back, handoffs, shared, gl, vulkan, gl_has_it })
     }
 
     /// Vulkan draws and releases.
@@ -58,7 +58,7 @@ impl VkToGl {
         let back = match self.gl_has_it {
             true => {
                 let textures = [TextureAccess::from(self.shared.texture.in_layout(LAYOUT))];
-                Some(self.lanes.to_vulkan.release.release(&textures)?.0)
+                Some(self.handoffs.to_vulkan.release.release(&textures)?.0)
             }
             false => None,
         };
@@ -68,11 +68,11 @@ impl VkToGl {
         if let Some(ticket) = back {
             let drawn = Use::DRAWN.layout;
             let used = [ImageAccess::attachment(image).with_new_layout(drawn)];
-            let lane = &mut self.lanes.to_vulkan.acquire;
+            let acquirer = &mut self.handoffs.to_vulkan.acquire;
             // SAFETY: the command buffer is being recorded for a queue of that family; OpenGL has released
             // the image in this layout, and the part goes into the submit.
-            part =
-                lane.acquire(ticket, unsafe { VulkanCommands::record(command, family, &used) })?;
+            part = acquirer
+                .acquire(ticket, unsafe { VulkanCommands::record(command, family, &used) })?;
         }
         self.vulkan.stamp();
         self.knot.record(command, &scene::knot(time, aspect, Tone::Screen))?;
@@ -88,7 +88,7 @@ impl VkToGl {
         // SAFETY: as above; the queue's family owns the image, which the copies left in this layout, and
         // it lives until this structure is dropped, which waits.
         let (ticket, signal) = self
-            .lanes
+            .handoffs
             .to_gl
             .release
             .release(unsafe { VulkanCommands::record(command, family, &used) })?;
@@ -104,7 +104,7 @@ impl Demo for VkToGl {
         let aspect = width as f32 / height as f32;
         let ticket = self.draw(time, aspect, verify)?;
         let textures = [TextureAccess::from(&self.shared.texture)];
-        self.lanes.to_gl.acquire.acquire(ticket, &textures)?;
+        self.handoffs.to_gl.acquire.acquire(ticket, &textures)?;
         self.gl_has_it = true;
         let picture = Some((self.shared.texture.name(), self.gl.sampler));
         let drawing = scene::turntable(time, aspect);
@@ -162,7 +162,7 @@ impl Demo for VkToGl {
     }
 
     fn handoffs(&self) -> (String, Vec<String>) {
-        self.lanes.tell()
+        self.handoffs.describe()
     }
 
     fn levels(&self) -> u32 {

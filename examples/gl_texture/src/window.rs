@@ -134,8 +134,8 @@ impl Shown {
             .first()
             .context("OpenGL does not report which GPU it uses")?
             .device;
-        let wish = options.device.map_or(GpuSelector::Uuid(found), GpuSelector::Uuid);
-        let vulkan = Vulkan::open(&wish, &options.vulkan_options())?;
+        let selector = options.device.map_or(GpuSelector::Uuid(found), GpuSelector::Uuid);
+        let vulkan = Vulkan::open(&selector, &options.vulkan_options())?;
         let way = match options.direction {
             Direction::VkToGl => "Vulkan → OpenGL",
             Direction::GlToVk => "OpenGL → Vulkan",

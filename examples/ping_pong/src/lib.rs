@@ -1,4 +1,4 @@
-//! The ping-pong: a payload goes round between compute kernels of several APIs.
+//! The ping-pong: a payload circulates between compute kernels of several APIs.
 //!
 //! A [`Path`] is a ring of [`Stage`]s that share one buffer. In each round a stage acquires the buffer, runs
 //! the kernel over it and releases it to the next stage. At the end every byte is compared with what the CPU

@@ -132,13 +132,13 @@ impl Parts {
 /// semaphore; otherwise if the driver fails.
 pub(super) fn open(api: ConsumerApi, ring: Ring, shape: Shape) -> Result<Box<dyn Checker>> {
     let (parts, device) = Parts::new(ring, shape)?;
-    let wish = GpuSelector::Uuid(device);
+    let selector = GpuSelector::Uuid(device);
     Ok(match api {
         ConsumerApi::Vulkan => {
-            let vulkan = gpu_interop::headless::Vulkan::open(&wish, &VulkanOptions::default())?;
+            let vulkan = gpu_interop::headless::Vulkan::open(&selector, &VulkanOptions::default())?;
             Box::new(VulkanChecker::new(&vulkan, parts)?)
         }
-        ConsumerApi::Gl => Box::new(GlChecker::new(Gl::open(&wish)?, parts)?),
-        ConsumerApi::Cuda => Box::new(CudaChecker::new(Cuda::open(&wish)?, parts)?),
+        ConsumerApi::Gl => Box::new(GlChecker::new(Gl::open(&selector)?, parts)?),
+        ConsumerApi::Cuda => Box::new(CudaChecker::new(Cuda::open(&selector)?, parts)?),
     })
 }

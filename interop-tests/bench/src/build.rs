@@ -12,7 +12,7 @@ use crate::host_copy::HostCopy;
 use crate::kind::{BenchmarkKind, SingleApi};
 use crate::raw::{Raw, RawCuda, RawGl, RawSecondVulkan};
 
-/// A benchmark, or why there is none.
+/// A benchmark, or why this machine lacks it.
 pub(crate) type Built = Result<Box<dyn Benchmark>, String>;
 
 /// Builds a benchmark. What this machine lacks is the inner error; anything else is a failure.

@@ -28,7 +28,7 @@ struct Options {
     sizes: Vec<u64>,
     /// Benchmarks or families of benchmarks (ring, in-queue), separated by commas [default: all on a GPU; on
     /// a CPU all except some rings with batches]
-    #[arg(long, alias = "rungs", value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',')]
     benchmarks: Vec<Selection>,
     /// The APIs; repeatable [default: vulkan-cuda, or without CUDA vulkan-gl and vulkan-vulkan]
     #[arg(long)]
@@ -84,8 +84,8 @@ fn run(options: &Options) -> Result<Outcome> {
 
 /// Opens the requested GPU, and returns the paths.
 fn open(options: &Options) -> Result<(GpuContexts, Vec<PathKind>)> {
-    let wish = options.device.map_or(GpuSelector::Any, GpuSelector::Uuid);
-    let gpus = GpuContexts::open(&wish, &VulkanOptions::default())?;
+    let selector = options.device.map_or(GpuSelector::Any, GpuSelector::Uuid);
+    let gpus = GpuContexts::open(&selector, &VulkanOptions::default())?;
     let paths = match (&options.path[..], &gpus.cuda) {
         ([], Ok(_)) => vec![PathKind::VulkanCuda],
         ([], Err(_)) => vec![PathKind::VulkanGl, PathKind::VulkanVulkan],
@@ -139,11 +139,11 @@ fn print(report: &Report) {
         let size = size::human(failed.payload_bytes);
         println!("{} {} {size} FAILED: {}", failed.path, failed.benchmark, failed.reason);
     }
-    let mut told: Vec<(&str, &str, &str)> = Vec::new();
+    let mut reported: Vec<(&str, &str, &str)> = Vec::new();
     for skipped in &report.skipped {
         let this = (&*skipped.path, &*skipped.benchmark, &*skipped.reason);
-        if !told.contains(&this) {
-            told.push(this);
+        if !reported.contains(&this) {
+            reported.push(this);
             println!("{} {} skipped: {}", this.0, this.1, this.2);
         }
     }

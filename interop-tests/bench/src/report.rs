@@ -29,7 +29,6 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// Its name.
-    #[serde(rename = "rung")]
     pub benchmark: String,
     /// The APIs, in the order of a pair.
     pub path: String,
@@ -73,7 +72,6 @@ pub struct PairTimes {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     /// Its name.
-    #[serde(rename = "rung")]
     pub benchmark: String,
     /// The APIs.
     pub path: String,
@@ -202,7 +200,7 @@ pub(crate) mod tests {
         let json: serde_json::Value = serde_json::from_str(&report.to_json().unwrap()).unwrap();
         assert!(json["device"].is_string() && json["driver"].is_string());
         let row = &json["rows"][1];
-        assert!(row["rung"].is_string() && row["path"].is_string());
+        assert!(row["benchmark"].is_string() && row["path"].is_string());
         for number in ["payload_bytes", "depth", "gb_per_s", "ratio_to_single_api"] {
             assert!(row[number].is_number(), "{number}");
         }

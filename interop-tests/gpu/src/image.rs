@@ -189,13 +189,13 @@ impl Part {
         }
         let texel = texel_bytes(desc.format, aspect) as usize;
         // The byte above 24-bit depth is undefined.
-        let told = if is_24_bit(desc.format, aspect) { 3 } else { texel };
+        let compared = if is_24_bit(desc.format, aspect) { 3 } else { texel };
         let pairs = || expected.chunks_exact(texel).zip(found.chunks_exact(texel));
-        let wrong = |(a, b): &(&[u8], &[u8])| a[..told] != b[..told];
+        let wrong = |(a, b): &(&[u8], &[u8])| a[..compared] != b[..compared];
         let Some(first) = pairs().position(|pair| wrong(&pair)) else { return Ok(()) };
         let count = pairs().filter(wrong).count();
         let place = self.place(desc, first);
-        let bytes = first * texel..first * texel + told;
+        let bytes = first * texel..first * texel + compared;
         bail!(
             "{aspect:?} of level {level}, layer {layer}: {count} of {} texels are wrong, the first \
              at {place}: {:02x?}, not {:02x?}",

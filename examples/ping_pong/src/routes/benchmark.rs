@@ -54,11 +54,11 @@ pub struct PairTime {
 ///
 /// # Errors
 /// If a driver fails.
-pub fn time(rung: &mut dyn Benchmark, pairs: u32) -> Result<PairTime> {
+pub fn time(benchmark: &mut dyn Benchmark, pairs: u32) -> Result<PairTime> {
     let (start, cpu) = (Instant::now(), thread_cpu());
-    rung.submit(pairs)?;
+    benchmark.submit(pairs)?;
     let cpu = thread_cpu().saturating_sub(cpu);
-    rung.finish()?;
+    benchmark.finish()?;
     let wall = start.elapsed();
     Ok(PairTime { wall: wall / pairs, cpu: cpu / pairs })
 }

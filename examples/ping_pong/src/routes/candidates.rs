@@ -27,7 +27,7 @@ const MEMORY: u64 = 8 << 30;
 pub struct Candidates<'a> {
     setup: Setup<'a>,
     owner: Capabilities,
-    stations: [Capabilities; 2],
+    users: [Capabilities; 2],
     in_queue: Support,
     open: BTreeMap<String, Box<dyn Benchmark>>,
 }
@@ -62,8 +62,8 @@ impl<'a> Candidates<'a> {
         };
         let grids = Grids::choose(gpus, bytes)?;
         let setup = Setup { gpus, path, bytes, grids };
-        let stations = [owner.clone(), second];
-        Ok(Self { setup, owner, stations, in_queue, open: BTreeMap::new() })
+        let users = [owner.clone(), second];
+        Ok(Self { setup, owner, users, in_queue, open: BTreeMap::new() })
     }
 
     /// Measures the routes that are worth trying on this machine. `depth` is that of rings; `None` tries
@@ -73,7 +73,7 @@ impl<'a> Candidates<'a> {
     /// If no route works.
     pub fn calibrate(&mut self, depth: Option<u32>) -> Result<Calibration> {
         let is_gpu = self.setup.gpus.vulkan.vulkan.device_type() != DeviceType::Cpu;
-        let apis: Vec<Api> = self.stations.iter().map(|station| station.api).collect();
+        let apis: Vec<Api> = self.users.iter().map(|user| user.api).collect();
         let key = CalibrationKey::new(&self.owner, &apis)?;
         let options = CalibrationOptions {
             rounds: if is_gpu { 7 } else { 3 },
@@ -147,7 +147,7 @@ fn worth_trying(is_gpu: bool, bytes: u64, depth: Option<u32>) -> Result<Vec<Rout
 
 impl tune::Benchmark for Candidates<'_> {
     fn support(&self, candidate: RouteConfig) -> Support {
-        let [first, second] = &self.stations;
+        let [first, second] = &self.users;
         let (owner, cuda_launch) = (&self.owner, &self.in_queue);
         let endpoints = &[first, second];
         candidate.route.support(&RouteEndpoints { owner, endpoints, cuda_launch })

@@ -91,7 +91,7 @@ impl PrivateImage {
 impl Drop for PrivateImage {
     fn drop(&mut self) {
         let device = self.vulkan.device();
-        // SAFETY: owned here alone; whoever submits work with it waits before dropping it.
+        // SAFETY: owned here alone; the code that submits work with it waits before dropping it.
         unsafe {
             device.destroy_image_view(self.view, None);
             device.destroy_image(self.image, None);

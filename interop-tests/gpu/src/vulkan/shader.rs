@@ -101,7 +101,7 @@ impl ComputeLayout {
 impl Drop for ComputeLayout {
     fn drop(&mut self) {
         let device = self.vulkan.device();
-        // SAFETY: both owned here alone, and null where never made; whoever submits work with them waits.
+        // SAFETY: both owned here alone, and null where never made; the code that submits work with them waits before dropping them.
         unsafe {
             device.destroy_pipeline_layout(self.pipeline, None);
             device.destroy_descriptor_set_layout(self.set, None);
