@@ -2,8 +2,8 @@
 
 use glow::HasContext as _;
 
+use super::context::checked;
 use super::endpoint::Endpoint;
-use super::error::checked;
 use super::ffi::{NUM_TILING_TYPES_EXT, TILING_TYPES_EXT};
 use super::target::{Target, tiling_token};
 use super::{memory, semaphore};

@@ -10,8 +10,8 @@ use std::rc::Rc;
 
 use glow::HasContext as _;
 
+use super::context::checked;
 use super::context::{self, CurrentContext};
-use super::error::checked;
 use super::ffi::{Features, Functions};
 use super::workarounds::Workarounds;
 use crate::error::{Invalid, Missing, Result};

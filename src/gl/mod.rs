@@ -17,13 +17,10 @@
 //! `GL_EXT_memory_object`, `GL_EXT_memory_object_fd`, `GL_EXT_semaphore`, `GL_EXT_semaphore_fd`,
 //! `GL_NV_timeline_semaphore`.
 
-mod buffer;
 mod capabilities;
 mod context;
 mod endpoint;
-mod error;
 mod ffi;
-mod layout;
 mod memory;
 mod semaphore;
 mod storage;
@@ -34,10 +31,8 @@ mod tests;
 mod texture;
 pub mod workarounds;
 
-pub use buffer::Buffer;
 pub use endpoint::Endpoint;
-pub use layout::texture_layouts;
-pub use memory::Memory;
-pub use semaphore::Semaphore;
+pub use memory::{Buffer, Memory};
+pub use semaphore::{Semaphore, texture_layouts};
 pub use sync::Fence;
 pub use texture::Texture;

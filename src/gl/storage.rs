@@ -3,8 +3,8 @@
 
 use glow::HasContext as _;
 
+use super::context::{checked, driver_error};
 use super::endpoint::{Endpoint, MemoryName, Owned};
-use super::error::{checked, driver_error};
 use super::ffi::TEXTURE_TILING_EXT;
 use super::target::{Sizes, Target, tiling_token};
 use crate::desc::ImageDesc;

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use glow::HasContext as _;
 
-use super::buffer::Buffer;
+use super::context::{checked, driver_error};
 use super::endpoint::{Endpoint, Owned};
-use super::error::{checked, driver_error};
 use super::ffi::{SemaphoreFns, TIMELINE_SEMAPHORE_VALUE_NV};
-use super::layout::token;
+use super::memory::Buffer;
 use super::memory::Memory;
 use super::semaphore::Semaphore;
+use super::semaphore::token;
 use super::texture::Texture;
 use crate::desc::ImageLayout;
 use crate::error::{Api, Error, Invalid, Missing, Result};

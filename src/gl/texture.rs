@@ -183,7 +183,7 @@ fn explain_size(error: Error, bytes: u64) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::error::driver_error;
+    use super::super::context::driver_error;
     use super::*;
 
     #[test]

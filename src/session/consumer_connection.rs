@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::event::{ConsumerId, LeaveKind};
 use super::peer;
+use super::ring::HeldSlots;
 use super::ring::Ring;
-use super::slot_table::HeldSlots;
 use crate::error::{Error, Invalid, Result};
 use crate::fd::PeerCredentials;
 use crate::ipc::socket::send_message;

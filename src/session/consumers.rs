@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-use super::address::{self, SocketFile};
 use super::consumer_connection::{ConsumerConnection, ConsumerMessage, Disconnect};
 use super::event::{ConsumerId, Event, Events, LeaveKind};
 use super::options::ProducerOptions;
-use super::peer;
+use super::peer::{self, SocketFile};
 use super::ring::Ring;
-use super::slot_table::SlotTable;
+use super::ring::SlotTable;
 use crate::error::{Error, Invalid, Result};
 use crate::fd::PeerCredentials;
 use crate::ipc::socket::{self, Direction, failed};
@@ -70,7 +69,7 @@ pub(super) struct Sent {
 impl Consumers {
     pub(super) fn new(path: Option<&Path>, ring: Ring, info: RingInfo) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed("epoll_create1"))?;
-        let (listener, file) = path.map(address::listen).transpose()?.unzip();
+        let (listener, file) = path.map(peer::listen).transpose()?.unzip();
         if let Some(listener) = &listener {
             let data = epoll::EventData::new_u64(LISTENER);
             epoll::add(&epoll, listener, data, READ).map_err(failed("epoll_ctl"))?;

@@ -140,30 +140,25 @@
 
 #![forbid(unsafe_code)]
 
-mod address;
 mod clock;
 mod consumer;
 mod consumer_connection;
 mod consumers;
 mod event;
-mod frame;
 mod options;
 mod peer;
 mod producer;
 mod producer_connection;
 mod ring;
-mod slot_table;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::ipc::wire::{Layouts, TimelinePoint};
-pub use consumer::Consumer;
+pub use consumer::{Consumer, Frame};
 pub use event::{ConsumerId, Event, LeaveKind};
-pub use frame::Frame;
 pub use options::{JoinOptions, ProducerOptions, SlowConsumer};
 pub use peer::PeerPolicy;
 pub use producer::{FrameInfo, Producer, Published};
 pub use producer_connection::SessionEnd;
-pub use ring::Ring;
-pub use slot_table::WritableSlot;
+pub use ring::{Ring, WritableSlot};

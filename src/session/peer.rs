@@ -1,13 +1,212 @@
-//! The process at the other end of a connection: which users are accepted, and how it is disconnected.
+//! How a connection begins and ends: the socket's file, the users that may connect, and the close.
+//!
+//! The file is created so that only the own user can connect, replaced if its owner is gone, and removed
+//! at the end.
+//!
+//! # References
+//! unix(7), flock(2).
 
 use std::net::Shutdown;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, io};
 
-use crate::error::{Error, Mismatch, Result};
+use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock, open as open_file};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect as connect_to,
+    listen as start_listening, socket_with,
+};
+
+use super::clock::Deadline;
+use crate::error::{Api, Error, Invalid, Mismatch, Missing, Result};
 use crate::fd::PeerCredentials;
-use crate::ipc::socket::send_message;
+use crate::ipc::socket::{failed, send_message};
 use crate::ipc::wire::{LeaveReason, Message};
+
+/// Read and write for the own user. Connecting requires write permission.
+const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+/// Number of connections that wait to be accepted.
+const BACKLOG: i32 = 64;
+
+/// Timeout for another producer of the same directory to bind or to remove its file.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Maximum length of a path, which a terminating 0 follows in the `sockaddr_un`.
+const MAX_PATH: usize = 107;
+
+/// A socket's file. Dropping it removes the file unless another producer has replaced it.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    file: (u64, u64),
+}
+
+impl SocketFile {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Between the check and the removal only a producer could replace the file, and a producer
+        // holds the lock. Without the lock the file stays. It is harmless, and the next producer
+        // removes it.
+        let removed = lock_directory(&self.path).and_then(|_lock| {
+            let found =
+                fs::symlink_metadata(&self.path).map_err(|error| Error::io("lstat", &error))?;
+            if id(&found) == self.file {
+                fs::remove_file(&self.path).map_err(|error| Error::io("unlink", &error))?;
+            }
+            Ok(())
+        });
+        if let Err(error) = removed {
+            tracing::debug!(path = %self.path.display(), %error, "the socket's file stays");
+        }
+    }
+}
+
+fn id(file: &fs::Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
+}
+
+/// Listens at `path`, to which only the own user can connect.
+///
+/// The socket gets its mode before it gets its name, and the kernel creates the file with this mode.
+/// So there is no moment at which other users could connect, whatever the umask of the process.
+pub(super) fn listen(path: &Path) -> Result<(UnixListener, SocketFile)> {
+    let address = address(path)?;
+    // The file is removed later, when the current directory may be another one.
+    let path = std::path::absolute(path).map_err(|error| Error::io("getcwd", &error))?;
+    let _lock = lock_directory(&path)?;
+    remove_stale(&path, &address)?;
+    let socket = stream_socket(SocketFlags::NONBLOCK)?;
+    fchmod(&socket, MODE).map_err(failed("fchmod"))?;
+    bind(&socket, &address).map_err(failed("bind"))?;
+    let created = fs::symlink_metadata(&path).map_err(|error| Error::io("lstat", &error))?;
+    let file = SocketFile { path, file: id(&created) };
+    // The umask may have removed permissions of the own user. No one can connect before listen(2).
+    let mode = MODE.as_raw_mode();
+    if created.mode() & 0o7777 != mode {
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(&file.path, permissions).map_err(|error| Error::io("chmod", &error))?;
+    }
+    start_listening(&socket, BACKLOG).map_err(failed("listen"))?;
+    Ok((UnixListener::from(socket), file))
+}
+
+/// Connects to the producer that listens at `path`.
+///
+/// # Errors
+/// [`Error::Missing`] if no process listens there, [`Error::Timeout`] if the producer accepts no
+/// connection in time.
+pub(super) fn connect(path: &Path, timeout: Duration) -> Result<UnixStream> {
+    let address = address(path)?;
+    let socket = UnixStream::from(stream_socket(SocketFlags::empty())?);
+    let set_timeout = |timeout| {
+        let set = socket.set_write_timeout(timeout);
+        set.map_err(|error| Error::io("setsockopt(SO_SNDTIMEO)", &error))
+    };
+    // If the listener's queue is full, connect(2) waits for the write timeout. 0 would mean no limit.
+    let timeout = timeout.max(Duration::from_millis(1));
+    set_timeout(Some(timeout))?;
+    let deadline = Deadline::after(timeout);
+    loop {
+        match connect_to(&socket, &address) {
+            Ok(()) => break,
+            Err(Errno::INTR) if deadline.left().is_some() => {}
+            Err(Errno::INTR | Errno::AGAIN) => {
+                return Err(deadline.error(format!("a connection to {}", path.display())));
+            }
+            Err(Errno::NOENT | Errno::CONNREFUSED) => return Err(no_producer(path).into()),
+            Err(errno) => return Err(failed("connect")(errno)),
+        }
+    }
+    set_timeout(None)?;
+    Ok(socket)
+}
+
+fn no_producer(path: &Path) -> Missing {
+    let what = format!("a producer that listens at {}", path.display());
+    Missing::new(Api::Linux, what, "joining its session")
+        .help("start the producer, or set options.wait_for_producer")
+}
+
+/// Removes a socket's file at which no process listens, and nothing else.
+fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::io("lstat", &error)),
+    };
+    let refuse = |problem: &str, help: &'static str| {
+        let problem = format!("{} {problem}", path.display());
+        Err(Invalid::new("path", problem).help(help).into())
+    };
+    if !found.file_type().is_socket() {
+        return refuse("exists and is not a socket", "use a path that does not exist");
+    }
+    let probe = stream_socket(SocketFlags::NONBLOCK)?;
+    match connect_to(&probe, address) {
+        Ok(()) | Err(Errno::AGAIN) => {
+            refuse("belongs to another producer", "stop it, or use another path")
+        }
+        Err(Errno::CONNREFUSED) => {
+            tracing::debug!(path = %path.display(), "removing the socket of a producer that is gone");
+            fs::remove_file(path).map_err(|error| Error::io("unlink", &error))
+        }
+        Err(errno) => Err(failed("connect")(errno)),
+    }
+}
+
+/// Keeps other producers of the same directory from binding and removing until it is dropped.
+fn lock_directory(path: &Path) -> Result<OwnedFd> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = open_file(directory.unwrap_or(Path::new(".")), flags, Mode::empty());
+    let directory = directory.map_err(failed("open"))?;
+    let deadline = Deadline::after(LOCK_TIMEOUT);
+    loop {
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(directory),
+            Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) if deadline.left().is_some() => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(Errno::WOULDBLOCK) => {
+                return Err(deadline.error("the lock of the socket's directory"));
+            }
+            Err(errno) => return Err(failed("flock")(errno)),
+        }
+    }
+}
+
+/// Returns a path as a socket address.
+fn address(path: &Path) -> Result<SocketAddrUnix> {
+    let bytes = path.as_os_str().as_bytes();
+    let problem = match bytes.len() {
+        0 => "is empty".to_owned(),
+        len if len > MAX_PATH => {
+            format!("has {len} bytes, but the path of a socket has at most {MAX_PATH}")
+        }
+        _ if bytes.contains(&0) => "contains a 0 byte".to_owned(),
+        _ => return SocketAddrUnix::new(path).map_err(failed("bind")),
+    };
+    Err(Invalid::new("path", problem)
+        .help("use a short path, for example in XDG_RUNTIME_DIR")
+        .into())
+}
+
+fn stream_socket(flags: SocketFlags) -> Result<OwnedFd> {
+    let flags = flags | SocketFlags::CLOEXEC;
+    socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed("socket"))
+}
 
 /// The users whose processes may take part in a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::consumers::{Consumers, Sent};
 use super::event::{ConsumerId, Event};
 use super::options::{ProducerOptions, SlowConsumer};
 use super::ring::Ring;
-use super::slot_table::{SlotTable, WritableSlot};
+use super::ring::{SlotTable, WritableSlot};
 use crate::error::{Invalid, Result};
 use crate::ipc::wire::{FrameToken, Layouts, LeaveReason, TimelinePoint};
 

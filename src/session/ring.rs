@@ -1,7 +1,12 @@
-//! The ring that a producer announces: the payloads of its slots, its semaphores, and its format.
+//! The ring: what a producer announces, and the state of each slot: free, being written, or held by
+//! consumers.
 
-use crate::error::{Error, Invalid, Result};
-use crate::ipc::wire::{MAX_NAME, MAX_SEMAPHORES, MAX_SLOTS, RingInfo};
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Invalid, Mismatch, Result};
+use crate::ipc::wire::{MAX_NAME, MAX_SEMAPHORES, MAX_SLOTS, ReleaseToken, RingInfo};
 use crate::payload::{Payload, SemaphoreKind, SemaphorePayload};
 
 /// The ring of a session: one payload per slot, timeline semaphores, and what a frame contains.
@@ -87,5 +92,258 @@ pub(super) fn check_timeline(semaphore: &SemaphorePayload) -> Result<()> {
         SemaphoreKind::Binary => Err(Invalid::new("ring.semaphores", "contain a binary semaphore")
             .help("use a timeline semaphore, or wait on the host before publishing")
             .into()),
+    }
+}
+
+/// A slot of the ring that only the producer uses, and may write to.
+///
+/// [`Producer::publish`](super::Producer::publish) sends it to the consumers. Dropping it frees the
+/// slot.
+#[derive(Debug)]
+#[must_use = "publish the slot; no consumer sees it otherwise"]
+pub struct WritableSlot {
+    index: usize,
+    alive: Arc<()>,
+}
+
+impl WritableSlot {
+    /// Returns the index of the slot, from 0. Its payload is the one at this index of
+    /// [`Ring::slots`](super::Ring::slots).
+    pub fn index(&self) -> usize {
+        self.index
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    Free,
+    /// The producer writes to it until its [`WritableSlot`] is dropped.
+    Writing(Weak<()>),
+    /// This many consumers hold it.
+    Sent(usize),
+}
+
+/// The slots of a ring.
+#[derive(Debug)]
+pub(super) struct SlotTable {
+    slots: Vec<State>,
+    /// The free slots. The one that has been free for longest comes first.
+    free: VecDeque<usize>,
+}
+
+impl SlotTable {
+    pub(super) fn new(slots: usize) -> Self {
+        Self { slots: (0..slots).map(|_| State::Free).collect(), free: (0..slots).collect() }
+    }
+
+    /// Returns the slot that has been free for longest, or `None` if no slot is free.
+    pub(super) fn take(&mut self) -> Option<WritableSlot> {
+        for (index, state) in self.slots.iter_mut().enumerate() {
+            if matches!(state, State::Writing(slot) if slot.strong_count() == 0) {
+                *state = State::Free;
+                self.free.push_back(index);
+            }
+        }
+        let index = self.free.pop_front()?;
+        let alive = Arc::new(());
+        self.slots[index] = State::Writing(Arc::downgrade(&alive));
+        Some(WritableSlot { index, alive })
+    }
+
+    /// Checks that the slot was taken from this table.
+    pub(super) fn check_own(&self, slot: &WritableSlot) -> Result<()> {
+        match self.slots.get(slot.index) {
+            Some(State::Writing(own)) if own.as_ptr() == Arc::as_ptr(&slot.alive) => Ok(()),
+            _ => Err(Mismatch::new("slot.producer", "this producer", "another producer")
+                .help("publish a slot with the producer that it was taken from")
+                .into()),
+        }
+    }
+
+    /// Records that `holders` consumers hold the slot from now on.
+    pub(super) fn sent(&mut self, slot: &WritableSlot, holders: usize) {
+        self.slots[slot.index] = State::Sent(holders);
+        if holders == 0 {
+            self.release(slot.index, 0);
+        }
+    }
+
+    /// Records that a consumer no longer holds the slot.
+    pub(super) fn released(&mut self, index: usize) {
+        self.release(index, 1);
+    }
+
+    fn release(&mut self, index: usize, by: usize) {
+        if let Some(state @ State::Sent(_)) = self.slots.get_mut(index) {
+            let State::Sent(holders) = state else { return };
+            *holders = holders.saturating_sub(by);
+            if *holders == 0 {
+                *state = State::Free;
+                self.free.push_back(index);
+            }
+        }
+    }
+
+    /// Returns whether consumers hold any slot.
+    pub(super) fn is_any_sent(&self) -> bool {
+        self.slots.iter().any(|state| matches!(state, State::Sent(_)))
+    }
+}
+
+/// The slots that one consumer holds.
+#[derive(Debug)]
+pub(super) struct HeldSlots {
+    /// The sequence number of the frame in each slot that it holds.
+    frames: Vec<Option<u64>>,
+    count: usize,
+    /// When it last released a slot, or got one while it held none.
+    since: Instant,
+}
+
+impl HeldSlots {
+    pub(super) fn new(slots: usize) -> Self {
+        Self { frames: vec![None; slots], count: 0, since: Instant::now() }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Returns for how long it has released none of its slots, or `None` if it holds none.
+    pub(super) fn silent(&self) -> Option<Duration> {
+        (self.count > 0).then(|| self.since.elapsed())
+    }
+
+    pub(super) fn add(&mut self, slot: usize, sequence: u64) {
+        if self.count == 0 {
+            self.since = Instant::now();
+        }
+        if let Some(frame) = self.frames.get_mut(slot) {
+            self.count += usize::from(frame.is_none());
+            *frame = Some(sequence);
+        }
+    }
+
+    /// Removes a slot.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::Error::Invalid) if it does not hold the slot, or holds it with another frame.
+    pub(super) fn remove(&mut self, release: &ReleaseToken) -> Result<usize> {
+        let ReleaseToken { slot, sequence } = *release;
+        let index = slot as usize;
+        let problem = match self.frames.get_mut(index) {
+            Some(frame) if *frame == Some(sequence) => {
+                *frame = None;
+                self.count -= 1;
+                self.since = Instant::now();
+                return Ok(index);
+            }
+            Some(Some(other)) => format!("slot {slot} holds frame {other}, not {sequence}"),
+            Some(None) => format!("slot {slot} is not held by the consumer"),
+            None => format!("the ring has no slot {slot}"),
+        };
+        Err(Invalid::new("release", problem).help("release each frame once").into())
+    }
+
+    /// Returns the indices of the slots that it holds.
+    pub(super) fn slots(&self) -> impl Iterator<Item = usize> + '_ {
+        let held = |(slot, frame): (usize, &Option<u64>)| frame.is_some().then_some(slot);
+        self.frames.iter().enumerate().filter_map(held)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Take,
+        Drop,
+        /// To the consumers whose bit is set.
+        Send(u8),
+        /// Consumer, slot, and how many frames ago.
+        Release(usize, u32, u64),
+        Die(usize),
+    }
+
+    const SLOTS: usize = 3;
+    const CONSUMERS: usize = 3;
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => Just(Step::Take),
+            1 => Just(Step::Drop),
+            3 => any::<u8>().prop_map(Step::Send),
+            6 => (0..CONSUMERS, 0..SLOTS as u32 + 1, 0..4u64).prop_map(|(c, s, n)| Step::Release(c, s, n)),
+            1 => (0..CONSUMERS).prop_map(Step::Die),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn no_slot_is_lost_or_used_twice(steps in prop::collection::vec(step(), 0..60)) {
+            let mut table = SlotTable::new(SLOTS);
+            let mut consumers: Vec<HeldSlots> = (0..CONSUMERS).map(|_| HeldSlots::new(SLOTS)).collect();
+            // The same in another form: the frame that each consumer holds in each slot.
+            let mut expected = vec![vec![None; SLOTS]; CONSUMERS];
+            let (mut taken, mut sequence): (Vec<WritableSlot>, u64) = (Vec::new(), 0);
+            for step in steps {
+                match step {
+                    Step::Take => taken.extend(table.take()),
+                    Step::Drop => drop(taken.pop()),
+                    Step::Send(to) => {
+                        let Some(slot) = taken.pop() else { continue };
+                        prop_assert!(table.check_own(&slot).is_ok());
+                        sequence += 1;
+                        let mut holders = 0;
+                        for (c, held) in consumers.iter_mut().enumerate() {
+                            if to >> c & 1 == 1 {
+                                held.add(slot.index(), sequence);
+                                expected[c][slot.index()] = Some(sequence);
+                                holders += 1;
+                            }
+                        }
+                        table.sent(&slot, holders);
+                        prop_assert!(table.check_own(&slot).is_err());
+                    }
+                    Step::Release(c, slot, ago) => {
+                        let sequence = sequence.saturating_sub(ago);
+                        let has = expected[c].get(slot as usize) == Some(&Some(sequence));
+                        let back = consumers[c].remove(&ReleaseToken { slot, sequence });
+                        prop_assert_eq!(back.is_ok(), has);
+                        if let Ok(slot) = back {
+                            expected[c][slot] = None;
+                            table.released(slot);
+                        }
+                    }
+                    Step::Die(c) => {
+                        let dead = std::mem::replace(&mut consumers[c], HeldSlots::new(SLOTS));
+                        let had: Vec<_> = dead.slots().collect();
+                        prop_assert_eq!(had.len(), dead.count());
+                        had.into_iter().for_each(|slot| table.released(slot));
+                        expected[c] = vec![None; SLOTS];
+                    }
+                }
+                for (held, expected) in consumers.iter().zip(&expected) {
+                    let count = expected.iter().flatten().count();
+                    prop_assert_eq!((held.count(), held.silent().is_some()), (count, count > 0));
+                }
+                let with_consumers: Vec<_> =
+                    (0..SLOTS).filter(|slot| expected.iter().any(|held| held[*slot].is_some())).collect();
+                prop_assert_eq!(table.is_any_sent(), !with_consumers.is_empty());
+                prop_assert!(taken.iter().all(|slot| !with_consumers.contains(&slot.index())));
+            }
+            // All slots that no consumer holds can be taken, each once.
+            let free = std::iter::from_fn(|| table.take()).collect::<Vec<_>>();
+            let mut all: Vec<_> = free.iter().chain(&taken).map(WritableSlot::index).collect();
+            all.extend((0..SLOTS).filter(|slot| expected.iter().any(|held| held[*slot].is_some())));
+            all.sort();
+            prop_assert_eq!(all, (0..SLOTS).collect::<Vec<_>>());
+        }
     }
 }

@@ -12,7 +12,6 @@
 //! `VK_KHR_external_memory_fd`, `VK_KHR_external_semaphore_fd`, `VK_EXT_external_memory_dma_buf`.
 
 mod access;
-mod adopted;
 mod allocation;
 mod barrier;
 mod buffer;
@@ -22,7 +21,6 @@ mod device_info;
 mod endpoint;
 #[cfg(test)]
 mod fake;
-mod fence;
 mod image;
 mod import;
 mod memory;
@@ -33,17 +31,16 @@ mod submit;
 pub mod workarounds;
 
 pub use access::{Accesses, BufferAccess, ImageAccess};
-pub use adopted::{AdoptedBuffer, AdoptedImage};
 pub use buffer::Buffer;
 #[cfg(feature = "nvx")]
 pub(crate) use conv::{VkResultExt, driver_error};
 pub use device_info::{DeviceInfo, Features};
 pub use endpoint::Endpoint;
-pub use fence::Fence;
 pub use image::Image;
+pub use import::{AdoptedBuffer, AdoptedImage};
 pub use memory::Memory;
 pub use memory_options::{
     BufferOptions, DedicatedAllocation, ImageOptions, MemoryLocation, MemoryOptions,
 };
 pub use semaphore::Semaphore;
-pub use submit::{FencePool, SemaphoreSignal, SemaphoreWait, SubmitSync};
+pub use submit::{Fence, FencePool, SemaphoreSignal, SemaphoreWait, SubmitSync};

@@ -1,7 +1,6 @@
 //! Real sockets and real descriptors; in `hostile`, peers that send anything.
 
 mod hostile;
-mod limits;
 mod payloads;
 mod waiting;
 
@@ -10,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -123,6 +123,23 @@ pub(crate) fn send_raw(
     let flags = flags | SendFlags::NOSIGNAL;
     let sent = sendmsg(socket, &[std::io::IoSlice::new(bytes)], &mut control, flags);
     assert_eq!(sent, Ok(bytes.len()));
+}
+
+/// Runs `check` in a process of its own, since the limit of descriptors applies to the whole process.
+/// `test` is the test that calls this.
+pub(crate) fn run_alone(test: &str, check: impl FnOnce()) {
+    const ALONE: &str = "GPU_INTEROP_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return check();
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{errors}");
 }
 
 /// The field that an error is about.

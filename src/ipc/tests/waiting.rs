@@ -1,6 +1,11 @@
+//! How long receiving and sending wait, and what they do in a process without descriptors.
+
 use std::net::Shutdown;
 use std::thread;
 use std::time::Instant;
+
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::*;
 use crate::ipc::{Receiver, send};
@@ -118,4 +123,54 @@ fn a_full_socket_is_a_timeout_and_no_message_is_lost_or_cut_off() {
     }
     waiting.join().unwrap().unwrap();
     assert!(matches!(receive(&consumer), Err(Error::Closed { .. })));
+}
+
+#[test]
+fn no_message_is_lost_while_the_process_is_out_of_descriptors() {
+    run_alone(
+        "ipc::tests::waiting::no_message_is_lost_while_the_process_is_out_of_descriptors",
+        || {
+            let (producer, consumer) = pair();
+            let (read, write) = pipe();
+            send(&producer, &buffer(1).into()).unwrap();
+            send(&producer, &buffer(2).into()).unwrap();
+            let (sender, third) = pair();
+            send(&sender, &buffer(3).into()).unwrap();
+            let (flood, flooded) = pair();
+            send_raw(&flood, b"GIPC", &[write.as_fd(); 250], SendFlags::empty());
+
+            let count = || fs::read_dir("/proc/self/fd").unwrap().count();
+            let before = count();
+            let old = getrlimit(Resource::Nofile);
+            let limit = |current: u64| {
+                let limit = Rlimit { current: Some(current), ..old };
+                setrlimit(Resource::Nofile, limit).unwrap();
+            };
+            // Every number below the next free one is in use.
+            let next = read.as_fd().try_clone_to_owned().unwrap().as_raw_fd() as u64;
+            limit(next);
+            let mut receiver = Receiver::new();
+            for _ in 0..3 {
+                let error = receiver.receive(&consumer).unwrap_err();
+                let full = i64::from(Errno::MFILE.raw_os_error());
+                assert!(
+                    matches!(&error, Error::Driver(driver) if driver.code == full),
+                    "{error:?}"
+                );
+            }
+            assert!(matches!(receive(&consumer), Err(Error::Driver(_))));
+            // None of several descriptors is received if there is no room for all.
+            limit(next + 100);
+            assert!(matches!(receive(&flooded), Err(Error::Driver(_))));
+            // Room for one is enough.
+            limit(next + 1);
+            assert_eq!(receive(&third).unwrap().into_buffer().unwrap().desc().size, 3);
+            setrlimit(Resource::Nofile, old).unwrap();
+            assert_eq!(count(), before);
+            assert_eq!(receiver.receive(&consumer).unwrap().into_buffer().unwrap().desc().size, 1);
+            assert_eq!(receive(&consumer).unwrap().into_buffer().unwrap().desc().size, 2);
+            assert_eq!(field_of(&receive(&flooded).unwrap_err()), "descriptors");
+            assert_eq!(count(), before);
+        },
+    );
 }

@@ -1,11 +1,10 @@
-//! Messages: everything that is sent except the descriptors.
+//! Messages, with their header: everything that is sent except the descriptors.
 
 use super::fields::{Reader, Writer};
-use super::header::{HEADER_LEN, Header, Kind};
 use super::payload;
 use super::session::{self, FrameToken, LeaveReason, ReleaseToken, RingInfo};
 use crate::desc::{BufferDesc, ImageDesc};
-use crate::error::{Invalid, Result};
+use crate::error::{Invalid, Mismatch, Result};
 use crate::payload::{LinearLayout, MemoryInfo, SemaphoreInfo};
 
 /// A message: a payload without its descriptor, or one of a session's messages.
@@ -151,5 +150,159 @@ impl Message {
         };
         fields.end()?;
         Ok(message)
+    }
+}
+
+/// The first four bytes of every message: ASCII `GIPC`.
+pub const MAGIC: [u8; 4] = *b"GIPC";
+
+/// The version of the format that this crate writes, and the only one that it reads.
+pub const VERSION: u16 = 1;
+
+/// Bytes of a header.
+pub const HEADER_LEN: usize = 16;
+
+/// Bytes of a message at most, header included. No larger allocation is made for a message.
+pub const MAX_MESSAGE: usize = 4096;
+
+const MAX_BODY: u32 = (MAX_MESSAGE - HEADER_LEN) as u32;
+
+macro_rules! kinds {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident = $number:literal, $text:literal, $bytes:literal bytes, $descriptors:literal fd;
+    )*) => {
+        /// The kind of a message. Its discriminant is its number on the wire.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        #[repr(u16)]
+        pub enum Kind { $( $(#[$doc])* $name = $number, )* }
+
+        impl Kind {
+            /// All kinds of this version.
+            pub const ALL: &'static [Kind] = &[ $( Kind::$name, )* ];
+
+            /// Returns the kind as it appears in errors, with its article ("a frame").
+            pub const fn name(self) -> &'static str {
+                match self { $( Kind::$name => $text, )* }
+            }
+
+            /// Returns how many file descriptors accompany a message of this kind.
+            pub const fn descriptors(self) -> u16 {
+                match self { $( Kind::$name => $descriptors, )* }
+            }
+
+            /// Returns the length of the body without its texts, in bytes.
+            pub(super) const fn fixed_len(self) -> usize {
+                match self { $( Kind::$name => $bytes, )* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A [`MemoryPayload`](crate::MemoryPayload).
+    Memory = 1, "a memory payload", 56 bytes, 1 fd;
+    /// A [`BufferPayload`](crate::BufferPayload).
+    Buffer = 2, "a buffer payload", 80 bytes, 1 fd;
+    /// An [`ImagePayload`](crate::ImagePayload).
+    Image = 3, "an image payload", 144 bytes, 1 fd;
+    /// A [`SemaphorePayload`](crate::SemaphorePayload).
+    Semaphore = 4, "a semaphore payload", 48 bytes, 1 fd;
+    /// A consumer asks to join a session.
+    Join = 16, "a request to join", 4 bytes, 0 fd;
+    /// A producer announces its ring, whose payloads follow.
+    Ring = 17, "a ring", 20 bytes, 0 fd;
+    /// A consumer is ready for frames.
+    Ready = 18, "a ready message", 0 bytes, 0 fd;
+    /// A producer publishes a frame in a slot.
+    Frame = 19, "a frame", 56 bytes, 0 fd;
+    /// A consumer releases a slot.
+    Release = 20, "a release", 16 bytes, 0 fd;
+    /// Either side ends the session.
+    Leave = 21, "a leave message", 4 bytes, 0 fd;
+}
+
+impl Kind {
+    /// Returns the number on the wire.
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+
+    /// Returns the kind with this number on the wire, or `None` if this version has no such kind.
+    pub fn from_number(number: u16) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.number() == number)
+    }
+}
+
+/// The header of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Header {
+    /// The kind of the message.
+    pub kind: Kind,
+    /// Bytes that follow the header.
+    pub body_len: u32,
+}
+
+impl Header {
+    /// Returns the length of the whole message in bytes. It is at most [`MAX_MESSAGE`] if the header
+    /// was decoded.
+    pub const fn message_len(&self) -> usize {
+        HEADER_LEN.saturating_add(self.body_len as usize)
+    }
+
+    /// Returns the 16 bytes of the header.
+    pub fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        bytes[..4].copy_from_slice(&MAGIC);
+        bytes[4..6].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[6..8].copy_from_slice(&self.kind.number().to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.body_len.to_le_bytes());
+        bytes[12..14].copy_from_slice(&self.kind.descriptors().to_le_bytes());
+        bytes
+    }
+
+    /// Reads the 16 bytes of a header.
+    ///
+    /// # Errors
+    /// Each error names the field (`header.version`).
+    /// - [`Error::Mismatch`](crate::Error::Mismatch): another magic or version, a number of
+    ///   descriptors that the kind does not have, or reserved bytes that are not 0.
+    /// - [`Error::Invalid`](crate::Error::Invalid): an unknown kind, or a body that is too long.
+    pub fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self> {
+        let mut fields = Reader::new(bytes, HEADER_LEN);
+        let magic: [u8; 4] = fields.array("header.magic")?;
+        if magic != MAGIC {
+            let found = format!("{magic:02x?}");
+            return Err(Mismatch::new("header.magic", format!("{MAGIC:02x?}"), found)
+                .help("the peer uses another protocol, or bytes of the stream were lost")
+                .into());
+        }
+        let version = fields.u16("header.version")?;
+        if version != VERSION {
+            return Err(Mismatch::new("header.version", VERSION, version)
+                .help("use the same version of the format on both sides")
+                .into());
+        }
+        let number = fields.u16("header.kind")?;
+        let Some(kind) = Kind::from_number(number) else {
+            return Err(Invalid::new("header.kind", format!("{number} is not a kind of message"))
+                .help("the peer may use a newer release")
+                .into());
+        };
+        let body_len = fields.u32("header.body_length")?;
+        if body_len > MAX_BODY {
+            let problem = format!("is {body_len} bytes, but a body has at most {MAX_BODY}");
+            return Err(Invalid::new("header.body_length", problem).into());
+        }
+        let descriptors = fields.u16("header.descriptors")?;
+        if descriptors != kind.descriptors() {
+            return Err(Mismatch::new("header.descriptors", kind.descriptors(), descriptors)
+                .help(format!("{} has a fixed number of descriptors", kind.name()))
+                .into());
+        }
+        fields.reserved::<2>("header.reserved")?;
+        fields.end()?;
+        Ok(Self { kind, body_len })
     }
 }

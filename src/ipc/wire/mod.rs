@@ -245,7 +245,6 @@
 //! ```
 
 mod fields;
-mod header;
 mod message;
 mod payload;
 mod session;
@@ -254,8 +253,7 @@ mod session;
 mod tests;
 
 pub use fields::MAX_NAME;
-pub use header::{HEADER_LEN, Header, Kind, MAGIC, MAX_MESSAGE, VERSION};
-pub use message::Message;
+pub use message::{HEADER_LEN, Header, Kind, MAGIC, MAX_MESSAGE, Message, VERSION};
 pub use session::{
     FrameToken, Layouts, LeaveReason, MAX_SEMAPHORES, MAX_SLOTS, ReleaseToken, RingInfo,
     TimelinePoint,

@@ -1,12 +1,10 @@
 //! Real sockets and real descriptors within one process; in `hostile_*`, peers that send anything.
 
-mod address;
 mod frames;
 mod hostile_consumers;
 mod hostile_producers;
 mod leaving;
-mod limits;
-mod slot_table;
+mod opening;
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -17,7 +15,9 @@ use rustix::net::SendFlags;
 
 use super::*;
 use crate::error::{Error, Result};
-use crate::ipc::tests::{buffer, field_of, memfd, memory_info, open_here, semaphore, send_raw};
+use crate::ipc::tests::{
+    buffer, field_of, memfd, memory_info, open_here, run_alone, semaphore, send_raw,
+};
 use crate::ipc::wire::Message;
 use crate::payload::{MemoryPayload, SemaphoreKind};
 
