@@ -35,7 +35,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let options = HandoffOptions::default();
     let mut to_gl = handoff::open(&vulkan, &vulkan, &gl, options)?;
     let mut to_vulkan = handoff::open(&vulkan, &gl, &vulkan, options)?;
-    println!("synchronised by {:?}", to_gl.plan.method);
+    println!("synchronised by {}", to_gl.plan.method);
 
     let used = [BufferAccess::transfer(&buffer)];
     let mut history = Vec::new();

@@ -40,7 +40,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let stdin = there.as_fd().try_clone_to_owned()?;
     let mut child = Command::new(std::env::current_exe()?).arg("child").stdin(stdin).spawn()?;
     drop(there);
-    ipc::send(&here, &buffer.export()?)?;
+    ipc::send(&here, &buffer.export()?.into())?;
     Ok(child.wait()?.success())
 }
 

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let gpu = Headless::open(&GpuSelector::Any, &VulkanOptions::default())?;
-    println!("GPU: {}", gpu.vulkan.identity().name);
+    println!("GPU: {}", gpu.vulkan.identity());
     let vulkan = capabilities(&gpu.vulkan.endpoint()?)?;
     report(&vulkan, &vulkan);
     match gpu.gl() {
@@ -47,10 +47,7 @@ fn report(vulkan: &Capabilities, other: &Capabilities) {
         Err(error) => println!("Vulkan -> {}: {error}", other.api),
     }
     match plan_handoff(vulkan, vulkan, other, None) {
-        Ok(plan) => {
-            println!("    synchronised by {:?}", plan.method);
-            plan.rejected.iter().for_each(|(method, why)| println!("    not by {method:?}: {why}"));
-        }
+        Ok(plan) => println!("    {plan}"),
         Err(error) => println!("    {error}"),
     }
 }

@@ -104,6 +104,12 @@ pub struct Identity {
     pub name: String,
 }
 
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.device)
+    }
+}
+
 impl Identity {
     /// Checks that a payload of `self` can be imported by an endpoint with the identities
     /// `importer`. All 16 bytes of the device UUID must match and, if both APIs report one, all 16
