@@ -10,7 +10,6 @@ use glutin::api::egl::{device::Device as EglDevice, display::Display};
 use glutin::config::{ConfigSurfaceTypes, ConfigTemplateBuilder};
 use glutin::context::ContextAttributesBuilder;
 use glutin::display::GlDisplay as _;
-use glutin::prelude::NotCurrentGlContext as _;
 use gpu_interop::ash::{self, vk};
 use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::handoff::{self, HandoffOptions, VulkanCommands};
