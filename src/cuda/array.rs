@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use cudarc::driver::sys;
 
-use super::array_descriptors::{self, Rows};
 use super::array_shape::Shape;
 use super::buffer::Buffer;
 use super::context::{check, record};
+use super::descriptors::{self, Rows};
 use super::endpoint::Endpoint;
 use super::memory::Memory;
 use crate::desc::{BufferDesc, BufferUsage, ImageDesc, Tiling};
@@ -160,7 +160,7 @@ impl Memory {
     fn map_array(&self, offset: u64, desc: &ImageDesc, shape: Shape) -> Result<Array> {
         let external = self.external()?;
         let _current = self.endpoint().enter()?;
-        let mapped = array_descriptors::mapped_array(offset, &shape, desc.levels);
+        let mapped = descriptors::mapped_array(offset, &shape, desc.levels);
         let mut all = ptr::null_mut();
         // SAFETY: the context is current, the external memory is alive (this holds it), the structure
         // is complete, and `all` is writable. Only the driver knows how long the image is; it refuses

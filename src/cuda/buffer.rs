@@ -3,8 +3,8 @@
 use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, sys};
 
 use super::endpoint::Endpoint;
+use super::fence::TrackedSlice;
 use super::memory::Memory;
-use super::tracked::TrackedSlice;
 use crate::desc::BufferDesc;
 use crate::error::{ImportError, ImportResult, Invalid, Result};
 use crate::payload::{BufferPayload, check_range};

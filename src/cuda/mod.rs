@@ -56,9 +56,7 @@
 //! CUDA driver API: "External Resource Interoperability", "Virtual Memory Management", "Texture Object
 //! Management", "Surface Object Management".
 
-mod allocation;
 mod array;
-mod array_descriptors;
 mod array_shape;
 mod buffer;
 mod capabilities;
@@ -71,7 +69,6 @@ mod memory;
 mod objects;
 mod semaphore;
 mod texture_options;
-mod tracked;
 pub mod workarounds;
 
 pub use array::Array;

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use cudarc::driver::CudaStream;
 
+use super::channel::Ticket;
 use super::ends::Releaser;
 use super::layouts::Layouts;
+use super::peer::{Completion, SemaphoreOps};
 use super::peer::{HandoffPeer, sealed};
-use super::semaphore_ops::{Completion, SemaphoreOps};
-use super::ticket::Ticket;
 use super::wait::HostFence;
 use crate::cuda::{Endpoint, Fence, Semaphore};
 use crate::error::Result;

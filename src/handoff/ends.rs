@@ -5,11 +5,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::channel::{AcquireError, Ticket};
 use super::channel::{Channel, Release};
 use super::layouts::Layouts;
 use super::peer::HandoffPeer;
-use super::semaphore_ops::{completion, semaphore_ops};
-use super::ticket::{AcquireError, Ticket};
+use super::peer::{completion, semaphore_ops};
 use super::wait::{HostFence, HostWait, WaitMode};
 use crate::capabilities::{SyncMethod, SyncPlan, plan_handoff};
 use crate::desc::BufferDesc;

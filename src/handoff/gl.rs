@@ -4,8 +4,8 @@ use glow::HasContext as _;
 use smallvec::SmallVec;
 
 use super::layouts::{Layouts, acquired_by_gl};
+use super::peer::{Completion, SemaphoreOps};
 use super::peer::{HandoffPeer, sealed};
-use super::semaphore_ops::{Completion, SemaphoreOps};
 use super::wait::HostFence;
 use crate::desc::ImageLayout;
 use crate::error::{Invalid, Mismatch, Result};

@@ -76,11 +76,10 @@ mod ends;
 mod gl;
 mod layouts;
 mod peer;
-mod semaphore_ops;
-mod ticket;
 mod vulkan;
 mod wait;
 
+pub use channel::{AcquireError, Ticket};
 #[cfg(feature = "cuda")]
 pub use cuda::CudaCommands;
 pub use ends::{Acquirer, Handoff, HandoffOptions, Releaser, open};
@@ -88,6 +87,5 @@ pub use ends::{Acquirer, Handoff, HandoffOptions, Releaser, open};
 pub use gl::{GlCommands, TextureAccess};
 pub(crate) use layouts::Layouts;
 pub use peer::HandoffPeer;
-pub use ticket::{AcquireError, Ticket};
 pub use vulkan::VulkanCommands;
 pub use wait::WaitMode;

@@ -3,11 +3,11 @@
 use ash::vk;
 use smallvec::SmallVec;
 
+use super::channel::{AcquireError, Ticket};
 use super::ends::Releaser;
 use super::layouts::{Layouts, acquired_by_vulkan};
+use super::peer::{Completion, SemaphoreOps};
 use super::peer::{HandoffPeer, sealed};
-use super::semaphore_ops::{Completion, SemaphoreOps};
-use super::ticket::{AcquireError, Ticket};
 use super::wait::HostFence;
 use crate::capabilities::SyncMethod;
 use crate::error::{ImportError, Result};

@@ -52,7 +52,6 @@
 //! `VK_NVX_binary_import`: `vkCreateCuModuleNVX`, `vkCreateCuFunctionNVX`, `vkCmdCuLaunchKernelNVX`.
 //! `VK_NV_cuda_kernel_launch`; CUDA driver API: `cuLaunchKernel`.
 
-mod argument;
 mod barrier;
 mod cubin;
 mod elf;
@@ -61,9 +60,8 @@ mod launch;
 mod link;
 mod module;
 
-pub use argument::Argument;
 pub use barrier::MemoryUse;
 pub use cubin::{Cubin, KernelInfo};
 pub use elf::Parameter;
-pub use launch::Launch;
+pub use launch::{Argument, Launch};
 pub use module::{Function, Module};

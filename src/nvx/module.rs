@@ -7,10 +7,9 @@ use std::sync::Arc;
 
 use ash::vk;
 
-use super::argument::{self, Argument};
 use super::cubin::{self, Cubin, KernelInfo};
 use super::elf::Parameter;
-use super::launch::{Launch, Limits};
+use super::launch::{self, Argument, Launch, Limits};
 use crate::error::{Api, Invalid, Missing, Result};
 use crate::vulkan::{Endpoint, VkResultExt, driver_error};
 
@@ -258,7 +257,7 @@ impl Function {
         let arguments = arguments.iter().map(|argument| argument.resolve(device));
         let arguments = arguments.collect::<Result<Vec<_>>>()?;
         if let Some(parameters) = self.parameters() {
-            argument::check(&arguments, parameters)?;
+            launch::check(&arguments, parameters)?;
         }
         let pointers: Vec<_> = arguments.iter().map(|argument| argument.as_ptr()).collect();
         let info = vk::CuLaunchInfoNVX::default()

@@ -23,8 +23,7 @@ mod semaphore;
     allow(unused_imports)
 )]
 pub(crate) use memory::check_range;
-pub use memory::{BufferPayload, ImagePayload, LinearLayout};
-pub use memory::{MemoryInfo, MemoryPayload};
+pub use memory::{BufferPayload, ImagePayload, LinearLayout, MemoryInfo, MemoryPayload};
 pub use semaphore::{SemaphoreInfo, SemaphoreKind, SemaphorePayload};
 
 #[cfg(test)]

@@ -75,15 +75,13 @@
 //! # }
 //! ```
 
-mod open;
 mod peer;
 mod queue;
 mod slot;
 mod stage;
 
-pub(crate) use open::MAX_DEPTH;
-pub use open::{RingOptions, Triple, pair, triple};
 pub use peer::{RingPeer, SlotCommands};
 pub use queue::Wait;
 pub use slot::{Batch, PendingRelease, Slot};
-pub use stage::RingStage;
+pub(crate) use stage::MAX_DEPTH;
+pub use stage::{RingOptions, RingStage, Triple, pair, triple};

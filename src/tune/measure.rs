@@ -1,11 +1,11 @@
-//! Measuring candidates in rounds, within a time budget.
+//! Measuring candidates in rounds, within a time budget, and printing the results as a table.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::calibration::Timing;
 use super::calibration::{Calibration, CalibrationKey, Outcome, Row, SizeResult};
 use super::route::RouteConfig;
-use super::table::Bytes;
-use super::timing::Timing;
 use crate::capabilities::Support;
 use crate::error::{Error, Invalid, Result};
 
@@ -235,6 +235,75 @@ fn warm_up(
         time = benchmark.run(bytes, config, iterations)?;
     }
     Ok(options.iterations(config, time, iterations))
+}
+
+impl fmt::Display for Calibration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.key)?;
+        for size in &self.sizes {
+            writeln!(f)?;
+            write_size(f, size, self.noise)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_size(f: &mut fmt::Formatter<'_>, size: &SizeResult, noise: f64) -> fmt::Result {
+    let chosen = size.choose(noise, |_| true).map(|choice| choice.config);
+    writeln!(
+        f,
+        "  {:<16} {:>5} {:>5} {:>12} {:>12} {:>12} {:>9}",
+        Bytes(size.payload_bytes).to_string(),
+        "depth",
+        "batch",
+        "median",
+        "99th",
+        "payloads/s",
+        "GB/s"
+    )?;
+    for row in &size.rows {
+        let config = row.config;
+        let mark = if chosen == Some(config) { '*' } else { ' ' };
+        write!(f, "{mark} {:<16} {:>5} {:>5}", config.route, config.depth, config.batch)?;
+        match &row.outcome {
+            Outcome::Measured(timing) => {
+                let rate = timing.payloads_per_second();
+                let gb_per_s = rate * size.payload_bytes as f64 / 1e9;
+                let (median, p99) = (Micros(timing.median), Micros(timing.p99));
+                writeln!(
+                    f,
+                    " {:>12} {:>12} {rate:>12.0} {gb_per_s:>9.1}",
+                    median.to_string(),
+                    p99.to_string()
+                )?;
+            }
+            Outcome::Missing(missing) => writeln!(f, "  not supported: {missing}")?,
+            Outcome::Failed(error) => writeln!(f, "  failed: {error}")?,
+            Outcome::Skipped(reason) => writeln!(f, "  skipped: {reason}")?,
+        }
+    }
+    Ok(())
+}
+
+struct Micros(Duration);
+
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} µs", self.0.as_secs_f64() * 1e6)
+    }
+}
+
+/// A number of bytes, printed in the largest exact unit.
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        match units.into_iter().find(|(unit, _)| self.0 > 0 && self.0.is_multiple_of(*unit)) {
+            Some((unit, name)) => write!(f, "{} {name}", self.0 / unit),
+            None => write!(f, "{} B", self.0),
+        }
+    }
 }
 
 #[cfg(test)]

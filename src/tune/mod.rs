@@ -27,10 +27,7 @@
 mod calibration;
 mod measure;
 mod route;
-mod table;
-mod timing;
 
-pub use calibration::{Calibration, CalibrationKey, Choice, Outcome, Row, SizeResult};
+pub use calibration::{Calibration, CalibrationKey, Choice, Outcome, Row, SizeResult, Timing};
 pub use measure::{Benchmark, CalibrationOptions};
 pub use route::{Route, RouteConfig, RouteEndpoints};
-pub use timing::Timing;

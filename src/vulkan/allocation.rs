@@ -4,10 +4,10 @@ use super::buffer::Buffer;
 use super::endpoint::Endpoint;
 use super::image::Image;
 use super::memory::{DedicatedTo, Memory};
-use super::memory_options::{
+use super::requirements::Requirements;
+use super::requirements::{
     BufferOptions, DedicatedAllocation, ImageOptions, MemoryOptions, choose_type,
 };
-use super::requirements::Requirements;
 use crate::capabilities::Dedicated;
 use crate::desc::{BufferDesc, BufferUsage, ImageDesc, ResourceDesc, Tiling};
 use crate::error::{Invalid, Result};

@@ -8,7 +8,7 @@ use ash::vk;
 
 use super::conv::{self, VkResultExt};
 use super::endpoint::Endpoint;
-use super::memory_options::check_allocation_size;
+use super::requirements::check_allocation_size;
 use crate::error::{Api, Invalid, Result};
 use crate::fd::{self, MemoryHandleType, transfer_duplicate};
 use crate::payload::{MemoryInfo, MemoryPayload};

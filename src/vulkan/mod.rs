@@ -24,7 +24,6 @@ mod fake;
 mod image;
 mod import;
 mod memory;
-mod memory_options;
 mod requirements;
 mod semaphore;
 mod submit;
@@ -39,7 +38,7 @@ pub use endpoint::Endpoint;
 pub use image::Image;
 pub use import::{AdoptedBuffer, AdoptedImage};
 pub use memory::Memory;
-pub use memory_options::{
+pub use requirements::{
     BufferOptions, DedicatedAllocation, ImageOptions, MemoryLocation, MemoryOptions,
 };
 pub use semaphore::Semaphore;

@@ -3,7 +3,6 @@
 mod frames;
 mod hostile_consumers;
 mod hostile_producers;
-mod leaving;
 mod opening;
 
 use std::os::fd::AsFd;

@@ -1,6 +1,6 @@
 //! Calibrations with a simulated benchmark: the runs, the results and the choice.
 
-use super::super::calibration::tests::key;
+use super::super::calibration::tests::{calibration, key};
 use super::*;
 use crate::error::{Api, DriverError, Missing};
 
@@ -134,4 +134,24 @@ fn empty_or_invalid_input_is_refused() {
         assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
     }
     assert!(benchmark.runs.is_empty());
+}
+
+#[test]
+fn a_table_has_a_title_and_marks_the_choice() {
+    let text = calibration().to_string();
+    assert!(text.starts_with("Vulkan → CUDA on a GPU"), "{text}");
+    let marked: Vec<_> = text.lines().filter(|line| line.starts_with('*')).collect();
+    assert_eq!(marked.len(), 2, "{text}");
+    assert!(marked[0].contains("in-queue") && marked[0].contains("10.0 µs"), "{text}");
+    assert!(marked[1].contains("host-wait") && marked[1].contains("33.6"), "{text}");
+    assert!(text.contains("64 KiB") && text.contains("16 MiB"), "{text}");
+    assert!(text.contains("not supported: Vulkan lacks VK_NVX_binary_import"), "{text}");
+}
+
+#[test]
+fn bytes_are_printed_exactly() {
+    let shown = |bytes| Bytes(bytes).to_string();
+    assert_eq!(shown(3 << 30), "3 GiB");
+    assert_eq!(shown((1 << 20) + 1024), "1025 KiB");
+    assert_eq!((shown(17), shown(0)), ("17 B".into(), "0 B".into()));
 }

@@ -1,7 +1,6 @@
 //! Each field's offset and the values that it refuses; in `properties`, any message and any bytes.
 
 mod properties;
-mod session;
 
 use super::*;
 use crate::desc::{BufferDesc, BufferUsage, Extent, ImageDesc, ImageKind, ImageUsage, Tiling};
