@@ -7,9 +7,9 @@ use cudarc::driver::sys;
 
 use super::array_shape::Shape;
 use super::buffer::Buffer;
-use super::context::{check, record};
 use super::descriptors::{self, Rows};
 use super::endpoint::Endpoint;
+use super::library::{check, record};
 use super::memory::Memory;
 use crate::desc::{BufferDesc, BufferUsage, ImageDesc, Tiling};
 use crate::error::{ImportError, ImportResult, Invalid, Result};

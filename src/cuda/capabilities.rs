@@ -5,8 +5,8 @@
 
 use cudarc::driver::sys;
 
-use super::context::check;
 use super::endpoint::Endpoint;
+use super::library::check;
 use super::memory::{export_of_buffers, no_created_images, no_dma_buf};
 use super::semaphore::import_of_semaphores;
 use crate::capabilities::{Capabilities, Dedicated, MemorySupport, SemaphoreSupport, Support};

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use cudarc::driver::{CudaContext, CudaStream, sys};
 
-use super::context::{Current, check};
 use super::library;
+use super::library::{Current, check};
 use super::workarounds::Workarounds;
 use crate::error::{Mismatch, Result};
 use crate::identity::Identity;

@@ -10,8 +10,8 @@ use std::{hint, ptr, thread};
 
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DriverError as CudarcError, sys};
 
-use super::context::{Current, check, failed, record};
 use super::endpoint::Endpoint;
+use super::library::{Current, check, failed, record};
 use crate::error::{Error, Result};
 
 /// How long dropping waits for work that still uses the dropped object. After a synchronise there is

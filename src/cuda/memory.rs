@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{CudaContext, sys};
 
-use super::context::{Current, check, record};
 use super::descriptors;
 use super::endpoint::Endpoint;
+use super::library::{Current, check, record};
 use crate::capabilities::Support;
 use crate::error::{Api, ImportError, ImportResult, Invalid, Missing, Result};
 use crate::fd::{self, MemoryHandleType, transfer_duplicate};

@@ -6,9 +6,9 @@ use std::ptr;
 use cudarc::driver::{CudaSlice, LaunchArgs, PushKernelArg, sys};
 
 use super::array::Array;
-use super::context::{check, record};
 use super::descriptors::{self, Rows};
 use super::fence::TrackedSlice;
+use super::library::{check, record};
 use super::texture_options::TextureOptions;
 use crate::desc::ImageDesc;
 use crate::error::{Api, Invalid, Missing, Result};

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::context::{check, failed, record};
 use super::descriptors::{self, signal_params, wait_params};
 use super::endpoint::Endpoint;
 use super::fence::{Event, poll};
+use super::library::{check, failed, record};
 use crate::capabilities::Support;
 use crate::error::{Api, Error, ImportError, ImportResult, Invalid, Missing, Result};
 use crate::fd::{SemaphoreHandleType, transfer_duplicate};

@@ -2,15 +2,15 @@
 
 #![forbid(unsafe_code)]
 
-mod buffer;
+use bitflags::bitflags;
+
+use crate::error::{Invalid, Result};
+
 mod image;
 mod layout;
 
-pub use buffer::{BufferDesc, BufferUsage};
 pub use image::{Extent, ImageDesc, ImageKind, ImageUsage, Tiling, full_mip_chain};
 pub use layout::ImageLayout;
-
-use crate::error::Result;
 
 /// The description of a buffer or an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +47,77 @@ impl From<ImageDesc> for ResourceDesc {
     }
 }
 
+bitflags! {
+    /// What a buffer is used for, in any of the APIs. The bits are those of
+    /// `VkBufferUsageFlagBits`.
+    #[doc(alias = "VkBufferUsageFlags")]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct BufferUsage: u32 {
+        /// Source of copies.
+        const TRANSFER_SRC = 0x1;
+        /// Destination of copies and fills.
+        const TRANSFER_DST = 0x2;
+        /// Uniform texel buffer.
+        const UNIFORM_TEXEL = 0x4;
+        /// Storage texel buffer.
+        const STORAGE_TEXEL = 0x8;
+        /// Uniform buffer.
+        const UNIFORM = 0x10;
+        /// Storage buffer (SSBO).
+        const STORAGE = 0x20;
+        /// Index buffer.
+        const INDEX = 0x40;
+        /// Vertex buffer.
+        const VERTEX = 0x80;
+        /// Indirect draw and dispatch commands.
+        const INDIRECT = 0x100;
+        /// Accessed by its device address; needs the feature `bufferDeviceAddress`.
+        const DEVICE_ADDRESS = 0x20000;
+    }
+}
+
+/// The description of a shared buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BufferDesc {
+    /// Size in bytes; at least 1. The allocation may be larger.
+    pub size: u64,
+    /// What it is used for; the importer creates its buffer with the same usage.
+    pub usage: BufferUsage,
+}
+
+impl BufferDesc {
+    /// Describes a buffer of `size` bytes that every API can copy to and from and use in a kernel.
+    pub const fn storage(size: u64) -> Self {
+        let copies = BufferUsage::TRANSFER_SRC.union(BufferUsage::TRANSFER_DST);
+        Self { size, usage: copies.union(BufferUsage::STORAGE) }
+    }
+
+    /// Checks the rules that hold in every API.
+    ///
+    /// # Errors
+    /// [`Invalid`] for size 0 (VUID-VkBufferCreateInfo-size-00912) and for no or unknown usage
+    /// (VUID-VkBufferCreateInfo-None-09500).
+    pub fn validate(&self) -> Result<()> {
+        if self.size == 0 {
+            return Err(Invalid::new("desc.size", "is 0")
+                .vuid("VUID-VkBufferCreateInfo-size-00912")
+                .help("a shared buffer has at least one byte")
+                .into());
+        }
+        let unknown = self.usage.bits() & !BufferUsage::all().bits();
+        if self.usage.is_empty() || unknown != 0 {
+            return Err(Invalid::new(
+                "desc.usage",
+                format!("{:#x} has no known usage or an unknown one", self.usage),
+            )
+            .vuid("VUID-VkBufferCreateInfo-None-09500")
+            .help("list every use, in any API, as a BufferUsage")
+            .into());
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +136,17 @@ mod tests {
         };
         assert_eq!(field(BufferDesc::storage(0).into()), "desc.size");
         assert_eq!(field(ImageDesc { layers: 0, ..image }.into()), "desc.layers");
+    }
+
+    #[test]
+    fn a_buffer_without_size_or_usage_is_refused() {
+        assert!(BufferDesc::storage(1).validate().is_ok());
+        for desc in [
+            BufferDesc::storage(0),
+            BufferDesc { size: 1, usage: BufferUsage::empty() },
+            BufferDesc { size: 1, usage: BufferUsage::from_bits_retain(0x8000_0000) },
+        ] {
+            assert!(matches!(desc.validate(), Err(Error::Invalid(_))), "{desc:?}");
+        }
     }
 }

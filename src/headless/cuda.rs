@@ -7,7 +7,7 @@ use cudarc::driver::CudaContext;
 use super::error;
 use super::init_lock::InitLock;
 use super::options::{GpuSelector, cuda_device};
-use crate::cuda::context::failed;
+use crate::cuda::library::failed;
 use crate::cuda::{self, Device, Endpoint};
 use crate::error::{Api, Result};
 use crate::identity::{Identity, Uuid};

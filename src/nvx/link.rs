@@ -8,7 +8,7 @@ use cudarc::driver::sys;
 
 use super::cubin::Cubin;
 use crate::cuda::Endpoint;
-use crate::cuda::context::{check, record};
+use crate::cuda::library::{check, record};
 use crate::error::{Api, DriverError, Error, Invalid, Missing, Result};
 
 /// The size of the linker's error log. ptxas stops after some errors, and the first one matters.

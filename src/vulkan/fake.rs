@@ -95,52 +95,33 @@ pub(super) fn image(endpoint: &Endpoint, handle: u64, format: Format, usage: Ima
     raw.bound(memory(endpoint), 0, ImageDesc::d2(format, 16, 16, usage))
 }
 
+/// Returns the function of this name, or null.
+macro_rules! functions {
+    ($name:expr, { $($known:literal => $function:ident: $ty:ty,)* }) => {
+        match $name.to_bytes() {
+            $($known => $function as $ty as *const c_void,)*
+            _ => ptr::null(),
+        }
+    };
+}
+
 fn instance_function(name: &CStr) -> *const c_void {
-    match name.to_bytes() {
-        b"vkGetPhysicalDeviceProperties2" => {
-            let f: vk::PFN_vkGetPhysicalDeviceProperties2 = get_properties;
-            f as *const c_void
-        }
-        b"vkGetPhysicalDeviceMemoryProperties" => {
-            let f: vk::PFN_vkGetPhysicalDeviceMemoryProperties = get_memory_properties;
-            f as *const c_void
-        }
-        b"vkEnumerateDeviceExtensionProperties" => {
-            let f: vk::PFN_vkEnumerateDeviceExtensionProperties = enumerate_extensions;
-            f as *const c_void
-        }
-        b"vkGetDeviceProcAddr" => {
-            let f: vk::PFN_vkGetDeviceProcAddr = get_device_proc_addr;
-            f as *const c_void
-        }
-        _ => ptr::null(),
-    }
+    functions!(name, {
+        b"vkGetPhysicalDeviceProperties2" => get_properties: vk::PFN_vkGetPhysicalDeviceProperties2,
+        b"vkGetPhysicalDeviceMemoryProperties" => get_memory_properties: vk::PFN_vkGetPhysicalDeviceMemoryProperties,
+        b"vkEnumerateDeviceExtensionProperties" => enumerate_extensions: vk::PFN_vkEnumerateDeviceExtensionProperties,
+        b"vkGetDeviceProcAddr" => get_device_proc_addr: vk::PFN_vkGetDeviceProcAddr,
+    })
 }
 
 fn device_function(name: &CStr) -> *const c_void {
-    match name.to_bytes() {
-        b"vkCmdPipelineBarrier" => {
-            let f: vk::PFN_vkCmdPipelineBarrier = pipeline_barrier;
-            f as *const c_void
-        }
-        b"vkQueueSubmit" => {
-            let f: vk::PFN_vkQueueSubmit = queue_submit;
-            f as *const c_void
-        }
-        b"vkCreateFence" => {
-            let f: vk::PFN_vkCreateFence = create_fence;
-            f as *const c_void
-        }
-        b"vkDestroyFence" => {
-            let f: vk::PFN_vkDestroyFence = destroy_fence;
-            f as *const c_void
-        }
-        b"vkGetFenceStatus" => {
-            let f: vk::PFN_vkGetFenceStatus = get_fence_status;
-            f as *const c_void
-        }
-        _ => ptr::null(),
-    }
+    functions!(name, {
+        b"vkCmdPipelineBarrier" => pipeline_barrier: vk::PFN_vkCmdPipelineBarrier,
+        b"vkQueueSubmit" => queue_submit: vk::PFN_vkQueueSubmit,
+        b"vkCreateFence" => create_fence: vk::PFN_vkCreateFence,
+        b"vkDestroyFence" => destroy_fence: vk::PFN_vkDestroyFence,
+        b"vkGetFenceStatus" => get_fence_status: vk::PFN_vkGetFenceStatus,
+    })
 }
 
 extern "system" fn get_properties(

@@ -32,10 +32,7 @@ impl Endpoint {
     /// VUID-VkImportMemoryFdInfoKHR-handleType-00670.
     #[doc(alias = "VkImportMemoryFdInfoKHR")]
     pub fn import_memory(&self, payload: MemoryPayload) -> ImportResult<Memory, MemoryPayload> {
-        match self.try_import_memory(&payload) {
-            Ok(memory) => Ok(memory),
-            Err(error) => Err(ImportError::new(payload, error)),
-        }
+        self.try_import_memory(&payload).map_err(|error| ImportError::new(payload, error))
     }
 
     /// Imports a buffer.
@@ -48,10 +45,7 @@ impl Endpoint {
     /// [`Missing`](crate::Error::Missing) if the device can't import such a buffer.
     #[doc(alias = "VkImportMemoryFdInfoKHR")]
     pub fn import_buffer(&self, payload: BufferPayload) -> ImportResult<Buffer, BufferPayload> {
-        match self.try_import_buffer(&payload) {
-            Ok(buffer) => Ok(buffer),
-            Err(error) => Err(ImportError::new(payload, error)),
-        }
+        self.try_import_buffer(&payload).map_err(|error| ImportError::new(payload, error))
     }
 
     /// Imports an image: creates one of the same description in the same memory.
@@ -73,10 +67,7 @@ impl Endpoint {
     /// info as the exporter's.
     #[doc(alias = "VkImportMemoryFdInfoKHR")]
     pub fn import_image(&self, payload: ImagePayload) -> ImportResult<Image, ImagePayload> {
-        match self.try_import_image(&payload) {
-            Ok(image) => Ok(image),
-            Err(error) => Err(ImportError::new(payload, error)),
-        }
+        self.try_import_image(&payload).map_err(|error| ImportError::new(payload, error))
     }
 
     /// Returns the memory types that `fd` can be imported as: bit i stands for type i.

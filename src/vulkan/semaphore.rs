@@ -87,10 +87,7 @@ impl Endpoint {
         &self,
         payload: SemaphorePayload,
     ) -> ImportResult<Semaphore, SemaphorePayload> {
-        match self.try_import_semaphore(&payload) {
-            Ok(semaphore) => Ok(semaphore),
-            Err(error) => Err(ImportError::new(payload, error)),
-        }
+        self.try_import_semaphore(&payload).map_err(|error| ImportError::new(payload, error))
     }
 
     fn try_import_semaphore(&self, payload: &SemaphorePayload) -> Result<Semaphore> {

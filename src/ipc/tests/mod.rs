@@ -2,7 +2,6 @@
 
 mod hostile;
 mod payloads;
-mod waiting;
 
 use std::fs::{self, File};
 use std::mem::MaybeUninit;
