@@ -9,6 +9,8 @@
 use std::fmt;
 
 use crate::desc::ResourceDesc;
+#[cfg(any(feature = "gl", feature = "cuda"))]
+use crate::error::Error;
 use crate::error::{Api, Invalid, Missing, Result};
 use crate::fd::{MemoryHandleType, SemaphoreHandleType};
 use crate::identity::Identity;
@@ -70,6 +72,28 @@ pub struct Capabilities {
     pub semaphores: Vec<SemaphoreSupport>,
 }
 
+/// Returns `support` of each kind of semaphore and handle type.
+#[cfg(any(feature = "vulkan", feature = "gl", feature = "cuda"))]
+pub(crate) fn each_semaphore(
+    support: impl Fn(SemaphoreKind, SemaphoreHandleType) -> SemaphoreSupport,
+) -> Vec<SemaphoreSupport> {
+    let handle_types = [SemaphoreHandleType::OpaqueFd, SemaphoreHandleType::SyncFd];
+    let kinds = [SemaphoreKind::Timeline, SemaphoreKind::Binary];
+    let support = &support;
+    let each = handle_types.into_iter().flat_map(|ty| kinds.map(|kind| support(kind, ty)));
+    each.collect()
+}
+
+/// Returns what a check found to be missing as a part of the result. Any other error is returned.
+#[cfg(any(feature = "gl", feature = "cuda"))]
+pub(crate) fn supported<T>(checked: Result<T>) -> Result<Support> {
+    match checked {
+        Ok(_) => Ok(Ok(())),
+        Err(Error::Missing(missing)) => Ok(Err(missing)),
+        Err(error) => Err(error),
+    }
+}
+
 /// How to share a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -87,7 +111,8 @@ impl fmt::Display for Plan {
 }
 
 /// The order in which handle types are tried.
-const MEMORY_ORDER: [MemoryHandleType; 2] = [MemoryHandleType::OpaqueFd, MemoryHandleType::DmaBuf];
+pub(crate) const MEMORY_ORDER: [MemoryHandleType; 2] =
+    [MemoryHandleType::OpaqueFd, MemoryHandleType::DmaBuf];
 
 /// Plans how `exporter` shares `desc` with `importer`.
 ///

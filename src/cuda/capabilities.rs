@@ -9,11 +9,12 @@ use super::endpoint::Endpoint;
 use super::library::check;
 use super::memory::{export_of_buffers, no_created_images, no_dma_buf};
 use super::semaphore::import_of_semaphores;
-use crate::capabilities::{Capabilities, Dedicated, MemorySupport, SemaphoreSupport, Support};
-use crate::desc::{ImageDesc, ResourceDesc};
-use crate::error::{Api, Error, Missing, Result};
-use crate::fd::{MemoryHandleType, SemaphoreHandleType};
-use crate::payload::SemaphoreKind;
+use crate::capabilities::{
+    Capabilities, Dedicated, MemorySupport, SemaphoreSupport, Support, each_semaphore, supported,
+};
+use crate::desc::ResourceDesc;
+use crate::error::{Api, Missing, Result};
+use crate::fd::MemoryHandleType;
 
 impl Endpoint {
     /// Returns whether CUDA can export and import `desc`, per handle type, and semaphores.
@@ -34,14 +35,16 @@ impl Endpoint {
         desc.validate()?;
         let (export, import) = match desc {
             ResourceDesc::Buffer(_) => (export_of_buffers(self), Ok(())),
-            ResourceDesc::Image(desc) => (Err(no_created_images()), import_of_images(self, desc)?),
+            ResourceDesc::Image(desc) => {
+                (Err(no_created_images()), supported(self.check_image(desc))?)
+            }
         };
-        let semaphore = |kind, handle_type| SemaphoreSupport {
+        let semaphores = each_semaphore(|kind, handle_type| SemaphoreSupport {
             kind,
             handle_type,
             export: export_of_semaphores(),
             import: import_of_semaphores(self, kind, handle_type),
-        };
+        });
         Ok(Capabilities {
             api: Api::Cuda,
             identities: self.identities().to_vec(),
@@ -60,22 +63,8 @@ impl Endpoint {
                     dedicated: Dedicated::NotNeeded,
                 },
             ],
-            semaphores: vec![
-                semaphore(SemaphoreKind::Timeline, SemaphoreHandleType::OpaqueFd),
-                semaphore(SemaphoreKind::Binary, SemaphoreHandleType::OpaqueFd),
-                semaphore(SemaphoreKind::Timeline, SemaphoreHandleType::SyncFd),
-                semaphore(SemaphoreKind::Binary, SemaphoreHandleType::SyncFd),
-            ],
+            semaphores,
         })
-    }
-}
-
-/// Whether an image can be imported. An error comes from the driver.
-fn import_of_images(endpoint: &Endpoint, desc: &ImageDesc) -> Result<Support> {
-    match endpoint.check_image(desc) {
-        Ok(_) => Ok(Ok(())),
-        Err(Error::Missing(missing)) => Ok(Err(missing)),
-        Err(error) => Err(error),
     }
 }
 

@@ -1,8 +1,7 @@
 //! The process at the other end of a Unix socket.
 
-use std::io;
-use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::{io, mem};
 
 use crate::error::{Error, Result};
 

@@ -3,11 +3,10 @@
 //! The only `unsafe` below the peers: system calls that `std` doesn't offer for a borrowed
 //! descriptor.
 
-use std::fmt;
 use std::fs::File;
-use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::{fmt, io};
 
 use crate::error::{Api, DriverError, Error, Result};
 

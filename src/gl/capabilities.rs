@@ -7,19 +7,14 @@ use super::endpoint::Endpoint;
 use super::ffi::{NUM_TILING_TYPES_EXT, TILING_TYPES_EXT};
 use super::target::{Target, tiling_token};
 use super::{memory, semaphore};
-use crate::capabilities::{Capabilities, Dedicated, MemorySupport, SemaphoreSupport, Support};
+use crate::capabilities::{
+    Capabilities, Dedicated, MemorySupport, SemaphoreSupport, Support, each_semaphore, supported,
+};
 use crate::desc::{ImageDesc, ResourceDesc, Tiling};
 use crate::error::{Api, Error, Missing, Result, Text};
 use crate::fd::{MemoryHandleType, SemaphoreHandleType};
 use crate::format::{Aspects, ChannelOrder};
 use crate::payload::SemaphoreKind;
-
-const SEMAPHORES: [(SemaphoreKind, SemaphoreHandleType); 4] = [
-    (SemaphoreKind::Timeline, SemaphoreHandleType::OpaqueFd),
-    (SemaphoreKind::Binary, SemaphoreHandleType::OpaqueFd),
-    (SemaphoreKind::Timeline, SemaphoreHandleType::SyncFd),
-    (SemaphoreKind::Binary, SemaphoreHandleType::SyncFd),
-];
 
 impl Endpoint {
     /// Returns what the context can do with `desc`, per handle type, and with semaphores.
@@ -44,15 +39,12 @@ impl Endpoint {
             memory_support(MemoryHandleType::OpaqueFd, self.memory_import(desc)?),
             memory_support(dma_buf, Err(memory::missing_handle_type(dma_buf))),
         ];
-        let semaphores = SEMAPHORES
-            .into_iter()
-            .map(|(kind, handle_type)| SemaphoreSupport {
-                kind,
-                handle_type,
-                export: Err(no_export("semaphores")),
-                import: self.semaphore_import(kind, handle_type),
-            })
-            .collect();
+        let semaphores = each_semaphore(|kind, handle_type| SemaphoreSupport {
+            kind,
+            handle_type,
+            export: Err(no_export("semaphores")),
+            import: self.semaphore_import(kind, handle_type),
+        });
         let identities = self.identities().to_vec();
         Ok(Capabilities { api: Api::OpenGl, identities, desc: *desc, memory, semaphores })
     }
@@ -64,11 +56,7 @@ impl Endpoint {
             }
             ResourceDesc::Image(image) => {
                 self.enter()?;
-                match self.check_image(image) {
-                    Ok(()) => Ok(Ok(())),
-                    Err(Error::Missing(missing)) => Ok(Err(missing)),
-                    Err(other) => Err(other),
-                }
+                supported(self.check_image(image))
             }
         }
     }

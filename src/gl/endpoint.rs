@@ -3,15 +3,13 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::ffi::{CStr, c_void};
-use std::fmt;
-use std::mem;
 use std::num::NonZeroU32;
 use std::rc::Rc;
+use std::{fmt, mem};
 
 use glow::HasContext as _;
 
-use super::context::checked;
-use super::context::{self, CurrentContext};
+use super::context::{self, CurrentContext, checked};
 use super::ffi::{Features, Functions};
 use super::workarounds::Workarounds;
 use crate::error::{Invalid, Missing, Result};

@@ -5,11 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::channel::{AcquireError, Ticket};
-use super::channel::{Channel, Release};
+use super::channel::{AcquireError, Channel, Release, Ticket};
 use super::layouts::Layouts;
-use super::peer::HandoffPeer;
-use super::peer::{completion, semaphore_ops};
+use super::peer::{HandoffPeer, completion, semaphore_ops};
 use super::wait::{HostFence, HostWait, WaitMode};
 use crate::capabilities::{SyncMethod, SyncPlan, plan_handoff};
 use crate::desc::BufferDesc;

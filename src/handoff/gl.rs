@@ -4,8 +4,7 @@ use glow::HasContext as _;
 use smallvec::SmallVec;
 
 use super::layouts::{Layouts, acquired_by_gl};
-use super::peer::{Completion, SemaphoreOps};
-use super::peer::{HandoffPeer, sealed};
+use super::peer::{Completion, HandoffPeer, SemaphoreOps, sealed};
 use super::wait::HostFence;
 use crate::desc::ImageLayout;
 use crate::error::{Invalid, Mismatch, Result};

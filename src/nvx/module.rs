@@ -1,9 +1,8 @@
 //! Modules and their functions: CUDA kernels in a Vulkan device, and their launches.
 
 use std::ffi::{CString, c_void};
-use std::fmt;
-use std::ptr;
 use std::sync::Arc;
+use std::{fmt, ptr};
 
 use ash::vk;
 

@@ -83,5 +83,6 @@ mod stage;
 pub use peer::{RingPeer, SlotCommands};
 pub use queue::Wait;
 pub use slot::{Batch, PendingRelease, Slot};
+#[cfg(feature = "tune")]
 pub(crate) use stage::MAX_DEPTH;
 pub use stage::{RingOptions, RingStage, Triple, pair, triple};

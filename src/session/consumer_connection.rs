@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::event::{ConsumerId, LeaveKind};
 use super::peer;
-use super::ring::HeldSlots;
-use super::ring::Ring;
+use super::ring::{HeldSlots, Ring};
 use crate::error::{Error, Invalid, Result};
 use crate::fd::PeerCredentials;
 use crate::ipc::socket::send_message;

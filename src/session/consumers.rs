@@ -14,8 +14,7 @@ use super::consumer_connection::{ConsumerConnection, ConsumerMessage, Disconnect
 use super::event::{ConsumerId, Event, Events, LeaveKind};
 use super::options::ProducerOptions;
 use super::peer::{self, SocketFile};
-use super::ring::Ring;
-use super::ring::SlotTable;
+use super::ring::{Ring, SlotTable};
 use crate::error::{Error, Invalid, Result};
 use crate::fd::PeerCredentials;
 use crate::ipc::socket::{self, Direction, failed};

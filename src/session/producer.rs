@@ -9,8 +9,7 @@ use super::clock::{self, Deadline};
 use super::consumers::{Consumers, Sent};
 use super::event::{ConsumerId, Event};
 use super::options::{ProducerOptions, SlowConsumer};
-use super::ring::Ring;
-use super::ring::{SlotTable, WritableSlot};
+use super::ring::{Ring, SlotTable, WritableSlot};
 use crate::error::{Invalid, Result};
 use crate::ipc::wire::{FrameToken, Layouts, LeaveReason, TimelinePoint};
 

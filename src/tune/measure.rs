@@ -3,8 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::calibration::Timing;
-use super::calibration::{Calibration, CalibrationKey, Outcome, Row, SizeResult};
+use super::calibration::{Calibration, CalibrationKey, Outcome, Row, SizeResult, Timing};
 use super::route::RouteConfig;
 use crate::capabilities::Support;
 use crate::error::{Error, Invalid, Result};

@@ -4,9 +4,8 @@ use super::buffer::Buffer;
 use super::endpoint::Endpoint;
 use super::image::Image;
 use super::memory::{DedicatedTo, Memory};
-use super::requirements::Requirements;
 use super::requirements::{
-    BufferOptions, DedicatedAllocation, ImageOptions, MemoryOptions, choose_type,
+    BufferOptions, DedicatedAllocation, ImageOptions, MemoryOptions, Requirements, choose_type,
 };
 use crate::capabilities::Dedicated;
 use crate::desc::{BufferDesc, BufferUsage, ImageDesc, ResourceDesc, Tiling};

@@ -6,19 +6,13 @@ use ash::vk;
 
 use super::conv::{self, VkResultExt};
 use super::endpoint::Endpoint;
-use crate::capabilities::{Capabilities, Dedicated, MemorySupport, SemaphoreSupport, Support};
+use crate::capabilities::{
+    Capabilities, Dedicated, MEMORY_ORDER, MemorySupport, SemaphoreSupport, Support, each_semaphore,
+};
 use crate::desc::{BufferDesc, BufferUsage, Extent, ImageDesc, ImageUsage, ResourceDesc};
 use crate::error::{Api, Missing, Result};
 use crate::fd::{MemoryHandleType, SemaphoreHandleType};
 use crate::payload::SemaphoreKind;
-
-const MEMORY: [MemoryHandleType; 2] = [MemoryHandleType::OpaqueFd, MemoryHandleType::DmaBuf];
-const SEMAPHORES: [(SemaphoreKind, SemaphoreHandleType); 4] = [
-    (SemaphoreKind::Timeline, SemaphoreHandleType::OpaqueFd),
-    (SemaphoreKind::Binary, SemaphoreHandleType::OpaqueFd),
-    (SemaphoreKind::Timeline, SemaphoreHandleType::SyncFd),
-    (SemaphoreKind::Binary, SemaphoreHandleType::SyncFd),
-];
 
 impl Endpoint {
     /// Returns what the device can do with `desc`, per handle type, and with semaphores.
@@ -36,24 +30,17 @@ impl Endpoint {
     #[doc(alias = "vkGetPhysicalDeviceExternalSemaphoreProperties")]
     pub fn capabilities(&self, desc: &ResourceDesc) -> Result<Capabilities> {
         desc.validate()?;
-        let memory = MEMORY
+        let memory = MEMORY_ORDER
             .into_iter()
             .map(|handle_type| match desc {
                 ResourceDesc::Buffer(desc) => Ok(self.buffer_support(desc, handle_type)),
                 ResourceDesc::Image(desc) => self.image_support(desc, handle_type),
             })
             .collect::<Result<_>>()?;
-        let semaphores = SEMAPHORES
-            .into_iter()
-            .map(|(kind, handle_type)| self.semaphore_support(kind, handle_type))
-            .collect();
-        Ok(Capabilities {
-            api: Api::Vulkan,
-            identities: self.identities().to_vec(),
-            desc: *desc,
-            memory,
-            semaphores,
-        })
+        let semaphores =
+            each_semaphore(|kind, handle_type| self.semaphore_support(kind, handle_type));
+        let identities = self.identities().to_vec();
+        Ok(Capabilities { api: Api::Vulkan, identities, desc: *desc, memory, semaphores })
     }
 
     /// Returns whether CUDA kernels can be recorded into command buffers of this device, between its

@@ -32,7 +32,9 @@ pub mod workarounds;
 pub use access::{Accesses, BufferAccess, ImageAccess};
 pub use buffer::Buffer;
 #[cfg(feature = "nvx")]
-pub(crate) use conv::{VkResultExt, driver_error};
+pub(crate) use conv::VkResultExt;
+#[cfg(any(feature = "nvx", feature = "headless"))]
+pub(crate) use conv::driver_error;
 pub use device_info::{DeviceInfo, Features};
 pub use endpoint::Endpoint;
 pub use image::Image;
