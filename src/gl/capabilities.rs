@@ -5,7 +5,7 @@ use glow::HasContext as _;
 use super::context::checked;
 use super::endpoint::Endpoint;
 use super::ffi::{NUM_TILING_TYPES_EXT, TILING_TYPES_EXT};
-use super::target::{Target, tiling_token};
+use super::storage::{Target, tiling_token};
 use super::{memory, semaphore};
 use crate::capabilities::{
     Capabilities, Dedicated, MemorySupport, SemaphoreSupport, Support, each_semaphore, supported,

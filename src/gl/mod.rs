@@ -25,7 +25,6 @@ mod memory;
 mod semaphore;
 mod storage;
 mod sync;
-mod target;
 #[cfg(test)]
 mod tests;
 mod texture;

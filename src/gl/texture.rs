@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::endpoint::{Endpoint, Owned};
 use super::memory::Memory;
-use super::target::Target;
+use super::storage::Target;
 use crate::desc::{ImageDesc, ImageLayout};
 use crate::error::{Error, ImportError, ImportResult, Invalid, Result};
 use crate::payload::{ImagePayload, MemoryInfo};

@@ -25,7 +25,6 @@
 //! `GL_DEVICE_UUID_EXT`, `cuDeviceGetUuid`.
 
 mod commands;
-mod cuda;
 mod egl;
 mod error;
 mod gl;
@@ -38,9 +37,8 @@ mod physical;
 mod vulkan;
 
 pub use commands::Commands;
-pub use cuda::Cuda;
 pub use gl::Gl;
-pub use gpu::{Gpu, Headless, enumerate_gpus};
+pub use gpu::{Cuda, Gpu, Headless, enumerate_gpus};
 pub use messages::{Message, MessageHandler, MessageKind, Severity};
 pub use options::{GpuSelector, QueuePreference, Validation, VulkanOptions};
 pub use physical::DeviceType;

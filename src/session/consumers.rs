@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-use super::consumer_connection::{ConsumerConnection, ConsumerMessage, Disconnect};
-use super::event::{ConsumerId, Event, Events, LeaveKind};
+use super::consumer_connection::{
+    ConsumerConnection, ConsumerId, ConsumerMessage, Disconnect, Event, Events, LeaveKind,
+};
 use super::options::ProducerOptions;
 use super::peer::{self, SocketFile};
 use super::ring::{Ring, SlotTable};

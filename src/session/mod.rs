@@ -144,7 +144,6 @@ mod clock;
 mod consumer;
 mod consumer_connection;
 mod consumers;
-mod event;
 mod options;
 mod peer;
 mod producer;
@@ -156,7 +155,7 @@ mod tests;
 
 pub use crate::ipc::wire::{Layouts, TimelinePoint};
 pub use consumer::{Consumer, Frame};
-pub use event::{ConsumerId, Event, LeaveKind};
+pub use consumer_connection::{ConsumerId, Event, LeaveKind};
 pub use options::{JoinOptions, ProducerOptions, SlowConsumer};
 pub use peer::PeerPolicy;
 pub use producer::{FrameInfo, Producer, Published};

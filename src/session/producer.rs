@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::clock::{self, Deadline};
+use super::consumer_connection::{ConsumerId, Event};
 use super::consumers::{Consumers, Sent};
-use super::event::{ConsumerId, Event};
 use super::options::{ProducerOptions, SlowConsumer};
 use super::ring::{Ring, SlotTable, WritableSlot};
 use crate::error::{Invalid, Result};
