@@ -1,12 +1,9 @@
-#![cfg_attr(
-    all(feature = "headless", feature = "session", feature = "tune", feature = "nvx"),
-    doc = include_str!("../README.md")
-)]
-#![cfg_attr(
-    not(all(feature = "headless", feature = "session", feature = "tune", feature = "nvx")),
-    doc = "Shares GPU memory between Vulkan, OpenGL, CUDA and processes on Linux, without a copy."
-)]
-#![cfg_attr(docsrs, feature(doc_cfg))]
+//! Shares GPU memory between Vulkan, OpenGL, CUDA and processes on Linux, without a copy.
+//!
+//! Vulkan device memory is exported as a file descriptor (`VK_KHR_external_memory_fd`) and imported by
+//! OpenGL (`GL_EXT_memory_object_fd`), CUDA (`cuImportExternalMemory`) and other Vulkan devices
+//! (`VkImportMemoryFdInfoKHR`), in this process or another one. The library works on the application's own
+//! `ash`, `glow` and `cudarc` contexts and never creates or destroys one, except by `headless`.
 //!
 //! # Modules
 //!
@@ -40,6 +37,8 @@
 //! | `tune` | measures the routes between two endpoints and chooses one | no |
 //! | `nvx` | CUDA kernels in a Vulkan queue, by NVIDIA's experimental `VK_NVX_binary_import` | no |
 //! | `serde` | calibrations of `tune` can be stored | no |
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod capabilities;
 pub mod desc;
@@ -80,6 +79,11 @@ pub use payload::{
     BufferPayload, ImagePayload, MemoryPayload, Payload, SemaphoreKind, SemaphorePayload,
 };
 pub use peer::Peer;
+
+/// The README's example is compiled with the documentation tests.
+#[cfg(all(doctest, feature = "vulkan", feature = "gl"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 #[cfg(feature = "vulkan")]
 pub use ash;
