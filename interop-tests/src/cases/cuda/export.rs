@@ -1,4 +1,4 @@
-//! Group F: memory that CUDA allocated, exported to Vulkan.
+//! Family F: memory that CUDA allocated, exported to Vulkan.
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -6,9 +6,10 @@ use anyhow::{Result, bail, ensure};
 use gpu_interop::vulkan::BufferOptions;
 use gpu_interop::{Api, BufferDesc, Error};
 
-use crate::cases::cuda::{read, write};
+use crate::cases::support::contexts::ApiContext as _;
+use crate::cases::support::fds::leave_nothing_open;
 use crate::cases::support::payload_user::{PayloadUser, RoundTrip, there_and_back};
-use crate::harness::{Case, Need, TestGpu, open_descriptors};
+use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::oracle::{self, Turns};
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -24,28 +25,28 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Each reads what the other has written, whatever the size; CUDA pads its allocations and says so.
-fn both_ways(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// Each API reads what the other wrote, for any size; the payload has the size of CUDA's padded allocation.
+fn both_ways(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     for size in [1, 4 << 10, 64 << 10, 2 << 20, (3 << 20) + 17] {
         let mut made = cuda.endpoint.create_buffer(&BufferDesc::storage(size))?;
         ensure!(made.memory().info().allocation_size >= size, "{:?}", made.memory().info());
         let imported = vulkan.endpoint.import_buffer(made.export()?)?;
-        write(cuda, &mut made, &oracle::filled(size as usize, 1))?;
+        cuda.write(&mut made, &oracle::filled(size as usize, 1))?;
         oracle::check(&vulkan.download(imported.handle(), 0, size)?, 1, &Turns::default())?;
         vulkan.upload(imported.handle(), 0, &oracle::filled(size as usize, 2))?;
-        oracle::check(&read(cuda, &made)?, 2, &Turns::default())?;
+        oracle::check(&cuda.read(&made)?, 2, &Turns::default())?;
     }
     Ok(())
 }
 
-/// A piece of CUDA's allocation, which Vulkan finds at the same place.
-fn at_an_offset(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// Vulkan finds a part of CUDA's allocation at the same place.
+fn at_an_offset(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let mut whole = cuda.endpoint.create_buffer(&BufferDesc::storage(64 << 10))?;
-    let piece = whole.memory().buffer(16 << 10, &BufferDesc::storage(4 << 10))?;
-    write(cuda, &mut whole, &oracle::filled(64 << 10, 1))?;
-    let imported = vulkan.endpoint.import_buffer(piece.export()?)?;
+    let part = whole.memory().buffer(16 << 10, &BufferDesc::storage(4 << 10))?;
+    cuda.write(&mut whole, &oracle::filled(64 << 10, 1))?;
+    let imported = vulkan.endpoint.import_buffer(part.export()?)?;
     ensure!(imported.offset() == 16 << 10, "{imported:?}");
     let mut expected = oracle::filled(64 << 10, 1);
     let seen = vulkan.download(imported.handle(), 0, 4 << 10)?;
@@ -53,14 +54,14 @@ fn at_an_offset(machine: &TestGpu) -> Result<()> {
     let written = oracle::filled(4 << 10, 2);
     vulkan.upload(imported.handle(), 0, &written)?;
     expected[16 << 10..20 << 10].copy_from_slice(&written);
-    ensure!(read(cuda, &whole)? == expected);
+    ensure!(cuda.read(&whole)? == expected);
     Ok(())
 }
 
 /// Each export is a new descriptor of the same memory.
-fn exported_twice(machine: &TestGpu) -> Result<()> {
-    let (first, second) = (machine.vulkan(), machine.second_device()?);
-    let cuda = machine.cuda()?;
+fn exported_twice(test_gpu: &TestGpu) -> Result<()> {
+    let (first, second) = (test_gpu.vulkan(), test_gpu.second_device()?);
+    let cuda = test_gpu.cuda()?;
     let mut made = cuda.endpoint.create_buffer(&BufferDesc::storage(64 << 10))?;
     let payloads = [made.export()?, made.export()?];
     let [here, there] = payloads.each_ref().map(|p| p.memory().as_fd().as_raw_fd());
@@ -68,33 +69,32 @@ fn exported_twice(machine: &TestGpu) -> Result<()> {
     let [here, there] = payloads;
     let here = first.endpoint.import_buffer(here)?;
     let there = second.endpoint.import_buffer(there)?;
-    write(cuda, &mut made, &oracle::filled(64 << 10, 1))?;
+    cuda.write(&mut made, &oracle::filled(64 << 10, 1))?;
     oracle::check(&first.download(here.handle(), 0, 64 << 10)?, 1, &Turns::default())?;
     oracle::check(&second.download(there.handle(), 0, 64 << 10)?, 1, &Turns::default())?;
     second.upload(there.handle(), 0, &oracle::filled(64 << 10, 2))?;
     oracle::check(&first.download(here.handle(), 0, 64 << 10)?, 2, &Turns::default())?;
-    oracle::check(&read(cuda, &made)?, 2, &Turns::default())?;
+    oracle::check(&cuda.read(&made)?, 2, &Turns::default())?;
     Ok(())
 }
 
-/// Vulkan's buffer stays when CUDA has let go of the memory, which was made by CUDA.
-fn outlives_cuda(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// Vulkan's buffer keeps its content after CUDA, which allocated the memory, has freed it.
+fn outlives_cuda(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let mut made = cuda.endpoint.create_buffer(&BufferDesc::storage(64 << 10))?;
-    write(cuda, &mut made, &oracle::filled(64 << 10, 1))?;
+    cuda.write(&mut made, &oracle::filled(64 << 10, 1))?;
     let imported = vulkan.endpoint.import_buffer(made.export()?)?;
     drop(made);
-    // Whatever takes the place, should it have been given away.
+    // This would get the memory if it were free.
     let mut next = cuda.endpoint.create_buffer(&BufferDesc::storage(64 << 10))?;
-    write(cuda, &mut next, &oracle::filled(64 << 10, 2))?;
+    cuda.write(&mut next, &oracle::filled(64 << 10, 2))?;
     oracle::check(&vulkan.download(imported.handle(), 0, 64 << 10)?, 1, &Turns::default())?;
     Ok(())
 }
 
-/// What was imported is not exported again by the importer: a typed error of either side says where
-/// it can be.
-fn re_export_refused(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// An importer does not export what it imported: its typed error describes what would help.
+fn re_export_refused(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let desc = BufferDesc::storage(4 << 10);
     let by_vulkan = vulkan.endpoint.create_buffer(&desc, BufferOptions::default())?;
     let in_cuda = cuda.endpoint.import_buffer(by_vulkan.export()?)?;
@@ -102,38 +102,32 @@ fn re_export_refused(machine: &TestGpu) -> Result<()> {
         Err(Error::Missing(missing)) => {
             ensure!(missing.api == Api::Cuda && missing.help.is_some(), "{missing}");
         }
-        other => bail!("CUDA exports what Vulkan made: {other:?}"),
+        other => bail!("CUDA exports Vulkan's memory: {other:?}"),
     }
     let by_cuda = cuda.endpoint.create_buffer(&desc)?;
     let in_vulkan = vulkan.endpoint.import_buffer(by_cuda.export()?)?;
     match in_vulkan.export() {
         Err(Error::Invalid(invalid)) => ensure!(invalid.help.is_some(), "{invalid}"),
-        other => bail!("Vulkan exports what CUDA made: {other:?}"),
+        other => bail!("Vulkan exports CUDA's memory: {other:?}"),
     }
     Ok(())
 }
 
-/// Exports and imports, hundreds of times, leave no descriptor open.
-fn exports_leave_nothing(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
-    let share = || -> Result<()> {
+/// Hundreds of exports and imports leave no descriptor open.
+fn exports_leave_nothing(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
+    leave_nothing_open(300, || {
         let made = cuda.endpoint.create_buffer(&BufferDesc::storage(4 << 10))?;
         let unused = made.export()?;
         let imported = vulkan.endpoint.import_buffer(unused.try_clone()?)?;
         drop((unused, imported, made));
         Ok(())
-    };
-    share()?;
-    let before = open_descriptors();
-    for _ in 0..300 {
-        share()?;
-    }
-    before.require_same(&open_descriptors())
+    })
 }
 
-/// CUDA's own memory goes to Vulkan and back by handoffs.
-fn handed_over(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// CUDA's own memory is handed to Vulkan and back.
+fn handed_over(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let made = cuda.endpoint.create_buffer(&BufferDesc::storage(256 << 10))?;
     let mut there = PayloadUser::import(vulkan, made.export()?)?;
     let mut here = PayloadUser::new(cuda, made)?;

@@ -1,7 +1,6 @@
-//! Group F: CUDA. A buffer's bytes both ways, at an offset, and in cudarc's copies and launches.
+//! Family F: CUDA. A buffer's bytes both ways, at an offset, and in cudarc's copies and launches.
 
 pub(crate) mod export;
-pub(crate) mod handoff;
 pub(crate) mod refusals;
 pub(crate) mod semaphores;
 
@@ -9,6 +8,7 @@ use anyhow::{Result, bail, ensure};
 use gpu_interop::vulkan::{BufferOptions, DedicatedAllocation};
 use gpu_interop::{Api, BufferDesc, Error, cuda, headless};
 
+use crate::cases::support::contexts::ApiContext as _;
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::Kernel;
 use interop_gpu::cuda::CudaContext;
@@ -28,13 +28,12 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Where there is no libcuda, all that opens CUDA says so as a typed error, and nothing panics; where
-/// there is one, it is ready.
-fn absent_or_ready(machine: &TestGpu) -> Result<()> {
-    let opened = headless::Cuda::open(machine.selector()).map(drop);
+/// Without libcuda, every way to open CUDA returns a typed error and nothing panics; with it, CUDA is ready.
+fn absent_or_ready(test_gpu: &TestGpu) -> Result<()> {
+    let opened = headless::Cuda::open(test_gpu.selector()).map(drop);
     let answers = [cuda::require(), cuda::devices().map(drop), opened];
     ensure!(cuda::is_available() == answers[0].is_ok());
-    if machine.cuda().is_ok() {
+    if test_gpu.cuda().is_ok() {
         return answers.into_iter().try_for_each(|answer| Ok(answer?));
     }
     for answer in answers {
@@ -52,9 +51,9 @@ fn absent_or_ready(machine: &TestGpu) -> Result<()> {
     Ok(())
 }
 
-/// Each reads what the other has written, whatever the size, in dedicated memory and not.
-fn both_ways(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// Each API reads what the other wrote, for any size, in dedicated memory and not.
+fn both_ways(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     for dedicated in [DedicatedAllocation::Always, DedicatedAllocation::Avoid] {
         for size in [1, 1 << 10, 4 << 10, 64 << 10, 2 << 20, (3 << 20) + 17] {
             let options = BufferOptions { dedicated, ..BufferOptions::default() };
@@ -62,17 +61,17 @@ fn both_ways(machine: &TestGpu) -> Result<()> {
             let mut imported = cuda.endpoint.import_buffer(made.export()?)?;
             ensure!(imported.len() == size);
             vulkan.upload(made.handle(), 0, &oracle::filled(size as usize, 1))?;
-            oracle::check(&read(cuda, &imported)?, 1, &Turns::default())?;
-            write(cuda, &mut imported, &oracle::filled(size as usize, 2))?;
+            oracle::check(&cuda.read(&imported)?, 1, &Turns::default())?;
+            cuda.write(&mut imported, &oracle::filled(size as usize, 2))?;
             oracle::check(&vulkan.download(made.handle(), 0, size)?, 2, &Turns::default())?;
         }
     }
     Ok(())
 }
 
-/// The buffer between two others is where CUDA sees it, and its neighbours stay as they are.
-fn at_an_offset(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// CUDA sees a buffer between two others at its place, and leaves its neighbours unchanged.
+fn at_an_offset(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let descs = [4 << 10, 64 << 10, 4 << 10].map(BufferDesc::storage);
     let made = vulkan.endpoint.create_buffers(&descs, BufferOptions::default())?;
     for (buffer, seed) in made.iter().zip(1..) {
@@ -80,8 +79,8 @@ fn at_an_offset(machine: &TestGpu) -> Result<()> {
     }
     let mut middle = cuda.endpoint.import_buffer(made[1].export()?)?;
     ensure!(middle.offset() == made[1].offset() && middle.offset() > 0, "{middle:?}");
-    oracle::check(&read(cuda, &middle)?, 2, &Turns::default())?;
-    write(cuda, &mut middle, &oracle::filled(64 << 10, 4))?;
+    oracle::check(&cuda.read(&middle)?, 2, &Turns::default())?;
+    cuda.write(&mut middle, &oracle::filled(64 << 10, 4))?;
     for (buffer, seed) in made.iter().zip([1, 4, 3]) {
         let bytes = vulkan.download(buffer.handle(), 0, buffer.desc().size)?;
         oracle::check(&bytes, seed, &Turns::default())?;
@@ -90,9 +89,9 @@ fn at_an_offset(machine: &TestGpu) -> Result<()> {
 }
 
 /// Two buffers of one imported allocation that overlap, at any byte, see each other's writes.
-fn two_views(machine: &TestGpu) -> Result<()> {
+fn two_views(test_gpu: &TestGpu) -> Result<()> {
     const OFFSET: usize = 1001;
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let desc = BufferDesc::storage(64 << 10);
     let made = vulkan.endpoint.create_buffer(&desc, BufferOptions::default())?;
     vulkan.upload(made.handle(), 0, &oracle::filled(64 << 10, 1))?;
@@ -101,18 +100,18 @@ fn two_views(machine: &TestGpu) -> Result<()> {
     let mut part = memory.buffer(OFFSET as u64, &BufferDesc::storage(77))?;
     drop(memory);
     let expected = oracle::filled(64 << 10, 1);
-    ensure!(read(cuda, &part)? == expected[OFFSET..OFFSET + 77]);
+    ensure!(cuda.read(&part)? == expected[OFFSET..OFFSET + 77]);
     let piece = oracle::filled(77, 2);
-    write(cuda, &mut part, &piece)?;
+    cuda.write(&mut part, &piece)?;
     let expected = [&expected[..OFFSET], &piece, &expected[OFFSET + 77..]].concat();
-    ensure!(read(cuda, &whole)? == expected, "the other view in CUDA");
+    ensure!(cuda.read(&whole)? == expected, "the other view in CUDA");
     ensure!(vulkan.download(made.handle(), 0, desc.size)? == expected, "Vulkan");
     Ok(())
 }
 
-/// A kernel takes the whole buffer, then a slice of it, as it takes a slice of cudarc's own.
-fn kernel(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// A kernel gets the whole buffer, then a slice of it, as it would of cudarc's own memory.
+fn kernel(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let desc = BufferDesc::storage(64 << 10);
     let made = vulkan.endpoint.create_buffer(&desc, BufferOptions::default())?;
     let mut imported = cuda.endpoint.import_buffer(made.export()?)?;
@@ -126,9 +125,9 @@ fn kernel(machine: &TestGpu) -> Result<()> {
     Ok(())
 }
 
-/// The buffer as numbers and as vectors of them; a type that doesn't fit is refused.
-fn typed_views(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// The buffer as integers and as vectors of integers; a type that doesn't fit is refused.
+fn typed_views(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let desc = BufferDesc::storage(4 << 10);
     let made = vulkan.endpoint.create_buffer(&desc, BufferOptions::default())?;
     let mut imported = cuda.endpoint.import_buffer(made.export()?)?;
@@ -142,17 +141,17 @@ fn typed_views(machine: &TestGpu) -> Result<()> {
 
     let memory = imported.memory().clone();
     let mut odd = memory.buffer(0, &BufferDesc::storage(17))?;
-    let mut askew = memory.buffer(2, &BufferDesc::storage(16))?;
-    for refused in [odd.as_view_mut::<u32>().err(), askew.as_view_mut::<u32>().err()] {
+    let mut misaligned = memory.buffer(2, &BufferDesc::storage(16))?;
+    for refused in [odd.as_view_mut::<u32>().err(), misaligned.as_view_mut::<u32>().err()] {
         ensure!(matches!(refused, Some(Error::Invalid(_))), "{refused:?}");
     }
     Ok(())
 }
 
-/// Copies on the device between shared memory and memory of CUDA alone.
-fn private_copies(machine: &TestGpu) -> Result<()> {
+/// Copies on the device between shared memory and CUDA's private memory.
+fn private_copies(test_gpu: &TestGpu) -> Result<()> {
     const BYTES: usize = 64 << 10;
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let desc = BufferDesc::storage(BYTES as u64);
     let made = vulkan.endpoint.create_buffer(&desc, BufferOptions::default())?;
     let mut imported = cuda.endpoint.import_buffer(made.export()?)?;
@@ -168,8 +167,8 @@ fn private_copies(machine: &TestGpu) -> Result<()> {
 }
 
 /// cudarc orders the uses of an imported buffer in two streams, as it does for its own slices.
-fn two_streams(machine: &TestGpu) -> Result<()> {
-    let (vulkan, one) = (machine.vulkan(), machine.cuda()?);
+fn two_streams(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, one) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let other = CudaContext::new(one.cuda.clone())?;
     let desc = BufferDesc::storage(1 << 20);
     let made = vulkan.endpoint.create_buffer(&desc, BufferOptions::default())?;
@@ -185,17 +184,4 @@ fn two_streams(machine: &TestGpu) -> Result<()> {
     other.stream.synchronize()?;
     oracle::check(&vulkan.download(made.handle(), 0, desc.size)?, 1, &turns)?;
     Ok(())
-}
-
-/// The buffer's bytes, by a copy of cudarc's.
-pub(crate) fn read(cuda: &CudaContext, buffer: &cuda::Buffer) -> Result<Vec<u8>> {
-    let data = cuda.stream.clone_dtoh(&buffer.as_view::<u8>()?)?;
-    cuda.stream.synchronize()?;
-    Ok(data)
-}
-
-/// Writes the buffer's bytes, by a copy of cudarc's.
-pub(crate) fn write(cuda: &CudaContext, buffer: &mut cuda::Buffer, data: &[u8]) -> Result<()> {
-    cuda.stream.memcpy_htod(data, &mut buffer.as_view_mut::<u8>()?)?;
-    Ok(cuda.stream.synchronize()?)
 }

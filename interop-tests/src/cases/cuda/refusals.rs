@@ -1,8 +1,7 @@
-//! Group F: what CUDA's side refuses before the driver sees it, and gives back.
+//! Family F: what is refused before CUDA's driver sees it, and given back.
 
-use std::fmt::Debug;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use anyhow::{Result, bail, ensure};
@@ -10,12 +9,12 @@ use gpu_interop::cudarc::driver::CudaContext;
 use gpu_interop::fd::{MemoryHandleType, SemaphoreHandleType};
 use gpu_interop::payload::{MemoryInfo, SemaphoreInfo};
 use gpu_interop::{
-    Api, BufferDesc, BufferUsage, Error, ImportResult, MemoryPayload, SemaphoreKind,
-    SemaphorePayload, Uuid,
+    Api, BufferDesc, BufferUsage, Error, MemoryPayload, SemaphoreKind, SemaphorePayload, Uuid,
 };
 
-use crate::cases::cuda::semaphores::Unstuck;
-use crate::harness::{Case, Need, TestGpu, open_descriptors};
+use crate::cases::cuda::semaphores::SignalOnDrop;
+use crate::cases::support::fds::given_back;
+use crate::harness::{Case, Need, TestGpu};
 
 pub(crate) fn cases() -> Vec<Case> {
     let cuda = |name, run: fn(&TestGpu) -> Result<()>| Case::new(name, run).needs(&[Need::Cuda]);
@@ -35,9 +34,9 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Size 0, no usage, a usage that nobody knows, and more than any address can tell.
-fn descriptions(machine: &TestGpu) -> Result<()> {
-    let cuda = machine.cuda()?;
+/// Size 0, no usage, an unknown usage, and a size beyond any address.
+fn descriptions(test_gpu: &TestGpu) -> Result<()> {
+    let cuda = test_gpu.cuda()?;
     let usage = |bits| BufferDesc { usage: BufferUsage::from_bits_retain(bits), size: 64 };
     let bad = [
         (BufferDesc::storage(0), "size"),
@@ -51,15 +50,15 @@ fn descriptions(machine: &TestGpu) -> Result<()> {
             other => bail!("{desc:?} gives {other:?}"),
         }
     }
-    // It can be described, and no GPU has it.
+    // A valid size that no GPU has.
     let huge = cuda.endpoint.create_buffer(&BufferDesc::storage(1 << 56));
     ensure!(matches!(huge, Err(Error::Driver(_))), "{huge:?}");
     Ok(())
 }
 
 /// A buffer that reaches past the end of its memory.
-fn ranges(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+fn ranges(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let made = vulkan.endpoint.create_buffer(&BufferDesc::storage(4096), Default::default())?;
     let memory = cuda.endpoint.import_memory(made.memory().export()?)?;
     let end = memory.info().allocation_size;
@@ -75,9 +74,9 @@ fn ranges(machine: &TestGpu) -> Result<()> {
     Ok(())
 }
 
-/// Wrong words about memory that is right: size 0, another GPU, a handle type CUDA has not.
-fn memory_payloads(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// Valid memory with wrong information: size 0, another GPU, a handle type that CUDA doesn't support.
+fn memory_payloads(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let made = vulkan.endpoint.create_buffer(&BufferDesc::storage(4096), Default::default())?;
     let with = |change: fn(&mut MemoryInfo)| -> Result<Error> {
         let (fd, mut info) = made.memory().export()?.into_parts();
@@ -95,19 +94,19 @@ fn memory_payloads(machine: &TestGpu) -> Result<()> {
         |m: &gpu_interop::error::Mismatch| m.expected.contains("5a5a") && m.found.contains(&own);
     ensure!(matches!(&foreign, Error::Mismatch(m) if both(m)), "{foreign:?}");
     let dma_buf = with(|info| info.handle_type = MemoryHandleType::DmaBuf)?;
-    // Either is right: CUDA takes no dma-buf, and this is none.
+    // Either is right: CUDA imports no dma-buf, and the descriptor is not one.
     ensure!(matches!(&dma_buf, Error::Missing(_) | Error::Invalid(_)), "{dma_buf:?}");
-    let told = cuda.endpoint.capabilities(&(*made.desc()).into())?;
-    let dma_buf = told.memory(MemoryHandleType::DmaBuf)?;
+    let capabilities = cuda.endpoint.capabilities(&(*made.desc()).into())?;
+    let dma_buf = capabilities.memory(MemoryHandleType::DmaBuf)?;
     ensure!(dma_buf.import.is_err() && dma_buf.export.is_err(), "{dma_buf:?}");
-    // None of this has hurt the memory.
+    // The memory is still usable.
     cuda.endpoint.import_memory(made.memory().export()?)?;
     Ok(())
 }
 
-/// Right words about what is no memory at all.
-fn memory_descriptors(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// Valid information with a descriptor that is not memory.
+fn memory_descriptors(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let made = vulkan.endpoint.create_buffer(&BufferDesc::storage(4096), Default::default())?;
     for fd in not_ours()? {
         let info = made.memory().info().clone();
@@ -118,9 +117,9 @@ fn memory_descriptors(machine: &TestGpu) -> Result<()> {
     Ok(())
 }
 
-/// A sync file, a timeline as sync file, another GPU's, and what is no semaphore at all.
-fn semaphore_payloads(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// A sync fd, a timeline as a sync fd, another GPU's semaphore, and descriptors that are no semaphore.
+fn semaphore_payloads(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let made = vulkan.endpoint.create_semaphore(SemaphoreKind::Binary)?;
     let import = |fd, info| {
         given_back(fd, |fd| {
@@ -150,15 +149,15 @@ fn semaphore_payloads(machine: &TestGpu) -> Result<()> {
     Ok(())
 }
 
-/// A binary semaphore has no value, a timeline has one, and is never signalled with 0; then nothing
-/// of the call is done.
-fn semaphore_values(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
-    // Of its own: were a wait taken that nobody ends, the other cases must not be behind it.
+/// A value for a binary semaphore, none for a timeline, and a signal of 0: refused, and nothing of the call
+/// is done.
+fn semaphore_values(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
+    // A stream of its own: if a wait that never ends were accepted, it must not block the other cases.
     let (endpoint, stream) = (&cuda.endpoint, &cuda.cuda.context().new_stream()?);
-    let flag = vulkan.endpoint.create_semaphore(SemaphoreKind::Binary)?;
+    let binary_semaphore = vulkan.endpoint.create_semaphore(SemaphoreKind::Binary)?;
     let counter = vulkan.endpoint.create_semaphore(SemaphoreKind::Timeline)?;
-    let binary = endpoint.import_semaphore(flag.export()?)?;
+    let binary = endpoint.import_semaphore(binary_semaphore.export()?)?;
     let timeline = endpoint.import_semaphore(counter.export()?)?;
     let refused = [
         endpoint.wait(stream, &binary, Some(1)),
@@ -175,17 +174,17 @@ fn semaphore_values(machine: &TestGpu) -> Result<()> {
         }
     }
     stream.synchronize()?;
-    ensure!(counter.value()? == 0, "half of a refused call was done");
+    ensure!(counter.value()? == 0, "a part of a refused call was done");
     Ok(())
 }
 
 /// A stream of another context of the same GPU.
-fn foreign_stream(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+fn foreign_stream(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let counter = vulkan.endpoint.create_semaphore(SemaphoreKind::Timeline)?;
     let timeline = cuda.endpoint.import_semaphore(counter.export()?)?;
     let other = CudaContext::new_non_primary(cuda.cuda.context().ordinal(), 0)?;
-    let _end = Unstuck(&counter);
+    let _end = SignalOnDrop(&counter);
     for stream in [other.new_stream()?, other.default_stream()] {
         let answers = [
             cuda.endpoint.wait(&stream, &timeline, Some(1)),
@@ -198,25 +197,6 @@ fn foreign_stream(machine: &TestGpu) -> Result<()> {
     }
     ensure!(counter.value()? == 0);
     Ok(())
-}
-
-/// What was refused, after a look that the payload came back with its descriptor, still open, and
-/// that it is closed once when it is dropped.
-fn given_back<T: Debug, P: AsFd>(
-    payload: P,
-    import: impl FnOnce(P) -> ImportResult<T, P>,
-) -> Result<Error> {
-    let before = open_descriptors();
-    let number = payload.as_fd().as_raw_fd();
-    let Err(refused) = import(payload).map(|imported| format!("{imported:?}")) else {
-        bail!("it was imported");
-    };
-    let (payload, error) = refused.into_parts();
-    ensure!(payload.as_fd().as_raw_fd() == number, "another descriptor came back");
-    before.require_same(&open_descriptors())?;
-    drop(payload);
-    ensure!(open_descriptors().count() + 1 == before.count(), "it was not closed");
-    Ok(error)
 }
 
 /// Descriptors that are neither memory nor a semaphore of a GPU.

@@ -1,5 +1,6 @@
-//! Group E: handoffs by each method from one Vulkan device to another, and several under way at once.
+//! Family E: handoffs by each method from one Vulkan device to another, and several in flight at once.
 
+mod channel;
 pub(crate) mod hazards;
 pub(crate) mod tickets;
 pub(crate) mod vulkan_gl;
@@ -8,96 +9,76 @@ pub(crate) mod waits;
 
 use anyhow::{Context, Result, ensure};
 use gpu_interop::Api;
-use gpu_interop::handoff::{self, Handoff, HandoffOptions};
+use gpu_interop::handoff::{self, HandoffOptions};
+use gpu_interop::tune::Route;
 
-use crate::cases::handoff::vulkan_gl::Route;
+pub(crate) use self::channel::Submits;
 use crate::cases::support::contexts::ApiContext;
 use crate::cases::support::importers::Place;
 use crate::cases::support::payload_user::{PayloadUser, RoundTrip, there_and_back};
+use crate::cases::support::routes::{CaseRoute as _, ROUTES};
 use crate::harness::{Case, TestGpu};
 use interop_gpu::Kernel;
 use interop_gpu::oracle::{self, Turns};
 
 const BYTES: u64 = 256 << 10;
-/// Payloads that are under way at once.
-const UNDER_WAY: u32 = 8;
+/// Payloads in flight at once.
+const IN_FLIGHT: u32 = 8;
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for route in Route::ALL {
-        let Route { name: by, row, .. } = route;
+    for route in ROUTES {
+        let end = format!("{}/{}", route.name(), route.row());
         cases.extend(Place::ALL.map(|place| {
             let name = place.name();
-            let name =
-                format!("vulkan→vulkan→vulkan/opaque_fd/buffer/ping_pong_255/{name}/{by}/{row}");
-            Case::new(name, move |machine| ping_pong(machine, place, route))
+            let name = format!("vulkan→vulkan→vulkan/opaque_fd/buffer/ping_pong_255/{name}/{end}");
+            Case::new(name, move |test_gpu| ping_pong(test_gpu, place.gpu(test_gpu)?, route, BYTES))
                 .needs(&route.needs(Api::Vulkan))
         }));
-        let name = format!("vulkan→vulkan→vulkan/opaque_fd/buffer/eight_under_way/{by}/{row}");
-        cases.push(
-            Case::new(name, move |machine| eight_in_vulkan(machine, route))
-                .needs(&route.needs(Api::Vulkan)),
-        );
-        let name = format!("vulkan→gl→vulkan/opaque_fd/buffer/eight_under_way/{by}/{row}");
-        cases.push(
-            Case::new(name, move |machine| eight_in_gl(machine, route))
-                .needs(&route.needs(Api::OpenGl)),
-        );
+        let name = format!("vulkan→vulkan→vulkan/opaque_fd/buffer/eight_in_flight/{end}");
+        let in_vulkan = Case::new(name, move |test_gpu| {
+            eight_in_flight(test_gpu, test_gpu.second_device()?, route)
+        });
+        cases.push(in_vulkan.needs(&route.needs(Api::Vulkan)));
+        let name = format!("vulkan→gl→vulkan/opaque_fd/buffer/eight_in_flight/{end}");
+        let in_gl =
+            Case::new(name, move |test_gpu| eight_in_flight(test_gpu, test_gpu.gl()?, route));
+        cases.push(in_gl.needs(&route.needs(Api::OpenGl)));
     }
     cases
 }
 
-/// 255 turns each, unseen until the end.
-fn ping_pong(machine: &TestGpu, place: Place, route: Route) -> Result<()> {
-    let mut first = PayloadUser::create(machine.vulkan(), BYTES)?;
-    let mut other = PayloadUser::import(place.gpu(machine)?, first.export()?)?;
-    let game = RoundTrip { options: route.options(), rounds: 255, check_every: 255 };
-    for plan in there_and_back(&machine.vulkan().endpoint, (&mut first, &mut other), game)? {
-        ensure!(plan.method == route.method, "{plan:?}");
+/// 255 turns each, checked only at the end.
+fn ping_pong<C: ApiContext>(
+    test_gpu: &TestGpu,
+    importer: &C,
+    route: Route,
+    bytes: u64,
+) -> Result<()> {
+    let mut first = PayloadUser::create(test_gpu.vulkan(), bytes)?;
+    let mut other = PayloadUser::import(importer, first.export()?)?;
+    let trip = RoundTrip { options: route.options(), rounds: 255, check_every: 255 };
+    for plan in there_and_back(&test_gpu.vulkan().endpoint, (&mut first, &mut other), trip)? {
+        ensure!(Some(plan.method) == route.method(), "{plan:?}");
     }
     Ok(())
 }
 
-fn options(route: Route) -> HandoffOptions {
-    HandoffOptions { in_flight: UNDER_WAY, ..route.options() }
-}
-
-fn eight_in_vulkan(machine: &TestGpu, route: Route) -> Result<()> {
-    let (first, second) = (machine.vulkan(), machine.second_device()?);
-    let owner = &first.endpoint;
-    let mut there = handoff::open(owner, owner, &second.endpoint, options(route))?;
-    let mut back = handoff::open(owner, &second.endpoint, owner, options(route))?;
-    // After the semaphores, so that their work is waited for before those go.
-    let mut pairs = Vec::new();
-    for _ in 0..UNDER_WAY {
-        let ours = PayloadUser::create(first, BYTES)?;
-        let theirs = PayloadUser::import(second, ours.export()?)?;
-        pairs.push((ours, theirs));
-    }
-    eight_under_way(&mut there, &mut back, &mut pairs)
-}
-
-fn eight_in_gl(machine: &TestGpu, route: Route) -> Result<()> {
-    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
-    let owner = &vulkan.endpoint;
-    let mut there = handoff::open(owner, owner, &gl.endpoint, options(route))?;
-    let mut back = handoff::open(owner, &gl.endpoint, owner, options(route))?;
-    let mut pairs = Vec::new();
-    for _ in 0..UNDER_WAY {
-        let ours = PayloadUser::create(vulkan, BYTES)?;
-        let theirs = PayloadUser::import(gl, ours.export()?)?;
-        pairs.push((ours, theirs));
-    }
-    eight_under_way(&mut there, &mut back, &mut pairs)
-}
-
 /// All payloads are released before the first is acquired, there and back; five times, so that each
 /// semaphore is used again.
-fn eight_under_way<A: ApiContext, B: ApiContext>(
-    there: &mut Handoff<A::Endpoint, B::Endpoint>,
-    back: &mut Handoff<B::Endpoint, A::Endpoint>,
-    pairs: &mut [(PayloadUser<'_, A>, PayloadUser<'_, B>)],
-) -> Result<()> {
+fn eight_in_flight<C: ApiContext>(test_gpu: &TestGpu, importer: &C, route: Route) -> Result<()> {
+    let gpu = test_gpu.vulkan();
+    let (owner, other) = (&gpu.endpoint, importer.endpoint());
+    let options = HandoffOptions { in_flight: IN_FLIGHT, ..route.options() };
+    let mut there = handoff::open(owner, owner, other, options)?;
+    let mut back = handoff::open(owner, other, owner, options)?;
+    // After the semaphores, so that their work is waited for before those are dropped.
+    let mut pairs = Vec::new();
+    for _ in 0..IN_FLIGHT {
+        let ours = PayloadUser::create(gpu, BYTES)?;
+        let theirs = PayloadUser::import(importer, ours.export()?)?;
+        pairs.push((ours, theirs));
+    }
     for round in 1..=5 {
         let seed = |number: usize| 100 * round + number as u32;
         let mut tickets = Vec::new();
@@ -110,7 +91,7 @@ fn eight_under_way<A: ApiContext, B: ApiContext>(
             theirs.run(Kernel::PingPong { step: round })?;
         }
         let mut tickets = Vec::new();
-        for (_, theirs) in pairs.iter_mut() {
+        for (_, theirs) in &mut pairs {
             tickets.push(theirs.release(&mut back.release)?);
         }
         for ((ours, _), ticket) in pairs.iter_mut().zip(tickets) {

@@ -1,11 +1,13 @@
-//! Group E: Vulkan ↔ OpenGL, synchronised by each method that there is.
+//! Family E: Vulkan ↔ OpenGL, synchronised by each method; and controls, without synchronisation.
 
 use anyhow::{Context, Result, bail, ensure};
-use gpu_interop::capabilities::SyncMethod;
-use gpu_interop::handoff::{self, HandoffOptions, Ticket, WaitMode};
-use gpu_interop::{Api, SemaphoreKind, gl, vulkan};
+use gpu_interop::handoff::{self, Handoff};
+use gpu_interop::tune::Route;
+use gpu_interop::{Api, gl, vulkan};
 
-use crate::cases::support::payload_user::{PayloadUser, RoundTrip, there_and_back};
+use crate::cases::support::contexts::ApiContext;
+use crate::cases::support::payload_user::{PayloadUser, pass};
+use crate::cases::support::routes::{CaseRoute as _, HOST_WAIT, ROUTES};
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::Kernel;
 use interop_gpu::gl::GlContext;
@@ -16,162 +18,124 @@ const BYTES: u64 = 4 << 20;
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for route in Route::ALL {
+    for route in ROUTES {
         let case = |what: &str, row: u32, run: fn(&TestGpu, Route) -> Result<()>| {
-            let name = format!("vulkan→gl→vulkan/opaque_fd/buffer/{what}/{}/{row}", route.name);
-            Case::new(name, move |machine| run(machine, route)).needs(&route.needs(Api::OpenGl))
+            let name = format!("vulkan→gl→vulkan/opaque_fd/buffer/{what}/{}/{row}", route.name());
+            Case::new(name, move |test_gpu| run(test_gpu, route)).needs(&route.needs(Api::OpenGl))
         };
         cases.push(case("both_ways", 42, both_ways));
         cases.push(case("content_is_kept", 43, content_is_kept));
-        cases.push(case("ping_pong_255", route.row, ping_pong));
+        cases.push(case("ping_pong_255", route.row(), ping_pong));
     }
-    let control = Case::new("vulkan→gl/none/buffer/left_out_it_fails/49", left_out);
+    let control = Case::new("vulkan→gl/none/buffer/left_out_it_fails/49", |test_gpu| {
+        left_out(test_gpu, test_gpu.gl()?)
+    });
     cases.push(control.needs(&[Need::Gl]));
+    cases.push(Case::new("vulkan→vulkan/none/buffer/left_out_it_fails/49", |test_gpu| {
+        left_out(test_gpu, test_gpu.second_device()?)
+    }));
     cases
 }
 
-/// A method of synchronisation, asked for by name.
-#[derive(Clone, Copy)]
-pub(crate) struct Route {
-    pub(crate) name: &'static str,
-    pub(crate) method: SyncMethod,
-    wait: WaitMode,
-    /// Its row of the matrix.
-    pub(crate) row: u32,
-}
-
-impl Route {
-    pub(crate) const ALL: [Route; 4] = [
-        Self::new("timeline", SyncMethod::Timeline, WaitMode::Block, 47),
-        Self::new("binary", SyncMethod::Binary, WaitMode::Block, 46),
-        Self::new("host_wait_block", SyncMethod::HostWait, WaitMode::Block, 48),
-        Self::new("host_wait_spin", SyncMethod::HostWait, WaitMode::Spin, 48),
-    ];
-
-    const fn new(name: &'static str, method: SyncMethod, wait: WaitMode, row: u32) -> Self {
-        Self { name, method, wait, row }
-    }
-
-    pub(crate) fn options(self) -> HandoffOptions {
-        HandoffOptions { method: Some(self.method), wait: self.wait, ..HandoffOptions::default() }
-    }
-
-    /// What a handoff between Vulkan and `api` needs for it.
-    pub(crate) fn needs(self, api: Api) -> Vec<Need> {
-        let there = (api == Api::OpenGl).then_some(Need::Gl);
-        let kind = match self.method {
-            SyncMethod::Timeline => Some(SemaphoreKind::Timeline),
-            SyncMethod::Binary => Some(SemaphoreKind::Binary),
-            _ => None,
-        };
-        there.into_iter().chain(kind.map(|kind| Need::Semaphore(api, kind))).collect()
-    }
-}
-
-/// A payload that Vulkan made and OpenGL has imported, and a handoff each way.
-struct Table<'a> {
+/// A payload that Vulkan created and OpenGL has imported, and a handoff each way.
+struct Shared<'a> {
     // Dropped before the semaphores: their drop waits for their work.
     vulkan: PayloadUser<'a, VulkanContext>,
     gl: PayloadUser<'a, GlContext>,
-    to_gl: handoff::Handoff<vulkan::Endpoint, gl::Endpoint>,
-    to_vulkan: handoff::Handoff<gl::Endpoint, vulkan::Endpoint>,
+    to_gl: Handoff<vulkan::Endpoint, gl::Endpoint>,
+    to_vulkan: Handoff<gl::Endpoint, vulkan::Endpoint>,
 }
 
-impl<'a> Table<'a> {
-    fn new(machine: &'a TestGpu, bytes: u64, route: Route) -> Result<Self> {
-        let (gpu, gl_rig) = (machine.vulkan(), machine.gl()?);
-        let options = route.options();
-        let to_gl = handoff::open(&gpu.endpoint, &gpu.endpoint, &gl_rig.endpoint, options)?;
-        let to_vulkan = handoff::open(&gpu.endpoint, &gl_rig.endpoint, &gpu.endpoint, options)?;
+impl<'a> Shared<'a> {
+    fn new(test_gpu: &'a TestGpu, route: Route) -> Result<Self> {
+        let (gpu, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
+        let (owner, options) = (&gpu.endpoint, route.options());
+        let to_gl = handoff::open(owner, owner, &gl.endpoint, options)?;
+        let to_vulkan = handoff::open(owner, &gl.endpoint, owner, options)?;
         for plan in [&to_gl.plan, &to_vulkan.plan] {
-            ensure!(plan.method == route.method, "{plan:?}");
+            ensure!(Some(plan.method) == route.method(), "{plan:?}");
         }
-        let vulkan = PayloadUser::create(gpu, bytes)?;
-        let gl = PayloadUser::import(gl_rig, vulkan.export()?)?;
+        let vulkan = PayloadUser::create(gpu, BYTES)?;
+        let gl = PayloadUser::import(gl, vulkan.export()?)?;
         Ok(Self { vulkan, gl, to_gl, to_vulkan })
     }
 
-    fn give_to_gl(&mut self) -> Result<()> {
-        let ticket = self.vulkan.release(&mut self.to_gl.release)?;
-        self.gl.acquire(&mut self.to_gl.acquire, ticket)
+    fn pass_to_gl(&mut self) -> Result<()> {
+        pass(&mut self.to_gl, &mut self.vulkan, &mut self.gl)
     }
 
-    fn give_to_vulkan(&mut self) -> Result<()> {
-        let ticket: Ticket = self.gl.release(&mut self.to_vulkan.release)?;
-        self.vulkan.acquire(&mut self.to_vulkan.acquire, ticket)
+    fn pass_to_vulkan(&mut self) -> Result<()> {
+        pass(&mut self.to_vulkan, &mut self.gl, &mut self.vulkan)
     }
 }
 
-/// Vulkan's kernels write and OpenGL reads; OpenGL's write and Vulkan reads. Several kernels, so that
-/// who reads too early reads something else.
-fn both_ways(machine: &TestGpu, route: Route) -> Result<()> {
-    let mut table = Table::new(machine, BYTES, route)?;
+/// Vulkan's kernels write and OpenGL reads; OpenGL's write and Vulkan reads. There are several kernels, so
+/// that a read that comes too early finds something else.
+fn both_ways(test_gpu: &TestGpu, route: Route) -> Result<()> {
+    let mut shared = Shared::new(test_gpu, route)?;
     let mut turns = Turns::default();
-    table.vulkan.run(Kernel::Fill { seed: 42 })?;
+    shared.vulkan.run(Kernel::Fill { seed: 42 })?;
     for step in 1..=8 {
         turns.then(step);
-        table.vulkan.run(Kernel::PingPong { step })?;
+        shared.vulkan.run(Kernel::PingPong { step })?;
     }
-    table.give_to_gl()?;
-    oracle::check(&table.gl.read()?, 42, &turns).context("Vulkan wrote, OpenGL reads")?;
+    shared.pass_to_gl()?;
+    oracle::check(&shared.gl.read()?, 42, &turns).context("Vulkan wrote, OpenGL reads")?;
     for step in 9..=16 {
         turns.then(step);
-        table.gl.run(Kernel::PingPong { step })?;
+        shared.gl.run(Kernel::PingPong { step })?;
     }
-    table.give_to_vulkan()?;
-    oracle::check(&table.vulkan.read()?, 42, &turns).context("OpenGL wrote, Vulkan reads")
+    shared.pass_to_vulkan()?;
+    oracle::check(&shared.vulkan.read()?, 42, &turns).context("OpenGL wrote, Vulkan reads")
 }
 
-/// Vulkan → OpenGL → Vulkan → OpenGL → Vulkan, with nothing done on the way but looking.
-fn content_is_kept(machine: &TestGpu, route: Route) -> Result<()> {
-    let mut table = Table::new(machine, BYTES, route)?;
+/// Vulkan → OpenGL → Vulkan → OpenGL → Vulkan, with nothing but reads in between.
+fn content_is_kept(test_gpu: &TestGpu, route: Route) -> Result<()> {
+    let mut shared = Shared::new(test_gpu, route)?;
     let unchanged = Turns::default();
-    table.vulkan.run(Kernel::Fill { seed: 43 })?;
-    for leg in 1..=2 {
-        table.give_to_gl()?;
-        oracle::check(&table.gl.read()?, 43, &unchanged)
-            .with_context(|| format!("in OpenGL, leg {leg}"))?;
-        table.give_to_vulkan()?;
+    shared.vulkan.run(Kernel::Fill { seed: 43 })?;
+    for round in 1..=2 {
+        shared.pass_to_gl()?;
+        oracle::check(&shared.gl.read()?, 43, &unchanged)
+            .with_context(|| format!("in OpenGL, round {round}"))?;
+        shared.pass_to_vulkan()?;
     }
-    Ok(oracle::check(&table.vulkan.read()?, 43, &unchanged)?)
+    Ok(oracle::check(&shared.vulkan.read()?, 43, &unchanged)?)
 }
 
-/// 255 turns each, unseen until the end: with a binary semaphore each way, or a timeline, or the
-/// host waiting.
-fn ping_pong(machine: &TestGpu, route: Route) -> Result<()> {
-    let mut vulkan = PayloadUser::create(machine.vulkan(), 256 << 10)?;
-    let mut gl = PayloadUser::import(machine.gl()?, vulkan.export()?)?;
-    let game = RoundTrip { options: route.options(), rounds: 255, check_every: 255 };
-    for plan in there_and_back(&machine.vulkan().endpoint, (&mut vulkan, &mut gl), game)? {
-        ensure!(plan.method == route.method, "{plan:?}");
-    }
-    Ok(())
+/// 255 turns each, checked only at the end.
+fn ping_pong(test_gpu: &TestGpu, route: Route) -> Result<()> {
+    super::ping_pong(test_gpu, test_gpu.gl()?, route, 256 << 10)
 }
 
-/// The control: OpenGL reads without having acquired, while Vulkan's kernels run, and at least once
-/// finds what is not their result. Else the cases that do acquire would show nothing.
+/// The control: the importer reads without an acquire, while Vulkan's kernels run, and at least once finds
+/// something other than their result. Otherwise the cases that do acquire would prove nothing.
 ///
-/// What it reads is any mixture of old and new; nothing waits for anything, so nothing hangs. lavapipe
-/// runs its work on a thread of its own, so that it is as good as a GPU here.
-fn left_out(machine: &TestGpu) -> Result<()> {
+/// What it reads is any mixture of old and new; nothing waits, so nothing hangs. lavapipe runs its work on
+/// a thread of its own, so that it serves as well as a GPU here.
+fn left_out<C: ApiContext>(test_gpu: &TestGpu, importer: &C) -> Result<()> {
     const TRIES: u32 = 16;
-    // Some 20 ms of work.
-    let (bytes, kernels) = if machine.is_hardware() { (64 << 20, 500) } else { (4 << 20, 20) };
-    let mut table = Table::new(machine, bytes, Route::ALL[2])?;
+    // About 20 ms of work.
+    let (bytes, kernels) = if test_gpu.is_hardware() { (64 << 20, 500) } else { (4 << 20, 20) };
+    let (owner, options) = (&test_gpu.vulkan().endpoint, HOST_WAIT.options());
+    let mut there = handoff::open(owner, owner, importer.endpoint(), options)?;
+    let mut back = handoff::open(owner, importer.endpoint(), owner, options)?;
+    let mut ours = PayloadUser::create(test_gpu.vulkan(), bytes)?;
+    let mut theirs = PayloadUser::import(importer, ours.export()?)?;
     for seed in 1..=TRIES {
         for step in 1..=kernels {
-            table.vulkan.run(Kernel::PingPong { step })?;
+            ours.run(Kernel::PingPong { step })?;
         }
-        table.vulkan.run(Kernel::Fill { seed })?;
-        let ticket = table.vulkan.release(&mut table.to_gl.release)?;
-        let early = table.gl.read()?;
-        table.gl.acquire(&mut table.to_gl.acquire, ticket)?;
-        let late = table.gl.read()?;
+        ours.run(Kernel::Fill { seed })?;
+        let ticket = ours.release(&mut there.release)?;
+        let early = theirs.read()?;
+        theirs.acquire(&mut there.acquire, ticket)?;
+        let late = theirs.read()?;
         oracle::check(&late, seed, &Turns::default()).context("after the acquire")?;
         if oracle::check(&early, seed, &Turns::default()).is_err() {
             return Ok(());
         }
-        table.give_to_vulkan()?;
+        pass(&mut back, &mut theirs, &mut ours)?;
     }
-    bail!("{TRIES} times OpenGL found the result of work that it did not wait for")
+    bail!("{TRIES} times the importer found the result of work that it did not wait for")
 }

@@ -1,4 +1,4 @@
-//! Group E: Vulkan ↔ OpenGL, by semaphores that the app itself waits for and signals.
+//! Family E: Vulkan ↔ OpenGL, by semaphores that the application itself waits for and signals.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) fn cases() -> Vec<Case> {
     let case = |what: &str, kind: SemaphoreKind, run: fn(&TestGpu, SemaphoreKind) -> Result<()>| {
         let name = format!("vulkan→gl/opaque_fd/semaphore/{what}");
-        Case::new(name, move |machine| run(machine, kind))
+        Case::new(name, move |test_gpu| run(test_gpu, kind))
             .needs(&[Need::Gl, Need::Semaphore(Api::OpenGl, kind)])
     };
     let (binary, timeline) = (SemaphoreKind::Binary, SemaphoreKind::Timeline);
@@ -38,23 +38,26 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// A semaphore of Vulkan's, and OpenGL's import of it.
-fn semaphore(machine: &TestGpu, kind: SemaphoreKind) -> Result<(vulkan::Semaphore, gl::Semaphore)> {
-    let ours = machine.vulkan().endpoint.create_semaphore(kind)?;
-    let theirs = machine.gl()?.endpoint.import_semaphore(ours.export()?)?;
+/// A semaphore that Vulkan created, and OpenGL's import of it.
+fn semaphore(
+    test_gpu: &TestGpu,
+    kind: SemaphoreKind,
+) -> Result<(vulkan::Semaphore, gl::Semaphore)> {
+    let ours = test_gpu.vulkan().endpoint.create_semaphore(kind)?;
+    let theirs = test_gpu.gl()?.endpoint.import_semaphore(ours.export()?)?;
     ensure!(theirs.kind() == kind, "imported as {:?}", theirs.kind());
     Ok((ours, theirs))
 }
 
-/// Waits, when it goes, for all that was submitted: what it stands in front of can go then.
-struct Settled<'a> {
+/// Submitted work. Its drop waits for all of it, so that what was created before it can be dropped.
+struct Work<'a> {
     vulkan: &'a VulkanContext,
     gl: &'a GlContext,
     commands: Vec<vk::CommandBuffer>,
     bound: Option<Bound>,
 }
 
-impl Drop for Settled<'_> {
+impl Drop for Work<'_> {
     fn drop(&mut self) {
         self.gl.finish();
         // A lost device has nothing in flight.
@@ -64,46 +67,46 @@ impl Drop for Settled<'_> {
     }
 }
 
-/// 255 turns each: one semaphore carries the payload there and back. Nobody waits on the host.
-fn one_semaphore(machine: &TestGpu, kind: SemaphoreKind) -> Result<()> {
-    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
-    let (ours, theirs) = shared(machine, &BufferDesc::storage(BYTES), BufferOptions::default())?;
-    let (semaphore, imported) = semaphore(machine, kind)?;
-    // A binary semaphore has no values; a timeline's grow by one with every hop.
-    let value = |hop: usize| (kind == SemaphoreKind::Timeline).then_some(hop as u64);
+/// 255 turns each: one semaphore synchronises both ways. The host never waits.
+fn one_semaphore(test_gpu: &TestGpu, kind: SemaphoreKind) -> Result<()> {
+    let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
+    let (ours, theirs) = shared(test_gpu, &BufferDesc::storage(BYTES), BufferOptions::default())?;
+    let (semaphore, imported) = semaphore(test_gpu, kind)?;
+    // A binary semaphore has no values; those of a timeline increase by one with each handoff.
+    let value = |handoff: usize| (kind == SemaphoreKind::Timeline).then_some(handoff as u64);
     let commands = vulkan.command_buffers(u32::try_from(TURNS + 1)?)?;
     let bound = Some(vulkan.bind(ours.handle(), BYTES)?);
-    let settled = Settled { vulkan, gl, commands, bound };
-    let bound = settled.bound.as_ref().context("bound above")?;
+    let work = Work { vulkan, gl, commands, bound };
+    let bound = work.bound.as_ref().context("bound above")?;
     let mut turns = Turns::default();
-    for (turn, &command) in settled.commands.iter().enumerate() {
+    for (turn, &command) in work.commands.iter().enumerate() {
         vulkan.begin(command)?;
-        let mut part = SubmitSync::default();
+        let mut sync = SubmitSync::default();
         let stage = vk::PipelineStageFlags::ALL_COMMANDS;
         if turn > 0 {
             acquire(vulkan, command, &ours)?;
             let (semaphore, value) = (semaphore.clone(), value(2 * turn));
-            part.waits.push(SemaphoreWait { semaphore, value, stage });
+            sync.waits.push(SemaphoreWait { semaphore, value, stage });
         } else {
             vulkan.record(command, Kernel::Fill { seed: 46 }, bound, 0);
             vulkan.record_barrier(command);
         }
         if turn == TURNS {
-            vulkan.submit(command, &part)?;
+            vulkan.submit(command, &sync)?;
             break;
         }
         let step = u32::try_from(turn)?;
         vulkan.record(command, Kernel::PingPong { step }, bound, 0);
         release(vulkan, command, &ours)?;
         let (semaphore, there) = (semaphore.clone(), value(2 * turn + 1));
-        part.signals.push(SemaphoreSignal { semaphore, value: there });
-        vulkan.submit(command, &part)?;
+        sync.signals.push(SemaphoreSignal { semaphore, value: there });
+        vulkan.submit(command, &sync)?;
 
         gl.endpoint.wait(&imported, there, &[&theirs], &[])?;
         gl.dispatch(Kernel::PingPong { step: step + 1000 }, theirs.name(), BYTES, 0)?;
         gl.endpoint.signal(&imported, value(2 * turn + 2), &[&theirs], &[])?;
         if kind == SemaphoreKind::Binary {
-            // Vulkan's next wait must not take the signal that OpenGL's wait is for.
+            // Vulkan's next wait must not consume the signal that OpenGL waits for.
             gl.finish();
         }
         turns.then(step);
@@ -116,21 +119,21 @@ fn one_semaphore(machine: &TestGpu, kind: SemaphoreKind) -> Result<()> {
 fn acquire(gpu: &VulkanContext, command: vk::CommandBuffer, buffer: &vulkan::Buffer) -> Result<()> {
     let (family, used) = (gpu.vulkan.queue_family(), [BufferAccess::compute(buffer)]);
     // SAFETY: the command buffer is being recorded for a queue of that family, its submit waits for
-    // OpenGL's release, and the buffer lives until that is done (`Settled`).
+    // OpenGL's release, and the buffer lives until that is done (`Work`).
     Ok(unsafe { gpu.endpoint.record_acquire(command, family, &used) }?)
 }
 
 fn release(gpu: &VulkanContext, command: vk::CommandBuffer, buffer: &vulkan::Buffer) -> Result<()> {
     let (family, used) = (gpu.vulkan.queue_family(), [BufferAccess::compute(buffer)]);
-    // SAFETY: as above; the family owns the buffer, which it made or has acquired.
+    // SAFETY: as above; the family owns the buffer, which it created or has acquired.
     Ok(unsafe { gpu.endpoint.record_release(command, family, &used) }?)
 }
 
-/// What OpenGL signals Vulkan reads, and what Vulkan's host signals OpenGL sees.
-fn counter(machine: &TestGpu, kind: SemaphoreKind) -> Result<()> {
-    let gl = machine.gl()?;
-    let (ours, theirs) = semaphore(machine, kind)?;
-    ensure!(ours.value()? == 0, "starts at {}", ours.value()?);
+/// Vulkan reads the value that OpenGL signalled, and OpenGL sees the value that the host signalled.
+fn counter(test_gpu: &TestGpu, kind: SemaphoreKind) -> Result<()> {
+    let gl = test_gpu.gl()?;
+    let (ours, theirs) = semaphore(test_gpu, kind)?;
+    ensure!(ours.value()? == 0, "the counter starts at {}", ours.value()?);
     for value in [1, 3, 7, 1 << 20, 1 << 30] {
         gl.endpoint.signal(&theirs, Some(value), &[], &[])?;
         ours.wait(value, TIMEOUT)?;
@@ -138,18 +141,21 @@ fn counter(machine: &TestGpu, kind: SemaphoreKind) -> Result<()> {
         // SAFETY: no signal is pending: the one before has been waited for.
         unsafe { ours.signal(value + 1) }?;
         gl.endpoint.wait(&theirs, Some(value + 1), &[], &[])?;
-        gl.endpoint.fence()?.wait(TIMEOUT).context("what the host has signalled")?;
+        gl.endpoint
+            .fence()?
+            .wait(TIMEOUT)
+            .context("OpenGL does not see what the host signalled")?;
     }
     Ok(())
 }
 
-/// A timeline semaphore may be waited for before anybody has submitted its signal.
-fn waits_first(machine: &TestGpu, kind: SemaphoreKind) -> Result<()> {
-    let gl = machine.gl()?;
-    let (ours, theirs) = semaphore(machine, kind)?;
+/// A timeline semaphore may be waited for before its signal is submitted.
+fn waits_first(test_gpu: &TestGpu, kind: SemaphoreKind) -> Result<()> {
+    let gl = test_gpu.gl()?;
+    let (ours, theirs) = semaphore(test_gpu, kind)?;
     let (signal, delay) = (ours.clone(), Duration::from_millis(200));
     std::thread::scope(|scope| {
-        // On a thread of its own, so that it comes even where OpenGL makes this one wait.
+        // On a thread of its own, so that it happens even if OpenGL blocks this one.
         let signalled = scope.spawn(move || {
             std::thread::sleep(delay);
             // SAFETY: nothing else signals this semaphore.
@@ -158,7 +164,7 @@ fn waits_first(machine: &TestGpu, kind: SemaphoreKind) -> Result<()> {
         let start = std::time::Instant::now();
         gl.endpoint.wait(&theirs, Some(1), &[], &[])?;
         gl.endpoint.fence()?.wait(TIMEOUT).context("OpenGL does not see the signal")?;
-        ensure!(start.elapsed() >= delay / 2, "OpenGL went on after {:?}", start.elapsed());
+        ensure!(start.elapsed() >= delay / 2, "OpenGL continued after {:?}", start.elapsed());
         match signalled.join() {
             Ok(signalled) => Ok(signalled?),
             Err(_) => bail!("the thread that signals panicked"),
@@ -166,10 +172,11 @@ fn waits_first(machine: &TestGpu, kind: SemaphoreKind) -> Result<()> {
     })
 }
 
-/// A timeline semaphore is not waited for without a value, nor a binary one with; OpenGL is not asked.
-fn wrong_values(machine: &TestGpu, kind: SemaphoreKind) -> Result<()> {
-    let gl = machine.gl()?;
-    let (_ours, theirs) = semaphore(machine, kind)?;
+/// A wait for a timeline semaphore without a value, or for a binary one with a value, is refused before
+/// OpenGL sees it.
+fn wrong_values(test_gpu: &TestGpu, kind: SemaphoreKind) -> Result<()> {
+    let gl = test_gpu.gl()?;
+    let (_ours, theirs) = semaphore(test_gpu, kind)?;
     let wrong = (kind == SemaphoreKind::Binary).then_some(1);
     for refused in
         [gl.endpoint.wait(&theirs, wrong, &[], &[]), gl.endpoint.signal(&theirs, wrong, &[], &[])]
@@ -181,13 +188,13 @@ fn wrong_values(machine: &TestGpu, kind: SemaphoreKind) -> Result<()> {
             other => bail!("{kind:?} with {wrong:?}: {other:?}"),
         }
     }
-    gl.check("what was refused")
+    gl.check("a refused call")
 }
 
-/// The counter only grows: a smaller value, or the same, is refused before OpenGL sees it.
-fn stale_value(machine: &TestGpu, kind: SemaphoreKind) -> Result<()> {
-    let gl = machine.gl()?;
-    let (ours, theirs) = semaphore(machine, kind)?;
+/// A signal of a smaller value, or of the same, is refused before OpenGL sees it.
+fn stale_value(test_gpu: &TestGpu, kind: SemaphoreKind) -> Result<()> {
+    let gl = test_gpu.gl()?;
+    let (ours, theirs) = semaphore(test_gpu, kind)?;
     gl.endpoint.signal(&theirs, Some(5), &[], &[])?;
     ours.wait(5, TIMEOUT)?;
     for value in [0, 4, 5] {

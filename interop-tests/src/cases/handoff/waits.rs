@@ -1,4 +1,4 @@
-//! Group E: the host waits, too long, with fences instead of timelines, or without its context.
+//! Family E: waiting on the host: timeouts, fences instead of timelines, and a context that is not current.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::capabilities::{Rejected, SyncMethod};
 use gpu_interop::handoff::{self, HandoffOptions, VulkanCommands, WaitMode};
+use gpu_interop::tune::Route;
 use gpu_interop::vulkan::{BufferOptions, DeviceInfo, Endpoint, Features};
 use gpu_interop::{Api, BufferDesc, Error};
 
-use crate::cases::handoff::tickets::Submits;
-use crate::cases::handoff::vulkan_gl::Route;
+use crate::cases::handoff::Submits;
 use crate::cases::opengl::shared;
+use crate::cases::support::contexts::ApiContext;
 use crate::cases::support::payload_user::{PayloadUser, RoundTrip, there_and_back};
+use crate::cases::support::routes::{CaseRoute as _, ROUTES};
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::Kernel;
 use interop_gpu::oracle::{self, Turns};
@@ -28,47 +30,49 @@ pub(crate) fn cases() -> Vec<Case> {
         cases.extend([
             Case::new(
                 name("vulkan→vulkan/opaque_fd/handoff/a_timeout_is_an_error/by_timeline"),
-                move |machine| timeout(machine, wait, Timelines::There),
+                move |test_gpu| timeout(test_gpu, wait, Timelines::Enabled),
             ),
             Case::new(
                 name("vulkan→vulkan/opaque_fd/handoff/a_timeout_is_an_error/by_fence"),
-                move |machine| timeout(machine, wait, Timelines::Absent),
+                move |test_gpu| timeout(test_gpu, wait, Timelines::Absent),
             ),
             Case::new(
                 name("vulkan→vulkan→vulkan/opaque_fd/buffer/ping_pong_255/without_timelines"),
-                move |machine| fences_to_vulkan(machine, wait),
+                move |test_gpu| fences_to_vulkan(test_gpu, wait),
             ),
             Case::new(
                 name("vulkan→gl→vulkan/opaque_fd/buffer/ping_pong_255/without_timelines"),
-                move |machine| fences_to_gl(machine, wait),
+                move |test_gpu| fences_to_gl(test_gpu, wait),
             )
             .needs(&[Need::Gl]),
-            Case::new(name("gl→vulkan/opaque_fd/handoff/a_timeout_is_an_error"), move |machine| {
-                timeout_in_gl(machine, wait)
-            })
+            Case::new(
+                name("gl→vulkan/opaque_fd/handoff/a_timeout_is_an_error"),
+                move |test_gpu| timeout_in_gl(test_gpu, wait),
+            )
             .needs(&[Need::Gl, Need::Hardware]),
         ]);
     }
     cases.push(Case::new("vulkan/none/handoff/two_fences_in_a_submit_are_refused/48e", two_fences));
-    for route in Route::ALL {
+    for route in ROUTES {
         let name = "vulkan→gl→vulkan/opaque_fd/handoff/without_its_context_the_ticket_comes_back";
-        let name = format!("{name}/{}/{}", route.name, route.row);
-        let case = Case::new(name, move |machine| not_current(machine, route));
+        let name = format!("{name}/{}/{}", route.name(), route.row());
+        let case = Case::new(name, move |test_gpu| not_current(test_gpu, route));
         cases.push(case.needs(&route.needs(Api::OpenGl)));
     }
     cases
 }
 
-/// Whether a device has timeline semaphores enabled, as far as the library is told.
+/// Whether the library knows the device as one with timeline semaphores enabled.
 #[derive(Clone, Copy, PartialEq)]
 enum Timelines {
-    There,
+    Enabled,
     Absent,
 }
 
-/// Another device, as an app has it that enabled no features: the library makes a `VkFence` a release.
-fn device(machine: &TestGpu, timelines: Timelines) -> Result<VulkanContext> {
-    let vulkan = machine.vulkan().vulkan.second_device()?;
+/// Another device. Without timelines, it has no features enabled: the library creates a `VkFence` per
+/// release.
+fn device(test_gpu: &TestGpu, timelines: Timelines) -> Result<VulkanContext> {
+    let vulkan = test_gpu.vulkan().vulkan.second_device()?;
     let info = DeviceInfo::new(
         vulkan.instance(),
         vulkan.physical_device(),
@@ -77,11 +81,11 @@ fn device(machine: &TestGpu, timelines: Timelines) -> Result<VulkanContext> {
     )
     .enabled_extensions(vulkan.enabled_extensions())
     .features(match timelines {
-        Timelines::There => vulkan.features(),
+        Timelines::Enabled => vulkan.features(),
         Timelines::Absent => Features::default(),
     });
-    // SAFETY: the handles belong together; the endpoint keeps the device alive, and is told of no
-    // more features than were enabled.
+    // SAFETY: the handles belong together; the endpoint keeps the device alive, and knows of no more
+    // features than were enabled.
     let endpoint = unsafe { Endpoint::new(&info, Some(Arc::new(vulkan.clone()))) }?;
     let mut gpu = VulkanContext::new(vulkan)?;
     gpu.endpoint = endpoint;
@@ -93,142 +97,145 @@ fn host_wait(wait: WaitMode, timeout: Duration) -> HandoffOptions {
     HandoffOptions { method, wait, timeout, ..HandoffOptions::default() }
 }
 
-/// Waiting for what was not even submitted ends in time, and the ticket comes back; once it is
+/// A wait for a release that is not submitted ends in time, and the ticket comes back; once it is
 /// submitted, it is acquired.
-fn timeout(machine: &TestGpu, wait: WaitMode, timelines: Timelines) -> Result<()> {
-    let (gpu, to) = (device(machine, timelines)?, machine.vulkan());
+fn timeout(test_gpu: &TestGpu, wait: WaitMode, timelines: Timelines) -> Result<()> {
+    let (gpu, to) = (device(test_gpu, timelines)?, test_gpu.vulkan());
     let short = Duration::from_millis(30);
-    let mut lane =
+    let mut channel =
         handoff::open(&to.endpoint, &gpu.endpoint, &to.endpoint, host_wait(wait, short))?;
     let submits = Submits::to(&gpu);
     for round in 1..=3 {
-        let (mut ticket, part) = lane.release.release(VulkanCommands::recorded())?;
-        ensure!(part.fence.is_some() == (timelines == Timelines::Absent), "by {part:?}");
+        let (mut ticket, sync) = channel.release.release(VulkanCommands::recorded())?;
+        ensure!(sync.fence.is_some() == (timelines == Timelines::Absent), "{sync:?}");
         for _ in 0..2 {
             let start = Instant::now();
-            let refused = lane
+            let refused = channel
                 .acquire
                 .acquire(ticket, VulkanCommands::recorded())
                 .err()
-                .context("it was not submitted")?;
+                .context("acquired before the submit")?;
             let waited = start.elapsed();
             ensure!(waited >= short && waited < Duration::from_secs(5), "took {waited:?}");
             let (back, error) = refused.into_parts();
             ensure!(matches!(error, Error::Timeout { waited, .. } if waited == short), "{error:?}");
             ticket = back;
         }
-        submits.submit(&part)?;
+        submits.submit(&sync)?;
         gpu.vulkan.wait_idle()?;
         ensure!(ticket.sequence() == round, "another ticket came back");
-        let taken = lane.acquire.acquire(ticket, VulkanCommands::recorded())?;
+        let taken = channel.acquire.acquire(ticket, VulkanCommands::recorded())?;
         ensure!(
             taken.waits.is_empty(),
-            "the host has waited, and the GPU is to wait too: {taken:?}"
+            "the host has waited, and the GPU would wait too: {taken:?}"
         );
     }
     Ok(())
 }
 
-fn fences_to_vulkan(machine: &TestGpu, wait: WaitMode) -> Result<()> {
-    let (bare, to) = (device(machine, Timelines::Absent)?, machine.vulkan());
-    let mut ours = PayloadUser::create(&bare, BYTES)?;
-    let mut theirs = PayloadUser::import(to, ours.export()?)?;
-    // The best there is must be the host's waiting, for want of timelines and nothing else wanted.
+fn fences_to_vulkan(test_gpu: &TestGpu, wait: WaitMode) -> Result<()> {
+    let (bare, to) = (device(test_gpu, Timelines::Absent)?, test_gpu.vulkan());
+    // By default, a wait on the host is chosen, because timelines are missing.
     let options = HandoffOptions { wait, ..HandoffOptions::default() };
     let plan = handoff::open(&bare.endpoint, &bare.endpoint, &to.endpoint, options)?.plan;
     ensure!(matches!(&plan.rejected[0], (SyncMethod::Timeline, Rejected::Missing(_))), "{plan:?}");
-    let game =
-        RoundTrip { options: host_wait(wait, options.timeout), rounds: 255, check_every: 255 };
-    there_and_back(&bare.endpoint, (&mut ours, &mut theirs), game)?;
-    Ok(())
+    without_timelines(&bare, to, host_wait(wait, options.timeout))
 }
 
-fn fences_to_gl(machine: &TestGpu, wait: WaitMode) -> Result<()> {
-    let bare = device(machine, Timelines::Absent)?;
-    let mut ours = PayloadUser::create(&bare, BYTES)?;
-    let mut theirs = PayloadUser::import(machine.gl()?, ours.export()?)?;
-    // As long as a timeout can be: it doesn't overflow anywhere.
-    let game = RoundTrip { options: host_wait(wait, Duration::MAX), rounds: 255, check_every: 255 };
-    there_and_back(&bare.endpoint, (&mut ours, &mut theirs), game)?;
-    Ok(())
+fn fences_to_gl(test_gpu: &TestGpu, wait: WaitMode) -> Result<()> {
+    let bare = device(test_gpu, Timelines::Absent)?;
+    // The longest timeout must not overflow anywhere.
+    without_timelines(&bare, test_gpu.gl()?, host_wait(wait, Duration::MAX))
 }
 
-/// OpenGL's release waits for its own work. Where that takes too long nothing was released, and it can
-/// be tried again.
-fn timeout_in_gl(machine: &TestGpu, wait: WaitMode) -> Result<()> {
-    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
+/// 255 turns each, checked only at the end.
+fn without_timelines<C: ApiContext>(
+    bare: &VulkanContext,
+    importer: &C,
+    options: HandoffOptions,
+) -> Result<()> {
+    let mut ours = PayloadUser::create(bare, BYTES)?;
+    let mut theirs = PayloadUser::import(importer, ours.export()?)?;
+    let trip = RoundTrip { options, rounds: 255, check_every: 255 };
+    there_and_back(&bare.endpoint, (&mut ours, &mut theirs), trip).map(drop)
+}
+
+/// OpenGL's release waits for its own work. If that takes too long, nothing is released, and it can be
+/// tried again.
+fn timeout_in_gl(test_gpu: &TestGpu, wait: WaitMode) -> Result<()> {
+    let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
     let bytes = 256 << 20;
-    let (ours, theirs) = shared(machine, &BufferDesc::storage(bytes), BufferOptions::default())?;
-    let no_time = Duration::from_millis(1);
+    let (ours, theirs) = shared(test_gpu, &BufferDesc::storage(bytes), BufferOptions::default())?;
+    let too_short = Duration::from_millis(1);
     let owner = &vulkan.endpoint;
-    let mut lane = handoff::open(owner, &gl.endpoint, owner, host_wait(wait, no_time))?;
+    let mut channel = handoff::open(owner, &gl.endpoint, owner, host_wait(wait, too_short))?;
     gl.dispatch(Kernel::Fill { seed: 48 }, theirs.name(), bytes, 0)?;
     let mut turns = Turns::default();
-    // Some 20 ms of work.
+    // About 20 ms of work.
     for step in 1..=100 {
         gl.dispatch(Kernel::PingPong { step }, theirs.name(), bytes, 0)?;
         turns.then(step);
     }
-    match lane.release.release(&[&theirs]) {
-        Err(Error::Timeout { waited, .. }) if waited == no_time => {}
+    match channel.release.release(&[&theirs]) {
+        Err(Error::Timeout { waited, .. }) if waited == too_short => {}
         other => bail!("released before the work was done: {other:?}"),
     }
     gl.finish();
-    // A release has a fence of its own, so that even now it may take another try or two.
+    // Each release waits for a new fence, so that even now one or two may time out.
     let start = Instant::now();
     let ticket = loop {
-        match lane.release.release(&[&theirs]) {
+        match channel.release.release(&[&theirs]) {
             Ok((ticket, ())) => break ticket,
             Err(Error::Timeout { .. }) if start.elapsed() < Duration::from_secs(10) => {}
             Err(error) => return Err(error.into()),
         }
     };
-    ensure!(ticket.sequence() == 1, "what timed out was counted: {ticket:?}");
+    ensure!(ticket.sequence() == 1, "a release that timed out was counted: {ticket:?}");
     let submits = Submits::to(vulkan);
-    submits.submit(&lane.acquire.acquire(ticket, VulkanCommands::recorded())?)?;
+    submits.submit(&channel.acquire.acquire(ticket, VulkanCommands::recorded())?)?;
     let read = vulkan.download(ours.handle(), 0, 1 << 20)?;
     Ok(oracle::check(&read, 48, &turns)?)
 }
 
-/// A submit has one fence: two releases that need one each can't be put into it.
-fn two_fences(machine: &TestGpu) -> Result<()> {
-    let (bare, to) = (device(machine, Timelines::Absent)?, machine.vulkan());
+/// A submit has one fence: two releases that need one each can't share it.
+fn two_fences(test_gpu: &TestGpu) -> Result<()> {
+    let (bare, to) = (device(test_gpu, Timelines::Absent)?, test_gpu.vulkan());
     let options = host_wait(WaitMode::Block, Duration::from_secs(10));
     let open = || handoff::open(&to.endpoint, &bare.endpoint, &to.endpoint, options);
-    let (mut lane_a, mut lane_b) = (open()?, open()?);
+    let (mut one, mut other) = (open()?, open()?);
     let submits = Submits::to(&bare);
-    let (ticket_a, mut part) = lane_a.release.release(VulkanCommands::recorded())?;
-    let (ticket_b, other) = lane_b.release.release(VulkanCommands::recorded())?;
-    match part.merge(other.clone()) {
+    let (ticket_a, mut sync) = one.release.release(VulkanCommands::recorded())?;
+    let (ticket_b, other_sync) = other.release.release(VulkanCommands::recorded())?;
+    match sync.merge(other_sync.clone()) {
         Err(Error::Invalid(refused)) => {
             ensure!(refused.to_string().contains("submit twice"), "{refused}");
         }
         merged => bail!("{merged:?}"),
     }
-    // As the error says: submitted one after the other.
-    submits.submit(&part)?;
-    submits.submit(&other)?;
+    // As the error suggests: submitted one after the other.
+    submits.submit(&sync)?;
+    submits.submit(&other_sync)?;
     for taken in [
-        lane_a.acquire.acquire(ticket_a, VulkanCommands::recorded())?,
-        lane_b.acquire.acquire(ticket_b, VulkanCommands::recorded())?,
+        one.acquire.acquire(ticket_a, VulkanCommands::recorded())?,
+        other.acquire.acquire(ticket_b, VulkanCommands::recorded())?,
     ] {
         ensure!(taken.waits.is_empty(), "the host has waited: {taken:?}");
     }
     Ok(())
 }
 
-/// OpenGL neither acquires nor releases where its context is not current: the ticket comes back, no
-/// release is counted, and with the context all goes on.
-fn not_current(machine: &TestGpu, route: Route) -> Result<()> {
-    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
+/// If its context is not current, OpenGL neither acquires nor releases: the ticket comes back, no release is
+/// counted, and once the context is current both succeed.
+fn not_current(test_gpu: &TestGpu, route: Route) -> Result<()> {
+    let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
     let (owner, options) = (&vulkan.endpoint, route.options());
     let mut there = handoff::open(owner, owner, &gl.endpoint, options)?;
     let mut back = handoff::open(owner, &gl.endpoint, owner, options)?;
     let submits = Submits::to(vulkan);
-    let (ours, theirs) = shared(machine, &BufferDesc::storage(BYTES), BufferOptions::default())?;
+    let (ours, theirs) = shared(test_gpu, &BufferDesc::storage(BYTES), BufferOptions::default())?;
     vulkan.upload(ours.handle(), 0, &oracle::filled(BYTES as usize, 5))?;
-    let (ticket, part) = there.release.release(VulkanCommands::recorded())?;
-    submits.submit(&part)?;
+    let (ticket, sync) = there.release.release(VulkanCommands::recorded())?;
+    submits.submit(&sync)?;
 
     gl.gl.release_current()?;
     let acquired = there.acquire.acquire(ticket, &[&theirs]);
@@ -243,6 +250,6 @@ fn not_current(machine: &TestGpu, route: Route) -> Result<()> {
     let read = gl.download(theirs.name(), 0, BYTES)?;
     oracle::check(&read, 5, &Turns::default())?;
     let (ticket, ()) = back.release.release(&[&theirs])?;
-    ensure!(ticket.sequence() == 1, "what was refused was counted: {ticket:?}");
+    ensure!(ticket.sequence() == 1, "a refused release was counted: {ticket:?}");
     submits.submit(&back.acquire.acquire(ticket, VulkanCommands::recorded())?)
 }

@@ -1,16 +1,16 @@
-//! Group F with group D: one image of Vulkan's in CUDA and OpenGL, which hand it to each other.
+//! Families D and F: one Vulkan image in CUDA and OpenGL, which hand it to each other.
 
 use anyhow::{Context, Result};
-use gpu_interop::Api;
-use gpu_interop::cuda::ReadMode;
-use gpu_interop::desc::ImageLayout;
-use gpu_interop::desc::Tiling;
+use gpu_interop::cuda::{self, Array};
+use gpu_interop::desc::{ImageLayout, Tiling};
 use gpu_interop::format::Format;
-use gpu_interop::handoff::{self, HandoffOptions, TextureAccess};
+use gpu_interop::handoff::{self, Handoff, HandoffOptions, TextureAccess};
+use gpu_interop::{Api, ImageDesc, gl};
 
-use crate::cases::images_cuda::{InCuda, needs};
+use crate::cases::images_cuda::{check_array, needs};
 use crate::cases::images_gl::pair::{Pair, USAGE, widest_usage};
 use crate::harness::{Case, Need, TestGpu};
+use interop_gpu::cuda::CudaContext;
 use interop_gpu::image::{SIZES, Shape, parts};
 
 const FORMATS: [Format; 8] = [
@@ -33,10 +33,9 @@ pub(crate) fn cases() -> Vec<Case> {
         let descs = SIZES.map(|size| shape.desc(format, Tiling::Optimal, size, USAGE));
         let (texels, shape) = (format.name().to_lowercase(), shape.name());
         let name = format!("cuda→gl→cuda/opaque_fd/image/{texels}/optimal/{shape}/54");
-        let run = move |machine: &TestGpu| {
+        let run = move |test_gpu: &TestGpu| {
             descs.iter().try_for_each(|desc| {
-                let pair = Pair::new(machine, &widest_usage(machine, desc)?)?;
-                there_and_back(machine, pair).with_context(|| format!("{:?}", desc.extent))
+                there_and_back(test_gpu, desc).with_context(|| format!("{:?}", desc.extent))
             })
         };
         let case = Case::new(name, run).needs(&needs(&descs));
@@ -45,36 +44,53 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// What CUDA wrote through surfaces OpenGL reads and samples, and what OpenGL uploaded CUDA reads
-/// through textures.
-fn there_and_back(machine: &TestGpu, mut pair: Pair<'_>) -> Result<()> {
-    let (owner, cuda) = (&machine.vulkan().endpoint, machine.cuda()?);
-    let array = cuda.endpoint.import_image(pair.image.export()?)?;
-    let options = HandoffOptions::default();
-    let mut to_cuda = handoff::open(owner, &pair.gl.endpoint, &cuda.endpoint, options)?;
-    let mut to_gl = handoff::open(owner, &cuda.endpoint, &pair.gl.endpoint, options)?;
-
-    pair.vulkan_fills(1, ImageLayout::GENERAL)?;
-    let used = [TextureAccess::from(&pair.texture)];
-    let (ticket, ()) = to_cuda.release.release(&used)?;
-    to_cuda.acquire.acquire(ticket, &cuda.stream)?;
-    check((cuda, &array), 1).context("CUDA reads what Vulkan wrote")?;
-    for part in parts(array.desc()) {
-        cuda.store_part(&array, &part, 2)?;
-    }
-    let (ticket, ()) = to_gl.release.release(&cuda.stream)?;
-    to_gl.acquire.acquire(ticket, &used)?;
-    pair.gl_checks(2)?;
-    pair.gl.upload_texture(&pair.texture, 3)?;
-    let (ticket, ()) = to_cuda.release.release(&used)?;
-    to_cuda.acquire.acquire(ticket, &cuda.stream)?;
-    check((cuda, &array), 3).context("CUDA reads what OpenGL wrote")
+/// An image of Vulkan, OpenGL and CUDA, and a handoff each way between the latter two.
+pub(crate) struct GlCuda<'a> {
+    to_cuda: Handoff<gl::Endpoint, cuda::Endpoint>,
+    to_gl: Handoff<cuda::Endpoint, gl::Endpoint>,
+    pub(crate) cuda: &'a CudaContext,
+    pub(crate) array: Array,
+    pub(crate) pair: Pair<'a>,
 }
 
-fn check((cuda, array): InCuda<'_>, seed: u32) -> Result<()> {
-    for part in parts(array.desc()) {
-        let found = cuda.fetch_part(array, &part, ReadMode::AsFormat)?;
-        part.check(array.desc(), seed, &found)?;
+impl<'a> GlCuda<'a> {
+    pub(crate) fn new(test_gpu: &'a TestGpu, desc: &ImageDesc) -> Result<Self> {
+        let (owner, cuda) = (&test_gpu.vulkan().endpoint, test_gpu.cuda()?);
+        let pair = Pair::new(test_gpu, &widest_usage(test_gpu, desc)?)?;
+        let array = cuda.endpoint.import_image(pair.image.export()?)?;
+        let options = HandoffOptions::default();
+        let to_cuda = handoff::open(owner, &pair.gl.endpoint, &cuda.endpoint, options)?;
+        let to_gl = handoff::open(owner, &cuda.endpoint, &pair.gl.endpoint, options)?;
+        Ok(Self { to_cuda, to_gl, cuda, array, pair })
     }
-    Ok(())
+
+    pub(crate) fn pass_to_cuda(&mut self) -> Result<()> {
+        let used = [TextureAccess::from(&self.pair.texture)];
+        let (ticket, ()) = self.to_cuda.release.release(&used)?;
+        Ok(self.to_cuda.acquire.acquire(ticket, &self.cuda.stream)?)
+    }
+
+    pub(crate) fn pass_to_gl(&mut self) -> Result<()> {
+        let used = [TextureAccess::from(&self.pair.texture)];
+        let (ticket, ()) = self.to_gl.release.release(&self.cuda.stream)?;
+        Ok(self.to_gl.acquire.acquire(ticket, &used)?)
+    }
+}
+
+/// OpenGL reads and samples what CUDA wrote through surfaces; CUDA reads through textures what OpenGL
+/// uploaded.
+fn there_and_back(test_gpu: &TestGpu, desc: &ImageDesc) -> Result<()> {
+    let mut shared = GlCuda::new(test_gpu, desc)?;
+    let cuda = shared.cuda;
+    shared.pair.vulkan_fills(1, ImageLayout::GENERAL)?;
+    shared.pass_to_cuda()?;
+    check_array((cuda, &shared.array), 1).context("CUDA reads what Vulkan wrote")?;
+    for part in parts(shared.array.desc()) {
+        cuda.store_part(&shared.array, &part, 2)?;
+    }
+    shared.pass_to_gl()?;
+    shared.pair.gl_checks(2)?;
+    shared.pair.gl.upload_texture(&shared.pair.texture, 3)?;
+    shared.pass_to_cuda()?;
+    check_array((cuda, &shared.array), 3).context("CUDA reads what OpenGL wrote")
 }

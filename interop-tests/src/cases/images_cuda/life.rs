@@ -1,11 +1,9 @@
-//! Group F: the life of shared images in CUDA. Offsets, order of dropping, several importers, and what
-//! is refused and given back.
-
-use std::os::fd::{AsFd, AsRawFd};
+//! Family F: the life of shared images in CUDA. Offsets, order of drops, several importers, and what is refused
+//! and given back.
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::ash::vk::ImageLayout;
-use gpu_interop::cuda::{Array, ReadMode, TextureOptions};
+use gpu_interop::cuda::{ReadMode, TextureOptions};
 use gpu_interop::desc::{Extent, Tiling};
 use gpu_interop::fd::MemoryHandleType;
 use gpu_interop::format::Format;
@@ -14,9 +12,10 @@ use gpu_interop::vulkan::{DedicatedAllocation, ImageOptions, MemoryOptions};
 use gpu_interop::{Api, Error, ImageDesc, ImagePayload, MemoryPayload, ResourceDesc, Uuid};
 
 use crate::cases::images_cuda::reads::filled;
-use crate::cases::images_cuda::{needs, pass};
+use crate::cases::images_cuda::{check_array, needs, pass};
 use crate::cases::images_vulkan::USAGE;
-use crate::harness::{Case, TestGpu, open_descriptors};
+use crate::cases::support::fds::{given_back, leave_nothing_open};
+use crate::harness::{Case, TestGpu};
 use interop_gpu::image::{SIZES, Shape, parts};
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -29,7 +28,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("array_outlives_vulkan's_image", outlives_vulkan),
         case("objects_outlive_their_array", objects_outlive),
         case("dropped_while_a_kernel_reads", dropped_in_use),
-        case("again_and_again_leaves_nothing", again_and_again),
+        case("repeated_imports_leave_nothing", repeated_imports),
         case("what_cuda_lacks_is_named", lacks),
         case("payloads_refused_and_given_back", refused_payloads),
         case("objects_refused", refused_objects),
@@ -42,9 +41,9 @@ fn image() -> ImageDesc {
     Shape::MipChain.desc(Format::Rgba8Unorm, Tiling::Optimal, SIZES[0], USAGE)
 }
 
-/// Three images at offsets of one allocation: each is where CUDA finds it.
-fn several_in_one(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// Three images at offsets of one allocation: CUDA finds each at its place.
+fn several_in_one(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let descs =
         [image(), volume(), Shape::D2.desc(Format::Rgba16Float, Tiling::Optimal, SIZES[1], USAGE)];
     let options =
@@ -58,10 +57,10 @@ fn several_in_one(machine: &TestGpu) -> Result<()> {
     for (image, array) in images.iter().zip(&arrays) {
         pass((vulkan, image), (cuda, array))?;
     }
-    // What was written last to each is still there: none lies where another does.
+    // Each still has what was written last: none overlaps another.
     for (image, array) in images.iter().zip(&arrays) {
         vulkan.check_image(image, 2, ImageLayout::TRANSFER_SRC_OPTIMAL)?;
-        check(machine, array, 2)?;
+        check_array((test_gpu.cuda()?, &array), 2)?;
     }
     Ok(())
 }
@@ -70,48 +69,38 @@ fn volume() -> ImageDesc {
     Shape::D3.desc(Format::R32Uint, Tiling::Optimal, SIZES[0], USAGE)
 }
 
-/// Checks that every part of `array` holds what `seed` fills it with.
-fn check(machine: &TestGpu, array: &Array, seed: u32) -> Result<()> {
-    let cuda = machine.cuda()?;
-    for part in parts(array.desc()) {
-        let found = cuda.fetch_part(array, &part, ReadMode::AsFormat)?;
-        part.check(array.desc(), seed, &found)?;
-    }
-    Ok(())
-}
-
 /// Two arrays of one image see each other's writes.
-fn imported_twice(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+fn imported_twice(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let image = vulkan.endpoint.create_image(&image(), ImageOptions::default())?;
     let one = cuda.endpoint.import_image(image.export()?)?;
     let other = cuda.endpoint.import_image(image.export()?)?;
     pass((vulkan, &image), (cuda, &one))?;
-    check(machine, &other, 2)?;
+    check_array((test_gpu.cuda()?, &other), 2)?;
     for part in parts(image.desc()) {
         cuda.store_part(&other, &part, 3)?;
     }
-    check(machine, &one, 3)
+    check_array((test_gpu.cuda()?, &one), 3)
 }
 
-/// CUDA's array keeps the memory when Vulkan has let go of it.
-fn outlives_vulkan(machine: &TestGpu) -> Result<()> {
-    let vulkan = machine.vulkan();
+/// CUDA's array keeps the memory after Vulkan has freed it.
+fn outlives_vulkan(test_gpu: &TestGpu) -> Result<()> {
+    let vulkan = test_gpu.vulkan();
     let desc = image();
-    let (image, array) = filled(machine, &desc)?;
+    let (image, array) = filled(test_gpu, &desc)?;
     drop(image);
-    // Whatever takes the place, should it have been given away.
+    // This would get the memory if it were free.
     let next = vulkan.endpoint.create_image(&desc, ImageOptions::default())?;
     let layouts = (ImageLayout::UNDEFINED, ImageLayout::TRANSFER_SRC_OPTIMAL);
     vulkan.fill_image(&next, 9, layouts)?;
-    check(machine, &array, 2)
+    check_array((test_gpu.cuda()?, &array), 2)
 }
 
-/// A texture object alone keeps its array and the memory, a surface object too.
-fn objects_outlive(machine: &TestGpu) -> Result<()> {
-    let cuda = machine.cuda()?;
+/// A texture object keeps its array and the memory; so does a surface object.
+fn objects_outlive(test_gpu: &TestGpu) -> Result<()> {
+    let cuda = test_gpu.cuda()?;
     let desc = Shape::D2.desc(Format::R32Uint, Tiling::Optimal, SIZES[0], USAGE);
-    let (image, array) = filled(machine, &desc)?;
+    let (image, array) = filled(test_gpu, &desc)?;
     let texture = array.level_texture(0, &TextureOptions::texels())?;
     let mut surface = array.surface(0)?;
     ensure!(texture.array().desc() == &desc && surface.array().desc() == &desc);
@@ -124,28 +113,28 @@ fn objects_outlive(machine: &TestGpu) -> Result<()> {
     part.check(&desc, 5, &bytes)
 }
 
-/// An object that is dropped right after the launch that took it waits for the kernel.
-fn dropped_in_use(machine: &TestGpu) -> Result<()> {
-    let cuda = machine.cuda()?;
+/// The drop of an object right after a launch that uses it waits for the kernel.
+fn dropped_in_use(test_gpu: &TestGpu) -> Result<()> {
+    let cuda = test_gpu.cuda()?;
     let desc = Shape::D2.desc(Format::Rgba32Uint, Tiling::Optimal, (2048, 2048), USAGE);
-    let (_image, array) = filled(machine, &desc)?;
+    let (_image, array) = filled(test_gpu, &desc)?;
     let part = parts(&desc)[0];
     for seed in 3..20 {
         let mut surface = array.surface(0)?;
         cuda.store_through(&mut surface, &part, seed)?;
         drop(surface);
-        // Whatever takes the dropped object's place.
+        // This would replace the dropped object.
         let other = array.surface(0)?;
         drop(other);
     }
     part.check(&desc, 19, &cuda.fetch_part(&array, &part, ReadMode::AsFormat)?)
 }
 
-/// Hundreds of imports, with objects, leave no descriptor open and no error recorded.
-fn again_and_again(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// Hundreds of imports with objects leave no descriptor open and no error recorded.
+fn repeated_imports(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let image = vulkan.endpoint.create_image(&image(), ImageOptions::default())?;
-    let once = || -> Result<()> {
+    leave_nothing_open(200, || {
         let array = cuda.endpoint.import_image(image.export()?)?;
         let texture = array.texture(&TextureOptions::sampled())?;
         let surfaces = (0..array.desc().levels).map(|level| array.surface(level));
@@ -154,19 +143,13 @@ fn again_and_again(machine: &TestGpu) -> Result<()> {
         drop(texture);
         drop(surfaces);
         Ok(cuda.cuda.context().check_err()?)
-    };
-    once()?;
-    let before = open_descriptors();
-    for _ in 0..200 {
-        once()?;
-    }
-    before.require_same(&open_descriptors())
+    })
 }
 
-/// A format, a number of samples, a shape and a size that CUDA hasn't: named in the capabilities, with what
-/// would help, and refused alike by the import.
-fn lacks(machine: &TestGpu) -> Result<()> {
-    let cuda = machine.cuda()?;
+/// Formats, a number of samples, a shape and a size that CUDA doesn't support: named in the capabilities, and
+/// refused by the import with the same text.
+fn lacks(test_gpu: &TestGpu) -> Result<()> {
+    let cuda = test_gpu.cuda()?;
     let plain = Shape::D2.desc(Format::Rgba8Unorm, Tiling::Optimal, SIZES[0], USAGE);
     let wide = Extent { width: 1 << 20, height: 1, depth: 1 };
     let mut bad = vec![
@@ -180,31 +163,31 @@ fn lacks(machine: &TestGpu) -> Result<()> {
         }
     }
     ensure!(bad.len() > 5, "{bad:?}");
-    for (desc, word) in bad {
-        let told = cuda.endpoint.capabilities(&ResourceDesc::Image(desc))?;
-        let import = told.memory(MemoryHandleType::OpaqueFd)?.import.clone();
+    for (desc, text) in bad {
+        let capabilities = cuda.endpoint.capabilities(&ResourceDesc::Image(desc))?;
+        let import = capabilities.memory(MemoryHandleType::OpaqueFd)?.import.clone();
         match import {
             Err(missing) => {
                 ensure!(missing.api == Api::Cuda, "{missing}");
-                ensure!(missing.to_string().contains(word), "no word of {word}: {missing}");
+                ensure!(missing.to_string().contains(text), "'{text}' is not in: {missing}");
             }
-            Ok(()) => bail!("{desc:?} is said to be supported"),
+            Ok(()) => bail!("{desc:?} is reported as supported"),
         }
-        let buffer = machine
+        let buffer = test_gpu
             .vulkan()
             .endpoint
             .create_buffer(&gpu_interop::BufferDesc::storage(64 << 20), MemoryOptions::default())?;
         let payload = ImagePayload::new(buffer.memory().export()?, 0, desc)?;
         let error = given_back(payload, |payload| cuda.endpoint.import_image(payload))?;
-        ensure!(matches!(&error, Error::Missing(m) if m.to_string().contains(word)), "{error:?}");
+        ensure!(matches!(&error, Error::Missing(m) if m.to_string().contains(text)), "{error:?}");
     }
     Ok(())
 }
 
-/// Wrong words about an image that is right: another GPU, a handle type that CUDA hasn't, an
-/// allocation that is too short for it.
-fn refused_payloads(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// A valid image with wrong information: another GPU, a handle type that CUDA doesn't support, an allocation
+/// that is too short.
+fn refused_payloads(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let image = vulkan.endpoint.create_image(&image(), ImageOptions::default())?;
     let with = |change: fn(&mut MemoryInfo)| -> Result<Error> {
         let (memory, offset, desc) = image.export()?.into_parts();
@@ -219,38 +202,19 @@ fn refused_payloads(machine: &TestGpu) -> Result<()> {
     ensure!(matches!(&short, Error::Invalid(i) if i.help.is_some()), "{short:?}");
     let dma_buf = with(|info| info.handle_type = MemoryHandleType::DmaBuf)?;
     ensure!(matches!(dma_buf, Error::Missing(_) | Error::Invalid(_)), "{dma_buf:?}");
-    // None of this has hurt the image.
+    // The image is still usable.
     cuda.endpoint.import_image(image.export()?)?;
     Ok(())
 }
 
-/// What was refused, after a look that the payload came back with its descriptor, still open.
-fn given_back<T: std::fmt::Debug>(
-    payload: ImagePayload,
-    import: impl FnOnce(ImagePayload) -> gpu_interop::ImportResult<T, ImagePayload>,
-) -> Result<Error> {
-    let before = open_descriptors();
-    let (number, linear) = (payload.memory().as_fd().as_raw_fd(), payload.linear().copied());
-    let Err(refused) = import(payload).map(|imported| format!("{imported:?}")) else {
-        bail!("it was imported");
-    };
-    let (payload, error) = refused.into_parts();
-    ensure!(payload.memory().as_fd().as_raw_fd() == number, "another descriptor came back");
-    ensure!(payload.linear().copied() == linear, "the layout got lost");
-    before.require_same(&open_descriptors())?;
-    drop(payload);
-    ensure!(open_descriptors().count() + 1 == before.count(), "it was not closed");
-    Ok(error)
-}
-
-/// Levels that an image hasn't, and options that CUDA would not do as they say.
-fn refused_objects(machine: &TestGpu) -> Result<()> {
-    let (_image, array) = filled(machine, &image())?;
+/// Levels that an image doesn't have, and options that CUDA would ignore.
+fn refused_objects(test_gpu: &TestGpu) -> Result<()> {
+    let (_image, array) = filled(test_gpu, &image())?;
     let levels = array.desc().levels;
     let past = array.level_texture(levels, &TextureOptions::texels()).map(drop);
     let far = array.surface(u32::MAX).map(drop);
     let handle = array.level(levels).map(drop);
-    // All levels at once have normalized coordinates.
+    // A texture of all levels requires normalized coordinates.
     let texels = array.texture(&TextureOptions::texels()).map(drop);
     let filtered = TextureOptions { read: ReadMode::Stored, ..TextureOptions::sampled() };
     let integers = array.texture(&filtered).map(drop);
@@ -265,13 +229,13 @@ fn refused_objects(machine: &TestGpu) -> Result<()> {
     ensure!(array.linear().is_none() && array.handle().is_some());
     let bytes = array.buffer().map(drop);
     ensure!(matches!(&bytes, Err(Error::Invalid(i)) if i.help.is_some()), "{bytes:?}");
-    // None of this has hurt the array.
-    check(machine, &array, 2)
+    // The array is still usable.
+    check_array((test_gpu.cuda()?, &array), 2)
 }
 
 /// An image that reaches past the end of its memory.
-fn refused_places(machine: &TestGpu) -> Result<()> {
-    let (_image, array) = filled(machine, &image())?;
+fn refused_places(test_gpu: &TestGpu) -> Result<()> {
+    let (_image, array) = filled(test_gpu, &image())?;
     let (memory, desc) = (array.memory(), array.desc());
     let end = memory.info().allocation_size;
     for offset in [end, end - 1, end / 2 + 4096, u64::MAX] {
@@ -283,12 +247,12 @@ fn refused_places(machine: &TestGpu) -> Result<()> {
     let nothing = ImageDesc { layers: 0, ..*desc };
     let refused = memory.array(0, &nothing);
     ensure!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
-    check(machine, &array, 2)
+    check_array((test_gpu.cuda()?, &array), 2)
 }
 
-/// Memory that CUDA has made to be exported holds no images.
-fn own_memory(machine: &TestGpu) -> Result<()> {
-    let cuda = machine.cuda()?;
+/// No image can be placed in memory that CUDA allocated.
+fn own_memory(test_gpu: &TestGpu) -> Result<()> {
+    let cuda = test_gpu.cuda()?;
     let made = cuda.endpoint.create_buffer(&gpu_interop::BufferDesc::storage(1 << 20))?;
     let refused = made.memory().array(0, &image()).map(drop);
     let missing = match refused {

@@ -1,4 +1,4 @@
-//! Group F: linear images in CUDA, as pitched memory.
+//! Family F: linear images in CUDA, as pitched memory.
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::cuda::{Array, ReadMode, TextureOptions};
@@ -20,7 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
         for shape in [Shape::D1, Shape::D2] {
             let descs = SIZES.map(|size| shape.desc(format, Tiling::Linear, size, USAGE));
             let name = name(format, Tiling::Linear, shape.name());
-            let case = Case::new(name, move |machine| rows(machine, &descs));
+            let case = Case::new(name, move |test_gpu| rows(test_gpu, &descs));
             cases.push(case.needs(&needs(&descs)));
         }
     }
@@ -29,7 +29,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new(name(desc.format, Tiling::Linear, what), run).needs(&needs(&[desc]))
     };
     cases.push(case("without_its_layout_refused", without_layout));
-    cases.push(case("what_rows_are_not_refused", not_an_array));
+    cases.push(case("what_rows_lack_is_refused", not_an_array));
     cases
 }
 
@@ -37,18 +37,17 @@ fn linear() -> ImageDesc {
     Shape::D2.desc(Format::Rgba8Unorm, Tiling::Linear, SIZES[0], USAGE)
 }
 
-/// Read through a texture object and through the address, written through the address, in dedicated
-/// memory and not.
-fn rows(machine: &TestGpu, descs: &[ImageDesc; 2]) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// Read through a texture object and by address, written by address, in dedicated memory and not.
+fn rows(test_gpu: &TestGpu, descs: &[ImageDesc; 2]) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     for desc in descs {
         for dedicated in [DedicatedAllocation::Always, DedicatedAllocation::Avoid] {
             let options = ImageOptions { dedicated, ..ImageOptions::default() };
             let image = vulkan.endpoint.create_image(desc, options)?;
             let payload = image.export()?;
-            let told = *payload.linear().context("the payload tells no layout")?;
+            let layout = *payload.linear().context("the payload has no linear layout")?;
             let array = cuda.endpoint.import_image(payload)?;
-            ensure!(array.linear() == Some(&told) && array.handle().is_none(), "{array:?}");
+            ensure!(array.linear() == Some(&layout) && array.handle().is_none(), "{array:?}");
             let store =
                 |(cuda, array): InCuda<'_>, part: &Part, seed| cuda.store_rows(array, part, seed);
             pass_by((vulkan, &image), (cuda, &array), check_rows, store)
@@ -63,19 +62,19 @@ fn check_rows((cuda, array): InCuda<'_>, part: &Part, seed: u32) -> Result<()> {
     let by_address = cuda.fetch_rows(array, part)?;
     part.check(desc, seed, &by_address).context("by address")?;
     let read = ReadMode::AsFormat;
-    // Rows are two-dimensional for a texture object, even if there is one.
+    // For a texture object, rows are two-dimensional, even a single one.
     let texture = array.level_texture(0, &TextureOptions::texels())?;
     let texels = cuda.fetch_through(&texture, part, "2d", read)?;
     let by_texture = interop_gpu::cuda::texels::pack(desc.format, read, &texels)?;
     part.check(desc, seed, &by_texture).context("by texture")
 }
 
-/// A payload that doesn't say where the rows lie is refused, and comes back.
-fn without_layout(machine: &TestGpu) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// A payload without its linear layout is refused, and comes back.
+fn without_layout(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let image = vulkan.endpoint.create_image(&linear(), ImageOptions::default())?;
     let payload = image.export()?;
-    let layout = *payload.linear().context("the payload tells no layout")?;
+    let layout = *payload.linear().context("the payload has no linear layout")?;
     let (memory, offset, desc) = payload.into_parts();
     let refused = cuda.endpoint.import_image(ImagePayload::new(memory, offset, desc)?);
     let (payload, error) = refused.err().context("it was imported")?.into_parts();
@@ -85,15 +84,15 @@ fn without_layout(machine: &TestGpu) -> Result<()> {
         }
         other => bail!("{other:?}"),
     }
-    // Told where they lie, it is whole again.
+    // With the layout, it is accepted.
     cuda.endpoint.import_image(payload.with_linear(layout)?)?;
     Ok(())
 }
 
-/// A linear image has no levels to choose from, no surfaces, and rows within its memory only.
-fn not_an_array(machine: &TestGpu) -> Result<()> {
+/// A linear image has no levels to choose from, no surfaces, and no rows past the end of its memory.
+fn not_an_array(test_gpu: &TestGpu) -> Result<()> {
     let desc = linear();
-    let (_image, array) = filled(machine, &desc)?;
+    let (_image, array) = filled(test_gpu, &desc)?;
     let whole = array.texture(&TextureOptions::sampled()).map(drop);
     let second = array.level_texture(1, &TextureOptions::texels()).map(drop);
     let handle = array.level(0).map(drop);
@@ -106,12 +105,12 @@ fn not_an_array(machine: &TestGpu) -> Result<()> {
     }
     let surface = array.surface(0).map(drop);
     ensure!(matches!(&surface, Err(Error::Missing(m)) if m.api == Api::Cuda), "{surface:?}");
-    same_bytes(machine, &array)
+    same_bytes(test_gpu, &array)
 }
 
 /// Two views of the same rows.
-fn same_bytes(machine: &TestGpu, array: &Array) -> Result<()> {
-    let cuda = machine.cuda()?;
+fn same_bytes(test_gpu: &TestGpu, array: &Array) -> Result<()> {
+    let cuda = test_gpu.cuda()?;
     let layout = *array.linear().context("linear")?;
     let again = array.memory().linear_array(array.offset(), array.desc(), layout)?;
     let part = parts(array.desc())[0];

@@ -1,4 +1,4 @@
-//! Group F: images in CUDA. Every format × shape, every level, dedicated and not, read through texture
+//! Family F: images in CUDA. Every format × shape, every level, dedicated and not, read through texture
 //! objects and written through surface objects, byte for byte.
 
 pub(crate) mod gl;
@@ -8,21 +8,21 @@ pub(crate) mod postprocess;
 pub(crate) mod reads;
 
 use anyhow::{Context, Result, ensure};
-use gpu_interop::ash::vk::ImageLayout;
+use gpu_interop::ash::vk;
 use gpu_interop::cuda::{Array, ReadMode};
 use gpu_interop::desc::Tiling;
 use gpu_interop::format::Format;
-use gpu_interop::handoff::{self, HandoffOptions, VulkanCommands};
+use gpu_interop::handoff::{self, HandoffOptions};
 use gpu_interop::vulkan::{DedicatedAllocation, Image, ImageAccess, ImageOptions};
 use gpu_interop::{Api, ImageDesc, ImageUsage};
 
-use crate::cases::images_vulkan::USAGE;
+use crate::cases::images_vulkan::{USAGE, acquire, release};
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::cuda::CudaContext;
 use interop_gpu::image::{Part, SIZES, Shape, parts};
 use interop_gpu::vulkan::{ImageStaging, VulkanContext};
 
-/// CUDA has no others: multisample is refused (`images_cuda_life`).
+/// CUDA has no multisample images: `life` checks that they are refused.
 const SHAPES: [Shape; 7] =
     [Shape::D1, Shape::D1Array, Shape::D2, Shape::D2Array, Shape::Cube, Shape::D3, Shape::MipChain];
 
@@ -32,20 +32,21 @@ pub(crate) fn cases() -> Vec<Case> {
         for shape in SHAPES {
             let descs = SIZES.map(|size| shape.desc(format, Tiling::Optimal, size, USAGE));
             let name = name(format, Tiling::Optimal, shape.name());
-            let case = Case::new(name, move |machine| matrix(machine, &descs));
+            let case = Case::new(name, move |test_gpu| matrix(test_gpu, &descs));
             cases.push(case.needs(&needs(&descs)));
         }
         let drawn = USAGE | ImageUsage::COLOR_ATTACHMENT;
         let desc = Shape::D2.desc(format, Tiling::Optimal, SIZES[0], drawn);
         let name = name(format, Tiling::Optimal, "2d_colour_attachment");
-        let run = move |machine: &TestGpu| there_and_back(machine, &desc, ImageOptions::default());
+        let run =
+            move |test_gpu: &TestGpu| there_and_back(test_gpu, &desc, ImageOptions::default());
         cases.push(Case::new(name, run).needs(&needs(&[desc])));
     }
     cases.push(cubes());
     cases
 }
 
-/// The formats that CUDA has.
+/// The formats that CUDA supports.
 pub(crate) fn formats() -> impl Iterator<Item = Format> {
     Format::ALL.iter().copied().filter(|format| format.cuda().is_ok())
 }
@@ -55,22 +56,21 @@ pub(crate) fn name(format: Format, tiling: Tiling, what: &str) -> String {
     format!("vulkan→cuda/opaque_fd/image/{texels}/{tiled}/{what}/54")
 }
 
-/// What a case with such images can't do without.
+/// What a case with such images requires.
 pub(crate) fn needs(descs: &[ImageDesc]) -> Vec<Need> {
     let images = descs.iter().map(|&desc| Need::Image(Api::Cuda, desc));
     std::iter::once(Need::Cuda).chain(images).collect()
 }
 
-/// Both sizes: the plain shape and that with levels in dedicated memory and not, the others in one
-/// each.
-fn matrix(machine: &TestGpu, descs: &[ImageDesc; 2]) -> Result<()> {
+/// Both sizes: plain images and those with levels in dedicated memory and not, the others in one of each.
+fn matrix(test_gpu: &TestGpu, descs: &[ImageDesc; 2]) -> Result<()> {
     let choices = [DedicatedAllocation::Always, DedicatedAllocation::Avoid];
     for (desc, only) in descs.iter().zip(choices) {
         let plain = desc.layers == 1 && desc.extent.depth == 1 && desc.extent.height > 1;
         for dedicated in choices {
             if plain || desc.levels > 1 || dedicated == only {
                 let options = ImageOptions { dedicated, ..ImageOptions::default() };
-                there_and_back(machine, desc, options)
+                there_and_back(test_gpu, desc, options)
                     .with_context(|| format!("{:?}, {dedicated:?}", desc.extent))?;
             }
         }
@@ -83,27 +83,26 @@ fn cubes() -> Case {
     let format = Format::Rgba8Unorm;
     let one = Shape::Cube.desc(format, Tiling::Optimal, SIZES[0], USAGE);
     let desc = ImageDesc { layers: 12, ..one };
-    let run = move |machine: &TestGpu| there_and_back(machine, &desc, ImageOptions::default());
+    let run = move |test_gpu: &TestGpu| there_and_back(test_gpu, &desc, ImageOptions::default());
     Case::new(name(format, Tiling::Optimal, "cube_array"), run).needs(&needs(&[desc]))
 }
 
-/// Written by Vulkan, read and written by CUDA, read by Vulkan, every texel of every part; with a
-/// handoff each way.
-fn there_and_back(machine: &TestGpu, desc: &ImageDesc, options: ImageOptions) -> Result<()> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// Vulkan writes, CUDA reads and writes, Vulkan reads: every texel of every part, with a handoff each way.
+fn there_and_back(test_gpu: &TestGpu, desc: &ImageDesc, options: ImageOptions) -> Result<()> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let image = vulkan.endpoint.create_image(desc, options)?;
     let payload = image.export()?;
-    let told = payload.memory().info().dedicated;
+    let is_dedicated = payload.memory().info().dedicated;
     ensure!(
-        told || options.dedicated != DedicatedAllocation::Always,
+        is_dedicated || options.dedicated != DedicatedAllocation::Always,
         "the payload is not dedicated"
     );
     let array = cuda.endpoint.import_image(payload)?;
-    ensure!(array.desc() == desc && array.memory().info().dedicated == told, "{array:?}");
+    ensure!(array.desc() == desc && array.memory().info().dedicated == is_dedicated, "{array:?}");
     pass((vulkan, &image), (cuda, &array))
 }
 
-/// Hands the image to CUDA and back: each reads every part that the other has written.
+/// Hands the image to CUDA and back: each reads every part that the other wrote.
 pub(crate) fn pass(from: (&VulkanContext, &Image), to: (&CudaContext, &Array)) -> Result<()> {
     pass_by(
         from,
@@ -116,10 +115,10 @@ pub(crate) fn pass(from: (&VulkanContext, &Image), to: (&CudaContext, &Array)) -
     )
 }
 
-/// CUDA's side of an image: its context, and the array.
+/// A context of CUDA, and an image in it.
 pub(crate) type InCuda<'a> = (&'a CudaContext, &'a Array);
 
-/// As [`pass`], by CUDA's own ways to check what a part holds by a seed, and to write it.
+/// As [`pass`], with functions by which CUDA checks a part for a seed, and writes it.
 pub(crate) fn pass_by(
     (vulkan, image): (&VulkanContext, &Image),
     to: InCuda<'_>,
@@ -130,21 +129,15 @@ pub(crate) fn pass_by(
     let (ours, theirs) = (&vulkan.endpoint, &cuda.endpoint);
     let mut there = handoff::open(ours, ours, theirs, HandoffOptions::default())?;
     let mut back = handoff::open(ours, theirs, ours, HandoffOptions::default())?;
-    let family = vulkan.vulkan.queue_family();
     let staging = ImageStaging::new(vulkan, desc)?;
-    let (old, copied) = (ImageLayout::UNDEFINED, ImageLayout::TRANSFER_DST_OPTIMAL);
+    let (old, copied) = (vk::ImageLayout::UNDEFINED, vk::ImageLayout::TRANSFER_DST_OPTIMAL);
+    let general = vk::ImageLayout::GENERAL;
 
     staging.fill(1)?;
-    let ticket = vulkan.run_with(|command, part| {
+    let used = [ImageAccess::transfer(image).with_layouts(copied, general)];
+    let ticket = release(vulkan, &mut there.release, &used, |command| {
         vulkan.record_layout(command, image, (old, copied));
         staging.record_upload(vulkan, command, image.handle());
-        let left = [ImageAccess::transfer(image).with_layouts(copied, ImageLayout::GENERAL)];
-        // SAFETY: the command buffer is being recorded for a queue of that family, which owns the
-        // image, and the image is in the layout it was copied to; `run_with` waits.
-        let (ticket, added) =
-            there.release.release(unsafe { VulkanCommands::record(command, family, &left) })?;
-        part.merge(added)?;
-        Ok(ticket)
     })?;
     there.acquire.acquire(ticket, &cuda.stream)?;
     for part in parts(desc) {
@@ -155,16 +148,20 @@ pub(crate) fn pass_by(
     }
     let (ticket, ()) = back.release.release(&cuda.stream)?;
     staging.wipe()?;
-    vulkan.run_with(|command, part| {
-        let (left, read) = (ImageLayout::GENERAL, ImageLayout::TRANSFER_SRC_OPTIMAL);
-        let found = [ImageAccess::transfer(image).with_layouts(left, read)];
-        // SAFETY: as above; CUDA leaves an image in the general layout.
-        part.merge(
-            back.acquire
-                .acquire(ticket, unsafe { VulkanCommands::record(command, family, &found) })?,
-        )?;
+    // CUDA leaves an image in the general layout.
+    let read = vk::ImageLayout::TRANSFER_SRC_OPTIMAL;
+    let used = [ImageAccess::transfer(image).with_layouts(general, read)];
+    acquire(vulkan, &mut back.acquire, ticket, &used, |command| {
         staging.record_download(vulkan, command, image.handle());
-        Ok(())
     })?;
     staging.check(2).context("Vulkan reads")
+}
+
+/// Checks that every part of the array has the content for `seed`.
+pub(crate) fn check_array((cuda, array): InCuda<'_>, seed: u32) -> Result<()> {
+    for part in parts(array.desc()) {
+        let found = cuda.fetch_part(array, &part, ReadMode::AsFormat)?;
+        part.check(array.desc(), seed, &found)?;
+    }
+    Ok(())
 }

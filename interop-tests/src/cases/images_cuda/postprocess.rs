@@ -1,4 +1,4 @@
-//! Group F: the kernels of the demo `cuda_postprocess` over every level of shared images, pass by pass,
+//! Family F: the kernels of the demo `cuda_postprocess` over every level of shared images, pass by pass,
 //! against the same arithmetic on the CPU.
 
 use anyhow::{Context, Result, ensure};
@@ -16,22 +16,22 @@ use interop_gpu::vulkan::VulkanContext;
 /// Odd, so that halves are not exact; one texel; wide and low.
 const SIZES: [(u32, u32); 4] = [(113, 211), (64, 64), (1, 1), (301, 2)];
 
-/// How far a number may be off, as a share of it: the fast exponential, the texture unit's sums, and a
-/// rounding to 11 bits. Where the unit reads between texels it may also be a step off the place, which
-/// next to a bright spot is much: see [`Span`].
+/// The allowed relative error of a number: the fast exponential, the texture unit's sums, and rounding to 11
+/// bits. Between texels, the unit may also read a step beside the place, which is a large error next to a
+/// bright spot: see [`Span`].
 const SHARE: f32 = 0.01;
-/// How far it may be off anyway: the smallest steps of halves.
+/// The allowed absolute error: the smallest steps of half floats.
 const FLOOR: f32 = 1e-3;
-/// Steps of a byte that a developed byte may be off: the fast power function.
+/// The allowed error of a developed byte in steps: the fast power function.
 const BYTE_STEPS: u8 = 1;
 
 pub(crate) fn cases() -> Vec<Case> {
     let case = |what: &str, settings: Settings| {
         let name = format!("vulkan→cuda→vulkan/opaque_fd/post_process/{what}/54");
-        let run = move |machine: &TestGpu| {
+        let run = move |test_gpu: &TestGpu| {
             SIZES.into_iter().try_for_each(|size| {
-                let bench = Bench::new(machine, size)?;
-                bench.run(&settings).with_context(|| format!("{size:?}"))
+                let post_process = PostProcess::new(test_gpu, size)?;
+                post_process.run(&settings).with_context(|| format!("{size:?}"))
             })
         };
         Case::new(name, run).needs(&[Need::Cuda])
@@ -46,7 +46,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// A canvas with light in it.
-struct Bench<'a> {
+struct PostProcess<'a> {
     vulkan: &'a VulkanContext,
     cuda: &'a CudaContext,
     kernels: Kernels,
@@ -54,9 +54,9 @@ struct Bench<'a> {
     light: Light,
 }
 
-impl<'a> Bench<'a> {
-    fn new(machine: &'a TestGpu, (width, height): (u32, u32)) -> Result<Self> {
-        let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+impl<'a> PostProcess<'a> {
+    fn new(test_gpu: &'a TestGpu, (width, height): (u32, u32)) -> Result<Self> {
+        let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
         let usage = ImageUsage::TRANSFER_SRC | ImageUsage::TRANSFER_DST | ImageUsage::SAMPLED;
         let picture = ImageDesc::d2(PICTURE, width, height, usage);
         let canvas = Canvas::new(vulkan, &cuda.endpoint, &picture)?;
@@ -67,7 +67,7 @@ impl<'a> Bench<'a> {
         Ok(Self { vulkan, cuda, kernels, canvas, light })
     }
 
-    /// Runs the passes one after the other and compares what each has made of what the GPU had before.
+    /// Runs the passes one after the other, and compares each one's result with the CPU's for the same input.
     fn run(mut self, settings: &Settings) -> Result<()> {
         let mut light = self.light.clone();
         if settings.denoise {
@@ -85,7 +85,7 @@ impl<'a> Bench<'a> {
         check_picture(&found, &places.map(develop).collect::<Vec<_>>()).context("develop")
     }
 
-    /// Level by level, down and up again.
+    /// Runs bloom level by level, down and up again.
     fn bloom(&mut self, light: &Light, settings: &Settings) -> Result<Light> {
         let stream = self.cuda.stream.clone();
         let count = self.canvas.bloom.image.desc().levels;
@@ -124,7 +124,7 @@ impl<'a> Bench<'a> {
     }
 
     fn level(&self, image: &gpu_interop::vulkan::Image, level: u32) -> Result<Light> {
-        // CUDA gives the images away by being done.
+        // CUDA's work must be done before Vulkan reads.
         self.cuda.stream.synchronize()?;
         let extent = image.desc().extent;
         let (width, height) = level_size((extent.width, extent.height), level);
@@ -132,7 +132,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Noise over a gradient, and spots up to the brightest that a half holds.
+/// Noise over a gradient, and spots up to the largest half float.
 fn lights(width: u32, height: u32) -> Light {
     Light::by(width, height, |x, y| {
         let hash = oracle::hash(y * width + x, 54);
@@ -144,7 +144,7 @@ fn lights(width: u32, height: u32) -> Light {
     })
 }
 
-/// What the texture unit may make of light: the least and the most of each number, over all places that
+/// The results that the texture unit may return: the least and the most of each number, over all places that
 /// it may read at.
 struct Span {
     exact: Light,
@@ -153,7 +153,7 @@ struct Span {
 }
 
 impl Span {
-    /// Of the exact light, and of that for every other place.
+    /// Makes the span of the exact light, which comes first, and the light for every other place.
     fn of(lights: impl IntoIterator<Item = Light>) -> Self {
         let mut lights = lights.into_iter();
         let exact = lights.next().unwrap_or_else(|| Light::by(1, 1, |_, _| [0.0; 4]));
@@ -170,16 +170,19 @@ impl Span {
         span
     }
 
-    /// Checks that every number is inside, but for rounding. The reads of one texel needn't all be off
-    /// to the same side, so that there may be as much again on either side.
+    /// Checks that every number is inside, apart from rounding. The reads of one texel may be off to different
+    /// sides, so that the span is extended by its own size on either side.
     fn check(&self, found: &Light) -> Result<()> {
         let (width, expected) = (found.width as usize, &self.exact);
-        ensure!((found.width, found.height) == (expected.width, expected.height), "another size");
+        ensure!(
+            (found.width, found.height) == (expected.width, expected.height),
+            "the size differs"
+        );
         let ends = self.least.texels.iter().zip(&self.most.texels);
         for (i, ((found, exact), (least, most))) in
             found.texels.iter().zip(&expected.texels).zip(ends).enumerate()
         {
-            // What is filtered together keeps the rounding of its brightest channel.
+            // The rounding error depends on the brightest channel.
             let scale = exact.iter().fold(0f32, |most, channel| most.max(channel.abs()));
             for channel in 0..4 {
                 let room = SHARE * scale + FLOOR + (most[channel] - least[channel]);
@@ -196,7 +199,7 @@ impl Span {
     }
 }
 
-/// Checks that every byte is among what it may be, or next to it.
+/// Checks that every byte is within the span of `pictures`, or [`BYTE_STEPS`] beside it.
 fn check_picture(found: &[u8], pictures: &[Picture]) -> Result<()> {
     let bytes: Vec<_> = pictures.iter().map(|picture| picture.texels.as_flattened()).collect();
     for (i, &found) in found.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Group F: how kernels read shared images. All levels at once, stored numbers and floats, between
-//! texels and beyond the edges.
+//! Family F: how kernels read shared images. All levels at once, stored numbers and floats, between texels and
+//! beyond the edges.
 
 use anyhow::{Context, Result, ensure};
 use gpu_interop::ImageDesc;
@@ -18,7 +18,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for format in formats() {
         let desc = Shape::D2.desc(format, Tiling::Optimal, SIZES[0], USAGE);
-        let run = move |machine: &TestGpu| every_mode(machine, &desc);
+        let run = move |test_gpu: &TestGpu| every_mode(test_gpu, &desc);
         let case = Case::new(name(format, Tiling::Optimal, "2d_read_modes"), run);
         cases.push(case.needs(&needs(&[desc])));
     }
@@ -27,25 +27,25 @@ pub(crate) fn cases() -> Vec<Case> {
             [("all_levels", Shape::MipChain), ("all_levels_of_layers", Shape::D2Array)]
         {
             let desc = shape.desc(format, Tiling::Optimal, SIZES[1], USAGE);
-            let run = move |machine: &TestGpu| all_levels(machine, &desc);
+            let run = move |test_gpu: &TestGpu| all_levels(test_gpu, &desc);
             let case = Case::new(name(format, Tiling::Optimal, what), run);
             cases.push(case.needs(&needs(&[desc])));
         }
     }
     for (tiling, what) in [(Tiling::Optimal, "2d_sampled"), (Tiling::Linear, "2d_sampled")] {
         let desc = Shape::D2.desc(Format::Rgba8Unorm, tiling, SIZES[0], USAGE);
-        let run = move |machine: &TestGpu| sampled(machine, &desc);
+        let run = move |test_gpu: &TestGpu| sampled(test_gpu, &desc);
         cases.push(Case::new(name(desc.format, tiling, what), run).needs(&needs(&[desc])));
     }
     cases
 }
 
-/// An image that both have, filled by Vulkan with seed 1, which has then waited.
-pub(crate) fn filled(machine: &TestGpu, desc: &ImageDesc) -> Result<(Image, Array)> {
-    let (vulkan, cuda) = (machine.vulkan(), machine.cuda()?);
+/// An image of both APIs with the content for seed 2, which CUDA wrote; the work is done.
+pub(crate) fn filled(test_gpu: &TestGpu, desc: &ImageDesc) -> Result<(Image, Array)> {
+    let (vulkan, cuda) = (test_gpu.vulkan(), test_gpu.cuda()?);
     let image = vulkan.endpoint.create_image(desc, ImageOptions::default())?;
     let array = cuda.endpoint.import_image(image.export()?)?;
-    // Nothing but the handoff itself is left to do: a check of nothing, a write of the same.
+    // CUDA only writes.
     let store = |(cuda, array): (&CudaContext, &Array), part: &Part, _| match array.linear() {
         Some(_) => cuda.store_rows(array, part, 2),
         None => cuda.store_part(array, part, 2),
@@ -54,11 +54,11 @@ pub(crate) fn filled(machine: &TestGpu, desc: &ImageDesc) -> Result<(Image, Arra
     Ok((image, array))
 }
 
-/// Each way of reading a format gives numbers that tell the stored bytes again, and one that can't be
-/// had is refused before the driver sees it.
-fn every_mode(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
-    let cuda = machine.cuda()?;
-    let (_image, array) = filled(machine, desc)?;
+/// Each mode of reading a format returns numbers from which the stored bytes follow, and an unsupported mode is
+/// refused before the driver sees it.
+fn every_mode(test_gpu: &TestGpu, desc: &ImageDesc) -> Result<()> {
+    let cuda = test_gpu.cuda()?;
+    let (_image, array) = filled(test_gpu, desc)?;
     let part = parts(desc)[0];
     let modes = [ReadMode::AsFormat, ReadMode::Stored, ReadMode::Normalized, ReadMode::DecodeSrgb];
     for read in modes {
@@ -90,9 +90,9 @@ fn is_refused(format: Format, read: ReadMode) -> bool {
 }
 
 /// One texture object for all levels, which the kernel chooses from.
-fn all_levels(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
-    let cuda = machine.cuda()?;
-    let (_image, array) = filled(machine, desc)?;
+fn all_levels(test_gpu: &TestGpu, desc: &ImageDesc) -> Result<()> {
+    let cuda = test_gpu.cuda()?;
+    let (_image, array) = filled(test_gpu, desc)?;
     for part in parts(desc) {
         let found = cuda.fetch_of_all(&array, &part, ReadMode::AsFormat)?;
         part.check(desc, 2, &found)?;
@@ -100,10 +100,10 @@ fn all_levels(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
     Ok(())
 }
 
-/// Between texels half of each; beyond the edges what the address mode says.
-fn sampled(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
-    let cuda = machine.cuda()?;
-    let (_image, array) = filled(machine, desc)?;
+/// Between texels the mean; beyond the edges what the address mode specifies.
+fn sampled(test_gpu: &TestGpu, desc: &ImageDesc) -> Result<()> {
+    let cuda = test_gpu.cuda()?;
+    let (_image, array) = filled(test_gpu, desc)?;
     let bytes = parts(desc)[0].filled(desc, 2);
     let (width, height) = (desc.extent.width as i32, desc.extent.height as i32);
     let texel = |x: i32, y: i32| -> [f32; 4] {
@@ -162,7 +162,7 @@ fn mean(texels: &[[f32; 4]]) -> [f32; 4] {
     })
 }
 
-/// Within what eight bits of a filter's weight make of eight bits of a channel.
+/// Checks within the precision of 8-bit filter weights and 8-bit channels.
 fn near(found: [f32; 4], expected: [f32; 4]) -> Result<()> {
     let close = found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 4e-3);
     ensure!(close, "{found:?}, not {expected:?}");

@@ -1,4 +1,4 @@
-//! Group D: shared depth and stencil, tested against.
+//! Family D: depth and stencil tests against shared images.
 
 use anyhow::{Result, ensure};
 use gpu_interop::desc::{ImageLayout, Tiling};
@@ -11,9 +11,9 @@ use interop_gpu::gl::{DepthCanvas, Tested};
 use interop_gpu::image::{Part, SIZES, Shape};
 use interop_gpu::texel::decode;
 
-/// The depth of a triangle that is nearer than half of what is there.
+/// The depth of a triangle that is nearer than half of the image.
 const HALF: f32 = 0.5;
-/// What it leaves in the stencil.
+/// The stencil value that it writes.
 const MARK: u8 = 0xA5;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -24,7 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
         let desc = desc(format);
         let case = |what: &str, run: fn(&TestGpu, &ImageDesc) -> Result<()>| {
             let name = format!("{what}/{}/37", format.name().to_lowercase());
-            Case::new(name, move |machine| run(machine, &widest_usage(machine, &desc)?))
+            Case::new(name, move |test_gpu| run(test_gpu, &widest_usage(test_gpu, &desc)?))
                 .needs(&[Need::Image(Api::OpenGl, desc)])
         };
         cases.push(case("vulkan→gl/opaque_fd/image/depth_is_tested_against", depth_tested));
@@ -46,7 +46,7 @@ fn has_stencil(desc: &ImageDesc) -> bool {
     desc.format.aspects().contains(Aspects::STENCIL)
 }
 
-/// What `seed` fills the depth with, as numbers.
+/// The depth values in `bytes`.
 fn depths(desc: &ImageDesc, bytes: &[u8]) -> Vec<f32> {
     let texel = if desc.format == Format::D16Unorm { 2 } else { 4 };
     let number = |texel| f32::from_bits(decode(desc.format, texel)[0]);
@@ -57,7 +57,7 @@ fn filled(desc: &ImageDesc, aspect: Aspects, seed: u32) -> Vec<u8> {
     Part { aspect, level: 0, layer: 0 }.filled(desc, seed)
 }
 
-/// Whether `depth` is so near `there` that a driver's rounding decides.
+/// Whether `depth` is so near `there` that a driver's rounding decides the test.
 fn is_near(desc: &ImageDesc, depth: f32, there: f32) -> bool {
     let code = if desc.format == Format::D16Unorm { 1.0 / 65_535.0 } else { 1.0 / 16_777_215.0 };
     (depth - there).abs() <= 1.5 * code
@@ -66,9 +66,9 @@ fn is_near(desc: &ImageDesc, depth: f32, there: f32) -> bool {
 const EVERYWHERE: Tested =
     Tested { value: 1, depth: 0.0, nearer: false, stencil: (0, 0), replaces: false };
 
-/// Vulkan fills depth; triangles of OpenGL's at several depths come out where they are nearer.
-fn depth_tested(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
-    let mut pair = Pair::new(machine, desc)?;
+/// Vulkan fills depth; OpenGL's triangles at several depths appear at the pixels that they are nearer to.
+fn depth_tested(test_gpu: &TestGpu, desc: &ImageDesc) -> Result<()> {
+    let mut pair = Pair::new(test_gpu, desc)?;
     pair.vulkan_fills(37, ImageLayout::DEPTH_STENCIL_READ_ONLY_OPTIMAL)?;
     let there = depths(desc, &filled(desc, Aspects::DEPTH, 37));
     for depth in [0.25, HALF, 0.75] {
@@ -78,17 +78,17 @@ fn depth_tested(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
         let passed = pixels.iter().filter(|&&pixel| pixel == 1).count();
         for (i, (&there, &pixel)) in there.iter().zip(&pixels).enumerate() {
             let right = (pixel == 1) == (depth < there) || is_near(desc, depth, there);
-            ensure!(right, "pixel {i}: depth {depth}, {there} is there, and it shows {pixel}");
+            ensure!(right, "pixel {i}: depth {depth} against {there} shows {pixel}");
         }
-        // Half of what is there is nearer than 0.5.
+        // Each depth is nearer than some pixels and not than others.
         ensure!(passed > 0 && passed < pixels.len(), "{passed} pixels at {depth}");
     }
     pair.vulkan_checks(37, ImageLayout::DEPTH_STENCIL_READ_ONLY_OPTIMAL).map(drop)
 }
 
-/// Vulkan fills stencil; each of eight triangles comes out where three bits are its own.
-fn stencil_tested(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
-    let mut pair = Pair::new(machine, desc)?;
+/// Vulkan fills stencil; each of eight triangles appears at the pixels that have its three bits.
+fn stencil_tested(test_gpu: &TestGpu, desc: &ImageDesc) -> Result<()> {
+    let mut pair = Pair::new(test_gpu, desc)?;
     pair.vulkan_fills(38, ImageLayout::DEPTH_STENCIL_READ_ONLY_OPTIMAL)?;
     let canvas = DepthCanvas::new(pair.gl, &pair.texture)?;
     for reference in 0..8u8 {
@@ -103,9 +103,9 @@ fn stencil_tested(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
     pair.vulkan_checks(38, ImageLayout::DEPTH_STENCIL_READ_ONLY_OPTIMAL).map(drop)
 }
 
-/// A triangle of OpenGL's replaces what is farther, and marks it in the stencil; Vulkan finds both.
-fn replaced(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
-    let mut pair = Pair::new(machine, desc)?;
+/// OpenGL's triangle replaces what is farther, and marks it in the stencil; Vulkan reads both.
+fn replaced(test_gpu: &TestGpu, desc: &ImageDesc) -> Result<()> {
+    let mut pair = Pair::new(test_gpu, desc)?;
     pair.vulkan_fills(39, ImageLayout::DEPTH_STENCIL_ATTACHMENT_OPTIMAL)?;
     let canvas = DepthCanvas::new(pair.gl, &pair.texture)?;
     let stencil = (0, MARK);
@@ -124,7 +124,7 @@ fn replaced(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
         } else {
             for (i, &found) in depths(desc, &bytes).iter().enumerate() {
                 let right = if marked[i] { is_near(desc, found, HALF) } else { found == before[i] };
-                ensure!(right || near(i), "depth {i}: {found}, and {} was there", before[i]);
+                ensure!(right || near(i), "depth {i}: {found}; before: {}", before[i]);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Group D: the memory that textures lie in, alone or with others, and the life of both.
+//! Family D: the memory of textures, alone or with others, and the life of both.
 
 use anyhow::{Context, Result, ensure};
 use gpu_interop::ash::vk;
@@ -10,8 +10,9 @@ use gpu_interop::vulkan::{DedicatedAllocation, ImageOptions};
 use gpu_interop::{Api, Error, ImageDesc};
 
 use crate::cases::images_gl::pair::{Pair, USAGE, widest_usage};
-use crate::cases::opengl::raw::Raw;
-use crate::harness::{Case, Need, TestGpu, open_descriptors};
+use crate::cases::opengl::raw::{MemoryObjects, raise_users_error};
+use crate::cases::support::fds::leave_nothing_open;
+use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::image::{SIZES, Shape};
 
 const TEXTURE_TILING_EXT: u32 = 0x9580;
@@ -30,13 +31,13 @@ pub(crate) fn cases() -> Vec<Case> {
             "a texture at offset",
         ),
         case("two_of_the_same_place/39a", two_of_one_place),
-        case("dedicated/26", |machine| dedicated(machine, DedicatedAllocation::Always)),
-        case("not_dedicated/26", |machine| dedicated(machine, DedicatedAllocation::Avoid)),
+        case("dedicated/26", |test_gpu| dedicated(test_gpu, DedicatedAllocation::Always)),
+        case("not_dedicated/26", |test_gpu| dedicated(test_gpu, DedicatedAllocation::Avoid)),
         case("the_importer_outlives_the_exporter/18", importer_alone),
         case("the_exporter_outlives_the_importer/18", exporter_alone),
         case("dropped_names_are_deleted/35a", dropped),
         case("without_its_context_the_payload_comes_back/35b", not_current),
-        case("again_and_again_leaves_no_descriptor/16", again_and_again),
+        case("repeated_imports_leave_no_descriptor/16", repeated_imports),
         case("an_error_of_the_users_is_not_the_imports/31a", users_error),
         case("the_texture_is_what_the_image_is/36a", parameters).needs(&[linear]),
         case("an_array_of_multisample_images/38", multisample_array)
@@ -48,13 +49,13 @@ fn plain(format: Format, tiling: Tiling) -> ImageDesc {
     Shape::D2.desc(format, tiling, SIZES[0], USAGE)
 }
 
-fn color(machine: &TestGpu) -> Result<ImageDesc> {
-    widest_usage(machine, &plain(Format::Rgba8Unorm, Tiling::Optimal))
+fn color(test_gpu: &TestGpu) -> Result<ImageDesc> {
+    widest_usage(test_gpu, &plain(Format::Rgba8Unorm, Tiling::Optimal))
 }
 
-/// One import of the memory, and every texture at its own place in it: none touches another.
-fn several_in_one(machine: &TestGpu) -> Result<()> {
-    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
+/// One import of the memory, with every texture at its own place in it: none overlaps another.
+fn several_in_one(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
     let mut descs = Vec::new();
     for (shape, format) in [
         (Shape::D2, Format::Rgba8Unorm),
@@ -62,7 +63,7 @@ fn several_in_one(machine: &TestGpu) -> Result<()> {
         (Shape::D3, Format::Rg16Float),
         (Shape::Cube, Format::R8Unorm),
     ] {
-        descs.push(widest_usage(machine, &shape.desc(format, Tiling::Optimal, SIZES[1], USAGE))?);
+        descs.push(widest_usage(test_gpu, &shape.desc(format, Tiling::Optimal, SIZES[1], USAGE))?);
     }
     let images = vulkan.endpoint.create_images(&descs, ImageOptions::default())?;
     let memory = gl.endpoint.import_memory(images[0].memory().export()?)?;
@@ -70,7 +71,7 @@ fn several_in_one(machine: &TestGpu) -> Result<()> {
     for image in images {
         let texture = memory.texture(image.offset(), image.desc())?;
         ensure!(texture.memory().name() == memory.name(), "imported again");
-        pairs.push(Pair::of(machine, image, texture, HandoffOptions::default())?);
+        pairs.push(Pair::of(test_gpu, image, texture, HandoffOptions::default())?);
     }
     ensure!(pairs[1..].iter().all(|pair| pair.texture.offset() > 0), "all at 0");
     for (seed, pair) in (100..).zip(&mut pairs) {
@@ -89,16 +90,16 @@ fn several_in_one(machine: &TestGpu) -> Result<()> {
     Ok(())
 }
 
-/// Two textures of one image, in one memory object: both show what Vulkan wrote, and what is written by
-/// either is Vulkan's.
-fn two_of_one_place(machine: &TestGpu) -> Result<()> {
-    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
-    let desc = color(machine)?;
+/// Two textures of one image, in one memory object: both show what Vulkan wrote, and Vulkan reads what either
+/// writes.
+fn two_of_one_place(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
+    let desc = color(test_gpu)?;
     let image = vulkan.endpoint.create_image(&desc, ImageOptions::default())?;
     let memory = gl.endpoint.import_memory(image.memory().export()?)?;
     let (one, other) = (memory.texture(0, &desc)?, memory.texture(0, &desc)?);
     ensure!(one.name() != other.name(), "one name for two textures");
-    let mut pair = Pair::of(machine, image, one, HandoffOptions::default())?;
+    let mut pair = Pair::of(test_gpu, image, one, HandoffOptions::default())?;
     pair.vulkan_fills(1, ImageLayout::GENERAL)?;
     pair.gl_checks(1)?;
     gl.check_texture(&other, 1)?;
@@ -108,20 +109,21 @@ fn two_of_one_place(machine: &TestGpu) -> Result<()> {
     pair.vulkan_checks(2, ImageLayout::GENERAL).map(drop)
 }
 
-/// Whether the allocation is the image's own travels in the payload; OpenGL is told, and it works.
-fn dedicated(machine: &TestGpu, dedicated: DedicatedAllocation) -> Result<()> {
-    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
-    let raw = Raw::load(gl)?;
-    for desc in [color(machine)?, widest_usage(machine, &plain(Format::D32Float, Tiling::Optimal))?]
+/// The payload reports whether the allocation is dedicated, and the import passes it to OpenGL.
+fn dedicated(test_gpu: &TestGpu, dedicated: DedicatedAllocation) -> Result<()> {
+    let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
+    let raw = MemoryObjects::load(gl)?;
+    for desc in
+        [color(test_gpu)?, widest_usage(test_gpu, &plain(Format::D32Float, Tiling::Optimal))?]
     {
         let options = ImageOptions { dedicated, ..ImageOptions::default() };
         let image = vulkan.endpoint.create_image(&desc, options)?;
-        let told = image.memory().info().dedicated;
-        ensure!(told || dedicated != DedicatedAllocation::Always, "not dedicated");
+        let is_dedicated = image.memory().info().dedicated;
+        ensure!(is_dedicated || dedicated != DedicatedAllocation::Always, "not dedicated");
         let texture = gl.endpoint.import_image(image.export()?)?;
         let set = raw.is_dedicated(gl, texture.memory().name())?;
-        ensure!(set == told, "the payload says {told}, OpenGL was told {set}");
-        let mut pair = Pair::of(machine, image, texture, HandoffOptions::default())?;
+        ensure!(set == is_dedicated, "the payload: {is_dedicated}, OpenGL: {set}");
+        let mut pair = Pair::of(test_gpu, image, texture, HandoffOptions::default())?;
         pair.vulkan_fills(1, ImageLayout::GENERAL)?;
         pair.gl_checks(1)?;
         pair.gl.upload_texture(&pair.texture, 2)?;
@@ -130,42 +132,42 @@ fn dedicated(machine: &TestGpu, dedicated: DedicatedAllocation) -> Result<()> {
     Ok(())
 }
 
-/// The texture holds what Vulkan wrote when Vulkan's image and memory are gone.
-fn importer_alone(machine: &TestGpu) -> Result<()> {
-    let mut pair = Pair::new(machine, &color(machine)?)?;
+/// The texture has Vulkan's content after Vulkan's image and memory were dropped.
+fn importer_alone(test_gpu: &TestGpu) -> Result<()> {
+    let mut pair = Pair::new(test_gpu, &color(test_gpu)?)?;
     pair.vulkan_fills(18, ImageLayout::GENERAL)?;
-    pair.settle()?;
-    // Another image in its place: the first one goes.
+    pair.wait_idle()?;
+    // Another image in its place: the first one is dropped.
     let endpoint = &pair.vulkan.endpoint;
-    pair.image = endpoint.create_image(&color(machine)?, ImageOptions::default())?;
+    pair.image = endpoint.create_image(&color(test_gpu)?, ImageOptions::default())?;
     pair.gl_checks(18)
 }
 
-/// The image holds what OpenGL wrote when the texture and its memory object are gone.
-fn exporter_alone(machine: &TestGpu) -> Result<()> {
-    let mut pair = Pair::new(machine, &color(machine)?)?;
-    pair.vulkan_passes(vk::ImageLayout::UNDEFINED, ImageLayout::GENERAL)?;
+/// The image has OpenGL's content after the texture and its memory object were dropped.
+fn exporter_alone(test_gpu: &TestGpu) -> Result<()> {
+    let mut pair = Pair::new(test_gpu, &color(test_gpu)?)?;
+    pair.vulkan_releases(vk::ImageLayout::UNDEFINED, ImageLayout::GENERAL)?;
     pair.gl.upload_texture(&pair.texture, 19)?;
-    let ticket = pair.gl_gives(ImageLayout::GENERAL)?;
-    // Another texture in its place: the first one goes.
+    let ticket = pair.gl_releases(ImageLayout::GENERAL)?;
+    // Another texture in its place: the first one is dropped.
     let endpoint = &pair.vulkan.endpoint;
-    let other = endpoint.create_image(&color(machine)?, ImageOptions::default())?;
+    let other = endpoint.create_image(&color(test_gpu)?, ImageOptions::default())?;
     pair.texture = pair.gl.endpoint.import_image(other.export()?)?;
     pair.vulkan_checks_after(ticket, 19, ImageLayout::GENERAL).map(drop)
 }
 
-/// Dropping deletes the names: at once where the context is current, else with the next operation.
-fn dropped(machine: &TestGpu) -> Result<()> {
-    let gl = machine.gl()?;
-    let raw = Raw::load(gl)?;
+/// Dropping deletes the names: at once if the context is current, otherwise with the next operation.
+fn dropped(test_gpu: &TestGpu) -> Result<()> {
+    let gl = test_gpu.gl()?;
+    let raw = MemoryObjects::load(gl)?;
     // SAFETY: the context is current when this is called.
     let is_texture = |name| unsafe { gl.gl.glow().is_texture(name) };
     for current in [true, false] {
         let image =
-            machine.vulkan().endpoint.create_image(&color(machine)?, ImageOptions::default())?;
+            test_gpu.vulkan().endpoint.create_image(&color(test_gpu)?, ImageOptions::default())?;
         let texture = gl.endpoint.import_image(image.export()?)?;
         let (name, memory) = (texture.name(), texture.memory().name());
-        ensure!(is_texture(name) && raw.is_memory_object(memory), "there from the start");
+        ensure!(is_texture(name) && raw.is_memory_object(memory), "not created");
         if !current {
             gl.gl.release_current()?;
         }
@@ -179,18 +181,18 @@ fn dropped(machine: &TestGpu) -> Result<()> {
     Ok(())
 }
 
-/// Where no context is current, nothing is done and nothing is told: the payload comes back.
-fn not_current(machine: &TestGpu) -> Result<()> {
-    let gl = machine.gl()?;
-    let desc = color(machine)?;
-    let image = machine.vulkan().endpoint.create_image(&desc, ImageOptions::default())?;
+/// Without a current context, nothing is done, and the payload comes back.
+fn not_current(test_gpu: &TestGpu) -> Result<()> {
+    let gl = test_gpu.gl()?;
+    let desc = color(test_gpu)?;
+    let image = test_gpu.vulkan().endpoint.create_image(&desc, ImageOptions::default())?;
     let memory = gl.endpoint.import_memory(image.memory().export()?)?;
     gl.gl.release_current()?;
     let import = gl.endpoint.import_image(image.export()?);
     let texture = memory.texture(0, &desc);
-    let told = gl.endpoint.capabilities(&desc.into());
+    let capabilities = gl.endpoint.capabilities(&desc.into());
     gl.gl.make_current()?;
-    for error in [texture.err(), told.err()] {
+    for error in [texture.err(), capabilities.err()] {
         let error = error.context("done without a context")?;
         ensure!(matches!(error, Error::Invalid(_)), "{error:?}");
         ensure!(error.to_string().contains("make it current"), "{error}");
@@ -198,47 +200,40 @@ fn not_current(machine: &TestGpu) -> Result<()> {
     let (payload, error) = import.err().context("imported without a context")?.into_parts();
     ensure!(matches!(error, Error::Invalid(_)), "{error:?}");
     let texture = gl.endpoint.import_image(payload)?;
-    let mut pair = Pair::of(machine, image, texture, HandoffOptions::default())?;
+    let mut pair = Pair::of(test_gpu, image, texture, HandoffOptions::default())?;
     pair.vulkan_fills(1, ImageLayout::GENERAL)?;
     pair.gl_checks(1)
 }
 
-fn again_and_again(machine: &TestGpu) -> Result<()> {
-    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
-    let desc = color(machine)?;
-    let import = || -> Result<()> {
+fn repeated_imports(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
+    let desc = color(test_gpu)?;
+    leave_nothing_open(256, || {
         let image = vulkan.endpoint.create_image(&desc, ImageOptions::default())?;
         let (payload, _unused) = (image.export()?, image.export()?);
         gl.endpoint.import_image(payload)?;
         Ok(())
-    };
-    import()?;
-    let before = open_descriptors();
-    for _ in 0..256 {
-        import()?;
-    }
-    before.require_same(&open_descriptors())
+    })
 }
 
-/// An error that was pending is not taken for the import's own, and none is left behind.
-fn users_error(machine: &TestGpu) -> Result<()> {
-    let gl = machine.gl()?;
-    // SAFETY: the context is current; there is no such capability, which OpenGL says by the error.
-    unsafe { gl.gl.glow().enable(0xFFFF) };
-    let pair = Pair::new(machine, &color(machine)?)?;
+/// A pending error is not reported as the import's, and the import leaves none.
+fn users_error(test_gpu: &TestGpu) -> Result<()> {
+    let gl = test_gpu.gl()?;
+    raise_users_error(gl);
+    let pair = Pair::new(test_gpu, &color(test_gpu)?)?;
     pair.gl.check("the import")
 }
 
-/// The texture is immutable, of the image's target, and has its tiling; where blue is first it is swizzled.
-fn parameters(machine: &TestGpu) -> Result<()> {
-    let gl = machine.gl()?;
+/// The texture is immutable, of the image's target, and has its tiling; if blue comes first, it is swizzled.
+fn parameters(test_gpu: &TestGpu) -> Result<()> {
+    let gl = test_gpu.gl()?;
     for (format, tiling, token) in [
         (Format::Rgba8Unorm, Tiling::Optimal, OPTIMAL_TILING_EXT),
         (Format::Rgba8Unorm, Tiling::Linear, LINEAR_TILING_EXT),
         (Format::Bgra8Srgb, Tiling::Linear, LINEAR_TILING_EXT),
     ] {
-        let desc = widest_usage(machine, &plain(format, tiling))?;
-        let Pair { texture, .. } = &Pair::new(machine, &desc)?;
+        let desc = widest_usage(test_gpu, &plain(format, tiling))?;
+        let Pair { texture, .. } = &Pair::new(test_gpu, &desc)?;
         ensure!(texture.target() == glow::TEXTURE_2D && *texture.desc() == desc, "{texture:?}");
         let (red, blue) = match format.channel_order() {
             ChannelOrder::Bgra => (glow::BLUE, glow::RED),
@@ -273,9 +268,9 @@ fn samples_in_layers() -> ImageDesc {
     ImageDesc { layers: 3, usage, ..desc }
 }
 
-/// Which Vulkan's side of the suite can't read: drawn and sampled by OpenGL, every sample of it.
-fn multisample_array(machine: &TestGpu) -> Result<()> {
-    let pair = Pair::new(machine, &widest_usage(machine, &samples_in_layers())?)?;
+/// OpenGL draws and samples every sample of it; the suite has no kernel to read it with Vulkan.
+fn multisample_array(test_gpu: &TestGpu) -> Result<()> {
+    let pair = Pair::new(test_gpu, &widest_usage(test_gpu, &samples_in_layers())?)?;
     ensure!(pair.texture.target() == glow::TEXTURE_2D_MULTISAMPLE_ARRAY, "{:?}", pair.texture);
     pair.gl.draw_texture(&pair.texture, 38)?;
     pair.gl.sample_texture(&pair.texture, 38)

@@ -1,4 +1,4 @@
-//! Groups D and E with images: every format × tiling × shape, byte for byte, from Vulkan to OpenGL and
+//! Families D and E with images: every format × tiling × shape, byte for byte, from Vulkan to OpenGL and
 //! back.
 
 pub(crate) mod depth;
@@ -33,7 +33,7 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     for &format in Format::ALL {
         for tiling in [Tiling::Optimal, Tiling::Linear] {
-            // What shaders don't draw is stencil.
+            // Shaders can't draw stencil.
             if !format.aspects().contains(Aspects::STENCIL) {
                 cases.push(drawn_by_vulkan(format, tiling));
             }
@@ -47,13 +47,13 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// Multisample images are optimal; and what shaders don't write (stencil) nobody reads back of them.
+/// Multisample images are optimal, and have no stencil, which shaders don't write.
 fn has(shape: Shape, format: Format, tiling: Tiling) -> bool {
-    let seen = tiling == Tiling::Optimal && !format.aspects().contains(Aspects::STENCIL);
-    shape != Shape::Multisample || seen
+    let drawn = tiling == Tiling::Optimal && !format.aspects().contains(Aspects::STENCIL);
+    shape != Shape::Multisample || drawn
 }
 
-/// The least that the cases need an image for: a multisample one is drawn to, depth is tested against.
+/// An image with the least usage that the cases need: multisample ones are drawn to, depth is tested.
 fn desc_of(format: Format, tiling: Tiling, shape: Shape, size: (u32, u32)) -> ImageDesc {
     let usage = if !format.aspects().contains(Aspects::COLOR) {
         USAGE | ImageUsage::DEPTH_STENCIL_ATTACHMENT
@@ -62,33 +62,33 @@ fn desc_of(format: Format, tiling: Tiling, shape: Shape, size: (u32, u32)) -> Im
     } else {
         USAGE
     };
-    // Vulkan's own drawing sees sRGB as what is not.
+    // Vulkan draws to sRGB images through a view that is not sRGB.
     let srgb = matches!(format, Format::Rgba8Srgb | Format::Bgra8Srgb);
     let mutable_format = srgb && shape == Shape::Multisample;
     ImageDesc { mutable_format, ..shape.desc(format, tiling, size, usage) }
 }
 
-/// Levels where the matrix has none, and an array of cubes.
+/// Levels for more shapes, and an array of cubes.
 fn more_shapes(format: Format) -> [(&'static str, ImageDesc); 4] {
     let of = |shape: Shape| {
         let desc = desc_of(format, Tiling::Optimal, shape, SIZES[0]);
         ImageDesc { levels: full_mip_chain(desc.extent), ..desc }
     };
-    let deep = of(Shape::D3);
-    let deep = ImageDesc { extent: Extent { depth: 13, ..deep.extent }, ..deep };
+    let volume = of(Shape::D3);
+    let volume = ImageDesc { extent: Extent { depth: 13, ..volume.extent }, ..volume };
     [
         ("1d_mip_chain", of(Shape::D1Array)),
         ("cube_mip_chain", of(Shape::Cube)),
-        ("3d_mip_chain", deep),
+        ("3d_mip_chain", volume),
         ("cube_array", ImageDesc { layers: 12, levels: 1, ..of(Shape::Cube) }),
     ]
 }
 
-/// A case each way for images of `descs`, which differ in their size alone; `made` says how they are made.
+/// A case each way for images of `descs`, which differ only in size; `choose` returns the images to create.
 fn both_ways(
     shape: &str,
     descs: &[ImageDesc],
-    made: fn(&TestGpu, &ImageDesc) -> Result<ImageDesc>,
+    choose: fn(&TestGpu, &ImageDesc) -> Result<ImageDesc>,
 ) -> Vec<Case> {
     let Some(&ImageDesc { format, tiling, kind, layers, levels, samples, .. }) = descs.first()
     else {
@@ -106,22 +106,23 @@ fn both_ways(
         let name = format!("{way}/opaque_fd/image/{texels}/{tiled}/{shape}/{row}");
         let needs: Vec<_> = descs.iter().map(|desc| Need::Image(Api::OpenGl, *desc)).collect();
         let descs = descs.to_vec();
-        let run = move |machine: &TestGpu| {
+        let run = move |test_gpu: &TestGpu| {
             descs.iter().try_for_each(|desc| {
-                run(machine, &made(machine, desc)?).with_context(|| format!("{:?}", desc.extent))
+                run(test_gpu, &choose(test_gpu, desc)?)
+                    .with_context(|| format!("{:?}", desc.extent))
             })
         };
         Case::new(name, run).needs(&needs)
     };
     let mut cases = vec![case("vulkan→gl", vulkan_to_gl)];
-    // Into the samples of a depth image OpenGL could only draw.
+    // OpenGL could only draw to the samples of a depth image.
     if samples == 1 || color {
         cases.push(case("gl→vulkan", gl_to_vulkan));
     }
     cases
 }
 
-/// Vulkan draws by a graphics pipeline; OpenGL reads and samples.
+/// Vulkan draws with a graphics pipeline; OpenGL reads and samples.
 fn drawn_by_vulkan(format: Format, tiling: Tiling) -> Case {
     let attachment = match format.aspects().contains(Aspects::COLOR) {
         true => ImageUsage::COLOR_ATTACHMENT,
@@ -129,14 +130,14 @@ fn drawn_by_vulkan(format: Format, tiling: Tiling) -> Case {
     };
     let descs = SIZES.map(|size| {
         let desc = desc_of(format, tiling, Shape::D2, size);
-        // Vulkan's own drawing sees sRGB as what is not.
+        // Vulkan draws to sRGB images through a view that is not sRGB.
         ImageDesc { usage: desc.usage | attachment, mutable_format: true, ..desc }
     });
     let (texels, tiled) = (format.name().to_lowercase(), format!("{tiling:?}").to_lowercase());
     let name = format!("vulkan→gl/opaque_fd/image/drawn_by_vulkan/{texels}/{tiled}/41");
-    let run = move |machine: &TestGpu| {
+    let run = move |test_gpu: &TestGpu| {
         descs.iter().try_for_each(|desc| {
-            let mut pair = Pair::new(machine, &widest_usage(machine, desc)?)?;
+            let mut pair = Pair::new(test_gpu, &widest_usage(test_gpu, desc)?)?;
             pair.vulkan_draws(41, ImageLayout::SHADER_READ_ONLY_OPTIMAL)?;
             pair.gl_checks(41).with_context(|| format!("{:?}", desc.extent))
         })
@@ -145,28 +146,28 @@ fn drawn_by_vulkan(format: Format, tiling: Tiling) -> Case {
 }
 
 /// Vulkan fills every part; OpenGL reads each by `glGetTexImage` and samples each in a shader.
-fn vulkan_to_gl(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
-    let mut pair = Pair::new(machine, desc)?;
+fn vulkan_to_gl(test_gpu: &TestGpu, desc: &ImageDesc) -> Result<()> {
+    let mut pair = Pair::new(test_gpu, desc)?;
     pair.vulkan_fills(1, ImageLayout::GENERAL)?;
     pair.gl_checks(1)
 }
 
-/// OpenGL uploads, draws and stores every part, as far as it can be; Vulkan reads each back.
-fn gl_to_vulkan(machine: &TestGpu, desc: &ImageDesc) -> Result<()> {
-    let mut pair = Pair::new(machine, desc)?;
+/// OpenGL uploads, draws and stores every part, if the format allows it; Vulkan reads each.
+fn gl_to_vulkan(test_gpu: &TestGpu, desc: &ImageDesc) -> Result<()> {
+    let mut pair = Pair::new(test_gpu, desc)?;
     let mut left = vk::ImageLayout::UNDEFINED;
     if desc.samples == 1 {
-        pair.vulkan_passes(left, ImageLayout::GENERAL)?;
+        pair.vulkan_releases(left, ImageLayout::GENERAL)?;
         pair.gl.upload_texture(&pair.texture, 2)?;
         left = pair.vulkan_checks(2, ImageLayout::GENERAL).context("uploaded")?;
     }
     if desc.format.aspects().contains(Aspects::COLOR) {
-        pair.vulkan_passes(left, ImageLayout::GENERAL)?;
+        pair.vulkan_releases(left, ImageLayout::GENERAL)?;
         pair.gl.draw_texture(&pair.texture, 3)?;
         left = pair.vulkan_checks(3, ImageLayout::GENERAL).context("drawn")?;
     }
     if desc.samples == 1 && storable(desc.format) {
-        pair.vulkan_passes(left, ImageLayout::GENERAL)?;
+        pair.vulkan_releases(left, ImageLayout::GENERAL)?;
         pair.gl.store_texture(&pair.texture, 4)?;
         pair.vulkan_checks(4, ImageLayout::GENERAL).context("stored")?;
     }

@@ -1,4 +1,4 @@
-//! Group D: textures that OpenGL hasn't, and that memory has no room for.
+//! Family D: textures that OpenGL doesn't support, and that don't fit their memory.
 
 use std::ffi::{CStr, c_void};
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -14,6 +14,8 @@ use gpu_interop::vulkan::{BufferOptions, DedicatedAllocation, ImageOptions};
 use gpu_interop::{Api, BufferDesc, Error, ImageDesc, ImageUsage};
 
 use crate::cases::images_gl::pair::USAGE;
+use crate::cases::opengl::raw::{MemoryObjects, pending_error, raise_users_error};
+use crate::cases::support::fds::check_same_fd;
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::gl::GlContext;
 use interop_gpu::image::{SIZES, Shape};
@@ -23,7 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new(format!("vulkan→gl/opaque_fd/image/{what}"), run).needs(&[Need::Gl])
     };
     let mut cases = vec![
-        case("what_opengl_has_not_is_named/4", unsupported),
+        case("what_opengl_lacks_is_named/4", unsupported),
         case("past_the_end_is_refused_before_gl_sees_it/33", past_the_end),
         case("too_little_memory_is_explained/33a", too_little),
         case("at_an_offset_of_a_dedicated_allocation_is_refused/33", dedicated_offset),
@@ -38,7 +40,7 @@ pub(crate) fn cases() -> Vec<Case> {
             ),
         ] {
             let name = format!("gl/image/{}/{what}", storage.name);
-            let run = move |machine: &TestGpu| storage_error(machine, &storage, memory, error);
+            let run = move |test_gpu: &TestGpu| storage_error(test_gpu, &storage, memory, error);
             cases.push(Case::new(name, run).needs(&[Need::Gl]));
         }
     }
@@ -49,20 +51,20 @@ fn plain(format: Format) -> ImageDesc {
     Shape::D2.desc(format, Tiling::Optimal, SIZES[0], USAGE)
 }
 
-/// A number of samples a texel that this context does not have.
-fn samples_not_there(gl: &GlContext) -> Option<u32> {
-    let mut there = [0; 16];
+/// A number of samples per texel that this context does not support.
+fn unsupported_samples(gl: &GlContext) -> Option<u32> {
+    let mut supported = [0; 16];
     let (target, format) = (glow::TEXTURE_2D_MULTISAMPLE, glow::RGBA8);
-    // SAFETY: the context is current, and there are no more than 16 counts.
+    // SAFETY: the context is current, and OpenGL has no more than 16 counts.
     unsafe {
-        gl.gl.glow().get_internal_format_i32_slice(target, format, glow::SAMPLES, &mut there)
+        gl.gl.glow().get_internal_format_i32_slice(target, format, glow::SAMPLES, &mut supported)
     };
-    [2, 4, 8, 16, 32, 64].into_iter().find(|&count: &u32| !there.contains(&(count as i32)))
+    [2, 4, 8, 16, 32, 64].into_iter().find(|&count: &u32| !supported.contains(&(count as i32)))
 }
 
-/// Said by the capability and by the import, before OpenGL sees the descriptor, which comes back.
-fn unsupported(machine: &TestGpu) -> Result<()> {
-    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
+/// The capability and the import return the same error before OpenGL sees the descriptor, which comes back.
+fn unsupported(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
     let depth = plain(Format::D32Float);
     let depth_3d = ImageDesc {
         kind: ImageKind::D3,
@@ -72,7 +74,7 @@ fn unsupported(machine: &TestGpu) -> Result<()> {
     };
     let color = plain(Format::Rgba8Unorm);
     let wide = ImageDesc { extent: Extent { width: 1 << 20, ..color.extent }, ..color };
-    // Everything is larger than it needs to be: what is refused is not the size of the memory.
+    // Large enough for most of the images: they are not refused for the size of the memory.
     let buffer =
         vulkan.endpoint.create_buffer(&BufferDesc::storage(1 << 20), BufferOptions::default())?;
     let mut rows = vec![
@@ -81,19 +83,20 @@ fn unsupported(machine: &TestGpu) -> Result<()> {
         (wide, &["1048576", "GL_TEXTURE_2D"]),
         (ImageDesc { layers: 1 << 20, ..color }, &["1048576 layers", "GL_TEXTURE_2D_ARRAY"]),
     ];
-    // NVIDIA's has every count there is.
-    if let Some(samples) = samples_not_there(gl) {
+    // NVIDIA supports every count.
+    if let Some(samples) = unsupported_samples(gl) {
         let desc = ImageDesc { samples, ..color };
         rows.push((desc, &["samples", "R8G8B8A8_UNORM", "GL_SAMPLES"]));
     }
-    for (desc, words) in rows {
-        let told = gl.endpoint.capabilities(&desc.into())?;
-        let support = told.memory(MemoryHandleType::OpaqueFd)?;
-        let missing = support.import.clone().err().with_context(|| format!("has {desc:?}"))?;
+    for (desc, texts) in rows {
+        let capabilities = gl.endpoint.capabilities(&desc.into())?;
+        let support = capabilities.memory(MemoryHandleType::OpaqueFd)?;
+        let missing =
+            support.import.clone().err().with_context(|| format!("{desc:?} is supported"))?;
         let text = missing.to_string();
         ensure!(missing.api == Api::OpenGl && missing.help.is_some(), "{missing:?}");
-        for word in words {
-            ensure!(text.contains(word), "{word} is not in: {text}");
+        for part in texts {
+            ensure!(text.contains(part), "{part} is not in: {text}");
         }
         let bytes = buffer.memory().info().allocation_size;
         let memory = buffer.memory().export()?;
@@ -106,33 +109,32 @@ fn unsupported(machine: &TestGpu) -> Result<()> {
             gl.endpoint.import_image(payload).err().context("imported")?.into_parts();
         match error {
             Error::Missing(refused) => ensure!(refused == missing, "{refused}, but {missing}"),
-            // The image is larger than the memory that is at hand here.
+            // The image is larger than this memory.
             Error::Invalid(refused) => {
                 ensure!(refused.to_string().contains(&bytes.to_string()), "{refused}");
             }
             other => bail!("{desc:?}: {other:?}"),
         }
-        ensure!(payload.memory().as_fd().as_raw_fd() == raw, "another descriptor came back");
+        check_same_fd(&payload, raw)?;
     }
-    gl.check("what was refused")
+    gl.check("a refused import")
 }
 
-/// An image that certainly reaches past the end of its memory is refused before OpenGL is asked: an error
-/// that was pending still is.
-fn past_the_end(machine: &TestGpu) -> Result<()> {
-    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
+/// An image that certainly reaches past the end of its memory is refused before OpenGL is called: a pending
+/// error stays pending.
+fn past_the_end(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
     let desc = plain(Format::Rgba8Unorm);
     let image = vulkan.endpoint.create_image(&desc, ImageOptions::default())?;
     let memory = gl.endpoint.import_memory(image.memory().export()?)?;
     let size = memory.info().allocation_size;
-    // SAFETY: the context is current; there is no such capability, which OpenGL says by the error.
-    unsafe { gl.gl.glow().enable(0xFFFF) };
+    raise_users_error(gl);
     let high = Extent { height: desc.extent.height * 9, ..desc.extent };
     for (what, offset, desc) in [
         ("more texels than it has bytes for", 0, ImageDesc { extent: high, ..desc }),
         ("more layers than it has bytes for", 0, ImageDesc { layers: 20, ..desc }),
         ("at its end", size, desc),
-        ("over its end", size - 1, desc),
+        ("across its end", size - 1, desc),
         ("at an offset that overflows", u64::MAX, desc),
     ] {
         match memory.texture(offset, &desc) {
@@ -142,28 +144,31 @@ fn past_the_end(machine: &TestGpu) -> Result<()> {
             other => bail!("a texture {what}: {other:?}"),
         }
     }
-    // SAFETY: the context is current.
-    let pending = unsafe { gl.gl.glow().get_error() };
-    ensure!(pending == glow::INVALID_ENUM, "OpenGL was asked: {pending:#06x}");
+    ensure!(pending_error(gl)? == glow::INVALID_ENUM, "OpenGL was called");
     let texture = memory.texture(0, &desc)?;
     ensure!(texture.memory().info().allocation_size == size, "{texture:?}");
     Ok(())
 }
 
-/// How much memory an image takes only its driver knows. Where it is too little, that is said, by the library
-/// or by OpenGL, and the payload comes back, to be used for what it is.
-fn too_little(machine: &TestGpu) -> Result<()> {
-    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
+/// Only its driver knows how much memory an image needs. If there is too little, the library or OpenGL returns
+/// an error, and the payload comes back and can be used for the right image. If there is enough, for example
+/// because the allocation is padded, the larger texture works.
+fn too_little(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
     let small = Shape::D2.desc(Format::R8Unorm, Tiling::Optimal, (113, 211), USAGE);
-    // Hardly larger: llvmpipe, whose rows are multiples of 64 bytes, has no room for it.
+    // Slightly larger: llvmpipe, whose rows are multiples of 64 bytes, has no room for it.
     let large = Shape::D2.desc(Format::R8Unorm, Tiling::Optimal, (129, 205), USAGE);
     let image = vulkan.endpoint.create_image(&small, ImageOptions::default())?;
     let payload = ImagePayload::new(image.memory().export()?, 0, large)?;
     let (payload, error) = match gl.endpoint.import_image(payload) {
         Err(refused) => refused.into_parts(),
         Ok(texture) => {
-            ensure!(machine.is_hardware(), "llvmpipe has room for {texture:?}");
-            return gl.check("the import");
+            ensure!(test_gpu.is_hardware(), "llvmpipe has room for {texture:?}");
+            let texels = u64::from(large.extent.width) * u64::from(large.extent.height);
+            let bytes = texture.memory().info().allocation_size;
+            ensure!(bytes >= texels, "{texels} texels in {bytes} bytes: {texture:?}");
+            gl.upload_texture(&texture, 33)?;
+            return gl.check_texture(&texture, 33);
         }
     };
     ensure!(matches!(error, Error::Invalid(_) | Error::Driver(_)), "{error:?}");
@@ -176,8 +181,8 @@ fn too_little(machine: &TestGpu) -> Result<()> {
     gl.check_texture(&texture, 33)
 }
 
-fn dedicated_offset(machine: &TestGpu) -> Result<()> {
-    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
+fn dedicated_offset(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
     let dedicated = DedicatedAllocation::Always;
     let options = ImageOptions { dedicated, ..ImageOptions::default() };
     let image = vulkan.endpoint.create_image(&plain(Format::Rgba8Unorm), options)?;
@@ -193,28 +198,26 @@ fn dedicated_offset(machine: &TestGpu) -> Result<()> {
     }
 }
 
-/// What memory object a texture is given.
+/// The memory object of a texture.
 #[derive(Clone, Copy)]
 enum Memory {
     Zero,
     NotImported,
 }
 
-type Create = unsafe extern "system" fn(i32, *mut u32);
-type Delete = unsafe extern "system" fn(i32, *const u32);
 type D1 = unsafe extern "system" fn(u32, i32, u32, i32, u32, u64);
 type D2 = unsafe extern "system" fn(u32, i32, u32, i32, i32, u32, u64);
 type D3 = unsafe extern "system" fn(u32, i32, u32, i32, i32, i32, u32, u64);
 type D2Samples = unsafe extern "system" fn(u32, i32, u32, i32, i32, u8, u32, u64);
 type D3Samples = unsafe extern "system" fn(u32, i32, u32, i32, i32, i32, u8, u32, u64);
 
-/// One of the calls that give a texture its storage, for a texture of a target.
+/// A function that places a texture of a target in a memory object.
 #[derive(Clone, Copy)]
 struct Storage {
     name: &'static str,
     target: u32,
     function: &'static CStr,
-    /// Gives a texture storage in a memory object.
+    /// Calls it with a texture and a memory object.
     call: unsafe fn(*const c_void, u32, u32),
 }
 
@@ -227,8 +230,8 @@ macro_rules! storage {
             function: $function,
             call: {
                 unsafe fn call(function: *const c_void, texture: u32, memory: u32) {
-                    // SAFETY: the caller gives the function of that name in GL_EXT_memory_object, which
-                    // has this type, while its context is current.
+                    // SAFETY: the caller passes the function of that name in GL_EXT_memory_object, which has
+                    // this type, while its context is current.
                     unsafe {
                         let function = std::mem::transmute::<*const c_void, $type>(function);
                         function(texture, $($argument,)* memory, 0);
@@ -260,39 +263,38 @@ const STORAGES: [Storage; 5] = [
     ),
 ];
 
-/// What OpenGL itself says to what the library's types leave no way to ask.
+/// OpenGL's own error for a call that the library's types make impossible.
 fn storage_error(
-    machine: &TestGpu,
+    test_gpu: &TestGpu,
     storage: &Storage,
     memory: Memory,
     expected: u32,
 ) -> Result<()> {
-    let gl = machine.gl()?;
-    let create = address(gl, c"glCreateMemoryObjectsEXT")?;
-    let delete = address(gl, c"glDeleteMemoryObjectsEXT")?;
+    let gl = test_gpu.gl()?;
+    let objects = MemoryObjects::load(gl)?;
     let function = address(gl, storage.function)?;
     let context = gl.gl.glow();
-    let mut object = 0u32;
-    // SAFETY: the context is current, and the functions are those of these names; the texture and the
-    // memory object are new and deleted again.
+    let object = match memory {
+        Memory::Zero => 0,
+        Memory::NotImported => objects.create(gl)?,
+    };
+    // SAFETY: the context is current, and the function is the one of this name; the texture is new and deleted
+    // again.
     let error = unsafe {
-        if let Memory::NotImported = memory {
-            std::mem::transmute::<*const c_void, Create>(create)(1, &mut object);
-        }
         let texture = context.create_named_texture(storage.target).map_err(anyhow::Error::msg)?;
         gl.check("glCreateTextures")?;
         (storage.call)(function, texture.0.get(), object);
         let error = context.get_error();
         context.delete_texture(texture);
-        std::mem::transmute::<*const c_void, Delete>(delete)(1, &object);
         error
     };
+    objects.delete(object);
     ensure!(error == expected, "{:?}: {error:#06x}", storage.function);
     Ok(())
 }
 
 fn address(gl: &GlContext, name: &CStr) -> Result<*const c_void> {
     let address = (gl.gl.loader())(name);
-    ensure!(!address.is_null(), "{name:?} is not there");
+    ensure!(!address.is_null(), "{name:?} is missing");
     Ok(address)
 }

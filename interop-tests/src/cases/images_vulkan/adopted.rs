@@ -1,4 +1,4 @@
-//! Images between two Vulkan devices: those that the user made, with export enabled.
+//! Family M: images that the user created with export enabled, adopted and shared.
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::ash::vk;
@@ -23,7 +23,8 @@ pub(crate) fn cases() -> Vec<Case> {
     {
         cases.extend(Place::ALL.map(|place| {
             let name = name(&format!("{kind}/{}/30", place.name()));
-            Case::new(name, move |machine| adopted(machine, place, dedicated, blocks)).needs(&need)
+            Case::new(name, move |test_gpu| adopted(test_gpu, place, dedicated, blocks))
+                .needs(&need)
         }));
     }
     cases.push(Case::new(name("contradictions_are_refused/30"), contradictions).needs(&need));
@@ -34,13 +35,13 @@ fn desc() -> ImageDesc {
     Shape::MipChain.desc(Format::Rg16Float, Tiling::Optimal, SIZES[0], USAGE)
 }
 
-/// An image and memory as an app makes them by itself.
-struct Users<'a> {
+/// An image and its memory, created as an application does it itself.
+struct UserImage<'a> {
     gpu: &'a VulkanContext,
     made: AdoptedImage,
 }
 
-impl<'a> Users<'a> {
+impl<'a> UserImage<'a> {
     /// Bound `blocks` times the alignment into its memory.
     fn new(gpu: &'a VulkanContext, dedicated: bool, blocks: u64) -> Result<Self> {
         let (device, desc) = (gpu.device(), desc());
@@ -61,8 +62,7 @@ impl<'a> Users<'a> {
                     | vk::ImageUsageFlags::SAMPLED,
             )
             .push_next(&mut external);
-        // SAFETY: a valid device that has opaque fds enabled, and such images by them, as the case
-        // needs.
+        // SAFETY: a valid device with opaque fds enabled, which supports such images, as the case requires.
         let image = unsafe { device.create_image(&info, None) }?;
         // SAFETY: the image is alive.
         let needs = unsafe { device.get_image_memory_requirements(image) };
@@ -72,9 +72,9 @@ impl<'a> Users<'a> {
             needs.memory_type_bits >> index & 1 == 1 && ty.property_flags.contains(local)
         });
         let Some(index) = index else {
-            // SAFETY: made just now and used by nobody.
+            // SAFETY: created above, and unused.
             unsafe { device.destroy_image(image, None) };
-            bail!("no memory of the GPU suits the image");
+            bail!("no device-local memory type fits the image");
         };
         let made = AdoptedImage {
             image,
@@ -86,7 +86,7 @@ impl<'a> Users<'a> {
             dedicated,
             handle_type: MemoryHandleType::OpaqueFd,
         };
-        let mut users = Self { gpu, made };
+        let mut user = Self { gpu, made };
         let mut export = vk::ExportMemoryAllocateInfo::default().handle_types(opaque);
         let mut own = vk::MemoryDedicatedAllocateInfo::default().image(image);
         let mut info = vk::MemoryAllocateInfo::default()
@@ -99,17 +99,17 @@ impl<'a> Users<'a> {
         // SAFETY: size and type are the image's own; it is bound once, at a multiple of its
         // alignment.
         unsafe {
-            users.made.memory = device.allocate_memory(&info, None)?;
-            device.bind_image_memory(image, users.made.memory, made.offset)?;
+            user.made.memory = device.allocate_memory(&info, None)?;
+            device.bind_image_memory(image, user.made.memory, made.offset)?;
         }
-        Ok(users)
+        Ok(user)
     }
 }
 
-impl Drop for Users<'_> {
+impl Drop for UserImage<'_> {
     fn drop(&mut self) {
         let device = self.gpu.device();
-        // SAFETY: the user's own, and idle: what uses them waits. What adopted them is gone.
+        // SAFETY: the user's own, and idle: what uses them waits. What adopted them was dropped.
         unsafe {
             device.destroy_image(self.made.image, None);
             device.free_memory(self.made.memory, None);
@@ -117,35 +117,38 @@ impl Drop for Users<'_> {
     }
 }
 
-/// Adopted, exported and imported: it aliases. The user's own handles are left alone.
-fn adopted(machine: &TestGpu, place: Place, dedicated: bool, blocks: u64) -> Result<()> {
-    let (first, other) = (machine.vulkan(), place.gpu(machine)?);
-    let users = Users::new(first, dedicated, blocks)?;
-    // SAFETY: `made` says how they were made, and they are dropped after `ours`.
-    let ours = unsafe { first.endpoint.adopt_image(&users.made) }?;
-    ensure!(ours.handle() == users.made.image, "another image");
+/// Adopted, exported and imported, it shares memory. The user's own handles are not destroyed.
+fn adopted(test_gpu: &TestGpu, place: Place, dedicated: bool, blocks: u64) -> Result<()> {
+    let (first, other) = (test_gpu.vulkan(), place.gpu(test_gpu)?);
+    let user = UserImage::new(first, dedicated, blocks)?;
+    // SAFETY: `made` describes how they were created, and they are dropped after `ours`.
+    let ours = unsafe { first.endpoint.adopt_image(&user.made) }?;
+    ensure!(ours.handle() == user.made.image, "another image");
     let payload = ours.export()?;
-    ensure!(payload.offset() == users.made.offset, "another offset");
-    ensure!(payload.memory().info().dedicated == dedicated, "dedicated is not told");
+    ensure!(payload.offset() == user.made.offset, "another offset");
+    ensure!(payload.memory().info().dedicated == dedicated, "the payload has another `dedicated`");
     let theirs = other.endpoint.import_image(payload)?;
     pass((first, &ours), (other, &theirs))?;
-    // The adopted object goes, and the user's image is as it was.
+    // After the adopted object is dropped, the user's image is still valid.
     drop(ours);
     // SAFETY: as above.
-    let ours = unsafe { first.endpoint.adopt_image(&users.made) }?;
+    let ours = unsafe { first.endpoint.adopt_image(&user.made) }?;
     pass((first, &ours), (other, &theirs)).context("after the adopted object was dropped")
 }
 
-fn contradictions(machine: &TestGpu) -> Result<()> {
-    let gpu = machine.vulkan();
-    let users = Users::new(gpu, false, 0)?;
-    let made = users.made;
+fn contradictions(test_gpu: &TestGpu) -> Result<()> {
+    let gpu = test_gpu.vulkan();
+    let user = UserImage::new(gpu, false, 0)?;
+    let made = user.made;
     let types = gpu.endpoint.memory_properties().memory_type_count;
-    for (what, told) in [
+    for (what, description) in [
         ("past the end", AdoptedImage { offset: made.allocation_size, ..made }),
-        ("askew", AdoptedImage { offset: 1, allocation_size: made.allocation_size + 1, ..made }),
-        ("in less memory than it takes", AdoptedImage { allocation_size: 1, ..made }),
-        ("in memory of no type", AdoptedImage { memory_type_index: types, ..made }),
+        (
+            "misaligned",
+            AdoptedImage { offset: 1, allocation_size: made.allocation_size + 1, ..made },
+        ),
+        ("in less memory than it needs", AdoptedImage { allocation_size: 1, ..made }),
+        ("in memory of an unknown type", AdoptedImage { memory_type_index: types, ..made }),
         (
             "dedicated at an offset",
             AdoptedImage {
@@ -160,11 +163,11 @@ fn contradictions(machine: &TestGpu) -> Result<()> {
             AdoptedImage { allocation_size: made.allocation_size + 4096, dedicated: true, ..made },
         ),
         ("without levels", AdoptedImage { desc: ImageDesc { levels: 0, ..made.desc }, ..made }),
-        ("that is none", AdoptedImage { image: vk::Image::null(), ..made }),
+        ("that is null", AdoptedImage { image: vk::Image::null(), ..made }),
     ] {
-        // SAFETY: what is told is not true, but both handles are good or null, and outlive what is
-        // returned: nothing is, for the figures contradict each other.
-        match unsafe { gpu.endpoint.adopt_image(&told) } {
+        // SAFETY: the description is wrong, but both handles are valid or null, and nothing that is returned
+        // outlives them: the contradictions are refused.
+        match unsafe { gpu.endpoint.adopt_image(&description) } {
             Err(Error::Invalid(_) | Error::Mismatch(_)) => {}
             other => bail!("adopted {what}: {other:?}"),
         }

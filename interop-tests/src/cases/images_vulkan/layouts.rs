@@ -1,4 +1,4 @@
-//! Images between two Vulkan devices: layouts and ownership at a handoff.
+//! Family M: layouts and ownership of images in a handoff between two Vulkan devices.
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::ash::vk::{self, ImageAspectFlags, ImageLayout};
@@ -10,7 +10,9 @@ use gpu_interop::vulkan::{
 };
 use gpu_interop::{BufferDesc, Error, ImageDesc, ImageUsage};
 
-use crate::cases::images_vulkan::{USAGE, View, desc_of, read, there_and_back, write};
+use crate::cases::images_vulkan::{
+    USAGE, View, acquire, desc_of, read, release, there_and_back, write,
+};
 use crate::harness::{Case, Need, TestGpu, ValidationLog};
 use interop_gpu::Kernel;
 use interop_gpu::image::{SIZES, Shape};
@@ -27,7 +29,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new(name("buffers_and_images_in_one_handoff/46"), with_a_buffer),
         Case::new(name("a_part_of_an_image/44"), part_of_an_image),
         Case::new(name("another_pair_is_refused/44"), another_pair),
-        Case::new(name("what_no_image_can_be_in_is_refused/44"), impossible),
+        Case::new(name("impossible_layouts_are_refused/44"), impossible),
         Case::new(name("of_another_device_is_refused/44"), of_another_device),
         Case::new(name("no_hazard/62"), no_hazard).needs(&[Need::Validation]),
     ]
@@ -51,51 +53,34 @@ struct Pair<'a> {
 }
 
 impl<'a> Pair<'a> {
-    fn new(machine: &'a TestGpu, desc: &ImageDesc) -> Result<Self> {
-        let (first, second) = (machine.vulkan(), machine.second_device()?);
+    fn new(test_gpu: &'a TestGpu, desc: &ImageDesc) -> Result<Self> {
+        let (first, second) = (test_gpu.vulkan(), test_gpu.second_device()?);
         let ours = first.endpoint.create_image(desc, ImageOptions::default())?;
         let theirs = second.endpoint.import_image(ours.export()?)?;
-        let there = lane(first, second)?;
+        let there = open(first, second)?;
         Ok(Self { first, second, ours, theirs, there })
     }
 
-    /// Submits nothing but the release of our image, which is in `old`.
+    /// Submits only the release of the first device's image, which is in `old`.
     fn release(&mut self, old: ImageLayout, new: ImageLayout) -> Result<Ticket> {
-        let (gpu, lane) = (self.first, &mut self.there.release);
         let used = [ImageAccess::transfer(&self.ours).with_layouts(old, new)];
-        gpu.run_with(|command, part| {
-            let family = gpu.vulkan.queue_family();
-            // SAFETY: the command buffer is being recorded for a queue of that family, which owns the
-            // image, in the layout that the callers say; `run_with` waits.
-            let (ticket, added) =
-                lane.release(unsafe { VulkanCommands::record(command, family, &used) })?;
-            part.merge(added)?;
-            Ok(ticket)
-        })
+        release(self.first, &mut self.there.release, &used, |_| ())
     }
 
-    /// Acquires their image, and reads it.
+    /// Submits only the acquire of the second device's image.
     fn acquire(&mut self, ticket: Ticket, (old, new): (ImageLayout, ImageLayout)) -> Result<()> {
-        let (gpu, lane) = (self.second, &mut self.there.acquire);
         let used = [ImageAccess::transfer(&self.theirs).with_layouts(old, new)];
-        gpu.run_with(|command, part| {
-            let family = gpu.vulkan.queue_family();
-            // SAFETY: as above; what was released with other layouts the callee refuses.
-            part.merge(
-                lane.acquire(ticket, unsafe { VulkanCommands::record(command, family, &used) })?,
-            )?;
-            Ok(())
-        })
+        acquire(self.second, &mut self.there.acquire, ticket, &used, |_| ())
     }
 }
 
-fn lane(from: &VulkanContext, to: &VulkanContext) -> Result<Handoff<Endpoint, Endpoint>> {
+fn open(from: &VulkanContext, to: &VulkanContext) -> Result<Handoff<Endpoint, Endpoint>> {
     let (from, to) = (&from.endpoint, &to.endpoint);
     Ok(handoff::open(from, from, to, HandoffOptions::default())?)
 }
 
-/// From each layout to each other that both images can be in, content and all.
-fn every_pair(machine: &TestGpu) -> Result<()> {
+/// From each layout to each layout that both images can be in: the content is kept.
+fn every_pair(test_gpu: &TestGpu) -> Result<()> {
     let color = [
         ImageLayout::GENERAL,
         ImageLayout::COLOR_ATTACHMENT_OPTIMAL,
@@ -111,7 +96,7 @@ fn every_pair(machine: &TestGpu) -> Result<()> {
         ImageLayout::DEPTH_ATTACHMENT_STENCIL_READ_ONLY_OPTIMAL,
         ImageLayout::SHADER_READ_ONLY_OPTIMAL,
     ];
-    let depth_format = if machine
+    let depth_format = if test_gpu
         .vulkan()
         .endpoint
         .create_image(&desc(Format::D24UnormS8Uint), ImageOptions::default())
@@ -122,22 +107,22 @@ fn every_pair(machine: &TestGpu) -> Result<()> {
         Format::D32FloatS8Uint
     };
     for (format, layouts) in [(Format::Rgba8Unorm, &color[..]), (depth_format, &depth[..])] {
-        let mut pair = Pair::new(machine, &desc(format))?;
+        let mut pair = Pair::new(test_gpu, &desc(format))?;
         let mut seed = 0;
         for &old in layouts {
             for &new in layouts {
                 seed += 1;
                 if old == new {
-                    // The validation layer 1.3.239 overlooks an acquire whose layouts are equal (with
-                    // synchronization2, where that is no transition) and thinks of the image as it
-                    // was before. There is nothing in it yet that this could discard.
+                    // The validation layer 1.3.239 ignores an acquire whose layouts are equal (with
+                    // synchronization2, this is not a transition) and assumes the layout before it.
+                    // The image has no content yet that this could discard.
                     pair.second.run(|command| {
                         let to = (ImageLayout::UNDEFINED, new);
                         pair.second.record_layout(command, &pair.theirs, to);
                         Ok(())
                     })?;
                 }
-                // Each time anew: what was there before is of no interest.
+                // The content before doesn't matter.
                 pair.first.fill_image(&pair.ours, seed, (ImageLayout::UNDEFINED, old))?;
                 let ticket = pair.release(old, new)?;
                 pair.acquire(ticket, (old, new))?;
@@ -151,9 +136,9 @@ fn every_pair(machine: &TestGpu) -> Result<()> {
 }
 
 /// There and back, each side writing what the other reads.
-fn turns(machine: &TestGpu) -> Result<()> {
-    let mut pair = Pair::new(machine, &desc(Format::Rgba8Uint))?;
-    let mut back = lane(pair.second, pair.first)?;
+fn turns(test_gpu: &TestGpu) -> Result<()> {
+    let mut pair = Pair::new(test_gpu, &desc(Format::Rgba8Uint))?;
+    let mut back = open(pair.second, pair.first)?;
     let (ours, theirs): (View<'_>, View<'_>) =
         ((pair.first, &pair.ours), (pair.second, &pair.theirs));
     for turn in (0..TURNS).map(|turn| 2 * turn) {
@@ -168,56 +153,41 @@ fn turns(machine: &TestGpu) -> Result<()> {
 }
 
 /// One release and one acquire for a buffer and an image.
-fn with_a_buffer(machine: &TestGpu) -> Result<()> {
+fn with_a_buffer(test_gpu: &TestGpu) -> Result<()> {
     const BYTES: u64 = 4096;
     let Pair { first, second, ours, theirs, mut there } =
-        Pair::new(machine, &desc(Format::R32Uint))?;
+        Pair::new(test_gpu, &desc(Format::R32Uint))?;
     let (old, new) = (ImageLayout::TRANSFER_DST_OPTIMAL, ImageLayout::TRANSFER_SRC_OPTIMAL);
     let buffer =
         first.endpoint.create_buffer(&BufferDesc::storage(BYTES), BufferOptions::default())?;
     let their_buffer = second.endpoint.import_buffer(buffer.export()?)?;
     let (bound, staging) = (first.bind(buffer.handle(), BYTES)?, ImageIo::new(first, &ours)?);
     staging.fill(9)?;
-    let ticket = first.run_with(|command, part| {
+    let buffers = [BufferAccess::compute(&buffer)];
+    let images = [ImageAccess::transfer(&ours).with_layouts(old, new)];
+    let used = Accesses { buffers: &buffers, images: &images };
+    let ticket = release(first, &mut there.release, used, |command| {
         first.record(command, Kernel::Fill { seed: 9 }, &bound, 0);
         first.record_layout(command, &ours, (ImageLayout::UNDEFINED, old));
         staging.record_upload(first, command, &ours);
-        let buffers = [BufferAccess::compute(&buffer)];
-        let images = [ImageAccess::transfer(&ours).with_layouts(old, new)];
-        let used = Accesses { buffers: &buffers, images: &images };
-        let family = first.vulkan.queue_family();
-        // SAFETY: the command buffer is being recorded for a queue of that family, which owns both;
-        // the image is in `old`; `run_with` waits.
-        let (ticket, added) =
-            there.release.release(unsafe { VulkanCommands::record(command, family, used) })?;
-        part.merge(added)?;
-        Ok(ticket)
     });
     first.unbind(bound);
     let (ticket, staging) = (ticket?, ImageIo::new(second, &theirs)?);
     staging.wipe()?;
-    second.run_with(|command, part| {
-        let buffers = [BufferAccess::transfer(&their_buffer)];
-        let images = [ImageAccess::transfer(&theirs).with_layouts(old, new)];
-        let used = Accesses { buffers: &buffers, images: &images };
-        let family = second.vulkan.queue_family();
-        // SAFETY: as above; both were released with the same layouts.
-        part.merge(
-            there
-                .acquire
-                .acquire(ticket, unsafe { VulkanCommands::record(command, family, used) })?,
-        )?;
+    let buffers = [BufferAccess::transfer(&their_buffer)];
+    let images = [ImageAccess::transfer(&theirs).with_layouts(old, new)];
+    let used = Accesses { buffers: &buffers, images: &images };
+    acquire(second, &mut there.acquire, ticket, used, |command| {
         staging.record_download(second, command, &theirs);
-        Ok(())
     })?;
     staging.check(9)?;
     Ok(oracle::check(&second.download(their_buffer.handle(), 0, BYTES)?, 9, &Turns::default())?)
 }
 
-/// The second level goes over; the first stays, and what is in it.
-fn part_of_an_image(machine: &TestGpu) -> Result<()> {
+/// The second level is handed over; the first keeps its owner and content.
+fn part_of_an_image(test_gpu: &TestGpu) -> Result<()> {
     let desc = ImageDesc { levels: 2, ..desc(Format::Rgba8Unorm) };
-    let Pair { first, second, ours, theirs, mut there } = Pair::new(machine, &desc)?;
+    let Pair { first, second, ours, theirs, mut there } = Pair::new(test_gpu, &desc)?;
     let (old, new) = (ImageLayout::GENERAL, ImageLayout::TRANSFER_SRC_OPTIMAL);
     first.fill_image(&ours, 1, (ImageLayout::UNDEFINED, old))?;
     let second_level = |image| {
@@ -230,26 +200,11 @@ fn part_of_an_image(machine: &TestGpu) -> Result<()> {
         };
         ImageAccess { range, ..all }
     };
-    let ticket = first.run_with(|command, part| {
-        let family = first.vulkan.queue_family();
-        let used = [second_level(&ours)];
-        // SAFETY: the command buffer is being recorded for a queue of that family, which owns the
-        // image, in `old`; `run_with` waits.
-        let (ticket, added) =
-            there.release.release(unsafe { VulkanCommands::record(command, family, &used) })?;
-        part.merge(added)?;
-        Ok(ticket)
-    })?;
+    let ticket = release(first, &mut there.release, &[second_level(&ours)], |_| ())?;
     let part = interop_gpu::image::parts(&desc)[1];
     let staging =
         interop_gpu::vulkan::PrivateBuffer::host(&second.vulkan, part.bytes(&desc) as u64)?;
-    second.run_with(|command, submit| {
-        let (family, used) = (second.vulkan.queue_family(), [second_level(&theirs)]);
-        // SAFETY: as above; released with the same layouts.
-        let added = there
-            .acquire
-            .acquire(ticket, unsafe { VulkanCommands::record(command, family, &used) })?;
-        submit.merge(added)?;
+    acquire(second, &mut there.acquire, ticket, &[second_level(&theirs)], |command| {
         let extent = interop_gpu::image::level_extent(&desc, 1);
         let region = vk::BufferImageCopy {
             image_subresource: vk::ImageSubresourceLayers {
@@ -266,18 +221,17 @@ fn part_of_an_image(machine: &TestGpu) -> Result<()> {
             let (image, to) = (theirs.handle(), staging.buffer);
             second.device().cmd_copy_image_to_buffer(command, image, new, to, &[region]);
         }
-        Ok(())
     })?;
     let mut found = Vec::new();
     staging.with_bytes(part.bytes(&desc), |bytes| found.extend_from_slice(bytes))?;
     part.check(&desc, 1, &found)
 }
 
-/// The acquiring side names another pair of layouts than the releasing side, or another number of
-/// images: refused, and the ticket is good for the right one.
-fn another_pair(machine: &TestGpu) -> Result<()> {
+/// An acquire with other layouts than the release, or another number of images, is refused, and the ticket
+/// is still valid for the right one.
+fn another_pair(test_gpu: &TestGpu) -> Result<()> {
     let (old, new) = (ImageLayout::GENERAL, ImageLayout::SHADER_READ_ONLY_OPTIMAL);
-    let mut pair = Pair::new(machine, &desc(Format::Rgba8Unorm))?;
+    let mut pair = Pair::new(test_gpu, &desc(Format::Rgba8Unorm))?;
     pair.first.fill_image(&pair.ours, 5, (ImageLayout::UNDEFINED, old))?;
     let mut ticket = pair.release(old, new)?;
     let gpu = pair.second;
@@ -291,14 +245,14 @@ fn another_pair(machine: &TestGpu) -> Result<()> {
         vec![],
         vec![right, right],
     ] {
-        let lane = &mut pair.there.acquire;
+        let handoff = &mut pair.there.acquire;
         ticket = gpu.run_with(|command, _| {
             let used = Accesses { buffers: &[], images: &wrong };
             let sent = ticket.sequence();
             // SAFETY: the command buffer is being recorded for a queue of that family; nothing is
-            // recorded, for the layouts are not those of the release.
+            // recorded, because the layouts are not those of the release.
             let refused =
-                lane.acquire(ticket, unsafe { VulkanCommands::record(command, family, used) });
+                handoff.acquire(ticket, unsafe { VulkanCommands::record(command, family, used) });
             let refused = refused.err().with_context(|| format!("{wrong:?} was acquired"))?;
             let (back, error) = refused.into_parts();
             ensure!(matches!(error, Error::Mismatch(_)), "{wrong:?}: {error:?}");
@@ -310,9 +264,9 @@ fn another_pair(machine: &TestGpu) -> Result<()> {
     pair.second.check_image(&pair.theirs, 5, new)
 }
 
-/// Layouts and ranges that the image can't have, or nobody can take over.
-fn impossible(machine: &TestGpu) -> Result<()> {
-    let mut pair = Pair::new(machine, &desc(Format::Rgba8Unorm))?;
+/// Layouts and ranges that the image can't have, or that can't be acquired.
+fn impossible(test_gpu: &TestGpu) -> Result<()> {
+    let mut pair = Pair::new(test_gpu, &desc(Format::Rgba8Unorm))?;
     let gpu = pair.first;
     let family = gpu.vulkan.queue_family();
     let general = ImageLayout::GENERAL;
@@ -332,11 +286,11 @@ fn impossible(machine: &TestGpu) -> Result<()> {
         with(vk::ImageSubresourceRange { base_array_layer: u32::MAX, ..range }),
         with(vk::ImageSubresourceRange { aspect_mask: depth, ..range }),
     ] {
-        let lane = &mut pair.there.release;
+        let handoff = &mut pair.there.release;
         gpu.run(|command| {
             // SAFETY: the command buffer is being recorded for a queue of that family; nothing is
-            // recorded, for the image can't be so.
-            match lane.release(unsafe {
+            // recorded, because the image can't be in this state.
+            match handoff.release(unsafe {
                 VulkanCommands::record(command, family, std::slice::from_ref(&wrong))
             }) {
                 Err(Error::Invalid(refused)) => ensure!(refused.vuid.is_some(), "{refused}"),
@@ -346,24 +300,24 @@ fn impossible(machine: &TestGpu) -> Result<()> {
             Ok(())
         })?;
     }
-    // None of them is under way: the next release is the first.
+    // None of them is in flight: the next release is the first.
     let sampled = ImageLayout::SHADER_READ_ONLY_OPTIMAL;
     pair.first.fill_image(&pair.ours, 6, (ImageLayout::UNDEFINED, general))?;
     let ticket = pair.release(general, sampled)?;
-    ensure!(ticket.sequence() == 1, "number {}", ticket.sequence());
+    ensure!(ticket.sequence() == 1, "sequence number {}", ticket.sequence());
     pair.acquire(ticket, (general, sampled))?;
     pair.second.check_image(&pair.theirs, 6, sampled)
 }
 
-/// A device's barrier is for its own handle of the image.
-fn of_another_device(machine: &TestGpu) -> Result<()> {
-    let pair = Pair::new(machine, &desc(Format::Rgba8Unorm))?;
+/// A device records barriers for its own images only.
+fn of_another_device(test_gpu: &TestGpu) -> Result<()> {
+    let pair = Pair::new(test_gpu, &desc(Format::Rgba8Unorm))?;
     let general = ImageLayout::GENERAL;
     let used = [ImageAccess::compute(&pair.theirs).with_layouts(general, general)];
     let gpu = pair.first;
     gpu.run(|command| {
-        // SAFETY: the command buffer is being recorded; nothing is recorded, for the image is of
-        // another device.
+        // SAFETY: the command buffer is being recorded; nothing is recorded, because the image
+        // is of another device.
         match unsafe { gpu.endpoint.record_acquire(command, gpu.vulkan.queue_family(), &used) } {
             Err(Error::Invalid(refused)) => ensure!(refused.parameter == "images", "{refused}"),
             other => bail!("{other:?}"),
@@ -372,12 +326,11 @@ fn of_another_device(machine: &TestGpu) -> Result<()> {
     })
 }
 
-/// Watched by synchronisation validation, what the library records leaves no hazard to be found
-/// around copies, drawings and fetches.
-fn no_hazard(machine: &TestGpu) -> Result<()> {
-    let heard = ValidationLog::default();
-    let first = VulkanContext::new(heard.open(machine.selector(), true)?)?;
-    let second = VulkanContext::new(heard.open(machine.selector(), true)?)?;
+/// Synchronisation validation finds no hazard between copies, draws and fetches and the library's barriers.
+fn no_hazard(test_gpu: &TestGpu) -> Result<()> {
+    let log = ValidationLog::default();
+    let first = VulkanContext::new(log.open(test_gpu.selector(), true)?)?;
+    let second = VulkanContext::new(log.open(test_gpu.selector(), true)?)?;
     for (shape, format) in [
         (Shape::MipChain, Format::Rgba8Unorm),
         (Shape::D2, Format::D32Float),
@@ -387,7 +340,7 @@ fn no_hazard(machine: &TestGpu) -> Result<()> {
         let desc = desc_of(format, Tiling::Optimal, shape, SIZES[0]);
         there_and_back(&first, &second, &desc, ImageOptions::default())
             .with_context(|| format!("{shape:?}, {format:?}"))?;
-        heard.require_silence()?;
+        log.require_silence()?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Images between two Vulkan devices: which memory they lie in, alone or with others.
+//! Family M: the memory of images between two Vulkan devices, alone or with others.
 
 use anyhow::{Context, Result, ensure};
 use gpu_interop::ash::vk;
@@ -14,21 +14,24 @@ use gpu_interop::vulkan::{
 use gpu_interop::{Api, BufferDesc, ImageDesc, ResourceDesc, vulkan};
 
 use crate::cases::images_vulkan::{USAGE, View, pass, read, there_and_back, write};
+use crate::cases::support::fds::leave_nothing_open;
 use crate::cases::support::importers::Place;
 use crate::cases::support::views::{self, check_all_views_agree};
-use crate::harness::{Case, Need, TestGpu, open_descriptors};
+use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::image::{SIZES, Shape, parts};
 use interop_gpu::vulkan::VulkanContext;
 
 pub(crate) fn cases() -> Vec<Case> {
     let name = |what: &str| format!("vulkan→vulkan/opaque_fd/image/{what}");
-    let mut cases = vec![Case::new(name("dedicated_only_agrees_with_the_image/5"), dedicated_word)];
+    let mut cases = vec![Case::new(name("dedicated_only_agrees_with_the_image/5"), dedicated_only)];
     for (what, choice) in
         [("dedicated", DedicatedAllocation::Always), ("not_dedicated", DedicatedAllocation::Avoid)]
     {
         cases.extend(Place::ALL.map(|place| {
             let name = name(&format!("{what}/{}/26", place.name()));
-            Case::new(name, move |machine| dedicated(machine.vulkan(), place.gpu(machine)?, choice))
+            Case::new(name, move |test_gpu| {
+                dedicated(test_gpu.vulkan(), place.gpu(test_gpu)?, choice)
+            })
         }));
     }
     cases.extend([
@@ -36,8 +39,8 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new(name("memory_is_imported_before_it_has_an_image/25"), memory_first),
         Case::new(name("several_in_one_allocation/39"), several_in_one),
         Case::new(name("buffers_and_images_in_one_allocation/39"), with_buffers),
-        Case::new(name("made_again_and_again_leaves_no_descriptor/16"), again_and_again),
-        Case::new(name("linear/rows_lie_as_the_payload_tells/38"), mapped_rows)
+        Case::new(name("repeated_imports_leave_no_descriptor/16"), repeated),
+        Case::new(name("linear/rows_are_placed_as_the_payload_reports/38"), mapped_rows)
             .needs(&[Need::Image(Api::Vulkan, linear()), Need::HostVisibleImage(linear())]),
     ]);
     cases
@@ -51,25 +54,28 @@ fn linear() -> ImageDesc {
     Shape::D2.desc(Format::Rgba16Float, Tiling::Linear, SIZES[1], USAGE)
 }
 
-/// Where the capability says that an image needs its own memory, the image says so too, and gets it;
-/// where neither does, it can be had without.
-fn dedicated_word(machine: &TestGpu) -> Result<()> {
-    let gpu = machine.vulkan();
+/// If the capability requires dedicated memory, so does the image, and gets it; if neither does, the image
+/// can be created without.
+fn dedicated_only(test_gpu: &TestGpu) -> Result<()> {
+    let gpu = test_gpu.vulkan();
     let options = ImageOptions { dedicated: DedicatedAllocation::Avoid, ..ImageOptions::default() };
     for &format in Format::ALL {
         for tiling in [Tiling::Optimal, Tiling::Linear] {
             let desc = Shape::D2.desc(format, tiling, SIZES[0], USAGE);
-            let told = gpu.endpoint.capabilities(&desc.into())?;
-            let support = told.memory(MemoryHandleType::OpaqueFd)?;
+            let capabilities = gpu.endpoint.capabilities(&desc.into())?;
+            let support = capabilities.memory(MemoryHandleType::OpaqueFd)?;
             if support.export.is_err() {
                 continue;
             }
             let image = gpu.endpoint.create_image(&desc, options)?;
             let required = requires_dedicated(gpu, &image);
             let only = support.dedicated == Dedicated::Required;
-            ensure!(!only || required, "{desc:?}: only dedicated, but does not require it");
+            ensure!(
+                !only || required,
+                "{desc:?}: dedicated only, but the driver does not require it"
+            );
             let got = image.memory().info().dedicated;
-            ensure!(got == required, "{desc:?}: requires its own: {required}, has it: {got}");
+            ensure!(got == required, "{desc:?}: required: {required}, dedicated: {got}");
         }
     }
     Ok(())
@@ -84,52 +90,52 @@ fn requires_dedicated(gpu: &VulkanContext, image: &Image) -> bool {
     dedicated.requires_dedicated_allocation == vk::TRUE
 }
 
-/// Whether the allocation is the image's own travels in the payload, and the importer does the same.
+/// The payload reports whether the allocation is dedicated, and the importer does the same.
 fn dedicated(from: &VulkanContext, to: &VulkanContext, choice: DedicatedAllocation) -> Result<()> {
     let options = ImageOptions { dedicated: choice, ..ImageOptions::default() };
     for desc in [color(), Shape::D2.desc(Format::D32Float, Tiling::Optimal, SIZES[0], USAGE)] {
         let ours = from.endpoint.create_image(&desc, options)?;
         let payload = ours.export()?;
-        let told = payload.memory().info().dedicated;
-        // A driver may require what the caller would rather avoid, but not the other way round.
+        let is_dedicated = payload.memory().info().dedicated;
+        // A driver may require what the caller avoids.
         let wanted = choice == DedicatedAllocation::Always || requires_dedicated(from, &ours);
-        ensure!(told == wanted, "{desc:?}: dedicated: {told}");
+        ensure!(is_dedicated == wanted, "{desc:?}: dedicated: {is_dedicated}");
         let theirs = to.endpoint.import_image(payload)?;
-        ensure!(theirs.memory().info().dedicated == told, "the importer forgot");
+        ensure!(theirs.memory().info().dedicated == is_dedicated, "the importer differs");
         pass((from, &ours), (to, &theirs))?;
     }
     Ok(())
 }
 
-/// What was released is there when the exporter's image and memory are not any more.
-fn importer_alone(machine: &TestGpu) -> Result<()> {
-    let (first, second) = (machine.vulkan(), machine.second_instance()?);
+/// The importer has the content after the exporter's image and memory were dropped.
+fn importer_alone(test_gpu: &TestGpu) -> Result<()> {
+    let (first, second) = (test_gpu.vulkan(), test_gpu.second_instance()?);
     let ours = first.endpoint.create_image(&color(), ImageOptions::default())?;
     let theirs = second.endpoint.import_image(ours.export()?)?;
     let (one, other) = (&first.endpoint, &second.endpoint);
-    let mut lane = handoff::open(one, one, other, HandoffOptions::default())?;
-    let ticket = write((first, &ours), 18, &mut lane.release)?;
+    let mut handoff = handoff::open(one, one, other, HandoffOptions::default())?;
+    let ticket = write((first, &ours), 18, &mut handoff.release)?;
     drop(ours);
-    read((second, &theirs), 18, &mut lane.acquire, ticket)
+    read((second, &theirs), 18, &mut handoff.acquire, ticket)
 }
 
-/// The other side may write the memory before there is an image in it here.
-fn memory_first(machine: &TestGpu) -> Result<()> {
-    let (first, second) = (machine.vulkan(), machine.second_device()?);
+/// The importer may write the memory before the exporter has placed an image in it.
+fn memory_first(test_gpu: &TestGpu) -> Result<()> {
+    let (first, second) = (test_gpu.vulkan(), test_gpu.second_device()?);
     let desc = color();
     let (memory, offsets) = first.endpoint.allocate(&[desc], MemoryOptions::default())?;
     let there = second.endpoint.import_memory(memory.export()?)?;
     let theirs = there.image(offsets[0], &desc)?;
     let (one, other) = (&first.endpoint, &second.endpoint);
-    let mut lane = handoff::open(one, other, one, HandoffOptions::default())?;
-    let ticket = write((second, &theirs), 25, &mut lane.release)?;
+    let mut handoff = handoff::open(one, other, one, HandoffOptions::default())?;
+    let ticket = write((second, &theirs), 25, &mut handoff.release)?;
     let ours = memory.image(offsets[0], &desc)?;
-    read((first, &ours), 25, &mut lane.acquire, ticket)?;
+    read((first, &ours), 25, &mut handoff.acquire, ticket)?;
     pass((first, &ours), (second, &theirs))
 }
 
-/// Images of different formats, shapes and tilings, none of which touches another.
-fn several(machine: &TestGpu) -> Result<Vec<ImageDesc>> {
+/// Images of different formats, shapes and tilings that can share an allocation.
+fn several(test_gpu: &TestGpu) -> Result<Vec<ImageDesc>> {
     let wanted = [
         color(),
         linear(),
@@ -141,8 +147,8 @@ fn several(machine: &TestGpu) -> Result<Vec<ImageDesc>> {
     ];
     let mut descs = Vec::new();
     for desc in wanted {
-        let told = machine.vulkan().endpoint.capabilities(&desc.into())?;
-        let support = told.memory(MemoryHandleType::OpaqueFd)?;
+        let capabilities = test_gpu.vulkan().endpoint.capabilities(&desc.into())?;
+        let support = capabilities.memory(MemoryHandleType::OpaqueFd)?;
         if support.export.is_ok() && support.dedicated != Dedicated::Required {
             descs.push(desc);
         }
@@ -151,41 +157,41 @@ fn several(machine: &TestGpu) -> Result<Vec<ImageDesc>> {
     Ok(descs)
 }
 
-/// Each is imported by a payload of its own, at its own offset; all are written before one is read.
-fn several_in_one(machine: &TestGpu) -> Result<()> {
-    let (first, second) = (machine.vulkan(), machine.second_device()?);
-    let ours = first.endpoint.create_images(&several(machine)?, ImageOptions::default())?;
+/// Each is imported by a payload of its own, at its own offset; all are written before any is read.
+fn several_in_one(test_gpu: &TestGpu) -> Result<()> {
+    let (first, second) = (test_gpu.vulkan(), test_gpu.second_device()?);
+    let ours = first.endpoint.create_images(&several(test_gpu)?, ImageOptions::default())?;
     let theirs = ours
         .iter()
         .map(|image| Ok(second.endpoint.import_image(image.export()?)?))
         .collect::<Result<Vec<_>>>()?;
     ensure!(theirs[1..].iter().all(|image| image.offset() > 0), "all at 0");
     let views = ours.iter().map(|image| (first, image));
-    aside(&views.zip(theirs.iter().map(|image| (second, image))).collect::<Vec<_>>())
+    apart(&views.zip(theirs.iter().map(|image| (second, image))).collect::<Vec<_>>())
 }
 
 /// Writes the first of each pair, then reads the second of each.
-fn aside(pairs: &[(View<'_>, View<'_>)]) -> Result<()> {
+fn apart(pairs: &[(View<'_>, View<'_>)]) -> Result<()> {
     let mut waiting = Vec::new();
     for (seed, (writer, reader)) in (100..).zip(pairs) {
         let (one, other) = (&writer.0.endpoint, &reader.0.endpoint);
-        let mut lane = handoff::open(one, one, other, HandoffOptions::default())?;
-        let ticket = write(*writer, seed, &mut lane.release)?;
-        waiting.push((seed, *reader, lane, ticket));
+        let mut handoff = handoff::open(one, one, other, HandoffOptions::default())?;
+        let ticket = write(*writer, seed, &mut handoff.release)?;
+        waiting.push((seed, *reader, handoff, ticket));
     }
-    for (seed, reader, mut lane, ticket) in waiting {
-        read(reader, seed, &mut lane.acquire, ticket)
+    for (seed, reader, mut handoff, ticket) in waiting {
+        read(reader, seed, &mut handoff.acquire, ticket)
             .with_context(|| format!("at {}", reader.1.offset()))?;
     }
     Ok(())
 }
 
-/// One import of the memory, with all its images and buffers put into it at their offsets.
-fn with_buffers(machine: &TestGpu) -> Result<()> {
-    let (first, second) = (machine.vulkan(), machine.second_device()?);
+/// One import of the memory, with all its images and buffers placed in it at their offsets.
+fn with_buffers(test_gpu: &TestGpu) -> Result<()> {
+    let (first, second) = (test_gpu.vulkan(), test_gpu.second_device()?);
     let buffer = BufferDesc::storage(5000);
     let mut descs: Vec<ResourceDesc> = Vec::new();
-    for image in several(machine)? {
+    for image in several(test_gpu)? {
         descs.extend([ResourceDesc::from(image), buffer.into()]);
     }
     let (memory, offsets) = first.endpoint.allocate(&descs, MemoryOptions::default())?;
@@ -207,8 +213,8 @@ fn with_buffers(machine: &TestGpu) -> Result<()> {
         check_all_views_agree(&mut [view(first, ours), view(second, theirs)], 1)?;
     }
     let views = images.iter().map(|(ours, theirs)| ((first, ours), (second, theirs)));
-    aside(&views.collect::<Vec<_>>())?;
-    // The images have left the buffers alone: each holds what the second view wrote last.
+    apart(&views.collect::<Vec<_>>())?;
+    // The images have not changed the buffers: each holds what the second view wrote last.
     for (ours, _) in &buffers {
         let read = first.download(ours.handle(), 0, 5000)?;
         interop_gpu::oracle::check(&read, 2, &Default::default())?;
@@ -216,27 +222,25 @@ fn with_buffers(machine: &TestGpu) -> Result<()> {
     Ok(())
 }
 
-fn again_and_again(machine: &TestGpu) -> Result<()> {
-    let (first, second) = (machine.vulkan(), machine.second_device()?);
+fn repeated(test_gpu: &TestGpu) -> Result<()> {
+    let (first, second) = (test_gpu.vulkan(), test_gpu.second_device()?);
     there_and_back(first, second, &color(), ImageOptions::default())?;
-    let before = open_descriptors();
-    for _ in 0..256 {
+    leave_nothing_open(256, || {
         let ours = first.endpoint.create_image(&color(), ImageOptions::default())?;
         let (payload, _unused) = (ours.export()?, ours.export()?);
-        let theirs = second.endpoint.import_image(payload)?;
-        drop((theirs, ours));
-    }
-    before.require_same(&open_descriptors())
+        second.endpoint.import_image(payload)?;
+        Ok(())
+    })
 }
 
-/// What a device wrote lies row by row where the payload says, for whoever maps the memory.
-fn mapped_rows(machine: &TestGpu) -> Result<()> {
-    let (first, second) = (machine.vulkan(), machine.second_device()?);
+/// In mapped memory, each row of a linear image is where the payload reports it.
+fn mapped_rows(test_gpu: &TestGpu) -> Result<()> {
+    let (first, second) = (test_gpu.vulkan(), test_gpu.second_device()?);
     let options = ImageOptions { memory: MemoryLocation::HostVisible, ..ImageOptions::default() };
     let desc = linear();
     let ours = first.endpoint.create_image(&desc, options)?;
     let payload: ImagePayload = ours.export()?;
-    let linear = *payload.linear().context("the payload of a linear image tells no rows")?;
+    let linear = *payload.linear().context("the payload of a linear image has no linear layout")?;
     let theirs = second.endpoint.import_image(payload)?;
     second.fill_image(&theirs, 38, (vk::ImageLayout::UNDEFINED, vk::ImageLayout::GENERAL))?;
     let found = packed_rows(first, &ours, &linear)?;

@@ -1,4 +1,4 @@
-//! Group D's images between two Vulkan devices: every format × tiling × shape, byte for byte.
+//! Family M: images between two Vulkan devices. Every format × tiling × shape, byte for byte.
 
 pub(crate) mod adopted;
 pub(crate) mod layouts;
@@ -6,11 +6,11 @@ pub(crate) mod memory;
 pub(crate) mod refused;
 
 use anyhow::{Context, Result};
-use gpu_interop::ash::vk::ImageLayout;
+use gpu_interop::ash::vk;
 use gpu_interop::desc::Tiling;
 use gpu_interop::format::{Aspects, Format};
 use gpu_interop::handoff::{self, Acquirer, HandoffOptions, Releaser, Ticket, VulkanCommands};
-use gpu_interop::vulkan::{Endpoint, Image, ImageOptions};
+use gpu_interop::vulkan::{Accesses, Endpoint, Image, ImageOptions};
 use gpu_interop::{Api, ImageDesc, ImageUsage};
 
 use crate::cases::support::importers::Place;
@@ -18,6 +18,7 @@ use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::image::{SIZES, Shape};
 use interop_gpu::vulkan::{ImageIo, VulkanContext};
 
+/// The usage of most images of the suite.
 pub(crate) const USAGE: ImageUsage =
     ImageUsage::TRANSFER_SRC.union(ImageUsage::TRANSFER_DST).union(ImageUsage::SAMPLED);
 
@@ -32,10 +33,10 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     for place in Place::ALL {
         let name = format!("vulkan→vulkan/opaque_fd/image/{}/38a", place.name());
-        let run = move |machine: &TestGpu| {
+        let run = move |test_gpu: &TestGpu| {
             let (format, tiling) = (Format::Rgba16Float, Tiling::Optimal);
             let desc = Shape::MipChain.desc(format, tiling, SIZES[0], USAGE);
-            there_and_back(machine.vulkan(), place.gpu(machine)?, &desc, ImageOptions::default())
+            there_and_back(test_gpu.vulkan(), place.gpu(test_gpu)?, &desc, ImageOptions::default())
         };
         cases.push(Case::new(name, run));
     }
@@ -48,7 +49,7 @@ fn has(shape: Shape, format: Format, tiling: Tiling) -> bool {
     shape != Shape::Multisample || drawn
 }
 
-/// What the images of the matrix are: multisample ones are drawn to, and seen as what they are not.
+/// The images of the matrix. Multisample ones are drawn to; if they are sRGB, through a view that is not.
 pub(crate) fn desc_of(format: Format, tiling: Tiling, shape: Shape, size: (u32, u32)) -> ImageDesc {
     let mut desc = shape.desc(format, tiling, size, USAGE);
     if shape == Shape::Multisample {
@@ -71,9 +72,9 @@ fn matrix(format: Format, tiling: Tiling, shape: Shape) -> Case {
     let (texels, tiled) = (format.name().to_lowercase(), format!("{tiling:?}").to_lowercase());
     let name = format!("vulkan→vulkan/opaque_fd/image/{texels}/{tiled}/{}/{row}", shape.name());
     let descs = SIZES.map(|size| desc_of(format, tiling, shape, size));
-    let run = move |machine: &TestGpu| {
+    let run = move |test_gpu: &TestGpu| {
         for desc in &descs {
-            let (first, second) = (machine.vulkan(), machine.second_device()?);
+            let (first, second) = (test_gpu.vulkan(), test_gpu.second_device()?);
             there_and_back(first, second, desc, ImageOptions::default())
                 .with_context(|| format!("{:?}", desc.extent))?;
         }
@@ -82,8 +83,8 @@ fn matrix(format: Format, tiling: Tiling, shape: Shape) -> Case {
     Case::new(name, run).needs(&descs.map(|desc| Need::Image(Api::Vulkan, desc)))
 }
 
-/// Written by one device, read and written by the other, read by the first, every texel of every part;
-/// with a handoff each way.
+/// One device writes, the other reads and writes, the first reads: every texel of every part, with a handoff
+/// each way.
 pub(crate) fn there_and_back(
     from: &VulkanContext,
     to: &VulkanContext,
@@ -95,10 +96,10 @@ pub(crate) fn there_and_back(
     pass((from, &ours), (to, &theirs))
 }
 
-/// An image as one device has it.
+/// An image of one device.
 pub(crate) type View<'a> = (&'a VulkanContext, &'a Image);
 
-/// Hands two views of one image, whose content doesn't matter, there and back.
+/// Passes an image, whatever its content, from one device to the other and back.
 pub(crate) fn pass(first: View<'_>, second: View<'_>) -> Result<()> {
     let (one, other) = (&first.0.endpoint, &second.0.endpoint);
     let mut there = handoff::open(one, one, other, HandoffOptions::default())?;
@@ -109,26 +110,18 @@ pub(crate) fn pass(first: View<'_>, second: View<'_>) -> Result<()> {
     read(first, 2, &mut back.acquire, ticket).context("the exporter reads")
 }
 
-/// Fills the image, whatever was in it, and releases it to who will download it.
+/// Fills the image, whatever its content, and releases it for [`read`].
 pub(crate) fn write(
     (gpu, image): View<'_>,
     seed: u32,
     to: &mut Releaser<Endpoint>,
 ) -> Result<Ticket> {
-    let staging = ImageIo::new(gpu, image)?;
-    staging.fill(seed)?;
-    gpu.run_with(|command, part| {
-        let anew = (ImageLayout::UNDEFINED, staging.upload_layout());
-        gpu.record_layout(command, image, anew);
-        staging.record_upload(gpu, command, image);
-        let used = [staging.uploaded(image, staging.download_layout())];
-        let family = gpu.vulkan.queue_family();
-        // SAFETY: the command buffer is being recorded for a queue of that family, which owns the
-        // image, and the image is in the layout it was uploaded in; `run_with` waits.
-        let (ticket, added) =
-            to.release(unsafe { VulkanCommands::record(command, family, &used) })?;
-        part.merge(added)?;
-        Ok(ticket)
+    let io = ImageIo::new(gpu, image)?;
+    io.fill(seed)?;
+    let used = [io.uploaded(image, io.download_layout())];
+    release(gpu, to, &used, |command| {
+        gpu.record_layout(command, image, (vk::ImageLayout::UNDEFINED, io.upload_layout()));
+        io.record_upload(gpu, command, image);
     })
 }
 
@@ -139,17 +132,46 @@ pub(crate) fn read(
     from: &mut Acquirer<Endpoint>,
     ticket: Ticket,
 ) -> Result<()> {
-    let staging = ImageIo::new(gpu, image)?;
-    staging.wipe()?;
-    gpu.run_with(|command, part| {
-        let used = [staging.downloadable(image, staging.upload_layout())];
-        let family = gpu.vulkan.queue_family();
-        // SAFETY: as above; the other side has released the image with the same layouts.
-        part.merge(
-            from.acquire(ticket, unsafe { VulkanCommands::record(command, family, &used) })?,
-        )?;
-        staging.record_download(gpu, command, image);
+    let io = ImageIo::new(gpu, image)?;
+    io.wipe()?;
+    let used = [io.downloadable(image, io.upload_layout())];
+    acquire(gpu, from, ticket, &used, |command| io.record_download(gpu, command, image))?;
+    io.check(seed)
+}
+
+/// Records `before` and the release of `used`, submits both, and waits.
+pub(crate) fn release<'u>(
+    gpu: &VulkanContext,
+    to: &mut Releaser<Endpoint>,
+    used: impl Into<Accesses<'u>>,
+    before: impl FnOnce(vk::CommandBuffer),
+) -> Result<Ticket> {
+    let family = gpu.vulkan.queue_family();
+    gpu.run_with(|command, sync| {
+        before(command);
+        // SAFETY: the command buffer is being recorded for a queue of that family, which owns what is used;
+        // images are in the layouts that the callers name; `run_with` waits.
+        let commands = unsafe { VulkanCommands::record(command, family, used) };
+        let (ticket, added) = to.release(commands)?;
+        sync.merge(added)?;
+        Ok(ticket)
+    })
+}
+
+/// Records the acquire of `used` and `after`, submits both, and waits.
+pub(crate) fn acquire<'u>(
+    gpu: &VulkanContext,
+    from: &mut Acquirer<Endpoint>,
+    ticket: Ticket,
+    used: impl Into<Accesses<'u>>,
+    after: impl FnOnce(vk::CommandBuffer),
+) -> Result<()> {
+    let family = gpu.vulkan.queue_family();
+    gpu.run_with(|command, sync| {
+        // SAFETY: as above; the handoff refuses other layouts than those of the release.
+        let commands = unsafe { VulkanCommands::record(command, family, used) };
+        sync.merge(from.acquire(ticket, commands)?)?;
+        after(command);
         Ok(())
-    })?;
-    staging.check(seed)
+    })
 }

@@ -1,5 +1,5 @@
-//! Images between two Vulkan devices: what can't be is refused by a typed error, before the driver
-//! sees it, and payloads come back whole.
+//! Family M: images that are refused by a typed error before the driver sees them; payloads come back
+//! unchanged.
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::ash::vk::{ImageAspectFlags, ImageSubresource};
@@ -20,15 +20,15 @@ pub(crate) fn cases() -> Vec<Case> {
     let image = [Need::Image(Api::Vulkan, color())];
     let linear = [Need::Image(Api::Vulkan, linear())];
     vec![
-        Case::new(name("what_is_told_is_what_can_be_made/4"), told_and_made),
+        Case::new(name("capabilities_are_what_can_be_created/4"), capabilities_agree),
         Case::new(name("over_the_limits_is_refused/4"), over_the_limits),
         Case::new(name("foreign_gpu_is_refused/3"), foreign).needs(&image),
-        Case::new(name("another_image_than_fits_is_refused/33"), too_large).needs(&image),
+        Case::new(name("an_image_that_does_not_fit_is_refused/33"), too_large).needs(&image),
         Case::new(name("dedicated_memory_without_its_image_is_refused/26"), dedicated_alone)
             .needs(&image),
         Case::new(name("wrong_places_in_memory_are_refused/33"), wrong_places).needs(&image),
-        Case::new(name("linear/rows_that_lie_otherwise_are_refused/38"), other_rows).needs(&linear),
-        Case::new(name("rows_of_what_has_none_are_refused/38"), no_rows).needs(&linear),
+        Case::new(name("linear/other_rows_are_refused/38"), other_rows).needs(&linear),
+        Case::new(name("rows_of_an_optimal_image_are_refused/38"), no_rows).needs(&linear),
     ]
 }
 
@@ -40,11 +40,11 @@ fn linear() -> ImageDesc {
     Shape::D2.desc(Format::R8Unorm, Tiling::Linear, SIZES[0], USAGE)
 }
 
-/// Every format × tiling × shape × usage: it is made where the capability says so, and where not, what
-/// is missing is named by API and format, by the capability and by the creation alike.
-fn told_and_made(machine: &TestGpu) -> Result<()> {
-    let endpoint = &machine.vulkan().endpoint;
-    let (mut made, mut missing) = (0, 0);
+/// Every format × tiling × shape × usage: if the capability supports it, it is created; if not, the capability
+/// and the creation return the same error, which names the API and the format.
+fn capabilities_agree(test_gpu: &TestGpu) -> Result<()> {
+    let endpoint = &test_gpu.vulkan().endpoint;
+    let (mut created, mut missing) = (0, 0);
     let usages = [ImageUsage::STORAGE, ImageUsage::COLOR_ATTACHMENT, USAGE];
     for &format in Format::ALL {
         for tiling in [Tiling::Optimal, Tiling::Linear] {
@@ -53,35 +53,35 @@ fn told_and_made(machine: &TestGpu) -> Result<()> {
                 if desc.validate().is_err() {
                     continue;
                 }
-                let told = endpoint.capabilities(&desc.into())?;
-                let told = told.memory(MemoryHandleType::OpaqueFd)?.export.clone();
-                match (told, endpoint.create_image(&desc, ImageOptions::default())) {
-                    (Ok(()), Ok(_)) => made += 1,
-                    (Err(told), Err(Error::Missing(found))) if told == found => {
+                let capabilities = endpoint.capabilities(&desc.into())?;
+                let support = capabilities.memory(MemoryHandleType::OpaqueFd)?.export.clone();
+                match (support, endpoint.create_image(&desc, ImageOptions::default())) {
+                    (Ok(()), Ok(_)) => created += 1,
+                    (Err(named), Err(Error::Missing(found))) if named == found => {
                         ensure!(found.api == Api::Vulkan, "{found}");
                         ensure!(found.to_string().contains(format.name()), "{found}");
                         missing += 1;
                     }
-                    (told, created) => bail!("{desc:?}: told {told:?}, {created:?}"),
+                    (support, result) => bail!("{desc:?}: {support:?}, but {result:?}"),
                 }
             }
         }
     }
-    ensure!(made > 0 && missing > 0, "{made} made, {missing} missing");
+    ensure!(created > 0 && missing > 0, "{created} created, {missing} missing");
     Ok(())
 }
 
-fn over_the_limits(machine: &TestGpu) -> Result<()> {
-    let endpoint = &machine.vulkan().endpoint;
+fn over_the_limits(test_gpu: &TestGpu) -> Result<()> {
+    let endpoint = &test_gpu.vulkan().endpoint;
     let wide = ImageDesc { extent: Extent { width: 1 << 22, height: 1, depth: 1 }, ..color() };
-    for (desc, says) in [
+    for (desc, text) in [
         (wide, "at most"),
         (ImageDesc { layers: 1 << 20, ..color() }, "layers"),
         (ImageDesc { samples: 64, usage: ImageUsage::COLOR_ATTACHMENT, ..color() }, "64 samples"),
     ] {
         match endpoint.create_image(&desc, ImageOptions::default()) {
             Err(Error::Missing(missing)) => {
-                ensure!(missing.to_string().contains(says), "{missing}");
+                ensure!(missing.to_string().contains(text), "{missing}");
             }
             other => bail!("{desc:?}: {other:?}"),
         }
@@ -89,40 +89,40 @@ fn over_the_limits(machine: &TestGpu) -> Result<()> {
     Ok(())
 }
 
-/// Another GPU's: both identities are named, and the payload comes back with its descriptor.
-fn foreign(machine: &TestGpu) -> Result<()> {
-    let (first, second) = (machine.vulkan(), machine.second_device()?);
+/// An image of another GPU: the error names both identities, and the payload comes back with its descriptor.
+fn foreign(test_gpu: &TestGpu) -> Result<()> {
+    let (first, second) = (test_gpu.vulkan(), test_gpu.second_device()?);
     let ours = first.endpoint.create_image(&color(), ImageOptions::default())?;
     let (memory, offset, desc) = ours.export()?.into_parts();
     let (fd, info) = memory.into_parts();
-    let stranger = Uuid::from_bytes([7; 16]);
-    let identity = Identity { device: stranger, ..info.identity.clone() };
-    let lie = MemoryPayload::new(fd, MemoryInfo { identity, ..info.clone() })?;
-    let refused = second.endpoint.import_image(ImagePayload::new(lie, offset, desc)?);
+    let other_gpu = Uuid::from_bytes([7; 16]);
+    let identity = Identity { device: other_gpu, ..info.identity.clone() };
+    let memory = MemoryPayload::new(fd, MemoryInfo { identity, ..info.clone() })?;
+    let refused = second.endpoint.import_image(ImagePayload::new(memory, offset, desc)?);
     let (payload, error) = refused.err().context("it was imported")?.into_parts();
     ensure!(matches!(error, Error::Mismatch(_)), "{error:?}");
     let text = error.to_string();
-    let named = [stranger, info.identity.device].iter().all(|id| text.contains(&id.to_string()));
-    ensure!(named, "both are not named: {text}");
+    let named = [other_gpu, info.identity.device].iter().all(|id| text.contains(&id.to_string()));
+    ensure!(named, "not both are named: {text}");
     let (fd, _) = payload.into_parts().0.into_parts();
-    let truth = ImagePayload::new(MemoryPayload::new(fd, info)?, offset, desc)?;
-    pass((first, &ours), (second, &second.endpoint.import_image(truth)?))
+    let payload = ImagePayload::new(MemoryPayload::new(fd, info)?, offset, desc)?;
+    pass((first, &ours), (second, &second.endpoint.import_image(payload)?))
 }
 
 /// A payload whose image doesn't fit its memory comes back, and no descriptor is lost.
-fn too_large(machine: &TestGpu) -> Result<()> {
-    let (first, second) = (machine.vulkan(), machine.second_device()?);
+fn too_large(test_gpu: &TestGpu) -> Result<()> {
+    let (first, second) = (test_gpu.vulkan(), test_gpu.second_device()?);
     let ours = first.endpoint.create_image(&color(), MemoryOptions::default())?;
     let before = open_descriptors();
     let (mut memory, offset, desc) = ours.export()?.into_parts();
-    for lie in [
+    for wrong in [
         ImageDesc { extent: Extent { width: 1000, ..desc.extent }, ..desc },
         ImageDesc { layers: 9, ..desc },
         ImageDesc { format: Format::Rgba32Float, ..desc },
     ] {
-        let refused = second.endpoint.import_image(ImagePayload::new(memory, offset, lie)?);
+        let refused = second.endpoint.import_image(ImagePayload::new(memory, offset, wrong)?);
         let (payload, error) = refused.err().context("it was imported")?.into_parts();
-        ensure!(matches!(error, Error::Invalid(_)), "{lie:?}: {error:?}");
+        ensure!(matches!(error, Error::Invalid(_)), "{wrong:?}: {error:?}");
         memory = payload.into_parts().0;
     }
     let theirs = second.endpoint.import_image(ImagePayload::new(memory, offset, desc)?)?;
@@ -131,10 +131,10 @@ fn too_large(machine: &TestGpu) -> Result<()> {
     before.require_same(&open_descriptors())
 }
 
-/// A dedicated allocation can't be imported without the image it belongs to, with a smaller one, nor
-/// take a second one.
-fn dedicated_alone(machine: &TestGpu) -> Result<()> {
-    let (first, second) = (machine.vulkan(), machine.second_device()?);
+/// A dedicated allocation can't be imported without its image or with a smaller one, and has no room for a
+/// second.
+fn dedicated_alone(test_gpu: &TestGpu) -> Result<()> {
+    let (first, second) = (test_gpu.vulkan(), test_gpu.second_device()?);
     let options =
         ImageOptions { dedicated: DedicatedAllocation::Always, ..ImageOptions::default() };
     let ours = first.endpoint.create_image(&color(), options)?;
@@ -142,22 +142,23 @@ fn dedicated_alone(machine: &TestGpu) -> Result<()> {
     let refused = second.endpoint.import_memory(memory).err().context("it was imported")?;
     let (memory, error) = refused.into_parts();
     ensure!(matches!(error, Error::Invalid(_)), "{error:?}");
-    ensure!(error.to_string().contains("import_image"), "no word of what would help: {error}");
+    ensure!(error.to_string().contains("import_image"), "what would help is missing: {error}");
     let smaller = ImageDesc { extent: Extent { height: 16, ..desc.extent }, ..desc };
-    let lie = ImagePayload::new(memory, offset, smaller)?;
-    let refused = second.endpoint.import_image(lie).err().context("it was imported")?;
+    let payload = ImagePayload::new(memory, offset, smaller)?;
+    let refused = second.endpoint.import_image(payload).err().context("it was imported")?;
     let (payload, error) = refused.into_parts();
     ensure!(matches!(error, Error::Mismatch(_)), "{error:?}");
-    let error = ours.memory().image(0, &smaller).err().context("it took a second image")?;
+    let error =
+        ours.memory().image(0, &smaller).err().context("a second image was placed in it")?;
     ensure!(matches!(error, Error::Invalid(_)), "{error:?}");
-    // The payload came back whole: with its image it is imported.
-    let truth = ImagePayload::new(payload.into_parts().0, offset, desc)?;
-    pass((first, &ours), (second, &second.endpoint.import_image(truth)?))
+    // The payload came back unchanged: with its image it is imported.
+    let payload = ImagePayload::new(payload.into_parts().0, offset, desc)?;
+    pass((first, &ours), (second, &second.endpoint.import_image(payload)?))
 }
 
-/// Askew, past the end, and in several pieces.
-fn wrong_places(machine: &TestGpu) -> Result<()> {
-    let endpoint = &machine.vulkan().endpoint;
+/// Misaligned, past the end, and dedicated for several images.
+fn wrong_places(test_gpu: &TestGpu) -> Result<()> {
+    let endpoint = &test_gpu.vulkan().endpoint;
     let (memory, offsets) = endpoint.allocate(&[color(); 2], MemoryOptions::default())?;
     let size = memory.info().allocation_size;
     for offset in [1, offsets[1] + 1, size - 1, size, u64::MAX] {
@@ -174,39 +175,43 @@ fn wrong_places(machine: &TestGpu) -> Result<()> {
     }
     match endpoint.create_images(&[], MemoryOptions::default()) {
         Err(Error::Invalid(_)) => Ok(()),
-        other => bail!("no image at all: {other:?}"),
+        other => bail!("no images: {other:?}"),
     }
 }
 
-/// The importer compares the rows that the payload tells with those of its own image.
-fn other_rows(machine: &TestGpu) -> Result<()> {
-    let (first, second) = (machine.vulkan(), machine.second_device()?);
+/// The importer compares the payload's linear layout with that of its own image.
+fn other_rows(test_gpu: &TestGpu) -> Result<()> {
+    let (first, second) = (test_gpu.vulkan(), test_gpu.second_device()?);
     let ours = first.endpoint.create_image(&linear(), ImageOptions::default())?;
-    let told = *ours.export()?.linear().context("the payload of a linear image tells no rows")?;
-    for (field, lie) in [
-        ("row_pitch", LinearLayout { row_pitch: told.row_pitch - 1, ..told }),
-        ("offset", LinearLayout { offset: told.offset + 1, row_pitch: told.row_pitch - 1, ..told }),
+    let layout =
+        *ours.export()?.linear().context("the payload of a linear image has no linear layout")?;
+    for (field, wrong) in [
+        ("row_pitch", LinearLayout { row_pitch: layout.row_pitch - 1, ..layout }),
+        (
+            "offset",
+            LinearLayout { offset: layout.offset + 1, row_pitch: layout.row_pitch - 1, ..layout },
+        ),
     ] {
         let (memory, offset, desc) = ours.export()?.into_parts();
-        let payload = ImagePayload::new(memory, offset, desc)?.with_linear(lie)?;
+        let payload = ImagePayload::new(memory, offset, desc)?.with_linear(wrong)?;
         match second.endpoint.import_image(payload).map_err(|failed| failed.into_parts()) {
             Err((payload, Error::Mismatch(refused))) => {
                 ensure!(refused.field.contains(field), "{refused}");
-                ensure!(payload.linear() == Some(&lie), "another payload came back");
+                ensure!(payload.linear() == Some(&wrong), "another payload came back");
             }
             other => bail!("{other:?}"),
         }
     }
-    // Who doesn't say is believed.
+    // A payload without a linear layout is accepted.
     let (memory, offset, desc) = ours.export()?.into_parts();
     let theirs = second.endpoint.import_image(ImagePayload::new(memory, offset, desc)?)?;
     pass((first, &ours), (second, &theirs))
 }
 
-fn no_rows(machine: &TestGpu) -> Result<()> {
-    let endpoint = &machine.vulkan().endpoint;
+fn no_rows(test_gpu: &TestGpu) -> Result<()> {
+    let endpoint = &test_gpu.vulkan().endpoint;
     let optimal = endpoint.create_image(&color(), ImageOptions::default())?;
-    ensure!(optimal.export()?.linear().is_none(), "an optimal image's payload tells rows");
+    ensure!(optimal.export()?.linear().is_none(), "an optimal image's payload has a linear layout");
     let rows = endpoint.create_image(&linear(), ImageOptions::default())?;
     let at = |aspect_mask, mip_level, array_layer| ImageSubresource {
         aspect_mask,

@@ -1,4 +1,4 @@
-//! CUDA kernels in a Vulkan queue: parameters of every size, grids and blocks of three dimensions,
+//! Family K: CUDA kernels in a Vulkan queue. Parameters of every size, grids and blocks of three dimensions,
 //! dynamic shared memory, and launches that are refused before the driver sees them.
 
 use anyhow::{Context, Result, ensure};
@@ -30,8 +30,8 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn module(machine: &TestGpu) -> Result<Module> {
-    load(&machine.vulkan().endpoint, machine.cuda()?, LAUNCH)
+fn module(test_gpu: &TestGpu) -> Result<Module> {
+    load(&test_gpu.vulkan().endpoint, test_gpu.cuda()?, LAUNCH)
 }
 
 fn buffer(gpu: &VulkanContext, bytes: u64) -> Result<Buffer> {
@@ -44,7 +44,7 @@ fn limits(gpu: &VulkanContext) -> vk::PhysicalDeviceLimits {
     unsafe { gpu.vulkan.instance().get_physical_device_properties(physical) }.limits
 }
 
-/// Launches and waits; what the library refuses comes back with nothing recorded.
+/// Launches and waits; if the library refuses, nothing is recorded.
 fn launch(
     gpu: &VulkanContext,
     function: &Function,
@@ -52,8 +52,8 @@ fn launch(
     arguments: &[Argument<'_>],
 ) -> Result<()> {
     gpu.run(|command| {
-        // SAFETY: the command buffer is being recorded; kernels and arguments are those of the
-        // callers' own file, or refused; all live until they were executed (`run` waits).
+        // SAFETY: the command buffer is being recorded; the arguments match the kernel, or are refused; all
+        // live until they were executed (`run` waits).
         unsafe {
             function.launch(command, launch, arguments)?;
             let after = MemoryUse::KERNEL | MemoryUse::TRANSFER;
@@ -63,13 +63,13 @@ fn launch(
     })
 }
 
-/// Each parameter arrives as it was given, whatever its size and place.
-fn parameters(machine: &TestGpu) -> Result<()> {
-    let gpu = machine.vulkan();
-    let function = module(machine)?.function("parameters")?;
-    if let Some(told) = function.parameters() {
-        let sizes: Vec<_> = told.iter().map(|Parameter { size, .. }| *size).collect();
-        ensure!(sizes == [8, 1, 2, 4, 8, 4, 8, 12, 1, 4], "{told:?}");
+/// Each parameter arrives unchanged, for any size and position.
+fn parameters(test_gpu: &TestGpu) -> Result<()> {
+    let gpu = test_gpu.vulkan();
+    let function = module(test_gpu)?.function("parameters")?;
+    if let Some(parameters) = function.parameters() {
+        let sizes: Vec<_> = parameters.iter().map(|Parameter { size, .. }| *size).collect();
+        ensure!(sizes == [8, 1, 2, 4, 8, 4, 8, 12, 1, 4], "{parameters:?}");
     }
     let words = buffer(gpu, 88)?;
     let triple: Vec<u8> = [1u32, 2, 0xdead_beef].iter().flat_map(|x| x.to_ne_bytes()).collect();
@@ -108,10 +108,10 @@ fn parameters(machine: &TestGpu) -> Result<()> {
     Ok(())
 }
 
-/// Every thread of every block is where it ought to be, in all three dimensions.
-fn grid_and_block(machine: &TestGpu) -> Result<()> {
-    let gpu = machine.vulkan();
-    let function = module(machine)?.function("places")?;
+/// Every thread of every block runs at its place, in all three dimensions.
+fn grid_and_block(test_gpu: &TestGpu) -> Result<()> {
+    let gpu = test_gpu.vulkan();
+    let function = module(test_gpu)?.function("places")?;
     for (grid, block) in [([3, 4, 5], [2, 3, 4]), ([1, 1, 1], [1, 1, 64]), ([7, 1, 2], [128, 8, 1])]
     {
         let order = |[x, y, z]: [u32; 3]| {
@@ -132,11 +132,11 @@ fn grid_and_block(machine: &TestGpu) -> Result<()> {
     Ok(())
 }
 
-/// As much dynamic shared memory as is asked for, up to all that a block can have.
-fn shared_memory(machine: &TestGpu) -> Result<()> {
+/// Any size of dynamic shared memory, up to a block's limit.
+fn shared_memory(test_gpu: &TestGpu) -> Result<()> {
     const BLOCKS: u32 = 5;
-    let gpu = machine.vulkan();
-    let function = module(machine)?.function("reversed")?;
+    let gpu = test_gpu.vulkan();
+    let function = module(test_gpu)?.function("reversed")?;
     let all = limits(gpu).max_compute_shared_memory_size - NVIDIA_KEEPS_SHARED_MEMORY_BYTES;
     let sizes = [(32, 128), (256, 1024), (1024, 4096), (1024, all / 2), (1024, all)];
     for (threads, dynamic_shared_bytes) in sizes {
@@ -155,27 +155,27 @@ fn shared_memory(machine: &TestGpu) -> Result<()> {
     Ok(())
 }
 
-/// What launch is refused with, which is never recorded: the buffer stays as it was.
+/// Returns the error of a launch that must be refused; it is never recorded.
 fn refused(
-    machine: &TestGpu,
+    test_gpu: &TestGpu,
     function: &Function,
     shape: &Launch,
     arguments: &[Argument<'_>],
 ) -> Result<Error> {
-    let refused = launch(machine.vulkan(), function, shape, arguments).err();
+    let refused = launch(test_gpu.vulkan(), function, shape, arguments).err();
     let refused = refused.with_context(|| format!("{shape:?} with {arguments:?} was launched"))?;
-    refused.downcast().context("no error of the library")
+    refused.downcast().context("not an error of the library")
 }
 
-fn too_large(machine: &TestGpu) -> Result<()> {
-    let gpu = machine.vulkan();
-    let function = module(machine)?.function("places")?;
+fn too_large(test_gpu: &TestGpu) -> Result<()> {
+    let gpu = test_gpu.vulkan();
+    let function = module(test_gpu)?.function("places")?;
     let places = buffer(gpu, 4096)?;
     let usual = Launch::linear(1, 32);
     let limits = limits(gpu);
     let [x, y, z] = limits.max_compute_work_group_size;
     let all_shared = limits.max_compute_shared_memory_size;
-    for (shape, says) in [
+    for (shape, text) in [
         (Launch { grid: [0, 1, 1], ..usual }, "launch.grid"),
         (Launch { grid: [1, 1, 0], ..usual }, "launch.grid"),
         (Launch { grid: [1, u32::MAX, 1], ..usual }, "launch.grid"),
@@ -187,48 +187,48 @@ fn too_large(machine: &TestGpu) -> Result<()> {
         // It would lose the device.
         (Launch { dynamic_shared_bytes: all_shared, ..usual }, "launch.dynamic_shared_bytes"),
     ] {
-        let error = refused(machine, &function, &shape, &[Argument::buffer(&places)])?;
+        let error = refused(test_gpu, &function, &shape, &[Argument::buffer(&places)])?;
         ensure!(matches!(error, Error::Invalid(_)), "{error:?}");
-        ensure!(error.to_string().contains(says), "{shape:?}: {error}");
+        ensure!(error.to_string().contains(text), "{shape:?}: {error}");
     }
     launch(gpu, &function, &usual, &[Argument::buffer(&places)])
 }
 
-/// Too few, too many, of the wrong size; a place behind the buffer; a buffer without an address.
-fn wrong_arguments(machine: &TestGpu) -> Result<()> {
-    let gpu = machine.vulkan();
-    let function = module(machine)?.function("places")?;
+/// Too few, too many, of the wrong size; a place after the end of the buffer; a buffer without an address.
+fn wrong_arguments(test_gpu: &TestGpu) -> Result<()> {
+    let gpu = test_gpu.vulkan();
+    let function = module(test_gpu)?.function("places")?;
     let places = buffer(gpu, 4096)?;
     let made = gpu.endpoint.create_buffer(&BufferDesc::storage(4096), BufferOptions::default())?;
     let usual = Launch::linear(1, 32);
     let place = Argument::buffer(&places);
-    let check = |arguments: &[Argument<'_>], says: &str| -> Result<()> {
-        let error = refused(machine, &function, &usual, arguments)?;
+    let check = |arguments: &[Argument<'_>], text: &str| -> Result<()> {
+        let error = refused(test_gpu, &function, &usual, arguments)?;
         ensure!(matches!(error, Error::Invalid(_)), "{error:?}");
-        ensure!(error.to_string().contains(says), "{error}");
+        ensure!(error.to_string().contains(text), "{error}");
         Ok(())
     };
     check(&[Argument::buffer_at(&places, 4096)], "4096, but the buffer has 4096 bytes")?;
     check(&[Argument::buffer(&made)], "BufferUsage::DEVICE_ADDRESS")?;
-    ensure!(function.parameters().is_some(), "the linker's cubin doesn't tell the parameters");
+    ensure!(function.parameters().is_some(), "the linker's cubin lacks the parameters");
     check(&[], "0 for a kernel with 1 parameter")?;
     check(&[place, 1u32.into()], "2 for a kernel with 1 parameter")?;
     check(&[1u32.into()], "arguments[0]: 4 bytes for a parameter of 8")?;
     launch(gpu, &function, &usual, &[place])
 }
 
-fn another_devices(machine: &TestGpu) -> Result<()> {
-    let function = module(machine)?.function("places")?;
+fn another_devices(test_gpu: &TestGpu) -> Result<()> {
+    let function = module(test_gpu)?.function("places")?;
     let usual = Launch::linear(1, 32);
-    for other in [machine.second_device()?, machine.second_instance()?] {
+    for other in [test_gpu.second_device()?, test_gpu.second_instance()?] {
         let theirs = buffer(other, 4096)?;
-        let error = refused(machine, &function, &usual, &[Argument::buffer(&theirs)])?;
+        let error = refused(test_gpu, &function, &usual, &[Argument::buffer(&theirs)])?;
         ensure!(
             matches!(&error, Error::Mismatch(mismatch) if mismatch.help.is_some()),
             "{error:?}"
         );
-        let imported = machine.vulkan().endpoint.import_buffer(theirs.export()?)?;
-        launch(machine.vulkan(), &function, &usual, &[Argument::buffer(&imported)])?;
+        let imported = test_gpu.vulkan().endpoint.import_buffer(theirs.export()?)?;
+        launch(test_gpu.vulkan(), &function, &usual, &[Argument::buffer(&imported)])?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! CUDA kernels in a Vulkan queue: what they compute, and that they follow shaders, copies and each
-//! other in the order that the barriers say.
+//! Family K: CUDA kernels in a Vulkan queue. What they compute, and that barriers order them with shaders,
+//! copies and each other.
 
 pub(crate) mod launch;
 pub(crate) mod life;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use gpu_interop::ash::vk;
 use gpu_interop::vulkan::{Buffer, BufferOptions, DedicatedAllocation};
 
-use crate::cases::cuda;
+use crate::cases::support::contexts::ApiContext as _;
 use crate::cases::support::importers::Place;
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::Kernel;
@@ -40,29 +40,29 @@ pub(crate) fn cases() -> Vec<Case> {
         ("copy_then_kernel", Step::Copy, Step::Kernel),
     ] {
         let name = format!("vulkan/in_queue/buffer/slow_{name}_in_order/49a");
-        let run = move |machine: &TestGpu| in_order(machine, first, second);
+        let run = move |test_gpu: &TestGpu| in_order(test_gpu, first, second);
         cases.push(Case::new(name, run).needs(&[Need::SameQueue, Need::Hardware]));
     }
     cases.extend(Place::ALL.map(|place| {
         let name = format!("vulkan→vulkan/in_queue/buffer/imported/{}/50b", place.name());
-        Case::new(name, move |machine| imported(machine, place)).needs(&[Need::SameQueue])
+        Case::new(name, move |test_gpu| imported(test_gpu, place)).needs(&[Need::SameQueue])
     }));
     cases
 }
 
-/// A Vulkan device with CUDA's kernels in it.
-pub(crate) struct Table<'a> {
-    pub(crate) gpu: &'a VulkanContext,
-    pub(crate) kernels: SameQueue,
+/// A Vulkan device with CUDA kernels loaded into it.
+pub(crate) struct Kernels<'a> {
+    gpu: &'a VulkanContext,
+    in_queue: SameQueue,
 }
 
-impl<'a> Table<'a> {
-    pub(crate) fn new(machine: &'a TestGpu) -> Result<Self> {
-        Self::of(machine.vulkan(), machine)
+impl<'a> Kernels<'a> {
+    pub(crate) fn new(test_gpu: &'a TestGpu) -> Result<Self> {
+        Self::of(test_gpu.vulkan(), test_gpu)
     }
 
-    pub(crate) fn of(gpu: &'a VulkanContext, machine: &TestGpu) -> Result<Self> {
-        Ok(Self { gpu, kernels: SameQueue::new(gpu, machine.cuda()?)? })
+    pub(crate) fn of(gpu: &'a VulkanContext, test_gpu: &TestGpu) -> Result<Self> {
+        Ok(Self { gpu, in_queue: SameQueue::new(gpu, test_gpu.cuda()?)? })
     }
 
     pub(crate) fn buffer(&self, bytes: u64) -> Result<Buffer> {
@@ -72,8 +72,8 @@ impl<'a> Table<'a> {
     /// Runs one kernel over all of `buffer`, and waits.
     pub(crate) fn run(&self, kernel: Kernel, buffer: &Buffer, groups: u32) -> Result<()> {
         self.gpu.run(|command| {
-            self.kernels.record(command, kernel, buffer, groups)?;
-            self.kernels.record_barrier(command);
+            self.in_queue.record(command, kernel, buffer, groups)?;
+            self.in_queue.record_barrier(command);
             Ok(())
         })
     }
@@ -84,92 +84,93 @@ impl<'a> Table<'a> {
     }
 }
 
-/// The oracle after turns with the steps 1 to `count`.
+/// The expected content after turns with the steps 1 to `count`.
 fn turns(count: u32) -> Turns {
     let mut turns = Turns::default();
     (1..=count).for_each(|step| turns.then(step));
     turns
 }
 
-/// Each byte is what the CPU says, whatever the size, the number of blocks and the allocation.
-fn kernel(machine: &TestGpu) -> Result<()> {
-    let table = Table::new(machine)?;
+/// Each byte is what the CPU computes, for any size, number of blocks and allocation.
+fn kernel(test_gpu: &TestGpu) -> Result<()> {
+    let kernels = Kernels::new(test_gpu)?;
     for dedicated in [DedicatedAllocation::Always, DedicatedAllocation::Avoid] {
         for (bytes, groups) in [(16, 0), (4096, 1), (64 << 10, 0), (3 << 20, 7), (64 << 20, 0)] {
             let options = BufferOptions { dedicated, ..BufferOptions::default() };
-            let buffer = table.gpu.endpoint.create_buffer(&desc(bytes), options)?;
-            table.run(Kernel::Fill { seed: groups }, &buffer, groups)?;
-            table.check(&buffer, groups, &Turns::default())?;
-            table.run(Kernel::PingPong { step: 1 }, &buffer, groups)?;
-            table.check(&buffer, groups, &turns(1))?;
+            let buffer = kernels.gpu.endpoint.create_buffer(&desc(bytes), options)?;
+            kernels.run(Kernel::Fill { seed: groups }, &buffer, groups)?;
+            kernels.check(&buffer, groups, &Turns::default())?;
+            kernels.run(Kernel::PingPong { step: 1 }, &buffer, groups)?;
+            kernels.check(&buffer, groups, &turns(1))?;
         }
     }
     Ok(())
 }
 
-/// A buffer between two others of one allocation, and a part of it: the neighbours stay as they are.
-fn at_an_offset(machine: &TestGpu) -> Result<()> {
+/// A buffer between two others of one allocation, and a part of it: the neighbours are unchanged.
+fn at_an_offset(test_gpu: &TestGpu) -> Result<()> {
     const PART: usize = 4096;
-    let table = Table::new(machine)?;
+    let kernels = Kernels::new(test_gpu)?;
     let descs = [4 << 10, BYTES, 4 << 10].map(desc);
-    let buffers = table.gpu.endpoint.create_buffers(&descs, BufferOptions::default())?;
+    let buffers = kernels.gpu.endpoint.create_buffers(&descs, BufferOptions::default())?;
     for (buffer, seed) in buffers.iter().zip(1..) {
-        table.run(Kernel::Fill { seed }, buffer, 0)?;
+        kernels.run(Kernel::Fill { seed }, buffer, 0)?;
     }
     let middle = &buffers[1];
     ensure!(middle.offset() > 0, "{middle:?}");
-    table.gpu.run(|command| {
+    kernels.gpu.run(|command| {
         let (at, bytes) = (PART as u64, PART as u64);
-        table.kernels.record_part(command, Kernel::Fill { seed: 9 }, middle, at, bytes, 0)?;
-        table.kernels.record_barrier(command);
+        kernels.in_queue.record_part(command, Kernel::Fill { seed: 9 }, middle, at, bytes, 0)?;
+        kernels.in_queue.record_barrier(command);
         Ok(())
     })?;
     let mut expected = oracle::filled(BYTES as usize, 2);
     expected[PART..2 * PART].copy_from_slice(&oracle::filled(PART, 9));
-    ensure!(table.gpu.download(middle.handle(), 0, BYTES)? == expected);
-    table.check(&buffers[0], 1, &Turns::default())?;
-    table.check(&buffers[2], 3, &Turns::default())
+    ensure!(kernels.gpu.download(middle.handle(), 0, BYTES)? == expected);
+    kernels.check(&buffers[0], 1, &Turns::default())?;
+    kernels.check(&buffers[2], 3, &Turns::default())
 }
 
-/// The kernel works on what another device has exported, with an address of its own.
-fn imported(machine: &TestGpu, place: Place) -> Result<()> {
-    let exporter = machine.vulkan();
-    let table = Table::of(place.gpu(machine)?, machine)?;
+/// The kernel works on a buffer that another device has exported, at an address of its own.
+fn imported(test_gpu: &TestGpu, place: Place) -> Result<()> {
+    let exporter = test_gpu.vulkan();
+    let kernels = Kernels::of(place.gpu(test_gpu)?, test_gpu)?;
     let descs = [BYTES, BYTES].map(desc);
     let made = exporter.endpoint.create_buffers(&descs, BufferOptions::default())?;
     for exported in &made {
         exporter.upload(exported.handle(), 0, &oracle::filled(BYTES as usize, 1))?;
-        let imported = table.gpu.endpoint.import_buffer(exported.export()?)?;
+        let imported = kernels.gpu.endpoint.import_buffer(exported.export()?)?;
         ensure!(imported.device_address()? != 0, "no address");
-        table.run(Kernel::PingPong { step: 1 }, &imported, 0)?;
+        kernels.run(Kernel::PingPong { step: 1 }, &imported, 0)?;
         let read = exporter.download(exported.handle(), 0, BYTES)?;
         oracle::check(&read, 1, &turns(1))?;
     }
     Ok(())
 }
 
-/// CUDA's own context sees what its kernels did in Vulkan's queue, and the other way round.
-fn seen_by_cuda(machine: &TestGpu) -> Result<()> {
-    let (table, own) = (Table::new(machine)?, machine.cuda()?);
-    let buffer = table.buffer(BYTES)?;
+/// CUDA's own context sees what kernels wrote in Vulkan's queue, and the other way round.
+fn seen_by_cuda(test_gpu: &TestGpu) -> Result<()> {
+    let (kernels, own) = (Kernels::new(test_gpu)?, test_gpu.cuda()?);
+    let buffer = kernels.buffer(BYTES)?;
     let mut imported = own.endpoint.import_buffer(buffer.export()?)?;
-    table.run(Kernel::Fill { seed: 5 }, &buffer, 0)?;
+    kernels.run(Kernel::Fill { seed: 5 }, &buffer, 0)?;
     for step in 1..=20 {
         if step % 2 == 0 {
-            table.run(Kernel::PingPong { step }, &buffer, 0)?;
+            kernels.run(Kernel::PingPong { step }, &buffer, 0)?;
         } else {
             own.launch(Kernel::PingPong { step }, &mut imported.as_view_mut::<u8>()?, 0)?;
             own.stream.synchronize()?;
         }
-        oracle::check(&cuda::read(own, &imported)?, 5, &turns(step))
+        oracle::check(&own.read(&imported)?, 5, &turns(step))
             .with_context(|| format!("turn {step}"))?;
     }
-    table.check(&buffer, 5, &turns(20))
+    kernels.check(&buffer, 5, &turns(20))
 }
 
-/// Records `count` turns, by a kernel of CUDA's and a shader in turn, each behind the one before.
+/// Records turns with these steps, alternating between a CUDA kernel and a shader, each after the one
+/// before.
 fn record_turns(
-    table: &Table<'_>,
+    kernels: &Kernels<'_>,
     command: vk::CommandBuffer,
     (buffer, bound): (&Buffer, &Bound),
     steps: std::ops::RangeInclusive<u32>,
@@ -177,67 +178,67 @@ fn record_turns(
     for step in steps {
         let turn = Kernel::PingPong { step };
         match step % 2 {
-            0 => table.gpu.record(command, turn, bound, 0),
-            _ => table.kernels.record(command, turn, buffer, 0)?,
+            0 => kernels.gpu.record(command, turn, bound, 0),
+            _ => kernels.in_queue.record(command, turn, buffer, 0)?,
         }
-        table.kernels.record_barrier(command);
+        kernels.in_queue.record_barrier(command);
     }
     Ok(())
 }
 
 /// 255 pairs of a kernel and a shader in one command buffer.
-fn in_one_submit(machine: &TestGpu) -> Result<()> {
-    let table = Table::new(machine)?;
+fn in_one_submit(test_gpu: &TestGpu) -> Result<()> {
+    let kernels = Kernels::new(test_gpu)?;
     for bytes in [BYTES, 16 << 20] {
-        let buffer = table.buffer(bytes)?;
-        let bound = table.gpu.bind(buffer.handle(), bytes)?;
-        table.gpu.run(|command| {
-            table.kernels.record(command, Kernel::Fill { seed: 3 }, &buffer, 0)?;
-            table.kernels.record_barrier(command);
-            record_turns(&table, command, (&buffer, &bound), 1..=510)
+        let buffer = kernels.buffer(bytes)?;
+        let bound = kernels.gpu.bind(buffer.handle(), bytes)?;
+        kernels.gpu.run(|command| {
+            kernels.in_queue.record(command, Kernel::Fill { seed: 3 }, &buffer, 0)?;
+            kernels.in_queue.record_barrier(command);
+            record_turns(&kernels, command, (&buffer, &bound), 1..=510)
         })?;
-        table.gpu.unbind(bound);
-        table.check(&buffer, 3, &turns(510))?;
+        kernels.gpu.unbind(bound);
+        kernels.check(&buffer, 3, &turns(510))?;
     }
     Ok(())
 }
 
-/// The same, a submit a pair; the content is looked at on the way.
-fn in_many_submits(machine: &TestGpu) -> Result<()> {
-    let table = Table::new(machine)?;
-    let buffer = table.buffer(BYTES)?;
-    let bound = table.gpu.bind(buffer.handle(), BYTES)?;
-    table.run(Kernel::Fill { seed: 4 }, &buffer, 0)?;
+/// The same with one submit per pair; the content is checked in between.
+fn in_many_submits(test_gpu: &TestGpu) -> Result<()> {
+    let kernels = Kernels::new(test_gpu)?;
+    let buffer = kernels.buffer(BYTES)?;
+    let bound = kernels.gpu.bind(buffer.handle(), BYTES)?;
+    kernels.run(Kernel::Fill { seed: 4 }, &buffer, 0)?;
     for pair in 0..200 {
         let first = 2 * pair + 1;
-        table
+        kernels
             .gpu
-            .run(|command| record_turns(&table, command, (&buffer, &bound), first..=first + 1))?;
+            .run(|command| record_turns(&kernels, command, (&buffer, &bound), first..=first + 1))?;
         if pair % 50 == 0 {
-            table.check(&buffer, 4, &turns(first + 1))?;
+            kernels.check(&buffer, 4, &turns(first + 1))?;
         }
     }
-    table.gpu.unbind(bound);
-    table.check(&buffer, 4, &turns(400))
+    kernels.gpu.unbind(bound);
+    kernels.check(&buffer, 4, &turns(400))
 }
 
-/// A command buffer that was recorded once runs its kernel each time it is submitted.
-fn submitted_again(machine: &TestGpu) -> Result<()> {
+/// A command buffer that was recorded once runs its kernel on each submit.
+fn submitted_again(test_gpu: &TestGpu) -> Result<()> {
     const TIMES: u32 = 20;
-    let table = Table::new(machine)?;
-    let (device, gpu) = (table.gpu.device(), table.gpu);
-    let buffer = table.buffer(BYTES)?;
-    table.run(Kernel::Fill { seed: 6 }, &buffer, 0)?;
+    let kernels = Kernels::new(test_gpu)?;
+    let (device, gpu) = (kernels.gpu.device(), kernels.gpu);
+    let buffer = kernels.buffer(BYTES)?;
+    kernels.run(Kernel::Fill { seed: 6 }, &buffer, 0)?;
     let commands = gpu.command_buffers(1)?;
     // SAFETY: the command buffer is new, of a pool that this thread alone uses.
     unsafe { device.begin_command_buffer(commands[0], &vk::CommandBufferBeginInfo::default()) }?;
-    table.kernels.record(commands[0], Kernel::PingPong { step: 7 }, &buffer, 0)?;
-    table.kernels.record_barrier(commands[0]);
+    kernels.in_queue.record(commands[0], Kernel::PingPong { step: 7 }, &buffer, 0)?;
+    kernels.in_queue.record_barrier(commands[0]);
     // SAFETY: it is being recorded.
     unsafe { device.end_command_buffer(commands[0]) }?;
     for _ in 0..TIMES {
         let info = vk::SubmitInfo::default().command_buffers(&commands);
-        // SAFETY: the queue is guarded; what was recorded lives until it was waited for.
+        // SAFETY: the queue is locked; what was recorded lives until the work is done.
         gpu.vulkan.with_queue(|queue| unsafe {
             device.queue_submit(queue, &[info], vk::Fence::null())
         })?;
@@ -246,10 +247,10 @@ fn submitted_again(machine: &TestGpu) -> Result<()> {
     gpu.free_command_buffers(&commands);
     let mut expected = Turns::default();
     (0..TIMES).for_each(|_| expected.then(7));
-    table.check(&buffer, 6, &expected)
+    kernels.check(&buffer, 6, &expected)
 }
 
-/// What a command buffer does with the payload.
+/// A step of a command buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Kernel,
@@ -258,39 +259,39 @@ enum Step {
     Copy,
 }
 
-/// A slow step before a fast one: what a missing or too weak barrier would show in.
+/// A slow step before a fast one, which shows a missing or too weak barrier.
 ///
-/// The slow one is a single block or work group, so that the fast one, if it were let, would find most of
-/// the payload as it was. Copies are as fast as they are.
-fn in_order(machine: &TestGpu, first: Step, second: Step) -> Result<()> {
+/// The slow one is a single block or work group, so that the fast one, if it ran too early, would find most
+/// of the payload unchanged. Copies can't be slowed down.
+fn in_order(test_gpu: &TestGpu, first: Step, second: Step) -> Result<()> {
     const BYTES: u64 = 16 << 20;
-    let table = Table::new(machine)?;
-    let buffer = table.buffer(BYTES)?;
-    let aside = PrivateBuffer::device(&table.gpu.vulkan, BYTES)?;
-    let bound = table.gpu.bind(buffer.handle(), BYTES)?;
+    let kernels = Kernels::new(test_gpu)?;
+    let buffer = kernels.buffer(BYTES)?;
+    let aside = PrivateBuffer::device(&kernels.gpu.vulkan, BYTES)?;
+    let bound = kernels.gpu.bind(buffer.handle(), BYTES)?;
     let record = |command, step, number, groups| -> Result<()> {
         let turn = Kernel::PingPong { step: number };
         match step {
-            Step::Kernel => table.kernels.record(command, turn, &buffer, groups)?,
-            Step::Shader => table.gpu.record(command, turn, &bound, groups),
+            Step::Kernel => kernels.in_queue.record(command, turn, &buffer, groups)?,
+            Step::Shader => kernels.gpu.record(command, turn, &bound, groups),
             Step::Copy => {
                 let region = vk::BufferCopy::default().size(BYTES);
-                let device = table.gpu.device();
-                let places = [(buffer.handle(), aside.buffer), (aside.buffer, buffer.handle())];
-                for (from, to) in places {
+                let device = kernels.gpu.device();
+                let regions = [(buffer.handle(), aside.buffer), (aside.buffer, buffer.handle())];
+                for (from, to) in regions {
                     // SAFETY: the command buffer is being recorded; both buffers are that long.
                     unsafe { device.cmd_copy_buffer(command, from, to, &[region]) };
-                    table.kernels.record_barrier(command);
+                    kernels.in_queue.record_barrier(command);
                 }
             }
         }
-        table.kernels.record_barrier(command);
+        kernels.in_queue.record_barrier(command);
         Ok(())
     };
     for round in 0..10 {
-        table.gpu.run(|command| {
-            table.kernels.record(command, Kernel::Fill { seed: round }, &buffer, 0)?;
-            table.kernels.record_barrier(command);
+        kernels.gpu.run(|command| {
+            kernels.in_queue.record(command, Kernel::Fill { seed: round }, &buffer, 0)?;
+            kernels.in_queue.record_barrier(command);
             record(command, first, 1, 1)?;
             record(command, second, 2, 0)
         })?;
@@ -300,30 +301,30 @@ fn in_order(machine: &TestGpu, first: Step, second: Step) -> Result<()> {
                 expected.then(number);
             }
         }
-        table.check(&buffer, round, &expected).with_context(|| format!("round {round}"))?;
+        kernels.check(&buffer, round, &expected).with_context(|| format!("round {round}"))?;
     }
-    table.gpu.unbind(bound);
+    kernels.gpu.unbind(bound);
     Ok(())
 }
 
-/// The control of [`in_order`]: without the barrier, the fast kernel finds what the slow one has not done
-/// yet, and the check says so.
-fn without_a_barrier(machine: &TestGpu) -> Result<()> {
+/// The control of [`in_order`]: without the barrier, the fast kernel runs before the slow one is done, and
+/// the check fails.
+fn without_a_barrier(test_gpu: &TestGpu) -> Result<()> {
     const BYTES: u64 = 16 << 20;
-    let table = Table::new(machine)?;
-    let buffer = table.buffer(BYTES)?;
+    let kernels = Kernels::new(test_gpu)?;
+    let buffer = kernels.buffer(BYTES)?;
     let mut seen = 0;
     for round in 0..10 {
-        table.gpu.run(|command| {
-            table.kernels.record(command, Kernel::Fill { seed: round }, &buffer, 0)?;
-            table.kernels.record_barrier(command);
-            table.kernels.record(command, Kernel::PingPong { step: 1 }, &buffer, 1)?;
-            table.kernels.record(command, Kernel::PingPong { step: 2 }, &buffer, 0)?;
-            table.kernels.record_barrier(command);
+        kernels.gpu.run(|command| {
+            kernels.in_queue.record(command, Kernel::Fill { seed: round }, &buffer, 0)?;
+            kernels.in_queue.record_barrier(command);
+            kernels.in_queue.record(command, Kernel::PingPong { step: 1 }, &buffer, 1)?;
+            kernels.in_queue.record(command, Kernel::PingPong { step: 2 }, &buffer, 0)?;
+            kernels.in_queue.record_barrier(command);
             Ok(())
         })?;
-        seen += u32::from(table.check(&buffer, round, &turns(2)).is_err());
+        seen += u32::from(kernels.check(&buffer, round, &turns(2)).is_err());
     }
-    ensure!(seen > 0, "the kernels kept their order, ten times, with nothing that says so");
+    ensure!(seen > 0, "ten times, the kernels kept their order without a barrier");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Group D: the application's bindings are the same before and after each call of the library.
+//! Family D: the application's bindings are the same before and after each call of the library.
 
 use anyhow::{Result, ensure};
 use gpu_interop::SemaphoreKind::{Binary, Timeline};
@@ -71,7 +71,7 @@ const PARAMETERS: [u32; 17] = [
     glow::VERTEX_ARRAY_BINDING,
 ];
 
-/// Objects of the application, bound wherever the library might bind its own.
+/// Objects of the application, bound to every target that the library might use.
 struct Bound<'a> {
     gl: &'a GlContext,
     buffer: glow::Buffer,
@@ -84,7 +84,7 @@ impl<'a> Bound<'a> {
         let context = gl.gl.glow();
         let named = |name: Result<_, String>| name.map_err(anyhow::Error::msg);
         let mut textures = Vec::new();
-        // SAFETY: the context is current, and has the targets: it is of OpenGL 4.5.
+        // SAFETY: the context is current, and OpenGL 4.5 has the targets.
         let buffer = unsafe {
             let buffer = named(context.create_buffer())?;
             for target in BUFFER_TARGETS {
@@ -111,7 +111,7 @@ impl<'a> Bound<'a> {
         parameters.map(|parameter| unsafe { context.get_parameter_i32(parameter) }).collect()
     }
 
-    /// All is bound as before `call`, and no error is pending.
+    /// Checks that the bindings are as before `call`, and that no error is pending.
     fn check(&self, call: &str) -> Result<()> {
         self.gl.check(call)?;
         let after = self.read();
@@ -134,8 +134,8 @@ impl Drop for Bound<'_> {
     }
 }
 
-fn of_buffers(gpu: &TestGpu) -> Result<()> {
-    let (vulkan, gl) = (&gpu.vulkan().endpoint, gpu.gl()?);
+fn of_buffers(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, gl) = (&test_gpu.vulkan().endpoint, test_gpu.gl()?);
     let desc = BufferDesc::storage(4096);
     let ours = vulkan.create_buffer(&desc, BufferOptions::default())?;
     let bound = Bound::new(gl)?;
@@ -158,12 +158,12 @@ fn of_buffers(gpu: &TestGpu) -> Result<()> {
     bound.check("drop")
 }
 
-fn of_images(gpu: &TestGpu) -> Result<()> {
-    let (vulkan, gl) = (&gpu.vulkan().endpoint, gpu.gl()?);
+fn of_images(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, gl) = (&test_gpu.vulkan().endpoint, test_gpu.gl()?);
     let bound = Bound::new(gl)?;
     for shape in Shape::ALL {
         let desc = shape.desc(Format::Rgba8Unorm, Tiling::Optimal, SIZES[0], USAGE);
-        let desc = widest_usage(gpu, &desc)?;
+        let desc = widest_usage(test_gpu, &desc)?;
         gl.endpoint.capabilities(&desc.into())?;
         bound.check("capabilities")?;
         let ours = vulkan.create_image(&desc, ImageOptions::default())?;
@@ -179,8 +179,8 @@ fn of_images(gpu: &TestGpu) -> Result<()> {
     Ok(())
 }
 
-fn of_semaphores(gpu: &TestGpu) -> Result<()> {
-    let (vulkan, gl) = (&gpu.vulkan().endpoint, gpu.gl()?);
+fn of_semaphores(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, gl) = (&test_gpu.vulkan().endpoint, test_gpu.gl()?);
     let bound = Bound::new(gl)?;
     for (kind, value) in [(Binary, None), (Timeline, Some(1))] {
         let ours = vulkan.create_semaphore(kind)?;

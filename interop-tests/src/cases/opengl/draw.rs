@@ -1,5 +1,5 @@
-//! Group D: an imported buffer in real draws. What Vulkan wrote gets to the pixels of an offscreen
-//! renderbuffer, and what OpenGL drew gets to Vulkan, every bit of it.
+//! Family D: an imported buffer in draws. What Vulkan wrote reaches the pixels of an offscreen renderbuffer, and
+//! what OpenGL drew reaches Vulkan, bit for bit.
 
 use anyhow::{Result, ensure};
 use gpu_interop::glow::{self, HasContext as _};
@@ -13,9 +13,9 @@ use interop_gpu::oracle::{self, Turns};
 
 /// Pixels of the renderbuffer in x and in y.
 const SIDE: i32 = 64;
-/// Bytes of all pixels: a pixel has the 16 bytes of its place in the payload.
+/// The size of all pixels in bytes: each has the 16 bytes of its place in the payload.
 const PIXELS: u64 = 64 * 64 * 16;
-/// Where in the buffer the first pixel is, in bytes.
+/// The first pixel's offset in the buffer, in bytes.
 const OFFSET: i32 = 256;
 const SEED: u32 = 40;
 
@@ -41,11 +41,11 @@ void main() {
     gl_Position = vec4(4.0 * (gl_VertexID & 1) - 1.0, 2.0 * (gl_VertexID & 2) - 1.0, 0.0, 1.0);
 }";
 
-/// The number of the pixel, from the first row on.
+/// The pixel's number, from the first row on.
 const NUMBER: &str =
     "uint number() { return uint(gl_FragCoord.y) * SIDE + uint(gl_FragCoord.x); }\n";
 
-/// What `fill` writes at pixel `i`, as `shaders/README.md` says.
+/// What the kernel `fill` writes at pixel `i` (see `shaders/README.md`).
 const CONTENT: &str = "
 uvec4 mixed(uvec4 x) {
     x = (x ^ (x >> 16)) * 0x7feb352du;
@@ -56,7 +56,7 @@ uvec4 content(uint i) {
     return mixed((4u * i + uvec4(0, 1, 2, 3)) ^ (40u * 0x9e3779b9u));
 }\n";
 
-/// An offscreen renderbuffer of RGBA32UI, and the state of a draw. Left as it was found.
+/// An offscreen renderbuffer of RGBA32UI, and the state of a draw. Its drop resets the state.
 struct Canvas<'a> {
     gpu: &'a GlContext,
     framebuffer: glow::Framebuffer,
@@ -66,7 +66,7 @@ struct Canvas<'a> {
 }
 
 impl<'a> Canvas<'a> {
-    /// Ready for draws with these shaders. No pixel has the right content.
+    /// Prepares draws with these shaders. No pixel has the expected content yet.
     fn new(gpu: &'a GlContext, vertex: &[&str], fragment: &[&str]) -> Result<Self> {
         let program = program(gpu, vertex, fragment)?;
         let (gl, error) = (gpu.gl.glow(), anyhow::Error::msg::<String>);
@@ -96,8 +96,8 @@ impl<'a> Canvas<'a> {
     }
 
     fn draw(&self, mode: u32, vertices: i32) -> Result<()> {
-        // SAFETY: the context is current; the program and the vertex array are bound, and what they
-        // read is as long as they read.
+        // SAFETY: the context is current; the program and the vertex array are bound, and the buffers are long
+        // enough.
         unsafe { self.gpu.gl.glow().draw_arrays(mode, 0, vertices) };
         self.gpu.check("glDrawArrays")
     }
@@ -106,7 +106,7 @@ impl<'a> Canvas<'a> {
         self.draw(glow::TRIANGLES, 3)
     }
 
-    /// Reads the pixels to where `into` says.
+    /// Reads the pixels.
     fn read_to(&self, into: glow::PixelPackData<'_>) -> Result<()> {
         let (format, ty) = (glow::RGBA_INTEGER, glow::UNSIGNED_INT);
         // SAFETY: the context is current; the callers pass room for all pixels.
@@ -114,7 +114,7 @@ impl<'a> Canvas<'a> {
         self.gpu.check("glReadPixels")
     }
 
-    /// Checks that each pixel shows what was at its place in the payload.
+    /// Checks that each pixel shows the content of its place in the payload.
     fn check(&self) -> Result<()> {
         let mut pixels = vec![0; usize::try_from(PIXELS)?];
         self.read_to(glow::PixelPackData::Slice(Some(&mut pixels)))?;
@@ -161,45 +161,45 @@ fn program(gpu: &GlContext, vertex: &[&str], fragment: &[&str]) -> Result<glow::
     }
 }
 
-/// A shared buffer, which Vulkan has filled from `OFFSET` on; Vulkan has waited.
+/// A shared buffer that Vulkan has filled from `OFFSET` on; the work is done.
 fn filled(
-    machine: &TestGpu,
+    test_gpu: &TestGpu,
     usage: BufferUsage,
 ) -> Result<(gpu_interop::vulkan::Buffer, gpu_interop::gl::Buffer)> {
     let storage = BufferDesc::storage(PIXELS + OFFSET as u64);
     let desc = BufferDesc { usage: storage.usage | usage, ..storage };
-    let (ours, theirs) = shared(machine, &desc, BufferOptions::default())?;
+    let (ours, theirs) = shared(test_gpu, &desc, BufferOptions::default())?;
     let data = oracle::filled(usize::try_from(PIXELS)?, SEED);
-    machine.vulkan().upload(ours.handle(), OFFSET as u64, &data)?;
-    machine.gl()?.endpoint.memory_barrier()?;
+    test_gpu.vulkan().upload(ours.handle(), OFFSET as u64, &data)?;
+    test_gpu.gl()?.endpoint.memory_barrier()?;
     Ok((ours, theirs))
 }
 
-/// A shared buffer with nothing right in it, for OpenGL to write.
-fn blank(machine: &TestGpu) -> Result<(gpu_interop::vulkan::Buffer, gpu_interop::gl::Buffer)> {
+/// A shared buffer without the expected content, for OpenGL to write.
+fn blank(test_gpu: &TestGpu) -> Result<(gpu_interop::vulkan::Buffer, gpu_interop::gl::Buffer)> {
     let desc = BufferDesc::storage(PIXELS + OFFSET as u64);
-    let (ours, theirs) = shared(machine, &desc, BufferOptions::default())?;
+    let (ours, theirs) = shared(test_gpu, &desc, BufferOptions::default())?;
     let data = oracle::filled(usize::try_from(desc.size)?, 1);
-    machine.vulkan().upload(ours.handle(), 0, &data)?;
-    machine.gl()?.endpoint.memory_barrier()?;
+    test_gpu.vulkan().upload(ours.handle(), 0, &data)?;
+    test_gpu.gl()?.endpoint.memory_barrier()?;
     Ok((ours, theirs))
 }
 
-/// What OpenGL wrote from `OFFSET` on is what Vulkan reads, and what was before it is still there.
-fn check_in_vulkan(machine: &TestGpu, ours: &gpu_interop::vulkan::Buffer) -> Result<()> {
-    let gl = machine.gl()?;
-    // The fence is behind a barrier for what shaders wrote.
+/// Checks that Vulkan reads what OpenGL wrote from `OFFSET` on, and that the bytes before are unchanged.
+fn check_in_vulkan(test_gpu: &TestGpu, ours: &gpu_interop::vulkan::Buffer) -> Result<()> {
+    let gl = test_gpu.gl()?;
+    // The fence comes after a barrier for what shaders wrote.
     gl.endpoint.fence()?.wait(std::time::Duration::from_secs(10))?;
-    let read = machine.vulkan().download(ours.handle(), 0, ours.desc().size)?;
+    let read = test_gpu.vulkan().download(ours.handle(), 0, ours.desc().size)?;
     let (before, pixels) = read.split_at(OFFSET as usize);
     oracle::check(before, 1, &Turns::default())?;
     Ok(oracle::check(pixels, SEED, &Turns::default())?)
 }
 
-/// One point a pixel: its colour is its vertex's attribute.
-fn vertex_buffer(machine: &TestGpu) -> Result<()> {
-    let (_ours, theirs) = filled(machine, BufferUsage::VERTEX)?;
-    let gpu = machine.gl()?;
+/// One point per pixel: its colour is its vertex's attribute.
+fn vertex_buffer(test_gpu: &TestGpu) -> Result<()> {
+    let (_ours, theirs) = filled(test_gpu, BufferUsage::VERTEX)?;
+    let gpu = test_gpu.gl()?;
     let vertex = "
         layout(location = 0) in uvec4 content;
         flat out uvec4 colour;
@@ -225,9 +225,9 @@ fn vertex_buffer(machine: &TestGpu) -> Result<()> {
 }
 
 /// Uploaded from the buffer into a texture, and drawn.
-fn pixel_unpack_buffer(machine: &TestGpu) -> Result<()> {
-    let (_ours, theirs) = filled(machine, BufferUsage::empty())?;
-    let gpu = machine.gl()?;
+fn pixel_unpack_buffer(test_gpu: &TestGpu) -> Result<()> {
+    let (_ours, theirs) = filled(test_gpu, BufferUsage::empty())?;
+    let gpu = test_gpu.gl()?;
     let fragment = "
         layout(binding = 0) uniform usampler2D image;
         layout(location = 0) out uvec4 pixel;
@@ -257,9 +257,9 @@ fn pixel_unpack_buffer(machine: &TestGpu) -> Result<()> {
 }
 
 /// Drawn by OpenGL alone, and read from the renderbuffer into the buffer.
-fn pixel_pack_buffer(machine: &TestGpu) -> Result<()> {
-    let (ours, theirs) = blank(machine)?;
-    let gpu = machine.gl()?;
+fn pixel_pack_buffer(test_gpu: &TestGpu) -> Result<()> {
+    let (ours, theirs) = blank(test_gpu)?;
+    let gpu = test_gpu.gl()?;
     let fragment = "
         layout(location = 0) out uvec4 pixel;
         void main() { pixel = content(number()); }";
@@ -269,13 +269,13 @@ fn pixel_pack_buffer(machine: &TestGpu) -> Result<()> {
     // SAFETY: the context is current, and the buffer its own and long enough.
     unsafe { gpu.gl.glow().bind_buffer(glow::PIXEL_PACK_BUFFER, Some(theirs.name())) };
     canvas.read_to(glow::PixelPackData::BufferOffset(OFFSET as u32))?;
-    check_in_vulkan(machine, &ours)
+    check_in_vulkan(test_gpu, &ours)
 }
 
 /// Each pixel shows its element of the buffer.
-fn storage_buffer_read(machine: &TestGpu) -> Result<()> {
-    let (_ours, theirs) = filled(machine, BufferUsage::empty())?;
-    let gpu = machine.gl()?;
+fn storage_buffer_read(test_gpu: &TestGpu) -> Result<()> {
+    let (_ours, theirs) = filled(test_gpu, BufferUsage::empty())?;
+    let gpu = test_gpu.gl()?;
     let fragment = "
         layout(std430, binding = 0) readonly buffer Data { uvec4 data[]; };
         layout(location = 0) out uvec4 pixel;
@@ -287,9 +287,9 @@ fn storage_buffer_read(machine: &TestGpu) -> Result<()> {
 }
 
 /// Each pixel writes its element of the buffer.
-fn storage_buffer_written(machine: &TestGpu) -> Result<()> {
-    let (ours, theirs) = blank(machine)?;
-    let gpu = machine.gl()?;
+fn storage_buffer_written(test_gpu: &TestGpu) -> Result<()> {
+    let (ours, theirs) = blank(test_gpu)?;
+    let gpu = test_gpu.gl()?;
     let fragment = "
         layout(std430, binding = 0) writeonly buffer Data { uvec4 data[]; };
         layout(location = 0) out uvec4 pixel;
@@ -297,14 +297,14 @@ fn storage_buffer_written(machine: &TestGpu) -> Result<()> {
     let canvas = Canvas::new(gpu, &[EVERYWHERE], &[NUMBER, CONTENT, fragment])?;
     bind_storage(gpu, theirs.name());
     canvas.draw_everywhere()?;
-    check_in_vulkan(machine, &ours)
+    check_in_vulkan(test_gpu, &ours)
 }
 
-/// Binds the part of a buffer that has the pixels.
+/// Binds the part of a buffer that contains the pixels.
 fn bind_storage(gpu: &GlContext, buffer: glow::Buffer) {
     let target = glow::SHADER_STORAGE_BUFFER;
-    // SAFETY: the context is current, and the buffer its own and long enough; 256 is a multiple of
-    // any alignment that OpenGL asks for.
+    // SAFETY: the context is current, and the buffer its own and long enough; 256 is a multiple of any
+    // alignment that OpenGL requires.
     unsafe {
         gpu.gl.glow().bind_buffer_range(target, 0, Some(buffer), OFFSET, PIXELS as i32);
     }

@@ -1,4 +1,4 @@
-//! Group D: OpenGL's import of a buffer, and what it must refuse.
+//! Family D: OpenGL's imports of buffers, and those that are refused.
 
 pub(crate) mod bindings;
 pub(crate) mod draw;
@@ -10,9 +10,8 @@ use gpu_interop::payload::BufferPayload;
 use gpu_interop::vulkan::{BufferOptions, DedicatedAllocation};
 use gpu_interop::{BufferDesc, Error, gl, vulkan};
 
-use crate::cases::opengl::raw::Raw;
+use crate::cases::opengl::raw::{MemoryObjects, pending_error, raise_users_error};
 use crate::harness::{Case, Need, TestGpu};
-use interop_gpu::gl::GlContext;
 use interop_gpu::oracle::{self, Turns};
 
 const BYTES: usize = 64 << 10;
@@ -22,8 +21,8 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new(format!("vulkan→gl/opaque_fd/buffer/{what}"), run).needs(&[Need::Gl])
     };
     vec![
-        case("not_dedicated/26", |machine| aliases(machine, DedicatedAllocation::Avoid)),
-        case("dedicated/26", |machine| aliases(machine, DedicatedAllocation::Always))
+        case("not_dedicated/26", |test_gpu| aliases(test_gpu, DedicatedAllocation::Avoid)),
+        case("dedicated/26", |test_gpu| aliases(test_gpu, DedicatedAllocation::Always))
             .expected_failure(
                 "llvmpipe",
                 "requires 48 bytes after a buffer, and a dedicated allocation ends with the buffer",
@@ -37,27 +36,27 @@ pub(crate) fn cases() -> Vec<Case> {
         ),
         case("an_error_of_the_users_is_not_the_imports/31a", users_error),
         case("past_the_end_is_refused_before_gl_sees_it/33", past_the_end),
-        case("dedicated_is_what_the_payload_says/34", dedicated_parameter),
+        case("dedicated_is_as_in_the_payload/34", dedicated_parameter),
         case("mapping_is_refused_and_sub_data_works/35", mapping),
         case("dropped_names_are_deleted/35a", dropped),
         case("without_its_context_the_payload_comes_back/35b", not_current),
     ]
 }
 
-/// A buffer that Vulkan exports, and its import.
+/// A buffer that Vulkan creates and exports, and OpenGL's import of it.
 pub(crate) fn shared(
-    machine: &TestGpu,
+    test_gpu: &TestGpu,
     desc: &BufferDesc,
     options: BufferOptions,
 ) -> Result<(vulkan::Buffer, gl::Buffer)> {
-    let exported = machine.vulkan().endpoint.create_buffer(desc, options)?;
-    let imported = machine.gl()?.endpoint.import_buffer(exported.export()?)?;
+    let exported = test_gpu.vulkan().endpoint.create_buffer(desc, options)?;
+    let imported = test_gpu.gl()?.endpoint.import_buffer(exported.export()?)?;
     Ok((exported, imported))
 }
 
-/// What either side writes, the other reads. The host waits in between.
-fn alias(machine: &TestGpu, ours: &vulkan::Buffer, theirs: &gl::Buffer, seed: u32) -> Result<()> {
-    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
+/// Each API reads what the other writes. The host waits in between.
+fn alias(test_gpu: &TestGpu, ours: &vulkan::Buffer, theirs: &gl::Buffer, seed: u32) -> Result<()> {
+    let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
     let size = ours.desc().size;
     let bytes = usize::try_from(size)?;
     vulkan.upload(ours.handle(), 0, &oracle::filled(bytes, seed))?;
@@ -70,22 +69,22 @@ fn alias(machine: &TestGpu, ours: &vulkan::Buffer, theirs: &gl::Buffer, seed: u3
     oracle::check(&read, seed + 1, &Turns::default()).context("OpenGL wrote, Vulkan reads")
 }
 
-fn aliases(machine: &TestGpu, dedicated: DedicatedAllocation) -> Result<()> {
+fn aliases(test_gpu: &TestGpu, dedicated: DedicatedAllocation) -> Result<()> {
     let options = BufferOptions { dedicated, ..BufferOptions::default() };
-    let (ours, theirs) = shared(machine, &BufferDesc::storage(BYTES as u64), options)?;
-    alias(machine, &ours, &theirs, 1)
+    let (ours, theirs) = shared(test_gpu, &BufferDesc::storage(BYTES as u64), options)?;
+    alias(test_gpu, &ours, &theirs, 1)
 }
 
-/// An allocation that ends where the buffer ends is imported, or the error says what is the matter
-/// and the payload comes back, to be used elsewhere.
-fn short_tail(machine: &TestGpu) -> Result<()> {
-    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
+/// An allocation without space after the buffer is imported, or the error explains the reason and the payload
+/// comes back, to be used elsewhere.
+fn short_tail(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
     let dedicated = DedicatedAllocation::Always;
     let options = BufferOptions { dedicated, ..BufferOptions::default() };
     let desc = BufferDesc::storage(BYTES as u64);
     let ours = vulkan.endpoint.create_buffer(&desc, options)?;
     let refused = match gl.endpoint.import_buffer(ours.export()?) {
-        Ok(theirs) => return alias(machine, &ours, &theirs, 1),
+        Ok(theirs) => return alias(test_gpu, &ours, &theirs, 1),
         Err(refused) => refused,
     };
     let (payload, error) = refused.into_parts();
@@ -97,23 +96,23 @@ fn short_tail(machine: &TestGpu) -> Result<()> {
         }
         other => bail!("{other:?}"),
     }
-    let second = machine.second_device()?;
+    let second = test_gpu.second_device()?;
     let theirs = second.endpoint.import_buffer(payload)?;
     second.upload(theirs.handle(), 0, &oracle::filled(BYTES, 3))?;
     let read = vulkan.download(ours.handle(), 0, desc.size)?;
     Ok(oracle::check(&read, 3, &Turns::default())?)
 }
 
-/// Each in its own place of one allocation: what is in one stays when another is written.
-fn two_at_offsets(machine: &TestGpu) -> Result<()> {
-    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
+/// Each at its own place of one allocation: writing one doesn't change another.
+fn two_at_offsets(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
     let descs = [100, 70_001, 5_003].map(BufferDesc::storage);
     let ours = vulkan.endpoint.create_buffers(&descs, BufferOptions::default())?;
     let memory = gl.endpoint.import_memory(ours[0].memory().export()?)?;
     let place = |buffer: &vulkan::Buffer| Ok(memory.buffer(buffer.offset(), buffer.desc())?);
     let theirs = ours.iter().map(place).collect::<Result<Vec<_>>>()?;
     for (ours, theirs) in ours.iter().zip(&theirs) {
-        alias(machine, ours, theirs, 1)?;
+        alias(test_gpu, ours, theirs, 1)?;
     }
     for (seed, buffer) in (10u32..).zip(&theirs) {
         let bytes = usize::try_from(buffer.desc().size)?;
@@ -128,38 +127,24 @@ fn two_at_offsets(machine: &TestGpu) -> Result<()> {
     Ok(())
 }
 
-/// Leaves GL_INVALID_ENUM behind, as an app may.
-fn raise_users_error(gl: &GlContext) {
-    // SAFETY: the context is current; there is no such capability, which OpenGL says by the error.
-    unsafe { gl.gl.glow().enable(0xFFFF) };
-}
-
-/// Takes the error that is pending, and no other may be.
-fn pending_error(gl: &GlContext) -> Result<u32> {
-    // SAFETY: the context is current.
-    let (first, second) = unsafe { (gl.gl.glow().get_error(), gl.gl.glow().get_error()) };
-    ensure!(second == glow::NO_ERROR, "{first:#06x}, then {second:#06x}");
-    Ok(first)
-}
-
-/// An error that was pending is not taken for the import's own, and leaves none behind.
-fn users_error(machine: &TestGpu) -> Result<()> {
-    let gl = machine.gl()?;
+/// A pending error is not reported as the import's, and the import leaves none.
+fn users_error(test_gpu: &TestGpu) -> Result<()> {
+    let gl = test_gpu.gl()?;
     raise_users_error(gl);
     let (ours, theirs) =
-        shared(machine, &BufferDesc::storage(BYTES as u64), BufferOptions::default())?;
+        shared(test_gpu, &BufferDesc::storage(BYTES as u64), BufferOptions::default())?;
     ensure!(pending_error(gl)? == glow::NO_ERROR, "the import left an error");
-    alias(machine, &ours, &theirs, 1)
+    alias(test_gpu, &ours, &theirs, 1)
 }
 
-/// A buffer that reaches past the end of its memory is refused before OpenGL is asked: an error that
-/// was pending still is.
+/// A buffer that reaches past the end of its memory is refused before OpenGL is called: a pending error stays
+/// pending.
 ///
-/// Row 32, a memory object that nothing was imported into yet, can't be written down here:
-/// `gl::Memory` comes from an import alone, and a buffer from a `gl::Memory`. Nor can row 31, memory
-/// object 0: the name is a `NonZeroU32`. What OpenGL says to both is in `opengl_raw`.
-fn past_the_end(machine: &TestGpu) -> Result<()> {
-    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
+/// The library's types rule out row 32, a memory object without memory, because a `gl::Memory` comes only from
+/// an import, and row 31, memory object 0, because the name is a `NonZeroU32`. The cases of `raw` check
+/// OpenGL's own errors for both.
+fn past_the_end(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
     let desc = BufferDesc::storage(BYTES as u64);
     let ours = vulkan.endpoint.create_buffer(&desc, BufferOptions::default())?;
     let memory = gl.endpoint.import_memory(ours.memory().export()?)?;
@@ -168,7 +153,7 @@ fn past_the_end(machine: &TestGpu) -> Result<()> {
     for (what, offset, bytes) in [
         ("longer than the memory", 0, size + 1),
         ("at its end", size, 1),
-        ("over its end", size - 1, 2),
+        ("across its end", size - 1, 2),
         ("at an offset that overflows", u64::MAX, 1),
         ("of a size that overflows", 1, u64::MAX),
         ("of a size that is negative in OpenGL", 0, 1 << 63),
@@ -180,38 +165,38 @@ fn past_the_end(machine: &TestGpu) -> Result<()> {
             }
             other => bail!("a buffer {what}: {other:?}"),
         }
-        // Nor can a payload say so: the memory comes back.
+        // A payload can't describe it either: the memory comes back.
         let refused = BufferPayload::new(ours.memory().export()?, offset, desc).err();
         let (payload, error) = refused.context("a payload was made")?.into_parts();
         ensure!(matches!(error, Error::Invalid(_)), "a payload {what}: {error:?}");
         ensure!(payload.info().allocation_size == size, "another payload came back");
     }
-    ensure!(pending_error(gl)? == glow::INVALID_ENUM, "OpenGL was asked");
+    ensure!(pending_error(gl)? == glow::INVALID_ENUM, "OpenGL was called");
     Ok(())
 }
 
-/// GL_DEDICATED_MEMORY_OBJECT_EXT is false where the payload says nothing else, and true where the
-/// exporter's memory is the buffer's own.
-fn dedicated_parameter(machine: &TestGpu) -> Result<()> {
-    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
-    let raw = Raw::load(gl)?;
+/// GL_DEDICATED_MEMORY_OBJECT_EXT is true exactly if the exporter's memory is dedicated to the buffer.
+fn dedicated_parameter(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
+    let objects = MemoryObjects::load(gl)?;
     let desc = BufferDesc::storage(BYTES as u64);
     for dedicated in [DedicatedAllocation::Avoid, DedicatedAllocation::Always] {
         let options = BufferOptions { dedicated, ..BufferOptions::default() };
         let ours = vulkan.endpoint.create_buffer(&desc, options)?;
         let memory = gl.endpoint.import_memory(ours.memory().export()?)?;
-        let (set, told) = (raw.is_dedicated(gl, memory.name())?, ours.memory().info().dedicated);
-        ensure!(set == told, "the payload says {told}, OpenGL was told {set}");
+        let (set, is_dedicated) =
+            (objects.is_dedicated(gl, memory.name())?, ours.memory().info().dedicated);
+        ensure!(set == is_dedicated, "the payload: {is_dedicated}, OpenGL: {set}");
     }
     Ok(())
 }
 
-/// OpenGL maps a buffer of imported memory only as its storage flags say, and refuses where they
-/// don't (Mesa's are GL_DYNAMIC_STORAGE_BIT alone). The content is reached by glBufferSubData.
-fn mapping(machine: &TestGpu) -> Result<()> {
-    let gl = machine.gl()?;
+/// OpenGL maps a buffer of imported memory only if its storage flags allow it (Mesa has only
+/// GL_DYNAMIC_STORAGE_BIT). The content is accessible by glBufferSubData.
+fn mapping(test_gpu: &TestGpu) -> Result<()> {
+    let gl = test_gpu.gl()?;
     let (ours, theirs) =
-        shared(machine, &BufferDesc::storage(BYTES as u64), BufferOptions::default())?;
+        shared(test_gpu, &BufferDesc::storage(BYTES as u64), BufferOptions::default())?;
     let (context, target) = (gl.gl.glow(), glow::COPY_READ_BUFFER);
     // SAFETY: the context is current, and the buffer its own.
     let flags = unsafe {
@@ -220,8 +205,8 @@ fn mapping(machine: &TestGpu) -> Result<()> {
     };
     gl.check("glGetBufferParameteriv(GL_BUFFER_STORAGE_FLAGS)")?;
     for access in [glow::MAP_READ_BIT, glow::MAP_WRITE_BIT] {
-        // SAFETY: the context is current, the buffer its own and that long; what is mapped, if it
-        // is, is not used, and unmapped.
+        // SAFETY: the context is current, the buffer its own and that long; a mapping is not used, and
+        // unmapped.
         let (refused, error) = unsafe {
             let start = context.map_buffer_range(target, 0, i32::try_from(BYTES)?, access);
             let error = context.get_error();
@@ -235,27 +220,27 @@ fn mapping(machine: &TestGpu) -> Result<()> {
         let expected = if refused { glow::INVALID_OPERATION } else { glow::NO_ERROR };
         ensure!(error == expected, "flags {flags:#x}, access {access:#x}: {error:#06x}");
     }
-    alias(machine, &ours, &theirs, 1)?;
+    alias(test_gpu, &ours, &theirs, 1)?;
     // A part of it, at an offset.
     gl.upload(theirs.name(), 4096, &oracle::filled(8192, 9))?;
     gl.finish();
-    let read = machine.vulkan().download(ours.handle(), 0, BYTES as u64)?;
+    let read = test_gpu.vulkan().download(ours.handle(), 0, BYTES as u64)?;
     oracle::check(&read[..4096], 2, &Turns::default())?;
     oracle::check(&read[4096..12_288], 9, &Turns::default())?;
     Ok(oracle::check_from(&read[12_288..], 12_288 / 4, 2, &Turns::default())?)
 }
 
-/// Dropping deletes the names: at once if the context is current, else with the next operation.
-fn dropped(machine: &TestGpu) -> Result<()> {
-    let gl = machine.gl()?;
-    let raw = Raw::load(gl)?;
+/// Dropping deletes the names: at once if the context is current, otherwise with the next operation.
+fn dropped(test_gpu: &TestGpu) -> Result<()> {
+    let gl = test_gpu.gl()?;
+    let objects = MemoryObjects::load(gl)?;
     let desc = BufferDesc::storage(BYTES as u64);
     // SAFETY: the context is current when this is called.
     let is_buffer = |name| unsafe { gl.gl.glow().is_buffer(name) };
     for (current, by_barrier) in [(true, false), (false, false), (false, true)] {
-        let (_ours, theirs) = shared(machine, &desc, BufferOptions::default())?;
+        let (_ours, theirs) = shared(test_gpu, &desc, BufferOptions::default())?;
         let (name, memory) = (theirs.name(), theirs.memory().name());
-        ensure!(is_buffer(name) && raw.is_memory_object(memory), "there from the start");
+        ensure!(is_buffer(name) && objects.is_memory_object(memory), "not created");
         if !current {
             gl.gl.release_current()?;
         }
@@ -267,16 +252,16 @@ fn dropped(machine: &TestGpu) -> Result<()> {
         let deleted = gl.endpoint.delete_dropped()?;
         let expected = if current || by_barrier { 0 } else { 2 };
         ensure!(deleted == expected, "{deleted} names were left, current: {current}");
-        ensure!(!is_buffer(name) && !raw.is_memory_object(memory), "still there");
+        ensure!(!is_buffer(name) && !objects.is_memory_object(memory), "still there");
     }
     Ok(())
 }
 
-/// Where another context is current, or none, nothing is done in it: the payload comes back.
-fn not_current(machine: &TestGpu) -> Result<()> {
-    let gl = machine.gl()?;
+/// Without a current context, nothing is done, and the payload comes back.
+fn not_current(test_gpu: &TestGpu) -> Result<()> {
+    let gl = test_gpu.gl()?;
     let desc = BufferDesc::storage(BYTES as u64);
-    let ours = machine.vulkan().endpoint.create_buffer(&desc, BufferOptions::default())?;
+    let ours = test_gpu.vulkan().endpoint.create_buffer(&desc, BufferOptions::default())?;
     let memory = gl.endpoint.import_memory(ours.memory().export()?)?;
     gl.gl.release_current()?;
     let import = gl.endpoint.import_buffer(ours.export()?);
@@ -291,5 +276,5 @@ fn not_current(machine: &TestGpu) -> Result<()> {
     let (payload, error) = import.err().context("imported without a context")?.into_parts();
     ensure!(matches!(error, Error::Invalid(_)), "{error:?}");
     let theirs = gl.endpoint.import_buffer(payload)?;
-    alias(machine, &ours, &theirs, 1)
+    alias(test_gpu, &ours, &theirs, 1)
 }

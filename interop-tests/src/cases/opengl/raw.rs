@@ -1,5 +1,5 @@
-//! Group D: what OpenGL itself says to what the library's types leave no way to ask, and which bugs
-//! of drivers the library works around.
+//! Family D: OpenGL's own errors for calls that the library's types make impossible, and driver bugs that the
+//! library works around.
 
 use std::ffi::{CStr, c_void};
 
@@ -37,8 +37,8 @@ type Set = unsafe extern "system" fn(u32, u32, *const i32);
 type Get = unsafe extern "system" fn(u32, u32, *mut i32);
 type NamedBufferStorage = unsafe extern "system" fn(u32, isize, u32, u64);
 
-/// The entry points of `GL_EXT_memory_object` that are needed here.
-pub(crate) struct Raw {
+/// Functions of `GL_EXT_memory_object`. The context must be current in every call.
+pub(crate) struct MemoryObjects {
     create: Create,
     delete: Delete,
     is: Is,
@@ -47,17 +47,17 @@ pub(crate) struct Raw {
     named_buffer_storage: NamedBufferStorage,
 }
 
-/// A function of OpenGL's, by its name and type.
+/// Loads a function of OpenGL by name and type.
 macro_rules! function {
     ($loader:expr, $name:literal, $type:ty) => {{
         let address: *const c_void = $loader($name);
-        ensure!(!address.is_null(), "{:?} is not there", $name);
+        ensure!(!address.is_null(), "{:?} is missing", $name);
         // SAFETY: the function of that name in GL_EXT_memory_object has that type.
         unsafe { std::mem::transmute::<*const c_void, $type>(address) }
     }};
 }
 
-impl Raw {
+impl MemoryObjects {
     pub(crate) fn load(gl: &GlContext) -> Result<Self> {
         let loader: &dyn Fn(&CStr) -> *const c_void = &gl.gl.loader();
         Ok(Self {
@@ -74,13 +74,28 @@ impl Raw {
         })
     }
 
-    /// Whether `memory` is the name of a memory object. The context is current.
+    /// Creates a memory object without memory.
+    pub(crate) fn create(&self, gl: &GlContext) -> Result<u32> {
+        let mut memory = 0;
+        // SAFETY: the context is current, and there is room for one name.
+        unsafe { (self.create)(1, &mut memory) };
+        gl.check("glCreateMemoryObjectsEXT")?;
+        Ok(memory)
+    }
+
+    /// Deletes a memory object; 0 is ignored.
+    pub(crate) fn delete(&self, memory: u32) {
+        // SAFETY: the context is current, and there is one name.
+        unsafe { (self.delete)(1, &memory) };
+    }
+
+    /// Whether `memory` is the name of a memory object.
     pub(crate) fn is_memory_object(&self, memory: u32) -> bool {
-        // SAFETY: the context is current; any name may be asked about.
+        // SAFETY: the context is current; any name is allowed.
         unsafe { (self.is)(memory) != 0 }
     }
 
-    /// What the memory object's parameter says. The context is current.
+    /// Whether the memory object is dedicated.
     pub(crate) fn is_dedicated(&self, gl: &GlContext, memory: u32) -> Result<bool> {
         let mut value = -1;
         // SAFETY: the context is current, and there is room for one value.
@@ -89,11 +104,11 @@ impl Raw {
         Ok(value != 0)
     }
 
-    /// The error that giving a new buffer `size` bytes at `offset` of `memory` leaves.
+    /// Returns the error of placing a new buffer of `size` bytes at `offset` of `memory`.
     fn storage_error(&self, gl: &GlContext, memory: u32, offset: u64, size: isize) -> Result<u32> {
         let context = gl.gl.glow();
-        // SAFETY: the context is current; the buffer is new and deleted again. What is wrong with
-        // the memory OpenGL says by an error.
+        // SAFETY: the context is current; the buffer is new and deleted again. OpenGL reports wrong memory
+        // by an error.
         unsafe {
             let buffer = context.create_named_buffer().map_err(anyhow::Error::msg)?;
             gl.check("glCreateBuffers")?;
@@ -105,49 +120,59 @@ impl Raw {
     }
 }
 
-fn memory_object_0(machine: &TestGpu) -> Result<()> {
-    let gl = machine.gl()?;
-    let error = Raw::load(gl)?.storage_error(gl, 0, 0, 4096)?;
+/// Leaves GL_INVALID_ENUM pending, as an application may.
+pub(crate) fn raise_users_error(gl: &GlContext) {
+    // SAFETY: the context is current; OpenGL has no such capability, which is an error without effect.
+    unsafe { gl.gl.glow().enable(0xFFFF) };
+}
+
+/// Takes the pending error, which must be the only one.
+pub(crate) fn pending_error(gl: &GlContext) -> Result<u32> {
+    // SAFETY: the context is current.
+    let (first, second) = unsafe { (gl.gl.glow().get_error(), gl.gl.glow().get_error()) };
+    ensure!(second == glow::NO_ERROR, "{first:#06x}, then {second:#06x}");
+    Ok(first)
+}
+
+fn memory_object_0(test_gpu: &TestGpu) -> Result<()> {
+    let gl = test_gpu.gl()?;
+    let error = MemoryObjects::load(gl)?.storage_error(gl, 0, 0, 4096)?;
     ensure!(error == glow::INVALID_VALUE, "{error:#06x}");
     Ok(())
 }
 
-fn not_imported(machine: &TestGpu) -> Result<()> {
-    let gl = machine.gl()?;
-    let raw = Raw::load(gl)?;
-    let mut memory = 0;
-    // SAFETY: the context is current, and there is room for one name.
-    unsafe { (raw.create)(1, &mut memory) };
-    gl.check("glCreateMemoryObjectsEXT")?;
-    let error = raw.storage_error(gl, memory, 0, 4096)?;
-    let dedicated = raw.is_dedicated(gl, memory)?;
-    // SAFETY: the context is current, and the name its own.
-    unsafe { (raw.delete)(1, &memory) };
+fn not_imported(test_gpu: &TestGpu) -> Result<()> {
+    let gl = test_gpu.gl()?;
+    let objects = MemoryObjects::load(gl)?;
+    let memory = objects.create(gl)?;
+    let error = objects.storage_error(gl, memory, 0, 4096)?;
+    let dedicated = objects.is_dedicated(gl, memory)?;
+    objects.delete(memory);
     ensure!(error == glow::INVALID_OPERATION, "{error:#06x}");
     ensure!(!dedicated, "a new memory object is dedicated by default");
     Ok(())
 }
 
-/// Once memory is imported, OpenGL takes no parameters any more: the library sets them before.
-fn set_after_the_import(machine: &TestGpu) -> Result<()> {
-    let gl = machine.gl()?;
-    let raw = Raw::load(gl)?;
+/// After the import, OpenGL refuses parameters: the library sets them before.
+fn set_after_the_import(test_gpu: &TestGpu) -> Result<()> {
+    let gl = test_gpu.gl()?;
+    let objects = MemoryObjects::load(gl)?;
     let desc = BufferDesc::storage(4096);
-    let ours = machine.vulkan().endpoint.create_buffer(&desc, BufferOptions::default())?;
+    let ours = test_gpu.vulkan().endpoint.create_buffer(&desc, BufferOptions::default())?;
     let memory = gl.endpoint.import_memory(ours.memory().export()?)?;
     // SAFETY: the context is current, and the parameter is one value.
     let error = unsafe {
-        (raw.set)(memory.name(), DEDICATED_MEMORY_OBJECT_EXT, &1);
+        (objects.set)(memory.name(), DEDICATED_MEMORY_OBJECT_EXT, &1);
         gl.gl.glow().get_error()
     };
     ensure!(error == glow::INVALID_OPERATION, "{error:#06x}");
     Ok(())
 }
 
-/// A buffer begins where it was told to in its memory.
-fn at_an_offset(machine: &TestGpu) -> Result<()> {
-    let (vulkan, gl) = (machine.vulkan(), machine.gl()?);
-    let raw = Raw::load(gl)?;
+/// A buffer begins at its offset in the memory.
+fn at_an_offset(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
+    let objects = MemoryObjects::load(gl)?;
     let descs = [4096, 4096].map(BufferDesc::storage);
     let ours = vulkan.endpoint.create_buffers(&descs, BufferOptions::default())?;
     for (seed, buffer) in (1u32..).zip(&ours) {
@@ -159,7 +184,7 @@ fn at_an_offset(machine: &TestGpu) -> Result<()> {
     // and is deleted again.
     let read = unsafe {
         let buffer = context.create_named_buffer().map_err(anyhow::Error::msg)?;
-        (raw.named_buffer_storage)(buffer.0.get(), 4096, memory.name(), ours[1].offset());
+        (objects.named_buffer_storage)(buffer.0.get(), 4096, memory.name(), ours[1].offset());
         let made = gl.check("glNamedBufferStorageMemEXT");
         let read = made.and_then(|()| gl.download(buffer, 0, 4096));
         context.delete_buffer(buffer);

@@ -1,14 +1,15 @@
-//! Stations at work: each API takes slots, keeps what it found in them, runs its kernel, and passes
-//! them on. Nothing waits in between; every byte that any station has found is looked at in the end.
+//! Drivers of a ring's stages: each API takes slots, keeps a copy of what it found in them, runs its kernel,
+//! and releases them. Every byte that any stage has found is checked at the end.
 
 use anyhow::{Context, Result, ensure};
 use gpu_interop::ash::vk;
 use gpu_interop::cudarc::driver::CudaSlice;
 use gpu_interop::glow::{self, HasContext as _};
-use gpu_interop::ring::{Batch, RingStage, Slot, SlotCommands, Wait};
-use gpu_interop::vulkan::{Buffer, BufferAccess};
+use gpu_interop::ring::{Batch, RingPeer, RingStage, Slot, SlotCommands, Wait};
+use gpu_interop::vulkan::Buffer;
 use gpu_interop::{cuda, gl, vulkan};
 
+use crate::cases::support::contexts::{ApiContext, all_access};
 use interop_gpu::Kernel;
 use interop_gpu::cuda::CudaContext;
 use interop_gpu::gl::GlContext;
@@ -17,29 +18,34 @@ use interop_gpu::vulkan::{Bound, PrivateBuffer, VulkanContext};
 
 /// Bytes of a payload.
 pub(crate) const BYTES: u64 = 16 << 10;
-/// Payloads that go round in a case.
-pub(crate) const ITEMS: u32 = 96;
+/// Payloads that the first stage fills.
+const ITEMS: u32 = 96;
 
-/// Which station this is, and what it therefore does and finds.
+/// A stage's place in the ring, from which follows what it does and finds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StagePosition {
     /// Its place in the ring, from 0.
     pub(crate) place: u32,
-    /// How many stations there are.
-    pub(crate) stations: u32,
-    /// How many slots.
+    /// The number of stages.
+    pub(crate) stages: u32,
+    /// The number of slots.
     pub(crate) depth: u32,
-    /// How many at a time.
+    /// The number of slots that are taken at a time.
     pub(crate) batch: u32,
 }
 
 impl StagePosition {
-    /// How many slots it takes in all: the first takes each once more, to look at it.
+    /// Returns how many slots the stage takes in all: the first takes each once more, to check it.
     fn items(self) -> u32 {
         if self.place == 0 { ITEMS + self.depth } else { ITEMS }
     }
 
-    /// What it does with its item number `item`.
+    /// Returns how many slots the stage takes next, after `item` items.
+    fn count(self, item: u32) -> usize {
+        self.batch.min(self.items() - item) as usize
+    }
+
+    /// Returns what the stage does with its item number `item`.
     fn kernel(self, item: u32) -> Kernel {
         if self.place == 0 {
             Kernel::Fill { seed: item }
@@ -48,10 +54,10 @@ impl StagePosition {
         }
     }
 
-    /// What it finds in its item number `item`, where there is something.
+    /// Returns what the stage finds in its item number `item`; `None` if the slot was never filled.
     fn found(self, item: u32) -> Option<(u32, Turns)> {
         let (seed, last) = match self.place {
-            0 => (item.checked_sub(self.depth)?, self.stations),
+            0 => (item.checked_sub(self.depth)?, self.stages),
             place => (item, place),
         };
         let mut turns = Turns::default();
@@ -59,13 +65,13 @@ impl StagePosition {
         Some((seed, turns))
     }
 
-    /// Checks what it has found, item by item.
+    /// Checks what the stage has found, item by item.
     fn check(self, found: &[u8], done: u32) -> Result<()> {
-        ensure!(done == self.items(), "{done} of {} slots came", self.items());
+        ensure!(done == self.items(), "{done} of {} slots arrived", self.items());
         for (item, found) in (0..).zip(found.chunks_exact(BYTES as usize)) {
             let Some((seed, turns)) = self.found(item) else { continue };
             oracle::check(found, seed, &turns)
-                .with_context(|| format!("item {item} at station {}", self.place))?;
+                .with_context(|| format!("item {item} at stage {}", self.place))?;
         }
         Ok(())
     }
@@ -74,7 +80,7 @@ impl StagePosition {
         BYTES * u64::from(self.items())
     }
 
-    /// Slots come in order, and only those of the beginning have nothing to acquire.
+    /// Checks that slots arrive in order, and that only the first ones are new.
     fn check_slot(self, slot: &Slot, item: u32) -> Result<()> {
         ensure!(slot.index() as u32 == item % self.depth, "item {item} in {slot:?}");
         let is_new = self.place == 0 && item < self.depth;
@@ -83,77 +89,89 @@ impl StagePosition {
     }
 }
 
-/// Somebody at a station.
+/// Works at one stage.
 pub(crate) trait StageDriver {
-    /// Takes the next slots, if they have arrived; whether they have.
-    fn turn(&mut self) -> Result<bool>;
+    /// Takes the next slots, works on them and releases them. Returns whether it did: not if all are done, or
+    /// if they have not arrived and `wait` is [`Wait::No`].
+    fn turn(&mut self, wait: Wait) -> Result<bool>;
 
-    /// Waits for all of it, and checks what was found.
+    /// Waits for all the work, and checks what was found.
     fn check(&mut self) -> Result<()>;
 }
 
-/// All stations at work until nothing moves any more, as many slots under way as there are.
-pub(crate) fn play(hands: &mut [&mut dyn StageDriver]) -> Result<()> {
-    loop {
-        let mut moved = false;
-        for hand in hands.iter_mut() {
-            while hand.turn()? {
+/// A context that can work at a stage.
+pub(crate) trait RingContext: ApiContext<Endpoint: RingPeer> {
+    type Driver<'a>: StageDriver
+    where
+        Self: 'a;
+
+    fn driver(
+        &self,
+        stage: RingStage<Self::Endpoint>,
+        position: StagePosition,
+        barriers: Barriers,
+    ) -> Result<Self::Driver<'_>>;
+}
+
+/// Runs all stages on this thread until none has anything left to take, and checks them.
+pub(crate) fn run_all(drivers: &mut [&mut dyn StageDriver]) -> Result<()> {
+    let mut moved = true;
+    while moved {
+        moved = false;
+        for driver in drivers.iter_mut() {
+            while driver.turn(Wait::No)? {
                 moved = true;
             }
         }
-        if !moved {
-            break;
-        }
     }
-    hands.iter_mut().try_for_each(|hand| hand.check())
+    drivers.iter_mut().try_for_each(|driver| driver.check())
 }
 
-/// Who records the barriers of a Vulkan station.
+/// What records the barriers of a Vulkan stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Barriers {
     /// The ring.
     Ring,
-    /// The station's owner, in advance.
+    /// The driver, in advance.
     Own,
 }
 
-/// A Vulkan device at a station.
-pub(crate) struct VulkanHands<'a> {
+/// Vulkan at a stage.
+pub(crate) struct VulkanStage<'a> {
     gpu: &'a VulkanContext,
-    post: StagePosition,
+    position: StagePosition,
     barriers: Barriers,
     item: u32,
     bound: Vec<Bound>,
-    /// One a turn: none is used again.
+    /// One per turn: none is used again.
     commands: Vec<vk::CommandBuffer>,
     found: PrivateBuffer,
-    // After what was bound to its buffers.
-    station: RingStage<vulkan::Endpoint>,
+    // Dropped after what is bound to its buffers.
+    stage: RingStage<vulkan::Endpoint>,
 }
 
-/// Kernels, and the copy of what was found.
-pub(crate) fn everything(buffer: &Buffer) -> BufferAccess<'_> {
-    BufferAccess::compute(buffer) | BufferAccess::transfer(buffer)
-}
+impl RingContext for VulkanContext {
+    type Driver<'a> = VulkanStage<'a>;
 
-impl<'a> VulkanHands<'a> {
-    pub(crate) fn new(
-        gpu: &'a VulkanContext,
-        station: RingStage<vulkan::Endpoint>,
-        post: StagePosition,
+    fn driver(
+        &self,
+        stage: RingStage<Self::Endpoint>,
+        position: StagePosition,
         barriers: Barriers,
-    ) -> Result<Self> {
-        let bind = |buffer: &Buffer| gpu.bind(buffer.handle(), BYTES);
-        let bound = station.buffers().iter().map(bind).collect::<Result<_>>()?;
-        let commands = gpu.command_buffers(post.items().div_ceil(post.batch))?;
-        let found = PrivateBuffer::device(&gpu.vulkan, post.bytes())?;
-        Ok(Self { gpu, post, barriers, item: 0, bound, commands, found, station })
+    ) -> Result<VulkanStage<'_>> {
+        let bind = |buffer: &Buffer| self.bind(buffer.handle(), BYTES);
+        let bound = stage.buffers().iter().map(bind).collect::<Result<_>>()?;
+        let commands = self.command_buffers(position.items().div_ceil(position.batch))?;
+        let found = PrivateBuffer::device(&self.vulkan, position.bytes())?;
+        Ok(VulkanStage { gpu: self, position, barriers, item: 0, bound, commands, found, stage })
     }
+}
 
+impl VulkanStage<'_> {
     fn record_work(&mut self, command: vk::CommandBuffer, batch: &Batch) -> Result<()> {
         for slot in batch {
-            self.post.check_slot(slot, self.item)?;
-            let buffer = self.station.buffer(slot)?.handle();
+            self.position.check_slot(slot, self.item)?;
+            let buffer = self.stage.buffer(slot)?.handle();
             let to = BYTES * u64::from(self.item);
             let region = vk::BufferCopy::default().dst_offset(to).size(BYTES);
             // SAFETY: the command buffer is being recorded, and both buffers are long enough.
@@ -162,36 +180,36 @@ impl<'a> VulkanHands<'a> {
             }
             self.gpu.record_barrier(command);
             let bound = &self.bound[slot.index()];
-            self.gpu.record(command, self.post.kernel(self.item), bound, 0);
+            self.gpu.record(command, self.position.kernel(self.item), bound, 0);
             self.item += 1;
         }
         Ok(())
     }
 }
 
-impl StageDriver for VulkanHands<'_> {
-    fn turn(&mut self) -> Result<bool> {
-        let count = self.post.batch.min(self.post.items() - self.item) as usize;
-        if count == 0 || self.station.arrived() < count {
+impl StageDriver for VulkanStage<'_> {
+    fn turn(&mut self, wait: Wait) -> Result<bool> {
+        let count = self.position.count(self.item);
+        if count == 0 || matches!(wait, Wait::No) && self.stage.arrived() < count {
             return Ok(false);
         }
-        let turn = (self.item / self.post.batch) as usize;
-        let command = *self.commands.get(turn).context("a command buffer a turn")?;
+        let turn = (self.item / self.position.batch) as usize;
+        let command = *self.commands.get(turn).context("a command buffer per turn")?;
         let family = self.gpu.vulkan.queue_family();
         self.gpu.begin(command)?;
         let (endpoint, how_many) = (self.gpu.endpoint.clone(), count..=count);
         let commands = match self.barriers {
-            // SAFETY: the command buffer is being recorded; the part goes into its submit, and the
-            // station lives until `check` or `drop` has waited.
-            Barriers::Ring => unsafe { SlotCommands::record(command, family, everything) },
+            // SAFETY: the command buffer is being recorded; what is returned goes into its submit, and the
+            // stage lives until `check` or `drop` has waited.
+            Barriers::Ring => unsafe { SlotCommands::record(command, family, all_access) },
             Barriers::Own => SlotCommands::recorded(),
         };
-        let taken = self.station.take(Wait::No, how_many, commands)?;
-        let (batch, mut part) = taken.context("they have arrived")?;
+        let taken = self.stage.take(wait, how_many, commands)?;
+        let (batch, mut sync) = taken.context("they have arrived")?;
         let mut used = Vec::new();
         if self.barriers == Barriers::Own {
             for slot in batch.iter().filter(|slot| !slot.is_new()) {
-                used.push(everything(self.station.buffer(slot)?));
+                used.push(all_access(self.stage.buffer(slot)?));
             }
             // SAFETY: as above.
             unsafe { endpoint.record_acquire(command, family, used.as_slice()) }?;
@@ -201,26 +219,26 @@ impl StageDriver for VulkanHands<'_> {
         if self.barriers == Barriers::Own {
             let mut used = Vec::new();
             for slot in &batch {
-                used.push(everything(self.station.buffer(slot)?));
+                used.push(all_access(self.stage.buffer(slot)?));
             }
             // SAFETY: as above.
             unsafe { endpoint.record_release(command, family, used.as_slice()) }?;
         }
-        let (added, pending) = self.station.release(batch, commands)?;
-        part.merge(added)?;
-        self.gpu.submit(command, &part)?;
+        let (added, pending) = self.stage.release(batch, commands)?;
+        sync.merge(added)?;
+        self.gpu.submit(command, &sync)?;
         pending.submitted();
         Ok(true)
     }
 
     fn check(&mut self) -> Result<()> {
         self.gpu.vulkan.wait_idle()?;
-        let found = self.gpu.download(self.found.buffer, 0, self.post.bytes())?;
-        self.post.check(&found, self.item)
+        let found = self.gpu.download(self.found.buffer, 0, self.position.bytes())?;
+        self.position.check(&found, self.item)
     }
 }
 
-impl Drop for VulkanHands<'_> {
+impl Drop for VulkanStage<'_> {
     fn drop(&mut self) {
         // A lost device has nothing in flight.
         let _ = self.gpu.vulkan.wait_idle();
@@ -229,38 +247,41 @@ impl Drop for VulkanHands<'_> {
     }
 }
 
-/// OpenGL at a station.
-pub(crate) struct GlHands<'a> {
+/// OpenGL at a stage. The context must be current.
+pub(crate) struct GlStage<'a> {
     gpu: &'a GlContext,
-    post: StagePosition,
+    position: StagePosition,
     item: u32,
     found: glow::Buffer,
-    station: RingStage<gl::Endpoint>,
+    stage: RingStage<gl::Endpoint>,
 }
 
-impl<'a> GlHands<'a> {
-    pub(crate) fn new(
-        gpu: &'a GlContext,
-        station: RingStage<gl::Endpoint>,
-        post: StagePosition,
-    ) -> Result<Self> {
-        let found = gpu.private_buffer(post.bytes())?;
-        Ok(Self { gpu, post, item: 0, found, station })
+impl RingContext for GlContext {
+    type Driver<'a> = GlStage<'a>;
+
+    fn driver(
+        &self,
+        stage: RingStage<Self::Endpoint>,
+        position: StagePosition,
+        _: Barriers,
+    ) -> Result<GlStage<'_>> {
+        let found = self.private_buffer(position.bytes())?;
+        Ok(GlStage { gpu: self, position, item: 0, found, stage })
     }
 }
 
-impl StageDriver for GlHands<'_> {
-    fn turn(&mut self) -> Result<bool> {
-        let count = self.post.batch.min(self.post.items() - self.item) as usize;
+impl StageDriver for GlStage<'_> {
+    fn turn(&mut self, wait: Wait) -> Result<bool> {
+        let count = self.position.count(self.item);
         if count == 0 {
             return Ok(false);
         }
-        let Some((batch, ())) = self.station.take(Wait::No, count..=count, ())? else {
+        let Some((batch, ())) = self.stage.take(wait, count..=count, ())? else {
             return Ok(false);
         };
         for slot in &batch {
-            self.post.check_slot(slot, self.item)?;
-            let name = self.station.buffer(slot)?.name();
+            self.position.check_slot(slot, self.item)?;
+            let name = self.stage.buffer(slot)?.name();
             let (gl, to) = (self.gpu.gl.glow(), i32::try_from(BYTES * u64::from(self.item))?);
             let (read, write) = (glow::COPY_READ_BUFFER, glow::COPY_WRITE_BUFFER);
             // SAFETY: the context is current, and both buffers are long enough.
@@ -269,73 +290,76 @@ impl StageDriver for GlHands<'_> {
                 gl.bind_buffer(write, Some(self.found));
                 gl.copy_buffer_sub_data(read, write, 0, to, i32::try_from(BYTES)?);
             }
-            self.gpu.dispatch(self.post.kernel(self.item), name, BYTES, 0)?;
+            self.gpu.dispatch(self.position.kernel(self.item), name, BYTES, 0)?;
             self.item += 1;
         }
-        self.station.release(batch, ())?;
+        self.stage.release(batch, ())?;
         Ok(true)
     }
 
     fn check(&mut self) -> Result<()> {
-        let found = self.gpu.download(self.found, 0, self.post.bytes())?;
-        self.post.check(&found, self.item)
+        let found = self.gpu.download(self.found, 0, self.position.bytes())?;
+        self.position.check(&found, self.item)
     }
 }
 
-impl Drop for GlHands<'_> {
+impl Drop for GlStage<'_> {
     fn drop(&mut self) {
         self.gpu.finish();
         self.gpu.delete_buffer(self.found);
     }
 }
 
-/// CUDA at a station.
-pub(crate) struct CudaHands<'a> {
+/// CUDA at a stage.
+pub(crate) struct CudaStage<'a> {
     gpu: &'a CudaContext,
-    post: StagePosition,
+    position: StagePosition,
     item: u32,
     found: CudaSlice<u8>,
-    station: RingStage<cuda::Endpoint>,
+    stage: RingStage<cuda::Endpoint>,
 }
 
-impl<'a> CudaHands<'a> {
-    pub(crate) fn new(
-        gpu: &'a CudaContext,
-        station: RingStage<cuda::Endpoint>,
-        post: StagePosition,
-    ) -> Result<Self> {
-        let found = gpu.private_buffer(post.bytes())?;
-        Ok(Self { gpu, post, item: 0, found, station })
+impl RingContext for CudaContext {
+    type Driver<'a> = CudaStage<'a>;
+
+    fn driver(
+        &self,
+        stage: RingStage<Self::Endpoint>,
+        position: StagePosition,
+        _: Barriers,
+    ) -> Result<CudaStage<'_>> {
+        let found = self.private_buffer(position.bytes())?;
+        Ok(CudaStage { gpu: self, position, item: 0, found, stage })
     }
 }
 
-impl StageDriver for CudaHands<'_> {
-    fn turn(&mut self) -> Result<bool> {
-        let count = self.post.batch.min(self.post.items() - self.item) as usize;
+impl StageDriver for CudaStage<'_> {
+    fn turn(&mut self, wait: Wait) -> Result<bool> {
+        let count = self.position.count(self.item);
         if count == 0 {
             return Ok(false);
         }
         let stream = &self.gpu.stream;
-        let Some((batch, ())) = self.station.take(Wait::No, count..=count, stream)? else {
+        let Some((batch, ())) = self.stage.take(wait, count..=count, stream)? else {
             return Ok(false);
         };
         for slot in &batch {
-            self.post.check_slot(slot, self.item)?;
-            let buffer = self.station.buffer_mut(slot)?;
+            self.position.check_slot(slot, self.item)?;
+            let buffer = self.stage.buffer_mut(slot)?;
             let to = (BYTES as usize) * self.item as usize;
             let mut found = self.found.slice_mut(to..to + BYTES as usize);
             stream.memcpy_dtod(&buffer.as_view::<u8>()?, &mut found)?;
-            let kernel = self.post.kernel(self.item);
+            let kernel = self.position.kernel(self.item);
             self.gpu.launch(kernel, &mut buffer.as_view_mut::<u8>()?, 0)?;
             self.item += 1;
         }
-        self.station.release(batch, stream)?;
+        self.stage.release(batch, stream)?;
         Ok(true)
     }
 
     fn check(&mut self) -> Result<()> {
         let found = self.gpu.stream.clone_dtoh(&self.found)?;
         self.gpu.stream.synchronize()?;
-        self.post.check(&found, self.item)
+        self.position.check(&found, self.item)
     }
 }

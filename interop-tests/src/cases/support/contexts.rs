@@ -110,8 +110,8 @@ pub(crate) trait ApiContext {
     }
 }
 
-/// Kernels and copies.
-fn all_access(buffer: &vulkan::Buffer) -> BufferAccess<'_> {
+/// The access of kernels and copies.
+pub(crate) fn all_access(buffer: &vulkan::Buffer) -> BufferAccess<'_> {
     BufferAccess::compute(buffer) | BufferAccess::transfer(buffer)
 }
 

@@ -1,9 +1,9 @@
-//! Vulkan's own answers, without the library.
+//! What the Vulkan driver reports, without the library.
 
-use anyhow::Result;
-use gpu_interop::ash::vk;
+use anyhow::{Context as _, Result};
+use gpu_interop::ash::{self, vk};
 use gpu_interop::desc::{ImageKind, Tiling};
-use gpu_interop::{BufferDesc, ImageDesc};
+use gpu_interop::{BufferDesc, ImageDesc, SemaphoreKind};
 
 use interop_gpu::vulkan::VulkanContext;
 
@@ -108,4 +108,67 @@ pub(crate) fn image_is_supported(gpu: &VulkanContext, desc: &ImageDesc) -> Resul
         has(vk::ExternalMemoryFeatureFlags::EXPORTABLE),
         has(vk::ExternalMemoryFeatureFlags::IMPORTABLE),
     ))
+}
+
+/// Whether a semaphore of this kind can be exported as an opaque fd, and whether it can be imported.
+pub(crate) fn semaphore_is_supported(
+    gpu: &VulkanContext,
+    kind: SemaphoreKind,
+) -> Result<(bool, bool)> {
+    let (instance, device) = (gpu.vulkan.instance(), gpu.vulkan.physical_device());
+    // SAFETY: the device is the instance's.
+    let extensions = unsafe { instance.enumerate_device_extension_properties(device) }?;
+    let name = ash::khr::external_semaphore_fd::NAME;
+    let has_fds = extensions.iter().any(|found| found.extension_name_as_c_str() == Ok(name));
+    let mut timelines = vk::PhysicalDeviceTimelineSemaphoreFeatures::default();
+    let mut features = vk::PhysicalDeviceFeatures2::default().push_next(&mut timelines);
+    // SAFETY: as above, and Vulkan 1.1 has the call.
+    unsafe { instance.get_physical_device_features2(device, &mut features) };
+    let is_timeline = kind == SemaphoreKind::Timeline;
+    if !has_fds || is_timeline && timelines.timeline_semaphore == vk::FALSE {
+        return Ok((false, false));
+    }
+    let mut ty = vk::SemaphoreTypeCreateInfo::default().semaphore_type(match kind {
+        SemaphoreKind::Timeline => vk::SemaphoreType::TIMELINE,
+        _ => vk::SemaphoreType::BINARY,
+    });
+    let opaque = vk::ExternalSemaphoreHandleTypeFlags::OPAQUE_FD;
+    let mut info = vk::PhysicalDeviceExternalSemaphoreInfo::default().handle_type(opaque);
+    if is_timeline {
+        info = info.push_next(&mut ty);
+    }
+    let mut found = vk::ExternalSemaphoreProperties::default();
+    // SAFETY: as above; the device has timeline semaphores if their structure is chained.
+    unsafe {
+        instance.get_physical_device_external_semaphore_properties(device, &info, &mut found);
+    }
+    let has = |feature| found.external_semaphore_features.contains(feature);
+    Ok((
+        has(vk::ExternalSemaphoreFeatureFlags::EXPORTABLE),
+        has(vk::ExternalSemaphoreFeatureFlags::IMPORTABLE),
+    ))
+}
+
+/// Returns how many bytes of GPU memory this process uses: as the driver reports it, or else those mapped
+/// from the files by which software drivers share memory.
+pub(crate) fn memory_in_use(gpu: &VulkanContext) -> Result<u64> {
+    let (instance, physical) = (gpu.vulkan.instance(), gpu.vulkan.physical_device());
+    // SAFETY: valid handles.
+    let extensions = unsafe { instance.enumerate_device_extension_properties(physical) }?;
+    let name = ash::ext::memory_budget::NAME;
+    if extensions.iter().any(|extension| extension.extension_name_as_c_str() == Ok(name)) {
+        let mut budget = vk::PhysicalDeviceMemoryBudgetPropertiesEXT::default();
+        let mut properties = vk::PhysicalDeviceMemoryProperties2::default().push_next(&mut budget);
+        // SAFETY: valid handles, and the physical device has the extension of the structure.
+        unsafe { instance.get_physical_device_memory_properties2(physical, &mut properties) };
+        return Ok(budget.heap_usage.iter().sum());
+    }
+    let maps = std::fs::read_to_string("/proc/self/maps").context("/proc/self/maps")?;
+    let mut bytes = 0;
+    for line in maps.lines().filter(|line| line.contains("memory fd")) {
+        let (range, _) = line.split_once(' ').context("an address range")?;
+        let (from, to) = range.split_once('-').context("two addresses")?;
+        bytes += u64::from_str_radix(to, 16)? - u64::from_str_radix(from, 16)?;
+    }
+    Ok(bytes)
 }

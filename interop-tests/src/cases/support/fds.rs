@@ -1,6 +1,7 @@
 //! File descriptors: payloads around them, files that stand in for them, and checks that none is closed
 //! twice or left open.
 
+use std::fmt::Debug;
 use std::fs::{File, Metadata};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -10,7 +11,7 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use gpu_interop::vulkan::{self, BufferOptions};
-use gpu_interop::{BufferDesc, BufferPayload, MemoryPayload};
+use gpu_interop::{BufferDesc, BufferPayload, Error, ImportResult, MemoryPayload};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::{FdFlags, fcntl_getfd};
@@ -51,6 +52,25 @@ pub(crate) fn check_same_fd(payload: impl AsFd, raw: RawFd) -> Result<()> {
     ensure!(back == raw, "descriptor {back} came back, not {raw}");
     ensure!(is_open(raw), "descriptor {raw} came back closed");
     Ok(())
+}
+
+/// Imports a payload that must be refused. Checks that it comes back with the same descriptor, still open,
+/// which is closed once when the payload is dropped. Returns the error.
+pub(crate) fn given_back<T: Debug, P: AsFd>(
+    payload: P,
+    import: impl FnOnce(P) -> ImportResult<T, P>,
+) -> Result<Error> {
+    let before = open_descriptors();
+    let raw = payload.as_fd().as_raw_fd();
+    let Err(refused) = import(payload).map(|imported| format!("{imported:?}")) else {
+        bail!("it was imported");
+    };
+    let (payload, error) = refused.into_parts();
+    check_same_fd(&payload, raw)?;
+    before.require_same(&open_descriptors())?;
+    drop(payload);
+    ensure!(open_descriptors().count() + 1 == before.count(), "it was not closed");
+    Ok(error)
 }
 
 /// Runs `work` and checks that as many descriptors are open as before.

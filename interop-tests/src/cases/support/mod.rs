@@ -6,4 +6,6 @@ pub(super) mod fds;
 pub(super) mod importers;
 pub(super) mod payload_user;
 mod recorder;
+pub(super) mod routes;
+pub(super) mod stalled_queue;
 pub(super) mod views;

@@ -31,37 +31,37 @@ pub(crate) fn cases() -> Vec<Case> {
     let name = |pair: &str, what: &str| format!("{pair}/opaque_fd/calibration/{what}/48");
     let what = "measured_chosen_and_stored";
     vec![
-        Case::new(name("vulkan→vulkan", what), |machine| {
-            let two = machine.second_device()?;
-            measured(machine, worker(machine)?, VulkanWorker::new(two)?, [Api::Vulkan; 2])
+        Case::new(name("vulkan→vulkan", what), |test_gpu| {
+            let two = test_gpu.second_device()?;
+            measured(test_gpu, worker(test_gpu)?, VulkanWorker::new(two)?, [Api::Vulkan; 2])
         }),
-        Case::new(name("vulkan→gl", what), |machine| {
-            measured(machine, worker(machine)?, machine.gl()?, [Api::Vulkan, Api::OpenGl])
+        Case::new(name("vulkan→gl", what), |test_gpu| {
+            measured(test_gpu, worker(test_gpu)?, test_gpu.gl()?, [Api::Vulkan, Api::OpenGl])
         })
         .needs(&[Need::Gl]),
-        Case::new(name("vulkan→cuda", what), |machine| {
-            measured(machine, worker(machine)?, machine.cuda()?, [Api::Vulkan, Api::Cuda])
+        Case::new(name("vulkan→cuda", what), |test_gpu| {
+            measured(test_gpu, worker(test_gpu)?, test_gpu.cuda()?, [Api::Vulkan, Api::Cuda])
         })
         .needs(&[Need::Cuda]),
-        Case::new(name("gl→cuda", what), |machine| {
-            measured(machine, machine.gl()?, machine.cuda()?, [Api::OpenGl, Api::Cuda])
+        Case::new(name("gl→cuda", what), |test_gpu| {
+            measured(test_gpu, test_gpu.gl()?, test_gpu.cuda()?, [Api::OpenGl, Api::Cuda])
         })
         .needs(&[Need::Gl, Need::Cuda]),
         Case::new(
             name("vulkan→vulkan", "another_gpu_driver_or_pair_is_refused"),
             refused_elsewhere,
         ),
-        Case::new(name("vulkan→vulkan", "what_fails_does_not_end_it"), a_failure_is_recorded),
+        Case::new(name("vulkan→vulkan", "a_failure_does_not_end_it"), a_failure_is_recorded),
     ]
 }
 
-fn worker(machine: &TestGpu) -> Result<VulkanWorker<'_>> {
-    VulkanWorker::new(machine.vulkan())
+fn worker(test_gpu: &TestGpu) -> Result<VulkanWorker<'_>> {
+    VulkanWorker::new(test_gpu.vulkan())
 }
 
-fn two_devices(machine: &TestGpu) -> Result<RingBenchmark<VulkanWorker<'_>, VulkanWorker<'_>>> {
-    let second = VulkanWorker::new(machine.second_device()?)?;
-    RingBenchmark::new(&machine.vulkan().endpoint, worker(machine)?, second)
+fn two_devices(test_gpu: &TestGpu) -> Result<RingBenchmark<VulkanWorker<'_>, VulkanWorker<'_>>> {
+    let second = VulkanWorker::new(test_gpu.second_device()?)?;
+    RingBenchmark::new(&test_gpu.vulkan().endpoint, worker(test_gpu)?, second)
 }
 
 fn candidates() -> Result<Vec<RouteConfig>> {
@@ -78,12 +78,12 @@ fn options() -> CalibrationOptions {
 }
 
 fn measured<A: Worker, B: Worker>(
-    machine: &TestGpu,
+    test_gpu: &TestGpu,
     first: A,
     second: B,
     apis: [Api; 2],
 ) -> Result<()> {
-    let owner = &machine.vulkan().endpoint;
+    let owner = &test_gpu.vulkan().endpoint;
     let (a, b): (A::Peer, B::Peer) = (first.endpoint().clone(), second.endpoint().clone());
     let mut benchmark = RingBenchmark::new(owner, first, second)?;
     let (key, candidates) = (benchmark.key()?, candidates()?);
@@ -115,8 +115,8 @@ fn measured<A: Worker, B: Worker>(
     for bytes in SIZES {
         let choice = again.ring_choice(bytes).context("host wait at least")?;
         let options = RingOptions::calibrated(&again, bytes)?;
-        let (station, _, plans) = ring::pair(owner, &a, &b, &BufferDesc::storage(bytes), options)?;
-        ensure!(station.depth() == choice.config.depth as usize, "{choice:?}");
+        let (stage, _, plans) = ring::pair(owner, &a, &b, &BufferDesc::storage(bytes), options)?;
+        ensure!(stage.depth() == choice.config.depth as usize, "{choice:?}");
         let method = choice.config.route.method();
         ensure!(plans.iter().all(|plan| Some(plan.method) == method), "{choice:?}, {plans:?}");
     }
@@ -136,8 +136,8 @@ fn check_row(support: &gpu_interop::capabilities::Support, outcome: &Outcome) ->
     Ok(())
 }
 
-fn refused_elsewhere(machine: &TestGpu) -> Result<()> {
-    let mut benchmark = two_devices(machine)?;
+fn refused_elsewhere(test_gpu: &TestGpu) -> Result<()> {
+    let mut benchmark = two_devices(test_gpu)?;
     let (here, host_wait) = (benchmark.key()?, ["host-wait:2".parse()?]);
     let measured =
         Calibration::measure(here.clone(), &SIZES[..1], &host_wait, &options(), &mut benchmark)?;
@@ -147,22 +147,22 @@ fn refused_elsewhere(machine: &TestGpu) -> Result<()> {
     gpu.device = other;
     driver.driver = Some(other);
     pair.apis = vec![Api::Vulkan, Api::Cuda];
-    let says = |key: &CalibrationKey, word: &str| -> Result<()> {
+    let check = |key: &CalibrationKey, text: &str| -> Result<()> {
         let refused = measured.check(key).err().context("it was accepted for another key")?;
         ensure!(matches!(refused, Error::Mismatch(_)), "{refused:?}");
-        ensure!(refused.to_string().contains(word), "{refused}");
+        ensure!(refused.to_string().contains(text), "{refused}");
         Ok(())
     };
-    says(&gpu, "abababab")?;
-    says(&gpu, &here.device.to_string())?;
-    says(&driver, "driver UUID")?;
-    says(&pair, "CUDA")
+    check(&gpu, "abababab")?;
+    check(&gpu, &here.device.to_string())?;
+    check(&driver, "driver UUID")?;
+    check(&pair, "CUDA")
 }
 
 /// A payload that exceeds any driver's memory is a typed error; a candidate over the memory limit is
 /// recorded as skipped, and the others are measured.
-fn a_failure_is_recorded(machine: &TestGpu) -> Result<()> {
-    let mut benchmark = two_devices(machine)?;
+fn a_failure_is_recorded(test_gpu: &TestGpu) -> Result<()> {
+    let mut benchmark = two_devices(test_gpu)?;
     let (key, candidates) = (benchmark.key()?, ["host-wait:1".parse()?, "host-wait:4".parse()?]);
     let endless = CalibrationOptions { memory: u64::MAX, ..options() };
     let refused =

@@ -1,72 +1,59 @@
-//! Routes: what they say of themselves is what can be opened; what OpenGL is told to hand over is
-//! checked on each of them.
+//! Family J: routes open exactly if they report support, and OpenGL checks the objects of a handoff on each.
 
 use anyhow::{Context, Result, ensure};
-use gpu_interop::capabilities::Capabilities;
 use gpu_interop::gl;
 use gpu_interop::glow;
-use gpu_interop::handoff::{self, HandoffPeer, TextureAccess, VulkanCommands, WaitMode};
+use gpu_interop::handoff::{self, HandoffPeer, TextureAccess, VulkanCommands};
 use gpu_interop::tune::{Route, RouteEndpoints};
 use gpu_interop::vulkan::BufferOptions;
-use gpu_interop::{Api, BufferDesc, Error, ResourceDesc, SemaphoreKind};
+use gpu_interop::{Api, BufferDesc, Error};
 
-use crate::cases::handoff::tickets::Submits;
+use crate::cases::handoff::Submits;
 use crate::cases::opengl::shared;
+use crate::cases::support::routes::{CaseRoute as _, ROUTES};
 use crate::harness::{Case, Need, TestGpu};
 
 const DESC: BufferDesc = BufferDesc::storage(64 << 10);
 
 pub(crate) fn cases() -> Vec<Case> {
-    let name = |pair: &str| format!("{pair}/opaque_fd/routes/what_they_say_is_what_opens/7");
+    let name = |pair: &str| format!("{pair}/opaque_fd/routes/supported_is_what_opens/7");
     let mut cases = vec![
-        Case::new(name("vulkan→vulkan"), |machine| {
-            let (one, two) = (machine.vulkan(), machine.second_instance()?);
-            let caps = |desc: &ResourceDesc| Ok(two.endpoint.capabilities(desc)?);
-            what_opens(machine, (&one.endpoint, &two.endpoint), caps)
+        Case::new(name("vulkan→vulkan"), |test_gpu| {
+            let (one, two) = (test_gpu.vulkan(), test_gpu.second_instance()?);
+            what_opens(test_gpu, &one.endpoint, &two.endpoint)
         }),
-        Case::new(name("vulkan→gl"), |machine| {
-            let gl = machine.gl()?;
-            let caps = |desc: &ResourceDesc| Ok(gl.endpoint.capabilities(desc)?);
-            what_opens(machine, (&machine.vulkan().endpoint, &gl.endpoint), caps)
+        Case::new(name("vulkan→gl"), |test_gpu| {
+            let gl = test_gpu.gl()?;
+            what_opens(test_gpu, &test_gpu.vulkan().endpoint, &gl.endpoint)
         })
         .needs(&[Need::Gl]),
-        Case::new(name("vulkan→cuda"), |machine| {
-            let cuda = machine.cuda()?;
-            let caps = |desc: &ResourceDesc| Ok(cuda.endpoint.capabilities(desc)?);
-            what_opens(machine, (&machine.vulkan().endpoint, &cuda.endpoint), caps)
+        Case::new(name("vulkan→cuda"), |test_gpu| {
+            let cuda = test_gpu.cuda()?;
+            what_opens(test_gpu, &test_gpu.vulkan().endpoint, &cuda.endpoint)
         })
         .needs(&[Need::Cuda]),
     ];
-    for (route, row) in [
-        (Route::Semaphore(SemaphoreKind::Timeline), 47),
-        (Route::Semaphore(SemaphoreKind::Binary), 46),
-        (Route::HostWait(WaitMode::Block), 48),
-        (Route::HostWait(WaitMode::Spin), 48),
-    ] {
+    for route in ROUTES {
         let what = "vulkan→gl→vulkan/opaque_fd/handoff/another_endpoints_objects_are_refused";
-        let case = Case::new(format!("{what}/{route}/{row}"), move |machine| {
-            others_objects(machine, route)
+        let case = Case::new(format!("{what}/{route}/{}", route.row()), move |test_gpu| {
+            others_objects(test_gpu, route)
         });
-        let semaphore = match route {
-            Route::Semaphore(kind) => Some(Need::Semaphore(Api::OpenGl, kind)),
-            _ => None,
-        };
-        let needs: Vec<_> = [Need::Gl].into_iter().chain(semaphore).collect();
-        cases.push(case.needs(&needs));
+        cases.push(case.needs(&route.needs(Api::OpenGl)));
     }
     cases
 }
 
-/// Each route opens where it says so; where not, opening it tells the same. In the queue it is as the
-/// Vulkan endpoint says, and never with OpenGL.
+/// Each route opens if it reports support; otherwise opening it returns the same error. The route in-queue
+/// is supported if the Vulkan endpoint supports it, and never with OpenGL.
 fn what_opens<B: HandoffPeer>(
-    machine: &TestGpu,
-    (first, second): (&gpu_interop::vulkan::Endpoint, &B),
-    capabilities: impl Fn(&ResourceDesc) -> Result<Capabilities>,
+    test_gpu: &TestGpu,
+    first: &gpu_interop::vulkan::Endpoint,
+    second: &B,
 ) -> Result<()> {
     let desc = DESC.into();
     let owner = first.capabilities(&desc)?;
-    let (second_capabilities, in_queue) = (capabilities(&desc)?, first.supports_cuda_launch());
+    let (second_capabilities, in_queue) =
+        (second.capabilities(&desc)?, first.supports_cuda_launch());
     let endpoints = [&owner, &second_capabilities];
     let endpoints = RouteEndpoints { owner: &owner, endpoints: &endpoints, cuda_launch: &in_queue };
     for route in Route::ALL {
@@ -77,11 +64,14 @@ fn what_opens<B: HandoffPeer>(
                 _ => support.clone(),
             };
             ensure!(support == expected, "{route}: {support:?}");
-            ensure!(second_capabilities.api == Api::Cuda || support.is_err(), "{route} anywhere");
+            ensure!(
+                second_capabilities.api == Api::Cuda || support.is_err(),
+                "{route} without CUDA"
+            );
             continue;
         };
-        let there = handoff::open(&machine.vulkan().endpoint, first, second, options);
-        let back = handoff::open(&machine.vulkan().endpoint, second, first, options);
+        let there = handoff::open(&test_gpu.vulkan().endpoint, first, second, options);
+        let back = handoff::open(&test_gpu.vulkan().endpoint, second, first, options);
         match support {
             Ok(()) => {
                 let plans = [there?.plan, back?.plan];
@@ -97,43 +87,43 @@ fn what_opens<B: HandoffPeer>(
     Ok(())
 }
 
-/// Buffers and textures that OpenGL is told to hand over, and a word of the refusal.
+/// Buffers and textures of a handoff by OpenGL, and a part of the error's text.
 type Lists<'a> = (&'a [&'a gl::Buffer], &'a [TextureAccess], &'a str);
 
-/// What OpenGL hands over is of its own endpoint and context, whatever the route: the host's waiting
-/// passes the lists to nobody who would notice.
-fn others_objects(machine: &TestGpu, route: Route) -> Result<()> {
-    let (vulkan, gpu) = (machine.vulkan(), machine.gl()?);
+/// OpenGL hands over only objects of its own endpoint and context, by any route: a route that waits on the
+/// host passes the lists to no driver that would notice.
+fn others_objects(test_gpu: &TestGpu, route: Route) -> Result<()> {
+    let (vulkan, gpu) = (test_gpu.vulkan(), test_gpu.gl()?);
     let owner = &vulkan.endpoint;
-    let options = route.handoff().context("it has one")?;
+    let options = route.handoff().context("a route with a handoff")?;
     let mut there = handoff::open(owner, owner, &gpu.endpoint, options)?;
     let mut back = handoff::open(owner, &gpu.endpoint, owner, options)?;
-    let (ours, theirs) = shared(machine, &DESC, BufferOptions::default())?;
-    // Another endpoint over the very same context, with its own idea of what was imported.
+    let (ours, theirs) = shared(test_gpu, &DESC, BufferOptions::default())?;
+    // Another endpoint over the same context, which has its own imports.
     let foreign = gpu.gl.endpoint()?.import_buffer(ours.export()?)?;
     let unknown = TextureAccess::from(glow::NativeTexture(0xDEAD_u32.try_into()?));
     let submits = Submits::to(vulkan);
-    let (mut ticket, part) = there.release.release(VulkanCommands::recorded())?;
-    submits.submit(&part)?;
+    let (mut ticket, sync) = there.release.release(VulkanCommands::recorded())?;
+    submits.submit(&sync)?;
 
     let lists: [Lists<'_>; 3] = [
         (&[&foreign], &[], "buffer 0 of 1"),
         (&[&theirs, &foreign], &[], "buffer 1 of 2"),
         (&[&theirs], &[unknown], "texture"),
     ];
-    for (buffers, textures, word) in lists {
+    for (buffers, textures, text) in lists {
         let refused = there.acquire.acquire(ticket, (buffers, textures)).err();
-        let (same, error) = refused.with_context(|| word.to_owned())?.into_parts();
+        let (same, error) = refused.with_context(|| text.to_owned())?.into_parts();
         ticket = same;
         let released = back.release.release((buffers, textures)).err();
-        for error in [error, released.with_context(|| word.to_owned())?] {
+        for error in [error, released.with_context(|| text.to_owned())?] {
             ensure!(matches!(error, Error::Mismatch(_)), "{error:?}");
-            ensure!(error.to_string().contains(word), "{error}");
+            ensure!(error.to_string().contains(text), "{error}");
         }
     }
     there.acquire.acquire(ticket, &[&theirs])?;
     let (ticket, ()) = back.release.release(&[&theirs])?;
-    ensure!(ticket.sequence() == 1, "what was refused was counted: {ticket:?}");
+    ensure!(ticket.sequence() == 1, "a refused release was counted: {ticket:?}");
     submits.submit(&back.acquire.acquire(ticket, VulkanCommands::recorded())?)?;
     Ok(())
 }
