@@ -1,12 +1,14 @@
 //! What the kernel reports about a file descriptor, duplicates of it, and FD_CLOEXEC.
 //!
-//! The only `unsafe` below the peers: system calls that `std` doesn't offer for a borrowed
-//! descriptor.
+//! The only `unsafe` below the peers is in this folder: kcmp(2) and `SO_PEERCRED`, which rustix lacks.
 
-use std::fs::File;
-use std::mem::MaybeUninit;
+use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::{fmt, io};
+
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, fstatfs, major, minor};
+use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd};
 
 use crate::error::{Api, DriverError, Error, Result};
 
@@ -57,43 +59,28 @@ impl fmt::Display for FileKind {
     }
 }
 
-/// Calls `fstat` with `raw`, which may be closed: then that is the error.
-fn stat(raw: RawFd) -> io::Result<libc::stat> {
-    let mut stat = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: fstat reads and changes nothing but `stat`, which is writable and of the size it fills;
-    // a number that is no open descriptor makes it fail.
-    if unsafe { libc::fstat(raw, stat.as_mut_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: fstat returned 0, so it has filled the structure.
-    Ok(unsafe { stat.assume_init() })
+/// Converts the error of a system call.
+pub(crate) fn failed(call: &'static str) -> impl Fn(Errno) -> Error {
+    move |errno| Error::io(call, &errno.into())
 }
 
 /// Returns the kind of file that `fd` refers to.
 pub(crate) fn file_kind(fd: BorrowedFd<'_>) -> Result<FileKind> {
-    let stat = stat(fd.as_raw_fd()).map_err(|error| Error::io("fstat", &error))?;
-    Ok(match stat.st_mode & libc::S_IFMT {
-        libc::S_IFREG => FileKind::Regular { len: u64::try_from(stat.st_size).unwrap_or(0) },
-        libc::S_IFCHR => FileKind::CharDevice {
-            major: libc::major(stat.st_rdev),
-            minor: libc::minor(stat.st_rdev),
-        },
-        libc::S_IFIFO => FileKind::Pipe,
-        libc::S_IFSOCK => FileKind::Socket,
-        libc::S_IFDIR => FileKind::Directory,
-        libc::S_IFBLK => FileKind::BlockDevice,
-        libc::S_IFLNK => FileKind::Link,
+    let stat = fstat(fd).map_err(failed("fstat"))?;
+    Ok(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {
+            FileKind::Regular { len: u64::try_from(stat.st_size).unwrap_or(0) }
+        }
+        FileType::CharacterDevice => {
+            FileKind::CharDevice { major: major(stat.st_rdev), minor: minor(stat.st_rdev) }
+        }
+        FileType::Fifo => FileKind::Pipe,
+        FileType::Socket => FileKind::Socket,
+        FileType::Directory => FileKind::Directory,
+        FileType::BlockDevice => FileKind::BlockDevice,
+        FileType::Symlink => FileKind::Link,
         _ => FileKind::Anonymous,
     })
-}
-
-/// Whether `raw` refers to the same file as `fd`. The number may have been closed, and even reused.
-#[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
-pub(crate) fn is_same_file(raw: RawFd, fd: BorrowedFd<'_>) -> bool {
-    match (stat(raw), stat(fd.as_raw_fd())) {
-        (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
-        _ => false,
-    }
 }
 
 /// Whether `fd` is a dma-buf: they have a file system of their own.
@@ -102,15 +89,7 @@ pub(crate) fn is_same_file(raw: RawFd, fd: BorrowedFd<'_>) -> bool {
 /// `DMA_BUF_MAGIC` of `linux/magic.h` ("DMAB"), since Linux 5.3.
 pub(crate) fn is_dma_buf(fd: BorrowedFd<'_>) -> bool {
     const DMA_BUF_MAGIC: u64 = 0x444d_4142;
-    let mut statfs = MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: `fd` is open for as long as it is borrowed, and `statfs` is writable and of the size
-    // fstatfs fills.
-    if unsafe { libc::fstatfs(fd.as_raw_fd(), statfs.as_mut_ptr()) } != 0 {
-        return false;
-    }
-    // SAFETY: fstatfs returned 0, so it has filled the structure.
-    let magic = unsafe { statfs.assume_init() }.f_type;
-    u64::try_from(magic) == Ok(DMA_BUF_MAGIC)
+    fstatfs(fd).is_ok_and(|found| u64::try_from(found.f_type) == Ok(DMA_BUF_MAGIC))
 }
 
 /// Refuses a number that is not a descriptor, although the driver's `call` reported success.
@@ -132,17 +111,9 @@ pub(crate) fn check_descriptor(api: Api, call: &'static str, raw: RawFd) -> Resu
 /// fcntl(2), `F_SETFD`.
 #[cfg_attr(not(any(feature = "vulkan", feature = "cuda")), allow(dead_code))]
 pub(crate) fn close_on_exec(fd: OwnedFd) -> Result<OwnedFd> {
-    let raw = fd.as_raw_fd();
-    // SAFETY: F_GETFD reads the flags of a descriptor that `fd` keeps open.
-    let flags = unsafe { libc::fcntl(raw, libc::F_GETFD) };
-    if flags < 0 {
-        return Err(Error::io("fcntl(F_GETFD)", &io::Error::last_os_error()));
-    }
-    if flags & libc::FD_CLOEXEC == 0 {
-        // SAFETY: F_SETFD changes the flags of a descriptor that `fd` keeps open, nothing else.
-        if unsafe { libc::fcntl(raw, libc::F_SETFD, flags | libc::FD_CLOEXEC) } < 0 {
-            return Err(Error::io("fcntl(F_SETFD)", &io::Error::last_os_error()));
-        }
+    let flags = fcntl_getfd(&fd).map_err(failed("fcntl(F_GETFD)"))?;
+    if !flags.contains(FdFlags::CLOEXEC) {
+        fcntl_setfd(&fd, flags | FdFlags::CLOEXEC).map_err(failed("fcntl(F_SETFD)"))?;
     }
     Ok(fd)
 }
@@ -171,9 +142,7 @@ pub(crate) fn reopen(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
 
 /// Whether `fd` is open for reading and writing.
 fn is_read_write(fd: BorrowedFd<'_>) -> bool {
-    // SAFETY: F_GETFL reads the flags of a descriptor that is open for as long as it is borrowed.
-    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
-    flags >= 0 && flags & libc::O_ACCMODE == libc::O_RDWR
+    fcntl_getfl(fd).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR)
 }
 
 /// Closes `refused`, which a driver has refused, unless the driver has closed it already: then the
@@ -210,10 +179,22 @@ fn is_duplicate(raw: RawFd, original: BorrowedFd<'_>) -> bool {
     }
 }
 
+/// Whether the number `raw`, which may have been closed, refers to the same file as `fd`. Not without
+/// /proc.
+fn is_same_file(raw: RawFd, fd: BorrowedFd<'_>) -> bool {
+    match (fs::metadata(format!("/proc/self/fd/{raw}")), fstat(fd)) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.st_dev, other.st_ino),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::fd::FromRawFd;
+
+    use rustix::io::dup2;
+
+    use super::*;
 
     #[test]
     fn a_refused_descriptor_that_a_driver_left_open_is_closed() {
@@ -250,7 +231,7 @@ mod tests {
     #[test]
     fn another_threads_descriptor_of_the_same_file_is_not_closed() {
         let original = tempfile::tempfile().unwrap();
-        let refused = reopen(original.as_fd()).unwrap();
+        let mut refused = reopen(original.as_fd()).unwrap();
         let probe = duplicate(&refused).unwrap();
         if is_duplicate(refused.as_raw_fd(), original.as_fd()) {
             eprintln!("skipped: no kcmp or no /proc here");
@@ -258,8 +239,7 @@ mod tests {
         }
         let raw = refused.as_raw_fd();
         // The "driver" closes the number, and another thread duplicates its own descriptor there.
-        // SAFETY: dup2 replaces a number that `refused` owns.
-        assert_eq!(unsafe { libc::dup2(original.as_raw_fd(), raw) }, raw);
+        dup2(&original, &mut refused).unwrap();
         close_refused(refused, probe.as_fd());
         // SAFETY: the number is the duplicate of `original` made above, and nothing else owns it.
         let kept = unsafe { OwnedFd::from_raw_fd(raw) };
@@ -269,13 +249,12 @@ mod tests {
     #[test]
     fn a_refused_descriptor_that_a_driver_closed_is_not_closed_again() {
         let original = tempfile::tempfile().unwrap();
-        let refused = duplicate(&original).unwrap();
+        let mut refused = duplicate(&original).unwrap();
         let raw = refused.as_raw_fd();
         // The "driver" puts another file at the number, as if it had closed it and another thread
         // had opened one since.
         let other = tempfile::tempfile().unwrap();
-        // SAFETY: dup2 replaces a number that `refused` owns.
-        assert_eq!(unsafe { libc::dup2(other.as_raw_fd(), raw) }, raw);
+        dup2(&other, &mut refused).unwrap();
         close_refused(refused, original.as_fd());
         // SAFETY: the number is the duplicate of `other` made above, and nothing else owns it.
         let kept = unsafe { OwnedFd::from_raw_fd(raw) };
@@ -313,18 +292,9 @@ mod tests {
     #[test]
     fn close_on_exec_is_set_if_it_is_missing() {
         let null = File::open("/dev/null").unwrap();
-        // SAFETY: dup returns a new descriptor (checked below) that nothing else owns.
-        let bare = unsafe {
-            let raw = libc::dup(null.as_raw_fd());
-            assert!(raw >= 0);
-            OwnedFd::from_raw_fd(raw)
-        };
-        let flags = |fd: &OwnedFd| {
-            // SAFETY: F_GETFD reads the flags of an open descriptor.
-            unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) }
-        };
-        assert_eq!(flags(&bare) & libc::FD_CLOEXEC, 0, "dup(2) clears the flag");
+        let bare = rustix::io::dup(&null).unwrap();
+        assert!(fcntl_getfd(&bare).unwrap().is_empty(), "dup(2) clears the flag");
         let kept = close_on_exec(bare).unwrap();
-        assert_eq!(flags(&kept) & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+        assert_eq!(fcntl_getfd(&kept), Ok(FdFlags::CLOEXEC));
     }
 }

@@ -10,9 +10,7 @@ pub(crate) use credentials::PeerCredentials;
 pub use handle::{MemoryHandleType, SemaphoreHandleType};
 #[allow(unused_imports)]
 pub(crate) use {
-    file::{
-        FileKind, check_descriptor, close_on_exec, duplicate, file_kind, is_dma_buf, is_same_file,
-    },
+    file::{FileKind, check_descriptor, close_on_exec, duplicate, failed, file_kind},
     handle::{
         check_file, check_memory_fd, check_nvidia_fd, check_semaphore_fd, transfer_duplicate,
         transfer_fd,

@@ -6,10 +6,12 @@ use std::os::unix::net::UnixStream;
 
 use rustix::fs::{OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fcntl_getfl};
 
-use super::socket::{failed, send_message};
+use super::socket::send_message;
 use super::wire::Message;
 use crate::error::{Invalid, Mismatch, Result};
-use crate::fd::{FileKind, MemoryHandleType, check_memory_fd, check_semaphore_fd, file_kind};
+use crate::fd::{
+    FileKind, MemoryHandleType, check_memory_fd, check_semaphore_fd, failed, file_kind,
+};
 use crate::payload::{
     BufferPayload, ImagePayload, MemoryInfo, MemoryPayload, Payload, SemaphorePayload,
 };

@@ -7,9 +7,10 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::payload::payload_of;
-use super::socket::{self, Arrived, Direction, Wait, failed};
+use super::socket::{self, Arrived, Direction, Wait};
 use super::wire::{HEADER_LEN, Header, Message};
 use crate::error::{Error, Invalid, Mismatch, Result};
+use crate::fd::failed;
 use crate::payload::Payload;
 
 /// Descriptors of a message of any kind at most. More are a protocol error and end the connection.

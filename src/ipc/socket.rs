@@ -19,6 +19,7 @@ use rustix::net::{
 
 use super::wire::Message;
 use crate::error::{Error, Invalid, Result};
+use crate::fd::failed;
 
 /// The most descriptors that one message can carry: `SCM_MAX_FD` of the kernel's `net/scm.h`.
 const SCM_MAX_FD: usize = 253;
@@ -30,11 +31,6 @@ const SCM_MAX_FD: usize = 253;
 /// peer attaches is received and closed, and truncation means that this process can't have another
 /// descriptor.
 const CONTROL_LEN: usize = rustix::cmsg_space!(ScmRights(SCM_MAX_FD)) + 512;
-
-/// Converts the error of a system call.
-pub(crate) fn failed(call: &'static str) -> impl Fn(Errno) -> Error {
-    move |errno| Error::io(call, &errno.into())
-}
 
 /// The result of one `recvmsg`.
 #[derive(Debug)]

@@ -17,8 +17,8 @@ use super::options::ProducerOptions;
 use super::peer::{self, SocketFile};
 use super::ring::{Ring, SlotTable};
 use crate::error::{Error, Invalid, Result};
-use crate::fd::PeerCredentials;
-use crate::ipc::socket::{self, Direction, failed};
+use crate::fd::{PeerCredentials, failed};
+use crate::ipc::socket::{self, Direction};
 use crate::ipc::wire::{FrameToken, LeaveReason, RingInfo};
 
 /// The number of the listener in the epoll set. Those of the connections begin at 1.

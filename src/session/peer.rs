@@ -24,8 +24,8 @@ use rustix::net::{
 
 use super::clock::Deadline;
 use crate::error::{Api, Error, Invalid, Mismatch, Missing, Result};
-use crate::fd::PeerCredentials;
-use crate::ipc::socket::{failed, send_message};
+use crate::fd::{PeerCredentials, failed};
+use crate::ipc::socket::send_message;
 use crate::ipc::wire::{LeaveReason, Message};
 
 /// Read and write for the own user. Connecting requires write permission.
