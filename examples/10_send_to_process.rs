@@ -31,9 +31,9 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     }
     let data = data();
     let host = BufferOptions { memory: MemoryLocation::HostVisible, ..BufferOptions::default() };
-    let buffer = vulkan.create_buffer(&BufferDesc::storage(data.len() as u64), host)?;
+    let mut buffer = vulkan.create_buffer(&BufferDesc::storage(data.len() as u64), host)?;
     // SAFETY: no work uses the buffer.
-    unsafe { mapped(&vulkan, &buffer)?.copy_from_slice(&data) };
+    unsafe { mapped(&vulkan, &mut buffer)?.copy_from_slice(&data) };
 
     // The child gets its end of the socket as standard input.
     let (here, there) = UnixStream::pair()?;
@@ -51,7 +51,7 @@ fn receive(gpu: &Vulkan, vulkan: &vulkan::Endpoint) -> Result<bool, Box<dyn std:
     let buffer = vulkan.import_buffer(ipc::receive(&socket)?.into_buffer()?)?;
 
     let host = BufferOptions { memory: MemoryLocation::HostVisible, ..BufferOptions::default() };
-    let staging = vulkan.create_buffer(buffer.desc(), host)?;
+    let mut staging = vulkan.create_buffer(buffer.desc(), host)?;
     // SAFETY: the command buffer is being recorded, both buffers have room for the copy, and they live
     // until `wait_idle`. The producer wrote the buffer before it was sent.
     let (mut commands, ()) = gpu.record(|commands| unsafe {
@@ -63,7 +63,7 @@ fn receive(gpu: &Vulkan, vulkan: &vulkan::Endpoint) -> Result<bool, Box<dyn std:
     unsafe { commands.submit(vulkan, &Default::default()) }?;
     gpu.wait_idle()?;
     // SAFETY: the copy has finished.
-    let seen = unsafe { mapped(vulkan, &staging)? };
+    let seen = unsafe { mapped(vulkan, &mut staging)? };
     println!("{} bytes from another process, the same: {}", seen.len(), seen == data());
     Ok(seen == data())
 }
@@ -78,7 +78,7 @@ fn data() -> Vec<u8> {
 /// The memory is not mapped, and no work uses it while the slice does.
 unsafe fn mapped<'a>(
     vulkan: &vulkan::Endpoint,
-    buffer: &'a vulkan::Buffer,
+    buffer: &'a mut vulkan::Buffer,
 ) -> Result<&'a mut [u8], vk::Result> {
     let (memory, len, flags) =
         (buffer.memory().handle(), buffer.desc().size, vk::MemoryMapFlags::empty());

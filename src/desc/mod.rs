@@ -121,22 +121,7 @@ impl BufferDesc {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desc::ImageUsage;
     use crate::error::Error;
-    use crate::format::Format;
-
-    #[test]
-    fn a_resource_is_validated_as_the_buffer_or_image_that_it_is() {
-        let image = ImageDesc::d2(Format::Rgba8Unorm, 1, 1, ImageUsage::SAMPLED);
-        ResourceDesc::from(BufferDesc::storage(1)).validate().unwrap();
-        ResourceDesc::from(image).validate().unwrap();
-        let field = |desc: ResourceDesc| match desc.validate() {
-            Err(Error::Invalid(invalid)) => invalid.parameter,
-            other => panic!("{desc:?}: {other:?}"),
-        };
-        assert_eq!(field(BufferDesc::storage(0).into()), "desc.size");
-        assert_eq!(field(ImageDesc { layers: 0, ..image }.into()), "desc.layers");
-    }
 
     #[test]
     fn a_buffer_without_size_or_usage_is_refused() {

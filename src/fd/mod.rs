@@ -1,12 +1,10 @@
 //! File descriptors of memory and semaphores: handle types, checks, and the transfer to a driver.
 
-#[cfg(feature = "session")]
-mod credentials;
 mod file;
 mod handle;
 
 #[cfg(feature = "session")]
-pub(crate) use credentials::PeerCredentials;
+pub(crate) use file::PeerCredentials;
 pub use handle::{MemoryHandleType, SemaphoreHandleType};
 #[allow(unused_imports)]
 pub(crate) use {

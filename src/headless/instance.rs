@@ -57,14 +57,16 @@ impl Instance {
         if receives && supported.contains(ash::ext::debug_utils::NAME) {
             extensions.push(ash::ext::debug_utils::NAME);
         }
-        let synchronisation = validated && options.synchronisation_validation;
-        if synchronisation {
-            check_validation_features(&supported, options.validation)?;
-            extensions.extend(
-                supported
-                    .get(ash::ext::validation_features::NAME)
-                    .map(|_| ash::ext::validation_features::NAME),
-            );
+        if validated && options.synchronisation_validation {
+            let name = ash::ext::validation_features::NAME;
+            if supported.contains(name) {
+                extensions.push(name);
+            } else if options.validation == Validation::Required {
+                let what = "VK_EXT_validation_features";
+                return Err(Missing::new(Api::Vulkan, what, "synchronisation validation")
+                    .help("install a validation layer of version 1.2 or newer")
+                    .into());
+            }
         }
 
         let receiver = DebugMessenger::new(options.messages.clone());
@@ -187,21 +189,6 @@ fn supported_extensions(entry: &ash::Entry, validated: bool) -> Result<BTreeSet<
         );
     }
     Ok(supported)
-}
-
-fn check_validation_features(supported: &BTreeSet<CString>, validation: Validation) -> Result<()> {
-    if validation == Validation::Required
-        && !supported.contains(ash::ext::validation_features::NAME)
-    {
-        return Err(Missing::new(
-            Api::Vulkan,
-            "VK_EXT_validation_features",
-            "synchronisation validation",
-        )
-        .help("install a validation layer of version 1.2 or newer")
-        .into());
-    }
-    Ok(())
 }
 
 /// A Vulkan version that can be displayed.

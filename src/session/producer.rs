@@ -10,7 +10,7 @@ use super::consumer_connection::{ConsumerId, Event};
 use super::consumers::{Consumers, Sent};
 use super::options::{ProducerOptions, SlowConsumer};
 use super::ring::{Ring, SlotTable, WritableSlot};
-use crate::error::{Invalid, Result};
+use crate::error::{Error, Invalid, Result};
 use crate::ipc::wire::{FrameToken, Layouts, LeaveReason, TimelinePoint};
 
 /// The description of a frame. The default is a complete frame in a buffer, with tag 0.
@@ -62,9 +62,9 @@ impl Producer {
     /// A lock on the directory (`flock`) keeps two producers from binding at once.
     ///
     /// # Errors
-    /// - [`Error::Invalid`](crate::Error::Invalid): an invalid ring or invalid options, or a path that
+    /// - [`Error::Invalid`]: an invalid ring or invalid options, or a path that
     ///   is too long (more than 107 bytes), belongs to another producer, or is not a socket.
-    /// - [`Error::Driver`](crate::Error::Driver): a system call failed.
+    /// - [`Error::Driver`]: a system call failed.
     #[doc(alias = "listen")]
     pub fn bind(path: impl AsRef<Path>, ring: Ring, options: ProducerOptions) -> Result<Self> {
         Self::new(Some(path.as_ref()), ring, options)
@@ -91,10 +91,10 @@ impl Producer {
     /// producer's path.
     ///
     /// # Errors
-    /// - [`Error::Mismatch`](crate::Error::Mismatch): the peer's user may not join (`peer.uid`).
-    /// - [`Error::Invalid`](crate::Error::Invalid): there are
+    /// - [`Error::Mismatch`]: the peer's user may not join (`peer.uid`).
+    /// - [`Error::Invalid`]: there are
     ///   [`max_consumers`](ProducerOptions::max_consumers) already.
-    /// - [`Error::Driver`](crate::Error::Driver): a system call failed.
+    /// - [`Error::Driver`]: a system call failed.
     pub fn admit(&mut self, socket: UnixStream) -> Result<()> {
         self.consumers.admit(socket, &self.options)
     }
@@ -112,40 +112,23 @@ impl Producer {
     /// Does what there is to do and returns the next event, or `None` if there is none in time.
     ///
     /// # Errors
-    /// [`Error::Driver`](crate::Error::Driver) if a system call failed that concerns more than one
+    /// [`Error::Driver`] if a system call failed that concerns more than one
     /// consumer.
     pub fn poll(&mut self, timeout: Duration) -> Result<Option<Event>> {
-        let deadline = Deadline::after(timeout);
-        loop {
-            self.progress()?;
-            if let Some(event) = self.consumers.events.pop() {
-                return Ok(Some(event));
-            }
-            let Some(left) = deadline.left() else { return Ok(None) };
-            self.consumers.wait(left, &self.options)?;
-        }
+        self.until(timeout, |this| this.consumers.events.pop())
     }
 
     /// Waits until `count` consumers are ready.
     ///
     /// # Errors
-    /// [`Error::Timeout`](crate::Error::Timeout) if they are not ready in time, and the errors of
+    /// [`Error::Timeout`] if they are not ready in time, and the errors of
     /// [`poll`](Self::poll).
     pub fn wait_for_consumers(&mut self, count: usize, timeout: Duration) -> Result<()> {
-        let deadline = Deadline::after(timeout);
-        loop {
-            self.progress()?;
+        self.until(timeout, |this| (this.consumers() >= count).then_some(()))?.ok_or_else(|| {
             let ready = self.consumers();
-            if ready >= count {
-                return Ok(());
-            }
-            let Some(left) = deadline.left() else {
-                return Err(
-                    deadline.error(format!("the joining of {count} consumers ({ready} have)"))
-                );
-            };
-            self.consumers.wait(left, &self.options)?;
-        }
+            let what = format!("the joining of {count} consumers ({ready} have)").into();
+            Error::Timeout { what, waited: timeout }
+        })
     }
 
     /// Returns the slot that has been free for longest. Waits for one if no slot is free; a timeout of
@@ -155,7 +138,7 @@ impl Producer {
     /// are evicted, which [`poll`](Self::poll) reports.
     ///
     /// # Errors
-    /// [`Error::Timeout`](crate::Error::Timeout) if all slots are held by consumers or the caller, and
+    /// [`Error::Timeout`] if all slots are held by consumers or the caller, and
     /// the errors of [`poll`](Self::poll).
     pub fn free_slot(&mut self, timeout: Duration) -> Result<WritableSlot> {
         let deadline = Deadline::after(timeout);
@@ -183,8 +166,8 @@ impl Producer {
     ///
     /// # Errors
     /// After an error the frame is not published, and the slot is free again.
-    /// - [`Error::Mismatch`](crate::Error::Mismatch): the slot belongs to another producer.
-    /// - [`Error::Invalid`](crate::Error::Invalid): the ring has no such semaphore, or the value is less
+    /// - [`Error::Mismatch`]: the slot belongs to another producer.
+    /// - [`Error::Invalid`]: the ring has no such semaphore, or the value is less
     ///   than the semaphore's last one.
     /// - The errors of [`poll`](Self::poll).
     pub fn publish(&mut self, slot: WritableSlot, frame: FrameInfo) -> Result<Published> {
@@ -236,20 +219,29 @@ impl Producer {
     /// Accepts no more consumers, waits until all slots have been released, and ends the session.
     ///
     /// # Errors
-    /// [`Error::Timeout`](crate::Error::Timeout) if slots were not released in time. The session ends
+    /// [`Error::Timeout`] if slots were not released in time. The session ends
     /// nevertheless, and the frames that consumers hold stay valid. Also the errors of
     /// [`poll`](Self::poll).
     pub fn finish(mut self, timeout: Duration) -> Result<()> {
         self.consumers.stop_listening();
+        let released = self.until(timeout, |this| (!this.slots.is_any_sent()).then_some(()))?;
+        let what = "the release of all slots of the ring".into();
+        released.ok_or(Error::Timeout { what, waited: timeout })
+    }
+
+    /// Makes progress until `done` returns a value; `None` after `timeout`.
+    fn until<T>(
+        &mut self,
+        timeout: Duration,
+        mut done: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Result<Option<T>> {
         let deadline = Deadline::after(timeout);
         loop {
             self.progress()?;
-            if !self.slots.is_any_sent() {
-                return Ok(());
+            if let Some(value) = done(self) {
+                return Ok(Some(value));
             }
-            let Some(left) = deadline.left() else {
-                return Err(deadline.error("the release of all slots of the ring"));
-            };
+            let Some(left) = deadline.left() else { return Ok(None) };
             self.consumers.wait(left, &self.options)?;
         }
     }
