@@ -72,7 +72,7 @@ pub fn all() -> Vec<Case> {
         images_cuda::reads::cases(),
         images_cuda::linear::cases(),
         images_cuda::life::cases(),
-        images_cuda::gl::cases(),
+        images_gl::cuda::cases(),
         images_cuda::postprocess::cases(),
         nvx::cases(),
         nvx::launch::cases(),

@@ -60,7 +60,7 @@ fn several_in_one(test_gpu: &TestGpu) -> Result<()> {
     // Each still has what was written last: none overlaps another.
     for (image, array) in images.iter().zip(&arrays) {
         vulkan.check_image(image, 2, ImageLayout::TRANSFER_SRC_OPTIMAL)?;
-        check_array((test_gpu.cuda()?, &array), 2)?;
+        check_array((test_gpu.cuda()?, array), 2)?;
     }
     Ok(())
 }

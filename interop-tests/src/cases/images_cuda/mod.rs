@@ -1,7 +1,6 @@
 //! Family F: images in CUDA. Every format × shape, every level, dedicated and not, read through texture
 //! objects and written through surface objects, byte for byte.
 
-pub(crate) mod gl;
 pub(crate) mod life;
 pub(crate) mod linear;
 pub(crate) mod postprocess;

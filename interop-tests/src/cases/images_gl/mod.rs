@@ -1,6 +1,7 @@
 //! Families D and E with images: every format × tiling × shape, byte for byte, from Vulkan to OpenGL and
 //! back.
 
+pub(crate) mod cuda;
 pub(crate) mod depth;
 pub(crate) mod layouts;
 pub(crate) mod memory;

@@ -10,8 +10,8 @@ use gpu_interop::desc::{ImageLayout, Tiling};
 use gpu_interop::format::Format;
 use gpu_interop::gl::Texture;
 
-use crate::cases::images_cuda::gl::GlCuda;
 use crate::cases::images_cuda::needs;
+use crate::cases::images_gl::cuda::GlCuda;
 use crate::cases::images_gl::pair::{Pair, USAGE, widest_usage};
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::gl::{GlContext, storable};

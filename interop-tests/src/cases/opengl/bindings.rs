@@ -5,10 +5,11 @@ use gpu_interop::SemaphoreKind::{Binary, Timeline};
 use gpu_interop::desc::Tiling;
 use gpu_interop::format::Format;
 use gpu_interop::glow::{self, HasContext as _};
+use gpu_interop::peer::widest_for_gl;
 use gpu_interop::vulkan::{BufferOptions, ImageOptions};
 use gpu_interop::{Api, BufferDesc};
 
-use crate::cases::images_gl::pair::{USAGE, widest_usage};
+use crate::cases::images_vulkan::USAGE;
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::gl::GlContext;
 use interop_gpu::image::{SIZES, Shape};
@@ -163,7 +164,7 @@ fn of_images(test_gpu: &TestGpu) -> Result<()> {
     let bound = Bound::new(gl)?;
     for shape in Shape::ALL {
         let desc = shape.desc(Format::Rgba8Unorm, Tiling::Optimal, SIZES[0], USAGE);
-        let desc = widest_usage(test_gpu, &desc)?;
+        let desc = widest_for_gl(vulkan, &desc)?;
         gl.endpoint.capabilities(&desc.into())?;
         bound.check("capabilities")?;
         let ours = vulkan.create_image(&desc, ImageOptions::default())?;
