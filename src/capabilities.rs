@@ -25,9 +25,9 @@ pub type Support = std::result::Result<(), Missing>;
 pub enum Dedicated {
     /// It may share an allocation.
     NotNeeded,
-    /// It may be faster with its own.
+    /// An allocation of its own may be faster.
     Preferred,
-    /// It can be shared only with its own.
+    /// It can be shared only in an allocation of its own.
     Required,
 }
 
@@ -72,7 +72,7 @@ pub struct Capabilities {
     pub semaphores: Vec<SemaphoreSupport>,
 }
 
-/// Returns `support` of each kind of semaphore and handle type.
+/// Returns the result of `support` for each semaphore kind and handle type.
 #[cfg(any(feature = "vulkan", feature = "gl", feature = "cuda"))]
 pub(crate) fn each_semaphore(
     support: impl Fn(SemaphoreKind, SemaphoreHandleType) -> SemaphoreSupport,
@@ -84,7 +84,7 @@ pub(crate) fn each_semaphore(
     each.collect()
 }
 
-/// Returns what a check found to be missing as a part of the result. Any other error is returned.
+/// Makes a [`Missing`] error part of the result; returns any other error.
 #[cfg(any(feature = "gl", feature = "cuda"))]
 pub(crate) fn supported<T>(checked: Result<T>) -> Result<Support> {
     match checked {
@@ -119,7 +119,7 @@ pub(crate) const MEMORY_ORDER: [MemoryHandleType; 2] =
 /// An opaque fd is preferred to a dma-buf.
 ///
 /// # Errors
-/// [`Mismatch`](crate::Error::Mismatch) if they are not on one GPU and driver,
+/// [`Mismatch`](crate::Error::Mismatch) if they are not on the same GPU and driver,
 /// [`Missing`](crate::Error::Missing) with the API and what it lacks,
 /// [`Invalid`](crate::Error::Invalid) if `desc` is invalid, or if the capabilities are those of
 /// another resource.
@@ -285,7 +285,7 @@ impl fmt::Display for SyncPlan {
 /// Why a method of synchronisation was rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejected {
-    /// An API lacks something that it needs.
+    /// An API lacks something that the method needs.
     Missing(Missing),
     /// The caller asked for another method.
     NotWanted,

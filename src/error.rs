@@ -57,7 +57,7 @@ pub enum Error {
     /// A call to a driver or to the kernel failed.
     #[error(transparent)]
     Driver(#[from] DriverError),
-    /// Something did not happen in time. It can be waited for again.
+    /// A wait timed out. It can be repeated.
     #[error("{what} did not happen within {waited:?}")]
     Timeout {
         /// What was waited for.
@@ -65,7 +65,7 @@ pub enum Error {
         /// How long the wait took.
         waited: Duration,
     },
-    /// The peer closed the connection, or its process ended. No message was received in part.
+    /// The peer closed the connection, or its process exited, between two messages.
     #[error("the peer closed {what}")]
     Closed {
         /// What was closed.
@@ -223,7 +223,7 @@ pub struct ImportError<P>(Box<(P, Error)>);
 pub type ImportResult<T, P> = std::result::Result<T, ImportError<P>>;
 
 impl<P> ImportError<P> {
-    /// Reports that `payload` was refused because of `error`.
+    /// Reports that `payload` was rejected because of `error`.
     pub fn new(payload: P, error: impl Into<Error>) -> Self {
         Self(Box::new((payload, error.into())))
     }
@@ -238,12 +238,12 @@ impl<P> ImportError<P> {
         self.0.0
     }
 
-    /// Returns the payload, and why it was refused.
+    /// Returns the payload, and why it was rejected.
     pub fn into_parts(self) -> (P, Error) {
         *self.0
     }
 
-    /// Returns the same error for the payload that `wrap` makes of this one.
+    /// Converts the payload with `wrap` and keeps the error.
     pub fn map<Q>(self, wrap: impl FnOnce(P) -> Q) -> ImportError<Q> {
         let (payload, error) = *self.0;
         ImportError::new(wrap(payload), error)

@@ -1,7 +1,7 @@
 //! The table of formats: the names in Vulkan, OpenGL and CUDA, the texel size and the aspects.
 //!
 //! The table holds plain numbers, so that it needs no GPU API. Each peer converts them to its own
-//! types, and tests compare them with the names there.
+//! types, and tests compare them with that API's constants.
 
 #![forbid(unsafe_code)]
 
@@ -27,9 +27,9 @@ bitflags! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ChannelOrder {
-    /// Red first: what OpenGL and CUDA expect.
+    /// Red first, as OpenGL and CUDA expect.
     Rgba,
-    /// Blue first: in OpenGL and CUDA red and blue are swapped, so a swizzle is needed.
+    /// Blue first: OpenGL and CUDA see red and blue swapped, so a swizzle is needed.
     Bgra,
 }
 

@@ -100,7 +100,7 @@ pub struct Identity {
     pub device: Uuid,
     /// The driver UUID; `None` if the API does not report one (CUDA).
     pub driver: Option<Uuid>,
-    /// The device's name, for display only: drivers name one GPU differently in different APIs.
+    /// The device's name, for display only: the APIs may name the same GPU differently.
     pub name: String,
 }
 
@@ -118,8 +118,8 @@ impl Identity {
     /// An OpenGL context may span several GPUs, so an importer has a list; one match is enough.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] with both values, and with what would help: another GPU is another
-    /// mistake than another version of the driver.
+    /// [`Error::Mismatch`] with both values. Its help distinguishes a different GPU from a
+    /// different driver version.
     ///
     /// # References
     /// VUID-VkMemoryAllocateInfo-None-00643 and -00644 (same `deviceUUID` and `driverUUID` as the
@@ -138,7 +138,7 @@ impl Identity {
             let found = list(&show, &same_device);
             return Err(Mismatch::new("driver UUID", show(self), found)
                 .help(
-                    "the GPU is the same, but not the driver or its version: install the same \
+                    "the GPU is the same, but the driver or its version differs: install the same \
                      driver on both sides (a container or a flatpak has its own), and restart \
                      both processes after an update",
                 )

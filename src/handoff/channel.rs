@@ -14,12 +14,12 @@ use crate::error::{Error, ImportError, Invalid, Mismatch, Result};
 /// What both ends of a handoff, and its tickets, share.
 #[derive(Debug)]
 pub(crate) struct Channel {
-    /// Named in errors.
+    /// Identifies the handoff in errors.
     pub(crate) id: u64,
     pub(crate) method: SyncMethod,
     pub(crate) host: HostWait,
     limit: u64,
-    /// Refuses a layout that the acquiring API doesn't have.
+    /// Rejects a layout that the acquiring API doesn't support.
     check_layout: fn(ImageLayout) -> Result<()>,
     in_flight: Mutex<InFlight>,
 }
@@ -41,12 +41,12 @@ impl Channel {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the numbers of the next `count` releases, if so many more may be in flight.
+    /// Returns the sequence numbers of the next `count` releases, if that many more may be in flight.
     pub(crate) fn next(&self, count: usize) -> Result<Range<u64>> {
         self.in_flight().next(count as u64, self.limit)
     }
 
-    /// Refuses to release in a layout that the acquiring API doesn't have.
+    /// Rejects a release in a layout that the acquiring API doesn't support.
     pub(crate) fn check_layouts(&self, layouts: &Layouts) -> Result<()> {
         layouts.handed_over().try_for_each(self.check_layout)
     }
@@ -57,34 +57,34 @@ impl Channel {
 pub(crate) struct Release {
     /// Starts at 1.
     pub(crate) sequence: u64,
-    /// What the host waits for, if it waits. Equal for all releases of one batch.
+    /// What the host waits for, if it waits. The same for all releases of a batch.
     pub(crate) host: Option<HostFence>,
     pub(crate) layouts: Layouts,
 }
 
 /// The releases of one handoff.
 ///
-/// A count would not do: tickets may be acquired in any order, or never, and a binary semaphore can't
-/// be signalled again before it was waited for.
+/// A counter is not enough: tickets may be acquired in any order, or never, and a binary semaphore
+/// can't be signalled again before its wait.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
-    /// The number of the last one.
+    /// The sequence number of the last one.
     released: u64,
-    /// Those that are not acquired, ascending. Its memory is kept from one release to the next.
+    /// Those not acquired yet, in ascending order. The allocation is reused.
     pending: VecDeque<u64>,
-    /// Those of them whose ticket was dropped.
+    /// The subset of them whose tickets were dropped.
     lost: Vec<Release>,
 }
 
 impl InFlight {
-    /// Returns the numbers of the next `count` releases, if so many more may be in flight among
-    /// `limit`.
+    /// Returns the sequence numbers of the next `count` releases, if that many more may be in
+    /// flight within `limit`.
     pub(crate) fn next(&self, count: u64, limit: u64) -> Result<Range<u64>> {
         let (first, last) = (self.released + 1, self.released.saturating_add(count));
         if count > limit {
             let problem = format!("{count} payloads at a time, but only {limit} may be in flight");
             return Err(Invalid::new("release", problem)
-                .help("release fewer, or open the handoff with more in_flight")
+                .help("release fewer, or open the handoff with a larger in_flight")
                 .into());
         }
         let Some(oldest) = self.pending.front().filter(|oldest| last - **oldest >= limit) else {
@@ -109,7 +109,7 @@ impl InFlight {
         Err(Invalid::new("release", problem).help(help).into())
     }
 
-    /// Counts the releases `numbers`, which [`next`](Self::next) returned.
+    /// Records the releases `numbers`, which [`next`](Self::next) returned.
     pub(crate) fn release(&mut self, numbers: Range<u64>) {
         self.released = self.released.max(numbers.end.saturating_sub(1));
         self.pending.extend(numbers);
@@ -124,7 +124,7 @@ impl InFlight {
         }
     }
 
-    /// Removes a release that never happened.
+    /// Removes a release that was never submitted.
     pub(crate) fn withdraw(&mut self, number: u64) {
         self.acquire(number);
         if self.released == number {
@@ -137,7 +137,7 @@ impl InFlight {
         self.lost.push(release);
     }
 
-    /// Returns the releases whose tickets were dropped, the oldest first, and keeps none.
+    /// Takes the releases whose tickets were dropped, oldest first.
     pub(crate) fn drain_lost(&mut self) -> Vec<Release> {
         let mut lost = std::mem::take(&mut self.lost);
         lost.sort_by_key(|release| release.sequence);
@@ -145,12 +145,12 @@ impl InFlight {
     }
 }
 
-/// An acquire that failed: the error, and the ticket, to be tried again.
+/// A failed acquire: the error, and the ticket for another attempt.
 pub type AcquireError = ImportError<Ticket>;
 
 /// One release, to be acquired once.
 ///
-/// It carries which handoff it belongs to, its sequence number, the layouts that images were released
+/// It identifies its handoff and carries the sequence number, the layouts that images were released
 /// in and, if the host waits, what it waits for. Send it to the acquiring side once the release is
 /// submitted: a binary semaphore must not be waited for before its signal is submitted. If the submit
 /// failed, give it to [`Releaser::withdraw`](super::Releaser::withdraw).
@@ -163,7 +163,7 @@ pub type AcquireError = ImportError<Ticket>;
 pub struct Ticket {
     channel: Arc<Channel>,
     release: Release,
-    /// Acquired or withdrawn.
+    /// Whether it was acquired or withdrawn.
     is_done: bool,
 }
 
@@ -172,8 +172,8 @@ impl Ticket {
         Self { channel, release, is_done: false }
     }
 
-    /// Returns the sequence number of this release, starting at 1. If a timeline semaphore
-    /// synchronises, it is the value that the release signals.
+    /// Returns the sequence number of this release, starting at 1. With a timeline semaphore, it is
+    /// also the value that the release signals.
     pub fn sequence(&self) -> u64 {
         self.release.sequence
     }
@@ -189,7 +189,7 @@ impl Ticket {
         &self.release
     }
 
-    /// Refuses a ticket of another handoff than `channel`.
+    /// Rejects a ticket from a handoff other than `channel`.
     pub(crate) fn check_of(&self, channel: &Arc<Channel>) -> Result<(), Error> {
         if Arc::ptr_eq(&self.channel, channel) {
             return Ok(());
@@ -206,7 +206,7 @@ impl Ticket {
         self.release.sequence
     }
 
-    /// Takes back a release that never happened.
+    /// Withdraws a release that was never submitted.
     pub(crate) fn withdraw(self) {
         let channel = self.channel.clone();
         channel.in_flight().withdraw(self.finish());
@@ -285,8 +285,8 @@ mod tests {
     }
 
     proptest! {
-        /// No two releases that share a semaphore are ever in flight together: this is what the
-        /// limit is for.
+        /// No two releases that share a semaphore are ever in flight together: the limit ensures
+        /// it.
         #[test]
         fn a_semaphore_is_never_signalled_twice(
             limit in 1u64..6,
@@ -301,7 +301,7 @@ mod tests {
                     }
                 } else if !tickets.is_empty() {
                     let number = tickets.remove(which.index(tickets.len()));
-                    // Only the last release can be taken back and its number given again.
+                    // Only the last release can be withdrawn and its number reused.
                     if what == 1 { in_flight.acquire(number) } else { in_flight.withdraw(number) }
                 }
                 let mut used: Vec<_> = tickets.iter().map(|number| (number - 1) % limit).collect();

@@ -70,7 +70,7 @@ impl HandoffPeer for Endpoint {
 }
 
 impl Releaser<Endpoint> {
-    /// Returns the fence that the host waits for, if it does.
+    /// Returns the fence for a host wait, if that is the method.
     pub(crate) fn fence_of(&self, ticket: &Ticket) -> Option<Fence> {
         match &ticket.release().host {
             Some(HostFence::Cuda(fence)) => Some(fence.clone()),

@@ -20,16 +20,16 @@ use crate::vulkan;
 pub struct HandoffOptions {
     /// The method of synchronisation; default `None`, the best that both sides have.
     pub method: Option<SyncMethod>,
-    /// How many releases may be in flight before the oldest of them is acquired; at least 1, default 1.
+    /// The maximum number of releases in flight, that is, not yet acquired; at least 1, default 1.
     ///
     /// One binary semaphore is created for each, and they are used in rotation. A binary semaphore may be
     /// signalled again only after its wait has executed (VUID-vkQueueSubmit-pSignalSemaphores-00067):
     /// release number n + `in_flight` must come after the acquire of number n on the GPU. It does if the
-    /// payload comes back by another handoff.
+    /// payload comes back through another handoff.
     pub in_flight: u32,
-    /// How the host waits, if it does; default [`WaitMode::Block`].
+    /// How the host waits if the method is a host wait; default [`WaitMode::Block`].
     pub wait: WaitMode,
-    /// How long the host waits, if it does; default 10 s.
+    /// The timeout of a host wait; default 10 s.
     pub timeout: Duration,
 }
 
@@ -47,16 +47,16 @@ pub struct Handoff<A: HandoffPeer, B: HandoffPeer> {
     pub release: Releaser<A>,
     /// The end that acquires.
     pub acquire: Acquirer<B>,
-    /// The method that was chosen, and why not a better one.
+    /// The chosen method, and why better ones were rejected.
     pub plan: SyncPlan,
 }
 
-/// Opens a handoff from `from` to `to`, with semaphores of `owner`'s device.
+/// Opens a handoff from `from` to `to`, with semaphores that `owner` creates.
 ///
 /// `owner` may be one of the two, or a third endpoint if neither is Vulkan.
 ///
 /// # Errors
-/// [`Mismatch`](crate::error::Mismatch) if the endpoints are not on one GPU,
+/// [`Mismatch`](crate::error::Mismatch) if the endpoints are not on the same GPU,
 /// [`Missing`](crate::error::Missing) if `options.method` is not available, [`Invalid`] if
 /// `options.in_flight` is 0.
 pub fn open<A: HandoffPeer, B: HandoffPeer>(
@@ -68,7 +68,7 @@ pub fn open<A: HandoffPeer, B: HandoffPeer>(
     if options.in_flight == 0 {
         return Err(Invalid::new("options.in_flight", "is 0").help("give at least 1").into());
     }
-    // Any resource will do: only the semaphores are looked at.
+    // Any resource serves: only the semaphores matter.
     let desc = BufferDesc::storage(16).into();
     let (exporter, releasing, acquiring) =
         (owner.capabilities(&desc)?, from.capabilities(&desc)?, to.capabilities(&desc)?);
@@ -148,10 +148,10 @@ impl<P: HandoffPeer> Releaser<P> {
     /// while the context is current, so it can't travel in the ticket.
     ///
     /// # Errors
-    /// [`Invalid`] if as many releases are in flight as `in_flight` allows, if an image is listed in a
+    /// [`Invalid`] if `in_flight` releases are in flight already, if an image is listed in a
     /// layout that it can't have or that the acquiring API lacks, if the OpenGL context is not current;
     /// [`Mismatch`](crate::error::Mismatch) for a resource or a stream of another endpoint;
-    /// [`Timeout`](crate::Error::Timeout) if the host waited too long. Nothing is released then.
+    /// [`Timeout`](crate::Error::Timeout) if a host wait took too long. After an error nothing is released.
     pub fn release<'a>(
         &mut self,
         commands: impl Into<P::Commands<'a>>,
@@ -164,8 +164,8 @@ impl<P: HandoffPeer> Releaser<P> {
         Ok((Ticket::new(self.channel.clone(), release), sync))
     }
 
-    /// Returns new tickets for those that were dropped, the oldest first: to be acquired, or withdrawn
-    /// if their submit failed.
+    /// Returns new tickets for those that were dropped, oldest first. Acquire each, or withdraw it if
+    /// its submit failed.
     pub fn lost_tickets(&mut self) -> Vec<Ticket> {
         lost_tickets(&self.channel)
     }
@@ -185,7 +185,7 @@ impl<P: HandoffPeer> Releaser<P> {
         Ok((tickets, sync))
     }
 
-    /// Enqueues and counts the next `count` releases.
+    /// Enqueues and records the next `count` releases.
     fn enqueue(
         &mut self,
         count: usize,
@@ -200,12 +200,12 @@ impl<P: HandoffPeer> Releaser<P> {
         Ok((sequences, sync, host))
     }
 
-    /// Refuses a ticket of another handoff.
+    /// Rejects a ticket from another handoff.
     pub(crate) fn check_own(&self, ticket: &Ticket) -> Result<()> {
         ticket.check_of(&self.channel)
     }
 
-    /// Keeps alive indefinitely what work that may never end still uses.
+    /// Leaks what work that may never finish still uses.
     pub(crate) fn leak(&self) {
         std::mem::forget(self.semaphores.clone());
         P::leak(&self.fences);
@@ -226,17 +226,17 @@ impl<P: HandoffPeer> Acquirer<P> {
     /// Acquires what was released with `ticket`: the work that follows waits for the release, and sees
     /// what it wrote. If the host waits, it waits here.
     ///
-    /// `commands` are what the peer's [`release`](Releaser::release) is given. Images and textures are
-    /// listed in the order of the releasing side, and their layouts may be left out: those of the release
-    /// are used. After a release by CUDA, which has no layouts, and one that was recorded earlier, they
-    /// are `VK_IMAGE_LAYOUT_GENERAL` if left out.
+    /// `commands` are of the same type as for this peer's [`release`](Releaser::release). List images and
+    /// textures in the order of the releasing side; their layouts may be left out, and default to those of
+    /// the release. After a release by CUDA, which has no layouts, or one that was recorded earlier, the
+    /// default is `VK_IMAGE_LAYOUT_GENERAL`.
     ///
     /// # Errors
     /// [`Mismatch`](crate::error::Mismatch) for a ticket of another handoff, for a resource or a stream of
-    /// another endpoint, if other images were released (by their number), or if an image is listed in
-    /// another layout than it was released in; [`Invalid`] if the OpenGL context is not current;
-    /// [`Timeout`](crate::Error::Timeout) if the host waited too long. Nothing is acquired then, and the
-    /// ticket comes back.
+    /// another endpoint, if the number of images differs from the release, or if an image is listed in a
+    /// layout other than the one it was released in; [`Invalid`] if the OpenGL context is not current;
+    /// [`Timeout`](crate::Error::Timeout) if a host wait took too long. After an error nothing is acquired,
+    /// and the ticket is returned.
     pub fn acquire<'a>(
         &mut self,
         ticket: Ticket,
@@ -252,8 +252,8 @@ impl<P: HandoffPeer> Acquirer<P> {
         }
     }
 
-    /// Returns new tickets for those that were dropped, the oldest first: to be acquired, or withdrawn
-    /// by the releasing side if their submit failed.
+    /// Returns new tickets for those that were dropped, oldest first. Acquire each, or let the releasing
+    /// side withdraw it if its submit failed.
     pub fn lost_tickets(&mut self) -> Vec<Ticket> {
         lost_tickets(&self.channel)
     }
@@ -283,7 +283,7 @@ impl<P: HandoffPeer> Acquirer<P> {
         tickets.for_each(|ticket| in_flight.acquire(ticket.finish()));
     }
 
-    /// Keeps alive indefinitely what work that may never end still uses.
+    /// Leaks what work that may never finish still uses.
     pub(crate) fn leak(&self) {
         std::mem::forget(self.semaphores.clone());
     }

@@ -12,8 +12,8 @@ use crate::gl::{Buffer, Endpoint, Semaphore, Texture, texture_layouts};
 
 /// A texture, and the layout it is handed over in.
 ///
-/// A layout that is left out is general at a release, and that of the release at an acquire.
-/// [`ImageLayout::UNDEFINED`] at an acquire discards the content.
+/// If the layout is left out, a release uses `VK_IMAGE_LAYOUT_GENERAL`, and an acquire uses the
+/// layout of the release. [`ImageLayout::UNDEFINED`] at an acquire discards the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextureAccess {
     /// The texture's name in the endpoint's context.
@@ -40,8 +40,8 @@ impl From<(glow::NativeTexture, ImageLayout)> for TextureAccess {
     }
 }
 
-/// The buffers and textures that a release or an acquire by OpenGL makes visible: every shared one is
-/// listed.
+/// The buffers and textures that a release or an acquire by OpenGL makes visible. List every shared
+/// one.
 ///
 /// Made from a list of buffers, a list of textures, or a pair of both.
 #[derive(Clone, Copy, Debug, Default)]
@@ -158,12 +158,12 @@ impl HandoffPeer for Endpoint {
     }
 }
 
-/// Refuses resources of another endpoint or context. If the host waits, no call of OpenGL gets the
-/// lists, and a mistake in them would go unnoticed until another method is used.
+/// Rejects resources from another endpoint or context. In a host wait the lists reach no OpenGL call,
+/// so a mistake in them would otherwise go unnoticed until another method is used.
 fn check_own(endpoint: &Endpoint, commands: &GlCommands<'_>) -> Result<()> {
     let GlCommands { buffers, textures } = commands;
     if let Some(at) = buffers.iter().position(|buffer| !buffer.is_of(endpoint)) {
-        let found = format!("buffer {at} of {} is another endpoint's", buffers.len());
+        let found = format!("buffer {at} of {} belongs to another", buffers.len());
         return Err(Mismatch::new("the buffers' OpenGL endpoint", "the handoff's", found)
             .help("list buffers that this endpoint (or a clone of it) imported")
             .into());
@@ -175,7 +175,7 @@ fn check_own(endpoint: &Endpoint, commands: &GlCommands<'_>) -> Result<()> {
     for TextureAccess { texture, .. } in *textures {
         // SAFETY: the context is current: `delete_dropped` has checked it. Any name may be queried.
         if !unsafe { endpoint.gl().is_texture(*texture) } {
-            let found = format!("texture {}, which it does not know", texture.0);
+            let found = format!("texture {}, which doesn't exist in it", texture.0);
             return Err(Mismatch::new("the textures' OpenGL context", "the endpoint's", found)
                 .help("list textures of the endpoint's own context")
                 .into());

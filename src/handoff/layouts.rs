@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use crate::desc::ImageLayout;
 use crate::error::{Mismatch, Result};
 
-/// What one side names for an image: the layouts before and after the handoff, or neither.
+/// The layouts that one side names for an image, before and after the handoff, or neither.
 pub(crate) type Named = (Option<ImageLayout>, Option<ImageLayout>);
 
 /// The layouts that one image was released with.
@@ -20,7 +20,7 @@ pub(crate) struct Released {
 /// The layouts of a release, one entry per image in the order of the releasing side.
 ///
 /// `None` if nothing is known: CUDA has no layouts, and command buffers that were recorded earlier
-/// are not looked into.
+/// are not inspected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layouts(Option<SmallVec<[Released; 2]>>);
 
@@ -54,7 +54,7 @@ impl Layouts {
     /// if they are unknown.
     ///
     /// # Errors
-    /// [`Mismatch`] if another number of images was released.
+    /// [`Mismatch`] if the number of images differs from the release.
     pub(crate) fn of_each(&self, count: usize) -> Result<impl Iterator<Item = Option<Released>>> {
         if let Some(released) = self.0.as_ref().filter(|released| released.len() != count) {
             return Err(Mismatch::new("the number of images", released.len(), count)
@@ -67,11 +67,11 @@ impl Layouts {
 
 /// Returns the two layouts of Vulkan's acquire barrier.
 ///
-/// After a release by Vulkan they are those of the release. After one by OpenGL the first is that of
-/// the release. Otherwise they are what the acquiring side names, and by default no transition.
+/// After a release by Vulkan, both are those of the release. After one by OpenGL, the first is that of
+/// the release. Otherwise the acquiring side names them; the default is no transition.
 ///
 /// # Errors
-/// [`Mismatch`] if the acquiring side names another layout than that of the release.
+/// [`Mismatch`] if the acquiring side names a layout other than that of the release.
 pub(crate) fn acquired_by_vulkan(
     released: Option<Released>,
     (old, new): Named,
@@ -97,7 +97,7 @@ pub(crate) fn acquired_by_vulkan(
 /// discards the content, whatever layout the image was released in.
 ///
 /// # Errors
-/// [`Mismatch`] if the acquiring side names another layout than that of the release.
+/// [`Mismatch`] if the acquiring side names a layout other than that of the release.
 #[cfg(feature = "gl")]
 pub(crate) fn acquired_by_gl(
     released: Option<Released>,
@@ -110,7 +110,7 @@ pub(crate) fn acquired_by_gl(
     }
 }
 
-/// Returns `layout`, or general if no image can be acquired in it.
+/// Returns `layout`, or `VK_IMAGE_LAYOUT_GENERAL` if no image can be acquired in it.
 fn defined(layout: ImageLayout) -> ImageLayout {
     if layout == ImageLayout::UNDEFINED { ImageLayout::GENERAL } else { layout }
 }

@@ -1,8 +1,8 @@
-//! Handoffs: a payload goes from one peer to another, and each waits for the other on the GPU.
+//! Handoffs: pass access to a payload from one peer to another, synchronised on the GPU if possible.
 //!
-//! [`open`] connects two endpoints in one direction by the best synchronisation that both have: a
-//! timeline semaphore, else a binary semaphore, else the host waits. [`Handoff::plan`] reports the choice
-//! and why the better methods were not available.
+//! [`open`] connects two endpoints in one direction with the best synchronisation that both support: a
+//! timeline semaphore, otherwise a binary semaphore, otherwise a host wait. [`Handoff::plan`] reports the
+//! choice and why better methods were not available.
 //!
 //! The releasing end ([`Releaser`]) makes a [`Ticket`], which is sent to the acquiring end ([`Acquirer`])
 //! once the work is submitted. What the acquiring side does after its acquire happens after everything

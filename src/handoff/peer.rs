@@ -1,4 +1,4 @@
-//! What a handoff needs of a peer, and the semaphores that it gives to it.
+//! What a handoff requires of a peer, and the semaphores that it passes to the peer.
 
 use std::fmt;
 use std::ops::Range;
@@ -22,8 +22,8 @@ use crate::vulkan;
 /// | `cuda::Endpoint` | `CudaCommands`: the stream | `()`: the work is submitted |
 ///
 /// # Examples
-/// Code that is written once for every pair of APIs. The caller's `submit` gets what Vulkan adds to a
-/// submit, and `()` from the others:
+/// Code that is written once for every pair of APIs. The caller's `submit` receives what Vulkan adds to
+/// a submit, and `()` from OpenGL and CUDA:
 /// ```
 /// use gpu_interop::Result;
 /// use gpu_interop::handoff::{Handoff, HandoffPeer};
@@ -40,8 +40,8 @@ use crate::vulkan;
 /// }
 /// ```
 pub trait HandoffPeer: Peer + sealed::Sealed {
-    /// What a release or an acquire is given: which commands it follows or precedes, and what they
-    /// use.
+    /// The argument of a release or an acquire: the commands that it follows or precedes, and what
+    /// they use.
     type Commands<'a>;
     /// What a release or an acquire returns for the caller's submit.
     type Sync: Default;
@@ -57,11 +57,11 @@ pub trait HandoffPeer: Peer + sealed::Sealed {
     #[doc(hidden)]
     fn fences(&self) -> Result<Self::Fences>;
 
-    /// Keeps alive indefinitely what work that may never end still uses.
+    /// Leaks what work that may never finish still uses.
     #[doc(hidden)]
     fn leak(_fences: &Self::Fences) {}
 
-    /// Refuses a layout that this peer can't acquire an image in.
+    /// Rejects a layout that this peer can't acquire an image in.
     #[doc(hidden)]
     fn check_layout(_layout: ImageLayout) -> Result<()> {
         Ok(())
@@ -110,8 +110,8 @@ pub enum Completion<'a, S> {
     HostWait(HostWait),
 }
 
-/// Returns the semaphores of the releases `sequences`: for a timeline the highest value stands for
-/// all of them, binary semaphores are one each. Empty if the host waits.
+/// Returns the semaphores of the releases `sequences`: one entry with the highest value for a
+/// timeline, one entry per release for binary semaphores. Empty if the host waits.
 pub(crate) fn semaphore_ops<S>(
     semaphores: &[S],
     method: SyncMethod,

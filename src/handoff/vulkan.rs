@@ -32,8 +32,8 @@ impl<'a> VulkanCommands<'a> {
     /// - `command_buffer` is being recorded, outside a render pass, for a queue of `queue_family` of the
     ///   endpoint's device.
     /// - For a release, `queue_family` owns the resources, and the images are in their `old_layout`.
-    /// - For an acquire, the images are those of the release, in the same order. If it was made by CUDA or
-    ///   recorded earlier, so that the ticket has no layouts, they are those that `used` names.
+    /// - For an acquire, the images are those of the release, in the same order. If the ticket has no
+    ///   layouts (a release by CUDA, or one recorded earlier), the images are in those that `used` names.
     /// - The [`SubmitSync`] that the release or the acquire returns is added to the submit of the command
     ///   buffer.
     /// - The resources live until the command buffer has executed.
@@ -46,7 +46,7 @@ impl<'a> VulkanCommands<'a> {
     }
 
     /// Records nothing: the barriers ([`Endpoint::record_release`], [`Endpoint::record_acquire`]) are in
-    /// command buffers that were recorded earlier, to be submitted often. Image layouts are neither
+    /// command buffers that were recorded earlier, for repeated submission. Image layouts are neither
     /// carried nor compared.
     pub fn recorded() -> Self {
         Self { record: None, used: Accesses::default() }
@@ -124,8 +124,8 @@ impl HandoffPeer for Endpoint {
             });
             let images: SmallVec<[ImageAccess<'_>; 2]> = images.collect::<Result<_>>()?;
             // SAFETY: the promise of `VulkanCommands::record`; the other side has released the resources,
-            // the images with these layouts, for it made the ticket; the submit waits for it with what is
-            // returned, or the host has waited.
+            // the images with these layouts, because the ticket exists; the submit waits for the release
+            // with what is returned here, or the host has waited.
             unsafe {
                 let used = Accesses { buffers, images: &images };
                 self.record_acquire(command_buffer, family, used)
@@ -142,11 +142,11 @@ impl HandoffPeer for Endpoint {
 }
 
 impl Releaser<Endpoint> {
-    /// Takes back a release whose submit did not happen, because it failed for example. The payload stays
-    /// with this side, and the handoff continues as if nothing had been released.
+    /// Withdraws a release that was not submitted, for example because the submit failed. The payload
+    /// stays with this side, and the handoff continues as if nothing had been released.
     ///
     /// # Errors
-    /// [`Mismatch`](crate::Error::Mismatch) for a ticket of another handoff, which comes back.
+    /// [`Mismatch`](crate::Error::Mismatch) for a ticket from another handoff, which is returned.
     pub fn withdraw(&mut self, ticket: Ticket) -> Result<(), AcquireError> {
         match self.check_own(&ticket) {
             Ok(()) => {

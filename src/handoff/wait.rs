@@ -44,7 +44,7 @@ impl HostWait {
         Ok(())
     }
 
-    /// Waits for all of `fences`, and no longer than one timeout in all. Those of one batch are
+    /// Waits for all of `fences`, for at most one timeout in total. The fences of one batch are
     /// equal and are waited for once.
     pub(crate) fn run_all<'f>(self, fences: impl Iterator<Item = &'f HostFence>) -> Result<()> {
         let mut previous: Option<&HostFence> = None;
@@ -55,8 +55,8 @@ impl HostWait {
         })
     }
 
-    /// Calls `wait` for each of `items` with what is left of the timeout. A timeout reports the
-    /// whole of it.
+    /// Calls `wait` for each of `items` with the remaining time. A timeout error reports the whole
+    /// timeout.
     fn each<T>(
         self,
         items: impl Iterator<Item = T>,
@@ -82,7 +82,7 @@ pub enum HostFence {
     /// Work on a stream.
     #[cfg(feature = "cuda")]
     Cuda(crate::cuda::Fence),
-    /// The release has waited already.
+    /// Nothing: the release has waited already.
     #[cfg(feature = "gl")]
     Done,
 }

@@ -1,18 +1,18 @@
 //! Rings: several payloads in flight between two or three endpoints.
 //!
-//! Handing one payload over and waiting for it costs two switches between GPU contexts per round,
-//! whatever the semaphore. With several payloads in flight, one side works on one while the other works
-//! on the next.
+//! Handing a single payload back and forth costs two switches between GPU contexts per round, whatever
+//! the semaphore. With several payloads in flight, one side works on one payload while the other side
+//! works on the next.
 //!
-//! A ring has a [`RingStage`] for each endpoint ([`pair`], [`triple`]). At the beginning the first stage
-//! has all slots. A stage takes slots, works on their buffers, and releases them to the next; the last
-//! releases to the first. The buffer of a slot is only accessible to the stage that holds it. If no slot
-//! has arrived, [`Wait`] decides whether to wait for one (backpressure) or to return at once.
+//! A ring has a [`RingStage`] for each endpoint ([`pair`], [`triple`]). Initially the first stage has all
+//! slots. A stage takes slots, works on their buffers, and releases them to the next stage; the last one
+//! releases to the first. The buffer of a slot is only accessible to the stage that holds the slot. If no
+//! slot has arrived, [`Wait`] decides whether to wait for one (backpressure) or to return at once.
 //!
 //! Slots are taken and released in a [`Batch`], often of one. A batch pays the handoff cost once: one wait,
-//! one signal and one submit with a timeline, one fence if the host waits. (Binary semaphores are one per
-//! slot, in one call.) Small payloads are fast in a deep ring of which a half or a quarter is taken at a
-//! time.
+//! one signal and one submit with a timeline, one fence if the host waits. (With binary semaphores there is
+//! one semaphore per slot, but still one call.) Small payloads are fast in a deep ring if each batch is a
+//! half or a quarter of it.
 //!
 //! The `tune` module measures which depth, which batch and which route are best, and
 //! `RingOptions::calibrated` applies its choice.
@@ -20,9 +20,9 @@
 //! The payloads of a ring are buffers. Images are handed over by [`handoff::open`](crate::handoff::open),
 //! whose tickets carry their layouts.
 //!
-//! Dropping a stage waits for the slots that it has released; for work on a slot that it still holds the
-//! owner of the stage must wait. If the wait fails, what the work uses is kept alive indefinitely. Dropping
-//! a stage closes the ring: the other stages get an error instead of waiting indefinitely.
+//! Dropping a stage waits for the work on slots that it has released; the caller must wait for work on slots
+//! that it still holds. If the wait fails, what the work uses is leaked. Dropping a stage closes the ring:
+//! the other stages return an error instead of waiting indefinitely.
 //!
 //! # Example
 //!

@@ -1,4 +1,4 @@
-//! What a ring needs of a peer, and the three peers.
+//! What a ring requires of a peer, implemented for the three peers.
 
 use std::fmt;
 use std::sync::PoisonError;
@@ -14,8 +14,8 @@ use crate::error::Result;
 use crate::handoff::{HandoffPeer, Releaser, VulkanCommands};
 use crate::vulkan::{self, Buffer, BufferAccess, Fence, FencePool, SubmitSync};
 
-/// How long a stage that is dropped waits for its last work. What takes longer hangs, or waits for a
-/// signal that never comes.
+/// How long dropping a stage waits for its last work. Work that takes longer hangs, or waits for a signal
+/// that never comes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A peer that can be a stage of a ring. Implemented by the crate's endpoints.
@@ -26,7 +26,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// | `gl::Endpoint` | `()` | `()`: the work is submitted |
 /// | `cuda::Endpoint` | `CudaCommands`: the stream | `()`: the work is submitted |
 pub trait RingPeer: HandoffPeer {
-    /// What `take` and `release` are given for the slots.
+    /// The argument of `take` and `release`: what to record for the slots.
     type SlotCommands<'a>;
     /// What `release` returns.
     type Released;
@@ -44,7 +44,7 @@ pub trait RingPeer: HandoffPeer {
     where
         Self: 'b;
 
-    /// Notes the release of `slots`, and hands them on if they are submitted already.
+    /// Records the release of `slots`, and passes them on if they are submitted already.
     #[doc(hidden)]
     fn released(
         releaser: &Releaser<Self>,
@@ -53,7 +53,7 @@ pub trait RingPeer: HandoffPeer {
         pending: PendingRelease,
     ) -> Result<Self::Released>;
 
-    /// Waits for the last work of a stage that is dropped.
+    /// Waits for the last work of a stage that is being dropped.
     #[doc(hidden)]
     fn finish(releaser: &Releaser<Self>, work: &Self::Work) -> Result<()>;
 }
@@ -74,8 +74,8 @@ impl SlotCommands {
     /// `|buffer| BufferAccess::compute(buffer)`.
     ///
     /// # Safety
-    /// As [`VulkanCommands::record`]; a stage keeps its buffers until the work that it has released is
-    /// done, and the caller keeps the stage for the rest.
+    /// The same as for [`VulkanCommands::record`], except that the stage keeps its buffers until the work
+    /// that it has released is done. The caller keeps the stage until all other work is done.
     pub unsafe fn record(
         command_buffer: vk::CommandBuffer,
         queue_family: u32,
@@ -93,10 +93,10 @@ impl SlotCommands {
     }
 }
 
-/// What a Vulkan stage has submitted, as the host sees it.
+/// The host's view of what a Vulkan stage has submitted.
 #[derive(Debug, Default)]
 pub struct VulkanWork {
-    /// If binary semaphores synchronise, which the host can't query.
+    /// `Some` with binary semaphores, which the host can't query.
     fences: Option<FencePool>,
     last: LastSubmit,
 }
@@ -187,7 +187,7 @@ impl RingPeer for crate::gl::Endpoint {
 impl RingPeer for crate::cuda::Endpoint {
     type SlotCommands<'a> = crate::handoff::CudaCommands<'a>;
     type Released = ();
-    /// The last release of each slot, if the host waits; a semaphore knows its uses itself.
+    /// The last release of each slot, if the host waits; a semaphore tracks its own uses.
     type Work = Vec<Option<crate::cuda::Fence>>;
 
     fn with_commands<'b, R>(

@@ -1,4 +1,4 @@
-//! The slots on their way to a stage, and those that it holds.
+//! The slots queued for a stage, and those that it holds.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -15,19 +15,19 @@ use crate::handoff::Ticket;
 pub enum Wait {
     /// Return `None` at once.
     No,
-    /// Wait so long, then fail with [`Error::Timeout`]. The ring stays usable.
+    /// Wait up to this long, then fail with [`Error::Timeout`]. The ring stays usable.
     UpTo(Duration),
 }
 
-/// A slot on its way.
+/// A queued slot.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) index: usize,
-    /// `None` if no other stage had it since this one.
+    /// `None` if no other stage has held it since this one.
     pub(crate) ticket: Option<Ticket>,
 }
 
-/// Slots on their way to one stage, and those that it holds.
+/// Slots queued for one stage, and those that it holds.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -44,17 +44,17 @@ struct State {
 
 impl State {
     fn forget(&mut self, index: usize) {
-        // Mostly the first: slots are released in the order in which they were taken.
+        // Usually the first: slots are released in the order in which they were taken.
         if let Some(at) = self.held.iter().position(|held| *held == index) {
             self.held.remove(at);
         }
     }
 }
 
-/// The slots of one batch, mostly few.
+/// The slots of one batch, usually few.
 pub(crate) type Arrivals = SmallVec<[Arrival; 4]>;
 
-/// Slots that were taken and are not acquired yet. Dropping it puts them back before the others.
+/// Slots that were taken and are not acquired yet. Dropping it puts them back at the front.
 #[derive(Debug)]
 pub(crate) struct Taken<'a> {
     queue: &'a Queue,
@@ -84,24 +84,24 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing that holds the lock can leave the queue half changed.
+        // No code that holds the lock can leave the queue half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds slots behind the others.
+    /// Appends slots.
     pub(crate) fn push(&self, arrivals: impl IntoIterator<Item = Arrival>) {
         self.state().arrivals.extend(arrivals);
         self.changed.notify_one();
     }
 
-    /// No more slots will come: a stage was dropped.
+    /// Closes the queue: a stage was dropped, so no more slots will come.
     pub(crate) fn close(&self) {
         self.state().closed = true;
         self.changed.notify_all();
     }
 
     /// Takes the first slots, as many as `how_many` allows; `None` if there are too few and `wait` is
-    /// [`Wait::No`]. If no more will come, those that are left are enough.
+    /// [`Wait::No`]. A closed queue returns the slots that are left, even if they are too few.
     pub(crate) fn take(
         &self,
         wait: Wait,
@@ -147,7 +147,7 @@ impl Queue {
         indices.for_each(|index| state.forget(index));
     }
 
-    /// Puts a slot that was held behind the others.
+    /// Appends a slot that was held.
     pub(crate) fn return_slot(&self, index: usize) {
         let mut state = self.state();
         state.forget(index);
@@ -156,8 +156,8 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Checks that `slots` are those that the stage has held longest, in their order; else returns the
-    /// one that it has held longest.
+    /// Checks that `slots` are those that the stage has held longest, in their order; otherwise returns
+    /// the one that it has held longest.
     pub(crate) fn are_oldest(
         &self,
         slots: impl Iterator<Item = usize>,

@@ -1,4 +1,4 @@
-//! A slot that a stage holds, several that it took together, and those whose release is not submitted.
+//! A slot that a stage holds, a batch of slots, and slots whose release is not submitted yet.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -82,12 +82,12 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Returns its number, from 0 to the ring's depth - 1.
+    /// Returns the slot's index, from 0 to the ring's depth - 1.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// Returns whether no other stage had it since this one: at the very beginning, and after it was taken
+    /// Returns whether no other stage has held the slot since this one: initially, and after it was taken
     /// and dropped. Then there is nothing to acquire.
     pub fn is_new(&self) -> bool {
         self.is_new
@@ -111,11 +111,11 @@ impl Drop for Slot {
 
 /// Slots that a stage took together and releases together, in their order.
 ///
-/// A batch pays the handoff cost once: one wait, one signal, one submit. If each switch to the other API
-/// is expensive, this makes small payloads fast.
+/// A batch pays the handoff cost once: one wait, one signal, one submit. This makes small payloads fast
+/// if each switch to the other API is expensive.
 ///
-/// A batch of one has a [`single`](Self::single) slot. Slots can be taken out of a batch and released by
-/// themselves, and several can be collected into one.
+/// A batch of one has a [`single`](Self::single) slot. Slots can be taken out of a batch and released
+/// individually, and several slots can be collected into a batch.
 #[derive(Debug, Default)]
 #[must_use = "release it to the next stage; dropping it returns it to this one"]
 pub struct Batch {
@@ -123,7 +123,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Returns how many slots there are.
+    /// Returns the number of slots.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
@@ -186,13 +186,13 @@ impl<'a> IntoIterator for &'a Batch {
 /// The fence of the last submit that a stage made.
 pub(crate) type LastSubmit = Arc<Mutex<Option<Fence>>>;
 
-/// Slots whose release is recorded but not submitted yet.
+/// Slots whose release is recorded but not yet submitted.
 ///
-/// Call [`submitted`](Self::submitted) once the submit is made: a binary semaphore must not be waited
-/// for before its signal is submitted. Dropping it instead means that the submit did not happen: the
-/// slots go back to their stage.
+/// Call [`submitted`](Self::submitted) after the submit: a binary semaphore must not be waited for
+/// before its signal is submitted. Dropping it instead means that nothing was submitted: the slots
+/// return to their stage.
 #[derive(Debug)]
-#[must_use = "call `submitted` when the submit is made; dropping it takes the release back"]
+#[must_use = "call `submitted` after the submit; dropping it withdraws the release"]
 pub struct PendingRelease {
     /// Empty once the next stage has them.
     pub(crate) slots: Arrivals,
@@ -200,12 +200,12 @@ pub struct PendingRelease {
     pub(crate) home: Arc<Queue>,
     /// Where they go.
     pub(crate) next: Arc<Queue>,
-    /// What the stage waits for at its end.
+    /// What the stage waits for when it is dropped.
     pub(crate) fence: Option<(LastSubmit, Fence)>,
 }
 
 impl PendingRelease {
-    /// Gives the slots to the next stage. The submit has been made.
+    /// Passes the slots to the next stage. Call it after the submit.
     pub fn submitted(mut self) {
         if let Some((last, fence)) = self.fence.take() {
             *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(fence);

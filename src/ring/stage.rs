@@ -41,7 +41,7 @@ impl<P: RingPeer> fmt::Debug for RingStage<P> {
 }
 
 impl<P: RingPeer> RingStage<P> {
-    /// Returns how many slots the ring has.
+    /// Returns the number of slots in the ring.
     pub fn depth(&self) -> usize {
         self.buffers.len()
     }
@@ -51,7 +51,7 @@ impl<P: RingPeer> RingStage<P> {
         self.arrivals.len()
     }
 
-    /// Returns how this stage waits for the one before it.
+    /// Returns how this stage waits for the previous one.
     pub fn acquires_by(&self) -> SyncMethod {
         self.acquirer.method()
     }
@@ -61,8 +61,8 @@ impl<P: RingPeer> RingStage<P> {
         self.releaser.endpoint()
     }
 
-    /// Returns the buffers of all slots, by their index: to bind them, and to record command buffers that
-    /// use them, beforehand. The content of a buffer may be used only while this stage holds its slot.
+    /// Returns the buffers of all slots, by slot index, so that they can be bound, or recorded in command
+    /// buffers, in advance. The content of a buffer may be used only while this stage holds its slot.
     pub fn buffers(&self) -> &[P::Buffer] {
         &self.buffers
     }
@@ -85,24 +85,22 @@ impl<P: RingPeer> RingStage<P> {
         Ok(&mut self.buffers[slot.index])
     }
 
-    /// Takes the next slots and acquires them by one wait. Returns them with what is to be added to the
-    /// submit (`()` with OpenGL and CUDA), or `None` if too few slots have arrived and `wait` is
-    /// [`Wait::No`].
+    /// Takes the next slots and acquires them with one wait. Returns them with what to add to the submit
+    /// (`()` with OpenGL and CUDA), or `None` if too few slots have arrived and `wait` is [`Wait::No`].
     ///
-    /// `how_many` is the range of numbers that may be taken: `1..=1` is one slot, `1..=8` all that have
-    /// arrived up to 8, `4..=4` waits for four. Fewer are returned only after a stage of the ring was
-    /// dropped.
+    /// `how_many` is the number of slots to take: `1..=1` takes one, `1..=8` all that have arrived but at
+    /// most 8, and `4..=4` waits for four. Fewer are returned only after a stage of the ring was dropped.
     ///
     /// With Vulkan, `commands` are [`SlotCommands`](super::SlotCommands), and the stage must live until the
     /// submit is done if the slot is not released in it. With OpenGL they are `()`: the OpenGL commands
-    /// that follow see what the stage before wrote. With CUDA they are the stream: the work that follows on
-    /// it does.
+    /// that follow see what the previous stage wrote. With CUDA they are the stream: the work that follows
+    /// on it sees the same.
     ///
     /// # Errors
     /// [`Timeout`](crate::Error::Timeout) if too few slots arrived in time, or if the host waited too long
-    /// for the stage before: the slots stay, and the ring is usable. [`Invalid`] if a stage of the ring was
-    /// dropped, if `how_many` is empty, begins with 0 or is more than the ring has, or if the OpenGL context
-    /// is not current.
+    /// for the previous stage: the slots stay queued, and the ring stays usable. [`Invalid`] if a stage of
+    /// the ring was dropped, if `how_many` is empty, begins with 0 or exceeds the ring's depth, or if the
+    /// OpenGL context is not current.
     pub fn take<'a>(
         &mut self,
         wait: Wait,
@@ -129,13 +127,13 @@ impl<P: RingPeer> RingStage<P> {
         Ok(Some((Batch { slots }, sync)))
     }
 
-    /// Releases a batch, or a slot, to the next stage by one signal.
+    /// Releases a batch, or a slot, to the next stage with one signal.
     ///
     /// With Vulkan, `commands` are [`SlotCommands`](super::SlotCommands); add the returned
-    /// [`SubmitSync`](crate::vulkan::SubmitSync) to the submit and, once it is made, call
-    /// [`PendingRelease::submitted`]. With OpenGL they are `()`: the slots are released after the OpenGL
-    /// commands so far. With CUDA they are the stream that the slots were taken on, or one that waits for
-    /// it: they are released after the work on it so far.
+    /// [`SubmitSync`](crate::vulkan::SubmitSync) to the submit, and call [`PendingRelease::submitted`] after
+    /// it. With OpenGL they are `()`: the slots are released after the OpenGL commands so far. With CUDA they
+    /// are the stream that the slots were taken on, or one that waits for it: the slots are released after
+    /// the work on it so far.
     ///
     /// # Errors
     /// [`Mismatch`] for a slot of another stage or a stream of another context; [`Invalid`] for an empty
@@ -175,7 +173,7 @@ impl<P: RingPeer> RingStage<P> {
     /// Checks that slots may be released now.
     ///
     /// Binary semaphores are used in rotation, so slots must be released in the order in which they were
-    /// taken: else one might be signalled again before its wait has executed.
+    /// taken: otherwise one might be signalled again before its wait has executed.
     fn check_releasable(&self, slots: &[Slot]) -> Result<()> {
         if slots.is_empty() {
             return Err(Invalid::new("batch", "has no slot").help("take one first").into());
@@ -210,7 +208,7 @@ impl<P: RingPeer> Drop for RingStage<P> {
     fn drop(&mut self) {
         self.all.iter().for_each(|queue| queue.close());
         if let Err(error) = P::finish(&self.releaser, &self.work) {
-            // Something may still use all of it, and freeing it then would be a fault on the GPU.
+            // The GPU may still use all of it, and would fault if it were freed.
             tracing::warn!(%error, "a stage of a ring was dropped before its work was done");
             std::mem::forget(std::mem::take(&mut self.buffers));
             self.acquirer.leak();
@@ -219,15 +217,15 @@ impl<P: RingPeer> Drop for RingStage<P> {
     }
 }
 
-/// The most slots a ring can have.
+/// The maximum number of slots in a ring.
 pub(crate) const MAX_DEPTH: u32 = 64;
 
-/// How deep a ring is, and how it is synchronised.
+/// The depth of a ring, and how it is synchronised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingOptions {
-    /// How many slots, 1 to 64; default 4. Each has a buffer of its own.
+    /// The number of slots, 1 to 64; default 4. Each has a buffer of its own.
     pub depth: u32,
-    /// How the handoffs between the stages are synchronised; `in_flight` is ignored: it follows the depth.
+    /// How the handoffs between the stages are synchronised. `in_flight` is ignored; it is set to the depth.
     pub handoff: HandoffOptions,
 }
 
@@ -249,15 +247,15 @@ impl RingOptions {
     }
 }
 
-/// Opens a ring of two stages. `first` has all slots at the beginning; `owner` creates the buffers, as
-/// `desc` describes them, and the semaphores.
+/// Opens a ring of two stages. `first` initially has all slots; `owner` creates the semaphores and the
+/// buffers, which `desc` describes.
 ///
 /// Returns the stages, and how the handoffs there and back are synchronised.
 ///
 /// # Errors
-/// [`Invalid`] for a depth out of range or an invalid description; what
+/// [`Invalid`] for a depth out of range or an invalid description; the errors of
 /// [`plan_all`](crate::capabilities::plan_all), [`handoff::open`](crate::handoff::open) and the
-/// peers' imports return.
+/// peers' imports.
 pub fn pair<A: RingPeer, B: RingPeer>(
     owner: &vulkan::Endpoint,
     first: &A,
@@ -281,7 +279,7 @@ pub fn pair<A: RingPeer, B: RingPeer>(
 /// The stages of a ring of three, and how their handoffs are synchronised.
 pub type Triple<A, B, C> = (RingStage<A>, RingStage<B>, RingStage<C>, [SyncPlan; 3]);
 
-/// Opens a ring of three stages, as [`pair`].
+/// Opens a ring of three stages; see [`pair`].
 ///
 /// # Errors
 /// As [`pair`].
@@ -316,7 +314,7 @@ fn ends<A: RingPeer, B: RingPeer>(handoff: Handoff<A, B>) -> (Releaser<A>, Acqui
     (handoff.release, handoff.acquire)
 }
 
-/// The buffers as their owner created them. They are dropped when the ring is open: each stage has
+/// The buffers as their owner created them. They are dropped once the ring is open: each stage has
 /// imported them, and imports keep the memory alive.
 struct Slots {
     ring: u64,
