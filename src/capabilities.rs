@@ -131,7 +131,7 @@ pub fn plan(exporter: &Capabilities, importer: &Capabilities, desc: &ResourceDes
 /// can import, and with a dedicated allocation if any of them prefers or requires it.
 ///
 /// # Errors
-/// As [`plan`].
+/// Same as [`plan`].
 pub fn plan_all(
     exporter: &Capabilities,
     importers: &[Capabilities],

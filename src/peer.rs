@@ -56,28 +56,28 @@ pub trait Peer: Clone + fmt::Debug {
     /// Imports an allocation that is not dedicated to a resource.
     ///
     /// # Errors
-    /// The payload comes back with [`Error::Mismatch`](crate::Error::Mismatch) for another GPU or
+    /// The payload is returned with [`Error::Mismatch`](crate::Error::Mismatch) for another GPU or
     /// driver, [`Error::Missing`](crate::Error::Missing) for what the API lacks,
     /// [`Error::Invalid`](crate::Error::Invalid) for what is wrong with the payload, or
-    /// [`Error::Driver`](crate::Error::Driver) if the driver refuses it.
+    /// [`Error::Driver`](crate::Error::Driver) if the driver rejects it.
     fn import_memory(&self, payload: MemoryPayload) -> ImportResult<Self::Memory, MemoryPayload>;
 
     /// Imports a buffer together with its memory.
     ///
     /// # Errors
-    /// As [`import_memory`](Self::import_memory).
+    /// Same as [`import_memory`](Self::import_memory).
     fn import_buffer(&self, payload: BufferPayload) -> ImportResult<Self::Buffer, BufferPayload>;
 
     /// Imports an image together with its memory.
     ///
     /// # Errors
-    /// As [`import_memory`](Self::import_memory).
+    /// Same as [`import_memory`](Self::import_memory).
     fn import_image(&self, payload: ImagePayload) -> ImportResult<Self::Image, ImagePayload>;
 
     /// Imports a semaphore.
     ///
     /// # Errors
-    /// As [`import_memory`](Self::import_memory).
+    /// Same as [`import_memory`](Self::import_memory).
     fn import_semaphore(
         &self,
         payload: SemaphorePayload,
@@ -108,7 +108,7 @@ pub trait Peer: Clone + fmt::Debug {
 /// The usages of `desc` itself are kept, whether or not the exporter supports them.
 ///
 /// # Errors
-/// As [`Peer::capabilities`].
+/// Same as [`Peer::capabilities`].
 ///
 /// # References
 /// `GL_EXT_memory_object`, issues 13 and 17.

@@ -66,8 +66,8 @@ use crate::payload::{ImagePayload, LinearLayout, MemoryInfo, check_range};
 ///
 /// # Dropping
 /// The array is destroyed with the last of its clones and of the objects that read and write it.
-/// Dropping does not wait for copies that were given a bare [`level`](Self::level): synchronise their
-/// streams first.
+/// Dropping does not wait for copies that use a bare [`level`](Self::level): synchronise their streams
+/// first.
 #[derive(Clone, Debug)]
 pub struct Array {
     shared: Arc<Shared>,
@@ -101,7 +101,7 @@ impl Endpoint {
     /// of texels.
     ///
     /// # Errors
-    /// As [`import_memory`](Self::import_memory), [`Memory::array`] and [`Memory::linear_array`], with
+    /// Same as [`import_memory`](Self::import_memory), [`Memory::array`] and [`Memory::linear_array`], with
     /// the payload. Also [`Error::Invalid`](crate::Error::Invalid) for a linear image whose payload has
     /// no [`LinearLayout`].
     ///
@@ -156,7 +156,7 @@ impl Memory {
         self.map_array(offset, desc, shape)
     }
 
-    /// As `array`, for a shape that `check_array` has accepted.
+    /// Same as `array`, for a shape that `check_array` has accepted.
     fn map_array(&self, offset: u64, desc: &ImageDesc, shape: Shape) -> Result<Array> {
         let external = self.external()?;
         let _current = self.endpoint().enter()?;
@@ -200,7 +200,7 @@ impl Memory {
         self.map_rows(offset, desc, shape, layout)
     }
 
-    /// As `linear_array`, for rows that lie inside the allocation.
+    /// Same as `linear_array`, for rows that lie inside the allocation.
     fn map_rows(
         &self,
         offset: u64,
@@ -351,7 +351,7 @@ impl Shared {
 }
 
 impl Drop for Shared {
-    /// No object is left, since each holds this. The memory is dropped afterwards.
+    /// No object is left, since each holds a clone. The memory is dropped afterwards.
     fn drop(&mut self) {
         let Texels::Mipmapped { all, .. } = self.texels else { return };
         let endpoint = self.memory.endpoint();

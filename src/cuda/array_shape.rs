@@ -66,7 +66,7 @@ impl Shape {
         Ok(Self { width, height, depth, format, flags })
     }
 
-    /// Refuses a format that the driver lacks; `version` is what `cuDriverGetVersion` returns.
+    /// Rejects a format that the driver lacks; `version` is what `cuDriverGetVersion` returns.
     fn check_driver(&self, version: impl FnOnce() -> Result<i32>) -> Result<()> {
         if self.format.array_format != UNORM_101010_2 || version()? >= UNORM_101010_2_SINCE {
             return Ok(());
@@ -76,10 +76,10 @@ impl Shape {
             .into())
     }
 
-    /// Refuses an array that exceeds the device's limits; `attribute` queries the device.
+    /// Rejects an array that exceeds the device's limits; `attribute` queries the device.
     ///
-    /// Compares with the limits for textures. Where a surface may only be smaller (1D before compute
-    /// capability 7.0), the driver refuses to create it.
+    /// Compares with the limits for textures. If the limit for surfaces is lower (1D before compute
+    /// capability 7.0), the driver fails to create the surface.
     fn check_limits(&self, attribute: impl Fn(Attribute) -> Result<i32>) -> Result<()> {
         let size = [self.width, self.height, self.depth];
         for (limit, value) in self.limits().into_iter().zip(size) {

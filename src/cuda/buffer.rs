@@ -45,7 +45,7 @@ unsafe impl<T: Pod, const N: usize> Pod for [T; N] {}
 /// Synchronise the streams that use the buffer before dropping it. Dropping waits up to ten seconds
 /// for the uses that cudarc knows of (views in its copies and launches) and for the default stream.
 /// After that the memory stays mapped (it is leaked), and `CUDA_ERROR_NOT_READY` is recorded in the
-/// context. Unknown here are kernels that were given the bare [`device_ptr`](Self::device_ptr),
+/// context. Not tracked are kernels that use the bare [`device_ptr`](Self::device_ptr),
 /// streams that are dropped already, and all uses if cudarc's event tracking is off; unmapping may
 /// wait for them (`cuMemFree`) or make them fail.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Endpoint {
     /// Imports a buffer and its memory.
     ///
     /// # Errors
-    /// As [`import_memory`](Self::import_memory) and [`Memory::buffer`], with the payload.
+    /// Those of [`import_memory`](Self::import_memory) and [`Memory::buffer`]; the payload is returned.
     ///
     /// # References
     /// `cuImportExternalMemory`, `cuExternalMemoryGetMappedBuffer`.
@@ -110,7 +110,7 @@ impl Memory {
         self.map_buffer(offset, desc)
     }
 
-    /// As `buffer`, for a valid description that lies inside the allocation.
+    /// Same as `buffer`, for a valid description that lies inside the allocation.
     fn map_buffer(&self, offset: u64, desc: &BufferDesc) -> Result<Buffer> {
         let address = self.address()? + offset;
         let len = usize::try_from(desc.size).map_err(|_| too_large(desc.size))?;
@@ -164,7 +164,7 @@ impl Buffer {
     /// Views the whole buffer as `T`s, to read and write.
     ///
     /// # Errors
-    /// As [`as_view`](Self::as_view).
+    /// Same as [`as_view`](Self::as_view).
     pub fn as_view_mut<T: Pod>(&mut self) -> Result<CudaViewMut<'_, T>> {
         let size = self.desc.size;
         let len = elements::<T>(size, self.address)?;
@@ -176,7 +176,7 @@ impl Buffer {
     /// Exports the buffer; each call returns a payload with a new descriptor.
     ///
     /// # Errors
-    /// As [`Memory::export`]: CUDA exports only memory that it has created.
+    /// Same as [`Memory::export`]: CUDA exports only memory that it has created.
     ///
     /// # References
     /// `cuMemExportToShareableHandle`.

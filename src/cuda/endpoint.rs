@@ -33,8 +33,7 @@ impl Endpoint {
     /// Creates an endpoint over the user's context, primary or not.
     ///
     /// # Errors
-    /// As [`require`](super::require): [`Missing`](crate::error::Missing) if libcuda is too old, and
-    /// [`Error::Driver`](crate::Error::Driver).
+    /// Those of [`require`](super::require), and [`Error::Driver`](crate::Error::Driver) if a query fails.
     ///
     /// # References
     /// `cuDeviceGetUuid_v2`; `CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED`,
@@ -117,7 +116,7 @@ impl Endpoint {
         Current::enter(&self.0.context)
     }
 
-    /// Refuses a stream of another context. If it is the default stream, the driver would use the
+    /// Rejects a stream from another context. If it is the default stream, the driver would use the
     /// default stream of the current context instead.
     pub(crate) fn check_stream(&self, stream: &CudaStream) -> Result<()> {
         self.check_context("the stream's CUDA context", stream.context())

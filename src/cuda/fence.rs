@@ -31,7 +31,7 @@ impl Endpoint {
     /// Creates a fence after all work that `stream` has been given so far.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for a stream of another context; [`Error::Driver`], also for work that
+    /// [`Error::Mismatch`] for a stream from another context; [`Error::Driver`], also for work that
     /// failed earlier.
     ///
     /// # References

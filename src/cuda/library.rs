@@ -159,11 +159,11 @@ pub struct Device {
 
 /// Lists the GPUs that CUDA can use, to select one by its UUID and open it by its ordinal.
 ///
-/// Makes no context. A GPU in MIG mode is listed as one of its instances, with the instance's UUID,
-/// which no graphics API knows.
+/// Creates no context. A GPU in MIG mode is listed as one of its instances, with the instance's UUID,
+/// which no graphics API reports.
 ///
 /// # Errors
-/// As [`require`].
+/// Same as [`require`].
 ///
 /// # References
 /// `cuDeviceGetCount`, `cuDeviceGetUuid_v2`, `cuDeviceGetName`.

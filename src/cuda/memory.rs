@@ -73,7 +73,7 @@ impl Endpoint {
         self.import_checked(payload)
     }
 
-    /// Checks everything that can be checked before the driver is asked.
+    /// Checks everything that can be checked before the driver is called.
     pub(crate) fn check_memory(&self, payload: &MemoryPayload) -> Result<()> {
         payload.check(self.identities())?;
         match payload.info().handle_type {
@@ -82,7 +82,7 @@ impl Endpoint {
         }
     }
 
-    /// As `import_duplicate`, for a payload that `check_memory` has accepted.
+    /// Same as `import_duplicate`, for a payload that `check_memory` has accepted.
     pub(crate) fn import_checked(&self, payload: &MemoryPayload) -> Result<Memory> {
         let info = payload.info();
         let _current = self.enter()?;
@@ -139,7 +139,7 @@ pub(crate) fn no_created_images() -> Missing {
 /// supported only on Tegra Jetson platform starting with Thor series", which was never tested;
 /// elsewhere driver 580 returns CUDA_ERROR_NOT_SUPPORTED.
 pub(crate) fn no_dma_buf() -> Missing {
-    Missing::new(Api::Cuda, "memory by dma-buf", "a shared resource")
+    Missing::new(Api::Cuda, "memory as dma-buf", "a shared resource")
         .help("export it as an opaque fd")
 }
 

@@ -28,9 +28,9 @@ use sys::CUdevice_attribute as Attribute;
 /// # Dropping
 /// Dropping waits up to ten seconds for the launches that took the object as an argument (if they are
 /// in several streams, only for the last one). After that the object is leaked with its image and
-/// memory, and `CUDA_ERROR_NOT_READY` is recorded in the context. Unknown here are kernels that were
-/// given the bare [`handle`](Self::handle), and all uses if cudarc's event tracking is off: synchronise
-/// their streams first. Keep the object alive to avoid the wait.
+/// memory, and `CUDA_ERROR_NOT_READY` is recorded in the context. Kernels that use the bare
+/// [`handle`](Self::handle) are not tracked, nor is any use if cudarc's event tracking is off:
+/// synchronise their streams first. Keep the object alive to avoid the wait.
 #[derive(Debug)]
 pub struct TextureObject {
     object: Object,
@@ -53,7 +53,7 @@ pub struct TextureObject {
 /// Order uses of other objects on the same image, and by other APIs, with events, semaphores and fences.
 ///
 /// # Dropping
-/// As [`TextureObject`].
+/// Same as for [`TextureObject`].
 #[derive(Debug)]
 pub struct SurfaceObject {
     object: Object,
@@ -291,8 +291,8 @@ fn no_texture_of(desc: &ImageDesc) -> Missing {
         .help("read its bytes (Array::buffer), or create it with optimal tiling")
 }
 
-/// Refuses rows without the alignment that the device's textures require; `attribute` queries the
-/// device. The driver refuses rows that are too large.
+/// Rejects rows without the alignment that the device's textures require; `attribute` queries the
+/// device. The driver rejects rows that are too large.
 fn check_rows(rows: &Rows, attribute: impl Fn(Attribute) -> Result<i32>) -> Result<()> {
     for (field, value, name) in [
         ("offset", rows.address, Attribute::CU_DEVICE_ATTRIBUTE_TEXTURE_ALIGNMENT),

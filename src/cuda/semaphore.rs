@@ -105,7 +105,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a timeline semaphore without a value or a binary one with a value;
-    /// [`Error::Mismatch`] for a stream or a semaphore of another context; [`Error::Driver`].
+    /// [`Error::Mismatch`] for a stream or a semaphore from another context; [`Error::Driver`].
     ///
     /// # References
     /// `cuWaitExternalSemaphoresAsync`.
@@ -122,7 +122,7 @@ impl Endpoint {
     /// Waits for all of `waits` in one call; binary and timeline semaphores may be mixed.
     ///
     /// # Errors
-    /// As [`wait`](Self::wait); then no wait is submitted.
+    /// Same as [`wait`](Self::wait). After an error, no wait is submitted.
     #[doc(alias = "cuWaitExternalSemaphoresAsync")]
     pub fn wait_many(
         &self,
@@ -139,7 +139,7 @@ impl Endpoint {
     /// binary semaphore may be signalled again only after it was waited for. Neither is checked.
     ///
     /// # Errors
-    /// As [`wait`](Self::wait), and [`Error::Invalid`] for value 0, which is the initial value of a
+    /// Same as [`wait`](Self::wait); also [`Error::Invalid`] for value 0, which is the initial value of a
     /// timeline semaphore.
     ///
     /// # References
@@ -157,7 +157,7 @@ impl Endpoint {
     /// Signals all of `signals` in one call; binary and timeline semaphores may be mixed.
     ///
     /// # Errors
-    /// As [`signal`](Self::signal); then no signal is submitted.
+    /// Same as [`signal`](Self::signal). After an error, no signal is submitted.
     #[doc(alias = "cuSignalExternalSemaphoresAsync")]
     pub fn signal_many(
         &self,
@@ -252,7 +252,7 @@ pub(crate) fn import_of_semaphores(
             Err(Missing::new(Api::Cuda, what, HANDOFF).help("use binary semaphores"))
         }
         (SemaphoreHandleType::SyncFd, _) => {
-            Err(Missing::new(Api::Cuda, "semaphores by sync fd", HANDOFF)
+            Err(Missing::new(Api::Cuda, "semaphores as sync fd", HANDOFF)
                 .help("export the semaphore as an opaque fd"))
         }
     }

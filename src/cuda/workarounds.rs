@@ -24,7 +24,7 @@ impl Workarounds {
         Self { refuse_foreign_fds: !is_integrated }
     }
 
-    /// Refuses a descriptor that would harm the driver.
+    /// Rejects a descriptor that would harm the driver.
     pub(crate) fn check_fd(self, fd: impl AsFd) -> Result<()> {
         if self.refuse_foreign_fds { check_nvidia_fd(fd) } else { Ok(()) }
     }

@@ -72,12 +72,11 @@ impl Endpoint {
         .map_err(Missing::clone)
     }
 
-    /// Refuses an image of which the context can't create a texture in imported memory, by its
+    /// Rejects an image if the context can't create such a texture in imported memory: checks its
     /// format, target, tiling, sample count and size. The context must be current.
     ///
     /// # Errors
-    /// [`Missing`] that names what the context lacks; [`Driver`](Error::Driver) if OpenGL refuses
-    /// the query.
+    /// [`Missing`] that names what the context lacks; [`Driver`](Error::Driver) if the query fails.
     pub(super) fn check_image(&self, desc: &ImageDesc) -> Result<()> {
         self.0.functions.memory.as_ref().map_err(Missing::clone)?;
         let query = ImageQuery { endpoint: self, desc, target: Target::of(desc) };
@@ -103,7 +102,7 @@ fn no_export(what: &str) -> Missing {
         .help("allocate it with Vulkan: OpenGL can only import")
 }
 
-/// Values of a query that are read at most; no driver has as many sample counts or tilings.
+/// The maximum number of values read from a query; no driver has that many sample counts or tilings.
 const MAX_VALUES: usize = 16;
 
 struct ImageQuery<'a> {
@@ -197,7 +196,7 @@ impl ImageQuery<'_> {
             return Ok(());
         }
         let what = format!("{needed} {unit} in {}", self.target.name());
-        Err(self.missing(what, format!("the context has {limit} at most: share a smaller image")))
+        Err(self.missing(what, format!("the context's limit is {limit}: share a smaller image")))
     }
 
     /// Queries a parameter of the image's target and `internal` format.

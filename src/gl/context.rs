@@ -3,7 +3,7 @@
 //!
 //! A call into OpenGL without a context does nothing and reports nothing under libglvnd (`glGetError`
 //! returns `GL_NO_ERROR`, an out parameter stays as it was), and may crash elsewhere. A call into
-//! another context is worse: names refer to other objects there. So EGL or GLX is asked before each
+//! another context is worse: names refer to other objects there. So EGL or GLX is queried before each
 //! operation.
 
 use std::borrow::Cow;
@@ -83,7 +83,7 @@ impl CurrentContext {
         }
     }
 
-    /// Refuses to continue unless the context is current.
+    /// Returns an error unless the context is current.
     pub(super) fn check(&self) -> Result<()> {
         if self.is_current() {
             return Ok(());
@@ -136,9 +136,9 @@ pub(super) fn renderer(gl: &glow::Context, core: CoreFns) -> Result<String> {
 /// context must be current.
 ///
 /// # Errors
-/// [`Missing`] if the driver reports no GPU, [`Driver`](crate::Error::Driver) if it refuses a call.
+/// [`Missing`] if the driver reports no GPU, [`Driver`](crate::Error::Driver) if a call fails.
 pub(super) fn identities(gl: &glow::Context, uuid: &UuidFns, name: &str) -> Result<Vec<Identity>> {
-    /// More GPUs than a context can be on: a larger count is an error of the driver.
+    /// More GPUs than a context can be on: a larger count is a driver error.
     const MAX_DEVICES: u32 = 64;
     // SAFETY: the context is current, and GL_NUM_DEVICE_UUIDS_EXT has one integer.
     let count = checked(gl, "glGetIntegerv(GL_NUM_DEVICE_UUIDS_EXT)", || unsafe {

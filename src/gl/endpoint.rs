@@ -50,14 +50,14 @@ impl Endpoint {
     /// it the endpoint also finds `eglGetCurrentContext` or `glXGetCurrentContext`, with which it
     /// checks before each operation that the context is current.
     ///
-    /// `owner` is kept until the endpoint and everything created from it is gone. Pass what destroys
-    /// the context, or pass `None` and keep the promise below in another way.
+    /// `owner` is kept until the endpoint and everything created from it are dropped. Pass the object
+    /// that destroys the context, or pass `None` and keep the context alive yourself.
     ///
     /// # Safety
     /// - `loader` returns null or the address of the function of that name, and `gl` was loaded with
     ///   it in the context that is current.
     /// - The context outlives the endpoint and everything created from it, unless `owner` ensures
-    ///   that. A later context at the same address would be taken for this one.
+    ///   that. A later context at the same address would be mistaken for this one.
     /// - No other thread makes the context current while a method of the endpoint runs.
     ///
     /// # Errors
@@ -129,15 +129,15 @@ impl Endpoint {
         Ok(self.0.delete_dropped())
     }
 
-    /// Makes what another API wrote visible to the OpenGL commands that follow. Call it after the
-    /// host has waited for the other API; after [`wait`](Self::wait) it isn't needed.
+    /// Makes what another API wrote visible to the OpenGL commands that follow. Call it after a host
+    /// wait for the other API; it isn't needed after [`wait`](Self::wait).
     ///
     /// OpenGL has no command for this: `glMemoryBarrier` with all bits makes drivers drop their
     /// texture, vertex and constant caches. Before OpenGL 4.2, which lacks it, a `glFlush` begins a
     /// new batch, with the same effect.
     ///
     /// # Errors
-    /// [`Invalid`] if the context is not current, [`Driver`](crate::Error::Driver) if OpenGL refuses.
+    /// [`Invalid`] if the context is not current, [`Driver`](crate::Error::Driver) if the call fails.
     ///
     /// # References
     /// `glMemoryBarrier`, `GL_ALL_BARRIER_BITS`.
@@ -170,7 +170,7 @@ impl Endpoint {
         checked(&self.0.gl, "glFlush", || unsafe { self.0.gl.flush() })
     }
 
-    /// Refuses an object of another endpoint, whose name means another object here.
+    /// Rejects an object of another endpoint, whose name refers to a different object here.
     pub(super) fn check_same(&self, other: &Endpoint, parameter: &'static str) -> Result<()> {
         if self.is_same(other) {
             return Ok(());

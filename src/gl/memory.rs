@@ -31,7 +31,7 @@ impl Endpoint {
     /// [`Mismatch`](Error::Mismatch) if it is from another GPU or driver,
     /// [`Missing`] for a dma-buf or without `GL_EXT_memory_object_fd`,
     /// [`Invalid`] if the descriptor can't be GPU memory or the context is not current,
-    /// [`Driver`](Error::Driver) if OpenGL refuses.
+    /// [`Driver`](Error::Driver) if OpenGL rejects the import.
     ///
     /// # References
     /// `glCreateMemoryObjectsEXT`, `glMemoryObjectParameterivEXT`
@@ -102,7 +102,7 @@ impl Endpoint {
         Ok(owned)
     }
 
-    /// Refuses an offset at which OpenGL can't place a resource; `vuid` is the rule of dedicated
+    /// Rejects an offset at which OpenGL can't place a resource; `vuid` is the rule for dedicated
     /// allocations.
     pub(super) fn check_offset(
         &self,
@@ -138,7 +138,7 @@ impl Memory {
         self.0.name.name.0.get()
     }
 
-    /// Returns what is known of the allocation.
+    /// Returns what is known about the allocation.
     pub fn info(&self) -> &MemoryInfo {
         &self.0.info
     }
@@ -168,9 +168,9 @@ impl Memory {
     }
 }
 
-/// Describes memory that isn't an opaque fd.
+/// The error for memory that isn't an opaque fd.
 pub(super) fn missing_handle_type(handle_type: MemoryHandleType) -> Missing {
-    Missing::new(Api::OpenGl, format!("memory by {handle_type}"), "importing memory")
+    Missing::new(Api::OpenGl, format!("memory as {handle_type}"), "importing memory")
         .help("export an opaque fd: GL_EXT_memory_object_fd has no other handle type")
 }
 
@@ -214,13 +214,13 @@ impl Endpoint {
 }
 
 impl Memory {
-    /// Creates a buffer of `desc`, `offset` bytes into the memory.
+    /// Creates the buffer that `desc` describes, `offset` bytes into the memory.
     ///
     /// # Errors
     /// [`Invalid`](Error::Invalid) if `desc` is invalid, the buffer ends beyond the allocation or has
     /// an offset in a dedicated one, or the context is not current; [`Missing`](Error::Missing) for
     /// an offset if the driver ignores offsets ([`workarounds`](super::workarounds));
-    /// [`Driver`](Error::Driver) if OpenGL refuses.
+    /// [`Driver`](Error::Driver) if the OpenGL call fails.
     ///
     /// # References
     /// `glBufferStorageMemEXT`.
@@ -279,7 +279,7 @@ impl Buffer {
     }
 }
 
-/// Refuses a valid buffer that OpenGL can't place there.
+/// Rejects a valid buffer that OpenGL can't place there.
 fn check_placement(
     endpoint: &Endpoint,
     info: &MemoryInfo,

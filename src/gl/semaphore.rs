@@ -40,7 +40,7 @@ impl Endpoint {
     /// [`Mismatch`](crate::Error::Mismatch) if it is from another GPU or driver,
     /// [`Missing`] for a sync fd or without the extension for its kind,
     /// [`Invalid`](crate::Error::Invalid) if the descriptor can't be a semaphore or the context is not
-    /// current, [`Driver`](crate::Error::Driver) if OpenGL refuses.
+    /// current, [`Driver`](crate::Error::Driver) if OpenGL rejects the import.
     ///
     /// # References
     /// `glGenSemaphoresEXT`, `glImportSemaphoreFdEXT` (`GL_HANDLE_TYPE_OPAQUE_FD_EXT`);
@@ -141,9 +141,9 @@ impl Semaphore {
     }
 }
 
-/// Describes a semaphore that isn't an opaque fd.
+/// The error for a semaphore that isn't an opaque fd.
 pub(super) fn missing_handle_type(handle_type: SemaphoreHandleType) -> Missing {
-    Missing::new(Api::OpenGl, format!("semaphores by {handle_type}"), "importing a semaphore")
+    Missing::new(Api::OpenGl, format!("semaphores as {handle_type}"), "importing a semaphore")
         .help("export an opaque fd: GL_EXT_semaphore_fd has no other handle type")
 }
 

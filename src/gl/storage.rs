@@ -1,5 +1,5 @@
-//! The targets that images become, and storage in imported memory for buffers and textures: each is
-//! bound for the moment, and what was bound before is bound again.
+//! Texture targets, and storage in imported memory for buffers and textures. Each object is bound
+//! temporarily, and the previous binding is restored.
 
 use glow::HasContext as _;
 
@@ -10,13 +10,13 @@ use crate::desc::{ImageDesc, ImageKind, Tiling};
 use crate::error::{Api, Invalid, Missing, Result};
 use crate::format::ChannelOrder;
 
-/// Samples have the same locations in every texel, as Vulkan's do. A framebuffer with renderbuffers
-/// beside the texture requires it, too.
+/// Samples have the same locations in every texel, as in Vulkan. A framebuffer that combines the texture
+/// with renderbuffers requires this, too.
 const FIXED_SAMPLE_LOCATIONS: u8 = glow::TRUE;
 
 impl Endpoint {
     /// Creates a buffer object of `size` bytes, `offset` bytes into `memory`. The context must be
-    /// current, and the memory object have memory, in which the range lies.
+    /// current, and the memory object must have memory that contains the range.
     pub(super) fn create_buffer(
         &self,
         memory: MemoryName,
@@ -49,7 +49,7 @@ impl Endpoint {
     }
 
     /// Creates a texture object of `desc`, `offset` bytes into `memory`. The context must be current
-    /// and support such a texture, and the memory object have memory, in which the texture begins.
+    /// and support such a texture, and the memory object must have memory at the offset.
     pub(super) fn create_texture(
         &self,
         memory: MemoryName,

@@ -18,8 +18,8 @@ impl Endpoint {
     /// Makes the OpenGL commands that follow wait on the GPU until `semaphore` is signalled, or until
     /// a timeline semaphore has reached `value`. Returns at once.
     ///
-    /// List *every* shared buffer and texture that the other API wrote, a texture with the layout in
-    /// which the other API left it: only what is listed becomes visible.
+    /// List *every* shared buffer and texture that the other API wrote, and give each texture the layout
+    /// in which the other API left it: only what is listed becomes visible.
     ///
     /// For a binary semaphore, the signal must have been submitted to the other API's queue before
     /// this call, and each signal is waited for once. A timeline semaphore may be waited for before
@@ -28,7 +28,7 @@ impl Endpoint {
     /// # Errors
     /// [`Invalid`] if `value` is missing for a timeline semaphore or present for a binary one, if
     /// an object belongs to another endpoint, or if the context is not current;
-    /// [`Driver`](Error::Driver) if OpenGL refuses. OpenGL doesn't wait then.
+    /// [`Driver`](Error::Driver) if the call fails. After an error OpenGL doesn't wait.
     ///
     /// # References
     /// `glWaitSemaphoreEXT`; `GL_NV_timeline_semaphore`: `GL_TIMELINE_SEMAPHORE_VALUE_NV`.
@@ -46,15 +46,15 @@ impl Endpoint {
     }
 
     /// Signals `semaphore`, or sets a timeline semaphore to `value`, on the GPU when the OpenGL
-    /// commands so far are done. Flushes, so that the signal needs no further call.
+    /// commands so far are done. Also flushes, so the signal needs no further call.
     ///
-    /// List *every* shared buffer and texture that OpenGL wrote, a texture with the layout in which
-    /// the other API will acquire it: only what is listed becomes visible there.
+    /// List *every* shared buffer and texture that OpenGL wrote, and give each texture the layout in
+    /// which the other API will acquire it: only what is listed becomes visible there.
     ///
     /// # Errors
     /// [`Invalid`] if `value` is missing for a timeline semaphore, present for a binary one, or not
     /// greater than the last one signalled here, if an object belongs to another endpoint, or if the
-    /// context is not current; [`Driver`](Error::Driver) if OpenGL refuses.
+    /// context is not current; [`Driver`](Error::Driver) if the call fails.
     ///
     /// # References
     /// `glSignalSemaphoreEXT`, `glFlush`; `GL_NV_timeline_semaphore`:
@@ -71,7 +71,7 @@ impl Endpoint {
         if let Some(value) = value {
             check_increase(semaphore.signalled().get(), value)?;
         }
-        // Writes of shaders to buffers and images are not ordered by themselves.
+        // Shader writes to buffers and images are not ordered without a barrier.
         self.barrier()?;
         operation.set_value(self, value)?;
         operation.run(self, "glSignalSemaphoreEXT", operation.functions.signal)?;
@@ -108,12 +108,12 @@ impl Endpoint {
         })
     }
 
-    /// Creates a fence after the commands so far, and flushes, so that it needs no further call to be
+    /// Creates a fence after the commands so far, and flushes, so the fence needs no further call to be
     /// signalled.
     ///
     /// # Errors
     /// [`Missing`] if the context has no sync objects, [`Invalid`] if it is not current,
-    /// [`Driver`](Error::Driver) if OpenGL refuses.
+    /// [`Driver`](Error::Driver) if the call fails.
     ///
     /// # References
     /// `glFenceSync` (`GL_SYNC_GPU_COMMANDS_COMPLETE`), `glFlush`.
@@ -121,7 +121,7 @@ impl Endpoint {
     pub fn fence(&self) -> Result<Fence> {
         self.0.functions.sync.as_ref().map_err(Missing::clone)?;
         self.enter()?;
-        // Writes of shaders to buffers and images are not ordered by themselves.
+        // Shader writes to buffers and images are not ordered without a barrier.
         self.barrier()?;
         let gl = &self.0.gl;
         // SAFETY: the context is current and has glFenceSync (`Features`); the condition is the only
@@ -194,7 +194,7 @@ impl Operation {
     }
 }
 
-/// Refuses a timeline semaphore's value that isn't greater than the last one.
+/// Rejects a value for a timeline semaphore that isn't greater than the last one.
 fn check_increase(last: u64, value: u64) -> Result<()> {
     if value > last {
         return Ok(());
@@ -214,8 +214,8 @@ impl Fence {
     /// Waits on the host until the fence is signalled, at most `timeout`.
     ///
     /// # Errors
-    /// [`Timeout`](Error::Timeout) if it was not signalled in time: it may be waited for again.
-    /// [`Invalid`] if the context is not current, [`Driver`](Error::Driver) if OpenGL refuses.
+    /// [`Timeout`](Error::Timeout) if it was not signalled in time; the wait can be repeated.
+    /// [`Invalid`] if the context is not current, [`Driver`](Error::Driver) if the call fails.
     ///
     /// # References
     /// `glClientWaitSync`.
@@ -230,7 +230,7 @@ impl Fence {
     /// Returns whether the fence is signalled, without waiting.
     ///
     /// # Errors
-    /// [`Invalid`] if the context is not current, [`Driver`](Error::Driver) if OpenGL refuses.
+    /// [`Invalid`] if the context is not current, [`Driver`](Error::Driver) if the call fails.
     #[doc(alias = "glClientWaitSync")]
     pub fn is_signaled(&self) -> Result<bool> {
         self.poll(Duration::ZERO)

@@ -18,8 +18,8 @@ use crate::payload::{ImagePayload, MemoryInfo};
 /// red first, and its `GL_TEXTURE_SWIZZLE_R` and `_B` are exchanged. Samplers see the right colours;
 /// uploads, reads, rendering, and image loads and stores see blue in the first channel.
 ///
-/// A texture of integers requires `GL_NEAREST` filters, as always in OpenGL. With others, samplers
-/// read 0.
+/// A texture of integers requires `GL_NEAREST` filters, as always in OpenGL. With other filters,
+/// samplers read 0.
 ///
 /// [`ChannelOrder::Bgra`]: crate::format::ChannelOrder::Bgra
 #[derive(Clone, Debug)]
@@ -37,8 +37,8 @@ struct TextureObject {
 impl Endpoint {
     /// Imports an image and its memory. Success consumes the descriptor.
     ///
-    /// OpenGL requires that the exporter creates the image with every usage that its format supports,
-    /// and with [`mutable_format`](ImageDesc::mutable_format) if the context has texture views
+    /// OpenGL requires the exporter to create the image with every usage that its format supports, and
+    /// with [`mutable_format`](ImageDesc::mutable_format) if the context has texture views
     /// (OpenGL 4.3), since a texture can't be restricted to fewer uses.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl Endpoint {
 }
 
 impl Memory {
-    /// Creates a texture of `desc`, `offset` bytes into the memory.
+    /// Creates the texture that `desc` describes, `offset` bytes into the memory.
     ///
     /// The offset must be the one at which the exporter bound the image.
     ///
@@ -71,7 +71,7 @@ impl Memory {
     /// offset in a dedicated one, or the context is not current; [`Missing`](Error::Missing) for a
     /// format, shape, size, tiling or sample count that the context lacks, and for an offset if the
     /// driver ignores offsets ([`workarounds`](super::workarounds)); [`Driver`](Error::Driver) if
-    /// OpenGL refuses, as it does if the image doesn't fit.
+    /// the OpenGL call fails, as it does if the image doesn't fit.
     ///
     /// # References
     /// `glGetInternalformativ` (`GL_TILING_TYPES_EXT`), `GL_TEXTURE_TILING_EXT`,
@@ -143,7 +143,7 @@ impl Texture {
     }
 }
 
-/// Refuses a valid image that OpenGL can't place there.
+/// Rejects a valid image that OpenGL can't place there.
 fn check_placement(
     endpoint: &Endpoint,
     info: &MemoryInfo,

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | Mesa llvmpipe, 22.3.6 and 25.0 | `glBufferStorageMemEXT` fails with `GL_OUT_OF_MEMORY` unless the memory object continues for [`LLVMPIPE_BUFFER_TAIL_BYTES`] after the buffer (`llvmpipe_resource_from_memobj`). | The error explains it. Only the exporter can allocate more. |
 //! | Mesa llvmpipe, 22.3.6 and all later sources so far | The offset of a buffer or texture in its memory is ignored without an error, so the resource has the bytes at offset 0. | Refuses offsets other than 0. |
-//! | Mesa llvmpipe, 22.3.6 and 23.2.1; fixed by 25.0.7 | A texture that is larger than its memory is accepted. Bytes behind the memory are then read and overwritten. | Computes llvmpipe's size of a texture (`llvmpipe_texture_layout`) and refuses one that doesn't fit. |
+//! | Mesa llvmpipe, 22.3.6 and 23.2.1; fixed by 25.0.7 | A texture that is larger than its memory is accepted. Bytes past the end of the memory are then read and overwritten. | Computes llvmpipe's size of a texture (`llvmpipe_texture_layout`) and refuses one that doesn't fit. |
 //! | Mesa llvmpipe, 22.3.6 | `glImportMemoryFdEXT` closes a descriptor that isn't Mesa's and reports no error (`import_memoryobj_fd`). The first resource in that memory fails with `GL_OUT_OF_MEMORY`. | Creates a buffer of one byte after each import, and deletes it. |
 //! | Mesa llvmpipe, 22.3.6 | `glImportMemoryFdEXT` reads from the descriptor (`os_import_memory_fd`) and blocks indefinitely if nothing is written to it, as with an eventfd or a terminal. | Refuses descriptors that aren't regular files, which llvmpipe's memory is. |
 //! | Mesa llvmpipe, 22.3.6 | Deleting a memory object unmaps the memory at once. The rasteriser's threads crash if they still use it. | Calls `glFinish` before it deletes a memory object. |
@@ -75,7 +75,7 @@ impl Workarounds {
         })
     }
 
-    /// Refuses a descriptor of memory that would make the driver hang or fail later on.
+    /// Rejects a memory descriptor that would make the driver hang or fail later.
     pub(super) fn check_memory_fd(self, fd: impl AsFd) -> Result<()> {
         if self.require_file {
             check_file(&fd)?;
@@ -83,7 +83,7 @@ impl Workarounds {
         self.check_semaphore_fd(fd)
     }
 
-    /// Refuses a descriptor of a semaphore that would make the driver fail later on.
+    /// Rejects a semaphore descriptor that would make the driver fail later.
     pub(super) fn check_semaphore_fd(self, fd: impl AsFd) -> Result<()> {
         if self.refuse_foreign_fds { check_nvidia_fd(fd) } else { Ok(()) }
     }

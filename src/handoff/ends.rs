@@ -150,7 +150,7 @@ impl<P: HandoffPeer> Releaser<P> {
     /// # Errors
     /// [`Invalid`] if `in_flight` releases are in flight already, if an image is listed in a
     /// layout that it can't have or that the acquiring API lacks, if the OpenGL context is not current;
-    /// [`Mismatch`](crate::error::Mismatch) for a resource or a stream of another endpoint;
+    /// [`Mismatch`](crate::error::Mismatch) for a resource or a stream from another endpoint;
     /// [`Timeout`](crate::Error::Timeout) if a host wait took too long. After an error nothing is released.
     pub fn release<'a>(
         &mut self,
@@ -232,7 +232,7 @@ impl<P: HandoffPeer> Acquirer<P> {
     /// default is `VK_IMAGE_LAYOUT_GENERAL`.
     ///
     /// # Errors
-    /// [`Mismatch`](crate::error::Mismatch) for a ticket of another handoff, for a resource or a stream of
+    /// [`Mismatch`](crate::error::Mismatch) for a ticket from another handoff, for a resource or a stream of
     /// another endpoint, if the number of images differs from the release, or if an image is listed in a
     /// layout other than the one it was released in; [`Invalid`] if the OpenGL context is not current;
     /// [`Timeout`](crate::Error::Timeout) if a host wait took too long. After an error nothing is acquired,

@@ -69,7 +69,7 @@ use crate::vulkan::Fence;
 /// # }
 /// ```
 ///
-/// A slot of another stage, and with binary semaphores one that is released out of order, are refused
+/// A slot from another stage, and with binary semaphores one that is released out of order, are refused
 /// at run time.
 #[derive(Debug)]
 #[must_use = "release it to the next stage; dropping it returns it to this one"]

@@ -70,7 +70,7 @@ impl<P: RingPeer> RingStage<P> {
     /// Returns the buffer of a slot that this stage holds.
     ///
     /// # Errors
-    /// [`Mismatch`] for a slot of another ring or of another stage.
+    /// [`Mismatch`] for a slot from another ring or of another stage.
     pub fn buffer(&self, slot: &Slot) -> Result<&P::Buffer> {
         self.check_own(slot)?;
         Ok(&self.buffers[slot.index])
@@ -79,7 +79,7 @@ impl<P: RingPeer> RingStage<P> {
     /// Returns the buffer of a slot that this stage holds, for writing.
     ///
     /// # Errors
-    /// As [`buffer`](Self::buffer).
+    /// Same as [`buffer`](Self::buffer).
     pub fn buffer_mut(&mut self, slot: &Slot) -> Result<&mut P::Buffer> {
         self.check_own(slot)?;
         Ok(&mut self.buffers[slot.index])
@@ -136,7 +136,7 @@ impl<P: RingPeer> RingStage<P> {
     /// the work on it so far.
     ///
     /// # Errors
-    /// [`Mismatch`] for a slot of another stage or a stream of another context; [`Invalid`] for an empty
+    /// [`Mismatch`] for a slot from another stage or a stream from another context; [`Invalid`] for an empty
     /// batch, for slots out of order with binary semaphores, and if the OpenGL context is not current. The
     /// slots return to this stage.
     pub fn release<'a>(
@@ -282,7 +282,7 @@ pub type Triple<A, B, C> = (RingStage<A>, RingStage<B>, RingStage<C>, [SyncPlan;
 /// Opens a ring of three stages; see [`pair`].
 ///
 /// # Errors
-/// As [`pair`].
+/// Same as [`pair`].
 pub fn triple<A: RingPeer, B: RingPeer, C: RingPeer>(
     owner: &vulkan::Endpoint,
     (first, second, third): (&A, &B, &C),

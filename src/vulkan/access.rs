@@ -33,9 +33,9 @@ pub struct BufferAccess<'a> {
 /// and `new_layout`, in which the commands after the acquire find it.
 ///
 /// A layout that is left out is [`ImageLayout::GENERAL`], except that an acquire with a ticket takes
-/// it from the ticket: name the layouts at the release, and leave them out at the acquire. OpenGL
-/// knows only the layout in which the image is handed over: after a release by OpenGL, the acquire
-/// may name another `new_layout`. CUDA has no layouts.
+/// it from the ticket: name the layouts at the release, and leave them out at the acquire. OpenGL has
+/// a single layout, the one in which the image is handed over: after a release by OpenGL, the acquire
+/// may name a different `new_layout`. CUDA has no layouts.
 ///
 /// Two uses of one image are combined with `|`, which keeps the layouts and the range of the left
 /// one.
@@ -107,7 +107,7 @@ impl BitOr for BufferAccess<'_> {
 
     /// Combines two uses of the same buffer.
     fn bitor(self, other: Self) -> Self {
-        debug_assert_eq!(self.buffer.handle(), other.buffer.handle(), "uses of two buffers");
+        debug_assert_eq!(self.buffer.handle(), other.buffer.handle(), "uses of different buffers");
         Self { stage: self.stage | other.stage, access: self.access | other.access, ..self }
     }
 }
@@ -208,7 +208,7 @@ impl<'a> ImageAccess<'a> {
         self.check_range()
     }
 
-    /// Refuses a layout that this image can't be in. The layout may come from another process.
+    /// Rejects a layout that this image can't be in. The layout may come from another process.
     fn check_layout(&self, field: &'static str, layout: ImageLayout) -> Result<()> {
         let (problem, vuid) = match layout.required_usage() {
             _ if layout == ImageLayout::PREINITIALIZED => (
@@ -223,7 +223,7 @@ impl<'a> ImageAccess<'a> {
         Err(Invalid::new(field, problem).vuid(vuid).into())
     }
 
-    /// Refuses a range that the image doesn't have.
+    /// Rejects a range that the image doesn't have.
     fn check_range(&self) -> Result<()> {
         let (range, desc) = (&self.range, self.image.desc());
         let reaches = |base: u32, count: u32, has: u32| {
@@ -269,7 +269,7 @@ impl BitOr for ImageAccess<'_> {
 
     /// Combines two uses of the same image.
     fn bitor(self, other: Self) -> Self {
-        debug_assert_eq!(self.image.handle(), other.image.handle(), "uses of two images");
+        debug_assert_eq!(self.image.handle(), other.image.handle(), "uses of different images");
         Self { stage: self.stage | other.stage, access: self.access | other.access, ..self }
     }
 }
@@ -324,11 +324,11 @@ impl<'a, const N: usize> From<&'a [ImageAccess<'a>; N]> for Accesses<'a> {
 }
 
 impl Accesses<'_> {
-    /// Refuses resources of another device, and layouts and ranges that an image can't have.
+    /// Rejects resources from another device, and layouts and ranges that an image can't have.
     pub(super) fn check(&self, endpoint: &Endpoint) -> Result<()> {
         let check_use = |resource, of: &Endpoint, stage: vk::PipelineStageFlags| -> Result<()> {
             if !of.is_same_device(endpoint) {
-                return Err(Invalid::new(resource, "one of them is of another Vulkan device")
+                return Err(Invalid::new(resource, "one of them belongs to another Vulkan device")
                     .help("a shared resource has a handle on each device: name this device's")
                     .into());
             }

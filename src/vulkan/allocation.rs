@@ -20,12 +20,12 @@ impl Endpoint {
     /// or to export memory before anything is bound to it.
     ///
     /// # Errors
-    /// [`Missing`](crate::error::Missing) if a resource can't be exported like that, or no memory
-    /// type suits all of them; [`Invalid`] for an invalid description, and if a resource needs a
-    /// dedicated allocation.
+    /// [`Missing`](crate::error::Missing) if a resource can't be exported as the options ask, or if no
+    /// memory type suits all of them; [`Invalid`] for an invalid description, and if a resource needs
+    /// a dedicated allocation.
     ///
     /// # References
-    /// `bufferImageGranularity`: buffers and linear images are kept that far from optimal images.
+    /// `bufferImageGranularity`: the distance kept between optimal images and other resources.
     #[doc(alias = "vkAllocateMemory")]
     pub fn allocate<D: Copy + Into<ResourceDesc>>(
         &self,
@@ -69,7 +69,7 @@ impl Endpoint {
     /// Creates several buffers at offsets of one exportable allocation.
     ///
     /// # Errors
-    /// As [`create_buffer`](Self::create_buffer), and [`Invalid`] if one of them needs a dedicated
+    /// Same as [`create_buffer`](Self::create_buffer); also [`Invalid`] if one of them needs a dedicated
     /// allocation.
     #[doc(alias = "vkCreateBuffer")]
     pub fn create_buffers(
@@ -84,7 +84,7 @@ impl Endpoint {
     /// Creates several images at offsets of one exportable allocation.
     ///
     /// # Errors
-    /// As [`create_image`](Self::create_image), and [`Invalid`] if one of them needs a dedicated
+    /// Same as [`create_image`](Self::create_image); also [`Invalid`] if one of them needs a dedicated
     /// allocation.
     #[doc(alias = "vkCreateImage")]
     pub fn create_images(&self, descs: &[ImageDesc], options: ImageOptions) -> Result<Vec<Image>> {
@@ -105,14 +105,14 @@ impl Endpoint {
 #[derive(Clone, Copy, Debug)]
 struct Placed {
     size: u64,
-    /// Spare bytes behind it.
+    /// Padding after it, in bytes.
     tail: u64,
     alignment: u64,
     /// An optimal image, which `bufferImageGranularity` keeps apart from buffers and linear images.
     is_optimal: bool,
 }
 
-/// Returns the offset of each resource, one behind the other, and the size of the allocation.
+/// Returns the offset of each resource, one after the other, and the size of the allocation.
 fn pack(resources: &[Placed], granularity: u64) -> Result<(Vec<u64>, u64)> {
     let mut offsets = Vec::with_capacity(resources.len());
     let (mut end, mut before) = (0u64, None);

@@ -12,13 +12,15 @@ impl Endpoint {
     /// commands that use them as described.
     ///
     /// # Safety
-    /// `command_buffer` is being recorded, outside a render pass, for a queue of `queue_family` of
-    /// this device, which owns the resources and has the stages; each access belongs to one of the
-    /// stages; the images are in their `old_layout`; the resources are kept until the commands have
-    /// executed.
+    /// - `command_buffer` is being recorded, outside a render pass, for a queue of `queue_family` of
+    ///   this device.
+    /// - The queue family owns the resources and supports the stages; each access belongs to one of
+    ///   the stages.
+    /// - The images are in their `old_layout`.
+    /// - The resources live until the commands have executed.
     ///
     /// # Errors
-    /// [`Invalid`](crate::error::Invalid) for a resource of another device, and for a layout or a
+    /// [`Invalid`](crate::error::Invalid) for a resource from another device, and for a layout or a
     /// range that an image can't have; nothing is recorded then.
     ///
     /// # References
@@ -40,11 +42,12 @@ impl Endpoint {
     /// commands that use them as described.
     ///
     /// # Safety
-    /// As [`record_release`](Self::record_release), except that the other side owns the resources,
-    /// has released the images with the same layouts, and the submit waits for that.
+    /// The same as for [`record_release`](Self::record_release), except that the other side owns the
+    /// resources and has released the images with the same layouts, and the submit waits for that
+    /// release.
     ///
     /// # Errors
-    /// As [`record_release`](Self::record_release).
+    /// Same as [`record_release`](Self::record_release).
     ///
     /// # References
     /// `VK_QUEUE_FAMILY_EXTERNAL`, "Queue Family Ownership Transfer".
@@ -89,7 +92,7 @@ impl Barrier {
         Ok(Self { src_stage: vk::PipelineStageFlags::ALL_COMMANDS, ..barrier })
     }
 
-    /// The barrier between the queue families, both of whose stages are those of `used`.
+    /// The barrier between the queue families, with the stages of `used` on both sides.
     fn new(
         used: Accesses<'_>,
         (from, to): (u32, u32),
@@ -129,7 +132,7 @@ impl Barrier {
     /// Records the barrier, unless it covers nothing.
     ///
     /// # Safety
-    /// As [`Endpoint::record_release`] or [`Endpoint::record_acquire`].
+    /// Same as [`Endpoint::record_release`] or [`Endpoint::record_acquire`].
     unsafe fn record(&self, endpoint: &Endpoint, command_buffer: vk::CommandBuffer) {
         if self.buffers.is_empty() && self.images.is_empty() {
             return;
@@ -182,7 +185,7 @@ mod tests {
         );
         let used = Accesses { buffers: &buffers, images: &images };
         let commands = vk::CommandBuffer::null();
-        // SAFETY: the made-up driver only records the call.
+        // SAFETY: the fake driver only records the call.
         unsafe { endpoint.record_release(commands, FAMILY, used) }.unwrap();
         let release = recorded();
         // SAFETY: as above.
@@ -228,7 +231,7 @@ mod tests {
     #[test]
     fn nothing_is_recorded_for_nothing() {
         let endpoint = fake::endpoint();
-        // SAFETY: the made-up driver only records calls.
+        // SAFETY: the fake driver only records calls.
         unsafe {
             let nothing = Accesses::default();
             endpoint.record_release(vk::CommandBuffer::null(), FAMILY, nothing).unwrap();

@@ -105,7 +105,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`Invalid`] for an invalid description, [`Missing`](crate::error::Missing) if the driver
-    /// can't export such a buffer, [`Driver`](crate::Error::Driver) if it is out of memory.
+    /// can't export such a buffer, [`Driver`](crate::Error::Driver) if memory runs out.
     ///
     /// # References
     /// `VkExternalMemoryBufferCreateInfo`, `VkExportMemoryAllocateInfo`,
@@ -126,7 +126,7 @@ impl Endpoint {
         raw.bind(memory, 0, *desc)
     }
 
-    /// Returns the end of a buffer at `offset`, with the spare bytes that a driver requires behind it.
+    /// Returns the end of a buffer at `offset`, including the padding that a driver requires after it.
     pub(super) fn padded(&self, offset: u64, size: u64) -> Result<u64> {
         let end = offset.checked_add(size);
         end.and_then(|end| end.checked_add(self.workarounds().buffer_tail_bytes()))
@@ -184,7 +184,7 @@ impl Endpoint {
 }
 
 impl Memory {
-    /// Creates a buffer of `desc` at `offset` bytes into this memory.
+    /// Creates the buffer that `desc` describes, `offset` bytes into this memory.
     ///
     /// # Errors
     /// [`Invalid`] if the description is invalid, if the buffer is misaligned or reaches past the
@@ -205,7 +205,7 @@ impl Memory {
             endpoint.exportable_buffer(desc, info.handle_type)?
         };
         if desc.usage.contains(BufferUsage::DEVICE_ADDRESS) && !self.is_addressable() {
-            return Err(Invalid::new("memory", "was not allocated for buffers with an address")
+            return Err(Invalid::new("memory", "was not allocated for buffers with a device address")
                 .vuid("VUID-vkBindBufferMemory-bufferDeviceAddress-03339")
                 .help(
                     "add BufferUsage::DEVICE_ADDRESS to the buffer that the memory is allocated or \
@@ -256,7 +256,7 @@ impl Buffer {
         if !(addressable && self.endpoint().features().buffer_device_address) {
             return Err(Invalid::new("buffer", "was created without BufferUsage::DEVICE_ADDRESS")
                 .vuid("VUID-VkBufferDeviceAddressInfo-buffer-02601")
-                .help("add it to the usage; of an imported buffer, to the exporter's")
+                .help("add it to the usage; for an imported buffer, to the exporter's usage")
                 .into());
         }
         let info = vk::BufferDeviceAddressInfo::default().buffer(self.handle());
@@ -268,7 +268,7 @@ impl Buffer {
     /// Exports the buffer: a payload with a new descriptor each time.
     ///
     /// # Errors
-    /// As [`Memory::export`].
+    /// Same as [`Memory::export`].
     #[doc(alias = "vkGetMemoryFdKHR")]
     pub fn export(&self) -> Result<BufferPayload> {
         Ok(BufferPayload::new(self.memory().export()?, self.offset(), *self.desc())?)

@@ -46,8 +46,8 @@ impl Endpoint {
     /// Returns whether CUDA kernels can be recorded into command buffers of this device, between its
     /// own commands. That avoids handoffs altogether.
     ///
-    /// What was enabled decides; no driver is called. This method exists without the cargo feature
-    /// `nvx` too, which adds the launches themselves.
+    /// This depends only on what was enabled; no driver is called. The method exists without the
+    /// cargo feature `nvx`, too, which adds the launches themselves.
     ///
     /// # Errors
     /// What is missing: the cargo feature, `VK_NVX_binary_import` or `bufferDeviceAddress`.
@@ -74,7 +74,7 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Returns what the device can do with a buffer of `desc`, which is valid, by `handle_type`.
+    /// Returns what the device can do with a buffer of `desc`, which is valid, as `handle_type`.
     pub(super) fn buffer_support(
         &self,
         desc: &BufferDesc,
@@ -108,11 +108,11 @@ impl Endpoint {
                 &mut properties,
             );
         }
-        let what = format!("a buffer used as {:?} by {handle_type}", desc.usage);
+        let what = format!("a buffer used as {:?}, shared as {handle_type}", desc.usage);
         memory_support(handle_type, properties.external_memory_properties, &what)
     }
 
-    /// Returns what the device can do with an image of `desc`, which is valid, by `handle_type`.
+    /// Returns what the device can do with an image of `desc`, which is valid, as `handle_type`.
     pub(super) fn image_support(
         &self,
         desc: &ImageDesc,
@@ -146,7 +146,7 @@ impl Endpoint {
             )
         };
         let what = format!(
-            "{} images, {:?}, {:?}, used as {:?}, by {handle_type}",
+            "{} images, {:?}, {:?}, used as {:?}, shared as {handle_type}",
             desc.format.name(),
             desc.kind,
             desc.tiling,
@@ -165,7 +165,7 @@ impl Endpoint {
         Ok(memory_support(handle_type, found, &what))
     }
 
-    /// Checks that the extensions for memory by `handle_type` are enabled.
+    /// Checks that the extensions for memory as `handle_type` are enabled.
     pub(super) fn has_memory_extension(&self, handle_type: MemoryHandleType) -> Support {
         let needed: &[&CStr] = match handle_type {
             MemoryHandleType::OpaqueFd => &[ash::khr::external_memory_fd::NAME],
@@ -177,13 +177,13 @@ impl Endpoint {
             None => Ok(()),
             Some(name) => {
                 let what = name.to_string_lossy().into_owned();
-                Err(Missing::new(Api::Vulkan, what, format!("memory by {handle_type}"))
+                Err(Missing::new(Api::Vulkan, what, format!("memory as {handle_type}"))
                     .help("enable the device extension if the driver has it"))
             }
         }
     }
 
-    /// Returns what the device can do with semaphores of `kind` by `handle_type`.
+    /// Returns what the device can do with semaphores of `kind` as `handle_type`.
     pub(super) fn semaphore_support(
         &self,
         kind: SemaphoreKind,
@@ -205,7 +205,7 @@ impl Endpoint {
             if handle_type == SemaphoreHandleType::SyncFd {
                 // Whatever a driver reports: VUID-VkSemaphoreGetFdInfoKHR-handleType-03253 and
                 // VUID-VkImportSemaphoreFdInfoKHR-flags-03323.
-                let what = "timeline semaphores by sync fd";
+                let what = "timeline semaphores as sync fd";
                 return refuse(Missing::new(Api::Vulkan, what, "a handoff on the GPU"));
             }
         }
@@ -231,7 +231,7 @@ impl Endpoint {
             if found.contains(bit) {
                 return Ok(());
             }
-            let what = format!("{verb} of {kind:?} semaphores by {handle_type}").to_lowercase();
+            let what = format!("{verb} of {kind:?} semaphores as {handle_type}").to_lowercase();
             Err(Missing::new(Api::Vulkan, what, "a handoff on the GPU"))
         };
         SemaphoreSupport {

@@ -97,7 +97,7 @@ pub(super) fn image_create_info(desc: &ImageDesc) -> vk::ImageCreateInfo<'static
         .initial_layout(vk::ImageLayout::UNDEFINED)
 }
 
-/// The query whether the device supports the image of `info`.
+/// The query for whether the device supports the image of `info`.
 pub(super) fn image_format_info(
     info: &vk::ImageCreateInfo<'_>,
 ) -> vk::PhysicalDeviceImageFormatInfo2<'static> {

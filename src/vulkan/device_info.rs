@@ -78,14 +78,14 @@ impl<'a> DeviceInfo<'a> {
         self.enabled_extensions.contains(&name)
     }
 
-    /// Whether `extension` was enabled; refuses a list that names it if the device lacks one of its
+    /// Whether `extension` was enabled. Rejects a list that names it if the device lacks one of its
     /// `functions`.
     pub(super) fn has_functions(&self, extension: &CStr, functions: &[&CStr]) -> Result<bool> {
         if !self.is_enabled(extension) {
             return Ok(false);
         }
         for function in functions {
-            // SAFETY: the caller of `Endpoint::new` promises a valid instance and a device of it.
+            // SAFETY: the caller of `Endpoint::new` promises a valid instance and a device created from it.
             let found = unsafe {
                 self.instance.get_device_proc_addr(self.device.handle(), function.as_ptr())
             };
@@ -156,7 +156,7 @@ impl SupportedExtensions {
     /// Queries them.
     ///
     /// # Safety
-    /// `instance` is valid, and `physical_device` is one of it.
+    /// `instance` is valid, and `physical_device` belongs to it.
     pub(super) unsafe fn query(
         instance: &ash::Instance,
         physical_device: vk::PhysicalDevice,
@@ -172,7 +172,7 @@ impl SupportedExtensions {
         self.0.iter().any(|found| found.as_c_str() == name)
     }
 
-    /// Those that this library uses on a device of `api_version`.
+    /// The extensions that this library uses on a device of `api_version`.
     pub(super) fn wanted(&self, api_version: u32) -> Vec<&'static CStr> {
         let wanted = WANTED.iter().filter(|(_, core)| core.is_none_or(|core| api_version < core));
         wanted.map(|(name, _)| *name).filter(|name| self.contains(name)).collect()

@@ -36,7 +36,7 @@ struct Inner {
     extensions: BTreeSet<CString>,
     /// Fences that were dropped while a submit may still have used them.
     retired_fences: Mutex<Vec<vk::Fence>>,
-    // Last: what may destroy the device is dropped when nothing above is in use any more.
+    // Last: it may destroy the device, so everything above must be dropped first.
     _owner: Option<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -65,10 +65,10 @@ impl Endpoint {
     /// The features to enable are those of [`Features`].
     ///
     /// # Safety
-    /// `instance` is valid, and `physical_device` is one of it.
+    /// `instance` is valid, and `physical_device` belongs to it.
     ///
     /// # Errors
-    /// [`Driver`](crate::Error::Driver) if the driver is out of memory.
+    /// [`Driver`](crate::Error::Driver) if memory runs out.
     #[doc(alias = "vkEnumerateDeviceExtensionProperties")]
     pub unsafe fn wanted_extensions(
         instance: &ash::Instance,
@@ -82,18 +82,18 @@ impl Endpoint {
 
     /// Creates an endpoint over the user's device.
     ///
-    /// `owner` is kept until the endpoint and everything made from it is dropped. Pass what destroys
-    /// the device, or `None` and keep the device alive yourself.
+    /// `owner` is kept until the endpoint and everything made from it are dropped. Pass the object
+    /// that destroys the device, or pass `None` and keep the device alive yourself.
     ///
     /// # Safety
-    /// - `info` is true: the handles are valid and belong together, and exactly the extensions and
+    /// - `info` is accurate: the handles are valid and belong together, and exactly the extensions and
     ///   features that it lists were enabled.
     /// - The device outlives the endpoint and everything made from it, unless `owner` ensures that.
     ///
     /// # Errors
-    /// [`Missing`] for Vulkan 1.0, which has no queries about external memory;
+    /// [`Missing`] for Vulkan 1.0, which lacks the queries for external memory;
     /// [`Invalid`](crate::error::Invalid) if an extension is listed whose functions the device
-    /// lacks; [`Driver`](crate::Error::Driver) if the driver is out of memory.
+    /// lacks; [`Driver`](crate::Error::Driver) if memory runs out.
     pub unsafe fn new(
         info: &DeviceInfo<'_>,
         owner: Option<Arc<dyn Any + Send + Sync>>,
@@ -167,7 +167,7 @@ impl Endpoint {
         self.0.features
     }
 
-    /// Returns the GPU and driver: one entry.
+    /// Returns the identity of the GPU and its driver: one entry.
     pub fn identities(&self) -> &[Identity] {
         &self.0.identities
     }
@@ -196,12 +196,12 @@ impl Endpoint {
         &self.0.identities[0]
     }
 
-    /// How far a linear resource must be from an optimal image in one allocation, in bytes.
+    /// The distance that a linear resource must keep from an optimal image in one allocation, in bytes.
     pub(super) fn buffer_image_granularity(&self) -> u64 {
         self.0.buffer_image_granularity
     }
 
-    /// How large a buffer can be, in bytes.
+    /// The maximum size of a buffer, in bytes.
     pub(super) fn max_buffer_size(&self) -> u64 {
         self.0.max_buffer_size
     }
@@ -217,7 +217,7 @@ impl Endpoint {
         self.0.semaphore_fd.as_ref().ok_or_else(|| {
             let what = "VK_KHR_external_semaphore_fd";
             Missing::new(Api::Vulkan, what, "a semaphore as a file descriptor")
-                .help("enable the device extension if the driver has it, or hand over by host wait")
+                .help("enable the device extension if the driver has it, or use a host wait")
         })
     }
 
@@ -231,7 +231,7 @@ impl Endpoint {
     /// Destroys `fence` as soon as it is signalled, which may be now.
     ///
     /// # Safety
-    /// `fence` is of this device, was submitted, and is used by nothing but that submit.
+    /// `fence` belongs to this device, was submitted, and is used by nothing but that submit.
     pub(super) unsafe fn retire_fence(&self, fence: vk::Fence) {
         let mut retired = self.0.retired_fences.lock().unwrap_or_else(PoisonError::into_inner);
         retired.push(fence);
@@ -298,7 +298,7 @@ impl Properties {
     /// Queries them.
     ///
     /// # Safety
-    /// The instance is valid, and the physical device is one of it.
+    /// The instance is valid, and the physical device belongs to it.
     unsafe fn query(info: &DeviceInfo<'_>) -> Result<Self> {
         let (instance, physical_device) = (info.instance, info.physical_device);
         // SAFETY: the caller's promise.

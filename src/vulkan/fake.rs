@@ -1,4 +1,4 @@
-//! A made-up driver for unit tests. It records the calls that reach it, per thread.
+//! A fake driver for unit tests. It records the calls that reach it, per thread.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char, c_void};

@@ -148,7 +148,7 @@ impl Endpoint {
     /// # Errors
     /// [`Invalid`] for an invalid description, [`Missing`](crate::Error::Missing) if the driver
     /// can't export such an image (it names the format, shape, tiling, usage or size that was
-    /// requested), [`Driver`](crate::Error::Driver) if it is out of memory.
+    /// requested), [`Driver`](crate::Error::Driver) if memory runs out.
     ///
     /// # References
     /// `VkExternalMemoryImageCreateInfo`, `VkExportMemoryAllocateInfo`,
@@ -205,7 +205,7 @@ impl Endpoint {
 }
 
 impl Memory {
-    /// Creates an image of `desc` at `offset` bytes into this memory.
+    /// Creates the image that `desc` describes, `offset` bytes into this memory.
     ///
     /// # Errors
     /// [`Invalid`] if the description is invalid, if the image is misaligned, reaches past the end or
@@ -319,7 +319,7 @@ impl Image {
     /// contains the layout of its rows.
     ///
     /// # Errors
-    /// As [`Memory::export`].
+    /// Same as [`Memory::export`].
     #[doc(alias = "vkGetMemoryFdKHR")]
     pub fn export(&self) -> Result<ImagePayload> {
         let payload = ImagePayload::new(self.memory().export()?, self.offset(), *self.desc())?;

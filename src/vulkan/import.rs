@@ -1,4 +1,5 @@
-//! Memory, buffers and images that others made: imported from payloads, or adopted from the user.
+//! Memory, buffers and images that were created elsewhere: imported from payloads, or adopted from the
+//! user.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
@@ -21,10 +22,10 @@ impl Endpoint {
     /// The payload is consumed; on failure it is returned, its descriptor still open.
     ///
     /// # Errors
-    /// [`Mismatch`](crate::Error::Mismatch) for another GPU or driver, [`Invalid`] for a descriptor
-    /// that isn't GPU memory, a memory type that doesn't exist, or a dedicated allocation (import it
-    /// with its resource), [`Missing`](crate::Error::Missing) for a handle type that is not enabled,
-    /// [`Driver`](crate::Error::Driver) if the driver refuses.
+    /// [`Mismatch`](crate::Error::Mismatch) for a payload from another GPU or driver, [`Invalid`] for a
+    /// descriptor that isn't GPU memory, a memory type that doesn't exist, or a dedicated allocation
+    /// (import it with its resource), [`Missing`](crate::Error::Missing) for a handle type that is not
+    /// enabled, [`Driver`](crate::Error::Driver) if the driver rejects the import.
     ///
     /// # References
     /// `VkImportMemoryFdInfoKHR`; VUID-VkMemoryAllocateInfo-allocationSize-01742,
@@ -39,8 +40,8 @@ impl Endpoint {
     /// The payload is consumed; on failure it is returned, its descriptor still open.
     ///
     /// # Errors
-    /// As [`import_memory`](Self::import_memory), [`Invalid`] if the buffer doesn't fit the
-    /// allocation or is larger than a buffer of this device can be, and
+    /// Same as [`import_memory`](Self::import_memory); also [`Invalid`] if the buffer doesn't fit the
+    /// allocation or exceeds the device's maximum buffer size, and
     /// [`Missing`](crate::Error::Missing) if the device can't import such a buffer.
     #[doc(alias = "VkImportMemoryFdInfoKHR")]
     pub fn import_buffer(&self, payload: BufferPayload) -> ImportResult<Buffer, BufferPayload> {
@@ -56,10 +57,10 @@ impl Endpoint {
     /// The payload is consumed; on failure it is returned, its descriptor still open.
     ///
     /// # Errors
-    /// As [`import_memory`](Self::import_memory), [`Invalid`] if the image doesn't fit the
-    /// allocation, [`Missing`](crate::Error::Missing) if the device can't import such an image,
-    /// and [`Mismatch`](crate::Error::Mismatch) if the rows of a linear image have another layout
-    /// here or a dedicated allocation is not as large as the image.
+    /// Same as [`import_memory`](Self::import_memory); also [`Invalid`] if the image doesn't fit the
+    /// allocation, [`Missing`](crate::Error::Missing) if the device can't import such an image, and
+    /// [`Mismatch`](crate::Error::Mismatch) if the rows of a linear image have a different layout
+    /// on this device, or if a dedicated allocation is not exactly as large as the image.
     ///
     /// # References
     /// VUID-VkMemoryDedicatedAllocateInfo-image-01878: the image is created with the same create
@@ -180,7 +181,7 @@ impl Endpoint {
                 check_memory_type(self.memory_properties(), index)?;
                 Ok(index)
             }
-            // CUDA exports no Vulkan memory type; its memory is the device's.
+            // CUDA exports no Vulkan memory type; its memory is device-local.
             (MemoryHandleType::OpaqueFd, None) => choose(types, MemoryLocation::DeviceLocal),
             (MemoryHandleType::DmaBuf, _) => {
                 let importable = self.fd_memory_types(info.handle_type, payload.as_fd())?;
@@ -200,12 +201,12 @@ crate::peer::impl_peer! {
     }
 }
 
-/// A buffer and memory that the user made, with export enabled on both.
+/// A buffer and memory that the user created, with export enabled on both.
 #[derive(Clone, Copy, Debug)]
 pub struct AdoptedBuffer {
     /// The buffer, created with `VkExternalMemoryBufferCreateInfo` of `handle_type`.
     pub buffer: vk::Buffer,
-    /// What it was created as.
+    /// The description that it was created with.
     pub desc: BufferDesc,
     /// The memory it is bound to, allocated with `VkExportMemoryAllocateInfo` of `handle_type`, and
     /// with `VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT` if `desc.usage` has
@@ -219,17 +220,17 @@ pub struct AdoptedBuffer {
     pub memory_type_index: u32,
     /// Whether it was allocated with `VkMemoryDedicatedAllocateInfo` for this buffer.
     pub dedicated: bool,
-    /// How it can be exported.
+    /// The handle type that it can be exported as.
     pub handle_type: MemoryHandleType,
 }
 
-/// An image and memory that the user made, with export enabled on both.
+/// An image and memory that the user created, with export enabled on both.
 #[derive(Clone, Copy, Debug)]
 pub struct AdoptedImage {
     /// The image, created with `VkExternalMemoryImageCreateInfo` of `handle_type`.
     pub image: vk::Image,
-    /// What it was created as. The importer creates its image from this alone: if the user's
-    /// `VkImageCreateInfo` has more (another flag, usage or view format), the two images differ.
+    /// The description that it was created with. The importer creates its image from this alone: if the
+    /// user's `VkImageCreateInfo` has more (another flag, usage or view format), the two images differ.
     pub desc: ImageDesc,
     /// The memory it is bound to, allocated with `VkExportMemoryAllocateInfo` of `handle_type`.
     pub memory: vk::DeviceMemory,
@@ -241,16 +242,17 @@ pub struct AdoptedImage {
     pub memory_type_index: u32,
     /// Whether it was allocated with `VkMemoryDedicatedAllocateInfo` for this image.
     pub dedicated: bool,
-    /// How it can be exported.
+    /// The handle type that it can be exported as.
     pub handle_type: MemoryHandleType,
 }
 
 impl Endpoint {
-    /// Makes a buffer of the user's exportable. The user keeps it and its memory, and destroys them
-    /// after the last clone of the returned buffer is dropped.
+    /// Wraps the user's own buffer for export. The user keeps the buffer and its memory, and destroys
+    /// them after the last clone of the returned buffer is dropped.
     ///
     /// # Safety
-    /// `adopted` is true, both handles are of this device, and they outlive the returned buffer.
+    /// `adopted` describes the buffer and its memory correctly, both handles belong to this device, and
+    /// they outlive the returned buffer.
     ///
     /// # Errors
     /// [`Invalid`] and [`Mismatch`](crate::Error::Mismatch) if the values contradict each other or
@@ -277,11 +279,12 @@ impl Endpoint {
         Ok(raw.bound(Memory::adopted(self, memory, info, addressable), offset, desc))
     }
 
-    /// Makes an image of the user's exportable. The user keeps it and its memory, and destroys them
-    /// after the last clone of the returned image is dropped.
+    /// Wraps the user's own image for export. The user keeps the image and its memory, and destroys
+    /// them after the last clone of the returned image is dropped.
     ///
     /// # Safety
-    /// `adopted` is true, both handles are of this device, and they outlive the returned image.
+    /// `adopted` describes the image and its memory correctly, both handles belong to this device, and
+    /// they outlive the returned image.
     ///
     /// # Errors
     /// [`Invalid`] and [`Mismatch`](crate::Error::Mismatch) if the values contradict each other or
@@ -319,7 +322,7 @@ impl Endpoint {
     }
 }
 
-/// Refuses null handles, which no driver can be asked about.
+/// Rejects null handles, which must not reach a driver.
 fn check_handles(resource_is_null: bool, memory: vk::DeviceMemory) -> Result<()> {
     if resource_is_null || memory == vk::DeviceMemory::null() {
         return Err(Invalid::new("adopted", "has a null handle").into());

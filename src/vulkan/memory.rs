@@ -101,18 +101,18 @@ impl Memory {
         self.inner.handle
     }
 
-    /// Returns what an importer must know of the allocation.
+    /// Returns what an importer must know about the allocation.
     pub fn info(&self) -> &MemoryInfo {
         &self.inner.info
     }
 
-    /// Exports the allocation: a new descriptor each time, with FD_CLOEXEC. It keeps the memory
-    /// alive by itself.
+    /// Exports the allocation: a new descriptor each time, with FD_CLOEXEC. The descriptor itself
+    /// keeps the memory alive.
     ///
     /// # Errors
     /// [`Invalid`] for imported memory, which was not allocated for export: use
     /// [`MemoryPayload::try_clone`] before the import instead. [`Driver`](crate::Error::Driver) if
-    /// the driver refuses, for example because the process is out of descriptors.
+    /// the call fails, for example because the process is out of descriptors.
     ///
     /// # References
     /// `vkGetMemoryFdKHR`; VUID-VkMemoryGetFdInfoKHR-handleType-00671.
@@ -138,7 +138,7 @@ impl Memory {
         // holding a reference to the memory object's payload and transfer ownership of the file
         // descriptor to the application").
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-        // Mesa's software drivers forget the flag.
+        // Mesa's software drivers don't set the flag.
         Ok(MemoryPayload::new(fd::close_on_exec(fd)?, info.clone())?)
     }
 }

@@ -194,7 +194,7 @@ pub enum DedicatedAllocation {
 /// How the memory of a shared buffer or image is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryOptions {
-    /// How the memory will be exported. Default: as opaque fd.
+    /// The handle type to export the memory as. Default: opaque fd.
     pub handle_type: MemoryHandleType,
     /// The memory type. Default: device-local.
     pub memory: MemoryLocation,
@@ -270,7 +270,7 @@ pub(super) fn choose_type(
     })
 }
 
-/// Refuses a memory type that the device doesn't have.
+/// Rejects a memory type that the device doesn't have.
 pub(super) fn check_memory_type(
     properties: &vk::PhysicalDeviceMemoryProperties,
     index: u32,
@@ -284,7 +284,7 @@ pub(super) fn check_memory_type(
         .into())
 }
 
-/// Refuses an allocation that is larger than the heap of its memory type.
+/// Rejects an allocation that is larger than the heap of its memory type.
 pub(super) fn check_allocation_size(
     properties: &vk::PhysicalDeviceMemoryProperties,
     parameter: &'static str,

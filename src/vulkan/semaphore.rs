@@ -25,7 +25,7 @@ pub struct Semaphore {
 struct Inner {
     handle: vk::Semaphore,
     kind: SemaphoreKind,
-    /// How it can be exported; an imported one can't.
+    /// The handle type that it can be exported as; `None` for an imported semaphore.
     exportable: Option<SemaphoreHandleType>,
     // Last: it may destroy the device.
     endpoint: Endpoint,
@@ -75,10 +75,10 @@ impl Endpoint {
     /// The payload is consumed; on failure it is returned, its descriptor still open.
     ///
     /// # Errors
-    /// [`Mismatch`](crate::Error::Mismatch) for another GPU or driver, [`Invalid`] for a descriptor
-    /// that isn't a semaphore or a timeline semaphore as sync fd,
+    /// [`Mismatch`](crate::Error::Mismatch) for a payload from another GPU or driver, [`Invalid`] for a
+    /// descriptor that isn't a semaphore and for a timeline semaphore as a sync fd,
     /// [`Missing`](crate::Error::Missing) if the driver can't import such a semaphore,
-    /// [`Driver`](crate::Error::Driver) if it refuses.
+    /// [`Driver`](crate::Error::Driver) if the driver rejects this one.
     ///
     /// # References
     /// `VkImportSemaphoreFdInfoKHR`.
@@ -167,7 +167,7 @@ impl Semaphore {
     ///
     /// # Errors
     /// [`Invalid`] for an imported semaphore: use [`SemaphorePayload::try_clone`] before the import
-    /// instead. [`Driver`](crate::Error::Driver) if the driver refuses.
+    /// instead. [`Driver`](crate::Error::Driver) if the call fails.
     ///
     /// # References
     /// `vkGetSemaphoreFdKHR`; VUID-VkSemaphoreGetFdInfoKHR-handleType-01132.
@@ -199,7 +199,7 @@ impl Semaphore {
         Ok(SemaphorePayload::new(fd::close_on_exec(fd)?, info)?)
     }
 
-    /// Returns the present value of a timeline semaphore.
+    /// Returns the current value of a timeline semaphore.
     ///
     /// # Errors
     /// [`Invalid`] for a binary semaphore; [`Driver`](crate::Error::Driver) if the device is lost.
@@ -250,11 +250,11 @@ impl Semaphore {
     /// Sets a timeline semaphore to `value` from the host.
     ///
     /// # Safety
-    /// `value` is less than that of any signal that is submitted and pending, here or in any API
-    /// that shares the semaphore (VUID-VkSemaphoreSignalInfo-value-03259).
+    /// `value` is less than the value of every pending signal, here and in each API that shares the
+    /// semaphore (VUID-VkSemaphoreSignalInfo-value-03259).
     ///
     /// # Errors
-    /// [`Invalid`] for a binary semaphore or a value that is not greater than the present one;
+    /// [`Invalid`] for a binary semaphore, or for a value that is not greater than the current one;
     /// [`Driver`](crate::Error::Driver) if the device is lost.
     ///
     /// # References
@@ -263,7 +263,7 @@ impl Semaphore {
     pub unsafe fn signal(&self, value: u64) -> Result<()> {
         let now = self.value()?;
         if value <= now {
-            let problem = format!("{value} is not greater than the present {now}");
+            let problem = format!("{value} is not greater than the current value {now}");
             return Err(Invalid::new("value", problem)
                 .vuid("VUID-VkSemaphoreSignalInfo-value-03258")
                 .into());
@@ -271,7 +271,7 @@ impl Semaphore {
         let (functions, device) = self.timeline()?;
         let info = vk::SemaphoreSignalInfo::default().semaphore(self.handle()).value(value);
         // SAFETY: the semaphore is alive, of this device and a timeline; the value is greater than
-        // the present one, and the caller promises the other bound.
+        // the current one, and the caller promises the other bound.
         let signalled = unsafe {
             match functions {
                 TimelineFns::Core => device.signal_semaphore(&info),
@@ -281,7 +281,7 @@ impl Semaphore {
         signalled.context("vkSignalSemaphore")
     }
 
-    /// The functions to use a timeline semaphore with; refuses a binary one.
+    /// The functions for timeline semaphores; rejects a binary one.
     fn timeline(&self) -> Result<(&TimelineFns, &ash::Device)> {
         if self.kind() != SemaphoreKind::Timeline {
             let problem = "is binary; only timeline semaphores have a value";

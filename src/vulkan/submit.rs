@@ -81,15 +81,15 @@ impl SubmitSync {
     /// Submits `command_buffers` to `queue` with these waits, signals and fence.
     ///
     /// # Safety
-    /// As `vkQueueSubmit`: `queue` is of `endpoint`'s device and externally synchronised, and the
-    /// command buffers are executable. They, the semaphores, and the buffers and images they use
-    /// live until the work is done. So does the endpoint, which keeps a submitted fence until it is
-    /// signalled.
+    /// The requirements of `vkQueueSubmit`: `queue` belongs to `endpoint`'s device and is externally
+    /// synchronised, and the command buffers are executable. They, the semaphores, and the buffers
+    /// and images that they use live until the work is done. So does the endpoint, which keeps a
+    /// submitted fence until it is signalled.
     ///
     /// # Errors
     /// Before anything is submitted, [`Invalid`] for a timeline semaphore without a value or a
     /// binary one with a value, and [`Mismatch`] for a semaphore or fence of another device;
-    /// [`Driver`](crate::Error::Driver) if the driver refuses or the device is lost.
+    /// [`Driver`](crate::Error::Driver) if `vkQueueSubmit` fails.
     ///
     /// # References
     /// `vkQueueSubmit`, `VkTimelineSemaphoreSubmitInfo`.
@@ -125,7 +125,7 @@ impl SubmitSync {
         unsafe { endpoint.device().queue_submit(queue, &[info], fence) }.context("vkQueueSubmit")
     }
 
-    /// Refuses what a submit to `endpoint`'s device would be undefined with.
+    /// Rejects waits and signals that would make a submit to `endpoint`'s device undefined behaviour.
     fn check(&self, endpoint: &Endpoint) -> Result<()> {
         let waits = self.waits.iter().map(|wait| (&wait.semaphore, wait.value));
         let signals = self.signals.iter().map(|signal| (&signal.semaphore, signal.value));
@@ -170,7 +170,7 @@ impl FencePool {
     /// Creates a pool for the submits to one queue of `endpoint`'s device.
     ///
     /// # Errors
-    /// [`Driver`](crate::Error::Driver) if the driver is out of memory.
+    /// [`Driver`](crate::Error::Driver) if memory runs out.
     pub fn new(endpoint: &Endpoint) -> Result<Self> {
         let timeline = match endpoint.features().timeline_semaphore {
             true => Some((endpoint.create_private_timeline()?, AtomicU64::new(0))),
@@ -179,13 +179,13 @@ impl FencePool {
         Ok(Self { endpoint: endpoint.clone(), timeline })
     }
 
-    /// Returns a fence that the submit of `sync` will signal. Submit in the order of these calls.
+    /// Returns a fence that the submit of `sync` will signal. Submit in the order of the calls.
     ///
     /// If the device has no timeline semaphores and `sync` has a fence already, that fence is
     /// returned, since a submit has only one.
     ///
     /// # Errors
-    /// [`Driver`](crate::Error::Driver) if the driver is out of memory.
+    /// [`Driver`](crate::Error::Driver) if memory runs out.
     #[doc(alias = "vkCreateFence")]
     pub fn next(&self, sync: &mut SubmitSync) -> Result<Fence> {
         if let Some((semaphore, last)) = &self.timeline {
@@ -202,7 +202,7 @@ impl FencePool {
         Ok(fence)
     }
 
-    /// Keeps the semaphore alive indefinitely, since a submit that may never end still signals it.
+    /// Leaks the semaphore, since a submit that may never finish still signals it.
     pub(crate) fn leak(&self) {
         if let Some((semaphore, _)) = &self.timeline {
             std::mem::forget(semaphore.clone());
@@ -265,7 +265,7 @@ impl Fence {
         Ok(Self(Kind::Fence(Arc::new(RawFence { handle, submitted, endpoint }))))
     }
 
-    /// Whether both are of the same submit.
+    /// Whether both belong to the same submit.
     pub(crate) fn is_same(&self, other: &Fence) -> bool {
         match (&self.0, &other.0) {
             (
@@ -364,7 +364,7 @@ mod tests {
     fn a_submitted_fence_is_destroyed_only_when_it_is_signalled() {
         fake::set_fences_signaled(false);
         let (endpoint, sync, fence) = fence();
-        // SAFETY: the made-up driver only records the call.
+        // SAFETY: the fake driver only records the call.
         unsafe { sync.submit(&endpoint, vk::Queue::null(), &[]) }.unwrap();
         assert!(matches!(fake::take_calls()[..], [Call::Submit(raw)] if raw != vk::Fence::null()));
         assert!(!fence.is_signaled().unwrap());
@@ -381,7 +381,7 @@ mod tests {
     fn a_fence_that_is_never_signalled_is_leaked() {
         fake::set_fences_signaled(false);
         let (endpoint, sync, fence) = fence();
-        // SAFETY: the made-up driver only records the call.
+        // SAFETY: the fake driver only records the call.
         unsafe { sync.submit(&endpoint, vk::Queue::null(), &[]) }.unwrap();
         drop((sync, fence, endpoint));
         assert!(matches!(fake::take_calls()[..], [Call::Submit(_)]));

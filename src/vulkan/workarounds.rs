@@ -33,7 +33,7 @@ bitflags! {
         /// (`os_import_memory_fd`). If the other end never writes, as with an eventfd or a
         /// terminal, that read never returns.
         const LAVAPIPE_READS_FROM_DESCRIPTORS = 1 << 1;
-        /// Refuses a descriptor that NVIDIA's driver can't have exported, before the driver sees it.
+        /// Rejects a descriptor that NVIDIA's driver can't have exported, before the driver sees it.
         ///
         /// After one failed import of a foreign descriptor (a memfd, an eventfd, a pipe) every later
         /// import of that kind in the process fails, on every device. Integrated GPUs are exempt:
@@ -76,7 +76,7 @@ impl Workarounds {
         }
     }
 
-    /// Spare bytes behind a shared buffer in its allocation.
+    /// Padding after a shared buffer in its allocation, in bytes.
     pub(super) fn buffer_tail_bytes(self) -> u64 {
         if self.contains(Self::LLVMPIPE_BUFFER_TAIL) { LLVMPIPE_BUFFER_TAIL_BYTES } else { 0 }
     }
@@ -88,7 +88,7 @@ impl Workarounds {
         if reserved { NVIDIA_KEEPS_SHARED_MEMORY_BYTES } else { 0 }
     }
 
-    /// Refuses a descriptor that the driver would hang on or be damaged by.
+    /// Rejects a descriptor that would hang the driver or break its later imports.
     pub(super) fn check_memory_fd(
         self,
         handle_type: MemoryHandleType,
@@ -103,7 +103,7 @@ impl Workarounds {
         self.check_foreign_fd(fd)
     }
 
-    /// Refuses a descriptor that the driver would be damaged by.
+    /// Rejects a descriptor that would break the driver's later imports.
     pub(super) fn check_semaphore_fd(
         self,
         handle_type: SemaphoreHandleType,
