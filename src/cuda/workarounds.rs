@@ -2,8 +2,8 @@
 //!
 //! | name | driver | the bug | the workaround |
 //! |---|---|---|---|
-//! | `NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS` | NVIDIA 580.159, GPUs of their own (the descriptors of integrated GPUs may be dma-bufs) | `cuImportExternalMemory` closes a descriptor that it refuses (an eventfd), against its documentation; in Vulkan and OpenGL the same driver refuses every later import in the process after one such descriptor | a descriptor that NVIDIA's driver can't have made is refused before the driver sees it |
-//! | `NVIDIA_LAYERED_LEVELS_LAID_OUT_DIFFERENTLY` | NVIDIA 580.159 | in a mipmapped array with layers, CUDA expects the second layer at another place than Vulkan: the first layer is read correctly, no texel of the others is. Layers without levels and levels without layers are correct | an image with several layers and several levels is refused ([`Memory::array`](super::Memory::array)) |
+//! | `NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS` | NVIDIA 580.159, discrete GPUs (the descriptors of integrated GPUs may be dma-bufs) | `cuImportExternalMemory` closes a descriptor that it rejects (an eventfd), against its documentation; in Vulkan and OpenGL the same driver fails every later import in the process after one such descriptor | a descriptor that NVIDIA's driver can't have made is rejected before the driver sees it |
+//! | `NVIDIA_LAYERED_LEVELS_LAID_OUT_DIFFERENTLY` | NVIDIA 580.159 | in a mipmapped array with layers, CUDA expects the second layer at a different place than Vulkan: only the first layer is read correctly. Layers without levels and levels without layers are correct | an image with several layers and several levels is refused ([`Memory::array`](super::Memory::array)) |
 //! | `NVIDIA_SRGB_DECODES_ONLY_RED_OF_TWO_CHANNELS` | NVIDIA 580.159 | a texture object of two channels of bytes with `CU_TRSF_SRGB` returns green as it is stored | [`ReadMode::DecodeSrgb`](super::ReadMode::DecodeSrgb) is refused for two channels |
 
 use std::os::fd::AsFd;

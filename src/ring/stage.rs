@@ -70,7 +70,7 @@ impl<P: RingPeer> RingStage<P> {
     /// Returns the buffer of a slot that this stage holds.
     ///
     /// # Errors
-    /// [`Mismatch`] for a slot from another ring or of another stage.
+    /// [`Mismatch`] for a slot of another ring or stage.
     pub fn buffer(&self, slot: &Slot) -> Result<&P::Buffer> {
         self.check_own(slot)?;
         Ok(&self.buffers[slot.index])
