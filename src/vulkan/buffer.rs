@@ -205,13 +205,16 @@ impl Memory {
             endpoint.exportable_buffer(desc, info.handle_type)?
         };
         if desc.usage.contains(BufferUsage::DEVICE_ADDRESS) && !self.is_addressable() {
-            return Err(Invalid::new("memory", "was not allocated for buffers with a device address")
-                .vuid("VUID-vkBindBufferMemory-bufferDeviceAddress-03339")
-                .help(
-                    "add BufferUsage::DEVICE_ADDRESS to the buffer that the memory is allocated or \
+            return Err(Invalid::new(
+                "memory",
+                "was not allocated for buffers with a device address",
+            )
+            .vuid("VUID-vkBindBufferMemory-bufferDeviceAddress-03339")
+            .help(
+                "add BufferUsage::DEVICE_ADDRESS to the buffer that the memory is allocated or \
                      imported for",
-                )
-                .into());
+            )
+            .into());
         }
         raw.requirements().check_shared(offset, info)?;
         raw.bind(self.clone(), offset, *desc)
