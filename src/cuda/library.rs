@@ -85,7 +85,7 @@ pub fn is_available() -> bool {
 /// [`Missing`] if libcuda, one of its functions or a GPU is missing, or if libcuda does not match
 /// this machine (`CUDA_ERROR_NO_DEVICE`, `CUDA_ERROR_STUB_LIBRARY`,
 /// `CUDA_ERROR_SYSTEM_DRIVER_MISMATCH`, `CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE`);
-/// [`Error::Driver`](crate::Error::Driver) if it can't be initialised for another reason.
+/// [`Error::Driver`] if it can't be initialised for another reason.
 ///
 /// # References
 /// `cuInit`.

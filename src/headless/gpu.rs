@@ -73,7 +73,7 @@ impl Headless {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gpu {
-    /// Its device UUID, for [`GpuSelector::Uuid`](super::GpuSelector::Uuid).
+    /// Its device UUID, for [`GpuSelector::Uuid`].
     pub uuid: Uuid,
     /// Its name in the first API of `seen_by`.
     pub name: String,

@@ -5,7 +5,7 @@
 //! [`try_clone`](BufferPayload::try_clone), which duplicates the descriptor.
 //!
 //! A payload is validated once, when it is made: descriptions, ranges, sizes and kinds. If that
-//! fails, what was given comes back in an [`ImportError`](crate::ImportError). An import then checks
+//! fails, what was given comes back in an [`ImportError`]. An import then checks
 //! the GPU, the driver and the descriptor, which only the importer can.
 
 #![forbid(unsafe_code)]

@@ -254,7 +254,7 @@ impl RingOptions {
 ///
 /// # Errors
 /// [`Invalid`] for a depth out of range or an invalid description; the errors of
-/// [`plan_all`](crate::capabilities::plan_all), [`handoff::open`](crate::handoff::open) and the
+/// [`plan_all`], [`handoff::open`](crate::handoff::open) and the
 /// peers' imports.
 pub fn pair<A: RingPeer, B: RingPeer>(
     owner: &vulkan::Endpoint,

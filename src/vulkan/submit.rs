@@ -210,7 +210,7 @@ impl FencePool {
     }
 }
 
-/// Reports when a submit is done. Made by a [`FencePool`](super::FencePool). Cheap to clone; `Send`
+/// Reports when a submit is done. Made by a [`FencePool`]. Cheap to clone; `Send`
 /// and `Sync`.
 #[derive(Clone, Debug)]
 pub struct Fence(Kind);

@@ -73,7 +73,7 @@ impl Message {
     }
 
     /// Returns the bytes of the message, header and body: always fewer than
-    /// [`MAX_MESSAGE`](super::MAX_MESSAGE).
+    /// [`MAX_MESSAGE`].
     pub fn encode(&self) -> Vec<u8> {
         let mut body = Writer::default();
         match self {
