@@ -3,7 +3,7 @@
 //!
 //! What version 1.3.239 of the layer detects, by measurement: within one command buffer it understands a
 //! release followed by an acquire, and reports it if one of them is missing or names other commands than
-//! those that ran. It does so for copies and fills only, not for storage buffers in compute shaders (two
+//! those that ran. It does so for copies, fills and clears, not for storage buffers in compute shaders (two
 //! kernels with nothing between them pass), and not from one submit to the next. It raises no false alarm.
 //! So its silence proves something about the transfers in each command buffer; for kernels, the cases
 //! compare the content.

@@ -10,6 +10,7 @@ use gpu_interop::tune::Route;
 use gpu_interop::{Api, ImageDesc};
 
 use crate::cases::images_gl::pair::{Pair, USAGE, widest_usage};
+use crate::cases::images_vulkan::COLOR_LAYOUTS;
 use crate::cases::support::routes::{CaseRoute as _, ROUTES};
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::image::{SIZES, Shape};
@@ -156,17 +157,10 @@ fn no_layout(test_gpu: &TestGpu, none: ImageLayout) -> Result<()> {
 
 /// OpenGL acquires the image in one layout and releases it in another.
 fn two_layouts(test_gpu: &TestGpu) -> Result<()> {
-    let color = [
-        ImageLayout::GENERAL,
-        ImageLayout::COLOR_ATTACHMENT_OPTIMAL,
-        ImageLayout::SHADER_READ_ONLY_OPTIMAL,
-        ImageLayout::TRANSFER_SRC_OPTIMAL,
-        ImageLayout::TRANSFER_DST_OPTIMAL,
-    ];
     let mut pair = Pair::new(test_gpu, &widest_usage(test_gpu, &plain(Format::Rgba8Unorm))?)?;
     let mut seed = 0;
-    for acquired in color {
-        for released in color {
+    for acquired in COLOR_LAYOUTS {
+        for released in COLOR_LAYOUTS {
             seed += 1;
             let pair_name = || format!("{acquired:?} to {released:?}");
             pair.vulkan_fills(seed, acquired)?;

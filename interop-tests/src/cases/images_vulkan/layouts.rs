@@ -11,7 +11,7 @@ use gpu_interop::vulkan::{
 use gpu_interop::{BufferDesc, Error, ImageDesc, ImageUsage};
 
 use crate::cases::images_vulkan::{
-    USAGE, View, acquire, desc_of, read, release, there_and_back, write,
+    COLOR_LAYOUTS, USAGE, View, acquire, desc_of, read, release, there_and_back, write,
 };
 use crate::harness::{Case, Need, TestGpu, ValidationLog};
 use interop_gpu::Kernel;
@@ -81,13 +81,7 @@ fn open(from: &VulkanContext, to: &VulkanContext) -> Result<Handoff<Endpoint, En
 
 /// From each layout to each layout that both images can be in: the content is kept.
 fn every_pair(test_gpu: &TestGpu) -> Result<()> {
-    let color = [
-        ImageLayout::GENERAL,
-        ImageLayout::COLOR_ATTACHMENT_OPTIMAL,
-        ImageLayout::SHADER_READ_ONLY_OPTIMAL,
-        ImageLayout::TRANSFER_SRC_OPTIMAL,
-        ImageLayout::TRANSFER_DST_OPTIMAL,
-    ];
+    let color = COLOR_LAYOUTS.map(ImageLayout::from);
     let depth = [
         ImageLayout::GENERAL,
         ImageLayout::DEPTH_STENCIL_ATTACHMENT_OPTIMAL,

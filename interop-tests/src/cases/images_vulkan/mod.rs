@@ -7,7 +7,7 @@ pub(crate) mod refused;
 
 use anyhow::{Context, Result};
 use gpu_interop::ash::vk;
-use gpu_interop::desc::Tiling;
+use gpu_interop::desc::{ImageLayout, Tiling};
 use gpu_interop::format::{Aspects, Format};
 use gpu_interop::handoff::{self, Acquirer, HandoffOptions, Releaser, Ticket, VulkanCommands};
 use gpu_interop::vulkan::{Accesses, Endpoint, Image, ImageOptions};
@@ -17,6 +17,15 @@ use crate::cases::support::importers::Place;
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::image::{SIZES, Shape};
 use interop_gpu::vulkan::{ImageIo, VulkanContext};
+
+/// Layouts that a colour image can be handed over in.
+pub(crate) const COLOR_LAYOUTS: [ImageLayout; 5] = [
+    ImageLayout::GENERAL,
+    ImageLayout::COLOR_ATTACHMENT_OPTIMAL,
+    ImageLayout::SHADER_READ_ONLY_OPTIMAL,
+    ImageLayout::TRANSFER_SRC_OPTIMAL,
+    ImageLayout::TRANSFER_DST_OPTIMAL,
+];
 
 /// The usage of most images of the suite.
 pub(crate) const USAGE: ImageUsage =

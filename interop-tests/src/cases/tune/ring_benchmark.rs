@@ -147,11 +147,11 @@ impl Worker for VulkanWorker<'_> {
         let (command, family) = (self.commands[self.next], self.gpu.vulkan.queue_family());
         self.next += 1;
         self.gpu.begin(command)?;
-        // SAFETY: the command buffer is being recorded; the part goes into its submit, and the stage
+        // SAFETY: the command buffer is being recorded; what is returned goes into its submit, and the stage
         // lives until `finish` has waited.
         let commands = unsafe { SlotCommands::record(command, family, used) };
         let taken = stage.take(Wait::No, count..=count, commands)?;
-        let (batch, mut part) = taken.context("they have arrived")?;
+        let (batch, mut sync) = taken.context("they have arrived")?;
         for slot in &batch {
             let (buffer, data) = (stage.buffer(slot)?.handle(), slot.index() as u32);
             // SAFETY: as above; the buffer has TRANSFER_DST (`BufferDesc::storage`).
@@ -160,8 +160,8 @@ impl Worker for VulkanWorker<'_> {
             }
         }
         let (added, pending) = stage.release(batch, commands)?;
-        part.merge(added)?;
-        self.gpu.submit(command, &part)?;
+        sync.merge(added)?;
+        self.gpu.submit(command, &sync)?;
         pending.submitted();
         Ok(count)
     }
