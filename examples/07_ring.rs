@@ -38,7 +38,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
 
     let (mut submitted, mut filled, mut right) = (Vec::new(), 0, 0);
     while right < FRAMES {
-        // Fills as many slots as there are: at the beginning all four, later what OpenGL has released.
+        // Fills all slots that have arrived: at first all four, later those that OpenGL has released.
         while filled < FRAMES && fill.arrived() > 0 {
             let data = frame(filled);
             // SAFETY: the command buffer is being recorded for the queue's family, the slot's buffer has

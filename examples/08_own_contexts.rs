@@ -71,7 +71,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         .find(|gl| gl.identities().iter().any(|gpu| gpu.device == vulkan.identities()[0].device))
         .ok_or("no OpenGL context on this GPU")?;
 
-    // From here on as with any other device and context.
+    // From here on, the code is the same as with any other device and context.
     let data: Vec<u8> =
         (0..0x1000u32).flat_map(|i| i.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
     let desc = BufferDesc::storage(data.len() as u64);
@@ -102,7 +102,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     Ok(seen == data)
 }
 
-/// Opens a context without a surface, makes it current, and makes an endpoint over it.
+/// Opens a context without a surface, makes it current, and creates an endpoint over it.
 fn open_gl(device: &EglDevice) -> Result<gl::Endpoint, Box<dyn std::error::Error>> {
     // SAFETY: no native display is passed; the context is current when its functions are loaded, and
     // stays current on this thread; the endpoint keeps it.

@@ -44,12 +44,12 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         let buffer = device.create_buffer(&info, None)?;
         (buffer, device.get_buffer_memory_requirements(buffer))
     };
-    // Mesa's llvmpipe needs 48 spare bytes behind a buffer.
+    // Mesa's llvmpipe needs 48 spare bytes after a buffer.
     let (memory, allocation_size, memory_type_index) = allocate(device, needs, 4096)?;
     // SAFETY: as above; the memory has a type and a size that suit the buffer.
     unsafe { device.bind_buffer_memory(buffer, memory, 0) }?;
 
-    // The library is told how the buffer was made.
+    // Describe to the library how the buffer was created.
     let adopted = AdoptedBuffer {
         buffer,
         desc,
@@ -60,10 +60,10 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         dedicated: false,
         handle_type: MemoryHandleType::OpaqueFd,
     };
-    // SAFETY: everything that `adopted` states is true, and the handles outlive the result.
+    // SAFETY: `adopted` describes the buffer correctly, and the handles outlive the result.
     let shared = unsafe { vulkan.adopt_buffer(&adopted) }?;
 
-    // From here on as if the library had created it.
+    // From here on, the code is the same as for a buffer that the library created.
     let in_gl = gl.import_buffer(shared.export()?)?;
     let mut to_gl = handoff::open(&vulkan, &vulkan, &gl, HandoffOptions::default())?;
     let used = [BufferAccess::transfer(&shared)];

@@ -54,7 +54,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     // SAFETY: as above; the memory has a type and a size that suit the image.
     unsafe { device.bind_image_memory(image, memory, 0) }?;
 
-    // The library is told how the image was made.
+    // Describe to the library how the image was created.
     let usage = ImageUsage::TRANSFER_SRC | ImageUsage::TRANSFER_DST | ImageUsage::SAMPLED;
     let adopted = AdoptedImage {
         image,
@@ -66,10 +66,10 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         dedicated: false,
         handle_type: MemoryHandleType::OpaqueFd,
     };
-    // SAFETY: everything that `adopted` states is true, and the handles outlive the result.
+    // SAFETY: `adopted` describes the image correctly, and the handles outlive the result.
     let shared = unsafe { vulkan.adopt_image(&adopted) }?;
 
-    // From here on as if the library had created it.
+    // From here on, the code is the same as for an image that the library created.
     let in_gl = gl.import_image(shared.export()?)?;
     let mut to_gl = handoff::open(&vulkan, &vulkan, &gl, HandoffOptions::default())?;
     let (old, new) = (vk::ImageLayout::TRANSFER_DST_OPTIMAL, vk::ImageLayout::GENERAL);

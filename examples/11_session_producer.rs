@@ -50,7 +50,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         let data: Vec<u8> = (0..BYTES / 4).flat_map(|i| word(i).to_le_bytes()).collect();
         let buffer = &slots[slot.index()];
         // SAFETY: the command buffer is being recorded, and no consumer has the slot. The host waits for
-        // the work before the frame is published; a semaphore in the ring would make the wait the GPU's.
+        // the work before the frame is published; with a semaphore in the ring the GPU would wait instead.
         let (mut commands, ()) = gpu.record(|commands| unsafe {
             gpu.device().cmd_update_buffer(commands, buffer.handle(), 0, &data);
             Ok(())

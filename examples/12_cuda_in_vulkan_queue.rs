@@ -30,7 +30,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let vulkan = gpu.vulkan.endpoint()?;
     vulkan.supports_cuda_launch().map_err(Error::from)?;
 
-    // CUDA's linker makes machine code for this GPU; without CUDA, take a cubin that nvcc has made.
+    // CUDA's linker produces machine code for this GPU; without CUDA, load a cubin from nvcc instead.
     let cubin = gpu.cuda()?.endpoint()?.link(PTX)?;
     let fill = vulkan.load_module(&cubin)?.function("fill")?;
 

@@ -1,4 +1,4 @@
-//! Prints what this machine can share with what, and why not the rest.
+//! Prints what this machine can share, between which APIs, and what is missing for the rest.
 //!
 //! `cargo run --features headless --example 13_capabilities`
 
@@ -35,15 +35,15 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     Ok(true)
 }
 
-/// Written once for every API.
+/// Returns what an endpoint can do with a buffer; the same code works for every API.
 fn capabilities(peer: &impl Peer) -> Result<Capabilities, Error> {
     peer.capabilities(&BufferDesc::storage(4096).into())
 }
 
-/// Reports how a buffer of Vulkan's reaches another endpoint, and how the two would be synchronised.
+/// Prints how a Vulkan buffer can be shared with another endpoint, and how the two would be synchronised.
 fn report(vulkan: &Capabilities, other: &Capabilities) {
     match plan(vulkan, other, &BufferDesc::storage(4096).into()) {
-        Ok(plan) => println!("Vulkan -> {}: buffers by {}", other.api, plan.handle_type),
+        Ok(plan) => println!("Vulkan -> {}: buffers as {}", other.api, plan.handle_type),
         Err(error) => println!("Vulkan -> {}: {error}", other.api),
     }
     match plan_handoff(vulkan, vulkan, other, None) {

@@ -15,16 +15,16 @@ use interop_gpu::{GpuContexts, size};
 use ping_pong::{HandoffMode, Measured, PathKind, Plan, measure, send};
 use serde::Serialize;
 
-/// Sends a payload round between compute kernels of several APIs and checks every byte.
+/// Passes a payload between compute kernels of several APIs and checks every byte.
 ///
 /// Exit status: 0 if every path that ran is verified, 1 if one failed or has wrong bytes, 2 if this machine
-/// lacks what every requested path needs, 64 for invalid arguments.
+/// can run none of the requested paths, 64 for invalid arguments.
 #[derive(Debug, Parser)]
 struct Options {
     /// Size of the payload; a multiple of 16 bytes [default: 256MiB on a GPU, 64MiB on a CPU]
     #[arg(long, value_parser = size::parse_payload)]
     size: Option<u64>,
-    /// How many times the payload goes all the way round [default: 200 on a GPU, 10 on a CPU]
+    /// Number of round trips of the payload [default: 200 on a GPU, 10 on a CPU]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     iterations: Option<u32>,
     /// Which APIs the payload passes through; repeatable [default: every path this machine has]
@@ -158,7 +158,7 @@ fn run_path(
     progress.show(&format!("{name}: choosing a route"), 0, 1);
     let chosen = options.handoff.choose(gpus, kind, &path, bytes, options.depth)?;
     drop(path);
-    // One payload that is handed to and fro is what was measured above.
+    // The measurement above is for one payload that is handed back and forth.
     let is_pipelined = |config: &RouteConfig| config.depth > 1 || config.route == Route::SameQueue;
     if let Some(config) = chosen.config.filter(is_pipelined) {
         let sent = send(gpus, kind, config, bytes, plan.iterations)?;

@@ -1,5 +1,5 @@
-//! Reports what this machine can share: one row per pair of APIs and direction. Each yes is proven by a
-//! payload that goes there and back and is checked byte by byte; each no names what is missing.
+//! Reports what this machine can share: one row per pair of APIs and direction. Each "yes" is proven by a
+//! payload that makes a round trip and is checked byte by byte; each "no" names what is missing.
 //!
 //! `cargo run --release --example probe -- --help`
 
@@ -21,7 +21,7 @@ use serde::Serialize;
 
 /// Reports what this machine can share between APIs, and proves it byte by byte.
 ///
-/// Exit status: 0 if every row was determined and each yes is proven, 1 if something failed, 2 if this
+/// Exit status: 0 if every row was determined and each "yes" is proven, 1 if something failed, 2 if this
 /// machine lacks Vulkan, 64 for invalid arguments.
 #[derive(Debug, Parser)]
 struct Options {
@@ -158,7 +158,7 @@ fn between(from: &'static str, to: &'static str, path: Result<Path>) -> Result<R
     }
 }
 
-/// Vulkan to another instance by dma-buf.
+/// Vulkan to another instance as a dma-buf.
 fn dma_buf(gpus: &GpuContexts) -> Result<Row> {
     const MEMORY: &str = "vulkan, dma-buf";
     let (from, to) = ("vulkan", "vulkan (2nd instance)");
@@ -196,7 +196,7 @@ fn of_cuda(gpus: &GpuContexts) -> Result<Row> {
     Ok(host_wait("cuda", "vulkan", MEMORY))
 }
 
-/// Memory that OpenGL allocates: its capabilities give the reason that it can't be exported.
+/// Memory that OpenGL allocates: its capabilities give the reason why it can't be exported.
 fn of_gl(gpus: &GpuContexts) -> Result<Row> {
     const MEMORY: &str = "gl, opaque fd";
     let gpu = match &gpus.gl {

@@ -15,7 +15,7 @@ use clap::Parser;
 use gpu_interop::Error;
 use gpu_interop::error::Missing;
 
-/// How a demo ended that no error stopped.
+/// How a demo ended, if no error stopped it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Everything was done and verified.

@@ -2,12 +2,12 @@
 
 use gpu_interop::capabilities::{Rejected, SyncMethod, SyncPlan};
 
-/// The name of the method that `plan` synchronises by.
+/// The name of the synchronisation method of `plan`.
 pub fn handoff_name(plan: &SyncPlan) -> &'static str {
     method_name(plan.method)
 }
 
-/// Why no better methods were chosen, one line for each reason; empty if the best were.
+/// Why better methods were not chosen, one line per reason; empty if the best were.
 pub fn rejected_methods(plans: &[SyncPlan]) -> Vec<String> {
     let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
     for (method, rejected) in plans.iter().flat_map(|plan| &plan.rejected) {

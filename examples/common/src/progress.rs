@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-/// How often the line is drawn at most.
+/// The shortest time between two updates of the line.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// A line on standard error that shows how much of the work is done and how long the rest will take. It is
@@ -16,7 +16,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Starts to measure the time.
+    /// Starts the clock.
     pub fn start() -> Self {
         let shown = std::io::stderr().is_terminal();
         Self { shown, started: Instant::now(), drawn: None }

@@ -57,7 +57,7 @@ impl ComputePass {
             .map(|&ty| vk::DescriptorPoolSize { ty, descriptor_count: MAX_SETS })
             .collect();
         let pool = vk::DescriptorPoolCreateInfo::default().max_sets(MAX_SETS).pool_sizes(&sizes);
-        // Texels are fetched one by one: the sampler's defaults will do.
+        // Texels are fetched one by one, so the sampler's defaults suffice.
         let sampler = vk::SamplerCreateInfo::default();
         // SAFETY: a valid device; the array outlives the call.
         unsafe {
@@ -99,7 +99,7 @@ impl ComputePass {
                     .image_info(info)
             })
             .collect();
-        // SAFETY: the set is new; the views are alive, as the caller sees to.
+        // SAFETY: the set is new; the caller keeps the views alive.
         unsafe { device.update_descriptor_sets(&writes, &[]) };
         Ok(BoundImages(set))
     }
@@ -137,7 +137,7 @@ impl Drop for ComputePass {
         // A lost device has nothing in flight.
         let _ = self.vulkan.wait_idle();
         let device = self.vulkan.device();
-        // SAFETY: all owned here alone, idle, and null where never made.
+        // SAFETY: all owned here alone, idle, and null if never created.
         unsafe {
             device.destroy_pipeline(self.pipeline, None);
             device.destroy_descriptor_pool(self.pool, None);
@@ -171,7 +171,7 @@ impl ImageView {
             .view_type(vk::ImageViewType::TYPE_2D)
             .format(format)
             .subresource_range(range);
-        // SAFETY: the image is alive and of this device, as the caller says.
+        // SAFETY: the caller promises that the image is alive and belongs to this device.
         let handle = unsafe { vulkan.device().create_image_view(&info, None) }?;
         Ok(Self { vulkan: vulkan.clone(), handle })
     }

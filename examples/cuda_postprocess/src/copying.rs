@@ -1,4 +1,4 @@
-//! The same pipeline with copies through the host, as it is done without sharing: each API has private
+//! The same pipeline with copies through the host, for comparison with sharing: each API has private
 //! memory, with pinned host memory between them.
 
 use std::time::Instant;

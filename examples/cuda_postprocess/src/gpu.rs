@@ -35,7 +35,7 @@ pub(crate) struct Job {
 }
 
 impl Gpu {
-    /// Opens the GPU in every API. CUDA must be there.
+    /// Opens the GPU in every API. CUDA is required.
     pub(crate) fn open(device: Option<Uuid>) -> Result<Self> {
         let selector = device.map_or(GpuSelector::Any, GpuSelector::Uuid);
         // First: the demo can't do anything without CUDA.

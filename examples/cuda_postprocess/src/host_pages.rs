@@ -257,7 +257,7 @@ impl ImportedBuffer {
         let host = ash::ext::external_memory_host::Device::new(self.vulkan.instance(), device);
         let mut properties = vk::MemoryHostPointerPropertiesEXT::default();
         let ask = host.fp().get_memory_host_pointer_properties_ext;
-        // SAFETY: the device has the extension; the pages are aligned as it wants it.
+        // SAFETY: the device has the extension; the pages have the alignment that it requires.
         unsafe { ask(device.handle(), HOST, pages.address(), &mut properties) }.result()?;
         // SAFETY: the buffer is alive and of this device.
         let needs = unsafe { device.get_buffer_memory_requirements(self.buffer) };
@@ -288,7 +288,7 @@ impl ImportedBuffer {
 impl Drop for ImportedBuffer {
     fn drop(&mut self) {
         let device = self.vulkan.device();
-        // SAFETY: owned here alone; the pipelines wait before they drop it; null where never made.
+        // SAFETY: owned here alone; the pipelines wait before they drop it; null if never created.
         unsafe {
             device.destroy_buffer(self.buffer, None);
             device.free_memory(self.memory, None);

@@ -104,7 +104,7 @@ fn run(options: &Options) -> Result<Outcome> {
     }
     match report.same_picture {
         true => Ok(Outcome::Verified),
-        false => Ok(Outcome::NotVerified("sharing and copying made different pictures".into())),
+        false => Ok(Outcome::NotVerified("sharing and copying produced different pictures".into())),
     }
 }
 

@@ -11,8 +11,8 @@ use interop_gpu::post_process::{Pass, Settings};
 /// noise, adds a glow to bright areas and exposes it; OpenGL or Vulkan adds a vignette. Nothing is copied.
 /// The same pipeline with copies through the host also runs, and both are timed.
 ///
-/// Exit status: 0 if both pipelines made the same pictures, 1 if they differ or something failed, 2 if this
-/// machine lacks CUDA or something else, 64 for invalid arguments.
+/// Exit status: 0 if both pipelines produced the same pictures, 1 if they differ or something failed, 2 if
+/// this machine lacks CUDA or something else, 64 for invalid arguments.
 #[derive(Debug, Parser)]
 #[command(name = "cuda_postprocess")]
 pub(crate) struct Options {
@@ -32,13 +32,13 @@ pub(crate) struct Options {
     /// Exposure in stops: each doubles the light
     #[arg(long, value_name = "STOPS", default_value_t = 0.0, allow_negative_numbers = true)]
     pub exposure: f32,
-    /// How different two texels may be to count as one colour with noise
+    /// Maximum difference of two texels that count as the same colour with noise
     #[arg(long, value_name = "LIKENESS", default_value_t = Settings::default().likeness)]
     pub denoise: f32,
     /// Amount of glow that is added
     #[arg(long, value_name = "SHARE", default_value_t = Settings::default().glow)]
     pub bloom: f32,
-    /// The least light that glows; 1 is white
+    /// Light level above which areas glow; 1 is white
     #[arg(long, value_name = "LIGHT", default_value_t = Settings::default().threshold)]
     pub threshold: f32,
     /// How much the corners are darkened; 1 leaves a quarter of the light

@@ -37,7 +37,7 @@ impl Output {
         Ok(output)
     }
 
-    /// The path of frame `index`, if it is written.
+    /// The path of frame `index`, if that frame is written.
     pub(crate) fn path(&self, index: u32, is_last: bool) -> Option<PathBuf> {
         match self {
             Self::File(path) => is_last.then(|| path.clone()),

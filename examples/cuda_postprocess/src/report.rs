@@ -19,7 +19,7 @@ pub(crate) struct Report {
     pub(crate) frames: u32,
     pub(crate) rounds: u32,
     pub(crate) passes: Vec<&'static str>,
-    /// Who adds the vignette.
+    /// The API that adds the vignette.
     pub(crate) finish: &'static str,
     /// How the APIs are synchronised.
     pub(crate) handoff: String,
@@ -143,7 +143,7 @@ impl Report {
         (self.moving_ratio, self.copies_ratio) = (self.copied.moving_ms / shared, copies / shared);
     }
 
-    /// Prints it for people.
+    /// Prints it as text.
     pub(crate) fn print(&self) {
         let Self { device, width, height, frames, rounds, .. } = self;
         println!("GPU      {} ({})", device.name, device.driver);
@@ -180,7 +180,7 @@ impl Report {
         );
         let Difference { bytes, largest } = self.difference;
         if self.same_picture && bytes == 0 {
-            println!("Both pipelines made the same pictures, byte for byte.");
+            println!("Both pipelines produced the same pictures, byte for byte.");
         } else {
             println!("The pictures differ in {bytes} bytes, by {largest} at most.");
         }

@@ -16,7 +16,7 @@ pub(crate) struct Stage {
 
 /// One direction of sharing, frame by frame.
 pub(crate) trait Demo {
-    /// Draws the frame of `time`, in seconds: first the shared picture, then, with the other API, the
+    /// Draws the frame at `time`, in seconds: first the shared picture, then, with the other API, the
     /// cube that shows it. If `verify` is set, both APIs read the shared picture and must read the same bytes.
     fn frame(&mut self, time: f32, verify: bool) -> Result<Vec<Stage>>;
 

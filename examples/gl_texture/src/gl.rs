@@ -14,7 +14,7 @@ use crate::vulkan::level_size;
 /// so the host's clock is used there.
 const LLVMPIPE_TIMER_QUERIES_ARE_USELESS: &str = "llvmpipe";
 
-/// `GL_TEXTURE_MAX_ANISOTROPY`, which glow has under the extension's name only.
+/// `GL_TEXTURE_MAX_ANISOTROPY`, which glow has only under the extension's name.
 const MAX_ANISOTROPY: u32 = 0x84FE;
 
 /// A context that is current on this thread.
@@ -22,7 +22,7 @@ pub(crate) struct GlSide {
     pub(crate) endpoint: Endpoint,
     pub(crate) gl: Rc<glow::Context>,
     timer: Option<glow::Query>,
-    /// Between texels and between levels, anisotropic if that is there, clamped at the edges.
+    /// Linear between texels and levels, anisotropic if supported, clamped at the edges.
     pub(crate) sampler: glow::Sampler,
     /// The same, not anisotropic.
     pub(crate) plain_sampler: glow::Sampler,

@@ -1,4 +1,4 @@
-//! OpenGL draws the scene into the shared picture, Vulkan the cube that shows it.
+//! OpenGL draws the scene into the shared picture, and Vulkan draws the cube that shows it.
 
 use anyhow::{Context, Result};
 use gpu_interop::ash::vk;

@@ -60,7 +60,7 @@ pub(crate) fn check_limits(vulkan: &Vulkan, gl: &glow::Context, size: (u32, u32)
     Ok(())
 }
 
-/// Checks that the picture shows something.
+/// Checks that the picture is not blank.
 pub(crate) fn check_content(pixels: &[u8]) -> Result<()> {
     let bright = pixels.chunks(4).map(|pixel| pixel[0].max(pixel[1]).max(pixel[2]));
     let (darkest, brightest) =

@@ -66,7 +66,7 @@ impl Shared {
     }
 }
 
-/// The handoffs, there and back.
+/// The handoffs in both directions.
 pub(crate) struct Handoffs {
     pub(crate) to_gl: Handoff<vulkan::Endpoint, gl::Endpoint>,
     pub(crate) to_vulkan: Handoff<gl::Endpoint, vulkan::Endpoint>,
@@ -81,7 +81,7 @@ impl Handoffs {
         Ok(Self { to_gl, to_vulkan })
     }
 
-    /// How they are synchronised, and why not better.
+    /// How they are synchronised, and why better methods were rejected.
     pub(crate) fn describe(&self) -> (String, Vec<String>) {
         let mut names = vec![handoff_name(&self.to_gl.plan), handoff_name(&self.to_vulkan.plan)];
         names.dedup();
@@ -115,6 +115,6 @@ pub(crate) fn require_same(by_vulkan: &[u8], by_gl: &[u8]) -> Result<()> {
 /// change a value by one.
 pub(crate) fn require_alike(meant: &[u8], made: &[u8]) -> Result<()> {
     let off = meant.iter().zip(made).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(u8::MAX);
-    ensure!(meant.len() == made.len() && off <= 1, "a value is off by {off}");
+    ensure!(meant.len() == made.len() && off <= 1, "a value differs by {off}");
     Ok(())
 }

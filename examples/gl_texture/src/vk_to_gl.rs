@@ -1,4 +1,4 @@
-//! Vulkan draws the scene into the shared picture, OpenGL the cube that shows it.
+//! Vulkan draws the scene into the shared picture, and OpenGL draws the cube that shows it.
 
 use anyhow::{Context, Result};
 use gpu_interop::desc::ImageLayout;

@@ -40,7 +40,7 @@ impl VulkanRunner {
         self.gpu.vulkan.queue_family()
     }
 
-    /// Begins a frame, after waiting for the one before.
+    /// Begins a frame, after waiting for the previous one.
     pub(crate) fn begin(&mut self) -> Result<vk::CommandBuffer> {
         self.gpu.vulkan.wait_idle()?;
         self.gpu.begin(self.command)?;
@@ -229,8 +229,8 @@ impl VulkanRunner {
             .anisotropy_enable(anisotropy)
             .max_anisotropy(if anisotropy { 8.0 } else { 1.0 })
             .max_lod(vk::LOD_CLAMP_NONE);
-        // SAFETY: a valid device; anisotropy is asked for only if it was enabled, and 8 is within what
-        // every device with it has.
+        // SAFETY: a valid device; anisotropy is requested only if it was enabled, and every device with
+        // it supports 8.
         let handle = unsafe { vulkan.device().create_sampler(&info, None) }?;
         Ok(Sampler { vulkan, handle })
     }

@@ -20,7 +20,7 @@ pub struct GlUser {
     pub gpu: Rc<GlContext>,
 }
 
-/// A buffer that no other API sees.
+/// A private buffer.
 #[derive(Debug)]
 pub struct PrivateBuffer {
     gpu: Rc<GlContext>,

@@ -19,11 +19,11 @@ pub struct Plan {
     pub bytes: u64,
     /// Seed of the payload's first content.
     pub seed: u32,
-    /// How many times the payload goes all the way round.
+    /// The number of round trips.
     pub iterations: u32,
     /// How many times the handoff alone is timed.
     pub handoffs: u32,
-    /// How many times each kernel alone is timed, on shared and on private memory.
+    /// How many times each kernel alone is timed, on shared and on private memory each.
     pub kernels: u32,
 }
 
@@ -32,7 +32,7 @@ pub struct Plan {
 pub struct Measured {
     /// Bytes read and written by all kernels, divided by the time, in GB/s.
     pub gb_per_s: f64,
-    /// Every byte is what the CPU computes.
+    /// Whether every byte is what the CPU computes.
     pub verified: bool,
     /// The kernel alone, for each API in the order of the path.
     pub per_api: Vec<PerApi>,
@@ -71,7 +71,7 @@ pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 /// Work groups to try; 0 is one thread per element.
 const GRIDS: [u32; 6] = [0, 1 << 15, 1 << 14, 1 << 13, 1 << 12, 1 << 10];
 
-/// Measures `path`, whose payload was filled with `plan.seed` and not changed since.
+/// Measures `path`, whose payload was filled with `plan.seed` and has not changed since.
 ///
 /// # Errors
 /// If a driver fails. Wrong bytes are part of the result.
@@ -96,7 +96,7 @@ pub fn measure(path: &mut Path, plan: &Plan, progress: Progress<'_>) -> Result<M
     })
 }
 
-/// Sends the payload, filled with `seed`, round once and checks every byte where it started.
+/// Sends the payload, filled with `seed`, on one round trip and checks every byte in the first API.
 ///
 /// # Errors
 /// If a driver fails. Wrong bytes are the inner error.
@@ -111,7 +111,7 @@ pub fn prove(path: &mut Path, seed: u32) -> Result<Result<(), oracle::Wrong>> {
     Ok(oracle::check(&first.read()?, seed, &turns))
 }
 
-/// What the payload must hold. Kernels that only touch it work on its head.
+/// The expected content of the payload. Kernels that only touch it change its first bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Expected {
     head: oracle::Turns,
@@ -156,7 +156,7 @@ impl<'a, 'b> Run<'a, 'b> {
         (self.progress)(self.done, self.total);
     }
 
-    /// Sends the payload round once.
+    /// Sends the payload on one round trip.
     fn send(
         &mut self,
         stages: &mut Stages,
@@ -177,8 +177,8 @@ impl<'a, 'b> Run<'a, 'b> {
     /// Times each API's kernel alone, alternately on the shared payload and on private memory, and selects
     /// the number of work groups that is fastest on the shared payload.
     ///
-    /// Every grid size is measured completely, and the best median of each side counts: the grids differ less
-    /// than two runs do, so choosing one by a few tries would compare noise.
+    /// Every grid size is measured completely, and the best median of each side counts: grids differ less than
+    /// runs do, so choosing one after a few tries would compare noise.
     fn kernels(
         &mut self,
         stages: &mut Stages,
@@ -216,7 +216,7 @@ impl<'a, 'b> Run<'a, 'b> {
         }
     }
 
-    /// Sends the payload round without waiting in between, if the handoffs allow.
+    /// Sends the payload on several round trips, without waiting in between if the handoffs allow it.
     fn rounds(&mut self, stages: &mut Stages, mut ticket: Ticket) -> Result<(Ticket, Duration)> {
         finish(stages)?;
         let start = Instant::now();
@@ -228,7 +228,7 @@ impl<'a, 'b> Run<'a, 'b> {
         Ok((ticket, start.elapsed()))
     }
 
-    /// Times single rounds with almost no work, waiting for each.
+    /// Times single round trips with almost no work, waiting for each.
     fn handoffs(
         &mut self,
         stages: &mut Stages,

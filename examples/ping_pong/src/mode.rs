@@ -1,4 +1,4 @@
-//! How payloads are handed over on a path: as requested, or by the route that is measured to be fastest.
+//! How payloads are handed over on a path: as requested, or over the route that measures fastest.
 
 use std::time::{Duration, Instant};
 
@@ -58,10 +58,10 @@ pub struct Sent {
 }
 
 impl HandoffMode {
-    /// Builds a path with one payload, handed over as requested, or by the best method that both sides have.
+    /// Builds a path with one payload, handed over as requested, or by the best method that both sides support.
     ///
     /// # Errors
-    /// As [`Path::pair`], and [`Missing`] if the requested method is not available.
+    /// Same as [`Path::pair`]; also [`Missing`] if the requested method is not available.
     pub fn path(self, gpus: &GpuContexts, kind: PathKind, bytes: u64, seed: u32) -> Result<Path> {
         let methods = match self {
             Self::Host => vec![Some(SyncMethod::HostWait)],
@@ -112,7 +112,7 @@ impl HandoffMode {
             Self::Auto if kind == PathKind::VulkanGlCuda => Chosen {
                 config: None,
                 reason:
-                    "the best method that each two APIs have; routes are measured for pairs only"
+                    "the best method that both sides of each handoff support; routes are measured for pairs only"
                         .into(),
             },
             Self::Auto => {
@@ -133,7 +133,7 @@ impl HandoffMode {
     }
 }
 
-/// Sends payloads of `bytes` bytes there and back and checks every byte: `iterations` times, rounded up to
+/// Sends payloads of `bytes` bytes back and forth and checks every byte: `iterations` times, rounded up to
 /// whole batches.
 ///
 /// # Errors
@@ -167,7 +167,7 @@ fn route(method: SyncMethod) -> Route {
     }
 }
 
-/// Why a calibration chose what it chose, compared with the best of the others.
+/// The reason for a calibration's choice: a comparison with the best alternative.
 fn describe_choice(calibration: &Calibration, bytes: u64) -> String {
     let Some(choice) = calibration.choice(bytes) else { return "no route was measured".into() };
     let us = |time: Duration| format!("{:.1} µs", time.as_secs_f64() * 1e6);

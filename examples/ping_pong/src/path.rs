@@ -34,10 +34,10 @@ impl PathKind {
     pub const ALL: [Self; 4] =
         [Self::VulkanVulkan, Self::VulkanGl, Self::VulkanCuda, Self::VulkanGlCuda];
 
-    /// Opens this path, its payload filled.
+    /// Opens this path and fills its payload.
     ///
     /// # Errors
-    /// As [`Path::pair`].
+    /// Same as [`Path::pair`].
     pub fn open(self, gpus: &GpuContexts, payload: Payload) -> Result<Path> {
         let gl = || anyhow::Ok(GlUser { gpu: gpus.gl()? });
         let cuda = || anyhow::Ok(CudaUser { gpu: gpus.cuda()? });
@@ -122,7 +122,7 @@ impl Path {
     /// Opens the path from Vulkan to `second`, to `third`, and back to Vulkan.
     ///
     /// # Errors
-    /// As [`pair`](Self::pair).
+    /// Same as [`pair`](Self::pair).
     pub fn triple<S: PayloadUser, T: PayloadUser>(
         gpus: &GpuContexts,
         second: S,
@@ -165,7 +165,7 @@ impl Path {
         names.join(", ")
     }
 
-    /// Why no better methods were chosen; empty if the best were.
+    /// Why better methods were not chosen; empty if the best were.
     pub fn rejected_methods(&self) -> Vec<String> {
         rejected_methods(&self.plans)
     }

@@ -29,8 +29,8 @@ pub trait Stage {
     /// Sets the number of work groups for whole passes; 0 is one thread per element.
     fn set_groups(&mut self, groups: u32) -> Result<()>;
 
-    /// Acquires the payload, runs the kernel and releases the payload to the next stage. The first pass of
-    /// all has no ticket. Does not wait, if the handoff allows.
+    /// Acquires the payload, runs the kernel and releases the payload to the next stage. The very first
+    /// pass has no ticket. Does not wait if the handoff allows it.
     fn pass(&mut self, ticket: Option<Ticket>, pass: Pass) -> Result<Ticket>;
 
     /// Acquires the payload and keeps it until the next [`release`](Self::release).

@@ -46,7 +46,7 @@ pub trait PayloadUser: 'static {
     type Endpoint: RingPeer;
     /// Work that is prepared once and run often: a command buffer with Vulkan.
     type Prepared;
-    /// A payload that no other API sees.
+    /// A private payload.
     type Private;
 
     /// The name in reports.
@@ -92,7 +92,7 @@ pub trait PayloadUser: 'static {
     /// Allocates and fills a private payload.
     fn private(&self, bytes: u64) -> Result<Self::Private>;
 
-    /// As [`time`](Self::time), over a private payload.
+    /// Same as [`time`](Self::time), over a private payload.
     fn time_private(&self, private: &mut Self::Private, work: Work) -> Result<Duration>;
 
     /// Waits until all work is done.

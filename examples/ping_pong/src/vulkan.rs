@@ -14,7 +14,7 @@ use interop_gpu::vulkan::{Bound, PrivateBuffer, VulkanContext};
 
 use crate::user::{Ends, PayloadUser, TIMEOUT, Work};
 
-/// Submits per fence that the host may wait for. A fence for each would cost one more semaphore per submit.
+/// Submits per fence that the host may wait for. A fence for each submit would cost one more semaphore each.
 const FENCE_EVERY: u64 = 16;
 /// Fences in flight. They limit how far the host runs ahead of the GPU.
 const FENCES: usize = 4;
@@ -42,7 +42,7 @@ impl Recorded {
     /// Records commands by `record`.
     ///
     /// # Errors
-    /// What `record` returns, and if the driver fails.
+    /// Those of `record`, and if the driver fails.
     pub fn new(
         gpu: &Rc<VulkanContext>,
         record: impl FnOnce(vk::CommandBuffer) -> Result<()>,
@@ -280,7 +280,7 @@ impl PayloadUser for VulkanUser {
     }
 }
 
-/// A buffer that no other API sees, bound for the kernels.
+/// A private buffer, bound for the kernels.
 #[derive(Debug)]
 pub struct PrivatePayload {
     gpu: Rc<VulkanContext>,

@@ -63,8 +63,8 @@ impl Painter {
             version.minor
         );
         let meshes = Meshes::new();
-        // SAFETY: the context is current and has these functions, being of 4.5. Names that a failure
-        // half-way leaves behind go with the context.
+        // SAFETY: the context is current and, as OpenGL 4.5, has these functions. Names that a failure
+        // half-way leaves behind are deleted with the context.
         let made = unsafe {
             let program =
                 link(gl, &[(glow::VERTEX_SHADER, VERTEX), (glow::FRAGMENT_SHADER, fragment)])?;

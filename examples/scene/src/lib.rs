@@ -1,6 +1,6 @@
 //! Animated scenes for the demos, drawn by Vulkan and by OpenGL with the same GLSL, meshes and numbers.
 //!
-//! [`knot`] and [`turntable`] describe frames; [`vulkan::Painter`] and [`gl::Painter`] draw it with a
+//! [`knot`] and [`turntable`] describe frames; [`vulkan::Painter`] and [`gl::Painter`] draw them with a
 //! graphics pipeline: vertex, index, instance and uniform buffers, depth, four samples per pixel. In both,
 //! row 0 of the target is the top of the picture.
 

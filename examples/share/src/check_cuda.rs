@@ -54,7 +54,7 @@ impl CudaChecker {
         Ok(made)
     }
 
-    /// Runs the kernel once over a frame of its own: some drivers load it only then.
+    /// Runs the kernel once over a private frame: some drivers load it only then.
     fn warm_up(&mut self) -> Result<()> {
         let frame = self.stream.alloc_zeros::<u8>(usize::try_from(WARM_UP_BYTES)?)?;
         let what = (Shape::new(WARM_UP_BYTES)?, 0);
@@ -81,7 +81,7 @@ impl CudaChecker {
         launch.arg(data).arg(counted);
         launch.arg(&first).arg(&count).arg(&number).arg(&width_log2);
         // SAFETY: the arguments are the kernel's; it reads `count` elements of the buffer, which has at
-        // least so many, and adds to three words.
+        // least that many, and adds to three words.
         unsafe { launch.launch(config) }?;
         Ok(())
     }

@@ -15,7 +15,7 @@ use interop_gpu::kernel::{GROUP_SIZE, windows};
 
 const CHECK: &str = include_str!("../../../shaders/check.comp");
 
-/// Maximum number of work groups: every OpenGL driver supports as many.
+/// Maximum number of work groups: every OpenGL driver supports this many.
 const MAX_GROUPS: u32 = 1 << 13;
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl GlChecker {
         let import = |payload| gpu.endpoint.import_semaphore(payload);
         let semaphore = semaphore.map(import).transpose()?;
         let counted = gpu.private_buffer(size_of_val(&NOTHING_FOUND) as u64)?;
-        // SAFETY: the context is current: the context made it so.
+        // SAFETY: opening the context made it current on this thread.
         let limit = unsafe { gpu.gl.glow().get_parameter_i64(glow::MAX_SHADER_STORAGE_BLOCK_SIZE) };
         // glow takes offsets and sizes as i32.
         let max_window = u64::try_from(limit)?.min(1 << 30);
@@ -48,7 +48,7 @@ impl GlChecker {
         Ok(made)
     }
 
-    /// Runs the kernel once over a frame of its own: some drivers compile it only then.
+    /// Runs the kernel once over a private frame: some drivers compile it only then.
     fn warm_up(&self) -> Result<()> {
         let frame = self.gpu.private_buffer(WARM_UP_BYTES)?;
         self.dispatch(frame, Shape::new(WARM_UP_BYTES)?, 0)?;

@@ -91,7 +91,7 @@ impl VulkanChecker {
         let fence = self.fences.next(&mut part)?;
         self.vulkan.with_queue(|queue| {
             // SAFETY: the queue is guarded and of this device; what was recorded lives as long as the
-            // checker, which waits for the device when it goes.
+            // checker, which waits for the device when it is dropped.
             unsafe { part.submit(&self.endpoint, queue, &[command]) }
         })?;
         Ok(fence.wait(TIMEOUT)?)
@@ -157,7 +157,7 @@ impl Checker for VulkanChecker {
         let staging = PrivateBuffer::host(&self.vulkan, bytes)?;
         self.run(slot, Vec::new(), |command, buffer, _| {
             let region = vk::BufferCopy { src_offset: 0, dst_offset: 0, size: bytes };
-            // SAFETY: the command buffer is being recorded; both buffers have so many bytes.
+            // SAFETY: the command buffer is being recorded; both buffers have that many bytes.
             unsafe {
                 let device = self.vulkan.device();
                 device.cmd_copy_buffer(command, buffer.handle(), staging.buffer, &[region]);
@@ -170,7 +170,7 @@ impl Checker for VulkanChecker {
     }
 }
 
-/// Runs the kernel once over a frame of its own: some drivers compile it only then.
+/// Runs the kernel once over a private frame: some drivers compile it only then.
 fn warm_up(
     vulkan: &Vulkan,
     kernel: &VulkanKernel,

@@ -32,7 +32,7 @@ impl Shape {
             "{bytes} bytes: the size of a frame must be a multiple of 16 bytes and not 0"
         );
         ensure!(bytes <= MAX_BYTES, "{bytes} bytes: a frame has at most {MAX_BYTES} bytes");
-        // At least four pixels, which the kernels take at once.
+        // At least four pixels, because a kernel's thread processes four.
         let width_log2 = (bytes / 4).ilog2().div_ceil(2).max(2);
         Ok(Self { bytes, width_log2 })
     }
@@ -116,14 +116,14 @@ impl Shape {
         wrong
     }
 
-    /// Returns the frame that the word at `word` belongs to by its mark: the matching number nearest to `near`.
+    /// Returns the frame that the word at `word` belongs to, by its mark: the matching number nearest to `near`.
     pub fn frame_of(self, word: u32, found: u32, near: u32) -> u32 {
         let mark = (found >> 24).wrapping_sub(word.wrapping_mul(2_654_435_761) >> 24) & 0xff;
         let off = (mark.wrapping_sub(near) & 0xff) as u8 as i8;
         near.wrapping_add_signed(off.into())
     }
 
-    /// The picture in `data`, without the marks that frames have in the place of alpha.
+    /// The picture in `data`, without the marks that frames have instead of alpha.
     pub fn picture(self, data: &[u8]) -> Picture {
         let pixels = (self.width() * self.height()) as usize;
         let rgb = data.as_chunks::<4>().0.iter().take(pixels).flat_map(|[r, g, b, _]| [*r, *g, *b]);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether the user has asked the program to end.
+/// Whether the user has requested the program to end.
 #[derive(Debug, Default)]
 pub struct Interrupt(AtomicBool);
 

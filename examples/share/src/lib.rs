@@ -1,9 +1,9 @@
 //! Two processes share frames: the library of `share_producer` and `share_consumer`.
 //!
 //! A [`FrameRenderer`] draws numbered frames with Vulkan into the buffers of a ring, and [`produce`] publishes
-//! them. In another process [`consume`] takes them, checks every word of each on the GPU, in the API of
-//! its choice, and counts those that are lost, doubled or torn. The CPU checks the first and the last
-//! frame once more, and with them the check itself.
+//! them. In another process [`consume`] receives them, checks every word of each on the GPU, in the API
+//! that the user selects, and counts those that are lost, doubled or torn. The CPU checks the first and
+//! the last frame again, and so also checks the GPU's check.
 
 mod check_cuda;
 mod check_gl;

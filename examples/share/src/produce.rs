@@ -203,7 +203,7 @@ impl Run<'_> {
             match self.producer.free_slot(LOOK) {
                 Ok(slot) => return Ok(Some(slot)),
                 Err(Error::Timeout { .. }) if self.interrupt.is_requested() => return Ok(None),
-                // A consumer that holds a slot too long is evicted long before.
+                // A consumer that holds a slot for too long is evicted long before this timeout.
                 Err(Error::Timeout { .. }) if started.elapsed() < 4 * CONSUMERS_PATIENCE => {}
                 Err(error) => return Err(error).context("no slot is released"),
             }
@@ -232,7 +232,7 @@ impl Run<'_> {
                 let (there, wait) = (self.producer.consumers(), self.production.wait);
                 let published = self.report.frames;
                 bail!(
-                    "{there} of {count} consumers after {wait:?}, {published} frames published; start \
+                    "only {there} of {count} consumers after {wait:?}, with {published} frames published; start \
                      one with: share_consumer --socket PATH"
                 );
             }

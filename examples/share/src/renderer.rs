@@ -120,13 +120,13 @@ impl FrameRenderer {
         self.kernel.begin(command)?;
         let used = [BufferAccess::compute(&slot.buffer)];
         if slot.was_away {
-            // SAFETY: recorded outside a render pass, for a queue of this family; the consumers have
-            // given the slot back, as their hosts saw it.
+            // SAFETY: recorded outside a render pass, for a queue of this family; the hosts of the
+            // consumers have released the slot.
             unsafe { self.endpoint.record_acquire(command, family, &used) }?;
         }
         self.kernel.record(command, &slot.bound, self.shape, frame);
-        // SAFETY: as above; the buffer is this queue family's, and lives as long as the drawer, which
-        // waits for the device when it goes.
+        // SAFETY: as above; the buffer is this queue family's, and lives as long as the renderer,
+        // which waits for the device when it is dropped.
         unsafe {
             self.endpoint.record_release(command, family, &used)?;
             self.vulkan.device().end_command_buffer(command)?;
@@ -142,7 +142,7 @@ impl FrameRenderer {
         slot.drawn = Some(self.fences.next(&mut part)?);
         self.vulkan.with_queue(|queue| {
             // SAFETY: the queue is guarded and of this device; what was recorded and the semaphores
-            // live as long as the drawer.
+            // live as long as the renderer.
             unsafe { part.submit(&self.endpoint, queue, &[command]) }
         })?;
         slot.was_away = true;

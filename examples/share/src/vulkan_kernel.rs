@@ -27,8 +27,8 @@ pub(super) struct VulkanKernel {
 pub(super) struct Bound(Vec<(Window, vk::DescriptorSet)>);
 
 impl VulkanKernel {
-    /// The kernel of `spirv`, which takes the frame's buffer at binding 0 and, where `buffers` is 2,
-    /// another one at binding 1.
+    /// The kernel of `spirv`, which has the frame's buffer at binding 0 and, if `buffers` is 2, another
+    /// one at binding 1.
     pub(super) fn new(vulkan: &Vulkan, spirv: &[u8], buffers: u32) -> Result<Self> {
         // SAFETY: a valid instance and physical device.
         let properties =
@@ -81,7 +81,7 @@ impl VulkanKernel {
         Ok(unsafe { self.device().allocate_command_buffers(&info) }?)
     }
 
-    /// Binds a frame's buffer and, for a kernel that takes it, `other`. Both outlive the kernel's work.
+    /// Binds a frame's buffer and, for a kernel with two buffers, `other`. Both outlive the kernel's work.
     pub(super) fn bind(
         &self,
         frame: vk::Buffer,
@@ -171,7 +171,7 @@ impl VulkanKernel {
     }
 }
 
-/// Enough for every GPU, so that a group has some work to add its counts up over.
+/// The maximum number of groups: enough for every GPU, and few enough that each has several elements to count.
 const MAX_GROUPS: u32 = 1 << 13;
 
 impl Drop for VulkanKernel {
@@ -179,7 +179,7 @@ impl Drop for VulkanKernel {
         // A lost device has nothing in flight.
         let _ = self.vulkan.wait_idle();
         let device = self.vulkan.device();
-        // SAFETY: all owned here alone, idle, and null where never made.
+        // SAFETY: all owned here alone, idle, and null if never created.
         unsafe {
             device.destroy_pipeline(self.pipeline, None);
             device.destroy_descriptor_pool(self.descriptors, None);

@@ -1,4 +1,4 @@
-//! The processor time of a handoff, with the library and with plain API calls.
+//! The CPU time of a handoff, with the library and with plain API calls.
 //!
 //! The time is that of the submitting thread by its own clock, so sleeping costs nothing.
 //! Runs on software drivers too. `cargo bench -p interop-bench --bench handoff_cpu`

@@ -92,7 +92,7 @@ fn host_copy(setup: &Setup<'_>) -> Result<Box<dyn Benchmark>> {
     })
 }
 
-/// The controls: plain API calls without the library. `None` synchronises by semaphores.
+/// The controls: plain API calls without the library. `None` synchronises with semaphores.
 fn raw(setup: &Setup<'_>, wait: Option<WaitMode>) -> Result<Box<dyn Benchmark>> {
     let Setup { gpus, path, bytes, grids } = *setup;
     let (first, grid) = (&gpus.vulkan, grids.vulkan);

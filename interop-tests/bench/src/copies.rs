@@ -45,7 +45,7 @@ pub(crate) trait Copies {
         range: &Range<u64>,
     ) -> Result<()>;
 
-    /// Describes how the host's memory is used.
+    /// Describes the host memory in use.
     fn how(&self, own: &Self::Own) -> String;
 }
 
@@ -69,8 +69,8 @@ impl Copies for CudaUser {
         drop(synchronised);
         self.gpu.cuda.context().bind_to_thread()?;
         let bytes = usize::try_from(staging.bytes())?;
-        // SAFETY: the mapping is that long and stays until it is unregistered (`CudaOwn::drop`). A refusal
-        // makes CUDA copy through memory of its own.
+        // SAFETY: the mapping is that long and stays until it is unregistered (`CudaOwn::drop`). If CUDA
+        // rejects it, it copies through memory of its own.
         let registered = unsafe { sys::cuMemHostRegister_v2(staging.at(0).cast(), bytes, 0) };
         let pinned = registered == sys::CUresult::CUDA_SUCCESS;
         Ok(CudaOwn { events: Vec::new(), address, payload, pinned, groups, staging })
@@ -79,7 +79,7 @@ impl Copies for CudaUser {
     fn upload(&mut self, own: &mut CudaOwn, range: &Range<u64>) -> Result<()> {
         let (to, from) = (own.address + range.start, own.staging.at(range.start));
         let (bytes, stream) = (usize::try_from(range.end - range.start)?, &self.gpu.stream);
-        // SAFETY: both are that long and stay until the benchmark goes, which waits.
+        // SAFETY: both are that long and live until the benchmark is dropped, which waits.
         let result = unsafe {
             sys::cuMemcpyHtoDAsync_v2(to, from.cast_const().cast(), bytes, stream.cu_stream())
         };
@@ -88,7 +88,7 @@ impl Copies for CudaUser {
     }
 
     fn work(&mut self, own: &mut CudaOwn) -> Result<()> {
-        // SAFETY: the payload is this side's own, until the benchmark goes, which waits.
+        // SAFETY: the payload is this side's own, and lives until the benchmark is dropped, which waits.
         unsafe { self.gpu.launch_at(KERNEL, own.address, own.payload.len() as u64, own.groups) }
     }
 

@@ -1,4 +1,4 @@
-//! The processor time of the library's handoffs, compared with the same handoffs by plain API calls.
+//! The CPU time of the library's handoffs, compared with the same handoffs by plain API calls.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use ping_pong::routes::Grids;
 use ping_pong::routes::Setup;
 use ping_pong::routes::{Benchmark, time};
 
-/// So small that the handoff dominates.
+/// Size of the payload in bytes: so small that the handoff dominates.
 const BYTES: u64 = 4096;
 /// Batches of each side, which alternate.
 const BATCHES: u32 = 201;
 /// Pairs in a batch.
 const PAIRS: u32 = 40;
 
-/// Processor time of the submitting thread per handoff.
+/// CPU time of the submitting thread per handoff.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CpuCost {
     /// The APIs.
@@ -42,8 +42,8 @@ pub struct CpuCost {
     pub verified: bool,
 }
 
-/// The library's benchmark and its control: by semaphore if this machine has one, otherwise by a sleeping
-/// host wait, as polling would use processor time for as long as it lasts.
+/// The library's benchmark and its control: with semaphores if this machine can share them, otherwise with a
+/// sleeping host wait, because polling would use CPU time throughout the wait.
 ///
 /// # Errors
 /// If this machine lacks the path, or if a driver fails.
@@ -65,7 +65,7 @@ pub fn cpu_benchmarks(gpus: &GpuContexts, path: PathKind) -> Result<[Box<dyn Ben
 /// Measures both, alternating.
 ///
 /// # Errors
-/// As [`cpu_benchmarks`].
+/// Same as [`cpu_benchmarks`].
 pub fn cpu(gpus: &GpuContexts, path: PathKind) -> Result<CpuCost> {
     let mut benchmarks = cpu_benchmarks(gpus, path)?;
     let mut times = [Vec::new(), Vec::new()];

@@ -1,7 +1,7 @@
 //! Without sharing: each API has a private payload, and it is copied through the host.
 //!
-//! Written to be fast: memory is mapped once, and pinned if CUDA allows it; command buffers are recorded
-//! once; and the payload is copied in pieces, so that one piece is read back while the one before it is
+//! Optimised for speed: memory is mapped once, and pinned if CUDA allows it; command buffers are recorded
+//! once; and the payload is copied in pieces, so that one piece is read back while the previous one is
 //! uploaded.
 
 use std::ops::Range;

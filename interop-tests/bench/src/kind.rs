@@ -27,11 +27,11 @@ pub enum BenchmarkKind {
     },
     /// Both kernels in Vulkan's queue, with this number of pairs per command buffer.
     SameQueue(u32),
-    /// As [`HostWaitBlock`](Self::HostWaitBlock), with plain API calls instead of the library.
+    /// Same as [`HostWaitBlock`](Self::HostWaitBlock), with plain API calls instead of the library.
     RawHostWaitBlock,
-    /// As [`HostWaitSpin`](Self::HostWaitSpin), with plain API calls instead of the library.
+    /// Same as [`HostWaitSpin`](Self::HostWaitSpin), with plain API calls instead of the library.
     RawHostWaitSpin,
-    /// As [`Semaphore`](Self::Semaphore), with plain API calls instead of the library.
+    /// Same as [`Semaphore`](Self::Semaphore), with plain API calls instead of the library.
     RawSemaphore,
 }
 
@@ -84,8 +84,7 @@ impl BenchmarkKind {
         }
     }
 
-    /// Whether it is measured by default on a CPU: of the rings with batches, only a small one and a large
-    /// one are.
+    /// Whether it is measured by default on a CPU: of the rings with batches, only a small and a large one.
     pub fn is_basic(self) -> bool {
         match self {
             Self::Ring { batch: 1, .. } => true,
@@ -94,7 +93,7 @@ impl BenchmarkKind {
         }
     }
 
-    /// The number of payloads' worth of memory that it needs.
+    /// The memory that it needs, in payloads.
     pub fn payloads(self) -> u64 {
         match self {
             Self::HostCopy => 2,
@@ -147,7 +146,7 @@ impl FromStr for Selection {
         let kinds: Vec<_> = BenchmarkKind::ALL.into_iter().filter(family).collect();
         if kinds.is_empty() {
             let all: Vec<_> = BenchmarkKind::ALL.iter().map(ToString::to_string).collect();
-            bail!("there is no benchmark '{text}'; the benchmarks are {}", all.join(", "));
+            bail!("unknown benchmark '{text}'; the benchmarks are {}", all.join(", "));
         }
         Ok(Self(kinds))
     }

@@ -40,8 +40,8 @@ pub(super) fn lines(report: &Report, path: &str) -> Vec<Line> {
     lines.into_iter().map(|(_, line)| line).collect()
 }
 
-/// Whether a benchmark has a line: the controls would be hidden by what they control, and one ring with
-/// batches per depth is enough.
+/// Whether a benchmark has a line: the controls would coincide with the lines that they control, and one
+/// ring with batches per depth is enough.
 fn is_drawn(row: &Row) -> bool {
     let batch = row.benchmark.split_once('x').and_then(|(_, batch)| batch.parse::<u32>().ok());
     !row.benchmark.starts_with("raw-") && batch.is_none_or(|batch| 2 * batch == row.depth)

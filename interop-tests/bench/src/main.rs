@@ -51,7 +51,7 @@ struct Options {
     /// Bandwidth of the GPU's memory, for the plot
     #[arg(long)]
     peak_gb_per_s: Option<f64>,
-    /// Measure only the processor time of a handoff, with the library and with plain API calls; print JSON
+    /// Measure only the CPU time of a handoff, with the library and with plain API calls; print JSON
     #[arg(long, conflicts_with_all = ["sizes", "benchmarks", "rounds", "batch_ms", "json", "plot", "from"])]
     cpu: bool,
     /// Read the report from this file instead of measuring

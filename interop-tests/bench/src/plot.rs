@@ -99,7 +99,7 @@ fn draw(
     draw_legend(&legend_area, lines, peak)
 }
 
-/// Names the lines, from the highest at its right end to the lowest.
+/// Draws the legend, ordered by the lines' right ends, highest first.
 fn draw_legend(
     area: &Area<'_>,
     lines: &[Line],

@@ -34,7 +34,7 @@ pub struct Row {
     pub path: String,
     /// Size of a payload in bytes.
     pub payload_bytes: u64,
-    /// How many payloads are in flight.
+    /// The number of payloads in flight.
     pub depth: u32,
     /// Bytes that both kernels of a pair read and write, divided by the median time of a pair, in GB/s.
     pub gb_per_s: f64,
@@ -48,7 +48,7 @@ pub struct Row {
     pub single_api: String,
     /// How the two APIs are synchronised.
     pub handoff: String,
-    /// Median processor time of the submitting thread, in µs per pair.
+    /// Median CPU time of the submitting thread, in µs per pair.
     pub cpu_us: f64,
     /// Batches that were timed.
     pub batches: u32,

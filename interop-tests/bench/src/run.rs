@@ -70,7 +70,7 @@ struct Timed {
     kind: BenchmarkKind,
     benchmark: Box<dyn Benchmark>,
     pairs: u32,
-    /// It is timed in one round out of this many.
+    /// It is timed once in this many rounds.
     stride: u32,
     times: Vec<PairTime>,
     /// Why it is no longer timed.
@@ -154,7 +154,7 @@ fn skipped(kind: BenchmarkKind, path: PathKind, payload_bytes: u64, reason: Stri
 }
 
 impl Timed {
-    /// Runs the benchmark twice and finds how many pairs make a batch.
+    /// Runs the benchmark twice and determines the number of pairs per batch.
     fn warm_up(&mut self, plan: &Plan) -> Result<()> {
         let granule = self.benchmark.granule();
         time(&mut *self.benchmark, granule)?;

@@ -41,7 +41,7 @@ impl Staging {
     /// The address of the bytes at `offset`.
     pub(crate) fn at(&self, offset: u64) -> *mut u8 {
         assert!(offset <= self.bytes());
-        // SAFETY: within the mapping, which has an address each byte of.
+        // SAFETY: within the mapping, each byte of which has an address.
         unsafe { self.mapped.add(offset as usize) }
     }
 
@@ -60,7 +60,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // SAFETY: mapped once, by `new`; what copies from and to it was waited for.
+        // SAFETY: mapped once, by `new`; all copies from and to it were waited for.
         unsafe { self.gpu.device().unmap_memory(self.buffer.memory) };
     }
 }

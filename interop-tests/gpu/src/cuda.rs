@@ -98,7 +98,7 @@ impl CudaContext {
         }
     }
 
-    /// Launches `kernel` over the `bytes` bytes at `address`, with `groups` blocks; 0 for one thread an
+    /// Launches `kernel` over the `bytes` bytes at `address`, with `groups` blocks; 0 for one thread per
     /// element. cudarc does not track this use of the memory.
     ///
     /// # Safety
@@ -124,10 +124,10 @@ impl CudaContext {
         Ok(())
     }
 
-    /// Returns how long the work that `launch` launches on the stream takes on the device, measured by events.
+    /// Returns how long the work that `launch` puts on the stream takes on the device, measured by events.
     ///
     /// # Errors
-    /// What `launch` returns, and if CUDA fails.
+    /// Those of `launch`, and if CUDA fails.
     pub fn time(&self, launch: impl FnOnce() -> Result<()>) -> Result<Duration> {
         let timed = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
         let start = self.stream.record_event(timed)?;
@@ -137,7 +137,7 @@ impl CudaContext {
         Ok(Duration::from_secs_f64(f64::from(start.elapsed_ms(&end)?) / 1e3))
     }
 
-    /// Allocates memory that no other API sees, for comparison with shared memory.
+    /// Allocates private memory, for comparison with shared memory.
     ///
     /// # Errors
     /// If CUDA is out of memory.

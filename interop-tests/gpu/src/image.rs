@@ -143,7 +143,7 @@ impl Part {
         self.texels(desc) as usize * texel_bytes(desc.format, self.aspect) as usize
     }
 
-    /// A different seed for every part, so that exchanged parts are found.
+    /// A different seed for every part, so that swapped parts are detected.
     pub fn seed(&self, seed: u32) -> u32 {
         hash(self.level << 20 | self.layer << 3 | self.aspect.bits(), seed)
     }
@@ -173,7 +173,7 @@ impl Part {
     /// Checks what was read from the part after a filling with `seed`.
     ///
     /// # Errors
-    /// With the first texel that differs, and the number that do.
+    /// With the first texel that differs, and the number of such texels.
     pub fn check(&self, desc: &ImageDesc, seed: u32, found: &[u8]) -> Result<()> {
         self.compare(desc, &self.filled(desc, seed), found)
     }
@@ -181,7 +181,7 @@ impl Part {
     /// Checks what was read from the part against `expected`.
     ///
     /// # Errors
-    /// With the first texel that differs, and the number that do.
+    /// With the first texel that differs, and the number of such texels.
     pub fn compare(&self, desc: &ImageDesc, expected: &[u8], found: &[u8]) -> Result<()> {
         let Part { aspect, level, layer } = *self;
         if expected.len() != found.len() {

@@ -11,7 +11,7 @@ pub const ELEMENT_BYTES: u64 = 16;
 pub enum Kernel {
     /// Writes a hash of each word's index.
     Fill {
-        /// Selects one of 2³² contents.
+        /// Selects one of 2³² possible contents.
         seed: u32,
     },
     /// Reads, maps and writes each word.

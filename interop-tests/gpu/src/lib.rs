@@ -1,5 +1,5 @@
-//! GPU contexts with the kernels of the tests, the benchmark and the demos in each API, and what the kernels
-//! must compute, on the CPU.
+//! GPU contexts with the kernels of the tests, the benchmark and the demos in each API, and the expected
+//! results of the kernels, computed on the CPU.
 
 mod contexts;
 pub mod cuda;

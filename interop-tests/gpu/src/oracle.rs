@@ -1,4 +1,4 @@
-//! What the kernels must have computed, on the CPU. See `shaders/README.md`.
+//! The results that the kernels must produce, computed on the CPU. See `shaders/README.md`.
 
 use std::fmt;
 use std::thread;
@@ -27,7 +27,7 @@ pub fn filled(bytes: usize, seed: u32) -> Vec<u8> {
 
 /// The effect of any number of passes on a word `x` at index `w`: `a·x + b·w + c`.
 ///
-/// Passes with different steps don't commute, so a pass that is lost, doubled or out of order shows in every
+/// Passes with different steps don't commute, so a pass that is lost, doubled or out of order changes every
 /// word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turns {

@@ -1,7 +1,7 @@
 //! Numbers that formats can't hold exactly, and the largest error allowed for what is stored.
 //!
 //! Half a step of the format: to the nearest code of a normalised format, half a unit in the last place
-//! of a float. OpenGL allows any of the two neighbours and prefers the nearest (OpenGL 4.6, 2.3.5.2);
+//! of a float. OpenGL allows either of the two neighbours and prefers the nearest (OpenGL 4.6, 2.3.5.2);
 //! Vulkan recommends the nearest ("Conversion from Floating-Point to Normalized
 //! Fixed-Point"). Nothing here is rounded: what is stored is compared with the number itself.
 
@@ -12,11 +12,11 @@ use gpu_interop::format::{ChannelOrder, Format};
 use super::oracle::hash;
 use super::texel::decode;
 
-/// What shaders' arithmetic in single precision may add, in steps of the format.
+/// Additional error allowed for shader arithmetic in single precision, in steps of the format.
 const ARITHMETIC: f64 = 0.005;
 
-/// What encoding sRGB may add, in steps: the curve is not a single operation, and every API allows some error
-/// (Direct3D, whose rule GPUs follow, allows 0.6 of a step in total).
+/// Additional error allowed for sRGB encoding, in steps: the curve is not a single operation, and every API
+/// allows some error (Direct3D, whose rule GPUs follow, allows 0.6 of a step in total).
 const SRGB: f64 = 0.1;
 
 /// How a format stores numbers.
@@ -64,8 +64,8 @@ pub fn rounds(format: Format) -> bool {
     stored(format).is_some()
 }
 
-/// Numbers for every channel of `texels` texels: hashes, most of them between two that the format holds,
-/// some beyond its range if it is clamped.
+/// Numbers for every channel of `texels` texels: hashes, most of them between two values of the format,
+/// some beyond its range if the format clamps.
 pub fn numbers(format: Format, texels: u32, seed: u32) -> Vec<[f32; 4]> {
     let number = |word: u32| {
         let bits = hash(word, seed);
@@ -88,8 +88,8 @@ pub fn numbers(format: Format, texels: u32, seed: u32) -> Vec<[f32; 4]> {
     (0..texels).map(|i| [0, 1, 2, 3].map(|channel| number(4 * i + channel))).collect()
 }
 
-/// What OpenGL's shaders must write so that the channels of `number` come to their places: it takes a
-/// format with blue first for one with red first.
+/// What OpenGL's shaders must write so that the channels of `number` are stored in their places: OpenGL
+/// treats a format with blue first as one with red first.
 pub fn for_opengl(format: Format, [red, green, blue, alpha]: [f32; 4]) -> [u32; 4] {
     let placed = match format.channel_order() {
         ChannelOrder::Bgra => [blue, green, red, alpha],
@@ -132,7 +132,7 @@ pub fn worst(format: Format, numbers: &[[f32; 4]], bytes: &[u8]) -> Option<Worst
     worst_of(format, numbers, found, false)
 }
 
-/// As [`worst`], for what a sampler reads, which decodes sRGB.
+/// Same as [`worst`], for what a sampler reads, which decodes sRGB.
 pub fn worst_sampled(format: Format, numbers: &[[f32; 4]], seen: &[[u32; 4]]) -> Option<Worst> {
     worst_of(format, numbers, seen.iter().map(|texel| texel.map(f32::from_bits)), true)
 }

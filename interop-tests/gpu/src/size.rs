@@ -1,4 +1,4 @@
-//! Sizes as people write them: `256MiB`.
+//! Human-readable sizes: `256MiB`.
 
 use anyhow::{Result, bail};
 
@@ -27,10 +27,10 @@ pub fn parse(text: &str) -> Result<u64> {
     Ok(bytes)
 }
 
-/// A payload's size: as [`parse`], and what the kernels can work on.
+/// Parses a payload's size: like [`parse`], and checks that the kernels support the size.
 ///
 /// # Errors
-/// As [`parse`], and for 0 or a size that is not a multiple of 16 bytes.
+/// Those of [`parse`], and if the size is 0 or not a multiple of 16 bytes.
 pub fn parse_payload(text: &str) -> Result<u64> {
     let bytes = parse(text)?;
     if bytes == 0 || !bytes.is_multiple_of(16) {
@@ -39,7 +39,7 @@ pub fn parse_payload(text: &str) -> Result<u64> {
     Ok(bytes)
 }
 
-/// Formats a size for people: `256 MiB`.
+/// Formats a human-readable size: `256 MiB`.
 pub fn human(bytes: u64) -> String {
     for (name, factor) in [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
         if bytes >= factor && bytes.is_multiple_of(factor) {

@@ -34,7 +34,7 @@ pub trait Benchmark {
     fn handoff(&self) -> String;
 
     /// Checks every byte of every payload against what the CPU computes for all pairs so far. Nothing may be
-    /// submitted after that.
+    /// submitted afterwards.
     ///
     /// # Errors
     /// If a driver fails. Wrong bytes are the inner error.
@@ -46,7 +46,7 @@ pub trait Benchmark {
 pub struct PairTime {
     /// From the first call to the last pair's end.
     pub wall: Duration,
-    /// Processor time of this thread, without the wait for the end: some drivers sleep there, others poll.
+    /// CPU time of this thread, without the wait for the end: some drivers sleep there, others poll.
     pub cpu: Duration,
 }
 
@@ -63,7 +63,7 @@ pub fn time(benchmark: &mut dyn Benchmark, pairs: u32) -> Result<PairTime> {
     Ok(PairTime { wall: wall / pairs, cpu: cpu / pairs })
 }
 
-/// Returns the processor time used by this thread.
+/// Returns the CPU time used by this thread.
 pub fn thread_cpu() -> Duration {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `now` is writable; the clock exists on every Linux, so that the call can't fail.

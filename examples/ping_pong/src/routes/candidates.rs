@@ -66,7 +66,7 @@ impl<'a> Candidates<'a> {
         Ok(Self { setup, owner, users, in_queue, open: BTreeMap::new() })
     }
 
-    /// Measures the routes that are worth trying on this machine. `depth` is that of rings; `None` tries
+    /// Measures the routes that are worth trying on this machine. `depth` is the depth of rings; `None` tries
     /// several.
     ///
     /// # Errors
@@ -110,12 +110,12 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// Half of a ring's slots if they can be halved, else 1.
+/// Half of a ring's slots if the number is even, otherwise 1.
 pub(crate) fn half(depth: u32) -> u32 {
     if depth.is_multiple_of(2) { depth / 2 } else { 1 }
 }
 
-/// The simplest first: of two that are equally fast the earlier is chosen.
+/// Simplest first: of two equally fast candidates, the earlier is chosen.
 fn worth_trying(is_gpu: bool, bytes: u64, depth: Option<u32>) -> Result<Vec<RouteConfig>> {
     let (timeline, binary) = (SemaphoreKind::Timeline, SemaphoreKind::Binary);
     let mut all = Vec::new();

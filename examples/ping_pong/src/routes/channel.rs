@@ -29,7 +29,7 @@ pub(crate) struct Channel<S: PayloadUser> {
 }
 
 impl<S: PayloadUser> Channel<S> {
-    /// Opens the handoffs for a payload of `bytes` bytes, which is filled. `works` are those of the two APIs.
+    /// Opens the handoffs for a filled payload of `bytes` bytes. `works` has one kernel per API.
     pub(crate) fn new(
         first: VulkanUser,
         second: S,

@@ -17,9 +17,9 @@ use interop_gpu::statistics::median;
 /// Work groups to try; 0 is one thread per element.
 const GRIDS: [u32; 6] = [0, 1 << 15, 1 << 14, 1 << 13, 1 << 12, 1 << 10];
 
-/// Groups of 256 threads that an NVIDIA multiprocessor runs at once.
+/// Groups of 256 threads that an NVIDIA multiprocessor runs concurrently.
 const GROUPS_A_PROCESSOR: u32 = 8;
-/// Multiples of the number of groups that the GPU runs at once.
+/// Multiples of the number of groups that the GPU runs concurrently.
 const WAVES: [u32; 5] = [1, 2, 4, 8, 16];
 
 /// How long each grid is measured.
@@ -30,11 +30,11 @@ const TRIES: usize = 3;
 /// Work groups of each API's kernel; 0 is one thread per element.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Grids {
-    /// Of Vulkan.
+    /// For Vulkan.
     pub vulkan: u32,
-    /// Of OpenGL.
+    /// For OpenGL.
     pub gl: u32,
-    /// Of CUDA.
+    /// For CUDA.
     pub cuda: u32,
 }
 
@@ -64,8 +64,8 @@ impl Grids {
     }
 }
 
-/// [`GRIDS`] and, if CUDA reports how many groups the GPU runs at once, multiples of that: whole waves leave
-/// no processor idle at the end.
+/// [`GRIDS`] and, if CUDA reports how many groups the GPU runs concurrently, multiples of that: whole waves
+/// leave no processor idle at the end.
 fn candidates(gpus: &GpuContexts) -> Vec<u32> {
     let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
     let count =

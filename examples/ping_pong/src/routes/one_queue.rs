@@ -33,7 +33,7 @@ impl<K> OneQueue<K> {
     /// Records `pairs` pairs per submit, each by `record`, on `bytes` bytes of `buffer`, which `kept` keeps.
     ///
     /// # Errors
-    /// What `record` returns, and if the driver fails.
+    /// Those of `record`, and if the driver fails.
     pub fn new(
         gpu: Rc<VulkanContext>,
         (buffer, bytes): (vk::Buffer, u64),

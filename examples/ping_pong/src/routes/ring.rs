@@ -31,8 +31,8 @@ pub(crate) struct Ring<S: PayloadUser> {
 }
 
 impl<S: PayloadUser> Ring<S> {
-    /// Opens a ring of `depth` payloads of `bytes` bytes, which are filled; `batch` of them are handed over
-    /// at a time. `works` are those of the two APIs.
+    /// Opens a ring of `depth` filled payloads of `bytes` bytes; `batch` of them are handed over at a time.
+    /// `works` has one kernel per API.
     ///
     /// # Errors
     /// [`Missing`](gpu_interop::error::Missing) if the machine lacks something; otherwise if a driver fails,

@@ -9,8 +9,8 @@ use super::one_queue::OneQueue;
 use interop_gpu::Kernel;
 use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 
-/// Limit of the bytes that one submit works on: work that is submitted together can't be interleaved with
-/// other work.
+/// Limit of the bytes that one submit works on: the GPU can't interleave other work with the work of one
+/// submit.
 const BYTES_A_SUBMIT: u64 = 256 << 20;
 
 /// Opens Vulkan alone, with up to 16 pairs per submit.

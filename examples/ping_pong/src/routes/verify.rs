@@ -9,8 +9,8 @@ use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 /// Bytes read back at a time.
 const PART_BYTES: u64 = 64 << 20;
 
-/// Checks the first `bytes` bytes of `buffer`, which Vulkan owns and nothing uses, part by part: a ring of
-/// large payloads does not fit into the host's memory.
+/// Checks the first `bytes` bytes of `buffer`, which Vulkan owns and no work uses. It reads them part by
+/// part, because a ring of large payloads does not fit into host memory.
 ///
 /// # Errors
 /// If the driver fails. Wrong bytes are the inner error.

@@ -24,7 +24,7 @@ pub const FRAGMENT_PICTURE: &[u8] = include_bytes!("../../../../shaders/picture.
 
 /// Draws [`Drawing`]s to one image view with one fragment shader.
 ///
-/// Used by one thread. Nothing submitted with it may be in flight when it records again or is dropped.
+/// For use by one thread. Nothing submitted with it may be in flight when it records again or is dropped.
 #[derive(Debug)]
 pub struct Painter {
     vulkan: Vulkan,
@@ -53,7 +53,7 @@ impl Painter {
         Self::create(vulkan, fragment, format, canvas, target, None)
     }
 
-    /// As [`new`](Self::new), with a fragment shader that samples `picture` in `SHADER_READ_ONLY_OPTIMAL`.
+    /// Same as [`new`](Self::new), with a fragment shader that samples `picture` in `SHADER_READ_ONLY_OPTIMAL`.
     /// View and sampler must outlive the painter.
     ///
     /// # Errors

@@ -164,7 +164,7 @@ impl Objects {
             .height(self.canvas.size.1)
             .layers(1);
         // SAFETY: the views are in the order of the render pass, of its formats and sample counts, and of
-        // the canvas's size, the target's by the caller's word.
+        // the canvas's size, as the caller promises for the target.
         self.framebuffer = unsafe { self.device().create_framebuffer(&info, None) }?;
         Ok(())
     }
@@ -281,7 +281,7 @@ impl Objects {
 impl Drop for Objects {
     fn drop(&mut self) {
         let device = self.vulkan.device();
-        // SAFETY: all owned here alone, idle as the callers have waited, and null where never made.
+        // SAFETY: all owned here alone, idle because the callers have waited, and null if never created.
         unsafe {
             device.destroy_pipeline(self.pipeline, None);
             device.destroy_pipeline_layout(self.pipeline_layout, None);
@@ -316,7 +316,7 @@ fn binding<T>(binding: u32, rate: vk::VertexInputRate) -> vk::VertexInputBinding
     vk::VertexInputBindingDescription { binding, stride, input_rate: rate }
 }
 
-/// As `scene.vert` names them.
+/// In the layout that `scene.vert` declares.
 fn attributes() -> Vec<vk::VertexInputAttributeDescription> {
     use vk::Format as F;
     let of = |binding, (location, format, offset): (u32, vk::Format, usize)| {

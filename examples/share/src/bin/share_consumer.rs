@@ -1,5 +1,5 @@
-//! Takes the frames that `share_producer` draws in another process, checks every word of each on the
-//! GPU, and writes the last as a picture.
+//! Receives the frames that `share_producer` draws in another process, checks every word of each on the
+//! GPU, and writes the last frame as a picture.
 //!
 //! `cargo run --release -p share --bin share_consumer -- --api vulkan|gl|cuda --output last.png`
 
@@ -32,7 +32,7 @@ struct Options {
     /// API that reads and checks the frames
     #[arg(long, default_value = "vulkan")]
     api: ConsumerApi,
-    /// Number of frames to take [default: all]
+    /// Number of frames to receive [default: all]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     frames: Option<u32>,
     /// Accept only frames of this size [default: any size]

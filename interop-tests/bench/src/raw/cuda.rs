@@ -13,7 +13,7 @@ use gpu_interop::handoff::WaitMode;
 use super::{Exported, KERNEL, RawSecondApi};
 use interop_gpu::cuda::CudaContext;
 
-/// The payload as CUDA has it, two semaphores and an event.
+/// CUDA's view of the payload, two semaphores and an event.
 pub(crate) struct RawCuda {
     gpu: Rc<CudaContext>,
     grid: u32,
@@ -139,7 +139,7 @@ impl RawSecondApi for RawCuda {
 impl Drop for RawCuda {
     fn drop(&mut self) {
         let _ = self.gpu.stream.synchronize();
-        // SAFETY: all made by `new`, and not in use. What can't be freed is left.
+        // SAFETY: all created by `new`, and not in use. What can't be freed is leaked.
         unsafe {
             for semaphore in self.semaphores.into_iter().flatten() {
                 let _ = sys::cuDestroyExternalSemaphore(semaphore);

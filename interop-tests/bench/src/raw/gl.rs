@@ -26,7 +26,7 @@ type Set32 = unsafe extern "system" fn(u32, u32, *const i32);
 type Set64 = unsafe extern "system" fn(u32, u32, *const u64);
 type Pass = unsafe extern "system" fn(u32, u32, *const u32, u32, *const u32, *const u32);
 
-/// The payload as OpenGL has it, and two semaphores.
+/// OpenGL's view of the payload, and two semaphores.
 pub(crate) struct RawGl {
     gpu: Rc<GlContext>,
     grid: u32,
@@ -90,7 +90,7 @@ impl RawGl {
 impl Semaphores {
     fn import(gpu: &GlContext, [signalled, waited]: [OwnedFd; 2]) -> Result<Self> {
         // SAFETY: the types are those of GL_EXT_semaphore, _fd and GL_NV_timeline_semaphore; the context
-        // is current; each semaphore gets its type before what it stands for.
+        // is current; each semaphore gets its type before the import.
         unsafe {
             let create = load::<Names>(gpu, c"glCreateSemaphoresNV").context("timelines")?;
             let set_type = load::<Set32>(gpu, c"glSemaphoreParameterivNV")?;

@@ -27,9 +27,9 @@ use ping_pong::routes::{Benchmark, FIRST_STEP, SECOND_STEP};
 const SEED: u32 = 10;
 /// The kernel of the second API.
 const KERNEL: Kernel = Kernel::PingPong { step: SECOND_STEP };
-/// As in the library's benchmarks, the host waits for an older submit after every so many.
+/// As in the library's benchmarks, the host waits for an older submit after this many submits.
 const WAIT_EVERY: u64 = 16;
-/// How many submits older that one is.
+/// By how many submits the older one precedes the last.
 const AHEAD: u64 = 64;
 
 /// What the second API imports.
@@ -124,7 +124,7 @@ impl<F: RawSecondApi> Benchmark for Raw<F> {
 
 impl<F: RawSecondApi> Drop for Raw<F> {
     fn drop(&mut self) {
-        // Nothing may be in flight when the payload goes; what is lost has nothing in flight.
+        // Nothing may be in flight when the payload is dropped. A lost device has nothing in flight.
         let _ = self.second.finish();
         let _ = self.first.gpu().vulkan.wait_idle();
     }

@@ -10,7 +10,7 @@ use super::Exported;
 use interop_gpu::vulkan::VulkanContext;
 
 const OPAQUE: vk::ExternalMemoryHandleTypeFlags = vk::ExternalMemoryHandleTypeFlags::OPAQUE_FD;
-/// llvmpipe needs padding behind a shared buffer.
+/// llvmpipe needs padding after a shared buffer.
 const TAIL_BYTES: u64 = 64;
 
 /// A buffer in memory of its own, exported or imported.
@@ -48,7 +48,7 @@ impl RawBuffer {
         let raw = exported.memory.as_raw_fd();
         let mut import = vk::ImportMemoryFdInfoKHR::default().handle_type(OPAQUE).fd(raw);
         made.allocate(&mut import)?;
-        // Imported: the driver's from now on.
+        // Imported: the driver owns it from now on.
         let _ = exported.memory.into_raw_fd();
         Ok(made)
     }
@@ -60,7 +60,7 @@ impl RawBuffer {
             | vk::BufferUsageFlags::TRANSFER_DST;
         let info =
             vk::BufferCreateInfo::default().size(bytes).usage(usage).push_next(&mut external);
-        // SAFETY: a valid device; the driver shares buffers as opaque fd, as every other benchmark found out.
+        // SAFETY: a valid device; the driver shares buffers as opaque fd, as the other benchmarks have checked.
         let handle = unsafe { gpu.device().create_buffer(&info, None) }?;
         let (gpu, memory) = (gpu.clone(), vk::DeviceMemory::null());
         Ok(Self { gpu, handle, memory, bytes, allocation_size: 0, memory_type: 0 })
@@ -114,7 +114,7 @@ impl RawTimeline {
         if exportable {
             info = info.push_next(&mut export);
         }
-        // SAFETY: timeline semaphores are enabled wherever the context finds them; the caller found that they
+        // SAFETY: the context enables timeline semaphores if the device has them; the caller checked that they
         // can be exported.
         let handle = unsafe { gpu.device().create_semaphore(&info, None) }?;
         Ok(Self { gpu: gpu.clone(), handle })
@@ -129,7 +129,7 @@ impl RawTimeline {
             .fd(fd.as_raw_fd());
         // SAFETY: a new semaphore, and the descriptor of a timeline semaphore of the same GPU and driver.
         unsafe { functions.import_semaphore_fd(&import) }?;
-        // Imported: the driver's from now on.
+        // Imported: the driver owns it from now on.
         let _ = fd.into_raw_fd();
         Ok(made)
     }
@@ -138,7 +138,7 @@ impl RawTimeline {
         let get = vk::SemaphoreGetFdInfoKHR::default()
             .semaphore(self.handle)
             .handle_type(vk::ExternalSemaphoreHandleTypeFlags::OPAQUE_FD);
-        // SAFETY: the semaphore was made for export; the descriptor is new and ours.
+        // SAFETY: the semaphore was created for export; the descriptor is new and ours.
         Ok(unsafe { OwnedFd::from_raw_fd(Self::functions(&self.gpu).get_semaphore_fd(&get)?) })
     }
 

@@ -35,7 +35,7 @@ impl CudaContext {
         self.store_through(&mut surface, part, seed)
     }
 
-    /// As [`store_part`](Self::store_part), with an object that the caller keeps.
+    /// Same as [`store_part`](Self::store_part), with an object that the caller keeps.
     ///
     /// # Errors
     /// If CUDA fails.
@@ -65,10 +65,10 @@ impl CudaContext {
         pack(array.desc().format, read, &found).with_context(|| format!("{part:?}, {read:?}"))
     }
 
-    /// As [`fetch_part`](Self::fetch_part), through a texture object of all levels.
+    /// Same as [`fetch_part`](Self::fetch_part), through a texture object of all levels.
     ///
     /// # Errors
-    /// As `fetch_part`.
+    /// Same as `fetch_part`.
     pub fn fetch_of_all(&self, array: &Array, part: &Part, read: ReadMode) -> Result<Vec<u8>> {
         let sampled = TextureOptions::sampled();
         let point = Filter::Point;
@@ -79,7 +79,8 @@ impl CudaContext {
         pack(array.desc().format, read, &found).with_context(|| format!("{part:?}, {read:?}"))
     }
 
-    /// Returns what the texture unit reads for each texel of `part`, by the kernel named `fetch_` and `kernel`.
+    /// Returns what the texture unit reads for each texel of `part`, with the kernel `fetch_*`, whose suffix is
+    /// `kernel`.
     ///
     /// # Errors
     /// If CUDA fails.
@@ -95,7 +96,7 @@ impl CudaContext {
         let function = self.image_kernel(&format!("fetch_{kernel}"))?;
         let Extent { width, height, depth } = level_extent(desc, part.level);
         let count = width * height * depth;
-        // Filled with a pattern, so that a texel the kernel did not write shows.
+        // Filled with a pattern, so that texels that the kernel did not write are detected.
         let mut found = self.stream.clone_htod(&vec![0xa5a5_a5a5u32; 4 * count as usize])?;
         let as_floats = u32::from(are_floats(desc.format, read));
         let mut launch = self.stream.launch_builder(&function);
@@ -125,7 +126,7 @@ impl CudaContext {
         let has_levels = u32::from(has_levels);
         let mut launch = self.stream.launch_builder(&function);
         launch.arg(&mut found).arg(&places).arg(&count).arg(texture).arg(&has_levels);
-        // SAFETY: the arguments are the kernel's, and both buffers are of `count` places.
+        // SAFETY: the arguments are the kernel's, and both buffers have `count` elements.
         unsafe { launch.launch(for_texels(count)) }?;
         let found = self.stream.clone_dtoh(&found)?;
         self.stream.synchronize()?;
@@ -185,7 +186,7 @@ impl CudaContext {
         let Extent { width, height, .. } = desc.extent;
         ensure!(
             numbers.len() == (width * height) as usize,
-            "the count of numbers is not that of texels"
+            "the number of values differs from the number of texels"
         );
         let (bytes, kind) = (desc.format.texel_bytes(), kind(desc.format));
         let numbers = self.stream.clone_htod(numbers.as_flattened())?;

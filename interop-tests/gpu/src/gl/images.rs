@@ -154,7 +154,7 @@ impl GlContext {
         let (gl, desc) = (self.glow(), texture.desc());
         let names = desc.format.gl()?;
         for slab in slabs(texture) {
-            // Overwritten first, so that a read that did not happen shows.
+            // Overwritten first, so that a read that did not happen is detected.
             let mut read = vec![0xA5; slab.layer_bytes(desc) * slab.layers as usize];
             let level = i32::try_from(slab.level)?;
             // SAFETY: the context is current, the texture its own; there is room for all of the level,

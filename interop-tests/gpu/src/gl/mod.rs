@@ -42,7 +42,7 @@ pub struct GlContext {
     ping_pong: glow::Program,
     timer: Option<glow::Query>,
     max_window: u64,
-    /// Programs by their sources: what many cases use is compiled once.
+    /// Programs by their sources: programs that many cases use are compiled once.
     programs: RefCell<BTreeMap<String, glow::Program>>,
 }
 
@@ -57,7 +57,7 @@ impl GlContext {
         let context = gl.glow().clone();
         let fill = compile(&context, FILL).context("fill.comp")?;
         let ping_pong = compile(&context, PING_PONG).context("ping_pong.comp")?;
-        // SAFETY: the context is current: `endpoint` made it so.
+        // SAFETY: `endpoint` made the context current.
         let (timer, max_window) = unsafe {
             let timer = (!name.contains(LLVMPIPE_TIMER_QUERIES_ARE_USELESS))
                 .then(|| context.create_query())
@@ -190,7 +190,7 @@ impl GlContext {
         unsafe { self.glow().finish() };
     }
 
-    /// Creates a buffer that no other API sees, for comparison with shared memory.
+    /// Creates a private buffer, for comparison with shared memory.
     ///
     /// # Errors
     /// If OpenGL is out of memory.

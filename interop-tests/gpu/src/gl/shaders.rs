@@ -11,7 +11,7 @@ pub(super) enum Access {
     Store,
     /// A fragment shader draws each texel of one slice from the buffer.
     Draw,
-    /// The vertex shader for that: one triangle over all pixels.
+    /// The vertex shader for it: one triangle over all pixels.
     Cover,
 }
 

@@ -52,7 +52,7 @@ impl ImageStaging {
         })
     }
 
-    /// Overwrites the buffer, so that a copy that did not happen shows.
+    /// Overwrites the buffer, so that a copy that did not happen is detected.
     ///
     /// # Errors
     /// If the driver fails to map.

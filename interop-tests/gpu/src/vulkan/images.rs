@@ -9,7 +9,7 @@ use super::samples::Samples;
 use super::{VulkanContext, record_host_barrier};
 use crate::image::Part;
 
-/// A host-visible buffer with room for every part of an image, and the means to move them: copies
+/// A host-visible buffer with room for every part of an image, and what moves them: copies
 /// ([`ImageStaging`]) or, for a multisample image, shaders.
 #[derive(Debug)]
 pub struct ImageIo(Kind);
@@ -54,7 +54,7 @@ impl ImageIo {
         }
     }
 
-    /// Overwrites the buffer, so that a download that did not happen shows.
+    /// Overwrites the buffer, so that a download that did not happen is detected.
     ///
     /// # Errors
     /// If the driver fails to map.
@@ -150,7 +150,7 @@ impl VulkanContext {
     /// Records commands by `record`, submits them with the waits and signals that it adds, and waits.
     ///
     /// # Errors
-    /// What `record` returns, and if the driver fails.
+    /// Those of `record`, and if the driver fails.
     pub fn run_with<T>(
         &self,
         record: impl FnOnce(vk::CommandBuffer, &mut SubmitSync) -> Result<T>,

@@ -21,13 +21,13 @@ pub struct SameQueue {
     ping_pong: Function,
 }
 
-/// A buffer that kernels in the queue can use too.
+/// A buffer that kernels in the queue can also use.
 pub fn desc(bytes: u64) -> BufferDesc {
     let desc = BufferDesc::storage(bytes);
     BufferDesc { usage: desc.usage | BufferUsage::DEVICE_ADDRESS, ..desc }
 }
 
-/// Links `ptx` by `cuda`, on the same GPU, and loads it into the device of `endpoint`.
+/// Links `ptx` with `cuda`, on the same GPU, and loads it into the device of `endpoint`.
 ///
 /// # Errors
 /// If CUDA can't link it, or the device can't run it.
@@ -55,7 +55,7 @@ impl SameQueue {
     /// Records `kernel` over all of `buffer`, with `groups` blocks; 0 for one thread per element.
     ///
     /// # Errors
-    /// If the buffer is another device's or has no address.
+    /// If the buffer belongs to another device or has no device address.
     pub fn record(
         &self,
         command: vk::CommandBuffer,
@@ -66,10 +66,10 @@ impl SameQueue {
         self.record_part(command, kernel, buffer, 0, buffer.desc().size, groups)
     }
 
-    /// Records `kernel` over `bytes` bytes from `offset` on, which are a payload of their own.
+    /// Records `kernel` over the payload of `bytes` bytes at `offset`.
     ///
     /// # Errors
-    /// As [`record`](Self::record).
+    /// Same as [`record`](Self::record).
     pub fn record_part(
         &self,
         command: vk::CommandBuffer,
@@ -101,7 +101,7 @@ impl SameQueue {
         unsafe { self.endpoint.record_barrier(command, all, all) };
     }
 
-    /// Records the least barrier that orders kernels after kernels.
+    /// Records the minimal barrier that orders kernels after kernels.
     pub fn record_kernel_barrier(&self, command: vk::CommandBuffer) {
         let kernel = MemoryUse::KERNEL | MemoryUse::SHADER;
         // SAFETY: as above.

@@ -27,7 +27,7 @@ use super::kernel::{Kernel, Window, windows};
 /// Bytes that one staging copy moves.
 const STAGING_BYTES: u64 = 64 << 20;
 
-/// A Vulkan device with the kernels loaded. Used by one thread.
+/// A Vulkan device with the kernels loaded. For use by one thread.
 #[derive(Debug)]
 pub struct VulkanContext {
     /// The device.
@@ -84,12 +84,12 @@ impl VulkanContext {
         if sets.is_empty() {
             return;
         }
-        // SAFETY: allocated from this pool, which allows it; not in use, as the caller says. The
-        // call never fails.
+        // SAFETY: allocated from this pool, which allows it; not in use, as the caller promises.
+        // The call never fails.
         let _ = unsafe { self.device().free_descriptor_sets(self.objects.descriptors, &sets) };
     }
 
-    /// Records `kernel` over all of `bound`, with `groups` work groups per window; 0 for one thread an
+    /// Records `kernel` over all of `bound`, with `groups` work groups per window; 0 for one thread per
     /// element.
     pub fn record(&self, command: vk::CommandBuffer, kernel: Kernel, bound: &Bound, groups: u32) {
         for (window, set) in &bound.sets {
@@ -161,7 +161,7 @@ impl VulkanContext {
 
     /// Frees command buffers that no submitted work uses.
     pub fn free_command_buffers(&self, commands: &[vk::CommandBuffer]) {
-        // SAFETY: allocated from this pool, and not in use, as the caller says.
+        // SAFETY: allocated from this pool, and not in use, as the caller promises.
         unsafe { self.device().free_command_buffers(self.objects.commands, commands) };
     }
 
@@ -193,7 +193,7 @@ impl VulkanContext {
     /// Records commands by `record`, submits them and waits.
     ///
     /// # Errors
-    /// What `record` returns, and if the driver fails.
+    /// Those of `record`, and if the driver fails.
     pub fn run(&self, record: impl FnOnce(vk::CommandBuffer) -> Result<()>) -> Result<()> {
         self.run_with(|command, _| record(command))
     }

@@ -115,7 +115,7 @@ impl Drop for Objects {
         // A lost device has nothing in flight.
         let _ = self.vulkan.wait_idle();
         let device = self.device();
-        // SAFETY: all owned here alone, idle, and null where never made.
+        // SAFETY: all owned here alone, idle, and null if never created.
         unsafe {
             device.destroy_pipeline(self.fill, None);
             device.destroy_pipeline(self.ping_pong, None);

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use gpu_interop::ash::vk;
 use gpu_interop::headless::Vulkan;
 
-/// A buffer and memory that no other API sees.
+/// A private buffer and its memory.
 #[derive(Debug)]
 pub struct PrivateBuffer {
     device: Vulkan,

@@ -20,7 +20,7 @@ pub(super) struct Samples {
     desc: ImageDesc,
     part: Part,
     bytes: usize,
-    // The objects, whose descriptors name the buffer, go first.
+    // The objects, whose descriptors refer to the buffer, are dropped first.
     objects: SampleObjects,
     buffer: PrivateBuffer,
 }
@@ -73,7 +73,7 @@ impl Samples {
         }
     }
 
-    /// Draws the samples, one a texel at a time.
+    /// Draws the samples, one sample of every texel at a time.
     pub(super) fn record_upload(&self, gpu: &VulkanContext, command: vk::CommandBuffer) {
         let (device, made) = (gpu.device(), &self.objects);
         let area = made.area();

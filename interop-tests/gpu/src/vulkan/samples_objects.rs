@@ -74,7 +74,7 @@ impl SampleObjects {
         vk::Rect2D { offset: vk::Offset2D::default(), extent: vk::Extent2D { width, height } }
     }
 
-    /// Records the shaders' parameters: width, samples, which sample.
+    /// Records the shaders' parameters: width, number of samples, index of the sample.
     pub(super) fn push(&self, command: vk::CommandBuffer, parameters: &[u32; 3]) {
         let bytes = bytemuck::bytes_of(parameters);
         // SAFETY: the command buffer is being recorded (the caller's); the layout has this range.
@@ -263,7 +263,7 @@ impl SampleObjects {
 impl Drop for SampleObjects {
     fn drop(&mut self) {
         let device = self.vulkan.device();
-        // SAFETY: all owned here alone, idle as the callers have waited, and null where never made.
+        // SAFETY: all owned here alone, idle because the callers have waited, and null if never created.
         unsafe {
             for pipeline in self.write.drain(..).chain([self.read]) {
                 device.destroy_pipeline(pipeline, None);

@@ -38,7 +38,7 @@ impl<'a> ShaderModule<'a> {
         let stage = self.stage(vk::ShaderStageFlags::COMPUTE);
         let info = vk::ComputePipelineCreateInfo::default().stage(stage).layout(layout);
         let none = vk::PipelineCache::null();
-        // SAFETY: the layout has the shader's bindings and push constants, as the caller says.
+        // SAFETY: the layout has the shader's bindings and push constants, as the caller promises.
         let made = unsafe { self.vulkan.device().create_compute_pipelines(none, &[info], None) };
         made.map(|pipelines| pipelines[0]).map_err(|(_, result)| result.into())
     }
@@ -101,7 +101,7 @@ impl ComputeLayout {
 impl Drop for ComputeLayout {
     fn drop(&mut self) {
         let device = self.vulkan.device();
-        // SAFETY: both owned here alone, and null where never made; the code that submits work with them waits before dropping them.
+        // SAFETY: both owned here alone, and null if never created; the code that submits work with them waits before dropping them.
         unsafe {
             device.destroy_pipeline_layout(self.pipeline, None);
             device.destroy_descriptor_set_layout(self.set, None);
