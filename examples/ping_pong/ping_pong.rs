@@ -21,7 +21,7 @@ use serde::Serialize;
 /// can run none of the requested paths, 64 for invalid arguments.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Size of the payload; a multiple of 16 bytes [default: 256MiB on a GPU, 64MiB on a CPU]
+    /// Size of the payload; a multiple of 16 bytes [default: 256MiB on a GPU, 16MiB on a CPU]
     #[arg(long, value_parser = size::parse_payload)]
     size: Option<u64>,
     /// Number of round trips of the payload [default: 200 on a GPU, 10 on a CPU]
@@ -89,7 +89,7 @@ fn run(options: &Options) -> Result<Outcome> {
     let vulkan = &gpus.vulkan.vulkan;
     let is_gpu = vulkan.device_type() != DeviceType::Cpu;
     let plan = Plan {
-        bytes: options.size.unwrap_or(if is_gpu { 256 << 20 } else { 64 << 20 }),
+        bytes: options.size.unwrap_or(if is_gpu { 256 << 20 } else { 16 << 20 }),
         seed: SEED,
         iterations: options.iterations.unwrap_or(if is_gpu { 200 } else { 10 }),
         handoffs: if is_gpu { 500 } else { 100 },
