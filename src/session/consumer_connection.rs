@@ -168,7 +168,7 @@ impl ConsumerConnection {
         outcome.map_err(|error| self.disconnect(error))
     }
 
-    /// Sends a frame. Returns `false` if the consumer is gone: its last message says how it left, and
+    /// Sends a frame. Returns `false` if the consumer is gone: its last message names the reason, and
     /// is still to be [read](Self::read).
     pub(super) fn send(&mut self, frame: &FrameToken) -> Result<bool, Disconnect> {
         match send_message(&self.socket, &Message::Frame(*frame), None) {

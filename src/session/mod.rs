@@ -1,7 +1,7 @@
 //! Sessions: a producer publishes frames to consumers in other processes.
 //!
 //! The producer announces a [`Ring`] on a socket: one payload per slot, timeline semaphores, and a text
-//! that says what a frame contains. Consumers join and leave at any time. Several can be connected at
+//! that describes what a frame contains. Consumers join and leave at any time. Several can be connected at
 //! once, and each imports the payloads through its own descriptors. From then on only small messages are
 //! exchanged. The producer takes a free slot, fills it and [publishes](Producer::publish) it. Each
 //! consumer gets a [`Frame`] and [releases](Frame::release) it. When all have released it, the slot is

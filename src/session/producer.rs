@@ -109,7 +109,7 @@ impl Producer {
         self.consumers.ready()
     }
 
-    /// Does what there is to do and returns the next event, or `None` if there is none in time.
+    /// Handles what is pending and returns the next event, or `None` after the timeout.
     ///
     /// # Errors
     /// [`Error::Driver`] if a system call failed that concerns more than one

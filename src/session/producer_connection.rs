@@ -129,7 +129,7 @@ impl ProducerConnection {
         state.check()
     }
 
-    /// Returns the next frame that has arrived, or `None` if there is none.
+    /// Returns the next frame that has arrived, or `None`.
     pub(super) fn next(&self) -> Result<Option<FrameToken>> {
         let mut state = self.state();
         self.receive(&mut state);

@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
         match read(self, field)? {
             value if present => Ok(Some(value)),
             value if value == T::default() => Ok(None),
-            _ => Err(Invalid::new(field, "is not 0, but its flag says that it is absent").into()),
+            _ => Err(Invalid::new(field, "is not 0, but its flag marks it as absent").into()),
         }
     }
 
