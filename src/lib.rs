@@ -3,7 +3,7 @@
 //! Vulkan device memory is exported as a file descriptor (`VK_KHR_external_memory_fd`) and imported by
 //! OpenGL (`GL_EXT_memory_object_fd`), CUDA (`cuImportExternalMemory`) and other Vulkan devices
 //! (`VkImportMemoryFdInfoKHR`), in this process or another one. The library works on the application's own
-//! `ash`, `glow` and `cudarc` contexts and never creates or destroys one, except by `headless`.
+//! `ash`, `glow` and `cudarc` contexts and never creates or destroys one; only `headless` opens contexts.
 //!
 //! # Modules
 //!
@@ -11,7 +11,7 @@
 //!
 //! | floor | modules | what they hold |
 //! |---|---|---|
-//! | 0 | [`desc`], [`format`](mod@format), [`capabilities`], [`payload`], [`fd`], [`identity`], [`peer`], [`error`](mod@error) | descriptions, payloads and errors; no GPU API |
+//! | 0 | [`desc`], [`format`](mod@format), [`capabilities`], [`payload`], [`fd`], [`identity`], [`peer`], [`error`](mod@error) | descriptions, payloads, errors; no GPU API |
 //! | 1 | `vulkan`, `gl`, `cuda` | the peers: endpoints over the user's contexts, which export and import |
 //! | 1 | `ipc` | payloads over a Unix socket |
 //! | 2 | `handoff`, `ring` | synchronised access to a payload, and to several payloads in flight |
@@ -22,7 +22,7 @@
 //!
 //! The usual order: create an endpoint for each context, query [`capabilities`] and make a
 //! [`plan`](capabilities::plan), create an exportable resource in Vulkan or CUDA, export it as a
-//! payload, import the payload by another endpoint, and open a handoff between the two.
+//! payload, import the payload into another endpoint, and open a handoff between the two.
 //!
 //! # Cargo features
 //!
@@ -35,7 +35,7 @@
 //! | `session` | a ring of payloads shared with other processes, over `ipc` | no |
 //! | `headless` | opens Vulkan, EGL/OpenGL and CUDA on one GPU, without a display | no |
 //! | `tune` | measures the routes between two endpoints and chooses one | no |
-//! | `nvx` | CUDA kernels in a Vulkan queue, by NVIDIA's experimental `VK_NVX_binary_import` | no |
+//! | `nvx` | CUDA kernels in a Vulkan queue, with NVIDIA's experimental `VK_NVX_binary_import` | no |
 //! | `serde` | calibrations of `tune` can be stored | no |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

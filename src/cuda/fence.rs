@@ -101,6 +101,9 @@ impl Fence {
     /// # Errors
     /// [`Error::Timeout`], after which the fence may be waited for again; [`Error::Driver`], also if
     /// the work itself failed.
+    ///
+    /// # References
+    /// `cuEventQuery`.
     pub fn wait(&self, timeout: Duration) -> Result<()> {
         if poll(timeout, || self.is_signaled())? {
             return Ok(());

@@ -231,6 +231,9 @@ impl Fence {
     ///
     /// # Errors
     /// [`Invalid`] if the context is not current, [`Driver`](Error::Driver) if the call fails.
+    ///
+    /// # References
+    /// `glClientWaitSync`.
     #[doc(alias = "glClientWaitSync")]
     pub fn is_signaled(&self) -> Result<bool> {
         self.poll(Duration::ZERO)

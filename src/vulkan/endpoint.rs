@@ -94,6 +94,9 @@ impl Endpoint {
     /// [`Missing`] for Vulkan 1.0, which lacks the queries for external memory;
     /// [`Invalid`](crate::error::Invalid) if an extension is listed whose functions the device
     /// lacks; [`Driver`](crate::Error::Driver) if memory runs out.
+    ///
+    /// # References
+    /// `vkGetDeviceProcAddr`, `VkPhysicalDeviceIDProperties`, `VkPhysicalDeviceDriverProperties`.
     pub unsafe fn new(
         info: &DeviceInfo<'_>,
         owner: Option<Arc<dyn Any + Send + Sync>>,

@@ -35,7 +35,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Makes an image in Vulkan and imports it into CUDA.
+    /// Creates an image in Vulkan and imports it into CUDA.
     ///
     /// # Errors
     /// If a driver fails, or does not support such an image.
@@ -64,7 +64,7 @@ pub(super) struct Read {
 /// without noise, the levels of the bloom, and the developed picture.
 #[derive(Debug)]
 pub struct Canvas {
-    // The objects go before the arrays, and those before Vulkan's images.
+    // The objects are dropped before the arrays, and those before Vulkan's images.
     pub(super) noisy: Read,
     pub(super) clean: Read,
     pub(super) clean_surface: SurfaceObject,
@@ -74,15 +74,15 @@ pub struct Canvas {
     pub light: Shared,
     /// Light without noise.
     pub denoised: Shared,
-    /// The bloom; each level is half the size of the one before.
+    /// The bloom; each level is half the size of the previous one.
     pub bloom: Shared,
     /// The developed picture.
     pub picture: Shared,
 }
 
 impl Canvas {
-    /// The images for a picture of `width` × `height`, of which OpenGL shares the developed one as
-    /// `picture` describes it.
+    /// The images for a picture of `width` × `height`. OpenGL can share the developed one, which `picture`
+    /// describes.
     ///
     /// Vulkan still owns them: [`begin`](Self::begin) releases them to CUDA.
     ///

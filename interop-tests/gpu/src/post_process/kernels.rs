@@ -44,8 +44,8 @@ impl Kernels {
         })
     }
 
-    /// Runs `pass` of `settings` on `canvas`. The passes come in their order, and
-    /// [`Pass::Tonemap`] always: it makes the picture, with or without the film's curve.
+    /// Runs `pass` of `settings` on `canvas`. Run the passes in their order, and always end with
+    /// [`Pass::Tonemap`]: it produces the picture, with or without the film's curve.
     ///
     /// # Errors
     /// If CUDA fails.
@@ -109,7 +109,7 @@ impl Kernels {
         Ok(())
     }
 
-    /// Computes a level of the bloom from the one before.
+    /// Computes a level of the bloom from the previous one.
     ///
     /// # Errors
     /// For a level that the bloom lacks, and if CUDA fails.
@@ -123,7 +123,7 @@ impl Kernels {
         Ok(())
     }
 
-    /// Spreads the level after `level` over it.
+    /// Blends the next smaller level into `level`.
     ///
     /// # Errors
     /// For a level that the bloom lacks, and if CUDA fails.
@@ -174,7 +174,7 @@ impl Settings {
         let all = [
             (Pass::Denoise, self.denoise),
             (Pass::Bloom, self.bloom),
-            // The picture is made with or without the film's curve.
+            // The picture is produced with or without the film's curve.
             (Pass::Tonemap, true),
         ];
         all.into_iter().filter(|(_, runs)| *runs).map(|(pass, _)| pass).collect()

@@ -40,10 +40,10 @@ impl Light {
     /// Light that is stored as `R16G16B16A16_SFLOAT`.
     ///
     /// # Errors
-    /// If the number of bytes is not that of the texels.
+    /// If the number of bytes does not fit the number of texels.
     pub fn from_halves(width: u32, height: u32, bytes: &[u8]) -> Result<Self> {
         let count = width as usize * height as usize;
-        ensure!(bytes.len() == 8 * count, "{} bytes of {count} texels", bytes.len());
+        ensure!(bytes.len() == 8 * count, "{} bytes for {count} texels", bytes.len());
         let halves =
             bytes.as_chunks::<2>().0.iter().map(|half| half_value(u16::from_le_bytes(*half)));
         let values: Vec<f32> = halves.collect();
@@ -51,7 +51,7 @@ impl Light {
     }
 }
 
-/// What kernels can compute with: no negative and no infinite light.
+/// Clamps light to what the kernels require: neither negative nor infinite.
 fn storable(value: f32) -> f32 {
     if value.is_nan() { 0.0 } else { rounded(value.clamp(0.0, LARGEST)) }
 }

@@ -1,5 +1,5 @@
-//! The kernels of `shaders/postprocess.cu` on the CPU: what the GPU must compute, up to the rounding of
-//! its fast functions.
+//! The kernels of `shaders/postprocess.cu` on the CPU: the expected results of the GPU, up to the rounding
+//! of its fast functions.
 
 use super::half::rounded;
 use super::light::{Light, Picture, rows};
@@ -27,19 +27,19 @@ fn brightest([red, green, blue]: Color) -> f32 {
     red.max(green).max(blue)
 }
 
-/// What a surface keeps of light.
+/// Light as a surface stores it.
 fn stored([red, green, blue]: Color, alpha: f32) -> [f32; 4] {
     [red, green, blue, alpha].map(rounded)
 }
 
-/// How far a texture unit's reads may be off the requested place, in texels of the image that is read.
+/// How far a texture unit may read from the requested position, in texels of the image that is read.
 pub type Nudge = [f32; 2];
 
-/// Reads at the exact place.
+/// Reads at the exact position.
 pub const EXACT: Nudge = [0.0, 0.0];
 
-/// A step of the texture unit: CUDA keeps 8 bits of a place between two texels, and does not document how it
-/// rounds. It may read up to one step away from the requested place.
+/// A step of the texture unit: CUDA keeps 8 bits of a position between two texels, and does not document how
+/// it rounds. It may read up to one step away from the requested position.
 pub fn nudges() -> impl Iterator<Item = Nudge> {
     const STEPS: [f32; 3] = [0.0, -1.0 / 256.0, 1.0 / 256.0];
     STEPS.into_iter().flat_map(|x| STEPS.map(|y| [x, y]))

@@ -7,7 +7,7 @@ fn constant(color: [f32; 4]) -> Light {
     Light::by(SIZE.0, SIZE.1, |_, _| color)
 }
 
-/// Grey, each texel up to `noise` off.
+/// Grey, with noise of up to `noise` per texel.
 fn noisy(noise: f32) -> Light {
     Light::by(SIZE.0, SIZE.1, |x, y| {
         let random = oracle::hash(y * SIZE.0 + x, 3) as f32 / u32::MAX as f32 - 0.5;
@@ -15,7 +15,7 @@ fn noisy(noise: f32) -> Light {
     })
 }
 
-/// Black but for one texel.
+/// Black except for one texel.
 fn spot(value: f32) -> Light {
     Light::by(64, 64, |x, y| if (x, y) == (32, 32) { [value; 4] } else { [0.0, 0.0, 0.0, 1.0] })
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 pub enum Pass {
     /// A bilateral filter against noise.
     Denoise,
-    /// Bright areas glow over their surroundings.
+    /// Makes bright areas glow.
     Bloom,
     /// Bright light is compressed towards white as film does; without this pass it is clipped.
     Tonemap,
@@ -24,15 +24,16 @@ pub struct Settings {
     pub tonemap: bool,
     /// How far the filter looks, in texels.
     pub radius: i32,
-    /// How different two texels may be to count as alike: 0.05 hardly blurs, 0.5 blurs edges too.
+    /// The maximum difference of two texels that count as alike: 0.05 hardly blurs, 0.5 also blurs edges.
     pub likeness: f32,
-    /// The least light that glows; 1 is white.
+    /// The light level above which areas glow; 1 is white.
     pub threshold: f32,
     /// The softness of the threshold.
     pub knee: f32,
     /// How far each level of the bloom is spread, in its texels.
     pub spread: f32,
-    /// The share of a level that is kept when the next larger one takes it up: less is wider.
+    /// The share of a level that is kept when the next smaller one is blended into it: a smaller share glows
+    /// wider.
     pub kept: f32,
     /// How much of the bloom is added.
     pub glow: f32,
@@ -59,7 +60,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The default strengths, with just these passes.
+    /// The default strengths, with only these passes.
     pub fn of(passes: &[Pass]) -> Self {
         let has = |pass| passes.contains(&pass);
         let (denoise, bloom) = (has(Pass::Denoise), has(Pass::Bloom));
@@ -69,7 +70,7 @@ impl Settings {
     /// Checks that the strengths are in their ranges.
     ///
     /// # Errors
-    /// With the strength that is not, and its range.
+    /// With the strength that is out of range, and its range.
     pub fn check(&self) -> Result<()> {
         let Self { likeness, threshold, glow, exposure, .. } = *self;
         ensure!((0.001..=10.0).contains(&likeness), "denoise {likeness}: must be from 0.001 to 10");

@@ -82,8 +82,8 @@ fn borrow(
     gpu.run(|command| {
         let found = [ImageAccess::transfer(image).with_layouts(OUTSIDE, layout)];
         let left = [ImageAccess::transfer(image).with_layouts(layout, OUTSIDE)];
-        // SAFETY: the command buffer is being recorded for a queue of that family; the callers say
-        // that the others have the image and are done with it; `run` waits.
+        // SAFETY: the command buffer is being recorded for a queue of that family; the callers
+        // promise that the other APIs own the image and are done with it; `run` waits.
         unsafe { endpoint.record_acquire(command, family, &found) }?;
         record(command, layout);
         // SAFETY: as above; this queue has the image now.
