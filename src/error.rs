@@ -192,7 +192,7 @@ pub struct DriverError {
 }
 
 impl DriverError {
-    /// Reports that `call` failed with `code`, whose name is `name`.
+    /// Reports that `call` failed with `code`, named `name`.
     pub fn new(api: Api, call: &'static str, code: impl Into<i64>, name: impl Into<Text>) -> Self {
         Self { api, call, code: code.into(), name: name.into() }
     }

@@ -101,9 +101,9 @@ impl Endpoint {
     /// of texels.
     ///
     /// # Errors
-    /// Same as [`import_memory`](Self::import_memory), [`Memory::array`] and [`Memory::linear_array`], with
-    /// the payload. Also [`Error::Invalid`](crate::Error::Invalid) for a linear image whose payload has
-    /// no [`LinearLayout`].
+    /// Those of [`import_memory`](Self::import_memory), [`Memory::array`] and [`Memory::linear_array`]; the
+    /// payload is returned. Also [`Error::Invalid`](crate::Error::Invalid) for a linear image whose payload
+    /// has no [`LinearLayout`].
     ///
     /// # References
     /// `cuImportExternalMemory`, `cuExternalMemoryGetMappedMipmappedArray`,
@@ -145,7 +145,8 @@ impl Memory {
     /// [`Error::Invalid`](crate::Error::Invalid) if `desc` is invalid or linear, or the image reaches
     /// past the end; [`Error::Missing`](crate::Error::Missing) for a format that CUDA lacks, several
     /// samples, several layers with several levels ([`workarounds`](super::workarounds)), a size beyond
-    /// the device's limits, or memory that CUDA has created; [`Error::Driver`](crate::Error::Driver).
+    /// the device's limits, or memory that CUDA has created; [`Error::Driver`](crate::Error::Driver) if a
+    /// CUDA call fails.
     ///
     /// # References
     /// `cuExternalMemoryGetMappedMipmappedArray`, `cuMipmappedArrayGetLevel`.
@@ -183,7 +184,7 @@ impl Memory {
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if `desc` is invalid or optimal, or rows overlap or
     /// reach past the end; [`Error::Missing`](crate::Error::Missing) for a format that CUDA lacks;
-    /// [`Error::Driver`](crate::Error::Driver).
+    /// [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
     ///
     /// # References
     /// `cuExternalMemoryGetMappedBuffer`.
@@ -284,7 +285,7 @@ impl Array {
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) for an optimal image;
-    /// [`Error::Driver`](crate::Error::Driver).
+    /// [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
     pub fn buffer(&self) -> Result<Buffer> {
         let Some(layout) = self.linear() else {
             return Err(Invalid::new("image", "is optimal: its layout is the driver's own")

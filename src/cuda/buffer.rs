@@ -78,7 +78,7 @@ impl Endpoint {
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if `desc` is invalid,
     /// [`Error::Missing`](crate::Error::Missing) if CUDA can't export memory of this GPU, and
-    /// [`Error::Driver`](crate::Error::Driver).
+    /// [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
     ///
     /// # References
     /// `cuMemCreate` with `CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR`, `cuMemAddressReserve`,
@@ -99,7 +99,7 @@ impl Memory {
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if `desc` is invalid or the buffer reaches past the
-    /// end; [`Error::Driver`](crate::Error::Driver).
+    /// end; [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
     ///
     /// # References
     /// `cuExternalMemoryGetMappedBuffer`.

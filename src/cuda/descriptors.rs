@@ -1,9 +1,8 @@
 //! The structures that CUDA's functions for memory, semaphores, arrays, textures and surfaces read.
 //!
-//! They hold enums without a zero value, and unions of which one member is written. So they are built
-//! in zeroed `MaybeUninit` memory: fields that aren't written are zero, as CUDA requires of the
-//! reserved ones, and no invalid value ever exists. A format's number may be newer than cudarc's enum, so it is
-//! written as a number.
+//! They hold enums without a zero value, and unions with one member in use. So they are built in zeroed
+//! `MaybeUninit` memory: fields that aren't written are zero, as CUDA requires of the reserved ones, and
+//! no invalid value ever exists. A format may be newer than cudarc's enum, so it is written as a number.
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;

@@ -106,7 +106,7 @@ impl Endpoint {
         self.0.workarounds
     }
 
-    /// Set while objects are dropped whose work does not end (`wait_before_drop`).
+    /// Set while `wait_before_drop` times out: the GPU seems to hang.
     pub(super) fn is_stuck(&self) -> &AtomicBool {
         &self.0.is_stuck
     }

@@ -1,5 +1,5 @@
-//! The host waits for CUDA: events, polling them with a timeout, and kernel arguments whose uses
-//! cudarc tracks with events.
+//! Host waits for CUDA: events, which are polled with a timeout, and kernel arguments whose uses cudarc
+//! tracks with events.
 
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -66,7 +66,7 @@ impl Array {
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) for options that CUDA does not support for this image,
     /// among them coordinates that count texels, and for a linear image (use
-    /// [`level_texture`](Self::level_texture)); [`Error::Driver`](crate::Error::Driver).
+    /// [`level_texture`](Self::level_texture)); [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
     ///
     /// # References
     /// `cuTexObjectCreate` with `CU_RESOURCE_TYPE_MIPMAPPED_ARRAY`.
@@ -94,7 +94,7 @@ impl Array {
     /// [`Error::Invalid`](crate::Error::Invalid) if the level doesn't exist, for options that CUDA does
     /// not support for this image, and if the rows of a linear image don't have the device's alignment;
     /// [`Error::Missing`](crate::Error::Missing) for a linear image of several layers or slices;
-    /// [`Error::Driver`](crate::Error::Driver).
+    /// [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
     ///
     /// # References
     /// `cuTexObjectCreate` with `CU_RESOURCE_TYPE_ARRAY` and `CU_RESOURCE_TYPE_PITCH2D`.
@@ -136,7 +136,7 @@ impl Array {
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if the level doesn't exist;
     /// [`Error::Missing`](crate::Error::Missing) for a linear image, whose bytes kernels write
-    /// ([`buffer`](Self::buffer)); [`Error::Driver`](crate::Error::Driver).
+    /// ([`buffer`](Self::buffer)); [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
     ///
     /// # References
     /// `cuSurfObjectCreate`.

@@ -64,7 +64,7 @@ impl Endpoint {
     /// # Errors
     /// Returns the payload with [`Error::Mismatch`] for another GPU, [`Error::Invalid`] for a descriptor
     /// that is not a semaphore, [`Error::Missing`] for a sync fd or if the driver doesn't support
-    /// timeline semaphores, and [`Error::Driver`].
+    /// timeline semaphores, and [`Error::Driver`] if a CUDA call fails.
     ///
     /// # References
     /// `cuImportExternalSemaphore` with `CU_EXTERNAL_SEMAPHORE_HANDLE_TYPE_OPAQUE_FD` or
@@ -105,7 +105,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a timeline semaphore without a value or a binary one with a value;
-    /// [`Error::Mismatch`] for a stream or a semaphore from another context; [`Error::Driver`].
+    /// [`Error::Mismatch`] for a stream or a semaphore from another context; [`Error::Driver`] if a CUDA call fails.
     ///
     /// # References
     /// `cuWaitExternalSemaphoresAsync`.

@@ -13,7 +13,8 @@ use super::wait::HostFence;
 use crate::cuda::{Endpoint, Fence, Semaphore};
 use crate::error::Result;
 
-/// The stream that a release follows, or whose work an acquire precedes. Made from a stream.
+/// The stream that a release or an acquire is enqueued on: a release follows the work so far, an acquire
+/// precedes the work that follows. Converts from `&CudaStream`.
 #[derive(Clone, Copy, Debug)]
 pub struct CudaCommands<'a> {
     /// The stream, of the endpoint's context.
