@@ -47,7 +47,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     to_gl.acquire.acquire(ticket, &[&in_gl])?;
     let seen = read(gl.gl(), in_gl.name(), data.len())?;
     gpu.vulkan.wait_idle()?;
-    println!("{} bytes from Vulkan to OpenGL, the same: {}", seen.len(), seen == data);
+    println!("{} bytes from Vulkan to OpenGL, all equal: {}", seen.len(), seen == data);
     Ok(seen == data)
 }
 

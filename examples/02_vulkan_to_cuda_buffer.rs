@@ -48,6 +48,6 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let seen: Vec<u8> = stream.clone_dtoh(&in_cuda.as_view::<u8>()?)?;
     stream.synchronize()?;
     gpu.vulkan.wait_idle()?;
-    println!("{} bytes from Vulkan to CUDA, the same: {}", seen.len(), seen == data);
+    println!("{} bytes from Vulkan to CUDA, all equal: {}", seen.len(), seen == data);
     Ok(seen == data)
 }

@@ -55,7 +55,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     unsafe { commands.submit(&vulkan, &sync) }?;
     gpu.vulkan.wait_idle()?;
     let seen = read(&vulkan, &staging)?;
-    println!("{} bytes from CUDA to Vulkan, the same: {}", seen.len(), seen == data);
+    println!("{} bytes from CUDA to Vulkan, all equal: {}", seen.len(), seen == data);
     Ok(seen == data)
 }
 

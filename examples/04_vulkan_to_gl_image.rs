@@ -79,7 +79,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         gl.gl().get_tex_image(glow::TEXTURE_2D, 0, glow::RGBA, glow::UNSIGNED_BYTE, pixels);
     }
     gpu.vulkan.wait_idle()?;
-    println!("{WIDTH} x {HEIGHT} texels from Vulkan to OpenGL, the same: {}", seen == texels);
+    println!("{WIDTH} x {HEIGHT} texels from Vulkan to OpenGL, all equal: {}", seen == texels);
     Ok(seen == texels)
 }
 

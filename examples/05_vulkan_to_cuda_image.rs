@@ -97,7 +97,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     unsafe { sys::cuMemcpy2DAsync_v2(&copy, stream.cu_stream()) }.result()?;
     stream.synchronize()?;
     gpu.vulkan.wait_idle()?;
-    println!("{WIDTH} x {HEIGHT} texels from Vulkan to CUDA, the same: {}", seen == texels);
+    println!("{WIDTH} x {HEIGHT} texels from Vulkan to CUDA, all equal: {}", seen == texels);
     Ok(seen == texels)
 }
 

@@ -74,7 +74,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         }
         show.release(batch, ())?;
     }
-    println!("{right} of {FRAMES} frames right, {} slots", fill.depth());
+    println!("{right} of {FRAMES} frames correct, {} slots", fill.depth());
     Ok(right == FRAMES)
 }
 

@@ -98,7 +98,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         gl.gl().get_buffer_sub_data(glow::COPY_READ_BUFFER, 0, &mut seen);
         device.device_wait_idle()?;
     }
-    println!("{} bytes from Vulkan to OpenGL, the same: {}", seen.len(), seen == data);
+    println!("{} bytes from Vulkan to OpenGL, all equal: {}", seen.len(), seen == data);
     Ok(seen == data)
 }
 

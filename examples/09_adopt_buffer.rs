@@ -87,7 +87,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         device.destroy_buffer(buffer, None);
         device.free_memory(memory, None);
     }
-    println!("{} bytes from Vulkan to OpenGL, the same: {}", seen.len(), seen == data);
+    println!("{} bytes from Vulkan to OpenGL, all equal: {}", seen.len(), seen == data);
     Ok(seen == data)
 }
 

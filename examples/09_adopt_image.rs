@@ -108,7 +108,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         device.free_memory(memory, None);
     }
     let is_same = seen.chunks(4).all(|texel| texel == TEXEL);
-    println!("64 x 32 texels from Vulkan to OpenGL, the same: {is_same}");
+    println!("64 x 32 texels from Vulkan to OpenGL, all equal: {is_same}");
     Ok(is_same)
 }
 

@@ -64,7 +64,7 @@ fn receive(gpu: &Vulkan, vulkan: &vulkan::Endpoint) -> Result<bool, Box<dyn std:
     gpu.wait_idle()?;
     // SAFETY: the copy has finished.
     let seen = unsafe { mapped(vulkan, &mut staging)? };
-    println!("{} bytes from another process, the same: {}", seen.len(), seen == data());
+    println!("{} bytes from another process, all equal: {}", seen.len(), seen == data());
     Ok(seen == data())
 }
 

@@ -52,7 +52,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         frames += 1;
         right += usize::from((0..).zip(&seen).all(|(i, &found)| found == word(i)));
     }
-    println!("{right} of {frames} frames right");
+    println!("{right} of {frames} frames correct");
     Ok(frames > 0 && right == frames)
 }
 

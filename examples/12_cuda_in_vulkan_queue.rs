@@ -58,7 +58,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let expected: Vec<u32> =
         (0..WORDS).map(|w| mixed(w ^ seed.wrapping_mul(0x9e37_79b9))).collect();
     let seen = read(&vulkan, &staging)?;
-    println!("{WORDS} words by a CUDA kernel in a Vulkan queue, right: {}", seen == expected);
+    println!("{WORDS} words by a CUDA kernel in a Vulkan queue, all correct: {}", seen == expected);
     Ok(seen == expected)
 }
 

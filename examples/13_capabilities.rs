@@ -26,11 +26,11 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     report(&vulkan, &vulkan);
     match gpu.gl() {
         Ok(gl) => report(&vulkan, &capabilities(&gl.endpoint()?)?),
-        Err(error) => println!("OpenGL: {error}"),
+        Err(error) => println!("OpenGL is not available: {error}"),
     }
     match gpu.cuda() {
         Ok(cuda) => report(&vulkan, &capabilities(&cuda.endpoint()?)?),
-        Err(error) => println!("CUDA: {error}"),
+        Err(error) => println!("CUDA is not available: {error}"),
     }
     Ok(true)
 }

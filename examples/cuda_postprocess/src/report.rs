@@ -159,11 +159,11 @@ impl Report {
             ("work", self.shared.work_ms, self.copied.work_ms),
             ("moving data", self.shared.moving_ms, self.copied.moving_ms),
         ];
-        println!("in all");
+        println!("total");
         for (name, shared, copied) in rows {
             println!("  {name:<26} {shared:>9.3} ms {copied:>9.3} ms");
         }
-        println!("the copies");
+        println!("copies");
         for Copy { name, ms } in &self.copies {
             println!("  {name:<26} {:>12} {ms:>9.3} ms", "");
         }
