@@ -65,7 +65,10 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     }
     gpu.vulkan.wait_idle()?;
     let expected: Vec<u32> = (0..ROUNDS).map(|round| round.wrapping_mul(0x9e37_79b9)).collect();
-    println!("{ROUNDS} rounds between Vulkan and OpenGL, all words correct: {}", history == expected);
+    println!(
+        "{ROUNDS} rounds between Vulkan and OpenGL, all words correct: {}",
+        history == expected
+    );
     Ok(history == expected)
 }
 
