@@ -35,7 +35,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     // Vulkan writes, then releases.
     let used = [BufferAccess::transfer(&buffer)];
     // SAFETY: the command buffer is being recorded for the queue's family, the buffer has room for the
-    // data and lives until `wait_idle`, and the submit gets what the release returned.
+    // data and lives until `wait_idle`, and the submit includes what the release returned.
     let (mut commands, (ticket, sync)) = gpu.vulkan.record(|commands| unsafe {
         gpu.vulkan.device().cmd_update_buffer(commands, buffer.handle(), 0, &data);
         to_cuda.release.release(VulkanCommands::record(commands, gpu.vulkan.queue_family(), &used))

@@ -42,7 +42,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let staging = vulkan.create_buffer(&desc, host)?;
     let used = [BufferAccess::transfer(&in_vulkan)];
     // SAFETY: the command buffer is being recorded for the queue's family, both buffers have room for the
-    // copy and live until `wait_idle`, and the submit gets what the acquire returned.
+    // copy and live until `wait_idle`, and the submit includes what the acquire returned.
     let (mut commands, sync) = gpu.vulkan.record(|commands| unsafe {
         let acquire = VulkanCommands::record(commands, gpu.vulkan.queue_family(), &used);
         let sync = to_vulkan.acquire.acquire(ticket, acquire)?;

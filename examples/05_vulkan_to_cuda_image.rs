@@ -48,7 +48,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let used = [ImageAccess::transfer(&image).with_layouts(old, new)];
     let (device, family) = (gpu.vulkan.device(), gpu.vulkan.queue_family());
     // SAFETY: the command buffer is being recorded for the queue's family, the buffer has the image's
-    // texels, both live until `wait_idle`, and the submit gets what the release returned.
+    // texels, both live until `wait_idle`, and the submit includes what the release returned.
     let (mut commands, (ticket, sync)) = gpu.vulkan.record(|commands| unsafe {
         let discard = [vk::ImageMemoryBarrier::default()
             .image(image.handle())

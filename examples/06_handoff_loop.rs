@@ -1,4 +1,4 @@
-//! A counter goes from Vulkan to OpenGL and back, many times: a handoff in each direction.
+//! A counter is passed from Vulkan to OpenGL and back, many times: a handoff in each direction.
 //!
 //! `cargo run --features headless --example 06_handoff_loop`
 
@@ -42,7 +42,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let mut ticket_back = None;
     for round in 0..ROUNDS {
         let word = round.wrapping_mul(0x9e37_79b9);
-        // SAFETY: the command buffer is being recorded for the queue's family, and the submit gets what
+        // SAFETY: the command buffer is being recorded for the queue's family, and the submit includes what
         // the acquire and the release return. The buffer outlives the loop, which waits at its end.
         let (mut commands, (ticket, sync)) = gpu.vulkan.record(|commands| unsafe {
             let barriers = || VulkanCommands::record(commands, family, &used);

@@ -42,7 +42,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         while filled < FRAMES && fill.arrived() > 0 {
             let data = frame(filled);
             // SAFETY: the command buffer is being recorded for the queue's family, the slot's buffer has
-            // room for the data, and the submit gets what the take and the release return.
+            // room for the data, and the submit includes what take and release return.
             let (mut commands, (pending, sync)) = gpu.vulkan.record(|commands| unsafe {
                 let barriers = || {
                     SlotCommands::record(commands, family, |buffer| BufferAccess::transfer(buffer))
@@ -63,7 +63,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
             filled += 1;
         }
 
-        // Reads everything that has arrived, and gives it back.
+        // Reads everything that has arrived, and releases it.
         let Some((batch, ())) = show.take(wait, 1..=4, ())? else { break };
         for slot in &batch {
             if read(gl.gl(), show.buffer(slot)?.name())? != frame(right) {

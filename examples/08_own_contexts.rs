@@ -79,7 +79,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let in_gl = gl.import_buffer(buffer.export()?)?;
     let mut to_gl = handoff::open(&vulkan, &vulkan, &gl, HandoffOptions::default())?;
     let mut seen = vec![0; data.len()];
-    // SAFETY: ordinary calls on handles that live until the end of the program; the submit gets what the
+    // SAFETY: ordinary calls on handles that live until the end of the program; the submit includes what the
     // release returned, and the context is current.
     unsafe {
         let pool = device.create_command_pool(&vk::CommandPoolCreateInfo::default(), None)?;

@@ -68,7 +68,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let mut to_gl = handoff::open(&vulkan, &vulkan, &gl, HandoffOptions::default())?;
     let used = [BufferAccess::transfer(&shared)];
     // SAFETY: the command buffer is being recorded for the queue's family, the buffer has room for the
-    // data, and the submit gets what the release returned.
+    // data, and the submit includes what the release returned.
     let (mut commands, (ticket, sync)) = gpu.vulkan.record(|commands| unsafe {
         device.cmd_update_buffer(commands, buffer, 0, &data);
         to_gl.release.release(VulkanCommands::record(commands, gpu.vulkan.queue_family(), &used))

@@ -74,7 +74,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let mut to_gl = handoff::open(&vulkan, &vulkan, &gl, HandoffOptions::default())?;
     let (old, new) = (vk::ImageLayout::TRANSFER_DST_OPTIMAL, vk::ImageLayout::GENERAL);
     let used = [ImageAccess::transfer(&shared).with_layouts(old, new)];
-    // SAFETY: the command buffer is being recorded for the queue's family, and the submit gets what the
+    // SAFETY: the command buffer is being recorded for the queue's family, and the submit includes what the
     // release returned.
     let (mut commands, (ticket, sync)) = gpu.vulkan.record(|commands| unsafe {
         let whole = shared.full_range();

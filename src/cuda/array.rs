@@ -227,22 +227,22 @@ fn check_desc(desc: &ImageDesc, tiling: Tiling) -> Result<()> {
 }
 
 impl Array {
-    /// The description it was created with.
+    /// Returns the image's description.
     pub fn desc(&self) -> &ImageDesc {
         &self.shared.desc
     }
 
-    /// The offset in its memory, in bytes.
+    /// Returns the image's offset in its memory, in bytes.
     pub fn offset(&self) -> u64 {
         self.shared.offset
     }
 
-    /// The memory that holds it.
+    /// Returns the image's memory.
     pub fn memory(&self) -> &Memory {
         &self.shared.memory
     }
 
-    /// The CUDA handle of all levels, valid for as long as this or a clone of it lives; `None` for a
+    /// Returns the CUDA handle of all levels, valid for as long as this or a clone of it lives; `None` for a
     /// linear image.
     pub fn handle(&self) -> Option<sys::CUmipmappedArray> {
         match &self.shared.texels {
@@ -251,7 +251,7 @@ impl Array {
         }
     }
 
-    /// The CUDA handle of one level, for copies (`cuMemcpy2DAsync`, `cuMemcpy3DAsync`), valid for as
+    /// Returns the CUDA handle of one level, for copies (`cuMemcpy2DAsync`, `cuMemcpy3DAsync`), valid for as
     /// long as this or a clone of it lives.
     ///
     /// # Errors
@@ -270,7 +270,7 @@ impl Array {
         found.copied().ok_or_else(|| self.no_level(level).into())
     }
 
-    /// The layout of a linear image's first level; `None` for an optimal image.
+    /// Returns the layout of a linear image's first level; `None` for an optimal image.
     pub fn linear(&self) -> Option<&LinearLayout> {
         match &self.shared.texels {
             Texels::Mipmapped { .. } => None,

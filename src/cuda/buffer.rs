@@ -54,7 +54,7 @@ pub struct Buffer {
     address: sys::CUdeviceptr,
     offset: u64,
     desc: BufferDesc,
-    // Last: the memory goes after the buffer in it.
+    // Last: the memory is dropped after the buffer in it.
     memory: Memory,
 }
 
@@ -121,29 +121,29 @@ impl Memory {
 }
 
 impl Buffer {
-    /// The address on the GPU, valid for as long as the buffer lives. Prefer a view as a kernel's
+    /// Returns the address on the GPU, valid for as long as the buffer lives. Prefer a view as a kernel's
     /// argument: cudarc does not track uses of the bare address and does not order them.
     pub fn device_ptr(&self) -> sys::CUdeviceptr {
         self.address
     }
 
-    /// The size in bytes.
+    /// Returns the size in bytes.
     #[expect(clippy::len_without_is_empty, reason = "a buffer has at least one byte")]
     pub fn len(&self) -> u64 {
         self.desc.size
     }
 
-    /// The description it was created with.
+    /// Returns the buffer's description.
     pub fn desc(&self) -> &BufferDesc {
         &self.desc
     }
 
-    /// The offset in its memory, in bytes.
+    /// Returns the buffer's offset in its memory, in bytes.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The memory that holds it.
+    /// Returns the buffer's memory.
     pub fn memory(&self) -> &Memory {
         &self.memory
     }

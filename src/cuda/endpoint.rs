@@ -65,12 +65,12 @@ impl Endpoint {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// The user's context.
+    /// Returns the user's context.
     pub fn context(&self) -> &Arc<CudaContext> {
         &self.0.context
     }
 
-    /// The context's GPU: one entry. CUDA has no driver UUID.
+    /// Returns the context's GPU: one entry. CUDA has no driver UUID.
     pub fn identities(&self) -> &[Identity] {
         &self.0.identities
     }

@@ -149,12 +149,12 @@ impl Memory {
         Self { shared: Arc::new(Shared { endpoint, info, backing }) }
     }
 
-    /// The endpoint it was imported to or created by.
+    /// Returns the endpoint that imported or created it.
     pub fn endpoint(&self) -> &Endpoint {
         &self.shared.endpoint
     }
 
-    /// The size, the exporter, and the other properties that an importer must know.
+    /// Returns what an importer must know about the allocation: size, exporter and other properties.
     pub fn info(&self) -> &MemoryInfo {
         &self.shared.info
     }

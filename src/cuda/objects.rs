@@ -161,26 +161,26 @@ impl Array {
 }
 
 impl TextureObject {
-    /// The handle (`cudaTextureObject_t`), valid for as long as this lives. Prefer the object itself as
+    /// Returns the handle (`cudaTextureObject_t`), valid for as long as this lives. Prefer the object itself as
     /// a kernel's argument: cudarc does not track uses of the bare handle.
     pub fn handle(&self) -> sys::CUtexObject {
         self.object.handle
     }
 
-    /// The image that it reads.
+    /// Returns the image that it reads.
     pub fn array(&self) -> &Array {
         &self.object.array
     }
 }
 
 impl SurfaceObject {
-    /// The handle (`cudaSurfaceObject_t`), valid for as long as this lives. Prefer the object itself as
+    /// Returns the handle (`cudaSurfaceObject_t`), valid for as long as this lives. Prefer the object itself as
     /// a kernel's argument: cudarc does not track uses of the bare handle.
     pub fn handle(&self) -> sys::CUsurfObject {
         self.object.handle
     }
 
-    /// The image that it writes.
+    /// Returns the image that it writes.
     pub fn array(&self) -> &Array {
         &self.object.array
     }

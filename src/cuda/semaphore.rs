@@ -267,7 +267,7 @@ fn with_each<T, U, R>(list: &[T], make: impl Fn(&T) -> U, apply: impl FnOnce(&[U
 }
 
 impl Semaphore {
-    /// Whether it is a binary or a timeline semaphore.
+    /// Returns whether the semaphore is binary or timeline.
     pub fn kind(&self) -> SemaphoreKind {
         self.shared.kind
     }

@@ -62,7 +62,7 @@ impl CurrentContext {
                 return Ok(Self { query: ContextQuery::WindowSystem { get, context }, core });
             }
         }
-        // Neither knows a context: none is current, or it is of a third kind (OSMesa).
+        // Neither has a current context: there is no context, or it is of a third kind (OSMesa).
         let current = Self { query: ContextQuery::Version, core };
         current.check()?;
         tracing::debug!("neither EGL nor GLX knows the context; using GL_VERSION instead");

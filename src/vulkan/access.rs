@@ -85,17 +85,17 @@ impl<'a> BufferAccess<'a> {
         Self { buffer, stage, access }
     }
 
-    /// A buffer that compute shaders read and write.
+    /// Describes a buffer that compute shaders read and write.
     pub fn compute(buffer: &'a Buffer) -> Self {
         Self::new(buffer, compute())
     }
 
-    /// A buffer that copies and fills read and write.
+    /// Describes a buffer that copies and fills read and write.
     pub fn transfer(buffer: &'a Buffer) -> Self {
         Self::new(buffer, transfer())
     }
 
-    /// A buffer that any command reads and writes. Always correct, but commands that don't use the
+    /// Describes a buffer that any command reads and writes. Always correct, but commands that don't use the
     /// buffer wait too.
     pub fn any(buffer: &'a Buffer) -> Self {
         Self::new(buffer, any())
@@ -151,17 +151,17 @@ impl<'a> ImageAccess<'a> {
         (self.old_layout.unwrap_or(general), self.new_layout.unwrap_or(general))
     }
 
-    /// The whole of an image that compute shaders read and write.
+    /// Describes the whole of an image that compute shaders read and write.
     pub fn compute(image: &'a Image) -> Self {
         Self::new(image, compute())
     }
 
-    /// The whole of an image that is copied from and to, cleared or resolved.
+    /// Describes the whole of an image that is copied from and to, cleared or resolved.
     pub fn transfer(image: &'a Image) -> Self {
         Self::new(image, transfer())
     }
 
-    /// The whole of an image that shaders of any stage sample.
+    /// Describes the whole of an image that shaders of any stage sample.
     pub fn sampled(image: &'a Image) -> Self {
         let stage = vk::PipelineStageFlags::VERTEX_SHADER
             | vk::PipelineStageFlags::FRAGMENT_SHADER
@@ -169,7 +169,7 @@ impl<'a> ImageAccess<'a> {
         Self::new(image, (stage, vk::AccessFlags::SHADER_READ))
     }
 
-    /// The whole of an image that is drawn to: as colour, or as depth and stencil, by its format.
+    /// Describes the whole of an image that is drawn to: as colour, or as depth and stencil, by its format.
     pub fn attachment(image: &'a Image) -> Self {
         let color = conv::aspects(image.desc().format).contains(vk::ImageAspectFlags::COLOR);
         let used = if color {
@@ -188,7 +188,7 @@ impl<'a> ImageAccess<'a> {
         Self::new(image, used)
     }
 
-    /// The whole of an image that any command reads and writes. Always correct, but commands that
+    /// Describes the whole of an image that any command reads and writes. Always correct, but commands that
     /// don't use the image wait too.
     pub fn any(image: &'a Image) -> Self {
         Self::new(image, any())

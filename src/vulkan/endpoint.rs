@@ -186,7 +186,7 @@ impl Endpoint {
         self.0.workarounds
     }
 
-    /// Whether both endpoints are over the same logical device.
+    /// Returns whether both endpoints are over the same logical device.
     pub fn is_same_device(&self, other: &Endpoint) -> bool {
         self.device().handle() == other.device().handle()
     }

@@ -30,7 +30,7 @@ struct Inner {
     endpoint: Endpoint,
 }
 
-/// Where an allocation comes from. It decides who frees it, and whether it can be exported.
+/// The origin of an allocation, which determines how it is freed, and whether it can be exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
     /// Allocated here with VkExportMemoryAllocateInfo.
@@ -225,7 +225,7 @@ impl Endpoint {
             // enabled, and the device reported that it exports or imports such a resource. A
             // dedicated allocation names its resource, which is alive; the flag is set only if
             // bufferDeviceAddress is enabled. An imported descriptor is open, and a file is not too
-            // short (`MemoryPayload::check`). As far as the payload says, it is of this GPU and
+            // short (`MemoryPayload::check`). According to the payload, it is from this GPU and
             // driver, and size, type and dedication repeat the exporter's
             // (VUID-VkMemoryAllocateInfo-allocationSize-01742 and -01743). No call can verify that
             // for an opaque fd; the import rests on the exporter (`MemoryPayload::new`).

@@ -109,7 +109,7 @@ impl Endpoint {
                 .flags(flags)
                 .fd(raw);
             // SAFETY: the extension is enabled; the semaphore is new and idle; the descriptor is
-            // open. As far as the payload says, it is of this GPU and driver, and the semaphore of
+            // open. According to the payload, it is from this GPU and driver, and the semaphore of
             // its kind. No call can verify that for an opaque fd; the import rests on the exporter
             // (`SemaphorePayload::new`).
             unsafe { functions.import_semaphore_fd(&info) }.context("vkImportSemaphoreFdKHR")
@@ -154,7 +154,7 @@ impl Semaphore {
         self.inner.kind
     }
 
-    /// Whether this semaphore is of `endpoint`'s device.
+    /// Returns whether this semaphore belongs to `endpoint`'s device.
     pub fn is_of(&self, endpoint: &Endpoint) -> bool {
         self.endpoint().is_same_device(endpoint)
     }
