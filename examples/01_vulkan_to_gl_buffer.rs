@@ -1,6 +1,6 @@
 //! Vulkan writes a buffer and OpenGL reads it, without a copy in between.
 //!
-//! `cargo run --features headless --example 01_vulkan_to_gl_buffer`
+//! `cargo run -p gpu-interop --features headless --example 01_vulkan_to_gl_buffer`
 
 use std::process::ExitCode;
 

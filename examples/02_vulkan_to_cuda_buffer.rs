@@ -1,6 +1,6 @@
 //! Vulkan writes a buffer and CUDA reads it, without a copy in between.
 //!
-//! `cargo run --features headless --example 02_vulkan_to_cuda_buffer`
+//! `cargo run -p gpu-interop --features headless --example 02_vulkan_to_cuda_buffer`
 
 use std::process::ExitCode;
 

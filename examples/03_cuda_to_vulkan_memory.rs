@@ -1,6 +1,6 @@
 //! CUDA allocates and writes a buffer; Vulkan imports its memory and reads it.
 //!
-//! `cargo run --features headless --example 03_cuda_to_vulkan_memory`
+//! `cargo run -p gpu-interop --features headless --example 03_cuda_to_vulkan_memory`
 
 use std::process::ExitCode;
 

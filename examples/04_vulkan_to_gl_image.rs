@@ -1,6 +1,6 @@
 //! Vulkan writes an image and OpenGL reads it as a texture, without a copy in between.
 //!
-//! `cargo run --features headless --example 04_vulkan_to_gl_image`
+//! `cargo run -p gpu-interop --features headless --example 04_vulkan_to_gl_image`
 
 use std::process::ExitCode;
 

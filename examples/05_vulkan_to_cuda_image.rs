@@ -1,6 +1,6 @@
 //! Vulkan writes an image and CUDA reads it as an array, without a copy in between.
 //!
-//! `cargo run --features headless --example 05_vulkan_to_cuda_image`
+//! `cargo run -p gpu-interop --features headless --example 05_vulkan_to_cuda_image`
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 //! A counter is passed from Vulkan to OpenGL and back, many times: a handoff in each direction.
 //!
-//! `cargo run --features headless --example 06_handoff_loop`
+//! `cargo run -p gpu-interop --features headless --example 06_handoff_loop`
 
 use std::process::ExitCode;
 

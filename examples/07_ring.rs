@@ -1,6 +1,6 @@
 //! Four payloads in flight between Vulkan, which fills them, and OpenGL, which reads them: a ring.
 //!
-//! `cargo run --features headless --example 07_ring`
+//! `cargo run -p gpu-interop --features headless --example 07_ring`
 
 use std::process::ExitCode;
 use std::time::Duration;

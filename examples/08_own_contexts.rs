@@ -1,6 +1,6 @@
 //! An application's own Vulkan device and OpenGL context share a buffer: nothing is opened by the library.
 //!
-//! `cargo run --features headless --example 08_own_contexts` (the feature only brings glutin)
+//! `cargo run -p gpu-interop --features headless --example 08_own_contexts` (the feature only brings glutin)
 
 use std::ffi::CStr;
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
 //! A buffer that the application has created is made exportable and imported by OpenGL.
 //!
-//! `cargo run --features headless --example 09_adopt_buffer`
+//! `cargo run -p gpu-interop --features headless --example 09_adopt_buffer`
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 //! An image that the application has created is made exportable and imported by OpenGL.
 //!
-//! `cargo run --features headless --example 09_adopt_image`
+//! `cargo run -p gpu-interop --features headless --example 09_adopt_image`
 
 use std::process::ExitCode;
 

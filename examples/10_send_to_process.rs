@@ -1,7 +1,7 @@
 //! Sends a Vulkan buffer to another process over a Unix socket; the other process reads it with its own
 //! Vulkan device.
 //!
-//! `cargo run --features headless,ipc --example 10_send_to_process`
+//! `cargo run -p gpu-interop --features headless,ipc --example 10_send_to_process`
 
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;

@@ -1,6 +1,6 @@
 //! Reads the frames that `11_session_producer` publishes, and verifies every byte.
 //!
-//! `cargo run --features headless,session --example 11_session_consumer`
+//! `cargo run -p gpu-interop --features headless,session --example 11_session_consumer`
 
 use std::process::ExitCode;
 use std::time::Duration;

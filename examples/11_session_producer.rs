@@ -1,6 +1,6 @@
 //! Publishes frames to other processes. Run `11_session_consumer` beside it, any number of times.
 //!
-//! `cargo run --features headless,session --example 11_session_producer`
+//! `cargo run -p gpu-interop --features headless,session --example 11_session_producer`
 
 use std::process::ExitCode;
 use std::time::Duration;

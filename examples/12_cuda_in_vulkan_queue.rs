@@ -1,6 +1,6 @@
 //! A CUDA kernel runs in a Vulkan queue, between Vulkan's own commands: no handoff and no context switch.
 //!
-//! `cargo run --features headless,nvx --example 12_cuda_in_vulkan_queue`
+//! `cargo run -p gpu-interop --features headless,nvx --example 12_cuda_in_vulkan_queue`
 
 use std::process::ExitCode;
 

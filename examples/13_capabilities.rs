@@ -1,6 +1,6 @@
 //! Prints what this machine can share, between which APIs, and what is missing for the rest.
 //!
-//! `cargo run --features headless --example 13_capabilities`
+//! `cargo run -p gpu-interop --features headless --example 13_capabilities`
 
 use std::process::ExitCode;
 

@@ -93,7 +93,7 @@ fn run(options: &Options) -> Result<Outcome> {
         seed: SEED,
         iterations: options.iterations.unwrap_or(if is_gpu { 200 } else { 10 }),
         handoffs: if is_gpu { 500 } else { 100 },
-        kernels: if is_gpu { 101 } else { 15 },
+        kernels: if is_gpu { 101 } else { 7 },
     };
     let (payload_bytes, iterations) = (plan.bytes, plan.iterations);
     let device = Device::of(vulkan);

@@ -130,10 +130,12 @@ extern "system" fn get_properties(
 ) {
 }
 
-extern "system" fn get_memory_properties(
+unsafe extern "system" fn get_memory_properties(
     _: vk::PhysicalDevice,
-    _: *mut vk::PhysicalDeviceMemoryProperties,
+    properties: *mut vk::PhysicalDeviceMemoryProperties,
 ) {
+    // SAFETY: the caller passes a pointer to a writable structure, which may be uninitialised.
+    unsafe { properties.write(vk::PhysicalDeviceMemoryProperties::default()) };
 }
 
 unsafe extern "system" fn enumerate_extensions(

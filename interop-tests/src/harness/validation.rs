@@ -45,6 +45,8 @@ const FALSE_ALARMS: [FalseAlarm; 5] = [
         id: "VUID-VkMemoryDedicatedAllocateInfo-buffer-01879",
         text: "pNext<VkImportMemoryFdInfoKHR>.fd (",
     },
+    // The same for semaphores: a binary one whose duplicate has the number of a closed timeline export.
+    FalseAlarm { id: "VUID-VkImportSemaphoreFdInfoKHR-handleType-03264", text: "was exported as" },
 ];
 
 /// Keeps a message for the case that runs. Messages of a driver or of the loader are no fault of a case.
