@@ -8,7 +8,7 @@
 
 mod build;
 mod copies;
-mod cpu;
+mod costs;
 mod host_copy;
 mod kind;
 mod lines;
@@ -19,7 +19,7 @@ mod report;
 mod run;
 mod staging;
 
-pub use cpu::{CpuCost, cpu, cpu_benchmarks};
+pub use costs::{Comparison, Costs, HandoffCost, PayloadCost, costs};
 pub use kind::{BenchmarkKind, Selection, SingleApi};
 pub use plan::Plan;
 pub use plot::plot;

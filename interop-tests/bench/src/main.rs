@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Parser;
 use demo_common::{Outcome, Progress};
 use gpu_interop::Uuid;
@@ -51,9 +51,10 @@ struct Options {
     /// Bandwidth of the GPU's memory, for the plot
     #[arg(long)]
     peak_gb_per_s: Option<f64>,
-    /// Measure only the CPU time of a handoff, with the library and with plain API calls; print JSON
+    /// Measure only what the library costs, compared with plain API calls: the CPU time of a handoff, the time of
+    /// a small payload's creation and drop, and rings of small payloads; print JSON
     #[arg(long, conflicts_with_all = ["sizes", "benchmarks", "rounds", "batch_ms", "json", "plot", "from"])]
-    cpu: bool,
+    costs: bool,
     /// Read the report from this file instead of measuring
     #[arg(long, conflicts_with_all = ["sizes", "benchmarks", "path", "device", "rounds", "batch_ms"])]
     from: Option<PathBuf>,
@@ -64,8 +65,8 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<Outcome> {
-    if options.cpu {
-        return print_cpu(options);
+    if options.costs {
+        return print_costs(options);
     }
     let report = match &options.from {
         Some(file) => Report::read(file)?,
@@ -94,12 +95,13 @@ fn open(options: &Options) -> Result<(GpuContexts, Vec<PathKind>)> {
     Ok((gpus, paths))
 }
 
-fn print_cpu(options: &Options) -> Result<Outcome> {
+fn print_costs(options: &Options) -> Result<Outcome> {
     let (gpus, paths) = open(options)?;
-    let costs = paths.into_iter().map(|path| interop_bench::cpu(&gpus, path));
-    let costs = costs.collect::<Result<Vec<_>>>()?;
+    let mut progress = Progress::start();
+    let mut show = |done, total, what: &str| progress.show(what, done, total);
+    let costs = interop_bench::costs(&gpus, &paths, &mut show)?;
     println!("{}", serde_json::to_string_pretty(&costs)?);
-    ensure!(costs.iter().all(|cost| cost.verified), "a payload has wrong bytes");
+    costs.require_verified()?;
     Ok(Outcome::Verified)
 }
 

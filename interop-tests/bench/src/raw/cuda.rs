@@ -13,13 +13,18 @@ use gpu_interop::handoff::WaitMode;
 use super::{Exported, KERNEL, RawSecondApi};
 use interop_gpu::cuda::CudaContext;
 
+/// CUDA's view of the payload.
+pub(crate) struct RawCudaBuffer {
+    memory: sys::CUexternalMemory,
+    address: sys::CUdeviceptr,
+    bytes: u64,
+}
+
 /// CUDA's view of the payload, two semaphores and an event.
 pub(crate) struct RawCuda {
     gpu: Rc<CudaContext>,
     grid: u32,
-    bytes: u64,
-    memory: sys::CUexternalMemory,
-    address: sys::CUdeviceptr,
+    buffer: RawCudaBuffer,
     /// Waited for, and signalled.
     semaphores: Option<[sys::CUexternalSemaphore; 2]>,
     done: sys::CUevent,
@@ -30,11 +35,11 @@ fn check(call: &str, result: sys::CUresult) -> Result<()> {
     Ok(())
 }
 
-impl RawCuda {
-    pub(crate) fn new(gpu: Rc<CudaContext>, grid: u32, exported: Exported) -> Result<Self> {
-        gpu.cuda.context().bind_to_thread()?;
-        let Exported { memory: fd, allocation_size, bytes, semaphores, .. } = exported;
-        let (mut memory, mut address, mut done) = (ptr::null_mut(), 0, ptr::null_mut());
+impl RawCudaBuffer {
+    /// Imports a payload's memory and maps it as a buffer. The context is current.
+    pub(crate) fn import(exported: Exported) -> Result<Self> {
+        let Exported { memory: fd, allocation_size, bytes, .. } = exported;
+        let (mut memory, mut address) = (ptr::null_mut(), 0);
         let mut desc = MaybeUninit::<sys::CUDA_EXTERNAL_MEMORY_HANDLE_DESC>::zeroed();
         let at = desc.as_mut_ptr();
         // SAFETY: each write is to a field; the type, which has no zero, is written. The context is
@@ -54,21 +59,42 @@ impl RawCuda {
         unsafe {
             let result = sys::cuExternalMemoryGetMappedBuffer(&mut address, memory, &mapped);
             check("cuExternalMemoryGetMappedBuffer", result)?;
-            let flags = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32;
-            check("cuEventCreate", sys::cuEventCreate(&mut done, flags))?;
         }
+        Ok(Self { memory, address, bytes })
+    }
+}
+
+impl Drop for RawCudaBuffer {
+    fn drop(&mut self) {
+        // SAFETY: both created by `import`, and not in use. What can't be freed is leaked.
+        unsafe {
+            let _ = sys::cuMemFree_v2(self.address);
+            let _ = sys::cuDestroyExternalMemory(self.memory);
+        }
+    }
+}
+
+impl RawCuda {
+    pub(crate) fn new(gpu: Rc<CudaContext>, grid: u32, mut exported: Exported) -> Result<Self> {
+        gpu.cuda.context().bind_to_thread()?;
+        let semaphores = exported.semaphores.take();
+        let buffer = RawCudaBuffer::import(exported)?;
+        let mut done = ptr::null_mut();
+        let flags = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32;
+        // SAFETY: the context is current.
+        check("cuEventCreate", unsafe { sys::cuEventCreate(&mut done, flags) })?;
         let semaphores = match semaphores {
             Some([signalled, waited]) => {
                 Some([import_semaphore(signalled)?, import_semaphore(waited)?])
             }
             None => None,
         };
-        Ok(Self { gpu, grid, bytes, memory, address, semaphores, done })
+        Ok(Self { gpu, grid, buffer, semaphores, done })
     }
 
     fn launch(&self) -> Result<()> {
         // SAFETY: the payload is this side's, and the benchmark keeps it until it has waited.
-        unsafe { self.gpu.launch_at(KERNEL, self.address, self.bytes, self.grid) }
+        unsafe { self.gpu.launch_at(KERNEL, self.buffer.address, self.buffer.bytes, self.grid) }
     }
 }
 
@@ -145,8 +171,6 @@ impl Drop for RawCuda {
                 let _ = sys::cuDestroyExternalSemaphore(semaphore);
             }
             let _ = sys::cuEventDestroy_v2(self.done);
-            let _ = sys::cuMemFree_v2(self.address);
-            let _ = sys::cuDestroyExternalMemory(self.memory);
         }
     }
 }

@@ -26,14 +26,29 @@ type Set32 = unsafe extern "system" fn(u32, u32, *const i32);
 type Set64 = unsafe extern "system" fn(u32, u32, *const u64);
 type Pass = unsafe extern "system" fn(u32, u32, *const u32, u32, *const u32, *const u32);
 
+/// The functions that make a buffer of a payload.
+#[derive(Clone, Copy)]
+pub(crate) struct BufferFunctions {
+    create_memory: Names,
+    import_memory: ImportMemory,
+    storage: Storage,
+    delete_memory: Delete,
+}
+
+/// OpenGL's view of the payload.
+pub(crate) struct RawGlBuffer {
+    gpu: Rc<GlContext>,
+    functions: BufferFunctions,
+    memory: u32,
+    handle: glow::Buffer,
+    bytes: u64,
+}
+
 /// OpenGL's view of the payload, and two semaphores.
 pub(crate) struct RawGl {
     gpu: Rc<GlContext>,
     grid: u32,
-    bytes: u64,
-    memory: u32,
-    delete_memory: Delete,
-    buffer: glow::Buffer,
+    buffer: RawGlBuffer,
     semaphores: Option<Semaphores>,
 }
 
@@ -57,33 +72,66 @@ unsafe fn load<F: Copy>(gpu: &GlContext, name: &CStr) -> Result<F> {
     Ok(unsafe { mem::transmute_copy::<*const c_void, F>(&address) })
 }
 
-impl RawGl {
-    pub(crate) fn new(gpu: Rc<GlContext>, grid: u32, exported: Exported) -> Result<Self> {
-        gpu.gl.make_current()?;
-        let Exported { memory: fd, allocation_size, bytes, semaphores, .. } = exported;
+impl BufferFunctions {
+    pub(crate) fn load(gpu: &GlContext) -> Result<Self> {
+        // SAFETY: the types are those of GL_EXT_memory_object and _fd.
+        unsafe {
+            Ok(Self {
+                create_memory: load(gpu, c"glCreateMemoryObjectsEXT")?,
+                import_memory: load(gpu, c"glImportMemoryFdEXT")?,
+                storage: load(gpu, c"glNamedBufferStorageMemEXT")?,
+                delete_memory: load(gpu, c"glDeleteMemoryObjectsEXT")?,
+            })
+        }
+    }
+}
+
+impl RawGlBuffer {
+    /// Imports a payload's memory and creates a buffer in it. The context is current.
+    pub(crate) fn import(
+        gpu: &Rc<GlContext>,
+        functions: BufferFunctions,
+        exported: Exported,
+    ) -> Result<Self> {
+        let Exported { memory: fd, allocation_size, bytes, .. } = exported;
+        let BufferFunctions { create_memory, import_memory, storage, .. } = functions;
         let mut memory = 0;
-        // SAFETY: the types are those of GL_EXT_memory_object and _fd; the context is current; the
-        // descriptor is open and from now on OpenGL's.
-        let (delete_memory, buffer) = unsafe {
-            load::<Names>(&gpu, c"glCreateMemoryObjectsEXT")?(1, &mut memory);
-            let import = load::<ImportMemory>(&gpu, c"glImportMemoryFdEXT")?;
-            import(memory, allocation_size, HANDLE_TYPE_OPAQUE_FD, fd.into_raw_fd());
-            let gl = gpu.gl.glow();
-            let buffer = gl.create_named_buffer().map_err(anyhow::Error::msg)?;
-            let storage = load::<Storage>(&gpu, c"glNamedBufferStorageMemEXT")?;
-            storage(buffer.0.get(), isize::try_from(bytes)?, memory, 0);
-            (load::<Delete>(&gpu, c"glDeleteMemoryObjectsEXT")?, buffer)
+        // SAFETY: the context is current; the descriptor is open and from now on OpenGL's.
+        let handle = unsafe {
+            create_memory(1, &mut memory);
+            import_memory(memory, allocation_size, HANDLE_TYPE_OPAQUE_FD, fd.into_raw_fd());
+            let handle = gpu.gl.glow().create_named_buffer().map_err(anyhow::Error::msg)?;
+            storage(handle.0.get(), isize::try_from(bytes)?, memory, 0);
+            handle
         };
         gpu.check("importing")?;
-        let semaphores = match semaphores {
+        Ok(Self { gpu: gpu.clone(), functions, memory, handle, bytes })
+    }
+}
+
+impl Drop for RawGlBuffer {
+    fn drop(&mut self) {
+        // SAFETY: the context is current, and both are the payload's own and not in use.
+        unsafe {
+            self.gpu.gl.glow().delete_buffer(self.handle);
+            (self.functions.delete_memory)(1, &self.memory);
+        }
+    }
+}
+
+impl RawGl {
+    pub(crate) fn new(gpu: Rc<GlContext>, grid: u32, mut exported: Exported) -> Result<Self> {
+        gpu.gl.make_current()?;
+        let semaphores = match exported.semaphores.take() {
             Some(exported) => Some(Semaphores::import(&gpu, exported)?),
             None => None,
         };
-        Ok(Self { gpu, grid, bytes, memory, delete_memory, buffer, semaphores })
+        let buffer = RawGlBuffer::import(&gpu, BufferFunctions::load(&gpu)?, exported)?;
+        Ok(Self { gpu, grid, buffer, semaphores })
     }
 
     fn dispatch(&self) -> Result<()> {
-        self.gpu.dispatch(KERNEL, self.buffer, self.bytes, self.grid)
+        self.gpu.dispatch(KERNEL, self.buffer.handle, self.buffer.bytes, self.grid)
     }
 }
 
@@ -121,7 +169,7 @@ impl RawSecondApi for RawGl {
         let Some(Semaphores { waited, signalled, set, wait, signal, .. }) = self.semaphores else {
             bail!("this handoff has no semaphores");
         };
-        let (buffer, none, gl) = (self.buffer.0.get(), std::ptr::null(), self.gpu.gl.glow());
+        let (buffer, none, gl) = (self.buffer.handle.0.get(), std::ptr::null(), self.gpu.gl.glow());
         // SAFETY: the context is current; one buffer and no texture are listed.
         unsafe {
             set(waited, TIMELINE_SEMAPHORE_VALUE, &value);
@@ -168,13 +216,9 @@ impl Drop for RawGl {
             return;
         }
         self.gpu.finish();
-        // SAFETY: the context is current, and all of these are its own and not in use.
-        unsafe {
-            self.gpu.gl.glow().delete_buffer(self.buffer);
-            (self.delete_memory)(1, &self.memory);
-            if let Some(Semaphores { waited, signalled, delete, .. }) = self.semaphores {
-                delete(2, [waited, signalled].as_ptr());
-            }
+        if let Some(Semaphores { waited, signalled, delete, .. }) = self.semaphores {
+            // SAFETY: the context is current, and both are its own and not in use.
+            unsafe { delete(2, [waited, signalled].as_ptr()) };
         }
     }
 }

@@ -14,8 +14,9 @@ use std::rc::Rc;
 use anyhow::Result;
 use gpu_interop::handoff::WaitMode;
 
-pub(super) use self::cuda::RawCuda;
-pub(super) use self::gl::RawGl;
+pub(super) use self::cuda::{RawCuda, RawCudaBuffer};
+pub(super) use self::gl::{BufferFunctions, RawGl, RawGlBuffer};
+pub(super) use self::objects::{MemoryFd, RawBuffer};
 pub(super) use self::vulkan::RawSecondVulkan;
 use self::vulkan::RawVulkan;
 use interop_gpu::Kernel;
@@ -33,7 +34,7 @@ const WAIT_EVERY: u64 = 16;
 const AHEAD: u64 = 64;
 
 /// What the second API imports.
-pub(super) struct Exported {
+pub(crate) struct Exported {
     pub(super) memory: OwnedFd,
     pub(super) allocation_size: u64,
     pub(super) memory_type: u32,

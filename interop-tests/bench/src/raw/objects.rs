@@ -13,18 +13,21 @@ const OPAQUE: vk::ExternalMemoryHandleTypeFlags = vk::ExternalMemoryHandleTypeFl
 /// llvmpipe needs padding after a shared buffer.
 const TAIL_BYTES: u64 = 64;
 
+/// The functions that export memory.
+pub(crate) type MemoryFd = ash::khr::external_memory_fd::Device;
+
 /// A buffer in memory of its own, exported or imported.
-pub(super) struct RawBuffer {
+pub(crate) struct RawBuffer {
     gpu: Rc<VulkanContext>,
     pub(super) handle: vk::Buffer,
     memory: vk::DeviceMemory,
     pub(super) bytes: u64,
-    pub(super) allocation_size: u64,
-    pub(super) memory_type: u32,
+    allocation_size: u64,
+    memory_type: u32,
 }
 
 impl RawBuffer {
-    pub(super) fn create(gpu: &Rc<VulkanContext>, bytes: u64) -> Result<Self> {
+    pub(crate) fn create(gpu: &Rc<VulkanContext>, bytes: u64) -> Result<Self> {
         let mut made = Self::without_memory(gpu, bytes)?;
         // SAFETY: the buffer is alive.
         let needs = unsafe { gpu.device().get_buffer_memory_requirements(made.handle) };
@@ -42,7 +45,7 @@ impl RawBuffer {
         Ok(made)
     }
 
-    pub(super) fn import(gpu: &Rc<VulkanContext>, exported: Exported) -> Result<Self> {
+    pub(crate) fn import(gpu: &Rc<VulkanContext>, exported: Exported) -> Result<Self> {
         let mut made = Self::without_memory(gpu, exported.bytes)?;
         (made.allocation_size, made.memory_type) = (exported.allocation_size, exported.memory_type);
         let raw = exported.memory.as_raw_fd();
@@ -79,12 +82,13 @@ impl RawBuffer {
         Ok(())
     }
 
-    pub(super) fn export(&self) -> Result<OwnedFd> {
-        let (instance, device) = (self.gpu.vulkan.instance(), self.gpu.device());
-        let functions = ash::khr::external_memory_fd::Device::new(instance, device);
-        let get = vk::MemoryGetFdInfoKHR::default().memory(self.memory).handle_type(OPAQUE);
+    /// Exports the memory, for an import without semaphores.
+    pub(crate) fn export(&self, functions: &MemoryFd) -> Result<Exported> {
+        let Self { memory, bytes, allocation_size, memory_type, .. } = *self;
+        let get = vk::MemoryGetFdInfoKHR::default().memory(memory).handle_type(OPAQUE);
         // SAFETY: the memory was allocated for export; the descriptor is new and ours.
-        Ok(unsafe { OwnedFd::from_raw_fd(functions.get_memory_fd(&get)?) })
+        let memory = unsafe { OwnedFd::from_raw_fd(functions.get_memory_fd(&get)?) };
+        Ok(Exported { memory, allocation_size, memory_type, bytes, semaphores: None })
     }
 }
 

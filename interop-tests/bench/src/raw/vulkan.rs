@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use gpu_interop::ash::vk;
 use gpu_interop::handoff::WaitMode;
 
-use super::objects::{RawBuffer, RawTimeline};
+use super::objects::{MemoryFd, RawBuffer, RawTimeline};
 use super::{Exported, RawSecondApi};
 use interop_gpu::Kernel;
 use interop_gpu::vulkan::VulkanContext;
@@ -78,13 +78,8 @@ impl RawVulkan {
             true => None,
             false => Some([self.signals.export()?, self.waits.export()?]),
         };
-        Ok(Exported {
-            memory: self.buffer.export()?,
-            allocation_size: self.buffer.allocation_size,
-            memory_type: self.buffer.memory_type,
-            bytes: self.buffer.bytes,
-            semaphores,
-        })
+        let memory = MemoryFd::new(self.gpu.vulkan.instance(), self.gpu.device());
+        Ok(Exported { semaphores, ..self.buffer.export(&memory)? })
     }
 
     /// Submits a pass.
