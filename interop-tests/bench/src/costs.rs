@@ -198,7 +198,8 @@ fn life<P: Peer, T>(
     import: impl Fn(super::raw::Exported) -> Result<T>,
 ) -> Result<Comparison> {
     let (gpu, desc) = (&gpus.vulkan, BufferDesc::storage(SMALL_BYTES));
-    let capabilities = [gpu.endpoint.capabilities(&desc.into())?, second.capabilities(&desc.into())?];
+    let capabilities =
+        [gpu.endpoint.capabilities(&desc.into())?, second.capabilities(&desc.into())?];
     let plan = plan_all(&capabilities[0], &capabilities[1..], &desc.into())?;
     let options = BufferOptions::from(plan);
     let functions = MemoryFd::new(gpu.vulkan.instance(), gpu.device());
