@@ -3,7 +3,7 @@
 use super::buffer::Buffer;
 use super::endpoint::Endpoint;
 use super::image::Image;
-use super::memory::{DedicatedTo, Memory};
+use super::memory::{DedicatedTo, Memory, Side};
 use super::requirements::{
     BufferOptions, DedicatedAllocation, ImageOptions, MemoryOptions, Requirements, choose_type,
 };
@@ -44,10 +44,10 @@ impl Endpoint {
             let needs = match &desc {
                 ResourceDesc::Buffer(desc) => {
                     addressable |= desc.usage.contains(BufferUsage::DEVICE_ADDRESS);
-                    self.exportable_buffer(desc, options.handle_type)?.requirements()
+                    self.unbound_buffer(desc, options.handle_type, Side::Exporter)?.requirements()
                 }
                 ResourceDesc::Image(desc) => {
-                    self.exportable_image(desc, options.handle_type)?.requirements()
+                    self.unbound_image(desc, options.handle_type, Side::Exporter)?.requirements()
                 }
             };
             if needs.dedicated == Dedicated::Required {

@@ -1,15 +1,13 @@
 //! Shared buffers: created for export, or at an offset of an allocation.
 
-use std::fmt;
-use std::sync::Arc;
-
+use ash::prelude::VkResult;
 use ash::vk;
 
 use super::conv::{self, VkResultExt};
 use super::endpoint::Endpoint;
-use super::memory::{DedicatedTo, Memory};
-use super::requirements::{BufferOptions, Requirements, choose_type};
-use crate::capabilities::{Dedicated, MemorySupport, Support};
+use super::memory::{DedicatedTo, Memory, Side};
+use super::requirements::{BUFFER, BufferOptions, Rules, choose_type};
+use super::resource::{Bound, Resource, Unbound, bound};
 use crate::desc::{BufferDesc, BufferUsage};
 use crate::error::{Invalid, Result};
 use crate::fd::MemoryHandleType;
@@ -20,80 +18,38 @@ use crate::payload::{BufferPayload, check_range};
 /// Dropping the last clone destroys the `VkBuffer` and, with the last user of its allocation, frees
 /// the memory. Keep a clone until submitted work that uses the buffer is done.
 #[derive(Clone)]
-pub struct Buffer {
-    inner: Arc<Inner>,
-}
+pub struct Buffer(pub(super) Bound<vk::Buffer>);
 
-struct Inner {
-    // In this order: the buffer is destroyed before its memory is freed.
-    raw: RawBuffer,
-    memory: Memory,
-    offset: u64,
-    desc: BufferDesc,
-}
+bound!(Buffer, vk::Buffer, BufferDesc);
 
-impl fmt::Debug for Buffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { raw, memory, offset, desc } = &*self.inner;
-        f.debug_struct("Buffer")
-            .field("handle", &raw.handle)
-            .field("desc", desc)
-            .field("offset", offset)
-            .field("memory", memory)
-            .finish()
-    }
-}
+impl Resource for vk::Buffer {
+    type Desc = BufferDesc;
+    const RULES: Rules = BUFFER;
+    const BIND: &'static str = "vkBindBufferMemory";
 
-/// A `VkBuffer` that is destroyed when dropped, unless it is the user's.
-pub(super) struct RawBuffer {
-    pub(super) handle: vk::Buffer,
-    /// What the handle type that it is shared by requires.
-    dedicated: Dedicated,
-    owned: bool,
-    endpoint: Endpoint,
-}
-
-impl Drop for RawBuffer {
-    fn drop(&mut self) {
-        if self.owned {
-            // SAFETY: this library created the handle, and this structure is its only owner. The
-            // caller of every submit promises that the buffer is kept until the work is done
-            // (VUID-vkDestroyBuffer-buffer-00922).
-            unsafe { self.endpoint.device().destroy_buffer(self.handle, None) };
-        }
-    }
-}
-
-impl RawBuffer {
-    /// Wraps the user's buffer.
-    pub(super) fn adopted(endpoint: &Endpoint, handle: vk::Buffer, dedicated: Dedicated) -> Self {
-        Self { handle, dedicated, owned: false, endpoint: endpoint.clone() }
+    fn dedicated_to(self) -> DedicatedTo {
+        DedicatedTo::Buffer(self)
     }
 
-    pub(super) fn requirements(&self) -> Requirements {
-        let info = vk::BufferMemoryRequirementsInfo2::default().buffer(self.handle);
-        let mut dedicated = vk::MemoryDedicatedRequirements::default();
-        let mut requirements = vk::MemoryRequirements2::default().push_next(&mut dedicated);
-        let device = self.endpoint.device();
-        // SAFETY: the buffer is alive and of this device; Vulkan 1.1 has the call and the structure.
-        unsafe { device.get_buffer_memory_requirements2(&info, &mut requirements) };
-        Requirements::of_buffer(requirements.memory_requirements, &dedicated)
-            .shared_by(self.dedicated)
+    unsafe fn requirements(self, device: &ash::Device, found: &mut vk::MemoryRequirements2<'_>) {
+        let info = vk::BufferMemoryRequirementsInfo2::default().buffer(self);
+        // SAFETY: the caller's promise.
+        unsafe { device.get_buffer_memory_requirements2(&info, found) };
     }
 
-    /// Binds the buffer to memory that its requirements were checked against.
-    pub(super) fn bind(self, memory: Memory, offset: u64, desc: BufferDesc) -> Result<Buffer> {
-        // SAFETY: both are alive and of this device, and the buffer is not bound yet. The callers
-        // checked offset, size, alignment, type, dedication and device address against the buffer's
-        // own requirements, or allocated the memory for them.
-        unsafe { self.endpoint.device().bind_buffer_memory(self.handle, memory.handle(), offset) }
-            .context("vkBindBufferMemory")?;
-        Ok(self.bound(memory, offset, desc))
+    unsafe fn bind(
+        self,
+        device: &ash::Device,
+        memory: vk::DeviceMemory,
+        offset: u64,
+    ) -> VkResult<()> {
+        // SAFETY: the caller's promise.
+        unsafe { device.bind_buffer_memory(self, memory, offset) }
     }
 
-    /// The buffer, which is bound to `memory`.
-    pub(super) fn bound(self, memory: Memory, offset: u64, desc: BufferDesc) -> Buffer {
-        Buffer { inner: Arc::new(Inner { raw: self, memory, offset, desc }) }
+    unsafe fn destroy(self, device: &ash::Device) {
+        // SAFETY: the caller's promise.
+        unsafe { device.destroy_buffer(self, None) };
     }
 }
 
@@ -113,17 +69,17 @@ impl Endpoint {
     #[doc(alias = "vkCreateBuffer")]
     pub fn create_buffer(&self, desc: &BufferDesc, options: BufferOptions) -> Result<Buffer> {
         desc.validate()?;
-        let raw = self.exportable_buffer(desc, options.handle_type)?;
+        let raw = self.unbound_buffer(desc, options.handle_type, Side::Exporter)?;
         let needs = raw.requirements();
         let index = choose_type(self.memory_properties(), needs.types, options.memory)?;
         let (size, to) = if options.dedicated.decide(&needs) {
-            (needs.size, DedicatedTo::Buffer(raw.handle))
+            (needs.size, raw.handle.dedicated_to())
         } else {
             (self.padded(0, needs.size)?, DedicatedTo::Nothing)
         };
         let addressable = desc.usage.contains(BufferUsage::DEVICE_ADDRESS);
         let memory = self.allocate_exportable(size, index, options.handle_type, to, addressable)?;
-        raw.bind(memory, 0, *desc)
+        raw.bind(memory, 0, *desc).map(Buffer)
     }
 
     /// Returns the end of a buffer at `offset`, including the padding that a driver requires after it.
@@ -133,31 +89,14 @@ impl Endpoint {
             .ok_or_else(|| Invalid::new("desc", "is too large to be allocated").into())
     }
 
-    /// Creates a buffer without memory, if it can be exported. `desc` is valid.
-    pub(super) fn exportable_buffer(
+    /// Creates a buffer without memory, if memory of `handle_type` can be shared for it. `desc` is
+    /// valid.
+    pub(super) fn unbound_buffer(
         &self,
         desc: &BufferDesc,
         handle_type: MemoryHandleType,
-    ) -> Result<RawBuffer> {
-        self.create_raw_buffer(desc, handle_type, |support| support.export.clone())
-    }
-
-    /// Creates a buffer without memory, if it can be imported. `desc` is valid.
-    pub(super) fn importable_buffer(
-        &self,
-        desc: &BufferDesc,
-        handle_type: MemoryHandleType,
-    ) -> Result<RawBuffer> {
-        self.create_raw_buffer(desc, handle_type, |support| support.import.clone())
-    }
-
-    /// Creates a buffer without memory, for memory of `handle_type`, if it is supported.
-    fn create_raw_buffer(
-        &self,
-        desc: &BufferDesc,
-        handle_type: MemoryHandleType,
-        is_supported: impl FnOnce(&MemorySupport) -> Support,
-    ) -> Result<RawBuffer> {
+        side: Side,
+    ) -> Result<Unbound<vk::Buffer>> {
         let limit = self.max_buffer_size();
         if desc.size > limit {
             let problem = format!("{}, but a buffer has at most {limit} bytes", desc.size);
@@ -166,7 +105,7 @@ impl Endpoint {
                 .into());
         }
         let support = self.buffer_support(desc, handle_type);
-        is_supported(&support)?;
+        side.check(&support)?;
         let mut external = vk::ExternalMemoryBufferCreateInfo::default()
             .handle_types(conv::memory_handle_type(handle_type));
         let info = vk::BufferCreateInfo::default()
@@ -178,8 +117,7 @@ impl Endpoint {
         // this handle type, whose extension is enabled.
         let handle =
             unsafe { self.device().create_buffer(&info, None) }.context("vkCreateBuffer")?;
-        let (dedicated, endpoint) = (support.dedicated, self.clone());
-        Ok(RawBuffer { handle, dedicated, owned: true, endpoint })
+        Ok(Unbound::created(self, handle, support.dedicated))
     }
 }
 
@@ -199,11 +137,7 @@ impl Memory {
         desc.validate()?;
         let (endpoint, info) = (self.endpoint(), self.info());
         check_range(offset, desc.size, info.allocation_size)?;
-        let raw = if self.is_imported() {
-            endpoint.importable_buffer(desc, info.handle_type)?
-        } else {
-            endpoint.exportable_buffer(desc, info.handle_type)?
-        };
+        let raw = endpoint.unbound_buffer(desc, info.handle_type, self.side())?;
         if desc.usage.contains(BufferUsage::DEVICE_ADDRESS) && !self.is_addressable() {
             return Err(Invalid::new(
                 "memory",
@@ -217,35 +151,11 @@ impl Memory {
             .into());
         }
         raw.requirements().check_shared(offset, info)?;
-        raw.bind(self.clone(), offset, *desc)
+        raw.bind(self.clone(), offset, *desc).map(Buffer)
     }
 }
 
 impl Buffer {
-    /// Returns the Vulkan handle. This object owns it, unless it is adopted.
-    pub fn handle(&self) -> vk::Buffer {
-        self.inner.raw.handle
-    }
-
-    /// Returns the buffer's description.
-    pub fn desc(&self) -> &BufferDesc {
-        &self.inner.desc
-    }
-
-    /// Returns the allocation that the buffer lies in.
-    pub fn memory(&self) -> &Memory {
-        &self.inner.memory
-    }
-
-    /// Returns the buffer's offset in its allocation, in bytes.
-    pub fn offset(&self) -> u64 {
-        self.inner.offset
-    }
-
-    pub(crate) fn endpoint(&self) -> &Endpoint {
-        &self.inner.raw.endpoint
-    }
-
     /// Returns the buffer's device address.
     ///
     /// # Errors

@@ -6,9 +6,8 @@ use std::ptr;
 
 use ash::vk::{self, Handle};
 
-use super::buffer::RawBuffer;
-use super::image::RawImage;
 use super::memory::Memory;
+use super::resource::Unbound;
 use super::{Buffer, DeviceInfo, Endpoint, Features, Image};
 use crate::capabilities::Dedicated;
 use crate::desc::{BufferDesc, ImageDesc, ImageUsage};
@@ -86,13 +85,13 @@ fn memory(endpoint: &Endpoint) -> Memory {
 }
 
 pub(super) fn buffer(endpoint: &Endpoint, handle: u64) -> Buffer {
-    let raw = RawBuffer::adopted(endpoint, vk::Buffer::from_raw(handle), Dedicated::NotNeeded);
-    raw.bound(memory(endpoint), 0, BufferDesc::storage(4096))
+    let raw = Unbound::adopted(endpoint, vk::Buffer::from_raw(handle), Dedicated::NotNeeded);
+    Buffer(raw.bound(memory(endpoint), 0, BufferDesc::storage(4096)))
 }
 
 pub(super) fn image(endpoint: &Endpoint, handle: u64, format: Format, usage: ImageUsage) -> Image {
-    let raw = RawImage::adopted(endpoint, vk::Image::from_raw(handle), Dedicated::NotNeeded);
-    raw.bound(memory(endpoint), 0, ImageDesc::d2(format, 16, 16, usage))
+    let raw = Unbound::adopted(endpoint, vk::Image::from_raw(handle), Dedicated::NotNeeded);
+    Image(raw.bound(memory(endpoint), 0, ImageDesc::d2(format, 16, 16, usage)))
 }
 
 /// Returns the function of this name, or null.

@@ -1,15 +1,13 @@
 //! Shared images: created for export, or at an offset of an allocation.
 
-use std::fmt;
-use std::sync::Arc;
-
+use ash::prelude::VkResult;
 use ash::vk;
 
 use super::conv::{self, VkResultExt};
 use super::endpoint::Endpoint;
-use super::memory::{DedicatedTo, Memory};
-use super::requirements::{ImageOptions, Requirements, choose_type};
-use crate::capabilities::{Dedicated, MemorySupport, Support};
+use super::memory::{DedicatedTo, Memory, Side};
+use super::requirements::{IMAGE, ImageOptions, Rules, choose_type};
+use super::resource::{Bound, Resource, Unbound, bound};
 use crate::desc::{ImageDesc, Tiling};
 use crate::error::{Invalid, Mismatch, Result};
 use crate::fd::MemoryHandleType;
@@ -22,83 +20,42 @@ use crate::payload::{ImagePayload, LinearLayout};
 /// the memory. Keep a clone until submitted work that uses the image is done. Image views are the
 /// user's.
 #[derive(Clone)]
-pub struct Image {
-    inner: Arc<Inner>,
-}
+pub struct Image(pub(super) Bound<vk::Image>);
 
-struct Inner {
-    // In this order: the image is destroyed before its memory is freed.
-    raw: RawImage,
-    memory: Memory,
-    offset: u64,
-    desc: ImageDesc,
-}
+bound!(Image, vk::Image, ImageDesc);
 
-impl fmt::Debug for Image {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { raw, memory, offset, desc } = &*self.inner;
-        f.debug_struct("Image")
-            .field("handle", &raw.handle)
-            .field("desc", desc)
-            .field("offset", offset)
-            .field("memory", memory)
-            .finish()
+impl Resource for vk::Image {
+    type Desc = ImageDesc;
+    const RULES: Rules = IMAGE;
+    const BIND: &'static str = "vkBindImageMemory";
+
+    fn dedicated_to(self) -> DedicatedTo {
+        DedicatedTo::Image(self)
+    }
+
+    unsafe fn requirements(self, device: &ash::Device, found: &mut vk::MemoryRequirements2<'_>) {
+        let info = vk::ImageMemoryRequirementsInfo2::default().image(self);
+        // SAFETY: the caller's promise.
+        unsafe { device.get_image_memory_requirements2(&info, found) };
+    }
+
+    unsafe fn bind(
+        self,
+        device: &ash::Device,
+        memory: vk::DeviceMemory,
+        offset: u64,
+    ) -> VkResult<()> {
+        // SAFETY: the caller's promise.
+        unsafe { device.bind_image_memory(self, memory, offset) }
+    }
+
+    unsafe fn destroy(self, device: &ash::Device) {
+        // SAFETY: the caller's promise.
+        unsafe { device.destroy_image(self, None) };
     }
 }
 
-/// A `VkImage` that is destroyed when dropped, unless it is the user's.
-pub(super) struct RawImage {
-    pub(super) handle: vk::Image,
-    /// What the handle type that it is shared by requires.
-    dedicated: Dedicated,
-    owned: bool,
-    endpoint: Endpoint,
-}
-
-impl Drop for RawImage {
-    fn drop(&mut self) {
-        if self.owned {
-            // SAFETY: this library created the handle, and this structure is its only owner. The
-            // caller of every submit promises that the image is kept until the work is done
-            // (VUID-vkDestroyImage-image-01000).
-            unsafe { self.endpoint.device().destroy_image(self.handle, None) };
-        }
-    }
-}
-
-impl RawImage {
-    /// Wraps the user's image.
-    pub(super) fn adopted(endpoint: &Endpoint, handle: vk::Image, dedicated: Dedicated) -> Self {
-        Self { handle, dedicated, owned: false, endpoint: endpoint.clone() }
-    }
-
-    pub(super) fn requirements(&self) -> Requirements {
-        let info = vk::ImageMemoryRequirementsInfo2::default().image(self.handle);
-        let mut dedicated = vk::MemoryDedicatedRequirements::default();
-        let mut requirements = vk::MemoryRequirements2::default().push_next(&mut dedicated);
-        // SAFETY: the image is alive, of this device and of one plane; Vulkan 1.1 has the call and
-        // the structure.
-        unsafe {
-            self.endpoint.device().get_image_memory_requirements2(&info, &mut requirements);
-        }
-        Requirements::of_image(requirements.memory_requirements, &dedicated)
-            .shared_by(self.dedicated)
-    }
-
-    /// Binds the image to memory that its requirements were checked against.
-    pub(super) fn bind(self, memory: Memory, offset: u64, desc: ImageDesc) -> Result<Image> {
-        // SAFETY: both are alive and of this device, and the image is not bound yet. The callers
-        // checked offset, size, alignment, type and dedication against the image's own requirements.
-        unsafe { self.endpoint.device().bind_image_memory(self.handle, memory.handle(), offset) }
-            .context("vkBindImageMemory")?;
-        Ok(self.bound(memory, offset, desc))
-    }
-
-    /// The image, which is bound to `memory`.
-    pub(super) fn bound(self, memory: Memory, offset: u64, desc: ImageDesc) -> Image {
-        Image { inner: Arc::new(Inner { raw: self, memory, offset, desc }) }
-    }
-
+impl Unbound<vk::Image> {
     /// Returns the layout of the first level's rows; `None` for an optimal image.
     fn linear_layout(&self, desc: &ImageDesc) -> Option<LinearLayout> {
         if desc.tiling != Tiling::Linear {
@@ -109,7 +66,7 @@ impl RawImage {
         let first = vk::ImageSubresource { aspect_mask: aspect, mip_level: 0, array_layer: 0 };
         // SAFETY: the image is alive and linear, and every image has this level, layer and aspect.
         let found =
-            unsafe { self.endpoint.device().get_image_subresource_layout(self.handle, first) };
+            unsafe { self.endpoint().device().get_image_subresource_layout(self.handle, first) };
         Some(LinearLayout {
             offset: found.offset,
             row_pitch: found.row_pitch,
@@ -157,50 +114,32 @@ impl Endpoint {
     #[doc(alias = "vkCreateImage")]
     pub fn create_image(&self, desc: &ImageDesc, options: ImageOptions) -> Result<Image> {
         desc.validate()?;
-        let raw = self.exportable_image(desc, options.handle_type)?;
+        let raw = self.unbound_image(desc, options.handle_type, Side::Exporter)?;
         let needs = raw.requirements();
         let dedicated = options.dedicated.decide(&needs);
-        let to = if dedicated { DedicatedTo::Image(raw.handle) } else { DedicatedTo::Nothing };
+        let to = if dedicated { raw.handle.dedicated_to() } else { DedicatedTo::Nothing };
         let index = choose_type(self.memory_properties(), needs.types, options.memory)?;
         let memory = self.allocate_exportable(needs.size, index, options.handle_type, to, false)?;
-        raw.bind(memory, 0, *desc)
+        raw.bind(memory, 0, *desc).map(Image)
     }
 
-    /// Creates an image without memory, if it can be exported. `desc` is valid.
-    pub(super) fn exportable_image(
+    /// Creates an image without memory, if memory of `handle_type` can be shared for it. `desc` is
+    /// valid.
+    pub(super) fn unbound_image(
         &self,
         desc: &ImageDesc,
         handle_type: MemoryHandleType,
-    ) -> Result<RawImage> {
-        self.create_raw_image(desc, handle_type, |support| support.export.clone())
-    }
-
-    /// Creates an image without memory, if it can be imported. `desc` is valid.
-    pub(super) fn importable_image(
-        &self,
-        desc: &ImageDesc,
-        handle_type: MemoryHandleType,
-    ) -> Result<RawImage> {
-        self.create_raw_image(desc, handle_type, |support| support.import.clone())
-    }
-
-    /// Creates an image without memory, for memory of `handle_type`, if it is supported.
-    fn create_raw_image(
-        &self,
-        desc: &ImageDesc,
-        handle_type: MemoryHandleType,
-        is_supported: impl FnOnce(&MemorySupport) -> Support,
-    ) -> Result<RawImage> {
+        side: Side,
+    ) -> Result<Unbound<vk::Image>> {
         let support = self.image_support(desc, handle_type)?;
-        is_supported(&support)?;
+        side.check(&support)?;
         let mut external = vk::ExternalMemoryImageCreateInfo::default()
             .handle_types(conv::memory_handle_type(handle_type));
         let info = conv::image_create_info(desc).push_next(&mut external);
         // SAFETY: the description is valid, and the device reported that it supports this very image
         // with this handle type, whose extension is enabled.
         let handle = unsafe { self.device().create_image(&info, None) }.context("vkCreateImage")?;
-        let (dedicated, endpoint) = (support.dedicated, self.clone());
-        Ok(RawImage { handle, dedicated, owned: true, endpoint })
+        Ok(Unbound::created(self, handle, support.dedicated))
     }
 }
 
@@ -220,41 +159,13 @@ impl Memory {
     pub fn image(&self, offset: u64, desc: &ImageDesc) -> Result<Image> {
         desc.validate()?;
         let (endpoint, info) = (self.endpoint(), self.info());
-        let raw = if self.is_imported() {
-            endpoint.importable_image(desc, info.handle_type)?
-        } else {
-            endpoint.exportable_image(desc, info.handle_type)?
-        };
+        let raw = endpoint.unbound_image(desc, info.handle_type, self.side())?;
         raw.requirements().check_shared(offset, info)?;
-        raw.bind(self.clone(), offset, *desc)
+        raw.bind(self.clone(), offset, *desc).map(Image)
     }
 }
 
 impl Image {
-    /// Returns the Vulkan handle. This object owns it, unless it is adopted.
-    pub fn handle(&self) -> vk::Image {
-        self.inner.raw.handle
-    }
-
-    /// Returns the image's description.
-    pub fn desc(&self) -> &ImageDesc {
-        &self.inner.desc
-    }
-
-    /// Returns the allocation that the image lies in.
-    pub fn memory(&self) -> &Memory {
-        &self.inner.memory
-    }
-
-    /// Returns the image's offset in its allocation, in bytes.
-    pub fn offset(&self) -> u64 {
-        self.inner.offset
-    }
-
-    pub(crate) fn endpoint(&self) -> &Endpoint {
-        &self.inner.raw.endpoint
-    }
-
     /// Returns the `VkFormat`.
     pub fn format(&self) -> vk::Format {
         vk::Format::from_raw(self.desc().format.vulkan())
@@ -323,7 +234,7 @@ impl Image {
     #[doc(alias = "vkGetMemoryFdKHR")]
     pub fn export(&self) -> Result<ImagePayload> {
         let payload = ImagePayload::new(self.memory().export()?, self.offset(), *self.desc())?;
-        Ok(match self.inner.raw.linear_layout(self.desc()) {
+        Ok(match self.0.raw().linear_layout(self.desc()) {
             Some(linear) => payload.with_linear(linear)?,
             None => payload,
         })

@@ -5,12 +5,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use ash::vk;
 
-use super::buffer::{Buffer, RawBuffer};
+use super::buffer::Buffer;
 use super::conv::{self, VkResultExt};
 use super::endpoint::Endpoint;
-use super::image::{Image, RawImage};
-use super::memory::{DedicatedTo, Memory};
-use super::requirements::{MemoryLocation, Requirements, check_memory_type, choose_type};
+use super::image::Image;
+use super::memory::{DedicatedTo, Memory, Side};
+
+use super::requirements::{MemoryLocation, check_memory_type, choose_type};
+use super::resource::{Resource, Unbound};
 use crate::desc::{BufferDesc, BufferUsage, ImageDesc};
 use crate::error::{ImportError, ImportResult, Invalid, Result};
 use crate::fd::MemoryHandleType;
@@ -129,39 +131,37 @@ impl Endpoint {
     fn try_import_buffer(&self, payload: &BufferPayload) -> Result<Buffer> {
         let (memory, desc) = (payload.memory(), payload.desc());
         self.check(memory)?;
-        let raw = self.importable_buffer(desc, memory.info().handle_type)?;
-        let to = DedicatedTo::Buffer(raw.handle);
+        let raw = self.unbound_buffer(desc, memory.info().handle_type, Side::Importer)?;
         let addressable = desc.usage.contains(BufferUsage::DEVICE_ADDRESS);
-        let needs = raw.requirements();
-        let imported = self.import_for(&needs, memory, payload.offset(), to, addressable)?;
-        raw.bind(imported, payload.offset(), *desc)
+        let imported = self.import_for(&raw, memory, payload.offset(), addressable)?;
+        raw.bind(imported, payload.offset(), *desc).map(Buffer)
     }
 
     fn try_import_image(&self, payload: &ImagePayload) -> Result<Image> {
         let (memory, desc) = (payload.memory(), payload.desc());
         self.check(memory)?;
-        let raw = self.importable_image(desc, memory.info().handle_type)?;
+        let raw = self.unbound_image(desc, memory.info().handle_type, Side::Importer)?;
         if let Some(linear) = payload.linear() {
             raw.check_linear(desc, linear)?;
         }
-        let to = DedicatedTo::Image(raw.handle);
-        let imported = self.import_for(&raw.requirements(), memory, payload.offset(), to, false)?;
-        raw.bind(imported, payload.offset(), *desc)
+        let imported = self.import_for(&raw, memory, payload.offset(), false)?;
+        raw.bind(imported, payload.offset(), *desc).map(Image)
     }
 
-    /// Imports memory for the resource `to`, which needs it at `offset`.
-    fn import_for(
+    /// Imports memory for `resource`, which needs it at `offset`.
+    fn import_for<R: Resource>(
         &self,
-        needs: &Requirements,
+        resource: &Unbound<R>,
         payload: &MemoryPayload,
         offset: u64,
-        to: DedicatedTo,
         addressable: bool,
     ) -> Result<Memory> {
+        let needs = resource.requirements();
         let index = self.import_type(payload, needs.types)?;
         let info = MemoryInfo { memory_type_index: Some(index), ..payload.info().clone() };
         needs.check_any(offset, &info)?;
-        let to = if info.dedicated { to } else { DedicatedTo::Nothing };
+        let dedicated = resource.handle.dedicated_to();
+        let to = if info.dedicated { dedicated } else { DedicatedTo::Nothing };
         self.allocate_imported(payload, index, to, addressable)
     }
 
@@ -272,11 +272,11 @@ impl Endpoint {
         )?;
         let support = self.buffer_support(&desc, handle_type);
         support.export?;
-        let raw = RawBuffer::adopted(self, buffer, support.dedicated);
+        let raw = Unbound::adopted(self, buffer, support.dedicated);
         raw.requirements().check_any(offset, &info)?;
         // The user promises that the memory was allocated for such a buffer.
         let addressable = desc.usage.contains(BufferUsage::DEVICE_ADDRESS);
-        Ok(raw.bound(Memory::adopted(self, memory, info, addressable), offset, desc))
+        Ok(Buffer(raw.bound(Memory::adopted(self, memory, info, addressable), offset, desc)))
     }
 
     /// Wraps the user's own image for export. The user keeps the image and its memory, and destroys
@@ -304,9 +304,9 @@ impl Endpoint {
         )?;
         let support = self.image_support(&desc, handle_type)?;
         support.export?;
-        let raw = RawImage::adopted(self, image, support.dedicated);
+        let raw = Unbound::adopted(self, image, support.dedicated);
         raw.requirements().check_any(offset, &info)?;
-        Ok(raw.bound(Memory::adopted(self, memory, info, false), offset, desc))
+        Ok(Image(raw.bound(Memory::adopted(self, memory, info, false), offset, desc)))
     }
 
     fn adopted_info(

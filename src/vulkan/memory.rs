@@ -9,6 +9,7 @@ use ash::vk;
 use super::conv::{self, VkResultExt};
 use super::endpoint::Endpoint;
 use super::requirements::check_allocation_size;
+use crate::capabilities::{MemorySupport, Support};
 use crate::error::{Api, Invalid, Result};
 use crate::fd::{self, MemoryHandleType, transfer_duplicate};
 use crate::payload::{MemoryInfo, MemoryPayload};
@@ -88,8 +89,9 @@ impl Memory {
         &self.inner.endpoint
     }
 
-    pub(super) fn is_imported(&self) -> bool {
-        self.inner.origin == Origin::Imported
+    /// Returns the side for which resources in this memory are created.
+    pub(super) fn side(&self) -> Side {
+        if self.inner.origin == Origin::Imported { Side::Importer } else { Side::Exporter }
     }
 
     pub(super) fn is_addressable(&self) -> bool {
@@ -119,7 +121,7 @@ impl Memory {
     #[doc(alias = "vkGetMemoryFdKHR")]
     pub fn export(&self) -> Result<MemoryPayload> {
         let Inner { handle, info, endpoint, .. } = &*self.inner;
-        if self.is_imported() {
+        if self.side() == Side::Importer {
             return Err(Invalid::new("memory", "was imported, not allocated for export")
                 .vuid("VUID-VkMemoryGetFdInfoKHR-handleType-00671")
                 .help("duplicate the payload with try_clone before it is imported")
@@ -140,6 +142,23 @@ impl Memory {
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
         // Mesa's software drivers don't set the flag.
         Ok(MemoryPayload::new(fd::close_on_exec(fd)?, info.clone())?)
+    }
+}
+
+/// Which side of a payload a resource is created for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Exporter,
+    Importer,
+}
+
+impl Side {
+    /// Returns what the device lacks to be that side.
+    pub(super) fn check(self, support: &MemorySupport) -> Support {
+        match self {
+            Self::Exporter => support.export.clone(),
+            Self::Importer => support.import.clone(),
+        }
     }
 }
 

@@ -25,6 +25,7 @@ mod image;
 mod import;
 mod memory;
 mod requirements;
+mod resource;
 mod semaphore;
 mod submit;
 pub mod workarounds;

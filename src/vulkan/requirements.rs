@@ -21,7 +21,7 @@ pub(super) struct Requirements {
 
 /// The specification's rules for binding one kind of resource.
 #[derive(Clone, Copy, Debug)]
-struct Rules {
+pub(super) struct Rules {
     alignment: &'static str,
     memory_type: &'static str,
     needs_dedicated: &'static str,
@@ -32,7 +32,7 @@ struct Rules {
     imported_by: &'static str,
 }
 
-const BUFFER: Rules = Rules {
+pub(super) const BUFFER: Rules = Rules {
     alignment: "VUID-vkBindBufferMemory-memoryOffset-01036",
     memory_type: "VUID-vkBindBufferMemory-memory-01035",
     needs_dedicated: "VUID-vkBindBufferMemory-buffer-01444",
@@ -42,7 +42,7 @@ const BUFFER: Rules = Rules {
     imported_by: "import it together with its resource, with import_buffer",
 };
 
-const IMAGE: Rules = Rules {
+pub(super) const IMAGE: Rules = Rules {
     alignment: "VUID-vkBindImageMemory-memoryOffset-01048",
     memory_type: "VUID-vkBindImageMemory-memory-01047",
     needs_dedicated: "VUID-vkBindImageMemory-image-01445",
@@ -53,21 +53,7 @@ const IMAGE: Rules = Rules {
 };
 
 impl Requirements {
-    pub(super) fn of_buffer(
-        found: vk::MemoryRequirements,
-        dedicated: &vk::MemoryDedicatedRequirements<'_>,
-    ) -> Self {
-        Self::new(found, dedicated, BUFFER)
-    }
-
-    pub(super) fn of_image(
-        found: vk::MemoryRequirements,
-        dedicated: &vk::MemoryDedicatedRequirements<'_>,
-    ) -> Self {
-        Self::new(found, dedicated, IMAGE)
-    }
-
-    fn new(
+    pub(super) fn new(
         found: vk::MemoryRequirements,
         dedicated: &vk::MemoryDedicatedRequirements<'_>,
         rules: Rules,
@@ -327,7 +313,7 @@ mod tests {
         let found = vk::MemoryRequirements { size: 4096, alignment: 256, memory_type_bits: 0b10 };
         let dedicated =
             vk::MemoryDedicatedRequirements::default().requires_dedicated_allocation(requires);
-        Requirements::of_image(found, &dedicated)
+        Requirements::new(found, &dedicated, IMAGE)
     }
 
     #[test]
