@@ -198,6 +198,15 @@ impl DriverError {
     }
 }
 
+/// Returns a number with its noun in the singular or plural: "1 slot", "2 slots".
+///
+/// Public for the demos, and not part of the API.
+#[doc(hidden)]
+pub fn counted<N: fmt::Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
+    let plural = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 struct Help<'a>(&'a Option<Text>);
 
 impl fmt::Display for Help<'_> {
@@ -288,6 +297,11 @@ mod tests {
             invalid.to_string(),
             "desc.size: is 0 (VUID-VkBufferCreateInfo-size-00912); ask for at least one byte"
         );
+    }
+
+    #[test]
+    fn one_is_singular_and_every_other_number_plural() {
+        assert_eq!([0, 1, 2].map(|n: u32| counted(n, "slot")), ["0 slots", "1 slot", "2 slots"]);
     }
 
     #[test]

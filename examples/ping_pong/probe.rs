@@ -1,19 +1,21 @@
 //! Reports what this machine can share: one row per pair of APIs and direction. Each "yes" is proven by a
-//! payload that makes a round trip and is checked byte by byte; each "no" names what is missing.
+//! payload that makes a round trip and is checked byte by byte; each "no" names what is missing; a driver's
+//! error fails its row, not the others.
 //!
 //! `cargo run --release --example probe -- --help`
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use demo_common::{Device, Outcome, handoff_name, rejected_methods};
 use gpu_interop::capabilities::SyncPlan;
+use gpu_interop::error::counted;
 use gpu_interop::fd::MemoryHandleType;
 use gpu_interop::handoff::HandoffOptions;
 use gpu_interop::headless::{GpuSelector, VulkanOptions};
 use gpu_interop::vulkan::BufferOptions;
-use gpu_interop::{BufferDesc, BufferPayload, Error, Uuid};
+use gpu_interop::{BufferDesc, Error, Uuid};
 use interop_gpu::GpuContexts;
 use interop_gpu::{Kernel, oracle};
 use ping_pong::{CudaUser, GlUser, Path, Payload, VulkanUser, prove};
@@ -21,8 +23,8 @@ use serde::Serialize;
 
 /// Reports what this machine can share between APIs, and proves it byte by byte.
 ///
-/// Exit status: 0 if every row was determined and each "yes" is proven, 1 if something failed, 2 if this
-/// machine lacks Vulkan, 64 for invalid arguments.
+/// Exit status: 0 if each "no" names what this machine lacks and each "yes" is proven, 1 if a row failed, 2
+/// if this machine lacks Vulkan, 64 for invalid arguments.
 #[derive(Debug, Parser)]
 struct Options {
     /// UUID of the GPU [default: the first discrete GPU, otherwise the first device]
@@ -55,6 +57,9 @@ struct Row {
     handoff: Option<&'static str>,
     /// What is missing: for sharing at all, or for a better handoff.
     missing: Vec<String>,
+    /// Why it doesn't work although nothing is missing: a driver's error, or wrong bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<String>,
 }
 
 /// Large enough for many work groups, and not a multiple of any page size.
@@ -87,132 +92,101 @@ fn run(options: &Options) -> Result<Outcome> {
         ("gl", gl().and_then(|user| Path::pair(&gpus, user, payload))),
         ("cuda", cuda().and_then(|user| Path::pair(&gpus, user, payload))),
     ] {
-        rows.extend(there_and_back(name, path)?);
+        let plans = proven(path);
+        let plan = |at: usize| plans.as_ref().map(|plans| plans.get(at));
+        rows.push(row("vulkan", name, OF_VULKAN, plan(0)));
+        rows.push(row(name, "vulkan", OF_VULKAN, plan(1)));
     }
-    let path = gl().and_then(|gl| Path::triple(&gpus, gl, cuda()?, payload));
-    rows.push(between("gl", "cuda", path)?);
-    let path = cuda().and_then(|cuda| Path::triple(&gpus, cuda, gl()?, payload));
-    rows.push(between("cuda", "gl", path)?);
-    rows.push(dma_buf(&gpus)?);
-    rows.push(of_cuda(&gpus)?);
-    rows.push(of_gl(&gpus)?);
+    let plans = proven(gl().and_then(|gl| Path::triple(&gpus, gl, cuda()?, payload)));
+    rows.push(row("gl", "cuda", OF_VULKAN, plans.as_ref().map(|plans| plans.get(1))));
+    let plans = proven(cuda().and_then(|cuda| Path::triple(&gpus, cuda, gl()?, payload)));
+    rows.push(row("cuda", "gl", OF_VULKAN, plans.as_ref().map(|plans| plans.get(1))));
+    for (from, to, memory, shared) in [
+        ("vulkan", "vulkan (2nd instance)", "vulkan, dma-buf", dma_buf(&gpus)),
+        ("cuda", "vulkan", "cuda, opaque fd", of_cuda(&gpus)),
+        ("gl", "vulkan", "gl, opaque fd", of_gl(&gpus)),
+    ] {
+        rows.push(row(from, to, memory, shared.as_ref().map(|()| None)));
+    }
+    let failed = rows.iter().filter(|row| row.failed.is_some()).count();
     let report = Report { device, rows };
     if options.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print(&report);
     }
-    Ok(Outcome::Verified)
-}
-
-/// Returns what is missing, for a row; any other error is a failure.
-fn missing(error: anyhow::Error) -> Result<String> {
-    match error.downcast::<Error>() {
-        Ok(Error::Missing(missing)) => Ok(missing.to_string()),
-        Ok(error) => Err(error.into()),
-        Err(error) => Err(error),
-    }
+    Ok(match failed {
+        0 => Outcome::Verified,
+        failed => Outcome::NotVerified(format!("{} failed", counted(failed, "row"))),
+    })
 }
 
 const OF_VULKAN: &str = "vulkan, opaque fd";
 
-fn works(from: &'static str, to: &'static str, memory: &str, plan: &SyncPlan) -> Row {
-    let (handoff, missing) =
-        (Some(handoff_name(plan)), rejected_methods(std::slice::from_ref(plan)));
-    Row { from, to, memory: memory.to_owned(), works: true, handoff, missing }
+/// Sends a payload along a path, and returns how each handoff was synchronised.
+fn proven(path: Result<Path>) -> Result<Vec<SyncPlan>> {
+    let mut path = path?;
+    prove(&mut path, SEED)??;
+    Ok(path.plans)
 }
 
-fn fails(from: &'static str, to: &'static str, memory: &str, reason: String) -> Row {
-    let (memory, missing) = (memory.to_owned(), vec![reason]);
-    Row { from, to, memory, works: false, handoff: None, missing }
-}
-
-/// Both directions between Vulkan and the API called `name`.
-fn there_and_back(name: &'static str, path: Result<Path>) -> Result<[Row; 2]> {
-    match path {
-        Ok(mut path) => {
-            prove(&mut path, SEED)??;
-            Ok([
-                works("vulkan", name, OF_VULKAN, &path.plans[0]),
-                works(name, "vulkan", OF_VULKAN, &path.plans[1]),
-            ])
+/// Makes a row of a result: how the two are synchronised (`None` for a host wait), or why they can't share.
+fn row(
+    from: &'static str,
+    to: &'static str,
+    memory: &str,
+    shared: Result<Option<&SyncPlan>, &anyhow::Error>,
+) -> Row {
+    let (mut missing, mut failed) = (Vec::new(), None);
+    let handoff = match shared {
+        Ok(plan) => {
+            missing
+                .extend(plan.iter().flat_map(|plan| rejected_methods(std::slice::from_ref(plan))));
+            Some(plan.map_or("host wait", handoff_name))
         }
         Err(error) => {
-            let reason = missing(error)?;
-            Ok([
-                fails("vulkan", name, OF_VULKAN, reason.clone()),
-                fails(name, "vulkan", OF_VULKAN, reason),
-            ])
+            match error.downcast_ref() {
+                Some(Error::Missing(lack)) => missing.push(lack.to_string()),
+                _ => failed = Some(format!("{error:#}")),
+            }
+            None
         }
-    }
-}
-
-/// From one API to another in Vulkan's memory.
-fn between(from: &'static str, to: &'static str, path: Result<Path>) -> Result<Row> {
-    match path {
-        Ok(mut path) => {
-            prove(&mut path, SEED)??;
-            Ok(works(from, to, OF_VULKAN, &path.plans[1]))
-        }
-        Err(error) => Ok(fails(from, to, OF_VULKAN, missing(error)?)),
-    }
+    };
+    Row { from, to, memory: memory.to_owned(), works: shared.is_ok(), handoff, missing, failed }
 }
 
 /// Vulkan to another instance as a dma-buf.
-fn dma_buf(gpus: &GpuContexts) -> Result<Row> {
-    const MEMORY: &str = "vulkan, dma-buf";
-    let (from, to) = ("vulkan", "vulkan (2nd instance)");
+fn dma_buf(gpus: &GpuContexts) -> Result<()> {
     let (vulkan, other) = (&gpus.vulkan, &gpus.second_instance);
     let options = BufferOptions { handle_type: MemoryHandleType::DmaBuf, ..Default::default() };
-    let buffer = match vulkan.endpoint.create_buffer(&BufferDesc::storage(BYTES), options) {
-        Ok(buffer) => buffer,
-        Err(error) => return Ok(fails(from, to, MEMORY, missing(error.into())?)),
-    };
+    let buffer = vulkan.endpoint.create_buffer(&BufferDesc::storage(BYTES), options)?;
     let there = other.endpoint.import_buffer(buffer.export()?)?;
     vulkan.upload(buffer.handle(), 0, &oracle::filled(BYTES as usize, SEED))?;
     let data = other.download(there.handle(), 0, BYTES)?;
-    oracle::check(&data, SEED, &oracle::Turns::default())?;
-    Ok(host_wait(from, to, MEMORY))
+    Ok(oracle::check(&data, SEED, &oracle::Turns::default())?)
 }
 
 /// Memory that CUDA allocates, exported to Vulkan: CUDA writes, Vulkan reads.
-fn of_cuda(gpus: &GpuContexts) -> Result<Row> {
-    const MEMORY: &str = "cuda, opaque fd";
-    let exported = (|| -> Result<BufferPayload> {
+fn of_cuda(gpus: &GpuContexts) -> Result<()> {
+    let payload = {
         let gpu = gpus.cuda()?;
         let mut buffer = gpu.endpoint.create_buffer(&BufferDesc::storage(BYTES))?;
         gpu.launch(Kernel::Fill { seed: SEED }, &mut buffer.as_view_mut()?, 0)?;
         gpu.stream.synchronize()?;
-        Ok(buffer.export()?)
-    })();
-    let payload = match exported {
-        Ok(payload) => payload,
-        Err(error) => return Ok(fails("cuda", "vulkan", MEMORY, missing(error)?)),
+        buffer.export()?
     };
     // The payload keeps the memory alive: CUDA's buffer is gone.
     let there = gpus.vulkan.endpoint.import_buffer(payload)?;
     let data = gpus.vulkan.download(there.handle(), 0, BYTES)?;
-    oracle::check(&data, SEED, &oracle::Turns::default())?;
-    Ok(host_wait("cuda", "vulkan", MEMORY))
+    Ok(oracle::check(&data, SEED, &oracle::Turns::default())?)
 }
 
 /// Memory that OpenGL allocates: its capabilities give the reason why it can't be exported.
-fn of_gl(gpus: &GpuContexts) -> Result<Row> {
-    const MEMORY: &str = "gl, opaque fd";
-    let gpu = match &gpus.gl {
-        Ok(gpu) => gpu,
-        Err(error) => return Ok(fails("gl", "vulkan", MEMORY, error.to_string())),
-    };
-    let capabilities = gpu.endpoint.capabilities(&BufferDesc::storage(BYTES).into())?;
-    let export =
-        capabilities.memory(MemoryHandleType::OpaqueFd).and_then(|memory| memory.export.clone());
-    let reason = export.err().map(|missing| missing.to_string()).unwrap_or_default();
-    Ok(fails("gl", "vulkan", MEMORY, reason))
-}
-
-fn host_wait(from: &'static str, to: &'static str, memory: &str) -> Row {
-    let (handoff, missing) = (Some("host wait"), Vec::new());
-    Row { from, to, memory: memory.to_owned(), works: true, handoff, missing }
+fn of_gl(gpus: &GpuContexts) -> Result<()> {
+    let capabilities = gpus.gl()?.endpoint.capabilities(&BufferDesc::storage(BYTES).into())?;
+    let memory = capabilities.memory(MemoryHandleType::OpaqueFd);
+    let export = memory.context("OpenGL has no opaque fds")?.export.clone();
+    bail!(Error::from(export.err().context("OpenGL exports memory, which is not tried here")?))
 }
 
 fn print(report: &Report) {
@@ -221,12 +195,16 @@ fn print(report: &Report) {
     println!("{:<22} {:<22} {:<18} {:<6} handoff", "from", "to", "memory", "bytes");
     let mut notes: Vec<&str> = Vec::new();
     for row in &report.rows {
-        let bytes = if row.works { "proven" } else { "no" };
+        let bytes = match (row.works, &row.failed) {
+            (true, _) => "proven",
+            (false, None) => "no",
+            (false, Some(_)) => "failed",
+        };
         let mut line = format!("{:<22} {:<22} {:<18} {bytes:<6}", row.from, row.to, row.memory);
         if let Some(handoff) = row.handoff {
             line += &format!(" {handoff}");
         }
-        for reason in &row.missing {
+        for reason in row.missing.iter().chain(&row.failed) {
             let known = notes.iter().position(|note| note == reason);
             let number = known.unwrap_or_else(|| {
                 notes.push(reason);

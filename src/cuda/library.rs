@@ -93,19 +93,40 @@ pub fn is_available() -> bool {
 pub fn require() -> Result<()> {
     // Once found, libcuda stays loaded; if it is missing, it is not searched for again.
     static LIBRARY: OnceLock<Result<(), Missing>> = OnceLock::new();
-    LIBRARY.get_or_init(find_library).clone()?;
+    LIBRARY.get_or_init(find_library).clone().map_err(|missing| {
+        let hidden = hiding().filter(|visible| ["", "-1"].contains(&visible.as_str()));
+        hidden.map_or(missing.clone(), |visible| no_device(&visible, &missing.to_string()))
+    })?;
     // SAFETY: libcuda is loaded and has cuInit. It may be called again and from any thread.
     initialised(unsafe { sys::cuInit(0) })
+}
+
+/// Returns the value of `CUDA_VISIBLE_DEVICES`, if it is set.
+fn hiding() -> Option<String> {
+    std::env::var_os("CUDA_VISIBLE_DEVICES").map(|value| value.to_string_lossy().into_owned())
+}
+
+/// The error if `CUDA_VISIBLE_DEVICES` is set and CUDA finds no GPU.
+fn no_device(visible: &str, reason: &str) -> Missing {
+    Missing::new(Api::Cuda, "a visible device", "any use of CUDA").help(format!(
+        "CUDA_VISIBLE_DEVICES is \"{visible}\", which hides every GPU: unset it, or list GPUs that this \
+         machine has ({reason})"
+    ))
 }
 
 /// The result of `cuInit`: codes that report an absent GPU or library become [`Missing`].
 fn initialised(result: sys::CUresult) -> Result<()> {
     let (what, help) = match result {
-        sys::CUresult::CUDA_ERROR_NO_DEVICE => (
-            "a GPU",
-            "check that NVIDIA's kernel module is loaded, that the container has the GPU's device \
-             files, and that CUDA_VISIBLE_DEVICES does not hide the GPU (CUDA_ERROR_NO_DEVICE)",
-        ),
+        sys::CUresult::CUDA_ERROR_NO_DEVICE => {
+            if let Some(visible) = hiding() {
+                return Err(no_device(&visible, "CUDA_ERROR_NO_DEVICE").into());
+            }
+            (
+                "a visible device",
+                "check that NVIDIA's kernel module is loaded, and that the container has the GPU's \
+                 device files (CUDA_ERROR_NO_DEVICE)",
+            )
+        }
         sys::CUresult::CUDA_ERROR_STUB_LIBRARY => (
             "a driver's libcuda.so.1",
             "the one found is the toolkit's stub, made for linking only: remove its directory \

@@ -141,10 +141,17 @@ const SHARING: &[&CStr] = &[
     ash::khr::external_fence_fd::NAME,
     ash::ext::external_memory_dma_buf::NAME,
     #[cfg(feature = "nvx")]
-    ash::nvx::binary_import::NAME,
+    NVIDIA_BINARY_IMPORT_NEEDS_CUDA,
 ];
 
+/// `VK_NVX_binary_import`, which is enabled only on a GPU that CUDA sees.
+///
+/// With it, NVIDIA's `vkCreateDevice` (580.159) calls libcuda, and crashes (SIGSEGV) if `cuInit` fails:
+/// for example, if `CUDA_VISIBLE_DEVICES` hides every GPU.
+const NVIDIA_BINARY_IMPORT_NEEDS_CUDA: &CStr = ash::nvx::binary_import::NAME;
+
 /// The features that a GPU supports, of those that are used.
+#[derive(Default)]
 pub(super) struct Supported {
     pub(super) timeline_semaphore: bool,
     pub(super) buffer_device_address: bool,
@@ -187,10 +194,23 @@ pub(super) fn extensions_to_enable(
     physical: &PhysicalDevice,
     options: &VulkanOptions,
     supported: &Supported,
+    cuda_sees: impl Fn(Uuid) -> Result<bool>,
 ) -> Vec<&'static CStr> {
     let mut extensions = Vec::new();
+    let can_enable = |name: &CStr| {
+        // CUDA is asked only about a GPU that has the extension.
+        name != NVIDIA_BINARY_IMPORT_NEEDS_CUDA
+            || {
+                let uuid = physical.identity.device;
+                let seen = cuda_sees(uuid);
+                if !matches!(seen, Ok(true)) {
+                    tracing::debug!(%uuid, ?seen, "VK_NVX_binary_import is left out: CUDA lacks this GPU");
+                }
+                seen.unwrap_or(false)
+            }
+    };
     let mut enable = |name: &'static CStr| {
-        if physical.has(name) && !extensions.contains(&name) {
+        if physical.has(name) && !extensions.contains(&name) && can_enable(name) {
             extensions.push(name);
         }
     };
@@ -335,6 +355,25 @@ mod tests {
         assert!(matches!(error, Error::Missing(_)), "{error:?}");
         assert!(error.to_string().contains("GPU 2"), "{error}");
         assert!(matches!(choose(vec![], uuid(1)), Err(Error::Missing(_))));
+    }
+
+    #[test]
+    fn binary_import_is_enabled_only_on_a_gpu_that_cuda_sees() {
+        let name = ash::nvx::binary_import::NAME;
+        let (memory, options) =
+            (ash::khr::external_memory_fd::NAME, VulkanOptions::default().extension(name));
+        let mut gpu = device(1, DeviceType::Discrete);
+        gpu.extensions = [name, memory].map(CStr::to_owned).into();
+        let enabled = |cuda_sees: fn(Uuid) -> Result<bool>| {
+            extensions_to_enable(&gpu, &options, &Supported::default(), cuda_sees)
+        };
+        assert_eq!(enabled(|_| Ok(false)), [memory]);
+        assert_eq!(
+            enabled(|_| Err(Missing::new(Api::Cuda, "a visible device", "").into())),
+            [memory]
+        );
+        let with_cuda = enabled(|uuid| Ok(uuid == Uuid::from_bytes([1; 16])));
+        assert!(with_cuda.contains(&name) && with_cuda.contains(&memory), "{with_cuda:?}");
     }
 
     #[test]

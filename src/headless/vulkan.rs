@@ -13,6 +13,7 @@ use super::options::{GpuSelector, VulkanOptions};
 use super::physical::{
     DeviceType, PhysicalDevice, Supported, both, choose, extensions_to_enable, queue_family,
 };
+use crate::cuda;
 use crate::error::Result;
 use crate::identity::Identity;
 use crate::vulkan::{DeviceInfo, Endpoint, Features};
@@ -36,8 +37,8 @@ impl Vulkan {
     ///
     /// Enables what the GPU has of `VK_KHR_external_memory_fd`, `VK_KHR_external_semaphore_fd`,
     /// `VK_KHR_external_fence_fd`, `VK_EXT_external_memory_dma_buf`, with the cargo feature `nvx` also
-    /// `VK_NVX_binary_import`, and of the features `timelineSemaphore`, `bufferDeviceAddress` and
-    /// `synchronization2`. [`enabled_extensions`](Self::enabled_extensions) and
+    /// `VK_NVX_binary_import` (if CUDA sees the GPU: NVIDIA's driver crashes otherwise), and of the
+    /// features `timelineSemaphore`, `bufferDeviceAddress` and `synchronization2`. [`enabled_extensions`](Self::enabled_extensions) and
     /// [`features`](Self::features) return what was enabled. The version is 1.1 to 1.3.
     ///
     /// # Errors
@@ -249,7 +250,9 @@ impl Device {
             unsafe { instance.raw.get_physical_device_queue_family_properties(physical.handle) };
         let family = queue_family(&families, options.queue)?;
         let supported = Supported::of(&instance, &physical);
-        let extensions = extensions_to_enable(&physical, &options, &supported);
+        let cuda_sees =
+            |uuid| Ok(cuda::devices()?.iter().any(|device| device.identity.device == uuid));
+        let extensions = extensions_to_enable(&physical, &options, &supported, cuda_sees);
         let core_features = both(&options.core_features, &supported.core);
 
         let mut timeline =

@@ -21,6 +21,9 @@
 //! and of `cuLaunchKernel`, which have the same members, and on measurements (driver 580.159). A driver
 //! update may change or remove the extension.
 //!
+//! Enable the extension only on a GPU that CUDA sees: `vkCreateDevice` of driver 580.159 crashes (SIGSEGV)
+//! if `CUDA_VISIBLE_DEVICES` hides every GPU. [`headless`](crate::headless) checks this.
+//!
 //! ```no_run
 //! use gpu_interop::ash::vk;
 //! use gpu_interop::nvx::{Argument, Function, Launch, MemoryUse};

@@ -35,6 +35,14 @@ impl Progress {
     }
 }
 
+impl Progress {
+    /// Prints a line on standard error, above the progress.
+    pub fn note(&mut self, text: &str) {
+        let erase = if self.drawn.take().is_some() { "\r\x1b[K" } else { "" };
+        eprintln!("{erase}{text}");
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.drawn.is_some() {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use gpu_interop::Error;
+use gpu_interop::error::counted;
 use gpu_interop::session::{Consumer, Frame, Ring, SessionEnd};
 use serde::Serialize;
 
@@ -78,7 +79,7 @@ impl Latency {
 }
 
 /// Interval at which a wait checks for Ctrl-C.
-const LOOK: Duration = Duration::from_millis(100);
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Receives and checks frames until the producer is done, or as many as `options` requests. Calls `progress`
 /// with the number of frames done and their total.
@@ -108,13 +109,13 @@ pub fn consume(
         // Work that waits for a dead producer never ends, so destroying it would block.
         std::mem::forget(checker);
         let count = seen.tally.frames;
-        return Err(error.context(format!("after {count} of {wanted} frames")));
+        return Err(error.context(format!("after {count} of {}", counted(wanted, "frame"))));
     }
     // All published frames are received before the end of the session, so the missing ones were never
     // published.
     let due = options.frames.is_none() && !interrupt.is_requested();
     if let Some(next) = seen.tally.next().filter(|&next| due && next < all.into()) {
-        let early = format!("the producer ended after {next} of {all} frames");
+        let early = format!("the producer ended after {next} of {}", counted(all, "frame"));
         seen.wrong.get_or_insert(early);
     }
     Ok(seen.consumed(options.api, shape))
@@ -151,7 +152,7 @@ impl Run {
         let mut waited = Instant::now();
         let limit = options.frames.map_or(u64::MAX, u64::from);
         while self.seen.tally.frames < limit && !interrupt.is_requested() {
-            match consumer.next_frame(LOOK.min(options.wait)) {
+            match consumer.next_frame(CHECK_INTERVAL.min(options.wait)) {
                 Ok(frame) => self.frame(frame)?,
                 Err(Error::Timeout { .. }) if waited.elapsed() < options.wait => continue,
                 Err(Error::Timeout { .. }) => bail!("no frame for {:?}", options.wait),
@@ -221,7 +222,10 @@ fn explain(shape: Shape, data: &[u8], number: u32, verdict: &FrameCheck) -> Stri
     }
     let mut others: Vec<_> = others.into_iter().collect();
     others.sort_by_key(|&(_, words)| std::cmp::Reverse(words));
-    let of = others.iter().take(3).map(|(frame, words)| format!("{words} words of frame {frame}"));
+    let of = others
+        .iter()
+        .take(3)
+        .map(|&(frame, words)| format!("{} of frame {frame}", counted(words, "word")));
     let of = of.collect::<Vec<_>>().join(", ");
     format!("frame {number}: {verdict}; when it was read, it had {of}")
 }

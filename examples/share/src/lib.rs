@@ -21,6 +21,6 @@ pub use checker::ConsumerApi;
 pub use consume::{Consumed, ConsumerOptions, ConsumerReport, Latency, consume};
 pub use frame::{Announced, Picture, Shape};
 pub use interrupt::{Interrupt, default_socket};
-pub use produce::{ProducerReport, Production, produce, session_options};
+pub use produce::{ProducerReport, Production, Update, produce, session_options};
 pub use renderer::FrameRenderer;
 pub use tally::{FrameCheck, FrameStats};

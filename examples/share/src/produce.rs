@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use gpu_interop::Error;
 use gpu_interop::capabilities::SyncMethod;
-use gpu_interop::session::{Event, FrameInfo, LeaveKind, Producer, ProducerOptions, WritableSlot};
+use gpu_interop::error::counted;
+use gpu_interop::session::{
+    ConsumerId, Event, FrameInfo, LeaveKind, Producer, ProducerOptions, WritableSlot,
+};
 use serde::Serialize;
 
 use super::frame::Shape;
@@ -23,6 +26,17 @@ pub struct Production {
     pub wait: Duration,
     /// Maximum frames per second; `None` for as fast as the consumers release them.
     pub rate: Option<f64>,
+    /// Whether other consumers can join. If not, there is no wait for a new one.
+    pub others_can_join: bool,
+}
+
+/// What happens while frames are produced.
+#[derive(Clone, Copy, Debug)]
+pub enum Update<'a> {
+    /// This many frames have been published.
+    Published(u64),
+    /// A consumer was lost. The text says which one and how.
+    Lost(&'a str),
 }
 
 /// The result of producing, as `--json` prints it.
@@ -52,7 +66,7 @@ pub struct ProducerReport {
 
 /// How long a consumer may keep a slot that the producer waits for: longer than any check takes, even on a
 /// busy CPU.
-const CONSUMERS_PATIENCE: Duration = Duration::from_secs(5);
+const EVICT_AFTER: Duration = Duration::from_secs(5);
 
 /// How long a consumer may take to open its API and compile its kernels.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -61,46 +75,57 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 const FINISH_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Interval at which a wait checks for Ctrl-C.
-const LOOK: Duration = Duration::from_millis(100);
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The timeouts that both demos use.
 pub fn session_options() -> ProducerOptions {
     ProducerOptions {
-        evict_after: CONSUMERS_PATIENCE,
+        evict_after: EVICT_AFTER,
         join_timeout: JOIN_TIMEOUT,
         ..ProducerOptions::default()
     }
 }
 
-/// Draws and publishes frames. Calls `progress` with the number of frames published.
+/// Draws and publishes frames. Calls `update` at once with whatever happens.
 ///
 /// # Errors
 /// If no consumer joins, if all leave and no new one joins, or if a driver fails. An interruption is not an
 /// error.
 pub fn produce(
     mut producer: Producer,
-    drawer: &mut FrameRenderer,
+    renderer: &mut FrameRenderer,
     shape: Shape,
     slots: usize,
     production: &Production,
     interrupt: &Interrupt,
-    mut progress: impl FnMut(u64),
+    mut update: impl FnMut(Update<'_>),
 ) -> Result<ProducerReport> {
-    let sync = match drawer.sync() {
+    let sync = match renderer.sync() {
         SyncMethod::Timeline => "timeline",
         _ => "host_wait",
     };
     let report =
         ProducerReport { api: "vulkan", bytes: shape.bytes(), slots, sync, ..Default::default() };
-    let mut run = Run { producer: &mut producer, production, interrupt, report };
+    let mut run = Run {
+        producer: &mut producer,
+        production,
+        interrupt,
+        report,
+        update: &mut update,
+        consumers: Vec::new(),
+        lost: None,
+    };
     let started = match run.wait_for_consumers(production.consumers)? {
         Go::On => Instant::now(),
         Go::Interrupted => return Ok(run.report),
     };
-    run.frames(drawer, started, &mut progress)?;
+    run.frames(renderer, started)?;
+    while let Some(event) = run.producer.poll(Duration::ZERO)? {
+        run.note(event);
+    }
     let mut report = run.report;
     let interrupted = interrupt.is_requested();
-    let finished = finish(producer, &mut report);
+    let finished = producer.finish(FINISH_TIMEOUT);
     if !interrupted {
         finished.context("the last frames were not released")?;
     }
@@ -108,13 +133,6 @@ pub fn produce(
     report.frames_per_s = report.frames as f64 / seconds;
     report.gb_per_s = report.frames_per_s * shape.bytes() as f64 / 1e9;
     Ok(report)
-}
-
-fn finish(mut producer: Producer, report: &mut ProducerReport) -> Result<()> {
-    while let Some(event) = producer.poll(Duration::ZERO)? {
-        report.note(&event);
-    }
-    Ok(producer.finish(FINISH_TIMEOUT)?)
 }
 
 #[derive(PartialEq)]
@@ -128,16 +146,16 @@ struct Run<'a> {
     production: &'a Production,
     interrupt: &'a Interrupt,
     report: ProducerReport,
+    update: &'a mut dyn FnMut(Update<'_>),
+    /// The consumers that have joined, with their names and process IDs.
+    consumers: Vec<(ConsumerId, String)>,
+    /// How the last consumer was lost; `None` if it left, or another one has joined since.
+    lost: Option<String>,
 }
 
 impl Run<'_> {
     /// Draws one frame after the other. If the host waits for them, the next one is drawn meanwhile.
-    fn frames(
-        &mut self,
-        drawer: &mut FrameRenderer,
-        started: Instant,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<()> {
+    fn frames(&mut self, renderer: &mut FrameRenderer, started: Instant) -> Result<()> {
         let mut drawn: Option<(WritableSlot, u32)> = None;
         for frame in 0..self.production.frames {
             self.keep_pace(frame, started);
@@ -146,7 +164,7 @@ impl Run<'_> {
                 Err(Error::Timeout { .. }) => {
                     // The consumers may be waiting for the frame that is drawn.
                     if let Some(drawn) = drawn.take() {
-                        self.publish_drawn(drawer, drawn)?;
+                        self.publish_drawn(renderer, drawn)?;
                     }
                     match self.free_slot()? {
                         Some(slot) => slot,
@@ -155,19 +173,19 @@ impl Run<'_> {
                 }
                 Err(error) => return Err(error.into()),
             };
-            let point = drawer.draw(slot.index(), frame)?;
+            let point = renderer.draw(slot.index(), frame)?;
             if point.is_some() {
                 self.publish(slot, FrameInfo { point, tag: frame.into(), ..Default::default() })?;
             } else if let Some(before) = drawn.replace((slot, frame)) {
-                self.publish_drawn(drawer, before)?;
+                self.publish_drawn(renderer, before)?;
             }
-            progress(self.report.frames);
+            (self.update)(Update::Published(self.report.frames));
             if self.events()? == Go::Interrupted {
                 break;
             }
         }
         match drawn {
-            Some(drawn) => self.publish_drawn(drawer, drawn),
+            Some(drawn) => self.publish_drawn(renderer, drawn),
             None => Ok(()),
         }
     }
@@ -175,10 +193,10 @@ impl Run<'_> {
     /// Publishes a frame that the host has to wait for.
     fn publish_drawn(
         &mut self,
-        drawer: &mut FrameRenderer,
+        renderer: &mut FrameRenderer,
         (slot, frame): (WritableSlot, u32),
     ) -> Result<()> {
-        drawer.wait(slot.index())?;
+        renderer.wait(slot.index())?;
         self.publish(slot, FrameInfo { tag: frame.into(), ..Default::default() })
     }
 
@@ -200,11 +218,11 @@ impl Run<'_> {
     fn free_slot(&mut self) -> Result<Option<WritableSlot>> {
         let started = Instant::now();
         loop {
-            match self.producer.free_slot(LOOK) {
+            match self.producer.free_slot(CHECK_INTERVAL) {
                 Ok(slot) => return Ok(Some(slot)),
                 Err(Error::Timeout { .. }) if self.interrupt.is_requested() => return Ok(None),
                 // A consumer that holds a slot for too long is evicted long before this timeout.
-                Err(Error::Timeout { .. }) if started.elapsed() < 4 * CONSUMERS_PATIENCE => {}
+                Err(Error::Timeout { .. }) if started.elapsed() < 4 * EVICT_AFTER => {}
                 Err(error) => return Err(error).context("no slot is released"),
             }
         }
@@ -213,7 +231,7 @@ impl Run<'_> {
     /// Counts the events of the session; if no consumer is left, waits for a new one.
     fn events(&mut self) -> Result<Go> {
         while let Some(event) = self.producer.poll(Duration::ZERO)? {
-            self.report.note(&event);
+            self.note(event);
         }
         match self.producer.consumers() {
             0 => self.wait_for_consumers(1),
@@ -228,31 +246,68 @@ impl Run<'_> {
             if self.interrupt.is_requested() {
                 return Ok(Go::Interrupted);
             }
+            let lost = self.lost.as_deref();
+            if !self.production.others_can_join && (lost.is_some() || self.report.joined > 0) {
+                bail!("{}", lost.unwrap_or("the consumer left"));
+            }
             if started.elapsed() >= self.production.wait {
                 let (there, wait) = (self.producer.consumers(), self.production.wait);
-                let published = self.report.frames;
-                bail!(
-                    "only {there} of {count} consumers after {wait:?}, with {published} frames published; start \
-                     one with: share_consumer --socket PATH"
-                );
+                let published = counted(self.report.frames, "frame");
+                match lost {
+                    Some(lost) => {
+                        bail!("{lost}; no other joined within {wait:?} ({published} published)")
+                    }
+                    None => bail!(
+                        "{there} of {} joined within {wait:?} ({published} published); start one with: \
+                         share_consumer --socket PATH",
+                        counted(count, "consumer")
+                    ),
+                }
             }
-            if let Some(event) = self.producer.poll(LOOK)? {
-                self.report.note(&event);
+            if let Some(event) = self.producer.poll(CHECK_INTERVAL)? {
+                self.note(event);
             }
         }
         Ok(Go::On)
     }
-}
 
-impl ProducerReport {
-    fn note(&mut self, event: &Event) {
-        match event {
-            Event::Joined { .. } => self.joined += 1,
-            Event::Left { kind: LeaveKind::Died | LeaveKind::ProtocolError(_), .. } => {
-                self.died += 1
+    /// Counts an event, and reports a consumer that was lost at once.
+    fn note(&mut self, event: Event) {
+        let report = &mut self.report;
+        let lost = match event {
+            Event::Joined { consumer, name, pid, .. } => {
+                report.joined += 1;
+                self.consumers.push((consumer, format!("{name} (process {pid})")));
+                self.lost = None;
+                return;
             }
-            Event::Left { kind: LeaveKind::Evicted { .. }, .. } => self.evicted += 1,
-            _ => {}
-        }
+            Event::Left { kind: LeaveKind::Leave, .. } => {
+                self.lost = None;
+                return;
+            }
+            Event::Left { consumer, kind, held } => {
+                let how = match kind {
+                    LeaveKind::Evicted { silent } => {
+                        report.evicted += 1;
+                        format!("was evicted, after it had released nothing for {silent:.1?}")
+                    }
+                    LeaveKind::ProtocolError(error) => {
+                        report.died += 1;
+                        format!("violated the protocol ({error})")
+                    }
+                    _ => {
+                        report.died += 1;
+                        "died".into()
+                    }
+                };
+                let joined = self.consumers.iter().find(|(id, _)| *id == consumer);
+                let name = joined.map_or(consumer.to_string(), |(_, name)| name.clone());
+                format!("{name} {how} while it held {}", counted(held, "slot"))
+            }
+            Event::NotJoined { pid, error, .. } => format!("process {pid} did not join: {error}"),
+            _ => return,
+        };
+        (self.update)(Update::Lost(&lost));
+        self.lost = Some(lost);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use gpu_interop::error::counted;
+
 /// The result of checking one frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrameCheck {
@@ -23,7 +25,8 @@ impl FrameCheck {
 impl fmt::Display for FrameCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { right, wrong, first_wrong } = self;
-        write!(f, "{right} words are right, {wrong} wrong, the first at {first_wrong}")
+        let wrong = counted(*wrong, "wrong word");
+        write!(f, "{} and {wrong}, the first at {first_wrong}", counted(*right, "right word"))
     }
 }
 

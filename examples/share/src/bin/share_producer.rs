@@ -14,13 +14,14 @@ use clap::{Parser, ValueEnum};
 use demo_common::{Outcome, Progress};
 use gpu_interop::Uuid;
 use gpu_interop::capabilities::SyncMethod;
+use gpu_interop::error::counted;
 use gpu_interop::headless::{DeviceType, GpuSelector, Vulkan, VulkanOptions};
 use gpu_interop::session::{Consumer, JoinOptions, Producer};
 use interop_gpu::size;
 use serde::Serialize;
 use share::{
     Consumed, ConsumerApi, ConsumerOptions, ConsumerReport, FrameRenderer, Interrupt,
-    ProducerReport, Production, Shape, consume, default_socket, produce, session_options,
+    ProducerReport, Production, Shape, Update, consume, default_socket, produce, session_options,
 };
 
 /// Draws numbered frames with Vulkan and shares them with other processes.
@@ -112,10 +113,14 @@ fn run(options: &Options) -> Result<Outcome> {
         consumers: options.consumers.into(),
         wait: Duration::from_secs(options.wait.into()),
         rate: options.rate,
+        others_can_join: !options.in_process,
     };
     let mut progress = Progress::start();
     let mut run = |producer| {
-        let show = |done| progress.show("frames", done, options.frames.into());
+        let show = |update: Update<'_>| match update {
+            Update::Published(done) => progress.show("frames", done, options.frames.into()),
+            Update::Lost(lost) => progress.note(lost),
+        };
         produce(producer, &mut renderer, shape, slots, &production, interrupt, show)
     };
     if options.in_process {
@@ -132,7 +137,7 @@ fn run(options: &Options) -> Result<Outcome> {
         .with_context(|| format!("announcing frames at {}", path.display()))?;
     if !options.json {
         println!("socket  {}", path.display());
-        let count = counted(options.consumers.into(), "consumer");
+        let count = counted(options.consumers, "consumer");
         println!("waiting for {count}: share_consumer --socket {}", path.display());
     }
     let report = run(producer);
@@ -223,9 +228,4 @@ fn print_produced(report: &ProducerReport) {
 
 fn frames(count: u64) -> String {
     counted(count, "frame")
-}
-
-/// A number with its noun in the singular or plural.
-fn counted(count: u64, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

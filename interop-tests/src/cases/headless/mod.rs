@@ -10,6 +10,7 @@ use gpu_interop::{Api, Uuid};
 use crate::harness::{Case, Need, Role, TestGpu, child_arguments};
 
 const NO_INSTANCE_LEFT: &str = "closes the last Vulkan instance";
+const NO_CUDA_DEVICE: &str = "opens a GPU that is hidden from CUDA";
 
 pub(crate) fn cases() -> Vec<Case> {
     let case = |what: &str, run: fn(&TestGpu) -> Result<()>, needs: &[Need]| {
@@ -26,12 +27,13 @@ pub(crate) fn cases() -> Vec<Case> {
         case("contexts_open_and_close_on_threads/63h", contexts_on_threads, &[Need::Gl]),
         case("a_context_survives_the_last_instance/63i", last_instance, &[Need::Gl]),
         case("threads_end_while_others_open_and_close/63j", ending_threads, &[Need::Gl]),
+        case("a_gpu_that_is_hidden_from_cuda_opens_without_it/63k", hidden_from_cuda, &[]),
     ]
 }
 
 /// What the children of these cases do.
 pub(crate) fn roles() -> Vec<Role> {
-    vec![(NO_INSTANCE_LEFT, without_instance)]
+    vec![(NO_INSTANCE_LEFT, without_instance), (NO_CUDA_DEVICE, without_cuda)]
 }
 
 /// Submits nothing and waits for it.
@@ -146,12 +148,39 @@ fn contexts_on_threads(gpu: &TestGpu) -> Result<()> {
     Ok(())
 }
 
+/// Runs a child with the GPU of this process, and checks that it succeeds.
+fn in_child(gpu: &TestGpu, role: &str, environment: &[(&str, &str)]) -> Result<()> {
+    let mut child = child_arguments(role)?;
+    child.env("INTEROP_DEVICE", gpu.selector().to_string()).envs(environment.iter().copied());
+    let output = child.output()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{environment:?}: {}: {errors}", output.status);
+    Ok(())
+}
+
 /// In a child, which has no other instance.
 fn last_instance(gpu: &TestGpu) -> Result<()> {
-    let selector = gpu.selector().to_string();
-    let output = child_arguments(NO_INSTANCE_LEFT)?.env("INTEROP_DEVICE", selector).output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
+    in_child(gpu, NO_INSTANCE_LEFT, &[])
+}
+
+/// In children, since libcuda reads the variable once per process. NVIDIA's driver crashed there.
+fn hidden_from_cuda(gpu: &TestGpu) -> Result<()> {
+    ["", "-1"]
+        .iter()
+        .try_for_each(|hidden| in_child(gpu, NO_CUDA_DEVICE, &[("CUDA_VISIBLE_DEVICES", hidden)]))
+}
+
+fn without_cuda() -> Result<()> {
+    let selector = std::env::var("INTEROP_DEVICE")?.parse()?;
+    let headless = Headless::open(&selector, &TestGpu::options())?;
+    let error = headless.cuda().err().context("CUDA sees a GPU")?.to_string();
+    ensure!(error.starts_with("CUDA lacks a visible device"), "{error}");
+    ensure!(error.contains("CUDA_VISIBLE_DEVICES"), "{error}");
+    let enabled = headless.vulkan.enabled_extensions();
+    ensure!(!enabled.contains(&gpu_interop::ash::nvx::binary_import::NAME), "{enabled:?}");
+    headless.vulkan.endpoint()?;
+    submit(&headless.vulkan)?;
+    submit(&headless.vulkan.second_device()?)
 }
 
 fn without_instance() -> Result<()> {

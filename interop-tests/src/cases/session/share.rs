@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::str::FromStr as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum as _;
@@ -17,8 +17,8 @@ use serde_json::Value;
 use crate::cases::support::importers::Importer;
 use crate::harness::{Case, Need, Role, TestGpu, child_arguments};
 use share::{
-    ConsumerApi, ConsumerOptions, FrameRenderer, Interrupt, Production, Shape, consume, produce,
-    session_options,
+    Consumed, ConsumerApi, ConsumerOptions, FrameRenderer, Interrupt, ProducerReport, Production,
+    Shape, Update, consume, produce, session_options,
 };
 
 const CHECKS: &str = "checks shared frames";
@@ -32,6 +32,9 @@ const SLOTS: usize = 3;
 
 /// Far longer than a child takes.
 const TIMEOUT: Duration = Duration::from_secs(60);
+
+const PRODUCTION: Production =
+    Production { frames: FRAMES, consumers: 1, wait: TIMEOUT, rate: None, others_can_join: true };
 
 pub(in crate::cases) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -50,6 +53,8 @@ pub(in crate::cases) fn cases() -> Vec<Case> {
     cases.extend([
         Case::new("ipc/share/vulkan→all/host_wait/several_consumers_at_once/60", several),
         Case::new("ipc/share/vulkan→vulkan/one_process/every_frame_is_right/60", one_process),
+        Case::new("ipc/share/vulkan→vulkan/one_process/a_failed_consumer_ends_it/60", failed),
+        Case::new("ipc/share/vulkan→vulkan/host_wait/a_killed_consumer_is_reported/60", killed),
     ]);
     for importer in Importer::ALL {
         for (what, wrong) in [
@@ -138,9 +143,8 @@ fn share(test_gpu: &TestGpu, sync: SyncMethod, importers: &[Importer]) -> Result
     let mut renderer = FrameRenderer::new(&test_gpu.vulkan().vulkan, shape, SLOTS, Some(sync))?;
     let producer = Producer::bind(&path, renderer.ring(FRAMES)?, session_options())?;
     let children = Checkers::start(&path, importers)?;
-    let production =
-        Production { frames: FRAMES, consumers: importers.len(), wait: TIMEOUT, rate: None };
-    let (never, quiet) = (Interrupt::never(), |_| {});
+    let production = Production { consumers: importers.len(), ..PRODUCTION };
+    let (never, quiet) = (Interrupt::never(), |_: Update<'_>| {});
     let produced = produce(producer, &mut renderer, shape, SLOTS, &production, &never, quiet);
     let reports = children.reports();
     let produced = produced?;
@@ -156,26 +160,74 @@ fn several(test_gpu: &TestGpu) -> Result<()> {
     all_right(&share(test_gpu, SyncMethod::HostWait, &importers)?)
 }
 
-/// The same session within this process, as `share_producer --in-process` runs it.
-fn one_process(test_gpu: &TestGpu) -> Result<()> {
+/// The same session within this process, as `share_producer --in-process` runs it. The consumer requires
+/// frames of `bytes` bytes.
+fn within_process(
+    test_gpu: &TestGpu,
+    bytes: u64,
+) -> Result<(Result<ProducerReport>, Result<Consumed>)> {
     let shape = Shape::new(BYTES)?;
     let mut renderer = FrameRenderer::new(&test_gpu.vulkan().vulkan, shape, SLOTS, None)?;
     let mut producer = Producer::unbound(renderer.ring(FRAMES)?, session_options())?;
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     producer.admit(ours)?;
     let consuming = std::thread::spawn(move || {
-        let options =
-            ConsumerOptions { api: ConsumerApi::Vulkan, frames: None, bytes: None, wait: TIMEOUT };
+        let (api, bytes) = (ConsumerApi::Vulkan, Some(bytes));
+        let options = ConsumerOptions { api, frames: None, bytes, wait: TIMEOUT };
         let joined = Consumer::join_socket(theirs, JoinOptions::default())?;
         consume(joined, &options, &Interrupt::never(), |_, _| {})
     });
-    let production = Production { frames: FRAMES, consumers: 1, wait: TIMEOUT, rate: None };
+    let production = Production { others_can_join: false, ..PRODUCTION };
     let never = Interrupt::never();
     let produced = produce(producer, &mut renderer, shape, SLOTS, &production, &never, |_| {});
-    let consumed = consuming.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+    let consumed = consuming.join().map_err(|_| anyhow::anyhow!("it panicked"))?;
+    Ok((produced, consumed))
+}
+
+fn one_process(test_gpu: &TestGpu) -> Result<()> {
+    let (produced, consumed) = within_process(test_gpu, BYTES)?;
+    let consumed = consumed?;
     ensure!(produced?.frames == u64::from(FRAMES));
     ensure!(consumed.wrong.is_none(), "{:?}", consumed.wrong);
     all_right(&[serde_json::to_value(consumed.report)?])
+}
+
+/// The producer does not wait for a consumer that can't come any more.
+fn failed(test_gpu: &TestGpu) -> Result<()> {
+    let started = Instant::now();
+    let (produced, consumed) = within_process(test_gpu, BYTES + 16)?;
+    let (error, took) = (produced.err().context("frames were produced")?, started.elapsed());
+    ensure!(error.to_string().contains("did not join"), "{error:#}");
+    ensure!(took < TIMEOUT / 2, "it was reported after {took:?}");
+    ensure!(consumed.is_err(), "the consumer accepts frames of another size");
+    Ok(())
+}
+
+/// The producer reports it at once, not after the time that it waits for another one.
+fn killed(test_gpu: &TestGpu) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("frames");
+    let shape = Shape::new(BYTES)?;
+    let (vulkan, sync) = (&test_gpu.vulkan().vulkan, Some(SyncMethod::HostWait));
+    let mut renderer = FrameRenderer::new(vulkan, shape, SLOTS, sync)?;
+    let endless = Production { frames: u32::MAX, ..PRODUCTION };
+    let producer = Producer::bind(&path, renderer.ring(endless.frames)?, session_options())?;
+    let mut child = Checkers::start(&path, &Importer::ALL[..1])?.0.remove(0);
+    let (pid, interrupt) = (child.id(), Interrupt::never());
+    let (mut failed, mut lost) = (None, Vec::new());
+    let update = |update: Update<'_>| match update {
+        Update::Published(50) => failed = child.kill().and_then(|()| child.wait()).err(),
+        Update::Published(_) => {}
+        Update::Lost(text) => {
+            lost.push(text.to_owned());
+            interrupt.request();
+        }
+    };
+    let report = produce(producer, &mut renderer, shape, SLOTS, &endless, &interrupt, update)?;
+    ensure!(failed.is_none(), "killing the consumer: {failed:?}");
+    ensure!(report.died == 1 && lost.len() == 1, "{report:?} {lost:?}");
+    ensure!(lost[0].contains(&format!("(process {pid}) died while it held")), "{lost:?}");
+    Ok(())
 }
 
 /// What is wrong with one of the frames.
