@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::capabilities::Capabilities;
-use crate::desc::{ImageDesc, ResourceDesc};
+use crate::desc::{ImageDesc, ImageFlags, ResourceDesc};
 use crate::error::{Api, ImportResult, Result};
 use crate::fd::MemoryHandleType;
 use crate::identity::Identity;
@@ -113,7 +113,7 @@ pub trait Peer: Clone + fmt::Debug {
 /// # References
 /// `GL_EXT_memory_object`, issues 13 and 17.
 pub fn widest_for_gl<P: Peer>(exporter: &P, desc: &ImageDesc) -> Result<ImageDesc> {
-    let mut widest = ImageDesc { mutable_format: true, ..*desc };
+    let mut widest = ImageDesc { flags: desc.flags | ImageFlags::MUTABLE_FORMAT, ..*desc };
     for usage in ImageDesc::gl_usages(desc.format).into_iter().flatten() {
         if widest.usage.contains(usage) {
             continue;

@@ -293,10 +293,10 @@ impl Array {
                 .into());
         };
         let desc = self.desc();
-        let row = u64::from(desc.extent.width) * u64::from(desc.format.texel_bytes());
+        let row = desc.format.row_bytes(desc.extent.width);
         // Doesn't overflow: all rows lie inside the memory (`LinearLayout::check`).
         let size = row
-            + u64::from(desc.extent.height - 1) * layout.row_pitch
+            + u64::from(desc.format.rows(desc.extent.height) - 1) * layout.row_pitch
             + u64::from(desc.extent.depth - 1) * layout.depth_pitch
             + u64::from(desc.layers - 1) * layout.array_pitch;
         let usage = BufferUsage::TRANSFER_SRC | BufferUsage::TRANSFER_DST | BufferUsage::STORAGE;

@@ -128,7 +128,7 @@ impl TextureOptions {
         let (mut flags, values) = read_flags(self.read, format, array_format)?;
         let is_linear = self.filter == Filter::Linear || self.mip_filter == Filter::Linear;
         if is_linear && values == Values::Integers {
-            let problem = format!("is linear, but {} is read as integers", format.name());
+            let problem = format!("is linear, but {format} is read as integers");
             return Err(Invalid::new("options.filter", problem)
                 .help("read floats (ReadMode::Normalized), or use Filter::Point")
                 .into());
@@ -193,7 +193,7 @@ fn read_flags(read: ReadMode, format: Format, array_format: u32) -> Result<(u32,
         ReadMode::DecodeSrgb => decoded,
     };
     found.ok_or_else(|| {
-        Invalid::new("options.read", format!("{read:?} is not possible for {}", format.name()))
+        Invalid::new("options.read", format!("{read:?} is not possible for {format}"))
             .help("ReadMode::AsFormat is possible for every format")
             .into()
     })

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::ImageUsage;
+use super::usage::ImageUsage;
 
 /// The layout of an image, as the raw value of `VkImageLayout`.
 ///

@@ -213,7 +213,7 @@ impl ImageQuery<'_> {
     }
 
     fn described(&self) -> String {
-        format!("{} as {}", self.desc.format.name(), self.target.name())
+        format!("{} as {}", self.desc.format, self.target.name())
     }
 
     fn missing(&self, what: impl Into<Text>, help: impl Into<Text>) -> Error {

@@ -38,7 +38,7 @@ impl Endpoint {
     /// Imports an image and its memory. Success consumes the descriptor.
     ///
     /// OpenGL requires the exporter to create the image with every usage that its format supports, and
-    /// with [`mutable_format`](ImageDesc::mutable_format) if the context has texture views
+    /// with [`MUTABLE_FORMAT`](crate::desc::ImageFlags::MUTABLE_FORMAT) if the context has texture views
     /// (OpenGL 4.3), since a texture can't be restricted to fewer uses.
     ///
     /// # Errors

@@ -64,14 +64,14 @@ impl Workarounds {
             return desc.least_bytes();
         }
         // Whole blocks of 4 × 4 texels, each row from the beginning of a cache line.
-        const BLOCK: u64 = 4;
+        const BLOCK: u32 = 4;
         // Mesa detects the cache line at run time on other processors.
         let line = if cfg!(any(target_arch = "x86_64", target_arch = "x86")) { 64 } else { 1 };
-        let texel = u64::from(desc.format.texel_bytes());
-        let flat = desc.kind == ImageKind::D1;
+        let (format, is_flat) = (desc.format, desc.kind == ImageKind::D1);
+        let whole = |texels: u32| texels.checked_next_multiple_of(BLOCK).unwrap_or(texels);
         desc.sum_slices(|width, height| {
-            let row = width.next_multiple_of(BLOCK).saturating_mul(texel).next_multiple_of(line);
-            row.saturating_mul(if flat { 1 } else { height.next_multiple_of(BLOCK) })
+            let row = format.row_bytes(whole(width)).next_multiple_of(line);
+            row.saturating_mul(if is_flat { 1 } else { format.rows(whole(height)).into() })
         })
     }
 

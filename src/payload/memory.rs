@@ -208,13 +208,14 @@ impl LinearLayout {
         }
         // Depth and stencil of one format may be stored apart.
         let planar = desc.format.aspects() == Aspects::DEPTH | Aspects::STENCIL;
-        let texel = if planar { 1 } else { desc.format.texel_bytes() };
         let Extent { width, height, depth } = desc.extent;
+        let row = if planar { width.into() } else { desc.format.row_bytes(width) };
+        let rows = desc.format.rows(height);
         // No sum or product of these reaches 2^128.
         let times = |count: u32, bytes: u64| u128::from(count) * u128::from(bytes);
-        let row = times(width, texel.into());
-        let slice = row + times(height - 1, self.row_pitch);
-        if height > 1 && u128::from(self.row_pitch) < row {
+        let row = u128::from(row);
+        let slice = row + times(rows - 1, self.row_pitch);
+        if rows > 1 && u128::from(self.row_pitch) < row {
             return refuse(format!("row_pitch is {}, but rows have {row} bytes", self.row_pitch));
         }
         for (field, count, pitch) in [

@@ -253,7 +253,7 @@ impl<'a> ImageAccess<'a> {
             let (mask, all) = (aspect_mask.as_raw(), conv::aspects(desc.format).as_raw());
             (
                 "images.range.aspect_mask",
-                format!("{mask:#x}, but all aspects of {} are {all:#x}", desc.format.name()),
+                format!("{mask:#x}, but all aspects of {} are {all:#x}", desc.format),
                 "VUID-VkImageMemoryBarrier-image-03320",
             )
         } else {

@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 
+use ash::prelude::VkResult;
 use ash::vk;
 
 use super::conv::{self, VkResultExt};
@@ -108,7 +109,7 @@ impl Endpoint {
                 &mut properties,
             );
         }
-        let what = format!("a buffer used as {:?}, shared as {handle_type}", desc.usage);
+        let what = format!("a buffer used as {}, shared as {handle_type}", desc.usage);
         memory_support(handle_type, properties.external_memory_properties, &what)
     }
 
@@ -126,43 +127,69 @@ impl Endpoint {
             // VUID-VkImageCreateInfo-usage-00968. The physical device may support it all the same.
             let what = "the feature shaderStorageImageMultisample";
             let needed_for =
-                format!("{} images of {} samples as STORAGE", desc.format.name(), desc.samples);
+                format!("{} images of {} samples as STORAGE", desc.format, desc.samples);
             let missing = Missing::new(Api::Vulkan, what, needed_for)
                 .help("enable it when the device is created and set it in DeviceInfo::features");
             return Ok(unsupported(handle_type, &missing));
         }
+        if !desc.view_formats.as_slice().is_empty() && !self.has_format_list() {
+            let missing =
+                Missing::new(Api::Vulkan, "VK_KHR_image_format_list", "ImageDesc::view_formats")
+                    .help("enable the device extension, or use Vulkan 1.2");
+            return Ok(unsupported(handle_type, &missing));
+        }
+        let what = |usage: ImageUsage| {
+            let ImageDesc { format, kind, tiling, .. } = desc;
+            format!(
+                "{format} images, {kind:?}, {tiling:?}, used as {usage}, shared as {handle_type}"
+            )
+        };
+        let (limits, found) = match self.image_properties(desc, handle_type) {
+            Err(vk::Result::ERROR_FORMAT_NOT_SUPPORTED) => {
+                // Name the usages that are the reason, if it is not all of them or their combination.
+                let fails = |usage| {
+                    self.image_properties(&ImageDesc { usage, ..*desc }, handle_type).is_err()
+                };
+                let reason: ImageUsage = desc.usage.iter().filter(|usage| fails(*usage)).collect();
+                let named = if reason.is_empty() { desc.usage } else { reason };
+                return Ok(unsupported(handle_type, &lacks(&what(named))));
+            }
+            other => other.context("vkGetPhysicalDeviceImageFormatProperties2")?,
+        };
+        let what = what(desc.usage);
+        if let Some(limit) = over_limit(desc, &limits) {
+            return Ok(unsupported(handle_type, &lacks(&format!("{what}, {limit}"))));
+        }
+        Ok(memory_support(handle_type, found, &what))
+    }
+
+    /// Queries the limits of an image of `desc`, and how its memory can be shared as `handle_type`.
+    fn image_properties(
+        &self,
+        desc: &ImageDesc,
+        handle_type: MemoryHandleType,
+    ) -> VkResult<(vk::ImageFormatProperties, vk::ExternalMemoryProperties)> {
         let mut external = vk::PhysicalDeviceExternalImageFormatInfo::default()
             .handle_type(conv::memory_handle_type(handle_type));
-        let info = conv::image_format_info(&conv::image_create_info(desc)).push_next(&mut external);
-        let mut external_properties = vk::ExternalImageFormatProperties::default();
-        let mut properties =
-            vk::ImageFormatProperties2::default().push_next(&mut external_properties);
-        // SAFETY: as in `buffer_support`.
-        let queried = unsafe {
+        let views = conv::view_formats(desc);
+        let mut list = vk::ImageFormatListCreateInfo::default().view_formats(&views);
+        let mut info =
+            conv::image_format_info(&conv::image_create_info(desc)).push_next(&mut external);
+        if !views.is_empty() {
+            info = info.push_next(&mut list);
+        }
+        let mut shared = vk::ExternalImageFormatProperties::default();
+        let mut found = vk::ImageFormatProperties2::default().push_next(&mut shared);
+        // SAFETY: the instance and physical device are valid (Endpoint::new), Vulkan 1.1 has the call,
+        // and the callers checked that the extensions of the chained structures are enabled.
+        unsafe {
             self.instance().get_physical_device_image_format_properties2(
                 self.physical_device(),
                 &info,
-                &mut properties,
+                &mut found,
             )
-        };
-        let what = format!(
-            "{} images, {:?}, {:?}, used as {:?}, shared as {handle_type}",
-            desc.format.name(),
-            desc.kind,
-            desc.tiling,
-            desc.usage
-        );
-        match queried {
-            Err(vk::Result::ERROR_FORMAT_NOT_SUPPORTED) => {
-                return Ok(unsupported(handle_type, &lacks(&what)));
-            }
-            other => other.context("vkGetPhysicalDeviceImageFormatProperties2")?,
-        }
-        if let Some(limit) = over_limit(desc, &properties.image_format_properties) {
-            return Ok(unsupported(handle_type, &lacks(&format!("{what}, {limit}"))));
-        }
-        let found = external_properties.external_memory_properties;
-        Ok(memory_support(handle_type, found, &what))
+        }?;
+        Ok((found.image_format_properties, shared.external_memory_properties))
     }
 
     /// Checks that the extensions for memory as `handle_type` are enabled.

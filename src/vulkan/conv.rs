@@ -7,7 +7,7 @@ use ash::vk;
 use crate::desc::{BufferDesc, Extent, ImageDesc, ImageKind, Tiling};
 use crate::error::{Api, DriverError, Error, Result};
 use crate::fd::{MemoryHandleType, SemaphoreHandleType};
-use crate::format::{Aspects, Format};
+use crate::format::Format;
 use crate::payload::SemaphoreKind;
 
 pub(crate) trait VkResultExt<T> {
@@ -67,12 +67,9 @@ pub(super) fn buffer_usage(desc: &BufferDesc) -> vk::BufferUsageFlags {
 /// The only place that translates an image description. Capabilities are queried with
 /// [`image_format_info`] of this, so that the query and the creation can't differ.
 pub(super) fn image_create_info(desc: &ImageDesc) -> vk::ImageCreateInfo<'static> {
-    let mut flags = vk::ImageCreateFlags::empty();
+    let mut flags = vk::ImageCreateFlags::from_raw(desc.flags.bits());
     if desc.kind == ImageKind::Cube {
         flags |= vk::ImageCreateFlags::CUBE_COMPATIBLE;
-    }
-    if desc.mutable_format {
-        flags |= vk::ImageCreateFlags::MUTABLE_FORMAT;
     }
     let Extent { width, height, depth } = desc.extent;
     vk::ImageCreateInfo::default()
@@ -97,6 +94,12 @@ pub(super) fn image_create_info(desc: &ImageDesc) -> vk::ImageCreateInfo<'static
         .initial_layout(vk::ImageLayout::UNDEFINED)
 }
 
+/// The formats of an image's views; empty if the image has no list of them. A
+/// `VkImageFormatListCreateInfo` belongs to the query, too.
+pub(super) fn view_formats(desc: &ImageDesc) -> Vec<vk::Format> {
+    desc.view_formats.as_slice().iter().map(|&format| vk::Format::from_raw(format)).collect()
+}
+
 /// The query for whether the device supports the image of `info`.
 pub(super) fn image_format_info(
     info: &vk::ImageCreateInfo<'_>,
@@ -109,25 +112,21 @@ pub(super) fn image_format_info(
         .flags(info.flags)
 }
 
-/// All aspects of a format, as `VkImageAspectFlags`.
+/// All aspects of a format. `Aspects` has Vulkan's own bits.
 pub(super) fn aspects(format: Format) -> vk::ImageAspectFlags {
-    let mut flags = vk::ImageAspectFlags::empty();
-    for (aspect, flag) in [
-        (Aspects::COLOR, vk::ImageAspectFlags::COLOR),
-        (Aspects::DEPTH, vk::ImageAspectFlags::DEPTH),
-        (Aspects::STENCIL, vk::ImageAspectFlags::STENCIL),
-    ] {
-        if format.aspects().contains(aspect) {
-            flags |= flag;
-        }
-    }
-    flags
+    vk::ImageAspectFlags::from_raw(format.aspects().bits())
+}
+
+/// The first aspect of a format, whose rows a linear image's layout describes.
+pub(super) fn first_aspect(format: Format) -> vk::ImageAspectFlags {
+    let aspects = format.aspects().bits();
+    vk::ImageAspectFlags::from_raw(aspects & aspects.wrapping_neg())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desc::{BufferUsage, ImageUsage};
+    use crate::desc::{BufferUsage, ImageFlags, ImageUsage};
 
     #[test]
     fn usage_bits_equal_vulkans() {
@@ -152,9 +151,30 @@ mod tests {
             (ImageUsage::STORAGE, vk::ImageUsageFlags::STORAGE),
             (ImageUsage::COLOR_ATTACHMENT, vk::ImageUsageFlags::COLOR_ATTACHMENT),
             (ImageUsage::DEPTH_STENCIL_ATTACHMENT, vk::ImageUsageFlags::DEPTH_STENCIL_ATTACHMENT),
+            (ImageUsage::INPUT_ATTACHMENT, vk::ImageUsageFlags::INPUT_ATTACHMENT),
         ] {
             assert_eq!(ours.bits(), vulkans.as_raw());
         }
+    }
+
+    #[test]
+    fn flag_bits_equal_vulkans() {
+        use vk::ImageCreateFlags as Flags;
+        for (ours, vulkans) in [
+            (ImageFlags::MUTABLE_FORMAT, Flags::MUTABLE_FORMAT),
+            (ImageFlags::CUBE_COMPATIBLE, Flags::CUBE_COMPATIBLE),
+            (ImageFlags::ARRAY_2D_COMPATIBLE, Flags::TYPE_2D_ARRAY_COMPATIBLE),
+            (ImageFlags::BLOCK_TEXEL_VIEW_COMPATIBLE, Flags::BLOCK_TEXEL_VIEW_COMPATIBLE),
+            (ImageFlags::EXTENDED_USAGE, Flags::EXTENDED_USAGE),
+            (ImageFlags::ALIAS, Flags::ALIAS),
+        ] {
+            assert_eq!(ours.bits(), vulkans.as_raw());
+        }
+        assert_eq!(aspects(Format::Rgba8Unorm), vk::ImageAspectFlags::COLOR);
+        let both = vk::ImageAspectFlags::DEPTH | vk::ImageAspectFlags::STENCIL;
+        assert_eq!(aspects(Format::D24UnormS8Uint), both);
+        assert_eq!(first_aspect(Format::D24UnormS8Uint), vk::ImageAspectFlags::DEPTH);
+        assert_eq!(first_aspect(Format::S8Uint), vk::ImageAspectFlags::STENCIL);
     }
 
     #[test]
@@ -165,7 +185,7 @@ mod tests {
             layers: 6,
             levels: 3,
             tiling: Tiling::Linear,
-            mutable_format: true,
+            flags: ImageFlags::MUTABLE_FORMAT,
             ..ImageDesc::d2(Format::Rgba8Unorm, 64, 64, ImageUsage::SAMPLED)
         };
         let made = image_create_info(&desc);

@@ -185,6 +185,7 @@ const WANTED: &[(&CStr, Option<u32>)] = &[
     (ash::khr::external_semaphore_fd::NAME, None),
     (ash::ext::external_memory_dma_buf::NAME, None),
     (ash::khr::timeline_semaphore::NAME, Some(vk::API_VERSION_1_2)),
+    (ash::khr::image_format_list::NAME, Some(vk::API_VERSION_1_2)),
 ];
 
 #[cfg(test)]

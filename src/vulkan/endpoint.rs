@@ -33,6 +33,7 @@ struct Inner {
     buffer_image_granularity: u64,
     max_buffer_size: u64,
     workarounds: Workarounds,
+    has_format_list: bool,
     extensions: BTreeSet<CString>,
     /// Fences that were dropped while a submit may still have used them.
     retired_fences: Mutex<Vec<vk::Fence>>,
@@ -144,6 +145,8 @@ impl Endpoint {
             buffer_image_granularity: found.buffer_image_granularity,
             max_buffer_size: found.max_buffer_size,
             workarounds: found.workarounds,
+            has_format_list: info.api_version >= vk::API_VERSION_1_2
+                || info.is_enabled(ash::khr::image_format_list::NAME),
             extensions: info.enabled_extensions.iter().map(|&name| name.into()).collect(),
             retired_fences: Mutex::default(),
             _owner: owner,
@@ -189,6 +192,11 @@ impl Endpoint {
     /// Returns whether both endpoints are over the same logical device.
     pub fn is_same_device(&self, other: &Endpoint) -> bool {
         self.device().handle() == other.device().handle()
+    }
+
+    /// Whether images may be created with a list of the formats of their views.
+    pub(super) fn has_format_list(&self) -> bool {
+        self.0.has_format_list
     }
 
     pub(super) fn has_extension(&self, name: &CStr) -> bool {

@@ -11,7 +11,6 @@ use super::resource::{Bound, Resource, Unbound, bound};
 use crate::desc::{ImageDesc, Tiling};
 use crate::error::{Invalid, Mismatch, Result};
 use crate::fd::MemoryHandleType;
-use crate::format::Aspects;
 use crate::payload::{ImagePayload, LinearLayout};
 
 /// An image in shared memory. Cheap to clone.
@@ -61,9 +60,8 @@ impl Unbound<vk::Image> {
         if desc.tiling != Tiling::Linear {
             return None;
         }
-        let color = desc.format.aspects().contains(Aspects::COLOR);
-        let aspect = if color { vk::ImageAspectFlags::COLOR } else { vk::ImageAspectFlags::DEPTH };
-        let first = vk::ImageSubresource { aspect_mask: aspect, mip_level: 0, array_layer: 0 };
+        let aspect_mask = conv::first_aspect(desc.format);
+        let first = vk::ImageSubresource { aspect_mask, mip_level: 0, array_layer: 0 };
         // SAFETY: the image is alive and linear, and every image has this level, layer and aspect.
         let found =
             unsafe { self.endpoint().device().get_image_subresource_layout(self.handle, first) };
@@ -78,7 +76,7 @@ impl Unbound<vk::Image> {
     /// Checks that the rows have the same layout here as in the payload.
     pub(super) fn check_linear(&self, desc: &ImageDesc, payload: &LinearLayout) -> Result<()> {
         let Some(here) = self.linear_layout(desc) else { return Ok(()) };
-        let (height, depth) = (desc.extent.height, desc.extent.depth);
+        let (height, depth) = (desc.format.rows(desc.extent.height), desc.extent.depth);
         for (field, count, found, expected) in [
             ("payload.linear.offset", u32::MAX, payload.offset, here.offset),
             ("payload.linear.row_pitch", height, payload.row_pitch, here.row_pitch),
@@ -135,7 +133,12 @@ impl Endpoint {
         side.check(&support)?;
         let mut external = vk::ExternalMemoryImageCreateInfo::default()
             .handle_types(conv::memory_handle_type(handle_type));
-        let info = conv::image_create_info(desc).push_next(&mut external);
+        let views = conv::view_formats(desc);
+        let mut list = vk::ImageFormatListCreateInfo::default().view_formats(&views);
+        let mut info = conv::image_create_info(desc).push_next(&mut external);
+        if !views.is_empty() {
+            info = info.push_next(&mut list);
+        }
         // SAFETY: the description is valid, and the device reported that it supports this very image
         // with this handle type, whose extension is enabled.
         let handle = unsafe { self.device().create_image(&info, None) }.context("vkCreateImage")?;

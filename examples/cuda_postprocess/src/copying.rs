@@ -45,9 +45,9 @@ impl Copying {
         let stages = CudaStages::new(cuda, &gpu.kernels, canvas, job.settings)?;
 
         let (context, pixels) = (cuda.cuda.context(), width as usize * height as usize);
-        let light_bytes = pixels * LIGHT.texel_bytes() as usize;
+        let light_bytes = pixels * LIGHT.block_bytes() as usize;
         let light_pages = HostPages::of_both(context, vulkan, light_bytes)?;
-        let picture_bytes = pixels * PICTURE.texel_bytes() as usize;
+        let picture_bytes = pixels * PICTURE.block_bytes() as usize;
         let (finish, picture_pages): (Box<dyn Finish>, _) = match &job.finish {
             Some(gl) => {
                 let finish = GlFinish::copied(gl, job.size, job.vignette)?;

@@ -124,7 +124,7 @@ impl HostPages {
     /// Bytes of a row of `array`, and how many rows.
     fn rows(&self, array: &Array) -> Result<(usize, usize)> {
         let desc = array.desc();
-        let row = desc.extent.width as usize * desc.format.texel_bytes() as usize;
+        let row = desc.extent.width as usize * desc.format.block_bytes() as usize;
         let height = desc.extent.height as usize;
         ensure!(row * height == self.pages.bytes, "{} bytes for {desc:?}", self.pages.bytes);
         Ok((row, height))

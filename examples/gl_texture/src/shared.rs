@@ -3,8 +3,7 @@
 use anyhow::{Result, ensure};
 use demo_common::{handoff_name, rejected_methods};
 use gpu_interop::ash::vk;
-use gpu_interop::desc::ImageLayout;
-use gpu_interop::desc::full_mip_chain;
+use gpu_interop::desc::{ImageFlags, ImageLayout, full_mip_chain};
 use gpu_interop::fd::MemoryHandleType;
 use gpu_interop::format::Format;
 use gpu_interop::gl::{self, Texture};
@@ -44,7 +43,7 @@ impl Shared {
         }
         // OpenGL can't restrict usages: a texture may be viewed in other formats, and stored to if the format
         // allows it.
-        desc.mutable_format = true;
+        desc.flags = ImageFlags::MUTABLE_FORMAT;
         let endpoint = &vulkan.gpu.endpoint;
         let storing = ImageDesc { usage: desc.usage | ImageUsage::STORAGE, ..desc };
         let capabilities = endpoint.capabilities(&storing.into())?;

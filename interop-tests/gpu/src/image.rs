@@ -127,7 +127,7 @@ pub fn texel_bytes(format: Format, aspect: Aspects) -> u32 {
         (Aspects::STENCIL, _) => 1,
         (Aspects::DEPTH, Format::D16Unorm) => 2,
         (Aspects::DEPTH, _) => 4,
-        _ => format.texel_bytes(),
+        _ => format.block_bytes(),
     }
 }
 
@@ -279,7 +279,7 @@ fn normal_float(bits: u32) -> u32 {
 /// byte.
 pub fn pack_depth_stencil(format: Format, depth: &[u8], stencil: &[u8]) -> Vec<u8> {
     let texels = depth.chunks_exact(4).zip(stencil);
-    let mut packed = Vec::with_capacity(stencil.len() * format.texel_bytes() as usize);
+    let mut packed = Vec::with_capacity(stencil.len() * format.block_bytes() as usize);
     for (depth, &stencil) in texels {
         if format == Format::D24UnormS8Uint {
             packed.extend([stencil, depth[0], depth[1], depth[2]]);
@@ -294,7 +294,7 @@ pub fn pack_depth_stencil(format: Format, depth: &[u8], stencil: &[u8]) -> Vec<u
 /// The reverse of [`pack_depth_stencil`]: depth, stencil.
 pub fn unpack_depth_stencil(format: Format, packed: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let (mut depth, mut stencil) = (Vec::new(), Vec::new());
-    for texel in packed.chunks_exact(format.texel_bytes() as usize) {
+    for texel in packed.chunks_exact(format.block_bytes() as usize) {
         if format == Format::D24UnormS8Uint {
             depth.extend([texel[1], texel[2], texel[3], 0]);
             stencil.push(texel[0]);
@@ -372,7 +372,7 @@ mod tests {
             let (depth, stencil) =
                 (parts(&desc)[0].filled(&desc, 1), parts(&desc)[1].filled(&desc, 1));
             let packed = pack_depth_stencil(format, &depth, &stencil);
-            assert_eq!(packed.len(), stencil.len() * format.texel_bytes() as usize);
+            assert_eq!(packed.len(), stencil.len() * format.block_bytes() as usize);
             assert_eq!(unpack_depth_stencil(format, &packed), (depth, stencil));
         }
     }

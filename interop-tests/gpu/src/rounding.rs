@@ -127,7 +127,7 @@ impl fmt::Display for Worst {
 /// The channel with the largest error beyond the allowed one, or with the largest error of all; `None` if
 /// nothing is stored.
 pub fn worst(format: Format, numbers: &[[f32; 4]], bytes: &[u8]) -> Option<Worst> {
-    let texels = bytes.chunks_exact(format.texel_bytes() as usize);
+    let texels = bytes.chunks_exact(format.block_bytes() as usize);
     let found = texels.map(|texel| decode(format, texel).map(f32::from_bits));
     worst_of(format, numbers, found, false)
 }

@@ -76,7 +76,7 @@ pub fn decode(format: Format, texel: &[u8]) -> [u32; 4] {
 /// The texel that a shader reads as `channels`: the reverse of [`decode`], rounded to nearest.
 pub fn encode(format: Format, channels: [u32; 4]) -> Vec<u8> {
     let float = |bits| f64::from(f32::from_bits(bits));
-    let bytes = format.texel_bytes() as usize;
+    let bytes = format.block_bytes() as usize;
     if let Some(bits) = normalised(format) {
         let mut word = 0u32;
         for (channel, (first, count)) in channels.into_iter().zip(bits) {

@@ -1,7 +1,8 @@
 //! The fields of a message, written and read one after the other.
 //!
-//! A body is a part of fixed length, then its texts. The length of each text is a field of the fixed
-//! part; the texts follow in the order of their lengths.
+//! A body is a part of fixed length, then its texts, then an appendix. The length of each text is a
+//! field of the fixed part; the texts follow in the order of their lengths. Which fields the appendix
+//! has is in the fixed part, too.
 
 use std::ops::RangeInclusive;
 
@@ -18,6 +19,8 @@ pub const MAX_NAME: usize = 256;
 pub(super) struct Writer {
     fixed: Vec<u8>,
     texts: String,
+    /// Where the appendix begins in `fixed`, if it has begun.
+    appendix: Option<usize>,
 }
 
 impl Writer {
@@ -58,9 +61,15 @@ impl Writer {
         self.u32((self.texts.len() - start) as u32);
     }
 
+    /// Ends the fixed part: what is written from here on stands after the texts.
+    pub(super) fn appendix(&mut self) {
+        self.appendix = Some(self.fixed.len());
+    }
+
     /// Returns the whole body.
     pub(super) fn finish(mut self) -> Vec<u8> {
-        self.fixed.extend(self.texts.as_bytes());
+        let at = self.appendix.unwrap_or(self.fixed.len());
+        self.fixed.splice(at..at, self.texts.into_bytes());
         self.fixed
     }
 }
@@ -189,6 +198,13 @@ impl<'a> Reader<'a> {
                 Err(Invalid::new(field, problem).into())
             }
         }
+    }
+
+    /// Ends the fixed part and the texts: what is read from here on stands after them.
+    pub(super) fn appendix(&mut self) {
+        // All of the fixed part was read; otherwise its length in the table of kinds is wrong.
+        debug_assert!(self.fixed.is_empty());
+        self.fixed = std::mem::take(&mut self.texts);
     }
 
     /// Checks that nothing is left.

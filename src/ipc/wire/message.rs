@@ -87,7 +87,7 @@ impl Message {
                 payload::write_memory(&mut body, memory);
                 body.u64(*offset);
                 payload::write_image(&mut body, desc);
-                payload::write_linear(&mut body, linear.as_ref());
+                payload::write_linear(&mut body, desc, linear.as_ref());
             }
             Self::Semaphore(semaphore) => payload::write_semaphore(&mut body, semaphore),
             Self::Join { name } => session::write_join(&mut body, name),
@@ -134,12 +134,13 @@ impl Message {
                 offset: fields.u64("body.offset")?,
                 desc: payload::read_buffer(&mut fields)?,
             },
-            Kind::Image => Self::Image {
-                memory: payload::read_memory(&mut fields)?,
-                offset: fields.u64("body.offset")?,
-                desc: payload::read_image(&mut fields)?,
-                linear: payload::read_linear(&mut fields)?,
-            },
+            Kind::Image => {
+                let memory = payload::read_memory(&mut fields)?;
+                let offset = fields.u64("body.offset")?;
+                let mut desc = payload::read_image(&mut fields)?;
+                let linear = payload::read_linear(&mut fields, &mut desc)?;
+                Self::Image { memory, offset, desc, linear }
+            }
             Kind::Semaphore => Self::Semaphore(payload::read_semaphore(&mut fields)?),
             Kind::Join => Self::Join { name: session::read_join(&mut fields)? },
             Kind::Ring => Self::Ring(session::read_ring(&mut fields)?),
@@ -192,7 +193,7 @@ macro_rules! kinds {
                 match self { $( Kind::$name => $descriptors, )* }
             }
 
-            /// Returns the length of the body without its texts, in bytes.
+            /// Returns the length of the body without its texts and appendix, in bytes.
             pub(super) const fn fixed_len(self) -> usize {
                 match self { $( Kind::$name => $bytes, )* }
             }

@@ -24,7 +24,8 @@
 //! - Reserved bytes are 0. A value whose flag is 0 is 0 as well.
 //! - A text is UTF-8 of at most 256 bytes ([`MAX_NAME`]), without control characters (Unicode category
 //!   Cc) and without a terminating 0. Its length may be 0.
-//! - Texts stand at the end of a body, in the order of their length fields.
+//! - Texts stand after the fields of fixed length, in the order of their length fields.
+//! - Fields that only some messages of a kind have follow the texts.
 //!
 //! Each message has exactly one encoding. A receiver must refuse everything else: an unknown version,
 //! kind or value, a reserved byte that is not 0, and a body that is too short or too long.
@@ -86,16 +87,16 @@
 //! | 0 | 56 | memory block | |
 //! | 56 | 8 | offset | of the buffer in the allocation |
 //! | 64 | 8 | size | of the buffer, at least 1 |
-//! | 72 | 4 | usage | `VkBufferUsageFlags`, the bits of [`BufferUsage`](crate::BufferUsage) |
+//! | 72 | 4 | usage | `VkBufferUsageFlags`, any bits of [`BufferUsage`](crate::BufferUsage) and others |
 //! | 76 | 4 | reserved | 0 |
 //! | 80 | *n* | name | |
 //!
-//! # Kind 3, image payload: 144 + *n* bytes
+//! # Kind 3, image payload: 144 + *n* + 4 *v* + 40 *r* bytes
 //! | offset | bytes | field | value |
 //! |---|---|---|---|
 //! | 0 | 56 | memory block | |
 //! | 56 | 8 | offset | of the image in the allocation |
-//! | 64 | 4 | format | `VkFormat`, one of [`Format`](crate::format::Format) |
+//! | 64 | 4 | format | `VkFormat`; one of [`Format::ALL`](crate::format::Format::ALL), unless there is a raw format |
 //! | 68 | 4 | image kind | `VkImageViewType`: 0 1D, 1 2D, 2 3D, 3 cube |
 //! | 72 | 4 | width | texels |
 //! | 76 | 4 | height | texels; 1 for 1D |
@@ -104,21 +105,48 @@
 //! | 88 | 4 | levels | mip levels, at least 1 |
 //! | 92 | 4 | samples | 1, 2, 4, 8, 16, 32 or 64 |
 //! | 96 | 4 | tiling | `VkImageTiling`: 0 optimal, 1 linear |
-//! | 100 | 4 | usage | `VkImageUsageFlags`, the bits of [`ImageUsage`](crate::ImageUsage) |
-//! | 104 | 4 | flags | `VkImageCreateFlags`: 0, or 8 for mutable format |
+//! | 100 | 4 | usage | `VkImageUsageFlags`, any bits of [`ImageUsage`](crate::ImageUsage) and others |
+//! | 104 | 4 | flags | `VkImageCreateFlags`, any bits of [`ImageFlags`](crate::desc::ImageFlags) and others |
 //! | 108 | 1 | has linear layout | flag: the four fields from 112 on are present |
-//! | 109 | 3 | reserved | 0 |
+//! | 109 | 1 | origin | the corner that texel (0, 0) is: 0 upper left, 1 lower left |
+//! | 110 | 1 | view formats *v* | number of view formats, 0 to 8 |
+//! | 111 | 1 | has raw format *r* | flag: the raw format is present |
 //! | 112 | 8 | linear offset | from the start of the image to its first texel |
 //! | 120 | 8 | row pitch | from one row to the next |
 //! | 128 | 8 | depth pitch | from one slice of a 3D image to the next |
 //! | 136 | 8 | array pitch | from one array layer to the next |
 //! | 144 | *n* | name | |
+//! | 144 + *n* | 4 *v* | view formats | `VkFormat` values: `VkImageFormatListCreateInfo` |
+//! | 144 + *n* + 4 *v* | 40 *r* | raw format | |
+//!
+//! The view formats, the origin, the raw format, and other usages and flags than those with a constant
+//! are used by newer releases of version 1. A message without them has the same bytes as before, and a
+//! receiver that doesn't know them refuses the message.
 //!
 //! The linear layout is that of mip level 0, `VkSubresourceLayout` without its size; see
 //! [`LinearLayout`](crate::payload::LinearLayout). It is optional for a linear image. A pitch that has
 //! no meaning for the image, such as the depth pitch of a 2D image, may have any value. A message that
 //! has a linear layout for an optimal image, or one that does not fit into the allocation, is well
 //! formed; the receiver refuses the payload.
+//!
+//! # Raw format: 40 bytes
+//! A format that isn't in the receiver's table, or that has other names in OpenGL or CUDA; see
+//! [`RawFormat`](crate::format::RawFormat).
+//!
+//! | offset | bytes | field | value |
+//! |---|---|---|---|
+//! | 0 | 4 | block bytes | per texel block, at least 1 |
+//! | 4 | 4 | block width | texels, at least 1 |
+//! | 8 | 4 | block height | texels, at least 1 |
+//! | 12 | 4 | aspects | `VkImageAspectFlags`: 1 colour, 2 depth, 4 stencil, 6 both |
+//! | 16 | 1 | has OpenGL format | flag: the fields from 20 on are present |
+//! | 17 | 1 | has CUDA format | flag: the fields from 32 on are present |
+//! | 18 | 2 | reserved | 0 |
+//! | 20 | 4 | OpenGL internal format | |
+//! | 24 | 4 | OpenGL format | for uploads; 0 if unknown |
+//! | 28 | 4 | OpenGL type | for uploads; 0 if unknown |
+//! | 32 | 4 | CUDA array format | `CUarray_format` |
+//! | 36 | 4 | CUDA channels | 1, 2 or 4 |
 //!
 //! # Kind 4, semaphore payload: 48 + *n* bytes
 //! | offset | bytes | field | value |

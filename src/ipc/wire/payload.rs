@@ -1,15 +1,15 @@
 //! The bodies of payload messages: memory and semaphore blocks, descriptions, linear layouts.
 
 use super::fields::{Reader, Writer};
-use crate::desc::{BufferDesc, BufferUsage, Extent, ImageDesc, ImageKind, ImageUsage, Tiling};
+use crate::desc::{
+    BufferDesc, BufferUsage, Extent, ImageDesc, ImageFlags, ImageKind, ImageUsage, Origin, Tiling,
+    ViewFormats,
+};
 use crate::error::{Invalid, Result};
 use crate::fd::{MemoryHandleType, SemaphoreHandleType};
-use crate::format::Format;
+use crate::format::{Aspects, CudaFormat, Format, GlFormat, RawFormat};
 use crate::identity::{Identity, Uuid};
 use crate::payload::{LinearLayout, MemoryInfo, SemaphoreInfo, SemaphoreKind};
-
-/// `VK_IMAGE_CREATE_MUTABLE_FORMAT_BIT`.
-const MUTABLE_FORMAT: u32 = 0x8;
 
 /// `VkExternalMemoryHandleTypeFlagBits`.
 const fn memory_handle_number(handle_type: MemoryHandleType) -> u32 {
@@ -125,40 +125,28 @@ pub(super) fn write_buffer(body: &mut Writer, desc: &BufferDesc) {
 
 pub(super) fn read_buffer(fields: &mut Reader<'_>) -> Result<BufferDesc> {
     let size = fields.u64("body.size")?;
-    let bits = fields.u32("body.usage")?;
-    let usage = BufferUsage::from_bits(bits)
-        .ok_or_else(|| unknown_usage(bits, BufferUsage::all().bits(), "buffer"))?;
+    let usage = BufferUsage::from_bits_retain(fields.u32("body.usage")?);
     fields.reserved::<4>("body.reserved")?;
     Ok(BufferDesc { size, usage })
 }
 
+/// Writes the fields of an image up to its flags. [`write_linear`] follows.
 pub(super) fn write_image(body: &mut Writer, desc: &ImageDesc) {
-    let ImageDesc {
-        kind,
-        format,
-        extent: Extent { width, height, depth },
-        layers,
-        levels,
-        samples,
-        tiling,
-        usage,
-        mutable_format,
-    } = *desc;
-    body.i32(format.vulkan());
-    body.u32(image_kind_number(kind));
-    for value in [width, height, depth, layers, levels, samples] {
+    let Extent { width, height, depth } = desc.extent;
+    body.i32(desc.format.vulkan());
+    body.u32(image_kind_number(desc.kind));
+    for value in [width, height, depth, desc.layers, desc.levels, desc.samples] {
         body.u32(value);
     }
-    body.u32(tiling_number(tiling));
-    body.u32(usage.bits());
-    body.u32(if mutable_format { MUTABLE_FORMAT } else { 0 });
+    body.u32(tiling_number(desc.tiling));
+    body.u32(desc.usage.bits());
+    body.u32(desc.flags.bits());
 }
 
+/// Reads what `write_image` wrote. [`read_linear`] completes it.
 pub(super) fn read_image(fields: &mut Reader<'_>) -> Result<ImageDesc> {
-    let number = fields.i32("body.format")?;
-    let format = Format::from_vulkan(number).ok_or_else(|| {
-        Invalid::new("body.format", format!("VkFormat {number} is not one that can be shared"))
-    })?;
+    // The number of the format, until the reader knows whether a raw format follows.
+    let format = RawFormat::new(fields.i32("body.format")?, 0).into();
     let kinds = [ImageKind::D1, ImageKind::D2, ImageKind::D3, ImageKind::Cube];
     let kind = fields.one_of("body.image_kind", &kinds, image_kind_number)?;
     let extent = Extent {
@@ -171,32 +159,41 @@ pub(super) fn read_image(fields: &mut Reader<'_>) -> Result<ImageDesc> {
     let samples = fields.u32("body.samples")?;
     let tilings = [Tiling::Optimal, Tiling::Linear];
     let tiling = fields.one_of("body.tiling", &tilings, tiling_number)?;
-    let bits = fields.u32("body.usage")?;
-    let usage = ImageUsage::from_bits(bits)
-        .ok_or_else(|| unknown_usage(bits, ImageUsage::all().bits(), "image"))?;
-    let flags = |mutable_format| if mutable_format { MUTABLE_FORMAT } else { 0 };
-    let mutable_format = fields.one_of("body.flags", &[false, true], flags)?;
-    Ok(ImageDesc { kind, format, extent, layers, levels, samples, tiling, usage, mutable_format })
+    let usage = ImageUsage::from_bits_retain(fields.u32("body.usage")?);
+    let flags = ImageFlags::from_bits_retain(fields.u32("body.flags")?);
+    let plain = ImageDesc::d2(format, 0, 0, usage);
+    Ok(ImageDesc { kind, extent, layers, levels, samples, tiling, flags, ..plain })
 }
 
-fn unknown_usage(bits: u32, known: u32, what: &str) -> Invalid {
-    Invalid::new("body.usage", format!("{:#x} is not a known {what} usage", bits & !known))
-        .help("the peer may use a newer release")
-}
-
-pub(super) fn write_linear(body: &mut Writer, linear: Option<&LinearLayout>) {
+/// Writes an image's linear layout, and the fields that only some images have.
+pub(super) fn write_linear(body: &mut Writer, desc: &ImageDesc, linear: Option<&LinearLayout>) {
     body.flag(linear.is_some());
-    body.reserved::<3>();
+    body.flag(desc.origin == Origin::LowerLeft);
+    let views = desc.view_formats.as_slice();
+    // At most `ViewFormats::MAX`.
+    body.bytes(&[views.len() as u8]);
+    body.flag(matches!(desc.format, Format::Raw(_)));
     let values = linear.map_or([0; 4], |linear| {
         let LinearLayout { offset, row_pitch, depth_pitch, array_pitch } = *linear;
         [offset, row_pitch, depth_pitch, array_pitch]
     });
     values.into_iter().for_each(|value| body.u64(value));
+    body.appendix();
+    views.iter().for_each(|&format| body.i32(format));
+    if let Format::Raw(raw) = desc.format {
+        write_raw_format(body, &raw);
+    }
 }
 
-pub(super) fn read_linear(fields: &mut Reader<'_>) -> Result<Option<LinearLayout>> {
+/// Reads what [`write_linear`] wrote, into `desc` and as the layout.
+pub(super) fn read_linear(
+    fields: &mut Reader<'_>,
+    desc: &mut ImageDesc,
+) -> Result<Option<LinearLayout>> {
     let present = fields.flag("body.has_linear_layout")?;
-    fields.reserved::<3>("body.reserved")?;
+    desc.origin = if fields.flag("body.origin")? { Origin::LowerLeft } else { Origin::UpperLeft };
+    let [views] = fields.array("body.view_formats")?;
+    let has_raw_format = fields.flag("body.has_raw_format")?;
     let mut value = |field| {
         let value = fields.optional(field, present, Reader::u64)?;
         Ok::<_, crate::Error>(value.unwrap_or_default())
@@ -207,5 +204,60 @@ pub(super) fn read_linear(fields: &mut Reader<'_>) -> Result<Option<LinearLayout
         depth_pitch: value("body.depth_pitch")?,
         array_pitch: value("body.array_pitch")?,
     };
+    fields.appendix();
+    if usize::from(views) > ViewFormats::MAX {
+        let problem = format!("{views} formats, but an image has at most {}", ViewFormats::MAX);
+        return Err(Invalid::new("body.view_formats", problem).into());
+    }
+    let views = (0..views).map(|_| fields.i32("body.view_format")).collect::<Result<Vec<_>>>()?;
+    desc.view_formats = ViewFormats::from_raw(&views)?;
+    let number = desc.format.vulkan();
+    desc.format = if has_raw_format {
+        read_raw_format(fields, number)?.into()
+    } else {
+        Format::from_vulkan(number).ok_or_else(|| {
+            let problem = format!("VkFormat {number} is not in this version's table");
+            Invalid::new("body.format", problem).help("the exporter may use a newer release")
+        })?
+    };
     Ok(present.then_some(linear))
+}
+
+fn write_raw_format(body: &mut Writer, raw: &RawFormat) {
+    let RawFormat { block_bytes, block_extent: (width, height), aspects, gl, cuda, .. } = *raw;
+    for value in [block_bytes, width, height, aspects.bits()] {
+        body.u32(value);
+    }
+    body.flag(gl.is_some());
+    body.flag(cuda.is_some());
+    body.reserved::<2>();
+    let gl = gl.map_or([0; 3], |GlFormat { internal, format, ty }| [internal, format, ty]);
+    let cuda =
+        cuda.map_or([0; 2], |CudaFormat { array_format, channels }| [array_format, channels]);
+    gl.into_iter().chain(cuda).for_each(|value| body.u32(value));
+}
+
+fn read_raw_format(fields: &mut Reader<'_>, vulkan: i32) -> Result<RawFormat> {
+    let block_bytes = fields.u32("body.block_bytes")?;
+    let (width, height) = (fields.u32("body.block_width")?, fields.u32("body.block_height")?);
+    let aspects = Aspects::from_bits_retain(fields.u32("body.aspects")?);
+    let has_gl = fields.flag("body.has_gl_format")?;
+    let has_cuda = fields.flag("body.has_cuda_format")?;
+    fields.reserved::<2>("body.reserved")?;
+    let mut value = |field, present| {
+        let value = fields.optional(field, present, Reader::u32)?;
+        Ok::<_, crate::Error>(value.unwrap_or_default())
+    };
+    let gl = GlFormat {
+        internal: value("body.gl_internal_format", has_gl)?,
+        format: value("body.gl_format", has_gl)?,
+        ty: value("body.gl_type", has_gl)?,
+    };
+    let cuda = CudaFormat {
+        array_format: value("body.cuda_array_format", has_cuda)?,
+        channels: value("body.cuda_channels", has_cuda)?,
+    };
+    let mut raw = RawFormat::new(vulkan, block_bytes).with_block_extent(width, height);
+    (raw.aspects, raw.gl, raw.cuda) = (aspects, has_gl.then_some(gl), has_cuda.then_some(cuda));
+    Ok(raw)
 }

@@ -44,7 +44,7 @@ impl CudaContext {
         ensure!(part.aspect == Aspects::COLOR, "CUDA reads colour only");
         let function = self.image_kernel(&format!("store_{}", dimensions(&desc)))?;
         let Extent { width, height, depth } = level_extent(&desc, part.level);
-        let (bytes, kind) = (desc.format.texel_bytes(), kind(desc.format));
+        let (bytes, kind) = (desc.format.block_bytes(), kind(desc.format));
         let seed = part.seed(seed);
         let mut launch = self.stream.launch_builder(&function);
         launch.arg(surface).arg(&width).arg(&height).arg(&depth).arg(&part.layer);
@@ -144,7 +144,7 @@ impl CudaContext {
         let desc = array.desc();
         let Extent { width, height, .. } = desc.extent;
         let pitch = row_pitch(array)?;
-        let (bytes, kind) = (desc.format.texel_bytes(), kind(desc.format));
+        let (bytes, kind) = (desc.format.block_bytes(), kind(desc.format));
         let seed = part.seed(seed);
         let mut launch = self.stream.launch_builder(&function);
         launch.arg(&mut rows).arg(&width).arg(&height).arg(&pitch);
@@ -165,7 +165,7 @@ impl CudaContext {
         let function = self.image_kernel("fetch_rows")?;
         let desc = array.desc();
         let Extent { width, height, .. } = desc.extent;
-        let (pitch, bytes) = (row_pitch(array)?, desc.format.texel_bytes());
+        let (pitch, bytes) = (row_pitch(array)?, desc.format.block_bytes());
         let mut found = self.stream.clone_htod(&vec![0xa5u8; part.bytes(desc)])?;
         let mut launch = self.stream.launch_builder(&function);
         launch.arg(&mut found).arg(&rows).arg(&width).arg(&height).arg(&pitch).arg(&bytes);
@@ -188,7 +188,7 @@ impl CudaContext {
             numbers.len() == (width * height) as usize,
             "the number of values differs from the number of texels"
         );
-        let (bytes, kind) = (desc.format.texel_bytes(), kind(desc.format));
+        let (bytes, kind) = (desc.format.block_bytes(), kind(desc.format));
         let numbers = self.stream.clone_htod(numbers.as_flattened())?;
         let function = self.image_kernel("store_numbers")?;
         let mut surface = array.surface(0)?;

@@ -52,7 +52,7 @@ pub fn are_floats(format: Format, read: ReadMode) -> bool {
 /// # Errors
 /// If a float is not the value of any stored number.
 pub fn pack(format: Format, read: ReadMode, texels: &[Texel]) -> Result<Vec<u8>> {
-    let mut packed = Vec::with_capacity(texels.len() * format.texel_bytes() as usize);
+    let mut packed = Vec::with_capacity(texels.len() * format.block_bytes() as usize);
     for (index, texel) in texels.iter().enumerate() {
         pack_texel(format, read, texel, &mut packed).with_context(|| format!("texel {index}"))?;
     }
@@ -69,7 +69,7 @@ fn pack_texel(format: Format, read: ReadMode, texel: &Texel, to: &mut Vec<u8>) -
         return Ok(());
     }
     let channels = format.cuda()?.channels as usize;
-    let bytes = format.texel_bytes() as usize / channels;
+    let bytes = format.block_bytes() as usize / channels;
     for (number, &channel) in texel.iter().enumerate().take(channels) {
         let bits = match (stored(format), read) {
             (Stored::Half, _) => half(channel)?,

@@ -54,7 +54,7 @@ impl Slab {
     /// Bytes of one layer as OpenGL packs it.
     fn layer_bytes(self, desc: &ImageDesc) -> usize {
         let size = level_extent(desc, self.level);
-        (size.width * size.height * size.depth * desc.format.texel_bytes()) as usize
+        (size.width * size.height * size.depth * desc.format.block_bytes()) as usize
     }
 
     /// The content for `seed`, as OpenGL packs it.

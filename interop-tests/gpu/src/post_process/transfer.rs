@@ -94,7 +94,7 @@ fn borrow(
 
 fn level_bytes(image: &Image, level: u32) -> u64 {
     let (width, height) = size(image, level);
-    u64::from(width) * u64::from(height) * u64::from(image.desc().format.texel_bytes())
+    u64::from(width) * u64::from(height) * u64::from(image.desc().format.block_bytes())
 }
 
 fn size(image: &Image, level: u32) -> (u32, u32) {

@@ -284,7 +284,7 @@ fn samples(image: &Image) -> vk::SampleCountFlags {
 }
 
 /// The image's format, or for sRGB the same without the encoding, as bits are compared. Such an image is
-/// created with `mutable_format`.
+/// created with `ImageFlags::MUTABLE_FORMAT`.
 fn plain(image: &Image) -> vk::Format {
     match image.desc().format {
         Format::Rgba8Srgb => vk::Format::R8G8B8A8_UNORM,

@@ -46,7 +46,7 @@ const CORRUPTIONS: &[Corruption] = &[
     ("buffer/an_offset_beyond_the_allocation", far, DetectedBy::Receiving("offset")),
     ("buffer/an_offset_that_overflows", overflow, DetectedBy::Receiving("offset")),
     ("buffer/no_size", no_size, DetectedBy::Receiving("desc.size")),
-    ("buffer/an_unknown_usage", usage, DetectedBy::Receiving("body.usage")),
+    ("buffer/no_usage", usage, DetectedBy::Receiving("desc.usage")),
     ("buffer/an_allocation_beyond_the_file", allocation, DetectedBy::Length("payload.fd")),
     ("buffer/an_allocation_of_nothing", nothing, DetectedBy::Receiving("payload.allocation_size")),
     ("buffer/an_unknown_handle_type", handle_type, DetectedBy::Receiving("body.handle_type")),
@@ -105,7 +105,7 @@ fn no_size(message: Message, fd: OwnedFd) -> Result<RawMessage> {
 }
 
 fn usage(message: Message, fd: OwnedFd) -> Result<RawMessage> {
-    Ok(RawMessage::new(&message, fd).with_body(75, &[0x80]))
+    Ok(RawMessage::new(&message, fd).with_body(72, &[0; 4]))
 }
 
 fn allocation(message: Message, fd: OwnedFd) -> Result<RawMessage> {

@@ -11,7 +11,7 @@ pub(crate) mod rounding;
 
 use anyhow::{Context, Result};
 use gpu_interop::ash::vk;
-use gpu_interop::desc::{Extent, ImageKind, ImageLayout, Tiling, full_mip_chain};
+use gpu_interop::desc::{Extent, ImageFlags, ImageKind, ImageLayout, Tiling, full_mip_chain};
 use gpu_interop::format::{Aspects, Format};
 use gpu_interop::{Api, ImageDesc, ImageUsage};
 
@@ -65,8 +65,12 @@ fn desc_of(format: Format, tiling: Tiling, shape: Shape, size: (u32, u32)) -> Im
     };
     // Vulkan draws to sRGB images through a view that is not sRGB.
     let srgb = matches!(format, Format::Rgba8Srgb | Format::Bgra8Srgb);
-    let mutable_format = srgb && shape == Shape::Multisample;
-    ImageDesc { mutable_format, ..shape.desc(format, tiling, size, usage) }
+    let flags = if srgb && shape == Shape::Multisample {
+        ImageFlags::MUTABLE_FORMAT
+    } else {
+        ImageFlags::empty()
+    };
+    ImageDesc { flags, ..shape.desc(format, tiling, size, usage) }
 }
 
 /// Levels for more shapes, and an array of cubes.
@@ -132,7 +136,7 @@ fn drawn_by_vulkan(format: Format, tiling: Tiling) -> Case {
     let descs = SIZES.map(|size| {
         let desc = desc_of(format, tiling, Shape::D2, size);
         // Vulkan draws to sRGB images through a view that is not sRGB.
-        ImageDesc { usage: desc.usage | attachment, mutable_format: true, ..desc }
+        ImageDesc { usage: desc.usage | attachment, flags: ImageFlags::MUTABLE_FORMAT, ..desc }
     });
     let (texels, tiled) = (format.name().to_lowercase(), format!("{tiling:?}").to_lowercase());
     let name = format!("vulkan→gl/opaque_fd/image/drawn_by_vulkan/{texels}/{tiled}/41");

@@ -250,7 +250,7 @@ fn mapped_rows(test_gpu: &TestGpu) -> Result<()> {
 /// The texels of a plain image in host-visible memory, row after row.
 fn packed_rows(gpu: &VulkanContext, image: &Image, linear: &LinearLayout) -> Result<Vec<u8>> {
     let (device, memory, desc) = (gpu.device(), image.memory().handle(), image.desc());
-    let row = desc.extent.width as usize * desc.format.texel_bytes() as usize;
+    let row = desc.extent.width as usize * desc.format.block_bytes() as usize;
     let mut packed = Vec::new();
     // SAFETY: the memory is host-visible and coherent (as the caller chose), alive and not mapped; no
     // submitted work uses it; the rows lie within the allocation, as the payload has checked.

@@ -7,7 +7,7 @@ pub(crate) mod refused;
 
 use anyhow::{Context, Result};
 use gpu_interop::ash::vk;
-use gpu_interop::desc::{ImageLayout, Tiling};
+use gpu_interop::desc::{ImageFlags, ImageLayout, Tiling};
 use gpu_interop::format::{Aspects, Format};
 use gpu_interop::handoff::{self, Acquirer, HandoffOptions, Releaser, Ticket, VulkanCommands};
 use gpu_interop::vulkan::{Accesses, Endpoint, Image, ImageOptions};
@@ -66,7 +66,9 @@ pub(crate) fn desc_of(format: Format, tiling: Tiling, shape: Shape, size: (u32, 
         let drawn =
             if color { ImageUsage::COLOR_ATTACHMENT } else { ImageUsage::DEPTH_STENCIL_ATTACHMENT };
         desc.usage = ImageUsage::SAMPLED | drawn;
-        desc.mutable_format = matches!(format, Format::Rgba8Srgb | Format::Bgra8Srgb);
+        if matches!(format, Format::Rgba8Srgb | Format::Bgra8Srgb) {
+            desc.flags = ImageFlags::MUTABLE_FORMAT;
+        }
     }
     desc
 }

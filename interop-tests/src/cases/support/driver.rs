@@ -58,12 +58,9 @@ pub(crate) fn dedicated_only(gpu: &VulkanContext, desc: &BufferDesc) -> bool {
 
 /// Whether such an image can be exported, and whether it can be imported.
 pub(crate) fn image_is_supported(gpu: &VulkanContext, desc: &ImageDesc) -> Result<(bool, bool)> {
-    let mut flags = vk::ImageCreateFlags::empty();
+    let mut flags = vk::ImageCreateFlags::from_raw(desc.flags.bits());
     if desc.kind == ImageKind::Cube {
         flags |= vk::ImageCreateFlags::CUBE_COMPATIBLE;
-    }
-    if desc.mutable_format {
-        flags |= vk::ImageCreateFlags::MUTABLE_FORMAT;
     }
     let mut external = vk::PhysicalDeviceExternalImageFormatInfo::default().handle_type(OPAQUE_FD);
     let info = vk::PhysicalDeviceImageFormatInfo2::default()

@@ -3,10 +3,13 @@
 mod properties;
 
 use super::*;
-use crate::desc::{BufferDesc, BufferUsage, Extent, ImageDesc, ImageKind, ImageUsage, Tiling};
+use crate::desc::{
+    BufferDesc, BufferUsage, Extent, ImageDesc, ImageFlags, ImageKind, ImageUsage, Origin, Tiling,
+    ViewFormats,
+};
 use crate::error::Error;
 use crate::fd::{MemoryHandleType, SemaphoreHandleType};
-use crate::format::Format;
+use crate::format::{Aspects, CudaFormat, Format, GlFormat, RawFormat};
 use crate::identity::{Identity, Uuid};
 use crate::payload::{LinearLayout, MemoryInfo, SemaphoreInfo, SemaphoreKind};
 
@@ -63,7 +66,9 @@ fn image_desc() -> ImageDesc {
         samples: 6,
         tiling: Tiling::Linear,
         usage: ImageUsage::COLOR_ATTACHMENT | ImageUsage::SAMPLED,
-        mutable_format: true,
+        flags: ImageFlags::MUTABLE_FORMAT,
+        view_formats: ViewFormats::EMPTY,
+        origin: Origin::UpperLeft,
     }
 }
 
@@ -122,10 +127,45 @@ fn linear_image_message() -> (Message, Vec<u8>) {
     (message, bytes)
 }
 
-/// One message of each kind of payload, and an image both with and without a layout.
-fn messages() -> [(Message, Vec<u8>); 5] {
-    let (image, linear_image) = (image_message(), linear_image_message());
-    [memory_message(), buffer_message(), image, linear_image, semaphore_message()]
+/// An image of an app's own: a raw format, raw usages and flags, two view formats, and an origin at
+/// the lower left.
+fn raw_image_message() -> (Message, Vec<u8>) {
+    let (mut message, mut bytes) = image_message();
+    let gl = GlFormat { internal: 0x8229, format: 0x1903, ty: 0x1401 };
+    let raw = RawFormat::new(1_000_156_003, 6)
+        .with_block_extent(2, 3)
+        .with_aspects(Aspects::COLOR)
+        .with_gl(gl);
+    if let Message::Image { desc, .. } = &mut message {
+        desc.format = raw.with_cuda(CudaFormat { array_format: 0xb0, channels: 3 }).into();
+        desc.usage |= ImageUsage::INPUT_ATTACHMENT | ImageUsage::from_bits_retain(0x40_0000);
+        desc.flags |= ImageFlags::EXTENDED_USAGE | ImageFlags::from_bits_retain(0x1000);
+        desc.view_formats = ViewFormats::from_raw(&[9, 16]).unwrap();
+        desc.origin = Origin::LowerLeft;
+    }
+    bytes[8] = 148 + 2 * 4 + 40;
+    bytes.resize(16 + 148 + 2 * 4 + 40, 0);
+    for (at, value) in [
+        (64, &[0x63, 0x2b, 0x9d, 0x3b][..]),
+        (100, &[0x94, 0, 0x40]),
+        (104, &[0x08, 0x11]),
+        (109, &[1, 2, 1]),
+        (148, &[9, 0, 0, 0, 16]),
+        (156, &[6, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 1]),
+        (172, &[1, 1]),
+        (176, &[0x29, 0x82, 0, 0, 0x03, 0x19, 0, 0, 0x01, 0x14]),
+        (188, &[0xb0, 0, 0, 0, 3]),
+    ] {
+        bytes[16 + at..][..value.len()].copy_from_slice(value);
+    }
+    (message, bytes)
+}
+
+/// One message of each kind of payload; an image with and without a layout, and one with every field.
+fn messages() -> [(Message, Vec<u8>); 6] {
+    let (image, linear_image, raw_image) =
+        (image_message(), linear_image_message(), raw_image_message());
+    [memory_message(), buffer_message(), image, linear_image, raw_image, semaphore_message()]
 }
 
 fn semaphore_message() -> (Message, Vec<u8>) {
@@ -185,11 +225,12 @@ fn each_invalid_field_is_refused_by_its_name() {
         (83, 0x80, "body.format"),
         (84, 4, "body.image_kind"),
         (112, 2, "body.tiling"),
-        (116, 0x40, "body.usage"),
-        (120, 9, "body.flags"),
         (124, 2, "body.has_linear_layout"),
-        (125, 1, "body.reserved"),
-        (127, 0x80, "body.reserved"),
+        (125, 2, "body.origin"),
+        (126, 1, "body.view_format"),
+        (126, 9, "body.view_formats"),
+        (127, 1, "body.block_bytes"),
+        (127, 2, "body.has_raw_format"),
         (160, b'\x1b', "body.name"),
         (163, b'X', "body.name"),
     ];
@@ -199,7 +240,17 @@ fn each_invalid_field_is_refused_by_its_name() {
         (151, 0x80, "body.depth_pitch"),
         (152, 1, "body.array_pitch"),
     ];
-    let buffer = [(89, 0x80, "body.usage"), (92, 1, "body.reserved")];
+    let raw_image = [
+        (126, 0, "body.has_gl_format"),
+        (127, 0, "body.format"),
+        (164, 0, "desc.view_formats"),
+        (188, 2, "body.has_gl_format"),
+        (188, 0, "body.gl_internal_format"),
+        (189, 2, "body.has_cuda_format"),
+        (189, 0, "body.cuda_array_format"),
+        (190, 1, "body.reserved"),
+    ];
+    let buffer = [(92, 1, "body.reserved")];
     let semaphore = [
         (16, 2, "body.handle_type"),
         (20, 2, "body.semaphore_kind"),
@@ -222,6 +273,7 @@ fn each_invalid_field_is_refused_by_its_name() {
     refused(&image_bytes, &no_layout);
     refused(&linear_image_message().1, &image);
     refused(&linear_image_message().1, &[(124, 0, "body.linear_offset")]);
+    refused(&raw_image_message().1, &raw_image);
     refused(&buffer_message().1, &buffer);
     refused(&semaphore_message().1, &semaphore);
     for len in 0..image_bytes.len() {

@@ -34,11 +34,13 @@ fn memory(name: &'static str) -> impl Strategy<Value = MemoryInfo> {
 
 fn image() -> impl Strategy<Value = ImageDesc> {
     let kinds = vec![ImageKind::D1, ImageKind::D2, ImageKind::D3, ImageKind::Cube];
-    let names = (select(kinds), select(Format::ALL), select(vec![Tiling::Optimal, Tiling::Linear]));
-    (names, any::<([u32; 3], [u32; 4], bool)>()).prop_map(
-        |(names, (extent, counts, mutable_format))| {
+    let format = prop_oneof![select(Format::ALL), raw_format()];
+    let names = (select(kinds), format, select(vec![Tiling::Optimal, Tiling::Linear]));
+    let views = proptest::collection::vec(1i32..185, 0..=ViewFormats::MAX);
+    (names, any::<([u32; 3], [u32; 5], bool)>(), views).prop_map(
+        |(names, (extent, counts, is_lower), views)| {
             let [width, height, depth] = extent;
-            let [layers, levels, samples, usage] = counts;
+            let [layers, levels, samples, usage, flags] = counts;
             ImageDesc {
                 kind: names.0,
                 format: names.1,
@@ -47,9 +49,25 @@ fn image() -> impl Strategy<Value = ImageDesc> {
                 levels,
                 samples,
                 tiling: names.2,
-                usage: ImageUsage::from_bits_truncate(usage),
-                mutable_format,
+                usage: ImageUsage::from_bits_retain(usage),
+                flags: ImageFlags::from_bits_retain(flags),
+                view_formats: ViewFormats::from_raw(&views).unwrap(),
+                origin: if is_lower { Origin::LowerLeft } else { Origin::UpperLeft },
             }
+        },
+    )
+}
+
+fn raw_format() -> impl Strategy<Value = Format> {
+    let cuda = proptest::option::of(any::<[u32; 2]>());
+    (any::<(i32, [u32; 4], Option<[u32; 3]>)>(), cuda).prop_map(
+        |((number, [bytes, width, height, aspects], gl), cuda)| {
+            let mut raw = RawFormat::new(number, bytes)
+                .with_block_extent(width, height)
+                .with_aspects(Aspects::from_bits_retain(aspects));
+            raw.gl = gl.map(|[internal, format, ty]| GlFormat { internal, format, ty });
+            raw.cuda = cuda.map(|[array_format, channels]| CudaFormat { array_format, channels });
+            raw.into()
         },
     )
 }
@@ -70,7 +88,7 @@ fn message(name: &'static str) -> impl Strategy<Value = Message> {
     prop_oneof![
         memory(name).prop_map(Message::Memory),
         (memory(name), any::<(u64, u64, u32)>()).prop_map(|(memory, (offset, size, bits))| {
-            let usage = BufferUsage::from_bits_truncate(bits);
+            let usage = BufferUsage::from_bits_retain(bits);
             Message::Buffer { memory, offset, desc: BufferDesc { size, usage } }
         }),
         (memory(name), any::<u64>(), image(), proptest::option::of(linear())).prop_map(
@@ -138,7 +156,7 @@ proptest! {
     #[test]
     fn a_message_survives_the_wire(message in message("\\PC{0,64}")) {
         let bytes = message.encode();
-        prop_assert!(bytes.len() <= HEADER_LEN + 144 + MAX_NAME);
+        prop_assert!(bytes.len() <= HEADER_LEN + 144 + MAX_NAME + 32 + 40);
         prop_assert_eq!(Message::decode(&bytes).unwrap(), message);
     }
 
@@ -194,17 +212,17 @@ proptest! {
     #[test]
     fn an_image_has_its_whole_layout_or_zeros(
         flag in 0u8..3,
-        reserved in select(vec![0, 0, 0, 1, 0x80]),
+        origin in select(vec![0, 0, 1, 2, 0x80]),
         values in any::<[Option<u64>; 4]>(),
     ) {
         let mut bytes = image_message().1;
-        bytes[16 + 108..][..2].copy_from_slice(&[flag, reserved]);
+        bytes[16 + 108..][..2].copy_from_slice(&[flag, origin]);
         let values = values.map(Option::unwrap_or_default);
         for (at, value) in [112, 120, 128, 136].into_iter().zip(values) {
             bytes[16 + at..][..8].copy_from_slice(&value.to_le_bytes());
         }
         check_any(&bytes)?;
-        let good = reserved == 0 && (flag == 1 || (flag == 0 && values == [0; 4]));
+        let good = origin < 2 && (flag == 1 || (flag == 0 && values == [0; 4]));
         prop_assert_eq!(Message::decode(&bytes).is_ok(), good);
     }
 
