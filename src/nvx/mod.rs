@@ -22,7 +22,7 @@
 //! update may change or remove the extension.
 //!
 //! Enable the extension only on a GPU that CUDA sees: `vkCreateDevice` of driver 580.159 crashes (SIGSEGV)
-//! if `CUDA_VISIBLE_DEVICES` hides every GPU. [`headless`](crate::headless) checks this.
+//! if `CUDA_VISIBLE_DEVICES` hides every GPU. `headless` checks this.
 //!
 //! ```no_run
 //! use gpu_interop::ash::vk;

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::clock::{self, Deadline};
 use super::options::JoinOptions;
 use super::peer;
 use super::producer_connection::{ProducerConnection, SessionEnd};
 use super::ring::{Ring, check_timeline};
+use super::work::{Deadline, monotonic};
 use crate::error::{Error, Mismatch, Result};
 use crate::ipc::Receiver;
 use crate::ipc::payload::payload_of;
@@ -21,10 +21,14 @@ use crate::ipc::wire::{FrameToken, Kind, Layouts, LeaveReason, Message, RingInfo
 /// Time between two attempts to connect to a producer that does not listen yet.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
+/// Interval at which a wait checks the work on frames that were dropped.
+const WORK_INTERVAL: Duration = Duration::from_millis(1);
+
 /// The side of a session that uses the ring.
 ///
 /// Every wait has a timeout, and ends at once when the producer is gone. Dropping the consumer leaves
-/// the session: the slots that it holds are released.
+/// the session: the slots that it holds are released. Before that, it waits up to 5 seconds for the
+/// [work](Frame::add_work) that was added to frames.
 #[derive(Debug)]
 pub struct Consumer {
     connection: Arc<ProducerConnection>,
@@ -119,12 +123,15 @@ impl Consumer {
         self.connection.ready()?;
         loop {
             if let Some(token) = self.connection.next()? {
-                return Ok(Frame::new(token, self.connection.clone()));
+                let connection = self.connection.clone();
+                return Ok(Frame { token, connection, released: false });
             }
             let Some(left) = deadline.left() else {
                 return Err(deadline.error("the arrival of a frame"));
             };
-            self.connection.wait(left)?;
+            // A dropped frame is released when the work on it is done.
+            let dropped = self.connection.is_any_dropped();
+            self.connection.wait(if dropped { left.min(WORK_INTERVAL) } else { left })?;
         }
     }
 
@@ -234,7 +241,8 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// A slot that contains a frame. The producer does not write to it until it is released.
 ///
 /// Dropping the frame releases the slot too, but does not report whether the frame was valid to the
-/// end.
+/// end. If [work](Self::add_work) was added that goes on, the slot is released by a later call of
+/// [`Consumer::next_frame`].
 #[derive(Debug)]
 #[must_use = "release the frame when all work on it is done; the producer runs out of slots otherwise"]
 pub struct Frame {
@@ -244,10 +252,6 @@ pub struct Frame {
 }
 
 impl Frame {
-    pub(super) fn new(token: FrameToken, connection: Arc<ProducerConnection>) -> Self {
-        Self { token, connection, released: false }
-    }
-
     /// Returns the index of the slot, from 0. Its payload is the one at this index of
     /// [`Ring::slots`](super::Ring::slots).
     pub fn slot(&self) -> usize {
@@ -284,7 +288,7 @@ impl Frame {
     /// `CLOCK_MONOTONIC`, which all processes of a machine share unless they are in different time
     /// namespaces.
     pub fn age(&self) -> Duration {
-        clock::monotonic().saturating_sub(Duration::from_nanos(self.token.published))
+        monotonic().saturating_sub(Duration::from_nanos(self.token.published))
     }
 
     /// Waits for the frame's [`point`](Self::point), if it has one, but not after the session has ended.
@@ -315,6 +319,16 @@ impl Frame {
         }
     }
 
+    /// Adds submitted GPU work that uses the slot, as [described](super#work-on-the-gpu). The slot is not
+    /// released before the work is done, even if the frame or the consumer is dropped.
+    ///
+    /// `wait` waits on the host for at most the given time (0: not at all), and returns
+    /// [`Error::Timeout`] if the work is not done by then. It owns what the work uses, and must not use
+    /// this session.
+    pub fn add_work(&mut self, wait: impl FnMut(Duration) -> Result<()> + Send + 'static) {
+        self.connection.add_work(&self.token, wait);
+    }
+
     /// Checks that the frame is still valid: everything that was read until now was not written over.
     ///
     /// # Errors
@@ -326,11 +340,14 @@ impl Frame {
 
     /// Releases the slot, and checks that the frame was valid to the end.
     ///
-    /// All use of the slot must be over *on the host*: if the GPU read it, its fence was waited for. The
-    /// producer writes to the slot once all consumers have released it.
+    /// All use of the slot must be over *on the host*: if the GPU read it, its fence was waited for. This
+    /// waits up to 5 seconds for [work](Self::add_work) that was added. The producer writes to the slot
+    /// once all consumers have released it.
     ///
     /// # Errors
-    /// The errors of [`check`](Self::check). The slot is released in any case.
+    /// The errors of [`check`](Self::check), after which the slot is released nevertheless. And
+    /// [`Error::Timeout`] if added work goes on: the slot is released when it is done, as if the frame
+    /// had been dropped.
     pub fn release(mut self) -> Result<()> {
         self.released = true;
         self.connection.release(&self.token)
@@ -339,10 +356,8 @@ impl Frame {
 
 impl Drop for Frame {
     fn drop(&mut self) {
-        if !self.released
-            && let Err(error) = self.connection.release(&self.token)
-        {
-            tracing::debug!(frame = self.token.sequence, %error, "a frame was dropped");
+        if !self.released {
+            self.connection.drop_frame(&self.token);
         }
     }
 }

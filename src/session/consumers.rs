@@ -16,7 +16,7 @@ use super::consumer_connection::{
 use super::options::ProducerOptions;
 use super::peer::{self, SocketFile};
 use super::ring::{Ring, SlotTable};
-use crate::error::{Error, Invalid, Result};
+use crate::error::{Error, Invalid, Result, counted};
 use crate::fd::{PeerCredentials, failed};
 use crate::ipc::socket::{self, Direction};
 use crate::ipc::wire::{FrameToken, LeaveReason, RingInfo};
@@ -218,7 +218,7 @@ impl Consumers {
         let (reason, error) = if let Err(error) = options.allowed.check(peer) {
             (LeaveReason::Refused, error)
         } else if self.connections.len() >= options.max_consumers {
-            let problem = format!("{} consumers have joined already", options.max_consumers);
+            let problem = format!("{} joined already", counted(options.max_consumers, "consumer"));
             (LeaveReason::Full, Invalid::new("options.max_consumers", problem).into())
         } else {
             let data = epoll::EventData::new_u64(self.last + 1);

@@ -101,6 +101,27 @@
 //! it: a consumer that dies would never signal, and the producer's next work in the slot would never
 //! begin.
 //!
+//! # Work on the GPU
+//! A slot must not be reused, and what its work uses must not be freed, before the GPU is done with it,
+//! even if an error or a panic drops everything in between. So add submitted work to the slot
+//! ([`WritableSlot::add_work`]) or to the frame ([`Frame::add_work`]), with clones of what it uses:
+//!
+//! ```no_run
+//! # use gpu_interop::session::Frame;
+//! # use gpu_interop::vulkan::{Buffer, Fence};
+//! fn submitted(frame: &mut Frame, fence: Fence, buffers: &[Buffer]) {
+//!     let used = buffers.to_vec();
+//!     frame.add_work(move |time| {
+//!         let _until_done = &used;
+//!         fence.wait(time)
+//!     });
+//! }
+//! ```
+//!
+//! The slot is reused or released when the work is done, and what the work uses is dropped then.
+//! Dropping the producer or the consumer waits up to 5 seconds for work. What is used by work that does
+//! not end by then is leaked, and reported by `tracing`.
+//!
 //! # What happens when a peer dies or stops
 //! - *A consumer dies.* The kernel closes its socket, which releases its slots. Results of its
 //!   outstanding GPU reads are discarded. GPU work that *writes* to a slot (no consumer should have any)
@@ -140,7 +161,6 @@
 
 #![forbid(unsafe_code)]
 
-mod clock;
 mod consumer;
 mod consumer_connection;
 mod consumers;
@@ -149,6 +169,7 @@ mod peer;
 mod producer;
 mod producer_connection;
 mod ring;
+mod work;
 
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,7 @@ use rustix::net::{
     listen as start_listening, socket_with,
 };
 
-use super::clock::Deadline;
+use super::work::Deadline;
 use crate::error::{Api, Error, Invalid, Mismatch, Missing, Result};
 use crate::fd::{PeerCredentials, failed};
 use crate::ipc::socket::send_message;

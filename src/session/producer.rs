@@ -5,13 +5,16 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::clock::{self, Deadline};
 use super::consumer_connection::{ConsumerId, Event};
 use super::consumers::{Consumers, Sent};
 use super::options::{ProducerOptions, SlowConsumer};
 use super::ring::{Ring, SlotTable, WritableSlot};
-use crate::error::{Error, Invalid, Result};
+use super::work::{Deadline, monotonic};
+use crate::error::{Error, Invalid, Result, counted};
 use crate::ipc::wire::{FrameToken, Layouts, LeaveReason, TimelinePoint};
+
+/// Interval at which a wait checks the producer's own work on a slot.
+const WORK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The description of a frame. The default is a complete frame in a buffer, with tag 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,8 +44,8 @@ pub struct Published {
 /// none of them is called: call [`poll`](Self::poll) from time to time if you call nothing else. The
 /// producer's descriptor ([`AsFd`]) is readable when there is something to do.
 ///
-/// Dropping the producer ends the session with [`SessionEnd::Done`](super::SessionEnd::Done) and
-/// removes the socket's file.
+/// Dropping the producer ends the session with [`SessionEnd::Done`](super::SessionEnd::Done), removes the
+/// socket's file, and waits up to 5 seconds for the [work](WritableSlot::add_work) that was added to slots.
 #[derive(Debug)]
 pub struct Producer {
     consumers: Consumers,
@@ -126,7 +129,8 @@ impl Producer {
     pub fn wait_for_consumers(&mut self, count: usize, timeout: Duration) -> Result<()> {
         self.until(timeout, |this| (this.consumers() >= count).then_some(()))?.ok_or_else(|| {
             let ready = self.consumers();
-            let what = format!("the joining of {count} consumers ({ready} have)").into();
+            let what =
+                format!("the joining of {} ({ready} joined)", counted(count, "consumer")).into();
             Error::Timeout { what, waited: timeout }
         })
     }
@@ -138,8 +142,8 @@ impl Producer {
     /// are evicted, which [`poll`](Self::poll) reports.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if all slots are held by consumers or the caller, and
-    /// the errors of [`poll`](Self::poll).
+    /// [`Error::Timeout`] if all slots are held by consumers or the caller, or are in use by
+    /// [work](WritableSlot::add_work) that goes on; and the errors of [`poll`](Self::poll).
     pub fn free_slot(&mut self, timeout: Duration) -> Result<WritableSlot> {
         let deadline = Deadline::after(timeout);
         loop {
@@ -147,14 +151,23 @@ impl Producer {
             if let Some(slot) = self.slots.take() {
                 return Ok(slot);
             }
-            if self.consumers.evict_silent(self.options.evict_after, &mut self.slots) {
+            // No consumer is evicted because the producer's own work goes on.
+            let evict_after = self.options.evict_after;
+            let in_work = self.slots.is_any_in_work();
+            if !in_work && self.consumers.evict_silent(evict_after, &mut self.slots) {
                 continue;
             }
             let Some(left) = deadline.left() else {
-                return Err(deadline.error("the release of a slot of the ring"));
+                return Err(deadline.error(match in_work {
+                    true => "the end of the producer's own work on a free slot",
+                    false => "the release of a slot of the ring",
+                }));
             };
-            let eviction = self.consumers.until_silent(self.options.evict_after);
-            let left = eviction.map_or(left, |eviction| left.min(eviction));
+            let until = match in_work {
+                true => Some(WORK_INTERVAL),
+                false => self.consumers.until_silent(evict_after),
+            };
+            let left = until.map_or(left, |until| left.min(until));
             self.consumers.wait(left, &self.options)?;
         }
     }
@@ -167,12 +180,20 @@ impl Producer {
     /// # Errors
     /// After an error the frame is not published, and the slot is free again.
     /// - [`Error::Mismatch`]: the slot belongs to another producer.
-    /// - [`Error::Invalid`]: the ring has no such semaphore, or the value is less
-    ///   than the semaphore's last one.
+    /// - [`Error::Invalid`]: the ring has no such semaphore, or the value is less than the semaphore's
+    ///   last one; or there is no point, and [work](WritableSlot::add_work) on the slot goes on.
     /// - The errors of [`poll`](Self::poll).
     pub fn publish(&mut self, slot: WritableSlot, frame: FrameInfo) -> Result<Published> {
         self.slots.check_own(&slot)?;
         self.progress()?;
+        if frame.point.is_none() && !slot.is_done() {
+            return Err(Invalid::new(
+                "frame.point",
+                "is absent, but work on the slot still goes on",
+            )
+            .help("wait for the work on the host, or publish a value of a timeline semaphore")
+            .into());
+        }
         self.check_point(frame.point)?;
         self.sequence += 1;
         let token = FrameToken {
@@ -180,7 +201,7 @@ impl Producer {
             sequence: self.sequence,
             point: frame.point,
             layouts: frame.layouts,
-            published: clock::monotonic().as_nanos().try_into().unwrap_or(u64::MAX),
+            published: monotonic().as_nanos().try_into().unwrap_or(u64::MAX),
             tag: frame.tag,
         };
         let Sent { sent, dropped, lost } = self.consumers.send(&token, self.options.max_held());
@@ -198,7 +219,8 @@ impl Producer {
         let Some(TimelinePoint { semaphore, value }) = point else { return Ok(()) };
         let count = self.values.len();
         let Some(last) = self.values.get_mut(semaphore as usize) else {
-            let problem = format!("is {semaphore}, but the ring has {count} semaphores");
+            let problem =
+                format!("is {semaphore}, but the ring has {}", counted(count, "semaphore"));
             return Err(Invalid::new("frame.point.semaphore", problem).into());
         };
         if value < *last {

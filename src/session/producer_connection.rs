@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::peer;
-use crate::error::{Error, Invalid, Result};
+use super::work::{Deadline, SlotWork, WORK_TIMEOUT};
+use crate::error::{Error, Invalid, Result, counted};
 use crate::ipc::Receiver;
 use crate::ipc::socket::{self, Direction, send_message};
 use crate::ipc::wire::{FrameToken, LeaveReason, Message, ReleaseToken, RingInfo};
@@ -70,13 +71,22 @@ struct State {
     receiver: Receiver,
     /// Frames that have arrived; never more than the ring has slots.
     arrived: VecDeque<FrameToken>,
-    /// Which slots the consumer holds.
-    held: Vec<bool>,
+    held: Vec<HeldSlot>,
     /// Sequence number of the last frame.
     last: u64,
     missed: u64,
     ready: bool,
     end: Option<(SessionEnd, Error)>,
+}
+
+/// A slot as the consumer sees it.
+#[derive(Debug, Default)]
+struct HeldSlot {
+    is_held: bool,
+    /// The consumer's work on the slot.
+    work: SlotWork,
+    /// A frame that was dropped. It is released when the work is done.
+    dropped: Option<FrameToken>,
 }
 
 impl ProducerConnection {
@@ -85,7 +95,7 @@ impl ProducerConnection {
         let state = State {
             receiver,
             arrived: VecDeque::new(),
-            held: vec![false; ring.slots as usize],
+            held: (0..ring.slots).map(|_| HeldSlot::default()).collect(),
             last: 0,
             missed: 0,
             ready: false,
@@ -132,6 +142,7 @@ impl ProducerConnection {
     /// Returns the next frame that has arrived, or `None`.
     pub(super) fn next(&self) -> Result<Option<FrameToken>> {
         let mut state = self.state();
+        self.release_dropped(&mut state);
         self.receive(&mut state);
         state.check()?;
         if let Some(token) = state.arrived.pop_front() {
@@ -159,20 +170,73 @@ impl ProducerConnection {
         state.check()
     }
 
+    /// Adds work on the slot of a frame.
+    pub(super) fn add_work(
+        &self,
+        token: &FrameToken,
+        wait: impl FnMut(Duration) -> Result<()> + Send + 'static,
+    ) {
+        self.state().held[token.slot as usize].work.add(wait);
+    }
+
+    /// Returns whether dropped frames wait for work.
+    pub(super) fn is_any_dropped(&self) -> bool {
+        self.state().held.iter().any(|slot| slot.dropped.is_some())
+    }
+
+    /// Waits for the work on a frame, and releases it.
     pub(super) fn release(&self, token: &FrameToken) -> Result<()> {
+        // Without the lock: other threads use other slots meanwhile.
+        let mut work = std::mem::take(&mut self.state().held[token.slot as usize].work);
+        let is_done = work.is_done(WORK_TIMEOUT);
         let mut state = self.state();
+        state.held[token.slot as usize].work = work;
+        if is_done {
+            return self.send_release(&mut state, token);
+        }
+        state.held[token.slot as usize].dropped = Some(*token);
+        let what = "the end of the consumer's work on a slot".into();
+        Err(Error::Timeout { what, waited: WORK_TIMEOUT })
+    }
+
+    /// Releases the slot of a frame as soon as the work on it is done. Never waits.
+    pub(super) fn drop_frame(&self, token: &FrameToken) {
+        let mut state = self.state();
+        state.held[token.slot as usize].dropped = Some(*token);
+        self.release_dropped(&mut state);
+    }
+
+    fn release_dropped(&self, state: &mut State) {
+        for slot in 0..state.held.len() {
+            let HeldSlot { dropped, work, .. } = &mut state.held[slot];
+            if dropped.is_some()
+                && work.is_done(Duration::ZERO)
+                && let Some(token) = dropped.take()
+                && let Err(error) = self.send_release(state, &token)
+            {
+                tracing::debug!(frame = token.sequence, %error, "a frame was dropped");
+            }
+        }
+    }
+
+    fn send_release(&self, state: &mut State, token: &FrameToken) -> Result<()> {
         let FrameToken { slot, sequence, .. } = *token;
         if state.end.is_none() {
-            state.held[slot as usize] = false;
-            self.send(&mut state, &Message::Release(ReleaseToken { slot, sequence }));
+            state.held[slot as usize].is_held = false;
+            self.send(state, &Message::Release(ReleaseToken { slot, sequence }));
         }
         // After the last read of the slot: a producer that evicts sends *leave* before it writes.
-        self.receive(&mut state);
+        self.receive(state);
         state.check()
     }
 
-    /// Ends the session from this side.
+    /// Ends the session from this side, after the work on all slots.
     pub(super) fn leave(&self) {
+        let deadline = Deadline::after(WORK_TIMEOUT);
+        for slot in 0..self.slots() {
+            let mut work = std::mem::take(&mut self.state().held[slot].work);
+            work.end(deadline.left().unwrap_or_default());
+        }
         let mut state = self.state();
         let reason = state.end.is_none().then_some(LeaveReason::Done);
         peer::close(&self.socket, reason);
@@ -232,15 +296,15 @@ impl State {
     fn frame(&mut self, token: FrameToken, semaphores: u32) -> Result<()> {
         let FrameToken { slot, sequence, point, .. } = token;
         let count = self.held.len();
-        let problem = match self.held.get_mut(slot as usize) {
+        let problem = match self.held.get_mut(slot as usize).map(|slot| &mut slot.is_held) {
             _ if !self.ready => "came before this consumer was ready".to_owned(),
-            None => format!("is in slot {slot}, but the ring has {count}"),
+            None => format!("is in slot {slot}, but the ring has {}", counted(count, "slot")),
             Some(true) => format!("is in slot {slot}, which this consumer already holds"),
             Some(_) if sequence <= self.last => {
                 format!("has number {sequence}, but the one before it has {}", self.last)
             }
             Some(_) if point.is_some_and(|point| point.semaphore >= semaphores) => {
-                format!("names a semaphore that is not one of the ring's {semaphores}")
+                format!("names a semaphore, but the ring has {}", counted(semaphores, "semaphore"))
             }
             Some(held) => {
                 *held = true;

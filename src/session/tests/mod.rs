@@ -1,6 +1,7 @@
 //! Real sockets and real descriptors within one process; in `hostile_*`, peers that send anything.
 
 mod frames;
+mod leaving;
 mod hostile_consumers;
 mod hostile_producers;
 mod opening;
