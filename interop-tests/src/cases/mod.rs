@@ -89,6 +89,7 @@ pub fn all() -> Vec<Case> {
         session::images::cases(),
         session::kills::cases(),
         session::kills_producers::cases(),
+        session::work::cases(),
         validation::cases(),
     ]
     .into_iter()

@@ -1,9 +1,9 @@
 //! Real sockets and real descriptors within one process; in `hostile_*`, peers that send anything.
 
 mod frames;
-mod leaving;
 mod hostile_consumers;
 mod hostile_producers;
+mod leaving;
 mod opening;
 
 use std::os::fd::AsFd;

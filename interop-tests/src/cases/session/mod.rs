@@ -7,3 +7,4 @@ pub(super) mod kills_producers;
 pub(super) mod payloads;
 pub(super) mod peers;
 pub(super) mod share;
+pub(super) mod work;
