@@ -7,6 +7,7 @@ use cudarc::driver::sys;
 
 use super::array_shape::Shape;
 use super::buffer::Buffer;
+use super::capture::free;
 use super::descriptors::{self, Rows};
 use super::endpoint::Endpoint;
 use super::library::{check, record};
@@ -335,6 +336,18 @@ impl Array {
     }
 }
 
+impl Texels {
+    /// # Safety
+    /// Only once, and nothing uses the array any longer. The context is current.
+    unsafe fn destroy(self) -> sys::CUresult {
+        match self {
+            // SAFETY: the caller's promise.
+            Self::Mipmapped { all, .. } => unsafe { sys::cuMipmappedArrayDestroy(all) },
+            Self::Linear { .. } => sys::CUresult::CUDA_SUCCESS,
+        }
+    }
+}
+
 impl Shared {
     fn find_levels(&mut self) -> Result<()> {
         let Texels::Mipmapped { all, levels } = &mut self.texels else { return Ok(()) };
@@ -355,11 +368,13 @@ impl Drop for Shared {
     /// No object is left, since each holds a clone. The memory is dropped afterwards.
     fn drop(&mut self) {
         let Texels::Mipmapped { all, .. } = self.texels else { return };
-        let endpoint = self.memory.endpoint();
-        let current = endpoint.enter();
-        // SAFETY: mapped once, destroyed once, here, and no object reads or writes it any longer.
-        let result = unsafe { sys::cuMipmappedArrayDestroy(all) };
-        record(endpoint.context(), "cuMipmappedArrayDestroy", result);
-        drop(current);
+        let (destroyed, memory) =
+            (Texels::Mipmapped { all, levels: Vec::new() }, self.memory.clone());
+        free(self.memory.endpoint().context(), move |context| {
+            // SAFETY: mapped once, destroyed once, here, and no object reads or writes it any longer.
+            let result = unsafe { destroyed.destroy() };
+            record(context, "cuMipmappedArrayDestroy", result);
+            drop(memory);
+        });
     }
 }

@@ -3,8 +3,8 @@
 use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr, sys};
 
 use super::endpoint::Endpoint;
-use super::fence::TrackedSlice;
 use super::memory::Memory;
+use super::uses::TrackedSlice;
 use crate::desc::BufferDesc;
 use crate::error::{ImportError, ImportResult, Invalid, Result};
 use crate::payload::{BufferPayload, check_range};
@@ -187,12 +187,14 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // SAFETY: once, here.
-        let is_done = unsafe {
-            self.bytes.finish(self.memory.endpoint(), "waiting for the last use of a buffer")
-        };
-        if !is_done {
-            self.memory.leak();
+        let (endpoint, memory) = (self.memory.endpoint().clone(), self.memory.clone());
+        // SAFETY: once, here; `memory` keeps the bytes mapped until the uses are done.
+        unsafe {
+            self.bytes.finish(endpoint, "waiting for the last use of a buffer", move |is_done| {
+                if !is_done {
+                    memory.leak();
+                }
+            });
         }
     }
 }

@@ -3,8 +3,11 @@
 //! CUDA has no query per format and usage, as Vulkan has. The answers come from its documentation and
 //! the device's attributes.
 
+use std::ptr;
+
 use cudarc::driver::sys;
 
+use super::capture::refuse_captured;
 use super::endpoint::Endpoint;
 use super::library::check;
 use super::memory::{export_of_buffers, no_created_images, no_dma_buf};
@@ -78,6 +81,8 @@ crate::peer::impl_peer! {
     Endpoint, Api::Cuda, super::Memory, super::Buffer, super::Array, super::Semaphore,
     unsafe fn wait_idle(&self) -> Result<()> {
         let _current = self.enter()?;
+        // Otherwise this would invalidate the capture of a stream that synchronises with the default one.
+        refuse_captured(ptr::null_mut())?;
         // SAFETY: libcuda is loaded, and the endpoint's context is current.
         check("cuCtxSynchronize", unsafe { sys::cuCtxSynchronize() })
     }

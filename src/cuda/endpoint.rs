@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use cudarc::driver::{CudaContext, CudaStream, sys};
 
-use super::library;
-use super::library::{Current, check};
+use super::capture::{Current, refuse_captured};
+use super::library::{self, check};
 use super::workarounds::Workarounds;
 use crate::error::{Mismatch, Result};
 use crate::identity::Identity;
@@ -114,6 +114,15 @@ impl Endpoint {
     /// Makes the context current until the guard is dropped.
     pub(crate) fn enter(&self) -> Result<Current<'_>> {
         Current::enter(&self.0.context)
+    }
+
+    /// Makes the context current for putting work on `stream`. Refuses a stream of another context, and
+    /// one that is being captured, whose capture stays valid.
+    pub(crate) fn enter_stream(&self, stream: &CudaStream) -> Result<Current<'_>> {
+        self.check_stream(stream)?;
+        let current = self.enter()?;
+        refuse_captured(stream.cu_stream())?;
+        Ok(current)
     }
 
     /// Rejects a stream from another context. If it is the default stream, the driver would use the

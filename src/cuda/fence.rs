@@ -1,17 +1,15 @@
-//! Host waits for CUDA: events, which are polled with a timeout, and kernel arguments whose uses cudarc
-//! tracks with events.
+//! Host waits for CUDA: events, which are polled with a timeout.
 
-use std::mem::ManuallyDrop;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use std::{hint, ptr, thread};
 
-use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DriverError as CudarcError, sys};
+use cudarc::driver::{CudaContext, CudaStream, sys};
 
+use super::capture::{Current, Relaxed};
 use super::endpoint::Endpoint;
-use super::library::{Current, check, failed, record};
+use super::library::{check, failed, record};
 use crate::error::{Error, Result};
 
 /// How long dropping waits for work that still uses the dropped object. After a synchronise there is
@@ -31,17 +29,17 @@ impl Endpoint {
     /// Creates a fence after all work that `stream` has been given so far.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for a stream from another context; [`Error::Driver`], also for work that
-    /// failed earlier.
+    /// [`Error::Mismatch`] for a stream from another context; [`Error::Invalid`] for one that is being
+    /// captured into a graph; [`Error::Driver`], also for work that failed earlier.
     ///
     /// # References
     /// `cuEventCreate` with `CU_EVENT_DISABLE_TIMING`, `cuEventRecord`.
     #[doc(alias = "cuEventRecord")]
     pub fn fence(&self, stream: &CudaStream) -> Result<Fence> {
-        self.check_stream(stream)?;
-        let event = Event::new(self.context())?;
-        event.record(stream)?;
-        Ok(Fence { event: Arc::new(event) })
+        let current = self.enter_stream(stream)?;
+        let event = Event::new(&current)?;
+        event.record(&current, stream.cu_stream())?;
+        Ok(Fence::new(event))
     }
 
     /// For `Drop`: waits for the last use of an object and returns whether it may be destroyed. If
@@ -74,6 +72,10 @@ impl Endpoint {
 }
 
 impl Fence {
+    pub(super) fn new(event: Event) -> Self {
+        Self { event: Arc::new(event) }
+    }
+
     /// Whether both are the same point.
     #[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
     pub(crate) fn is_same(&self, other: &Fence) -> bool {
@@ -117,7 +119,7 @@ impl Fence {
 /// Not cudarc's `CudaEvent`: its calls first return (and clear) errors that were recorded while
 /// something else was dropped, which would then be attributed to the call made here.
 #[derive(Debug)]
-pub(crate) struct Event {
+pub(super) struct Event {
     raw: sys::CUevent,
     context: Arc<CudaContext>,
 }
@@ -130,27 +132,27 @@ unsafe impl Sync for Event {}
 
 impl Event {
     /// Creates an event. Until it is recorded, it counts as complete.
-    pub(crate) fn new(context: &Arc<CudaContext>) -> Result<Self> {
-        let _current = Current::enter(context)?;
+    pub(super) fn new(current: &Current<'_>) -> Result<Self> {
         let mut raw = ptr::null_mut();
         let flags = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32;
         // SAFETY: the context is current and `raw` is writable.
         check("cuEventCreate", unsafe { sys::cuEventCreate(&mut raw, flags) })?;
-        Ok(Self { raw, context: context.clone() })
+        Ok(Self { raw, context: current.context().clone() })
     }
 
-    /// Makes the event stand for all work that `stream`, of the same context, has been given so far.
-    pub(crate) fn record(&self, stream: &CudaStream) -> Result<()> {
-        let _current = Current::enter(&self.context)?;
-        // SAFETY: both are valid for as long as they are borrowed; another context's stream would
-        // be refused (CUDA_ERROR_INVALID_HANDLE).
-        check("cuEventRecord", unsafe { sys::cuEventRecord(self.raw, stream.cu_stream()) })
+    /// Makes the event stand for all work that `stream`, of the same context and alive, has been given so
+    /// far. The stream must not be captured: an event recorded in a capture can't be queried.
+    pub(super) fn record(&self, _current: &Current<'_>, stream: sys::CUstream) -> Result<()> {
+        // SAFETY: the event is valid until it is dropped, and the stream is alive; another context's
+        // stream would be refused (CUDA_ERROR_INVALID_HANDLE).
+        check("cuEventRecord", unsafe { sys::cuEventRecord(self.raw, stream) })
     }
 
     /// Returns whether the event's work is done. Needs no current context, so a query is cheap.
     ///
     /// A failure may be that of the work itself.
-    pub(crate) fn is_complete(&self) -> Result<bool, sys::CUresult> {
+    pub(super) fn is_complete(&self) -> Result<bool, sys::CUresult> {
+        let _relaxed = Relaxed::enter();
         // SAFETY: the event is valid until it is dropped.
         done(unsafe { sys::cuEventQuery(self.raw) })
     }
@@ -166,8 +168,8 @@ impl Drop for Event {
     }
 }
 
-/// Returns whether all work that `stream` has been given so far is done.
-pub(crate) fn is_idle(stream: &CudaStream) -> Result<bool, sys::CUresult> {
+/// Returns whether all work that `stream` has been given so far is done. The stream must not be captured.
+pub(super) fn is_idle(stream: &CudaStream) -> Result<bool, sys::CUresult> {
     // SAFETY: the stream is valid for as long as it is borrowed. (The default stream's number means
     // that of the current context, which the caller has made current.)
     done(unsafe { sys::cuStreamQuery(stream.cu_stream()) })
@@ -215,88 +217,6 @@ pub(crate) fn poll<E>(
             thread::sleep(sleep.min(timeout - waited));
             sleep = (sleep * 2).min(LONGEST_SLEEP);
         }
-    }
-}
-
-/// A 64-bit kernel argument in a cudarc slice, so that cudarc's launches and copies record their uses
-/// in the slice's events.
-///
-/// Dropping it does nothing and leaks the events; call [`finish`](Self::finish) first.
-#[derive(Debug)]
-pub(crate) struct TrackedSlice {
-    /// Dropping a cudarc slice frees its memory, which cudarc has not allocated here.
-    slice: ManuallyDrop<CudaSlice<u8>>,
-}
-
-impl TrackedSlice {
-    /// Tracks `len` bytes at the address `number`.
-    ///
-    /// # Safety
-    /// `len` bytes are mapped at that address until `finish` returns. If `len` is 0, `number` may be
-    /// any number.
-    pub(crate) unsafe fn new(
-        endpoint: &Endpoint,
-        number: sys::CUdeviceptr,
-        len: usize,
-    ) -> Result<Self> {
-        let context = endpoint.context();
-        let _current = endpoint.enter()?;
-        if context.is_event_tracking() {
-            // `upgrade_device_ptr` creates two events and panics if that fails, so its preconditions
-            // are checked first: no error recorded earlier, a context that is not lost, free memory.
-            let earlier = context.check_err();
-            earlier.map_err(|CudarcError(result)| {
-                failed("a call made while an object was dropped", result)
-            })?;
-            let event = context.new_event(None);
-            event.map_err(|CudarcError(result)| failed("cuEventCreate", result))?;
-        }
-        let stream = context.default_stream();
-        // SAFETY: the caller promises that the memory is mapped there and is that long, and any bits
-        // are valid bytes. The slice itself is never dropped, which would free memory that cudarc did
-        // not allocate.
-        let upgraded = catch_unwind(AssertUnwindSafe(|| unsafe {
-            stream.upgrade_device_ptr::<u8>(number, len)
-        }));
-        // Happens only if another thread has lost the context or recorded an error since the checks.
-        let slice =
-            upgraded.map_err(|_| failed("cuEventCreate", sys::CUresult::CUDA_ERROR_UNKNOWN))?;
-        Ok(Self { slice: ManuallyDrop::new(slice) })
-    }
-
-    /// The argument of a kernel that only reads.
-    pub(crate) fn slice(&self) -> &CudaSlice<u8> {
-        &self.slice
-    }
-
-    /// The argument of a kernel that also writes.
-    pub(crate) fn slice_mut(&mut self) -> &mut CudaSlice<u8> {
-        &mut self.slice
-    }
-
-    /// For `Drop`: waits for the last use that cudarc has recorded and returns whether the object,
-    /// which `what` names, may be destroyed.
-    ///
-    /// # Safety
-    /// Must be called only once, and no other method afterwards.
-    pub(crate) unsafe fn finish(&mut self, endpoint: &Endpoint, what: &'static str) -> bool {
-        let context = endpoint.context();
-        let current = endpoint.enter();
-        // A cudarc call that finds an error recorded earlier returns it and does nothing. So it is
-        // taken out while waiting, and recorded again afterwards.
-        let earlier = context.check_err();
-        // SAFETY: taken only once, as the caller promises.
-        let slice = unsafe { ManuallyDrop::take(&mut self.slice) };
-        let stream = slice.stream().clone();
-        // Makes the default stream wait for the recorded uses, then drops the slice's events and
-        // keeps the memory.
-        let _number = slice.leak();
-        let is_done = endpoint.wait_before_drop(what, || is_idle(&stream));
-        if let Err(CudarcError(result)) = earlier {
-            context.record_err(Err::<(), _>(CudarcError(result)));
-        }
-        drop(current);
-        is_done
     }
 }
 

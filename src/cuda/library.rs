@@ -1,13 +1,11 @@
-//! libcuda: whether it is installed and complete, which GPUs it finds, its result codes as this
-//! crate's errors, and the current context.
+//! libcuda: whether it is installed and complete, which GPUs it finds, and its result codes as this
+//! crate's errors.
 
 use std::ffi::{CStr, c_int};
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::ptr;
 use std::sync::OnceLock;
 
-use cudarc::driver::{CudaContext, DriverError as CudarcError, sys};
+use cudarc::driver::{CudaContext, CudaStream, DriverError as CudarcError, sys};
 
 use crate::error::{Api, DriverError, Error, Missing, Result, Text};
 use crate::identity::{Identity, Uuid};
@@ -33,8 +31,12 @@ const FUNCTIONS: &[&str] = &[
     "cuCtxPushCurrent_v2",
     "cuCtxPopCurrent_v2",
     "cuCtxSynchronize",
+    "cuStreamCreate",
+    "cuStreamDestroy_v2",
     "cuStreamQuery",
     "cuStreamWaitEvent",
+    "cuStreamIsCapturing",
+    "cuThreadExchangeStreamCaptureMode",
     "cuEventCreate",
     "cuEventRecord",
     "cuEventQuery",
@@ -54,6 +56,13 @@ const FUNCTIONS: &[&str] = &[
     "cuWaitExternalSemaphoresAsync",
     "cuSignalExternalSemaphoresAsync",
     "cuDestroyExternalSemaphore",
+    "cuGraphAddExternalSemaphoresWaitNode",
+    "cuGraphAddExternalSemaphoresSignalNode",
+    "cuGraphExecExternalSemaphoresWaitNodeSetParams",
+    "cuGraphExecExternalSemaphoresSignalNodeSetParams",
+    "cuUserObjectCreate",
+    "cuUserObjectRelease",
+    "cuGraphRetainUserObject",
     "cuMemGetAllocationGranularity",
     "cuMemCreate",
     "cuMemAddressReserve",
@@ -261,51 +270,44 @@ fn name(result: sys::CUresult) -> Text {
     }
 }
 
-/// Keeps the context current on this thread until it is dropped, then restores the previous one.
-///
-/// cudarc's `bind_to_thread` replaces the current context and does not restore it. A caller of this
-/// crate may be on a thread on which the CUDA runtime or another library works in a context of its
-/// own; `cuCtxPushCurrent` and `cuCtxPopCurrent` are made for that. Within the guard, cudarc finds
-/// its context current and changes nothing.
-pub(crate) struct Current<'a> {
-    pushed: Option<&'a CudaContext>,
-    /// Neither `Send` nor `Sync`: the stack of contexts is the thread's.
-    _thread: PhantomData<*const ()>,
+/// `cuStreamGetCaptureInfo_v2`, with enums as numbers.
+pub(crate) type CaptureInfo = unsafe extern "C" fn(
+    sys::CUstream,
+    *mut u32,
+    *mut u64,
+    *mut sys::CUgraph,
+    *mut *const sys::CUgraphNode,
+    *mut usize,
+) -> sys::CUresult;
+
+/// Looks up a function that cudarc's bindings lack for some versions of CUDA, though every libcuda since
+/// 11.3 exports it.
+pub(crate) fn capture_info() -> Result<CaptureInfo> {
+    static FOUND: OnceLock<Option<CaptureInfo>> = OnceLock::new();
+    const NAME: &str = "cuStreamGetCaptureInfo_v2";
+    // SAFETY: libcuda is loaded, and the type is that of the function (cuda.h of CUDA 11.3 to 12.9).
+    let find =
+        || unsafe { sys::culib().get::<CaptureInfo>(NAME.as_bytes()) }.ok().map(|found| *found);
+    FOUND.get_or_init(find).ok_or_else(|| {
+        Missing::new(Api::Cuda, NAME, "a handoff in a graph")
+            .help("release and acquire on the stream, before and after the graph's launch")
+            .into()
+    })
 }
 
-impl<'a> Current<'a> {
-    /// Makes `context` current, unless it is already.
-    pub(crate) fn enter(context: &'a CudaContext) -> Result<Self> {
-        let mut current = ptr::null_mut();
-        // SAFETY: libcuda is loaded and initialised, otherwise there would be no context; `current`
-        // is writable.
-        let got = unsafe { sys::cuCtxGetCurrent(&mut current) };
-        check("cuCtxGetCurrent", got)?;
-        let pushed = if current == context.cu_ctx() {
-            None
-        } else {
-            // SAFETY: `context` owns a valid CUcontext and outlives this guard.
-            let pushed = unsafe { sys::cuCtxPushCurrent_v2(context.cu_ctx()) };
-            check("cuCtxPushCurrent", pushed)?;
-            Some(context)
-        };
-        Ok(Self { pushed, _thread: PhantomData })
-    }
-}
-
-impl Drop for Current<'_> {
-    fn drop(&mut self) {
-        let Some(context) = self.pushed else { return };
-        let mut popped = ptr::null_mut();
-        // SAFETY: on this thread (the guard is not `Send`), and guards are dropped in the opposite
-        // order, so the top of the stack is what `enter` pushed.
-        let result = unsafe { sys::cuCtxPopCurrent_v2(&mut popped) };
-        record(context, "cuCtxPopCurrent", result);
-        debug_assert!(
-            popped == context.cu_ctx() || result != sys::CUresult::CUDA_SUCCESS,
-            "another context was left on top of the thread's stack"
-        );
-    }
+/// Identifies a stream for the life of the process. Before CUDA 12.0 it is the stream's address, which a
+/// later stream may get. The context must be current.
+pub(crate) fn stream_id(stream: &CudaStream) -> u64 {
+    type GetId = unsafe extern "C" fn(sys::CUstream, *mut u64) -> sys::CUresult;
+    static FOUND: OnceLock<Option<GetId>> = OnceLock::new();
+    // SAFETY: libcuda is loaded, and the type is that of the function (cuda.h since CUDA 12.0).
+    let find = || unsafe { sys::culib().get::<GetId>(b"cuStreamGetId") }.ok().map(|found| *found);
+    let mut id = 0;
+    // SAFETY: the stream is alive and its context current; `id` is writable.
+    let has_id = FOUND.get_or_init(find).is_some_and(|get| unsafe {
+        get(stream.cu_stream(), &mut id) == sys::CUresult::CUDA_SUCCESS
+    });
+    if has_id { id } else { stream.cu_stream() as u64 }
 }
 
 #[cfg(test)]

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{CudaContext, sys};
 
+use super::capture::{Current, free, sweep};
 use super::descriptors;
 use super::endpoint::Endpoint;
-use super::library::{Current, check, record};
+use super::library::{check, record};
 use crate::capabilities::Support;
 use crate::error::{Api, ImportError, ImportResult, Invalid, Missing, Result};
 use crate::fd::{self, MemoryHandleType, transfer_duplicate};
@@ -41,6 +42,13 @@ enum Backing {
 
 #[derive(Debug)]
 struct External(sys::CUexternalMemory);
+
+impl External {
+    /// Takes the handle out. (A closure that used the field would capture the bare pointer.)
+    fn into_raw(self) -> sys::CUexternalMemory {
+        self.0
+    }
+}
 
 // SAFETY: external memory belongs to a context, not to a thread, and the driver API may be called
 // from several threads at once.
@@ -85,6 +93,7 @@ impl Endpoint {
     /// Same as `import_duplicate`, for a payload that `check_memory` has accepted.
     pub(crate) fn import_checked(&self, payload: &MemoryPayload) -> Result<Memory> {
         let info = payload.info();
+        sweep();
         let _current = self.enter()?;
         let external = transfer_duplicate(payload, |raw| {
             let desc = descriptors::memory_handle(raw, info);
@@ -106,6 +115,7 @@ impl Endpoint {
     /// Creates at least `size` bytes for export.
     pub(crate) fn create_memory(&self, size: u64) -> Result<Memory> {
         export_of_buffers(self)?;
+        sweep();
         let allocation = Allocation::new(self.context(), size)?;
         let info = MemoryInfo {
             handle_type: MemoryHandleType::OpaqueFd,
@@ -227,19 +237,19 @@ impl Drop for Shared {
         let Backing::Imported { external, mapping } = &mut self.backing else {
             return;
         };
-        let context = self.endpoint.context();
-        let current = self.endpoint.enter();
-        let mapping = mapping.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(address) = mapping.take() {
-            // SAFETY: mapped by cuExternalMemoryGetMappedBuffer, freed once, here. All buffers in
-            // it are gone (each holds this memory) and have waited for their last use.
-            record(context, "cuMemFree", unsafe { sys::cuMemFree_v2(address) });
-        }
-        // SAFETY: imported once, destroyed once, here, and no mapping of it is left: each array
-        // holds this memory and is destroyed before it.
-        let result = unsafe { sys::cuDestroyExternalMemory(external.0) };
-        record(context, "cuDestroyExternalMemory", result);
-        drop(current);
+        let external = External(external.0);
+        let mapping = mapping.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        free(self.endpoint.context(), move |context| {
+            if let Some(address) = mapping {
+                // SAFETY: mapped by cuExternalMemoryGetMappedBuffer, freed once, here. All buffers in
+                // it are gone (each holds this memory) and have waited for their last use.
+                record(context, "cuMemFree", unsafe { sys::cuMemFree_v2(address) });
+            }
+            // SAFETY: imported once, destroyed once, here, and no mapping of it is left: each array
+            // holds this memory and is destroyed before it.
+            let result = unsafe { sys::cuDestroyExternalMemory(external.into_raw()) };
+            record(context, "cuDestroyExternalMemory", result);
+        });
     }
 }
 
@@ -332,22 +342,22 @@ impl Allocation {
 
 impl Drop for Allocation {
     fn drop(&mut self) {
-        let current = Current::enter(&self.context);
-        if self.is_mapped {
-            // SAFETY: exactly the range that was mapped. Each buffer in it is gone and has waited for its
-            // use (`Buffer::drop`).
-            let result = unsafe { sys::cuMemUnmap(self.address, self.size) };
-            record(&self.context, "cuMemUnmap", result);
-        }
-        if self.address != 0 {
-            // SAFETY: address and size are those of the reservation, and nothing is mapped there.
-            let result = unsafe { sys::cuMemAddressFree(self.address, self.size) };
-            record(&self.context, "cuMemAddressFree", result);
-        }
-        // SAFETY: released once, here. The memory stays alive while an importer holds it.
-        let result = unsafe { sys::cuMemRelease(self.handle) };
-        record(&self.context, "cuMemRelease", result);
-        drop(current);
+        let Self { handle, size, address, is_mapped, .. } = *self;
+        free(&self.context, move |context| {
+            if is_mapped {
+                // SAFETY: exactly the range that was mapped. Each buffer in it is gone and has waited
+                // for its use (`Buffer::drop`).
+                record(context, "cuMemUnmap", unsafe { sys::cuMemUnmap(address, size) });
+            }
+            if address != 0 {
+                // SAFETY: address and size are those of the reservation, and nothing is mapped there.
+                record(context, "cuMemAddressFree", unsafe {
+                    sys::cuMemAddressFree(address, size)
+                });
+            }
+            // SAFETY: released once, here. The memory stays alive while an importer holds it.
+            record(context, "cuMemRelease", unsafe { sys::cuMemRelease(handle) });
+        });
     }
 }
 

@@ -7,9 +7,9 @@ use cudarc::driver::{CudaSlice, LaunchArgs, PushKernelArg, sys};
 
 use super::array::Array;
 use super::descriptors::{self, Rows};
-use super::fence::TrackedSlice;
 use super::library::{check, record};
 use super::texture_options::TextureOptions;
+use super::uses::TrackedSlice;
 use crate::desc::ImageDesc;
 use crate::error::{Api, Invalid, Missing, Result};
 
@@ -257,11 +257,16 @@ impl Drop for Object {
             Kind::Texture => "waiting for the last use of a texture object",
             Kind::Surface => "waiting for the last use of a surface object",
         };
+        let (array, kind, handle) = (self.array.clone(), self.kind, self.handle);
         // SAFETY: called once, here, and nothing uses the argument afterwards.
-        if unsafe { self.argument.finish(self.array.memory().endpoint(), what) } {
-            destroy(&self.array, self.kind, self.handle);
-        } else {
-            self.array.leak();
+        unsafe {
+            self.argument.finish(self.array.memory().endpoint().clone(), what, move |is_done| {
+                if is_done {
+                    destroy(&array, kind, handle);
+                } else {
+                    array.leak();
+                }
+            });
         }
     }
 }

@@ -1,19 +1,20 @@
 //! Imported semaphores, waited for and signalled in CUDA streams.
 
 use std::ffi::c_uint;
-use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+use std::{mem, ptr};
 
 use cudarc::driver::{CudaStream, sys};
 
+use super::capture::{Current, free, sweep};
 use super::descriptors::{self, signal_params, wait_params};
 use super::endpoint::Endpoint;
-use super::fence::{Event, poll};
-use super::library::{check, failed, record};
+use super::fence::{Event, Fence};
+use super::library::{check, record};
+use super::uses::{OwnStream, Uses};
 use crate::capabilities::Support;
-use crate::error::{Api, Error, ImportError, ImportResult, Invalid, Missing, Result};
+use crate::error::{Api, ImportError, ImportResult, Invalid, Missing, Result};
 use crate::fd::{SemaphoreHandleType, transfer_duplicate};
 use crate::payload::{SemaphoreKind, SemaphorePayload};
 
@@ -23,7 +24,8 @@ use crate::payload::{SemaphoreKind, SemaphorePayload};
 /// CUDA forbids destroying a semaphore before its waits and signals are done. So dropping the last
 /// clone waits up to ten seconds for those that were submitted here. After that the semaphore is
 /// leaked, and `CUDA_ERROR_NOT_READY` is recorded in the context. After a synchronise there is nothing
-/// to wait for. The semaphore is also leaked if a use could not be recorded in an event.
+/// to wait for. The semaphore is also leaked if a use could not be recorded in an event. A graph keeps
+/// the semaphores of its nodes ([`Endpoint::capture_wait`]).
 #[derive(Clone, Debug)]
 pub struct Semaphore {
     shared: Arc<Shared>,
@@ -34,14 +36,19 @@ struct Shared {
     endpoint: Endpoint,
     external: External,
     kind: SemaphoreKind,
-    /// For each stream it was used in, an event after its last use there.
-    uses: Mutex<Vec<(StreamId, Event)>>,
-    /// A use was submitted that is not in `uses`.
-    is_use_lost: AtomicBool,
+    /// Waits and signals that were submitted to streams.
+    uses: Uses,
 }
 
 #[derive(Debug)]
 struct External(sys::CUexternalSemaphore);
+
+impl External {
+    /// Takes the handle out. (A closure that used the field would capture the bare pointer.)
+    fn into_raw(self) -> sys::CUexternalSemaphore {
+        self.0
+    }
+}
 
 // SAFETY: an external semaphore belongs to a context, not to a thread, and the driver API may be
 // called from several threads at once.
@@ -49,11 +56,8 @@ unsafe impl Send for External {}
 // SAFETY: as above.
 unsafe impl Sync for External {}
 
-/// The address of a stream, used only to distinguish streams.
-type StreamId = usize;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operation {
+pub(super) enum Operation {
     Wait,
     Signal,
 }
@@ -83,6 +87,7 @@ impl Endpoint {
         let kind = payload.info().kind;
         import_of_semaphores(self, kind, payload.info().handle_type)?;
         self.workarounds().check_fd(payload)?;
+        sweep();
         let _current = self.enter()?;
         let external = transfer_duplicate(payload, |raw| {
             let desc = descriptors::semaphore_handle(raw, kind);
@@ -93,9 +98,8 @@ impl Endpoint {
             check("cuImportExternalSemaphore", result).map(|()| External(external))
         })?;
         tracing::debug!(?kind, "imported a semaphore into CUDA");
-        let (uses, is_use_lost) = (Mutex::new(Vec::new()), AtomicBool::new(false));
-        let endpoint = self.clone();
-        Ok(Semaphore { shared: Arc::new(Shared { endpoint, external, kind, uses, is_use_lost }) })
+        let (endpoint, uses) = (self.clone(), Uses::default());
+        Ok(Semaphore { shared: Arc::new(Shared { endpoint, external, kind, uses }) })
     }
 
     /// Makes all later work in `stream` wait until `semaphore` is signalled, or a timeline semaphore
@@ -104,8 +108,10 @@ impl Endpoint {
     /// The wait unsignals a binary semaphore: one wait per signal.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a timeline semaphore without a value or a binary one with a value;
-    /// [`Error::Mismatch`] for a stream or a semaphore from another context; [`Error::Driver`] if a CUDA call fails.
+    /// [`Error::Invalid`] for a timeline semaphore without a value or a binary one with a value, and for a
+    /// stream that is being captured into a graph (see [`capture_wait`](Self::capture_wait));
+    /// [`Error::Mismatch`] for a stream or a semaphore from another context; [`Error::Driver`] if a CUDA
+    /// call fails.
     ///
     /// # References
     /// `cuWaitExternalSemaphoresAsync`.
@@ -173,38 +179,45 @@ impl Endpoint {
         stream: &CudaStream,
         list: &[(&Semaphore, Option<u64>)],
     ) -> Result<()> {
+        let current = self.enter_stream(stream)?;
         if list.is_empty() {
             return Ok(());
         }
-        self.check_stream(stream)?;
         for (semaphore, value) in list {
-            let shared = &semaphore.shared;
-            self.check_context("the semaphore's CUDA context", shared.endpoint.context())?;
-            check_value(operation, shared.kind, *value)?;
+            self.check_operation(operation, semaphore, *value)?;
         }
         let too_many = |_| Invalid::new("semaphores", format!("{} are too many", list.len()));
         let count = c_uint::try_from(list.len()).map_err(too_many)?;
         // Everything that can fail comes first, because a submission can't be taken back.
         for (semaphore, _) in list {
-            semaphore.shared.prepare_use(stream)?;
+            semaphore.prepare_use(&current, stream)?;
         }
-        self.enqueue(operation, stream, list, count)?;
-        for (semaphore, _) in list {
-            semaphore.shared.note_use(stream);
-        }
+        self.enqueue(&current, operation, stream.cu_stream(), list, count)?;
+        list.iter().for_each(|(semaphore, _)| semaphore.note_use(&current, stream));
         Ok(())
     }
 
-    /// Submits a checked list of `count` semaphores.
-    fn enqueue(
+    /// Checks a wait for or a signal of `semaphore`.
+    pub(super) fn check_operation(
         &self,
         operation: Operation,
-        stream: &CudaStream,
+        semaphore: &Semaphore,
+        value: Option<u64>,
+    ) -> Result<()> {
+        let shared = &semaphore.shared;
+        self.check_context("the semaphore's CUDA context", shared.endpoint.context())?;
+        check_value(operation, shared.kind, value)
+    }
+
+    /// Submits a checked list of `count` semaphores to a stream of this context, or captures it.
+    pub(super) fn enqueue(
+        &self,
+        _current: &Current<'_>,
+        operation: Operation,
+        stream: sys::CUstream,
         list: &[(&Semaphore, Option<u64>)],
         count: c_uint,
     ) -> Result<()> {
-        let _current = self.enter()?;
-        let stream = stream.cu_stream();
         with_each(
             list,
             |(semaphore, _)| semaphore.shared.external.0,
@@ -213,7 +226,8 @@ impl Endpoint {
                     let params = |(_, value): &(_, Option<u64>)| wait_params(value.unwrap_or(0));
                     // SAFETY: the context is current; both arrays have `count` elements, which the driver
                     // copies; the stream and the semaphores are of this context and alive, and the
-                    // semaphores stay alive until the operation is done (`Shared::drop`).
+                    // semaphores stay alive until the operation is done (`Shared::drop`), or as long as
+                    // the graph (`keep_in_graph`).
                     let result = with_each(list, params, |params| unsafe {
                         let (handles, params) = (handles.as_ptr(), params.as_ptr().cast());
                         sys::cuWaitExternalSemaphoresAsync(handles, params, count, stream)
@@ -267,96 +281,87 @@ fn with_each<T, U, R>(list: &[T], make: impl Fn(&T) -> U, apply: impl FnOnce(&[U
 }
 
 impl Semaphore {
+    /// Returns the endpoint that imported it.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.shared.endpoint
+    }
+
     /// Returns whether the semaphore is binary or timeline.
     pub fn kind(&self) -> SemaphoreKind {
         self.shared.kind
+    }
+
+    /// Returns the CUDA handle, valid for as long as this or a clone of it lives. Waits and signals
+    /// that are submitted with it are not tracked: synchronise their streams before the last clone is
+    /// dropped.
+    pub fn handle(&self) -> sys::CUexternalSemaphore {
+        self.shared.external.0
+    }
+
+    /// Returns a fence that is signalled once a timeline semaphore has reached `value`.
+    ///
+    /// CUDA can't read a timeline's value; this waits for one in a stream of its own, and so doesn't
+    /// delay the user's streams. `fence(value)?.is_signaled()` may return false for a short time after the
+    /// value was reached. In the process that exported the semaphore, `vulkan::Semaphore::value` is
+    /// simpler.
+    ///
+    /// Drop the last clone of the semaphore only after the value was reached; otherwise the semaphore is
+    /// leaked after ten seconds.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a binary semaphore, whose signal the wait would take;
+    /// [`Error::Driver`] if a CUDA call fails.
+    ///
+    /// # References
+    /// `cuWaitExternalSemaphoresAsync`, `cuStreamCreate` with `CU_STREAM_NON_BLOCKING`, `cuEventRecord`.
+    pub fn fence(&self, value: u64) -> Result<Fence> {
+        let Shared { endpoint, kind, uses, .. } = &*self.shared;
+        if *kind != SemaphoreKind::Timeline {
+            return Err(Invalid::new("semaphore", "is binary and has no value")
+                .help("wait for it in a stream (Endpoint::wait)")
+                .into());
+        }
+        let current = endpoint.enter()?;
+        let (event, own) = (Event::new(&current)?, Event::new(&current)?);
+        let stream = OwnStream::new(&current)?;
+        endpoint.enqueue(&current, Operation::Wait, stream.raw, &[(self, Some(value))], 1)?;
+        uses.add(&current, &stream, own);
+        event.record(&current, stream.raw)?;
+        Ok(Fence::new(event))
+    }
+
+    /// Prepares for [`note_use`](Self::note_use), so that less can fail after the submission.
+    pub(crate) fn prepare_use(&self, current: &Current<'_>, stream: &CudaStream) -> Result<()> {
+        self.shared.uses.prepare(current, stream)
+    }
+
+    /// Notes a use that was submitted to `stream`.
+    pub(crate) fn note_use(&self, current: &Current<'_>, stream: &CudaStream) {
+        self.shared.uses.note(current, stream);
     }
 
     /// Waits on the host until all waits and signals that were submitted here, in any stream, and the
     /// work before them, are done.
     #[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
     pub(crate) fn wait_for_uses(&self, timeout: Duration) -> Result<()> {
-        let what = "the last use of a semaphore in CUDA";
-        if self.shared.is_use_lost.load(Ordering::Relaxed) {
-            return Err(Error::Timeout { what: what.into(), waited: Duration::ZERO });
-        }
-        let uses = self.shared.uses.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, event) in uses.iter() {
-            let is_done = || event.is_complete().map_err(|result| failed("cuEventQuery", result));
-            if !poll(timeout, is_done)? {
-                return Err(Error::Timeout { what: what.into(), waited: timeout });
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Shared {
-    /// Creates the event that `note_use` records, so that less can fail after the submission.
-    fn prepare_use(&self, stream: &CudaStream) -> Result<()> {
-        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
-        self.event_of(&mut uses, stream)?;
-        Ok(())
-    }
-
-    /// Records a use that was submitted to `stream`.
-    ///
-    /// The work is already submitted. Returning an error would make the caller submit it twice, so it
-    /// is logged, and the semaphore is leaked, because its last use is no longer known.
-    fn note_use(&self, stream: &CudaStream) {
-        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
-        let noted = self.event_of(&mut uses, stream).and_then(|event| event.record(stream));
-        if let Err(error) = noted {
-            self.is_use_lost.store(true, Ordering::Relaxed);
-            tracing::error!(%error, "a use of a semaphore can't be recorded: it will be leaked");
-        }
-    }
-
-    /// The event for `stream`; created if it is absent, also because another thread has removed it
-    /// since `prepare_use`.
-    fn event_of<'a>(
-        &self,
-        uses: &'a mut Vec<(StreamId, Event)>,
-        stream: &CudaStream,
-    ) -> Result<&'a Event> {
-        let id = stream_id(stream);
-        let at = match uses.iter().position(|(used, _)| *used == id) {
-            Some(at) => at,
-            None => {
-                // Remove the streams whose work is done, so that the list doesn't grow.
-                uses.retain(|(_, event)| event.is_complete() != Ok(true));
-                uses.push((id, Event::new(self.endpoint.context())?));
-                uses.len() - 1
-            }
-        };
-        Ok(&uses[at].1)
+        self.shared.uses.wait(timeout, "the last use of a semaphore in CUDA")
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if *self.is_use_lost.get_mut() {
-            return;
-        }
-        let context = self.endpoint.context();
-        let uses = self.uses.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let is_done =
-            self.endpoint.wait_before_drop("waiting for the last use of a semaphore", || {
-                uses.iter().try_fold(true, |done, (_, event)| Ok(done & event.is_complete()?))
-            });
-        if !is_done {
-            return;
-        }
-        let current = self.endpoint.enter();
-        // SAFETY: imported once, destroyed once, here; all waits and signals are done.
-        let result = unsafe { sys::cuDestroyExternalSemaphore(self.external.0) };
-        record(context, "cuDestroyExternalSemaphore", result);
-        drop(current);
+        let (endpoint, external) = (self.endpoint.clone(), External(self.external.0));
+        let uses = mem::take(&mut self.uses);
+        free(self.endpoint.context(), move |context| {
+            if !uses.wait_before_drop(&endpoint, "waiting for the last use of a semaphore") {
+                return;
+            }
+            // SAFETY: imported once, destroyed once, here; all waits and signals are done, and no graph
+            // has it, since a graph holds a clone.
+            let result = unsafe { sys::cuDestroyExternalSemaphore(external.into_raw()) };
+            record(context, "cuDestroyExternalSemaphore", result);
+        });
     }
-}
-
-fn stream_id(stream: &CudaStream) -> StreamId {
-    stream.cu_stream() as StreamId
 }
 
 /// Checks the value of a wait or a signal.
@@ -374,6 +379,7 @@ fn check_value(operation: Operation, kind: SemaphoreKind, value: Option<u64>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use SemaphoreKind::{Binary, Timeline};
 
     #[test]

@@ -14,7 +14,8 @@ use crate::cuda::{Endpoint, Fence, Semaphore};
 use crate::error::Result;
 
 /// The stream that a release or an acquire is enqueued on: a release follows the work so far, an acquire
-/// precedes the work that follows. Converts from `&CudaStream`.
+/// precedes the work that follows. Converts from `&CudaStream`. A stream that is being captured into a graph
+/// is refused, and its capture stays valid: see [`GraphHandoff`](super::GraphHandoff).
 #[derive(Clone, Copy, Debug)]
 pub struct CudaCommands<'a> {
     /// The stream, of the endpoint's context.

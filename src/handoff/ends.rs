@@ -102,13 +102,13 @@ pub struct Releaser<P: HandoffPeer> {
     pub(crate) endpoint: P,
     pub(crate) semaphores: Vec<P::Semaphore>,
     fences: P::Fences,
-    channel: Arc<Channel>,
+    pub(crate) channel: Arc<Channel>,
 }
 
 /// The acquiring end of a handoff.
 pub struct Acquirer<P: HandoffPeer> {
     endpoint: P,
-    semaphores: Vec<P::Semaphore>,
+    pub(crate) semaphores: Vec<P::Semaphore>,
     channel: Arc<Channel>,
 }
 
@@ -266,15 +266,23 @@ impl<P: HandoffPeer> Acquirer<P> {
         layouts: &Layouts,
         commands: P::Commands<'_>,
     ) -> Result<P::Sync> {
+        self.check(tickets.clone())?;
+        let method = self.channel.method;
+        let waits = semaphore_ops(&self.semaphores, method, tickets.map(Ticket::sequence));
+        self.endpoint.enqueue_acquire(commands, layouts, waits)
+    }
+
+    /// Rejects tickets of another handoff. If the host waits, it waits here.
+    pub(crate) fn check<'t>(
+        &self,
+        tickets: impl Iterator<Item = &'t Ticket> + Clone,
+    ) -> Result<()> {
         let channel = &self.channel;
         tickets.clone().try_for_each(|ticket| ticket.check_of(channel))?;
         if channel.method == SyncMethod::HostWait {
-            channel
-                .host
-                .run_all(tickets.clone().filter_map(|ticket| ticket.release().host.as_ref()))?;
+            channel.host.run_all(tickets.filter_map(|ticket| ticket.release().host.as_ref()))?;
         }
-        let waits = semaphore_ops(&self.semaphores, channel.method, tickets.map(Ticket::sequence));
-        self.endpoint.enqueue_acquire(commands, layouts, waits)
+        Ok(())
     }
 
     /// Ends tickets that were acquired.

@@ -11,7 +11,8 @@
 //! - Vulkan records its half into the user's command buffer, with the queue-family transfer to or from
 //!   `VK_QUEUE_FAMILY_EXTERNAL`, and returns what to add to the user's submit.
 //! - OpenGL lists the buffers and textures.
-//! - CUDA enqueues its half on the user's stream.
+//! - CUDA enqueues its half on the user's stream. A stream that is being captured into a CUDA graph is
+//!   refused; `GraphHandoff` records both halves into the graph, for any number of launches.
 //!
 //! Image layouts are named by the releasing side and travel in the ticket: the acquiring side lists the
 //! images in the same order. All methods are generic over [`HandoffPeer`].
@@ -74,6 +75,8 @@ mod cuda;
 mod ends;
 #[cfg(feature = "gl")]
 mod gl;
+#[cfg(feature = "cuda")]
+mod graph;
 mod layouts;
 mod peer;
 mod vulkan;
@@ -85,6 +88,8 @@ pub use cuda::CudaCommands;
 pub use ends::{Acquirer, Handoff, HandoffOptions, Releaser, open};
 #[cfg(feature = "gl")]
 pub use gl::{GlCommands, TextureAccess};
+#[cfg(feature = "cuda")]
+pub use graph::{CapturedAcquire, GraphHandoff};
 pub(crate) use layouts::Layouts;
 pub use peer::HandoffPeer;
 pub use vulkan::VulkanCommands;

@@ -68,6 +68,8 @@ pub fn all() -> Vec<Case> {
         cuda::refusals::cases(),
         cuda::semaphores::cases(),
         cuda::export::cases(),
+        cuda::capture::cases(),
+        cuda::graph::cases(),
         images_cuda::cases(),
         images_cuda::reads::cases(),
         images_cuda::linear::cases(),

@@ -1,6 +1,8 @@
 //! Family F: CUDA. A buffer's bytes both ways, at an offset, and in cudarc's copies and launches.
 
+pub(crate) mod capture;
 pub(crate) mod export;
+pub(crate) mod graph;
 pub(crate) mod refusals;
 pub(crate) mod semaphores;
 
@@ -41,7 +43,8 @@ fn absent_or_ready(test_gpu: &TestGpu) -> Result<()> {
             Err(Error::Missing(missing)) => {
                 ensure!(missing.api == Api::Cuda && missing.help.is_some(), "{missing}");
                 let what = &missing.what;
-                ensure!(what.contains("libcuda") || what.starts_with("cu"), "{missing}");
+                let is_known = |what: &str| what.contains("libcuda") || what.starts_with("cu");
+                ensure!(is_known(what) || what.contains("visible device"), "{missing}");
             }
             // libcuda without a GPU.
             Err(Error::Driver(driver)) => ensure!(driver.call == "cuInit", "{driver}"),

@@ -1,0 +1,284 @@
+//! Handoffs in a CUDA graph, which is captured once and launched many times.
+
+use std::sync::Arc;
+
+use cudarc::driver::{CudaStream, DriverError as CudarcError, sys};
+
+use super::channel::{Release, Ticket};
+use super::ends::{Acquirer, Releaser};
+use super::layouts::Layouts;
+use super::peer::{SemaphoreOp, semaphore_ops};
+use super::wait::HostFence;
+use crate::capabilities::SyncMethod;
+use crate::cuda::library::failed;
+use crate::cuda::{Endpoint, Semaphore, SemaphoreNode};
+use crate::error::{ImportError, ImportResult, Invalid, Result};
+
+/// An acquire at the beginning of a CUDA graph and a release at its end, for any number of launches.
+///
+/// The graph's nodes wait for and signal the handoffs' semaphores. Each launch hands over another ticket,
+/// with another value of the timeline; [`replay`](Self::replay) sets the values and launches. A host wait
+/// takes place before the launch.
+///
+/// The graph keeps the semaphores alive. Its kernels use bare addresses
+/// ([`Buffer::device_ptr`](crate::cuda::Buffer::device_ptr)), whose memory it keeps with
+/// [`Memory::keep_in_capture`](crate::cuda::Memory::keep_in_capture); the views of cudarc order their uses
+/// by events, which fails in a capture.
+///
+/// A graph without handoffs in it needs none of this: acquire on the stream before its launch, and
+/// release after it.
+///
+/// # Examples
+/// ```no_run
+/// use gpu_interop::cuda::{Buffer, Endpoint};
+/// use gpu_interop::cudarc::driver::{CudaGraph, CudaStream, DriverError, sys};
+/// use gpu_interop::handoff::{Acquirer, GraphHandoff, Releaser, Ticket};
+/// use std::sync::Arc;
+///
+/// /// Captures a graph that works on `buffer`.
+/// fn capture(
+///     stream: &Arc<CudaStream>,
+///     from_vulkan: Acquirer<Endpoint>,
+///     to_vulkan: Releaser<Endpoint>,
+///     buffer: &Buffer,
+///     kernels: impl FnOnce(&CudaStream, sys::CUdeviceptr) -> Result<(), DriverError>,
+/// ) -> Result<(CudaGraph, GraphHandoff), Box<dyn std::error::Error>> {
+///     stream.begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)?;
+///     let acquired = from_vulkan.capture(stream)?;
+///     buffer.memory().keep_in_capture(stream)?;
+///     kernels(stream, buffer.device_ptr())?;
+///     let handoff = acquired.release(to_vulkan, stream)?;
+///     let graph = stream.end_capture(sys::CUgraphInstantiate_flags(0))?.ok_or("no graph")?;
+///     Ok((graph, handoff))
+/// }
+///
+/// /// Launches it for one ticket of Vulkan's, and returns the ticket for Vulkan.
+/// fn launch(
+///     graph: &CudaGraph,
+///     handoff: &mut GraphHandoff,
+///     stream: &Arc<CudaStream>,
+///     ticket: Ticket,
+/// ) -> gpu_interop::Result<Ticket> {
+///     // SAFETY: the executable graph is that of the capture; nothing else uses it.
+///     Ok(unsafe { handoff.replay(graph.cu_graph_exec(), stream, Some(ticket), || graph.launch()) }?)
+/// }
+/// ```
+#[derive(Debug)]
+pub struct GraphHandoff {
+    acquire: CapturedAcquire,
+    releaser: Releaser<Endpoint>,
+    /// `None` for a host wait.
+    signal: Option<SemaphoreNode>,
+}
+
+/// An acquire that was captured into a CUDA graph, whose release is still to be captured.
+#[derive(Debug)]
+#[must_use = "the graph's launches need the release, too"]
+pub struct CapturedAcquire {
+    acquirer: Acquirer<Endpoint>,
+    /// `None` for a host wait.
+    wait: Option<SemaphoreNode>,
+}
+
+impl Acquirer<Endpoint> {
+    /// Captures the acquire of every later launch into the graph that `stream` is being captured into.
+    /// What is captured into the stream afterwards follows the acquire.
+    ///
+    /// # Errors
+    /// Returns the acquirer with [`Error::Invalid`](crate::Error::Invalid) if the stream is not being
+    /// captured; [`Error::Mismatch`](crate::Error::Mismatch) for a stream of another context;
+    /// [`Error::Driver`](crate::Error::Driver) if a CUDA call fails. The capture stays valid unless the
+    /// driver fails.
+    ///
+    /// # References
+    /// `cuWaitExternalSemaphoresAsync` in a capture.
+    pub fn capture(self, stream: &CudaStream) -> ImportResult<CapturedAcquire, Self> {
+        let wait = capture(self.endpoint(), &self.semaphores, stream, |semaphore| {
+            self.endpoint().capture_wait(stream, semaphore.0, semaphore.1)
+        });
+        match wait {
+            Ok(wait) => Ok(CapturedAcquire { acquirer: self, wait }),
+            Err(error) => Err(ImportError::new(self, error)),
+        }
+    }
+}
+
+impl CapturedAcquire {
+    /// Captures the release of every later launch, after the work that was captured so far. End the
+    /// capture afterwards.
+    ///
+    /// # Errors
+    /// Same as [`Acquirer::capture`]; both are returned.
+    ///
+    /// # References
+    /// `cuSignalExternalSemaphoresAsync` in a capture.
+    pub fn release(
+        self,
+        releaser: Releaser<Endpoint>,
+        stream: &CudaStream,
+    ) -> ImportResult<GraphHandoff, (Self, Releaser<Endpoint>)> {
+        let signal = capture(releaser.endpoint(), &releaser.semaphores, stream, |semaphore| {
+            releaser.endpoint().capture_signal(stream, semaphore.0, semaphore.1)
+        });
+        match signal {
+            Ok(signal) => Ok(GraphHandoff { acquire: self, releaser, signal }),
+            Err(error) => Err(ImportError::new((self, releaser), error)),
+        }
+    }
+}
+
+/// Captures a node for the first of `semaphores`, and keeps the others, which later launches use.
+fn capture(
+    endpoint: &Endpoint,
+    semaphores: &[Semaphore],
+    stream: &CudaStream,
+    node: impl FnOnce(SemaphoreOp<'_, Semaphore>) -> Result<SemaphoreNode>,
+) -> Result<Option<SemaphoreNode>> {
+    endpoint.check_captured(stream)?;
+    let Some((first, others)) = semaphores.split_first() else { return Ok(None) };
+    others.iter().try_for_each(|other| other.keep_in_capture(stream))?;
+    // Each launch sets another value.
+    let value = (first.kind() == crate::SemaphoreKind::Timeline).then_some(1);
+    node((first, value)).map(Some)
+}
+
+impl GraphHandoff {
+    /// Launches the graph with `launch` for `ticket`: the graph's work follows the release of `ticket`, and
+    /// the returned ticket is that of its own release, which may be acquired at once.
+    ///
+    /// `ticket` is `None` if CUDA owns the payload already, as it may before the first launch. `launch`
+    /// enqueues one launch of `exec` to `stream`, and must return an error if it did not.
+    ///
+    /// # Safety
+    /// - `exec` was instantiated from the graph into which this was captured. That graph still exists, and
+    ///   no other thread uses either during the call.
+    /// - After `launch`, nothing launches `exec` but another call of this.
+    ///
+    /// # Errors
+    /// Those of [`Acquirer::acquire`] and [`Releaser::release`], and [`Error::Driver`](crate::Error::Driver)
+    /// if `launch` fails; [`Error::Invalid`](crate::Error::Invalid) without a ticket if the semaphore is
+    /// binary. The ticket is returned, nothing is launched, and the call may be repeated.
+    ///
+    /// # References
+    /// `cuGraphExecExternalSemaphoresWaitNodeSetParams`,
+    /// `cuGraphExecExternalSemaphoresSignalNodeSetParams`, `cuGraphLaunch`.
+    #[doc(alias = "cuGraphLaunch")]
+    pub unsafe fn replay(
+        &mut self,
+        exec: sys::CUgraphExec,
+        stream: &CudaStream,
+        ticket: Option<Ticket>,
+        launch: impl FnOnce() -> Result<(), CudarcError>,
+    ) -> ImportResult<Ticket, Option<Ticket>> {
+        // SAFETY: the caller's promise.
+        let launched =
+            unsafe { self.advance(exec, stream, ticket.as_ref()) }.and_then(|sequence| {
+                launch().map_err(|CudarcError(result)| failed("cuGraphLaunch", result))?;
+                Ok(sequence)
+            });
+        match launched {
+            Ok(sequence) => {
+                self.acquire.acquirer.acquired(ticket.into_iter());
+                self.released(sequence, stream).map_err(|error| ImportError::new(None, error))
+            }
+            Err(error) => Err(ImportError::new(ticket, error)),
+        }
+    }
+
+    /// Sets the nodes of the next launch, and returns the sequence number of its release.
+    ///
+    /// # Safety
+    /// That of `replay`.
+    unsafe fn advance(
+        &self,
+        exec: sys::CUgraphExec,
+        stream: &CudaStream,
+        ticket: Option<&Ticket>,
+    ) -> Result<u64> {
+        let Self { acquire: CapturedAcquire { acquirer, wait }, releaser, signal } = self;
+        let sequence = releaser.channel.next(1)?.start;
+        if let Some(ticket) = ticket {
+            acquirer.check(std::iter::once(ticket))?;
+        }
+        let number = ticket.map(Ticket::sequence);
+        let current = releaser.endpoint.enter_stream(stream)?;
+        for semaphore in acquirer.semaphores.iter().chain(&releaser.semaphores) {
+            semaphore.prepare_use(&current, stream)?;
+        }
+        if let Some(node) = wait {
+            let (semaphore, value) = operation(&acquirer.semaphores, acquirer.method(), number)?;
+            // SAFETY: the caller's promise; the graph keeps all semaphores of the handoff.
+            unsafe { node.set(exec, semaphore, value) }?;
+        }
+        if let Some(node) = signal {
+            let (semaphore, value) =
+                operation(&releaser.semaphores, releaser.method(), Some(sequence))?;
+            // SAFETY: as above.
+            unsafe { node.set(exec, semaphore, value) }?;
+        }
+        Ok(sequence)
+    }
+
+    /// Records a release that was launched, and returns its ticket. The semaphores are used until the
+    /// launch is done.
+    fn released(&self, sequence: u64, stream: &CudaStream) -> Result<Ticket> {
+        let Releaser { endpoint, channel, semaphores, .. } = &self.releaser;
+        let current = endpoint.enter_stream(stream)?;
+        let used = self.acquire.acquirer.semaphores.iter().chain(semaphores);
+        used.for_each(|semaphore| semaphore.note_use(&current, stream));
+        let host = match channel.method {
+            SyncMethod::HostWait => Some(HostFence::Cuda(endpoint.fence(stream)?)),
+            _ => None,
+        };
+        channel.in_flight().release(sequence..sequence + 1);
+        let release = Release { sequence, host, layouts: Layouts::UNKNOWN };
+        Ok(Ticket::new(Arc::clone(channel), release))
+    }
+
+    /// Returns new tickets for those of Vulkan's that were dropped, oldest first.
+    pub fn lost_tickets(&mut self) -> Vec<Ticket> {
+        self.acquire.acquirer.lost_tickets()
+    }
+
+    /// Gives both ends back, for acquires and releases outside the graph. Its launches need other ends
+    /// then.
+    pub fn into_ends(self) -> (Acquirer<Endpoint>, Releaser<Endpoint>) {
+        (self.acquire.acquirer, self.releaser)
+    }
+}
+
+/// Returns the semaphore and the value of release `sequence`; for `None`, an operation that has no effect.
+fn operation<S>(
+    semaphores: &[S],
+    method: SyncMethod,
+    sequence: Option<u64>,
+) -> Result<SemaphoreOp<'_, S>> {
+    let ops = match (sequence, method) {
+        // A timeline starts at 0.
+        (None, SyncMethod::Timeline) => semaphore_ops(semaphores, method, std::iter::once(0)),
+        _ => semaphore_ops(semaphores, method, sequence.into_iter()),
+    };
+    ops.into_iter().next().ok_or_else(|| {
+        Invalid::new("ticket", "is missing, and the wait for a binary semaphore can't be left out")
+            .help("let the other side release first, or open the handoff with a timeline semaphore")
+            .into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn each_launch_waits_for_the_value_or_the_semaphore_of_its_ticket() {
+        let timeline = |sequence| operation(&['t'], SyncMethod::Timeline, sequence).unwrap();
+        assert_eq!(timeline(Some(7)), (&'t', Some(7)));
+        assert_eq!(timeline(None), (&'t', Some(0)));
+        let binary = |sequence| operation(&['a', 'b'], SyncMethod::Binary, sequence);
+        assert_eq!(binary(Some(3)).unwrap(), (&'a', None));
+        assert_eq!(binary(Some(4)).unwrap(), (&'b', None));
+        let refused = binary(None);
+        assert!(matches!(&refused, Err(Error::Invalid(i)) if i.help.is_some()), "{refused:?}");
+    }
+}
