@@ -52,6 +52,8 @@ pub(super) struct Entry {
     pub(super) verdict: Verdict,
     /// Why it was skipped, failed, or was expected to fail.
     pub(super) reason: Option<String>,
+    /// How long it took.
+    pub(super) seconds: f64,
     /// File descriptors open after it.
     pub(super) descriptors: usize,
 }

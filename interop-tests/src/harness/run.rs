@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -172,10 +172,12 @@ fn trial(case: Case, entries: Arc<Mutex<Vec<Entry>>>) -> Trial {
 
 /// Runs one case and returns its verdict.
 fn judge(case: &Case, test_gpu: &TestGpu) -> Entry {
+    let start = Instant::now();
     let entry = |verdict, reason| Entry {
         name: case.name.clone(),
         verdict,
         reason,
+        seconds: start.elapsed().as_millis() as f64 / 1000.0,
         descriptors: open_descriptors().count(),
     };
     for need in &case.needs {
