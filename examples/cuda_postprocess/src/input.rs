@@ -16,7 +16,8 @@ pub(crate) fn read(path: &Path, size: Option<(u32, u32)>) -> Result<Light> {
     let mut file = file.with_guessed_format().with_context(|| format!("cannot read {}", name()))?;
     ensure!(
         file.format().is_some(),
-        "{} is not a picture in a known format (PNG, JPEG, EXR, HDR, TIFF, WebP and others)",
+        "{} is not a picture in a known format (PNG, JPEG, HDR, or, built with `--features formats`, EXR, TIFF, \
+         WebP and others)",
         name()
     );
     // The user's own file is trusted: memory is the only limit.

@@ -16,8 +16,8 @@ use interop_gpu::post_process::{Pass, Settings};
 #[derive(Debug, Parser)]
 #[command(name = "cuda_postprocess")]
 pub(crate) struct Options {
-    /// Input picture: PNG, JPEG or another format of the `image` crate, decoded from sRGB; EXR and HDR hold
-    /// linear light [default: a scene that Vulkan draws]
+    /// Input picture: PNG or JPEG, decoded from sRGB, or HDR, which holds linear light; EXR, TIFF, WebP and
+    /// others need cargo's --features formats [default: a scene that Vulkan draws]
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
     /// Width and height in pixels [default: those of --input, otherwise 1920x1080]

@@ -24,6 +24,7 @@ pub(crate) trait Demo {
     fn picture(&mut self) -> Result<Vec<u8>>;
 
     /// OpenGL's texture of the last frame, for a window.
+    #[cfg_attr(not(feature = "window"), allow(dead_code))]
     fn texture(&self) -> Result<gpu_interop::glow::Texture>;
 
     /// Measures what sharing costs the sampling API, `samples` times. No frame may be drawn afterwards.

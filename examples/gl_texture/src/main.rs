@@ -12,6 +12,7 @@ mod report;
 mod shared;
 mod vk_to_gl;
 mod vulkan;
+#[cfg(feature = "window")]
 mod window;
 
 use std::path::PathBuf;
@@ -61,7 +62,7 @@ struct Options {
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
-    /// Show the result in a window until Esc is pressed, and write no files
+    /// Show the result in a window until Esc is pressed, and write no files; needs cargo's --features window
     #[arg(long, conflicts_with_all = ["frames", "output", "compare", "json"])]
     window: bool,
     /// Enable Vulkan's validation layer; its messages go to standard error and count as a failure
@@ -83,12 +84,21 @@ const STEP: f32 = 1.0 / 30.0;
 
 fn main() -> ExitCode {
     demo_common::run(|options: &Options| {
-        if options.window { window::run(options) } else { run(options) }?;
+        if options.window { show(options) } else { run(options) }?;
         match MESSAGES.load(Ordering::Relaxed) {
             0 => Ok(Outcome::Verified),
             count => Ok(Outcome::NotVerified(format!("validation messages: {count}"))),
         }
     })
+}
+
+#[cfg(feature = "window")]
+use window::run as show;
+
+#[cfg(not(feature = "window"))]
+fn show(_: &Options) -> Result<()> {
+    let reason = "this build has no windows: build it with `--features window`";
+    Err(demo_common::UsageError(reason.into()).into())
 }
 
 /// Messages of the validation layer so far.

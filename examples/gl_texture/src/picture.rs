@@ -6,8 +6,6 @@ use anyhow::{Context, Result, ensure};
 use gpu_interop::error::Invalid;
 use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::headless::Vulkan;
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ExtendedColorType, ImageEncoder as _};
 
 /// Parses a size like `1920x1080`.
 pub(crate) fn parse_size(text: &str) -> Result<(u32, u32)> {
@@ -87,9 +85,9 @@ pub(crate) fn write(path: &Path, size: (u32, u32), pixels: &[u8]) -> Result<()> 
     let colours: Vec<u8> =
         pixels.chunks(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
     let mut png = Vec::new();
-    let compression = (CompressionType::Default, FilterType::Adaptive);
-    let encoder = PngEncoder::new_with_quality(&mut png, compression.0, compression.1);
-    encoder.write_image(&colours, size.0, size.1, ExtendedColorType::Rgb8)?;
+    let mut encoder = png::Encoder::new(&mut png, size.0, size.1);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.write_header()?.write_image_data(&colours)?;
     std::fs::write(path, &png).map_err(|error| {
         // Removes an incomplete picture, which also frees the disk; but nothing other than a plain file (such
         // as /dev/full).
