@@ -14,7 +14,7 @@ use glutin::display::{GetDisplayExtensions, GetGlDisplay};
 use glutin::prelude::*;
 
 use super::error::{self, OPEN_GL};
-use super::init_lock::InitLock;
+use super::instance::InitLock;
 use crate::error::{Api, DriverError, Error, Missing, Result};
 use crate::identity::Uuid;
 

@@ -11,7 +11,7 @@ use glutin::prelude::*;
 
 use super::egl::{self, Current};
 use super::error::{self, OPEN_GL};
-use super::init_lock::InitLock;
+use super::instance::InitLock;
 use super::options::GpuSelector;
 use crate::error::{Api, Error, Missing, Result};
 use crate::gl::Endpoint;

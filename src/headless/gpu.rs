@@ -7,8 +7,7 @@ use cudarc::driver::CudaContext;
 
 use super::error;
 use super::gl::Gl;
-use super::init_lock::InitLock;
-use super::instance::Instance;
+use super::instance::{InitLock, Instance};
 use super::options::{GpuSelector, VulkanOptions, cuda_device};
 use super::physical::{DeviceType, PhysicalDevice};
 use super::vulkan::Vulkan;

@@ -1,13 +1,13 @@
-//! The Vulkan loader, and an instance with its messenger.
+//! The Vulkan loader, an instance with its messenger, and the lock under which contexts are opened and closed.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_char};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use ash::vk;
 
 use super::error::{self, OPEN_VULKAN};
-use super::init_lock::InitLock;
 use super::messages::DebugMessenger;
 use super::options::{Validation, VulkanOptions};
 use crate::error::{Api, Missing, Result};
@@ -199,5 +199,53 @@ impl std::fmt::Display for Version {
         let version = self.0;
         let (major, minor) = (vk::api_version_major(version), vk::api_version_minor(version));
         write!(f, "{major}.{minor}.{}", vk::api_version_patch(version))
+    }
+}
+
+static OPENING_OR_CLOSING: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    /// How many guards this thread has, one within the other.
+    static HELD: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Held while an instance, a device or a context is opened or closed: one thread at a time. A thread
+/// may take it again, so that what it opened is closed if the next step fails.
+///
+/// Drivers are poorly tested against concurrent initialisation and teardown across APIs. The `drop` of
+/// an EGL context describes a deadlock of NVIDIA's.
+pub(super) struct InitLock {
+    _lock: Option<MutexGuard<'static, ()>>,
+}
+
+impl InitLock {
+    /// Waits for the lock.
+    pub(super) fn take() -> Self {
+        let held = HELD.get();
+        // The mutex guards no data that a panic could leave half-written.
+        let lock = || OPENING_OR_CLOSING.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = (held == 0).then(lock);
+        HELD.set(held + 1);
+        Self { _lock: lock }
+    }
+}
+
+impl Drop for InitLock {
+    fn drop(&mut self) {
+        HELD.set(HELD.get().saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_nests_and_is_released() {
+        let outer = InitLock::take();
+        drop(InitLock::take());
+        assert!(OPENING_OR_CLOSING.try_lock().is_err());
+        drop(outer);
+        std::thread::spawn(|| drop(InitLock::take())).join().unwrap();
     }
 }

@@ -29,7 +29,6 @@ mod egl;
 mod error;
 mod gl;
 mod gpu;
-mod init_lock;
 mod instance;
 mod messages;
 mod options;

@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ash::vk;
 
 use super::error;
-use super::init_lock::InitLock;
-use super::instance::Instance;
+use super::instance::{InitLock, Instance};
 use super::options::{GpuSelector, VulkanOptions};
 use super::physical::{
     DeviceType, PhysicalDevice, Supported, both, choose, extensions_to_enable, queue_family,

@@ -1,0 +1,391 @@
+//! Peers that violate the protocol: consumers first, then producers.
+
+use super::*;
+use crate::ipc::send;
+use crate::ipc::wire::{FrameToken, LeaveReason, ReleaseToken, RingInfo};
+use crate::payload::Payload;
+
+fn join_message() -> Message {
+    Message::Join { name: "hostile".into() }
+}
+
+fn info(slots: u32, semaphores: u32) -> Message {
+    let (name, format) = (String::new(), String::new());
+    Message::Ring(RingInfo { slots, semaphores, drops_frames: false, name, format })
+}
+
+fn frame(slot: u32, sequence: u64) -> Message {
+    let (point, layouts) = (None, None);
+    Message::Frame(FrameToken { slot, sequence, point, layouts, published: 0, tag: 0 })
+}
+
+fn release(slot: u32, sequence: u64) -> Message {
+    Message::Release(ReleaseToken { slot, sequence })
+}
+
+/// The socket of a hostile consumer that is ready.
+fn hostile(producer: &mut Producer) -> UnixStream {
+    let (here, there) = UnixStream::pair().unwrap();
+    producer.admit(here).unwrap();
+    let count = producer.consumers() + 1;
+    send_message(&there, &join_message());
+    assert_eq!(producer.poll(SHORT).unwrap(), None);
+    send_message(&there, &Message::Ready);
+    producer.wait_for_consumers(count, LONG).unwrap();
+    assert!(matches!(next_event(producer), Event::Joined { .. }));
+    there
+}
+
+/// Returns the error for a consumer that is ready, holds frame 1 in slot 0 and then sends `bytes` with
+/// `count` descriptors.
+fn error_for(bytes: &[u8], count: usize, flags: SendFlags) -> Error {
+    let mut producer = producer(2);
+    let mut good = join(&mut producer);
+    let hostile = hostile(&mut producer);
+    publish(&mut producer);
+    good.next_frame(LONG).unwrap().release().unwrap();
+    let memory = memfd(64);
+    send_raw(&hostile, bytes, &vec![memory.as_fd(); count], flags);
+    let error = match next_event(&mut producer) {
+        Event::Left { kind: LeaveKind::ProtocolError(error), held, .. } => {
+            assert!(held <= 1);
+            error
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(open_here(&memory), 1);
+    // Its slots are free, and the other consumer is not affected.
+    let slots = [producer.free_slot(LONG).unwrap(), producer.free_slot(LONG).unwrap()];
+    drop(slots);
+    publish(&mut producer);
+    good.next_frame(LONG).unwrap().release().unwrap();
+    assert_eq!(producer.consumers(), 1);
+    error
+}
+
+#[test]
+fn a_consumer_that_violates_the_protocol_is_refused_alone() {
+    let changed = |at: usize, value: u8| {
+        let mut bytes = release(0, 1).encode();
+        bytes[at] = value;
+        bytes
+    };
+    let twice = [release(0, 1), release(0, 1)].iter().flat_map(Message::encode).collect();
+    for (bytes, field, problem) in [
+        // Slots that it does not hold.
+        (release(1, 1).encode(), "release", "slot 1 is not held by the consumer"),
+        (release(1, 2).encode(), "release", "slot 1 is not held by the consumer"),
+        (release(5, 1).encode(), "release", "the ring has no slot 5"),
+        (release(0, 2).encode(), "release", "slot 0 holds frame 1, not 2"),
+        (twice, "release", "slot 0 is not held by the consumer"),
+        // Messages at the wrong time, and those of a producer.
+        (join_message().encode(), "message kind", "is ready"),
+        (Message::Ready.encode(), "message kind", "is ready"),
+        (info(1, 0).encode(), "message kind", "a ring from a consumer"),
+        (frame(0, 1).encode(), "message kind", "a frame from a consumer"),
+        // Malformed messages.
+        (changed(0, b'g'), "header.magic", ""),
+        (changed(4, 9), "header.version", ""),
+        (changed(6, 60), "header.kind", ""),
+        (changed(9, 0xff), "header.body_length", ""),
+        (changed(12, 1), "header.descriptors", ""),
+        (changed(16, 64), "body.slot", ""),
+        (changed(20, 1), "body.reserved", ""),
+        (changed(24, 0), "body.sequence", ""),
+        (vec![0; 64], "header.magic", ""),
+    ] {
+        let error = error_for(&bytes, 0, SendFlags::empty());
+        assert_eq!(field_of(&error), field);
+        assert!(error.to_string().contains(problem), "{error}");
+    }
+    for count in [1, 3, 250] {
+        let error = error_for(&release(0, 1).encode(), count, SendFlags::empty());
+        assert_eq!(field_of(&error), "descriptors");
+    }
+    assert_eq!(field_of(&error_for(b"!", 0, SendFlags::OOB)), "socket");
+}
+
+#[test]
+fn a_consumer_that_joins_in_the_wrong_order_is_refused() {
+    let cases: [(&[Message], &str); 4] = [
+        (&[Message::Ready], "message kind"),
+        (&[release(0, 1)], "message kind"),
+        // A consumer joins once.
+        (&[join_message(), join_message()], "message kind"),
+        (&[join_message(), release(0, 1)], "message kind"),
+    ];
+    for (messages, field) in cases {
+        let mut producer = producer(1);
+        let (here, there) = UnixStream::pair().unwrap();
+        producer.admit(here).unwrap();
+        let bytes: Vec<u8> = messages.iter().flat_map(Message::encode).collect();
+        send_bytes(&there, &bytes);
+        let event = next_event(&mut producer);
+        let Event::NotJoined { error, pid, .. } = event else { panic!("{event:?}") };
+        assert_eq!((field_of(&error), pid), (field, std::process::id()));
+        let mut last = Vec::new();
+        std::io::Read::read_to_end(&mut &there, &mut last).unwrap();
+        assert!(last.ends_with(&Message::Leave(LeaveReason::ProtocolError).encode()));
+    }
+}
+
+#[test]
+fn a_connection_without_a_join_is_dropped_or_times_out() {
+    let join_timeout = Duration::from_millis(100);
+    let options = ProducerOptions { join_timeout, max_consumers: 2, ..Default::default() };
+    let mut producer = producer_with(1, options);
+    let (here, there) = UnixStream::pair().unwrap();
+    producer.admit(here).unwrap();
+    drop(there);
+    assert_eq!(producer.poll(SHORT).unwrap(), None);
+    let sockets = [UnixStream::pair().unwrap(), UnixStream::pair().unwrap()];
+    let (mut silent, mut slow) = (Vec::new(), Vec::new());
+    for (here, there) in sockets {
+        producer.admit(here).unwrap();
+        // A part of its join message.
+        send_bytes(&there, &join_message().encode()[..slow.len() + 10]);
+        slow.push(there);
+    }
+    let (here, there) = UnixStream::pair().unwrap();
+    assert_eq!(field_of(&producer.admit(here).unwrap_err()), "options.max_consumers");
+    silent.push(there);
+    let mut errors = Vec::new();
+    for _ in 0..3 {
+        let event = next_event(&mut producer);
+        let Event::NotJoined { error, .. } = event else { panic!("{event:?}") };
+        errors.push(error);
+    }
+    assert!(matches!(errors[0], Error::Invalid(_)), "{errors:?}");
+    assert!(errors[1..].iter().all(|e| matches!(e, Error::Timeout { .. })), "{errors:?}");
+    let _consumer = join(&mut producer);
+}
+
+#[test]
+fn a_flood_of_messages_or_connections_takes_neither_memory_nor_time() {
+    let mut producer = producer(1);
+    let mut good = join(&mut producer);
+    let hostile = hostile(&mut producer);
+    // As many as fit into the socket. The first one ends the connection.
+    hostile.set_nonblocking(true).unwrap();
+    let flood = Message::Ready.encode().repeat(4096);
+    while std::io::Write::write(&mut &hostile, &flood).is_ok_and(|count| count > 0) {}
+    let started = Instant::now();
+    let event = next_event(&mut producer);
+    assert!(matches!(event, Event::Left { kind: LeaveKind::ProtocolError(_), .. }), "{event:?}");
+    for _ in 0..3000 {
+        let (here, there) = UnixStream::pair().unwrap();
+        producer.admit(here).unwrap();
+        send_bytes(&there, b"GET / HTTP/1.1\r\n\r\n");
+        producer.wait_for_consumers(1, LONG).unwrap();
+    }
+    assert!(started.elapsed() < LONG);
+    publish(&mut producer);
+    good.next_frame(LONG).unwrap().release().unwrap();
+    let mut events = 0;
+    while producer.poll(Duration::ZERO).unwrap().is_some() {
+        events += 1;
+    }
+    assert_eq!(events, 1024, "no more are kept");
+}
+
+#[test]
+fn a_ring_is_sent_in_parts_if_the_socket_is_full() {
+    let (mut producer, slots) = (producer(64), 64);
+    let (here, there) = UnixStream::pair().unwrap();
+    rustix::net::sockopt::set_socket_send_buffer_size(&here, 2304).unwrap();
+    producer.admit(here).unwrap();
+    send_message(&there, &join_message());
+    assert_eq!(producer.poll(SHORT).unwrap(), None);
+    // It reads now, and gets all payloads.
+    let reading = thread::spawn(move || {
+        let mut receiver = crate::ipc::Receiver::new();
+        there.set_read_timeout(Some(LONG)).unwrap();
+        let (first, _) = receiver.message(&there).unwrap();
+        assert!(matches!(first, Message::Ring(ring) if ring.slots == slots));
+        for size in 1..=u64::from(slots) {
+            let payload = receiver.receive(&there).unwrap().into_buffer().unwrap();
+            assert_eq!(payload.desc().size, size);
+        }
+        send_message(&there, &Message::Ready);
+        there
+    });
+    producer.wait_for_consumers(1, LONG).unwrap();
+    reading.join().unwrap();
+}
+
+/// Joins a producer that sends what `act` sends, within `timeout`.
+fn join_of(timeout: Duration, act: impl FnOnce(&UnixStream)) -> Result<(Consumer, Ring)> {
+    let (here, there) = UnixStream::pair().unwrap();
+    act(&here);
+    let joined = Consumer::join_socket(there, JoinOptions { timeout, ..JoinOptions::default() });
+    drop(here);
+    joined
+}
+
+/// A consumer of a hostile producer with two slots, and the producer's socket.
+fn joined() -> (Consumer, UnixStream) {
+    let (here, there) = UnixStream::pair().unwrap();
+    send_message(&here, &info(2, 1));
+    (1..=2).for_each(|size| send(&here, &buffer(size).into()).unwrap());
+    send(&here, &semaphore(SemaphoreKind::Timeline).into()).unwrap();
+    let (mut consumer, _ring) = Consumer::join_socket(there, JoinOptions::default()).unwrap();
+    consumer.ready().unwrap();
+    (consumer, here)
+}
+
+#[test]
+fn an_invalid_ring_is_refused_and_its_descriptors_are_closed() {
+    let payload = Payload::from(buffer(1));
+    let before = open_here(&payload);
+    let raw = |bytes: Vec<u8>| move |socket: &UnixStream| send_bytes(socket, &bytes);
+    let field = |joined: Result<(Consumer, Ring)>| field_of(&joined.unwrap_err()).to_owned();
+    assert_eq!(field(join_of(LONG, raw(frame(0, 1).encode()))), "message kind");
+    assert_eq!(field(join_of(LONG, raw(Message::Ready.encode()))), "message kind");
+    let mut other = info(1, 0).encode();
+    other[4] = 2;
+    assert_eq!(field(join_of(LONG, raw(other))), "header.version");
+    let mut none = info(1, 0).encode();
+    none[16] = 0;
+    assert_eq!(field(join_of(LONG, raw(none))), "body.slots");
+    assert_eq!(field(join_of(LONG, |s| send(s, &payload).unwrap())), "message kind");
+    // A message that is not a payload, a semaphore for a slot, a buffer for a semaphore, a binary
+    // semaphore.
+    let after = |slots, semaphores, then: &dyn Fn(&UnixStream)| {
+        field(join_of(LONG, |socket| {
+            send_message(socket, &info(slots, semaphores));
+            send(socket, &payload).unwrap();
+            then(socket);
+        }))
+    };
+    let put = |message: Message| move |s: &UnixStream| send_message(s, &message);
+    assert_eq!(after(2, 0, &put(frame(0, 1))), "message kind");
+    assert_eq!(after(2, 0, &put(info(2, 0))), "message kind");
+    let timeline = Payload::from(semaphore(SemaphoreKind::Timeline));
+    assert_eq!(after(2, 0, &|s| send(s, &timeline).unwrap()), "message kind");
+    assert_eq!(after(1, 1, &|s| send(s, &payload).unwrap()), "message kind");
+    let binary = Payload::from(semaphore(SemaphoreKind::Binary));
+    assert_eq!(after(1, 1, &|s| send(s, &binary).unwrap()), "ring.semaphores");
+    // A descriptor that can't be memory.
+    let pipe = UnixStream::pair().unwrap();
+    let message = Message::Memory(memory_info()).encode();
+    assert_eq!(
+        after(2, 0, &|s| send_raw(s, &message, &[pipe.0.as_fd()], SendFlags::empty())),
+        "payload.fd"
+    );
+    assert_eq!(open_here(&payload), before);
+}
+
+#[test]
+fn a_ring_that_does_not_arrive_is_a_timeout_and_one_that_is_cut_off_the_end() {
+    assert!(is_timeout(join_of(SHORT, |_| {})));
+    let half = |socket: &UnixStream| send_bytes(socket, &info(2, 0).encode()[..20]);
+    assert!(is_timeout(join_of(SHORT, half)));
+    let closes = |socket: &UnixStream| {
+        send_message(socket, &info(2, 0));
+        send(socket, &buffer(1).into()).unwrap();
+        socket.shutdown(std::net::Shutdown::Both).unwrap();
+    };
+    assert!(is_closed(join_of(LONG, closes)));
+    let closes_in_a_message = |socket: &UnixStream| {
+        half(socket);
+        socket.shutdown(std::net::Shutdown::Both).unwrap();
+    };
+    assert!(is_closed(join_of(LONG, closes_in_a_message)));
+    for (reason, text) in [(LeaveReason::Full, "as many"), (LeaveReason::Refused, "may not")] {
+        let refuses = |socket: &UnixStream| send_message(socket, &Message::Leave(reason));
+        let error = join_of(LONG, refuses).unwrap_err();
+        assert!(matches!(error, Error::Closed { .. }), "{error:?}");
+        assert!(error.to_string().contains(text), "{error}");
+    }
+}
+
+#[test]
+fn an_invalid_frame_is_refused() {
+    let with_semaphore = |semaphore| {
+        let point = Some(TimelinePoint { semaphore, value: 1 });
+        let layouts = None;
+        Message::Frame(FrameToken { slot: 0, sequence: 1, point, layouts, published: 0, tag: 0 })
+    };
+    for (wrong, field, problem) in [
+        (vec![frame(2, 1)], "frame", "slot 2, but the ring has 2"),
+        (vec![frame(0, 1), frame(0, 2)], "frame", "which this consumer already holds"),
+        (vec![frame(0, 5), frame(1, 5)], "frame", "number 5, but the one before it has 5"),
+        (vec![frame(0, 5), frame(1, 4)], "frame", "number 4, but the one before it has 5"),
+        (vec![with_semaphore(1)], "frame", "names a semaphore"),
+        (vec![release(0, 1)], "message kind", "a release from a producer"),
+        (vec![info(2, 1)], "message kind", "a ring from a producer"),
+    ] {
+        let (mut consumer, producer) = joined();
+        let bytes: Vec<u8> = wrong.iter().flat_map(Message::encode).collect();
+        send_bytes(&producer, &bytes);
+        let error = consumer.next_frame(LONG).unwrap_err();
+        assert_eq!(field_of(&error), field);
+        assert!(error.to_string().contains(problem), "{error}");
+        assert_eq!(consumer.end(), Some(SessionEnd::ProtocolError));
+        assert_eq!(consumer.next_frame(LONG).unwrap_err(), error, "the error is final");
+        let mut sent = Vec::new();
+        std::io::Read::read_to_end(&mut &producer, &mut sent).unwrap();
+        assert!(sent.ends_with(&Message::Leave(LeaveReason::ProtocolError).encode()));
+    }
+}
+
+#[test]
+fn a_frame_before_the_consumer_is_ready_is_refused() {
+    let (here, there) = UnixStream::pair().unwrap();
+    send_message(&here, &info(1, 0));
+    send(&here, &buffer(1).into()).unwrap();
+    send_message(&here, &frame(0, 1));
+    let (mut consumer, _ring) = Consumer::join_socket(there, JoinOptions::default()).unwrap();
+    assert_eq!(field_of(&consumer.ready().unwrap_err()), "frame");
+}
+
+#[test]
+fn a_flood_of_frames_is_refused_when_there_are_more_than_slots() {
+    let (mut consumer, producer) = joined();
+    let flood: Vec<u8> = (1..2000).flat_map(|n| frame(n as u32 % 2, n).encode()).collect();
+    producer.set_nonblocking(true).unwrap();
+    while std::io::Write::write(&mut &producer, &flood).is_ok_and(|count| count > 0) {}
+    assert_eq!(field_of(&consumer.next_frame(LONG).unwrap_err()), "frame");
+}
+
+#[test]
+fn descriptors_of_a_frame_and_out_of_band_data_are_refused() {
+    let memory = memfd(64);
+    for (bytes, descriptors, flags, field) in [
+        (&*frame(0, 1).encode(), &[memory.as_fd()][..], SendFlags::empty(), "descriptors"),
+        (b"!", &[], SendFlags::OOB, "socket"),
+    ] {
+        let (mut consumer, producer) = joined();
+        send_raw(&producer, bytes, descriptors, flags);
+        assert_eq!(field_of(&consumer.next_frame(LONG).unwrap_err()), field);
+        assert_eq!(open_here(&memory), 1);
+    }
+}
+
+#[test]
+fn an_eviction_is_noticed_while_the_socket_is_still_open() {
+    let (mut consumer, producer) = joined();
+    let both = [frame(0, 1), frame(1, 2)].map(|frame| frame.encode()).concat();
+    send_bytes(&producer, &both);
+    let held = consumer.next_frame(LONG).unwrap();
+    send_message(&producer, &Message::Leave(LeaveReason::Evicted));
+    // The release can still be sent, but the slot may have been written over.
+    assert!(is_closed(held.release()));
+    assert!(is_closed(consumer.next_frame(LONG)));
+    assert_eq!(consumer.end(), Some(SessionEnd::Evicted));
+}
+
+#[test]
+fn the_end_of_the_stream_within_a_frame_ends_the_session() {
+    for bytes in [1, 15, 16, 17, 71] {
+        let (mut consumer, producer) = joined();
+        send_message(&producer, &frame(0, 1));
+        let held = consumer.next_frame(LONG).unwrap();
+        send_bytes(&producer, &frame(1, 2).encode()[..bytes]);
+        assert!(is_timeout(consumer.next_frame(SHORT)));
+        drop(producer);
+        assert!(is_closed(consumer.next_frame(LONG)), "after {bytes} bytes");
+        assert_eq!(consumer.end(), Some(SessionEnd::Lost));
+        assert!(is_closed(held.release()));
+    }
+}
