@@ -46,7 +46,7 @@ pub fn send(socket: &UnixStream, payload: &Payload) -> Result<()> {
 }
 
 /// Describes a payload: everything except its descriptor.
-fn message_of(payload: &Payload) -> Message {
+pub(super) fn message_of(payload: &Payload) -> Message {
     match payload {
         Payload::Memory(memory) => Message::Memory(memory.info().clone()),
         Payload::Buffer(buffer) => Message::Buffer {

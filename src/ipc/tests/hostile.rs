@@ -5,11 +5,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{SealFlags, fcntl_add_seals};
 
 use super::*;
-use crate::desc::{Extent, ImageDesc, ImageKind, ImageUsage, Tiling};
-use crate::format::Format;
+use crate::desc::{Extent, ImageKind};
 use crate::ipc::wire::HEADER_LEN;
-use crate::ipc::{Receiver, send};
-use crate::payload::{LinearLayout, Payload};
 
 /// Returns the error for `bytes` with `count` descriptors, writing ends of one pipe, on the first byte.
 /// Checks that they are all closed while the socket is still open, and that the error is final.
@@ -117,6 +114,38 @@ fn a_peer_that_closes_without_reading_has_closed_the_socket() {
     let (receiving, sending) = (receive(&consumer).map(|_| ()), send(&consumer, &buffer(1).into()));
     assert!(matches!(receiving, Err(Error::Closed { .. })), "{receiving:?}");
     assert!(matches!(sending, Err(Error::Closed { .. })), "{sending:?}");
+}
+
+#[test]
+fn a_timeout_within_a_message_is_final_without_a_receiver() {
+    let (producer, consumer) = pair();
+    consumer.set_read_timeout(Some(SHORT)).unwrap();
+    let memory = memfd(SIZE);
+    send_raw(&producer, &valid()[..20], &[memory.as_fd()], SendFlags::empty());
+    let error = receive(&consumer).unwrap_err();
+    assert_eq!(field_of(&error), "message");
+    assert!(error.to_string().contains("after 20 bytes"), "{error}");
+    assert_eq!(open_here(&memory), 1);
+}
+
+#[test]
+fn single_bytes_do_not_extend_the_timeout() {
+    let (producer, consumer) = pair();
+    consumer.set_read_timeout(Some(SHORT)).unwrap();
+    let sending = thread::spawn(move || {
+        // Ends when the consumer closes its socket. The whole message would take 5 seconds.
+        for byte in valid() {
+            if std::io::Write::write_all(&mut &producer, &[byte]).is_err() {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        false
+    });
+    // Without a descriptor: the header alone takes longer than the timeout.
+    assert_eq!(field_of(&receive(&consumer).unwrap_err()), "message");
+    drop(consumer);
+    assert!(sending.join().unwrap(), "the wait must end long before the message");
 }
 
 #[test]
