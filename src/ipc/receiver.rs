@@ -9,7 +9,7 @@ use rustix::net::RecvFlags;
 use super::payload::payload_of;
 use super::socket::{self, Arrived, Direction, Wait};
 use super::wire::{HEADER_LEN, Header, Message};
-use crate::error::{Error, Invalid, Mismatch, Result};
+use crate::error::{Error, Invalid, Mismatch, Result, counted};
 use crate::fd::failed;
 use crate::payload::Payload;
 
@@ -87,7 +87,8 @@ struct PartialMessage {
 impl PartialMessage {
     fn invalid(self, reason: &str) -> Invalid {
         let Self { arrived, expected } = self;
-        let problem = format!("ends after {arrived} bytes of at least {expected}: {reason}");
+        let problem =
+            format!("ends after {} of at least {expected}: {reason}", counted(arrived, "byte"));
         Invalid::new("message", problem)
     }
 }

@@ -99,7 +99,7 @@ fn the_end_of_the_stream_within_a_message_is_not_the_end_between_two() {
             assert_eq!(error, Error::Closed { what: "the socket".into() });
         } else {
             assert_eq!(field_of(&error), "message");
-            assert!(error.to_string().contains(&format!("after {len} bytes")), "{error}");
+            assert!(error.to_string().contains(&format!("after {len} byte")), "{error}");
         }
         assert_eq!(open_here(&memory), 1);
         assert_eq!(receiver.receive(&consumer).unwrap_err(), error, "the error is final");

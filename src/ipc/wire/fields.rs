@@ -6,7 +6,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::error::{Error, Invalid, Mismatch, Result};
+use crate::error::{Error, Invalid, Mismatch, Result, counted};
 
 /// Bytes of a text at most: the name of a device, a ring or a consumer, or a ring's format.
 ///
@@ -181,7 +181,7 @@ impl<'a> Reader<'a> {
     pub(super) fn text(&mut self, length: &'static str, field: &'static str) -> Result<String> {
         let len = self.u32(length)? as usize;
         if len > MAX_NAME {
-            let problem = format!("is {len} bytes, but a text has at most {MAX_NAME}");
+            let problem = format!("is {len}, but a text has at most {MAX_NAME} bytes");
             return Err(Invalid::new(length, problem).into());
         }
         let Some((bytes, rest)) = self.texts.split_at_checked(len) else {
@@ -211,15 +211,18 @@ impl<'a> Reader<'a> {
     pub(super) fn end(self) -> Result<()> {
         match self.fixed.len() + self.texts.len() {
             0 => Ok(()),
-            more => Err(Invalid::new("body", format!("has {more} bytes after its last field"))
-                .help("header.body_length must be the length of the body's fields and texts")
-                .into()),
+            more => Err(Invalid::new(
+                "body",
+                format!("has {} after its last field", counted(more, "byte")),
+            )
+            .help("header.body_length must be the length of the body's fields and texts")
+            .into()),
         }
     }
 }
 
 fn cut_off(field: &'static str, expected: usize, found: usize) -> Error {
-    Invalid::new(field, format!("is cut off: {found} of its {expected} bytes are present"))
+    Invalid::new(field, format!("is cut off: it has {found} of {}", counted(expected, "byte")))
         .help("header.body_length must be the length of the whole body")
         .into()
 }

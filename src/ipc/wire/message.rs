@@ -4,7 +4,7 @@ use super::fields::{Reader, Writer};
 use super::payload;
 use super::session::{self, FrameToken, LeaveReason, ReleaseToken, RingInfo};
 use crate::desc::{BufferDesc, ImageDesc};
-use crate::error::{Invalid, Mismatch, Result};
+use crate::error::{Invalid, Mismatch, Result, counted};
 use crate::payload::{LinearLayout, MemoryInfo, SemaphoreInfo};
 
 /// A message: a payload without its descriptor, or one of a session's messages.
@@ -109,7 +109,7 @@ impl Message {
     /// The errors of [`Header::decode`] and [`Message::decode_body`].
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let Some((header, body)) = bytes.split_first_chunk::<HEADER_LEN>() else {
-            let problem = format!("is cut off: {} of its {HEADER_LEN} bytes", bytes.len());
+            let problem = format!("is cut off: it has {} of {HEADER_LEN} bytes", bytes.len());
             return Err(Invalid::new("header", problem).into());
         };
         Self::decode_body(&Header::decode(header)?, body)
@@ -123,7 +123,8 @@ impl Message {
     /// that is not 0, a text that is not UTF-8, or a body that is too short or too long.
     pub fn decode_body(header: &Header, body: &[u8]) -> Result<Self> {
         if header.body_len as usize != body.len() {
-            let problem = format!("is {}, but the body has {} bytes", header.body_len, body.len());
+            let problem =
+                format!("is {}, but the body has {}", header.body_len, counted(body.len(), "byte"));
             return Err(Invalid::new("header.body_length", problem).into());
         }
         let mut fields = Reader::new(body, header.kind.fixed_len());
@@ -293,7 +294,7 @@ impl Header {
         };
         let body_len = fields.u32("header.body_length")?;
         if body_len > MAX_BODY {
-            let problem = format!("is {body_len} bytes, but a body has at most {MAX_BODY}");
+            let problem = format!("is {body_len}, but a body has at most {MAX_BODY} bytes");
             return Err(Invalid::new("header.body_length", problem).into());
         }
         let descriptors = fields.u16("header.descriptors")?;

@@ -4,8 +4,8 @@ mod properties;
 
 use super::*;
 use crate::desc::{
-    BufferDesc, BufferUsage, Extent, ImageDesc, ImageFlags, ImageKind, ImageUsage, Origin, Tiling,
-    ViewFormats,
+    BufferDesc, BufferUsage, Extent, ImageDesc, ImageFlags, ImageKind, ImageLayout, ImageUsage,
+    Origin, Tiling, ViewFormats,
 };
 use crate::error::Error;
 use crate::fd::{MemoryHandleType, SemaphoreHandleType};
@@ -15,10 +15,10 @@ use crate::payload::{LinearLayout, MemoryInfo, SemaphoreInfo, SemaphoreKind};
 
 /// A message of `kind` whose body has `fields` at the documented offsets, and 0 elsewhere.
 fn by_hand(kind: u16, body_len: usize, fields: &[(usize, &[u8])]) -> Vec<u8> {
-    by_hand_with(kind, body_len, 1, fields)
+    by_hand_with(kind, body_len, u8::from(kind < 16), fields)
 }
 
-/// The same as [`by_hand`], with any number of descriptors.
+/// The same, with any number of descriptors.
 fn by_hand_with(kind: u16, body_len: usize, descriptors: u8, fields: &[(usize, &[u8])]) -> Vec<u8> {
     let mut bytes = b"GIPC\x01\0".to_vec();
     bytes.extend(kind.to_le_bytes());
@@ -178,9 +178,76 @@ fn semaphore_message() -> (Message, Vec<u8>) {
     (Message::Semaphore(info), by_hand(4, 52, &fields))
 }
 
+/// One message of each kind of a session, and a frame both with and without its optional fields.
+fn session_messages() -> Vec<(Message, Vec<u8>)> {
+    let ring = RingInfo {
+        slots: 3,
+        semaphores: 2,
+        drops_frames: true,
+        name: "rüng".into(),
+        format: "rgba8".into(),
+    };
+    let bare = FrameToken {
+        slot: 63,
+        sequence: 0x0102_0304_0506_0708,
+        point: None,
+        layouts: None,
+        published: 0x1112_1314_1516_1718,
+        tag: 0x2122_2324_2526_2728,
+    };
+    let full = FrameToken {
+        point: Some(TimelinePoint { semaphore: 7, value: 0x3132_3334_3536_3738 }),
+        layouts: Some(Layouts {
+            old: ImageLayout::from_raw(-2),
+            new: ImageLayout::from_raw(0x0041_4243),
+        }),
+        ..bare
+    };
+    let low = |high: u8| [8, 7, 6, 5, 4, 3, 2, 1].map(|low: u8| high | low);
+    let frame: [(usize, &[u8]); 4] = [(0, &[63]), (8, &low(0)), (40, &low(0x10)), (48, &low(0x20))];
+    let mut with_both = frame.to_vec();
+    let value = low(0x30);
+    with_both.extend([
+        (4, &[1, 1][..]),
+        (16, &[7]),
+        (24, &value),
+        (32, &[0xfe, 0xff, 0xff, 0xff]),
+        (36, &[0x43, 0x42, 0x41]),
+    ]);
+    let release = ReleaseToken { slot: 5, sequence: 0x0908 };
+    vec![
+        (Message::Join { name: "Ö".into() }, by_hand(16, 6, &[(0, &[2]), (4, "Ö".as_bytes())])),
+        (
+            Message::Ring(ring),
+            by_hand(
+                17,
+                30,
+                &[
+                    (0, &[3]),
+                    (4, &[2]),
+                    (8, &[1]),
+                    (12, &[5]),
+                    (16, &[5]),
+                    (20, "rüng".as_bytes()),
+                    (25, b"rgba8"),
+                ],
+            ),
+        ),
+        (Message::Ready, by_hand(18, 0, &[])),
+        (Message::Frame(bare), by_hand(19, 56, &frame)),
+        (Message::Frame(full), by_hand(19, 56, &with_both)),
+        (Message::Release(release), by_hand(20, 16, &[(0, &[5]), (8, &[8, 9])])),
+        (Message::Leave(LeaveReason::Evicted), by_hand(21, 4, &[(0, &[1])])),
+    ]
+}
+
+fn all_messages() -> impl Iterator<Item = (Message, Vec<u8>)> {
+    messages().into_iter().chain(session_messages())
+}
+
 #[test]
 fn every_field_is_at_its_documented_offset() {
-    for (message, bytes) in messages() {
+    for (message, bytes) in all_messages() {
         assert_eq!(message.encode(), bytes, "{message:?}");
         assert_eq!(Message::decode(&bytes).unwrap(), message);
     }
@@ -191,6 +258,18 @@ fn field_of(error: Error) -> String {
         Error::Invalid(invalid) => invalid.parameter.into_owned(),
         Error::Mismatch(mismatch) => mismatch.field.to_owned(),
         other => panic!("{other:?}"),
+    }
+}
+
+/// An offset, an invalid value of the byte, and the name of its field.
+type Wrong = (usize, u8, &'static str);
+
+fn refused(bytes: &[u8], cases: &[Wrong]) {
+    for &(at, value, field) in cases {
+        let mut wrong = bytes.to_vec();
+        wrong[at] = value;
+        let found = Message::decode(&wrong).map_or_else(field_of, |_| String::new());
+        assert_eq!(found, field, "byte {at} of {bytes:02x?} as {value:#x}");
     }
 }
 
@@ -258,14 +337,6 @@ fn each_invalid_field_is_refused_by_its_name() {
         (26, 1, "body.reserved"),
         (48, 1, "body.driver_uuid"),
     ];
-    let refused = |bytes: &[u8], cases: &[(usize, u8, &str)]| {
-        for &(at, value, field) in cases {
-            let mut wrong = bytes.to_vec();
-            wrong[at] = value;
-            let found = Message::decode(&wrong).map_or_else(field_of, |_| String::new());
-            assert_eq!(found, field, "byte {at} as {value:#x}");
-        }
-    };
     let image_bytes = image_message().1;
     refused(&image_bytes, &header);
     refused(&image_bytes, &block);
@@ -286,7 +357,7 @@ fn each_invalid_field_is_refused_by_its_name() {
 
 #[test]
 fn a_body_that_is_cut_short_names_a_field_that_is_missing() {
-    for (_, bytes) in messages() {
+    for (_, bytes) in all_messages() {
         for body_len in 0..bytes.len() - HEADER_LEN {
             let mut short = bytes[..HEADER_LEN + body_len].to_vec();
             short[8..12].copy_from_slice(&(body_len as u32).to_le_bytes());
