@@ -163,7 +163,7 @@ fn dma_buf(gpus: &GpuContexts) -> Result<()> {
     let there = other.endpoint.import_buffer(buffer.export()?)?;
     vulkan.upload(buffer.handle(), 0, &oracle::filled(BYTES as usize, SEED))?;
     let data = other.download(there.handle(), 0, BYTES)?;
-    Ok(oracle::check(&data, SEED, &oracle::Turns::default())?)
+    Ok(oracle::check(&data, SEED, &oracle::Passes::default())?)
 }
 
 /// Memory that CUDA allocates, exported to Vulkan: CUDA writes, Vulkan reads.
@@ -178,7 +178,7 @@ fn of_cuda(gpus: &GpuContexts) -> Result<()> {
     // The payload keeps the memory alive: CUDA's buffer is gone.
     let there = gpus.vulkan.endpoint.import_buffer(payload)?;
     let data = gpus.vulkan.download(there.handle(), 0, BYTES)?;
-    Ok(oracle::check(&data, SEED, &oracle::Turns::default())?)
+    Ok(oracle::check(&data, SEED, &oracle::Passes::default())?)
 }
 
 /// Memory that OpenGL allocates: its capabilities give the reason why it can't be exported.

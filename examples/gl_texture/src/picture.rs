@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_of_nothing_is_found() {
+    fn a_blank_picture_is_found() {
         assert!(check_content(&[0, 0, 0, 255, 0, 0, 0, 255]).is_err());
         assert!(check_content(&[90, 90, 90, 255, 90, 90, 90, 255]).is_err());
         assert!(check_content(&[90, 90, 90, 255, 9, 0, 0, 0]).is_err());

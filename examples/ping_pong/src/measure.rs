@@ -101,21 +101,21 @@ pub fn measure(path: &mut Path, plan: &Plan, progress: Progress<'_>) -> Result<M
 /// # Errors
 /// If a driver fails. Wrong bytes are the inner error.
 pub fn prove(path: &mut Path, seed: u32) -> Result<Result<(), oracle::Wrong>> {
-    let (mut ticket, mut turns) = (None, oracle::Turns::default());
+    let (mut ticket, mut passes) = (None, oracle::Passes::default());
     for stage in &mut path.stages {
-        turns.then(stage.step());
+        passes.then(stage.step());
         ticket = Some(stage.pass(ticket, Pass::Whole)?);
     }
     let first = &mut path.stages[0];
     first.acquire(ticket.context("a path has stages")?)?;
-    Ok(oracle::check(&first.read()?, seed, &turns))
+    Ok(oracle::check(&first.read()?, seed, &passes))
 }
 
 /// The expected content of the payload. Kernels that only touch it change its first bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Expected {
-    head: oracle::Turns,
-    rest: oracle::Turns,
+    head: oracle::Passes,
+    rest: oracle::Passes,
 }
 
 impl Expected {

@@ -9,7 +9,7 @@ use gpu_interop::session::Frame;
 use super::check_vulkan::verdict;
 use super::checker::{Checker, NOTHING_FOUND, Parts, TIMEOUT, WARM_UP_BYTES};
 use super::frame::Shape;
-use super::tally::FrameCheck;
+use super::frame_stats::FrameCheck;
 use interop_gpu::gl::GlContext;
 use interop_gpu::kernel::{GROUP_SIZE, windows};
 

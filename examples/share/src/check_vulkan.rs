@@ -10,7 +10,7 @@ use gpu_interop::vulkan::{
 
 use super::checker::{Checker, NOTHING_FOUND, Parts, TIMEOUT, WARM_UP_BYTES};
 use super::frame::Shape;
-use super::tally::FrameCheck;
+use super::frame_stats::FrameCheck;
 use super::vulkan_kernel::{Bound, VulkanKernel};
 use interop_gpu::vulkan::PrivateBuffer;
 

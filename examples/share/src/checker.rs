@@ -13,7 +13,7 @@ use super::check_cuda::CudaChecker;
 use super::check_gl::GlChecker;
 use super::check_vulkan::VulkanChecker;
 use super::frame::Shape;
-use super::tally::FrameCheck;
+use super::frame_stats::FrameCheck;
 
 /// Timeout for drawing a frame and checking it.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::checker::{Checker, ConsumerApi, open};
 use super::frame::{Announced, Picture, Shape};
 use super::interrupt::Interrupt;
-use super::tally::{FrameCheck, FrameStats};
+use super::frame_stats::{FrameCheck, FrameStats};
 use interop_gpu::statistics::percentile;
 
 /// How to consume.
@@ -108,13 +108,13 @@ pub fn consume(
     if let Err(error) = ended {
         // Work that waits for a dead producer never ends, so destroying it would block.
         std::mem::forget(checker);
-        let count = seen.tally.frames;
+        let count = seen.stats.frames;
         return Err(error.context(format!("after {count} of {}", counted(wanted, "frame"))));
     }
     // All published frames are received before the end of the session, so the missing ones were never
     // published.
     let due = options.frames.is_none() && !interrupt.is_requested();
-    if let Some(next) = seen.tally.next().filter(|&next| due && next < all.into()) {
+    if let Some(next) = seen.stats.next().filter(|&next| due && next < all.into()) {
         let early = format!("the producer ended after {next} of {}", counted(all, "frame"));
         seen.wrong.get_or_insert(early);
     }
@@ -132,7 +132,7 @@ struct Run {
 /// The counts so far.
 #[derive(Default)]
 struct Seen {
-    tally: FrameStats,
+    stats: FrameStats,
     tokens: Vec<Duration>,
     latencies: Vec<Duration>,
     first: Option<Instant>,
@@ -151,7 +151,7 @@ impl Run {
     ) -> Result<()> {
         let mut waited = Instant::now();
         let limit = options.frames.map_or(u64::MAX, u64::from);
-        while self.seen.tally.frames < limit && !interrupt.is_requested() {
+        while self.seen.stats.frames < limit && !interrupt.is_requested() {
             match consumer.next_frame(CHECK_INTERVAL.min(options.wait)) {
                 Ok(frame) => self.frame(frame)?,
                 Err(Error::Timeout { .. }) if waited.elapsed() < options.wait => continue,
@@ -166,7 +166,7 @@ impl Run {
                 },
             }
             waited = Instant::now();
-            progress(self.seen.tally.frames, self.wanted.into());
+            progress(self.seen.stats.frames, self.wanted.into());
         }
         Ok(())
     }
@@ -182,8 +182,8 @@ impl Run {
         seen.took = began.elapsed();
         // The last frame is the picture. The CPU checks the GPU's result for the first and the last frame,
         // and examines the first wrong one.
-        let is_last = number + 1 == self.all || seen.tally.frames + 1 == u64::from(self.wanted);
-        if seen.tally.frames == 0 || is_last || (!is_whole && seen.wrong.is_none()) {
+        let is_last = number + 1 == self.all || seen.stats.frames + 1 == u64::from(self.wanted);
+        if seen.stats.frames == 0 || is_last || (!is_whole && seen.wrong.is_none()) {
             let data = self.checker.read(frame.slot())?;
             let wrong = self.shape.check(&data, number).err();
             if wrong.is_none() != is_whole {
@@ -202,7 +202,7 @@ impl Run {
         }
         // A slot that was withdrawn meanwhile may have been overwritten while it was read.
         let released = frame.release();
-        self.seen.tally.count(number.into(), is_whole && released.is_ok());
+        self.seen.stats.count(number.into(), is_whole && released.is_ok());
         match released {
             // Frames received before the end of the session still count.
             Err(Error::Closed { .. }) | Ok(()) => Ok(()),
@@ -232,7 +232,7 @@ fn explain(shape: Shape, data: &[u8], number: u32, verdict: &FrameCheck) -> Stri
 
 impl Seen {
     fn consumed(self, api: ConsumerApi, shape: Shape) -> Consumed {
-        let FrameStats { frames, verified, lost, doubled, torn, .. } = self.tally;
+        let FrameStats { frames, verified, lost, doubled, torn, .. } = self.stats;
         let report = ConsumerReport {
             api: api.name(),
             frames,

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_tells_frame_and_place() {
+    fn every_word_holds_its_frame_and_index() {
         let shape = Shape::new(64 << 10).unwrap();
         let data = drawn(shape, 300);
         shape.check(&data, 300).unwrap();
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_tells_which_frame_it_is_of() {
+    fn a_word_identifies_its_frame() {
         let shape = Shape::new(1 << 20).unwrap();
         for frame in [0, 1, 300, 9_999, u32::MAX] {
             for off in [-128, -3, 0, 1, 127] {

@@ -14,7 +14,7 @@ mod frame;
 mod interrupt;
 mod produce;
 mod renderer;
-mod tally;
+mod frame_stats;
 mod vulkan_kernel;
 
 pub use checker::ConsumerApi;
@@ -23,4 +23,4 @@ pub use frame::{Announced, Picture, Shape};
 pub use interrupt::{Interrupt, default_socket};
 pub use produce::{ProducerReport, Production, Update, produce, session_options};
 pub use renderer::FrameRenderer;
-pub use tally::{FrameCheck, FrameStats};
+pub use frame_stats::{FrameCheck, FrameStats};

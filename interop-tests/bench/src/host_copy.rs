@@ -13,7 +13,7 @@ use gpu_interop::vulkan::{Fence, FencePool, SubmitSync};
 use crate::copies::Copies;
 use crate::staging::{Staging, record_copy, record_kernel};
 use interop_gpu::Kernel;
-use interop_gpu::oracle::{Turns, Wrong};
+use interop_gpu::oracle::{Passes, Wrong};
 use interop_gpu::vulkan::PrivateBuffer;
 use ping_pong::routes::{self, Benchmark, FIRST_STEP, SECOND_STEP, Setup};
 use ping_pong::{PayloadUser as _, Recorded, TIMEOUT, VulkanUser, Work};
@@ -26,7 +26,7 @@ pub(crate) struct HostCopy<F: Copies> {
     fences: FencePool,
     own: F::Own,
     second: F,
-    turns: Turns,
+    passes: Passes,
     staging: Rc<Staging>,
     payload: PrivateBuffer,
     first: VulkanUser,
@@ -65,8 +65,8 @@ impl<F: Copies> HostCopy<F> {
         let pieces = staging.pieces().into_iter().map(piece).collect::<Result<_>>()?;
         let fences = FencePool::new(&gpu.endpoint)?;
         let own = second.own(staging.clone(), second_groups)?;
-        let turns = Turns::default();
-        Ok(Self { kernel, pieces, fences, own, second, turns, staging, payload, first })
+        let passes = Passes::default();
+        Ok(Self { kernel, pieces, fences, own, second, passes, staging, payload, first })
     }
 
     fn pair(&mut self) -> Result<()> {
@@ -89,8 +89,8 @@ impl<F: Copies> HostCopy<F> {
             self.second.finish_download(&mut self.own, index, range)?;
             self.first.submit(&[piece.up.command], SubmitSync::default())?;
         }
-        self.turns.then(FIRST_STEP);
-        self.turns.then(SECOND_STEP);
+        self.passes.then(FIRST_STEP);
+        self.passes.then(SECOND_STEP);
         Ok(())
     }
 }
@@ -113,6 +113,6 @@ impl<F: Copies> Benchmark for HostCopy<F> {
 
     fn verify(&mut self) -> Result<Result<(), Wrong>> {
         let PrivateBuffer { buffer, bytes, .. } = self.payload;
-        routes::check(&self.first.gpu, buffer, bytes, SEED, &self.turns)
+        routes::check(&self.first.gpu, buffer, bytes, SEED, &self.passes)
     }
 }

@@ -30,19 +30,22 @@ pub fn filled(bytes: usize, seed: u32) -> Vec<u8> {
 /// Passes with different steps don't commute, so a pass that is lost, doubled or out of order changes every
 /// word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turns {
+pub struct Passes {
     a: u32,
     b: u32,
     c: u32,
 }
 
-impl Default for Turns {
+/// The name of [`Passes`] until every case uses it.
+pub type Turns = Passes;
+
+impl Default for Passes {
     fn default() -> Self {
         Self { a: 1, b: 0, c: 0 }
     }
 }
 
-impl Turns {
+impl Passes {
     /// Appends a pass.
     pub fn then(&mut self, step: u32) {
         self.a = self.a.wrapping_mul(MULTIPLIER);
@@ -86,15 +89,15 @@ impl std::error::Error for Wrong {}
 ///
 /// # Errors
 /// [`Wrong`] with the first word that differs.
-pub fn check(data: &[u8], seed: u32, turns: &Turns) -> Result<(), Wrong> {
-    check_from(data, 0, seed, turns)
+pub fn check(data: &[u8], seed: u32, passes: &Passes) -> Result<(), Wrong> {
+    check_from(data, 0, seed, passes)
 }
 
 /// Checks every word of `data`, which begins at word `from` of the payload.
 ///
 /// # Errors
 /// [`Wrong`] with the first word that differs.
-pub fn check_from(data: &[u8], from: u32, seed: u32, turns: &Turns) -> Result<(), Wrong> {
+pub fn check_from(data: &[u8], from: u32, seed: u32, passes: &Passes) -> Result<(), Wrong> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let part_bytes = (data.len().div_ceil(threads).div_ceil(4) * 4).max(4);
     thread::scope(|scope| {
@@ -103,7 +106,7 @@ pub fn check_from(data: &[u8], from: u32, seed: u32, turns: &Turns) -> Result<()
             .enumerate()
             .map(|(i, part)| {
                 let first_word = from + (i * (part_bytes / 4)) as u32;
-                scope.spawn(move || check_part(part, first_word, seed, turns))
+                scope.spawn(move || check_part(part, first_word, seed, passes))
             })
             .collect();
         let mut wrong: Option<Wrong> = None;
@@ -119,10 +122,10 @@ pub fn check_from(data: &[u8], from: u32, seed: u32, turns: &Turns) -> Result<()
     })
 }
 
-fn check_part(part: &[u8], first_word: u32, seed: u32, turns: &Turns) -> Result<(), Wrong> {
+fn check_part(part: &[u8], first_word: u32, seed: u32, passes: &Passes) -> Result<(), Wrong> {
     let mut wrong: Option<Wrong> = None;
     for (word, bytes) in (first_word..).zip(part.chunks(4)) {
-        let expected = turns.word(word, seed);
+        let expected = passes.word(word, seed);
         if expected.to_le_bytes()[..bytes.len()] == *bytes {
             continue;
         }
@@ -152,7 +155,7 @@ fn parallel(data: &mut [u8], work: impl Fn(u32, &mut [u8]) + Sync) {
 mod tests {
     use super::*;
 
-    fn turn_by_turn(mut x: u32, w: u32, steps: &[u32]) -> u32 {
+    fn one_by_one(mut x: u32, w: u32, steps: &[u32]) -> u32 {
         for &step in steps {
             let added = w.wrapping_mul(INDEX_FACTOR).wrapping_add(step);
             x = x.wrapping_mul(MULTIPLIER).wrapping_add(added);
@@ -161,26 +164,26 @@ mod tests {
     }
 
     #[test]
-    fn the_closed_form_is_the_turns_one_by_one() {
+    fn the_closed_form_equals_the_passes_one_by_one() {
         let steps = [7, 0, u32::MAX, 12345, 99];
-        let mut turns = Turns::default();
-        steps.iter().for_each(|&step| turns.then(step));
+        let mut passes = Passes::default();
+        steps.iter().for_each(|&step| passes.then(step));
         for word in [0, 1, 2, 1000, u32::MAX] {
-            assert_eq!(turns.word(word, 3), turn_by_turn(hash(word, 3), word, &steps));
+            assert_eq!(passes.word(word, 3), one_by_one(hash(word, 3), word, &steps));
         }
     }
 
     #[test]
-    fn one_wrong_bit_a_lost_turn_and_exchanged_turns_are_found() {
+    fn one_wrong_bit_a_lost_pass_and_exchanged_passes_are_found() {
         let mut data = filled(1003, 5);
-        check(&data, 5, &Turns::default()).unwrap();
+        check(&data, 5, &Passes::default()).unwrap();
         data[1001] ^= 0x10;
-        let wrong = check(&data, 5, &Turns::default()).unwrap_err();
+        let wrong = check(&data, 5, &Passes::default()).unwrap_err();
         assert_eq!((wrong.words, wrong.first), (1, 250));
         let after = |steps: &[u32]| {
-            let mut turns = Turns::default();
-            steps.iter().for_each(|&step| turns.then(step));
-            turns
+            let mut passes = Passes::default();
+            steps.iter().for_each(|&step| passes.then(step));
+            passes
         };
         let data: Vec<u8> = (0..64).flat_map(|w| after(&[1, 2]).word(w, 5).to_le_bytes()).collect();
         check(&data, 5, &after(&[1, 2])).unwrap();

@@ -97,16 +97,16 @@ impl<'a> Candidates<'a> {
         self.setup.open(candidate)
     }
 
-    fn turns(&mut self, candidate: RouteConfig, turns: u32) -> Result<Duration> {
+    fn iterations(&mut self, candidate: RouteConfig, iterations: u32) -> Result<Duration> {
         let key = candidate.to_string();
         if !self.open.contains_key(&key) {
             let benchmark = self.open(candidate)?;
             self.open.insert(key.clone(), benchmark);
         }
         let benchmark = self.open.get_mut(&key).context("inserted above")?;
-        let pairs = turns.next_multiple_of(benchmark.granule());
+        let pairs = iterations.next_multiple_of(benchmark.granule());
         // Scaled to the requested number, which may not be a multiple of the granule.
-        Ok(time(&mut **benchmark, pairs)?.wall * turns)
+        Ok(time(&mut **benchmark, pairs)?.wall * iterations)
     }
 }
 
@@ -157,9 +157,9 @@ impl tune::Benchmark for Candidates<'_> {
         &mut self,
         _payload_bytes: u64,
         candidate: RouteConfig,
-        turns: u32,
+        iterations: u32,
     ) -> gpu_interop::Result<Duration> {
-        self.turns(candidate, turns).map_err(|error| match error.downcast::<Error>() {
+        self.iterations(candidate, iterations).map_err(|error| match error.downcast::<Error>() {
             Ok(error) => error,
             Err(error) => {
                 gpu_interop::error::Invalid::new("benchmark", format!("failed: {error:#}")).into()

@@ -5,7 +5,7 @@ use demo_common::handoff_name;
 use gpu_interop::capabilities::SyncPlan;
 use gpu_interop::handoff::{HandoffOptions, Ticket, open};
 use gpu_interop::{BufferDesc, Peer as _};
-use interop_gpu::oracle::{Turns, Wrong};
+use interop_gpu::oracle::{Passes, Wrong};
 
 use super::benchmark::{Benchmark, FIRST_STEP, SECOND_STEP};
 use super::verify;
@@ -24,7 +24,7 @@ pub(crate) struct Channel<S: PayloadUser> {
     first: VulkanUser,
     second: S,
     ticket: Option<Ticket>,
-    turns: Turns,
+    passes: Passes,
     plan: SyncPlan,
 }
 
@@ -58,7 +58,7 @@ impl<S: PayloadUser> Channel<S> {
             first,
             second,
             ticket: None,
-            turns: Turns::default(),
+            passes: Passes::default(),
             plan: there.plan,
         })
     }
@@ -72,8 +72,8 @@ impl<S: PayloadUser> Benchmark for Channel<S> {
             let ticket =
                 self.second.pass(Some(ticket), &mut self.second_ends, &self.second_pass)?;
             self.ticket = Some(ticket);
-            self.turns.then(FIRST_STEP);
-            self.turns.then(SECOND_STEP);
+            self.passes.then(FIRST_STEP);
+            self.passes.then(SECOND_STEP);
         }
         Ok(())
     }
@@ -91,7 +91,7 @@ impl<S: PayloadUser> Benchmark for Channel<S> {
         let ticket = self.ticket.take().context("at least one pair was submitted")?;
         self.first.acquire(ticket, &mut self.first_ends)?;
         let buffer = &self.first_ends.buffer;
-        verify::check(&self.first.gpu, buffer.handle(), buffer.desc().size, SEED, &self.turns)
+        verify::check(&self.first.gpu, buffer.handle(), buffer.desc().size, SEED, &self.passes)
     }
 }
 

@@ -11,7 +11,7 @@ use super::verify;
 use crate::user::PayloadUser as _;
 use crate::vulkan::{Recorded, VulkanUser};
 use interop_gpu::Kernel;
-use interop_gpu::oracle::{Turns, Wrong};
+use interop_gpu::oracle::{Passes, Wrong};
 use interop_gpu::vulkan::{Bound, VulkanContext};
 
 const SEED: u32 = 6;
@@ -24,7 +24,7 @@ pub struct OneQueue<K> {
     pairs: u32,
     buffer: vk::Buffer,
     bytes: u64,
-    turns: Turns,
+    passes: Passes,
     // Last: the commands use it.
     _kept: K,
 }
@@ -51,8 +51,8 @@ impl<K> OneQueue<K> {
         })?;
         let recorded = recorded.with(vec![bound]);
         let user = VulkanUser::new(gpu)?;
-        let turns = Turns::default();
-        Ok(Self { user, recorded, pairs, buffer, bytes, turns, _kept: kept })
+        let passes = Passes::default();
+        Ok(Self { user, recorded, pairs, buffer, bytes, passes, _kept: kept })
     }
 }
 
@@ -62,7 +62,7 @@ impl<K> Benchmark for OneQueue<K> {
             self.user.submit(&[self.recorded.command], SubmitSync::default())?;
         }
         for step in [FIRST_STEP, SECOND_STEP].repeat(pairs as usize) {
-            self.turns.then(step);
+            self.passes.then(step);
         }
         Ok(())
     }
@@ -83,6 +83,6 @@ impl<K> Benchmark for OneQueue<K> {
     }
 
     fn verify(&mut self) -> Result<Result<(), Wrong>> {
-        verify::check(&self.user.gpu, self.buffer, self.bytes, SEED, &self.turns)
+        verify::check(&self.user.gpu, self.buffer, self.bytes, SEED, &self.passes)
     }
 }

@@ -7,7 +7,7 @@ use gpu_interop::capabilities::SyncPlan;
 use gpu_interop::handoff::HandoffOptions;
 use gpu_interop::ring::{self, RingOptions, RingStage, SlotCommands, Wait};
 use gpu_interop::vulkan::Endpoint;
-use interop_gpu::oracle::{Turns, Wrong};
+use interop_gpu::oracle::{Passes, Wrong};
 
 use super::benchmark::{Benchmark, FIRST_STEP, SECOND_STEP};
 use super::verify;
@@ -26,7 +26,7 @@ pub(crate) struct Ring<S: PayloadUser> {
     /// Slots handed over at a time.
     batch: u32,
     /// The passes over each slot so far.
-    turns: Vec<Turns>,
+    passes: Vec<Passes>,
     plan: SyncPlan,
 }
 
@@ -63,7 +63,7 @@ impl<S: PayloadUser> Ring<S> {
         let batches = second_stage.buffers().chunks(batch as usize);
         let second_passes =
             batches.map(|batch| second.prepare(batch, works[1])).collect::<Result<_>>()?;
-        let turns = vec![Turns::default(); depth as usize];
+        let passes = vec![Passes::default(); depth as usize];
         Ok(Self {
             first_passes,
             second_passes,
@@ -72,13 +72,13 @@ impl<S: PayloadUser> Ring<S> {
             first,
             second,
             batch,
-            turns,
+            passes,
             plan,
         })
     }
 
     fn depth(&self) -> u32 {
-        self.turns.len() as u32
+        self.passes.len() as u32
     }
 }
 
@@ -90,7 +90,7 @@ impl<S: PayloadUser> Benchmark for Ring<S> {
         for _ in 0..pairs / half {
             for _ in 0..batches {
                 self.first.ring_pass(&mut self.first_stage, &self.first_passes, batch, |slot| {
-                    self.turns[slot].then(FIRST_STEP);
+                    self.passes[slot].then(FIRST_STEP);
                 })?;
             }
             for _ in 0..batches {
@@ -99,7 +99,7 @@ impl<S: PayloadUser> Benchmark for Ring<S> {
                     &self.second_passes,
                     batch,
                     |slot| {
-                        self.turns[slot].then(SECOND_STEP);
+                        self.passes[slot].then(SECOND_STEP);
                     },
                 )?;
             }
@@ -121,15 +121,15 @@ impl<S: PayloadUser> Benchmark for Ring<S> {
     }
 
     fn verify(&mut self) -> Result<Result<(), Wrong>> {
-        let depth = self.turns.len();
+        let depth = self.passes.len();
         let taken = self.first_stage.take(Wait::No, depth..=depth, SlotCommands::recorded())?;
         let (batch, sync) = taken.context("all slots have returned")?;
         self.first.acquire_all(self.first_stage.buffers(), sync)?;
         for slot in batch.iter() {
             let (buffer, number) = (self.first_stage.buffer(slot)?, slot.index());
             let (handle, bytes) = (buffer.handle(), buffer.desc().size);
-            let (gpu, seed, turns) = (&self.first.gpu, number as u32, &self.turns[number]);
-            let checked = verify::check(gpu, handle, bytes, seed, turns)?;
+            let (gpu, seed, passes) = (&self.first.gpu, number as u32, &self.passes[number]);
+            let checked = verify::check(gpu, handle, bytes, seed, passes)?;
             if checked.is_err() {
                 return Ok(checked);
             }

@@ -9,7 +9,7 @@ use gpu_interop::cudarc::driver::{CudaSlice, DevicePtr as _};
 use super::benchmark::{Benchmark, FIRST_STEP, SECOND_STEP};
 use interop_gpu::Kernel;
 use interop_gpu::cuda::CudaContext;
-use interop_gpu::oracle::{self, Turns, Wrong};
+use interop_gpu::oracle::{self, Passes, Wrong};
 
 const SEED: u32 = 5;
 
@@ -20,7 +20,7 @@ pub struct SingleCuda {
     grid: u32,
     address: CUdeviceptr,
     payload: CudaSlice<u8>,
-    turns: Turns,
+    passes: Passes,
 }
 
 impl SingleCuda {
@@ -34,7 +34,7 @@ impl SingleCuda {
         gpu.stream.synchronize()?;
         let (address, synchronised) = payload.device_ptr(&gpu.stream);
         drop(synchronised);
-        Ok(Self { gpu, grid, address, payload, turns: Turns::default() })
+        Ok(Self { gpu, grid, address, payload, passes: Passes::default() })
     }
 }
 
@@ -47,7 +47,7 @@ impl Benchmark for SingleCuda {
                 unsafe {
                     self.gpu.launch_at(Kernel::PingPong { step }, self.address, bytes, self.grid)
                 }?;
-                self.turns.then(step);
+                self.passes.then(step);
             }
         }
         Ok(())
@@ -63,7 +63,7 @@ impl Benchmark for SingleCuda {
 
     fn verify(&mut self) -> Result<Result<(), Wrong>> {
         let data = self.gpu.stream.clone_dtoh(&self.payload)?;
-        Ok(oracle::check(&data, SEED, &self.turns))
+        Ok(oracle::check(&data, SEED, &self.passes))
     }
 }
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use gpu_interop::ash::vk;
 
-use interop_gpu::oracle::{self, Turns, Wrong};
+use interop_gpu::oracle::{self, Passes, Wrong};
 use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 
 /// Bytes read back at a time.
@@ -19,7 +19,7 @@ pub fn check(
     buffer: vk::Buffer,
     bytes: u64,
     seed: u32,
-    turns: &Turns,
+    passes: &Passes,
 ) -> Result<Result<(), Wrong>> {
     let staging = PrivateBuffer::host(&gpu.vulkan, PART_BYTES.min(bytes))?;
     let (mut wrong, mut at) = (Ok(()), 0);
@@ -28,7 +28,7 @@ pub fn check(
         gpu.copy(buffer, at, staging.buffer, 0, part)?;
         let first_word = (at / 4) as u32;
         staging.with_bytes(usize::try_from(part)?, |data| {
-            wrong = oracle::check_from(data, first_word, seed, turns);
+            wrong = oracle::check_from(data, first_word, seed, passes);
         })?;
         at += part;
     }

@@ -20,7 +20,7 @@ pub(super) use self::objects::{MemoryFd, RawBuffer};
 pub(super) use self::vulkan::RawSecondVulkan;
 use self::vulkan::RawVulkan;
 use interop_gpu::Kernel;
-use interop_gpu::oracle::{Turns, Wrong};
+use interop_gpu::oracle::{Passes, Wrong};
 use interop_gpu::vulkan::VulkanContext;
 use ping_pong::routes;
 use ping_pong::routes::{Benchmark, FIRST_STEP, SECOND_STEP};
@@ -61,7 +61,7 @@ pub(super) struct Raw<F: RawSecondApi> {
     first: RawVulkan,
     by_host: Option<WaitMode>,
     value: u64,
-    turns: Turns,
+    passes: Passes,
 }
 
 impl<F: RawSecondApi> Raw<F> {
@@ -75,7 +75,7 @@ impl<F: RawSecondApi> Raw<F> {
         let first = RawVulkan::create(gpu, bytes, (grid, FIRST_STEP), by_host.is_some())?;
         first.fill_and_release(SEED)?;
         let second = import(first.export(by_host.is_some())?)?;
-        Ok(Self { second, first, by_host, value: 0, turns: Turns::default() })
+        Ok(Self { second, first, by_host, value: 0, passes: Passes::default() })
     }
 
     fn pair(&mut self) -> Result<()> {
@@ -98,8 +98,8 @@ impl<F: RawSecondApi> Benchmark for Raw<F> {
     fn submit(&mut self, pairs: u32) -> Result<()> {
         for _ in 0..pairs {
             self.pair()?;
-            self.turns.then(FIRST_STEP);
-            self.turns.then(SECOND_STEP);
+            self.passes.then(FIRST_STEP);
+            self.passes.then(SECOND_STEP);
         }
         Ok(())
     }
@@ -119,7 +119,7 @@ impl<F: RawSecondApi> Benchmark for Raw<F> {
         let waits = self.by_host.is_none().then_some(self.value);
         self.first.take_back(waits)?;
         let (gpu, buffer) = (self.first.gpu(), self.first.buffer());
-        routes::check(gpu, buffer.handle, buffer.bytes, SEED, &self.turns)
+        routes::check(gpu, buffer.handle, buffer.bytes, SEED, &self.passes)
     }
 }
 

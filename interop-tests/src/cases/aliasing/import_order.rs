@@ -10,7 +10,7 @@ use crate::cases::support::driver::Dedication;
 use crate::cases::support::importers::Place;
 use crate::cases::support::views::{View, check_all_views_agree};
 use crate::harness::{Case, Need, TestGpu, ValidationLog};
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::VulkanContext;
 
 const BYTES: usize = 64 << 10;
@@ -96,7 +96,7 @@ fn bind_export_import(from: &VulkanContext, to: &VulkanContext) -> Result<()> {
     let imported = to.endpoint.import_buffer(exported.export()?)?;
     // What was written before the export is visible.
     let read = to.download(imported.handle(), 0, desc.size)?;
-    oracle::check(&read, 7, &Turns::default())?;
+    oracle::check(&read, 7, &Passes::default())?;
     check_all_views_agree(&mut [View::new(from, exported), View::new(to, imported)], 1)
 }
 
@@ -109,7 +109,7 @@ fn export_bind_import(from: &VulkanContext, to: &VulkanContext) -> Result<()> {
     let imported = to.endpoint.import_buffer(BufferPayload::new(payload, offsets[0], desc)?)?;
     // What was written after the export and before the import is visible.
     let read = to.download(imported.handle(), 0, desc.size)?;
-    oracle::check(&read, 7, &Turns::default())?;
+    oracle::check(&read, 7, &Passes::default())?;
     check_all_views_agree(&mut [View::new(from, exported), View::new(to, imported)], 1)
 }
 
@@ -122,7 +122,7 @@ fn export_import_bind(from: &VulkanContext, to: &VulkanContext) -> Result<()> {
     let exported = memory.buffer(offsets[0], &desc)?;
     // What the importer wrote before the exporter had a buffer is visible.
     let read = from.download(exported.handle(), 0, desc.size)?;
-    oracle::check(&read, 7, &Turns::default())?;
+    oracle::check(&read, 7, &Passes::default())?;
     check_all_views_agree(&mut [View::new(from, exported), View::new(to, imported)], 1)
 }
 

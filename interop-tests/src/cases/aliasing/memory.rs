@@ -8,7 +8,7 @@ use gpu_interop::{BufferDesc, Error};
 use crate::cases::support::importers::Place;
 use crate::cases::support::views::{View, check_all_views_agree};
 use crate::harness::{Case, Need, TestGpu};
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::VulkanContext;
 use interop_gpu::{Kernel, oracle::hash};
 
@@ -85,11 +85,11 @@ fn host_visible(from: &VulkanContext, to: &VulkanContext) -> Result<()> {
         mapping(mapped, buffer, |bytes| bytes.copy_from_slice(&oracle::filled(BYTES, seed)))?;
         for (gpu, other) in views {
             let read = gpu.download(other.handle(), 0, BYTES as u64)?;
-            oracle::check(&read, seed, &Turns::default())?;
+            oracle::check(&read, seed, &Passes::default())?;
             gpu.upload(other.handle(), 0, &oracle::filled(BYTES, seed + 100))?;
             let mut read = Vec::new();
             mapping(mapped, buffer, |bytes| read.extend_from_slice(bytes))?;
-            oracle::check(&read, seed + 100, &Turns::default())?;
+            oracle::check(&read, seed + 100, &Passes::default())?;
             mapping(mapped, buffer, |bytes| bytes.copy_from_slice(&oracle::filled(BYTES, seed)))?;
         }
     }
@@ -180,9 +180,9 @@ fn size_of_one_gib(test_gpu: &TestGpu) -> Result<()> {
     let (first, second) = (test_gpu.vulkan(), test_gpu.second_instance()?);
     let (ours, theirs) = shared(first, second, GIB, MemoryLocation::DeviceLocal)?;
     run(first, &ours, Kernel::Fill { seed: 29 })?;
-    check_gib(test_gpu, second, &theirs, &Turns::default()).context("filled by the first")?;
+    check_gib(test_gpu, second, &theirs, &Passes::default()).context("filled by the first")?;
     run(second, &theirs, Kernel::PingPong { step: 1234 })?;
-    let mut turns = Turns::default();
+    let mut turns = Passes::default();
     turns.then(1234);
     check_gib(test_gpu, first, &ours, &turns).context("changed by the second")
 }
@@ -201,7 +201,7 @@ fn check_gib(
     test_gpu: &TestGpu,
     gpu: &VulkanContext,
     buffer: &Buffer,
-    turns: &Turns,
+    turns: &Passes,
 ) -> Result<()> {
     if test_gpu.is_hardware() {
         let read = gpu.download(buffer.handle(), 0, GIB)?;

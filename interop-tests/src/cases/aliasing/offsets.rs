@@ -6,7 +6,7 @@ use gpu_interop::{BufferDesc, BufferUsage, Error};
 
 use crate::cases::support::importers::Place;
 use crate::harness::{Case, Need, TestGpu};
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::VulkanContext;
 
 /// The first buffer moves the others away from offset 0; no size is a multiple of an alignment.
@@ -20,8 +20,8 @@ pub(in crate::cases) fn cases() -> Vec<Case> {
         Case::new(name, move |test_gpu| two_at_offsets(test_gpu.vulkan(), place.gpu(test_gpu)?))
     }));
     cases.push(Case::new(name("two_at_offsets/one_import/30"), one_import));
-    cases.push(Case::new(name("bad_places_are_refused/30a"), bad_places));
-    cases.push(Case::new(name("allocation_of_nothing_is_refused/30b"), nothing));
+    cases.push(Case::new(name("misplaced_buffers_are_refused/30a"), misplaced));
+    cases.push(Case::new(name("zero_size_allocation_is_refused/30b"), zero_size));
     cases.push(Case::new(name("too_large_or_without_address_is_refused/30f"), beyond_limits));
     cases.push(
         Case::new("vulkan/submit/wrong_parts_are_refused/30g", wrong_parts)
@@ -61,7 +61,7 @@ fn apart(
         for (reader, read) in [(from, ours), (to, theirs)] {
             for (at, buffer) in read.iter().enumerate() {
                 let data = reader.download(buffer.handle(), 0, buffer.desc().size)?;
-                oracle::check(&data, seed(at), &Turns::default())
+                oracle::check(&data, seed(at), &Passes::default())
                     .with_context(|| format!("buffer {at} at offset {}", buffer.offset()))?;
             }
         }
@@ -91,7 +91,7 @@ fn one_import(test_gpu: &TestGpu) -> Result<()> {
 }
 
 /// Past the end, misaligned, or of size 0: refused with the rule that is broken.
-fn bad_places(test_gpu: &TestGpu) -> Result<()> {
+fn misplaced(test_gpu: &TestGpu) -> Result<()> {
     let (first, second) = (test_gpu.vulkan(), test_gpu.second_device()?);
     let ours = allocated(first)?;
     let size = ours[0].memory().info().allocation_size;
@@ -119,7 +119,7 @@ fn bad_places(test_gpu: &TestGpu) -> Result<()> {
 }
 
 /// An allocation for no buffer, or a dedicated one for several.
-fn nothing(test_gpu: &TestGpu) -> Result<()> {
+fn zero_size(test_gpu: &TestGpu) -> Result<()> {
     let endpoint = &test_gpu.vulkan().endpoint;
     let none = endpoint.allocate::<BufferDesc>(&[], BufferOptions::default());
     ensure!(matches!(none, Err(Error::Invalid(_))), "{none:?}");

@@ -22,7 +22,7 @@ use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::Kernel;
 use interop_gpu::cuda::CudaContext;
 use interop_gpu::image::{SIZES, Shape};
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::VulkanContext;
 
 use sys::CUstreamCaptureMode::{
@@ -164,7 +164,7 @@ fn same_thread(test_gpu: &TestGpu, mode: Mode) -> Result<()> {
 
     graph.launch()?;
     cuda.stream.synchronize()?;
-    oracle::check(&vulkan.download(target.handle(), 0, BYTES)?, 3, &Turns::default())?;
+    oracle::check(&vulkan.download(target.handle(), 0, BYTES)?, 3, &Passes::default())?;
     drop(graph);
     // What the graph kept is dropped by a later call.
     drop(cuda.endpoint.import_buffer(target.export()?)?);

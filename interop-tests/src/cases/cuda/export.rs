@@ -10,7 +10,7 @@ use crate::cases::support::contexts::ApiContext as _;
 use crate::cases::support::fds::leave_nothing_open;
 use crate::cases::support::payload_user::{PayloadUser, RoundTrip, there_and_back};
 use crate::harness::{Case, Need, TestGpu};
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 
 pub(crate) fn cases() -> Vec<Case> {
     let cuda = |name, run: fn(&TestGpu) -> Result<()>| Case::new(name, run).needs(&[Need::Cuda]);
@@ -33,9 +33,9 @@ fn both_ways(test_gpu: &TestGpu) -> Result<()> {
         ensure!(made.memory().info().allocation_size >= size, "{:?}", made.memory().info());
         let imported = vulkan.endpoint.import_buffer(made.export()?)?;
         cuda.write(&mut made, &oracle::filled(size as usize, 1))?;
-        oracle::check(&vulkan.download(imported.handle(), 0, size)?, 1, &Turns::default())?;
+        oracle::check(&vulkan.download(imported.handle(), 0, size)?, 1, &Passes::default())?;
         vulkan.upload(imported.handle(), 0, &oracle::filled(size as usize, 2))?;
-        oracle::check(&cuda.read(&made)?, 2, &Turns::default())?;
+        oracle::check(&cuda.read(&made)?, 2, &Passes::default())?;
     }
     Ok(())
 }
@@ -70,11 +70,11 @@ fn exported_twice(test_gpu: &TestGpu) -> Result<()> {
     let here = first.endpoint.import_buffer(here)?;
     let there = second.endpoint.import_buffer(there)?;
     cuda.write(&mut made, &oracle::filled(64 << 10, 1))?;
-    oracle::check(&first.download(here.handle(), 0, 64 << 10)?, 1, &Turns::default())?;
-    oracle::check(&second.download(there.handle(), 0, 64 << 10)?, 1, &Turns::default())?;
+    oracle::check(&first.download(here.handle(), 0, 64 << 10)?, 1, &Passes::default())?;
+    oracle::check(&second.download(there.handle(), 0, 64 << 10)?, 1, &Passes::default())?;
     second.upload(there.handle(), 0, &oracle::filled(64 << 10, 2))?;
-    oracle::check(&first.download(here.handle(), 0, 64 << 10)?, 2, &Turns::default())?;
-    oracle::check(&cuda.read(&made)?, 2, &Turns::default())?;
+    oracle::check(&first.download(here.handle(), 0, 64 << 10)?, 2, &Passes::default())?;
+    oracle::check(&cuda.read(&made)?, 2, &Passes::default())?;
     Ok(())
 }
 
@@ -88,7 +88,7 @@ fn outlives_cuda(test_gpu: &TestGpu) -> Result<()> {
     // This would get the memory if it were free.
     let mut next = cuda.endpoint.create_buffer(&BufferDesc::storage(64 << 10))?;
     cuda.write(&mut next, &oracle::filled(64 << 10, 2))?;
-    oracle::check(&vulkan.download(imported.handle(), 0, 64 << 10)?, 1, &Turns::default())?;
+    oracle::check(&vulkan.download(imported.handle(), 0, 64 << 10)?, 1, &Passes::default())?;
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use crate::cases::support::routes::{BINARY, CaseRoute as _, HOST_WAIT, TIMELINE}
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::Kernel;
 use interop_gpu::cuda::CudaContext;
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 
 use sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL as THREAD_LOCAL;
 
@@ -92,7 +92,7 @@ fn replays(test_gpu: &TestGpu, route: Route) -> Result<()> {
     let (graph, mut handoff) = captured(&cuda, buffer, there.acquire, back.release)?;
 
     user.run(Kernel::Fill { seed: SEED })?;
-    let mut turns = Turns::default();
+    let mut turns = Passes::default();
     for step in 1..=1000 {
         user.run(Kernel::PingPong { step })?;
         turns.then(step);
@@ -126,7 +126,7 @@ fn cuda_first(test_gpu: &TestGpu) -> Result<()> {
     cuda.stream
         .memcpy_htod(&oracle::filled(BYTES as usize, SEED), &mut buffer.as_view_mut::<u8>()?)?;
     let (graph, mut handoff) = captured(&cuda, buffer, there.acquire, back.release)?;
-    let (mut turns, mut ticket) = (Turns::default(), None);
+    let (mut turns, mut ticket) = (Passes::default(), None);
     for step in 1..=5 {
         // SAFETY: the executable graph is that of the capture; nothing else uses it.
         let released = unsafe {
@@ -183,7 +183,7 @@ fn failures(test_gpu: &TestGpu) -> Result<()> {
     let second = unsafe { handoff.replay(exec, stream, None, || failing_launch()) };
     ensure!(matches!(second.err().map(Error::from), Some(Error::Invalid(_))));
     user.acquire(&mut back.acquire, ticket)?;
-    let mut turns = Turns::default();
+    let mut turns = Passes::default();
     turns.then(CUDA_STEP);
     oracle::check(&user.read()?, SEED, &turns)?;
 
@@ -226,7 +226,7 @@ fn drops(test_gpu: &TestGpu) -> Result<()> {
             }
         }
         user.acquire(&mut back.acquire, ticket)?;
-        let mut turns = Turns::default();
+        let mut turns = Passes::default();
         turns.then(CUDA_STEP);
         oracle::check(&user.read()?, SEED, &turns).with_context(|| format!("order {order}"))?;
         user.finish()?;

@@ -14,7 +14,7 @@ use crate::cases::support::contexts::ApiContext as _;
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::Kernel;
 use interop_gpu::cuda::CudaContext;
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 
 pub(crate) fn cases() -> Vec<Case> {
     let cuda = |name, run: fn(&TestGpu) -> Result<()>| Case::new(name, run).needs(&[Need::Cuda]);
@@ -64,9 +64,9 @@ fn both_ways(test_gpu: &TestGpu) -> Result<()> {
             let mut imported = cuda.endpoint.import_buffer(made.export()?)?;
             ensure!(imported.len() == size);
             vulkan.upload(made.handle(), 0, &oracle::filled(size as usize, 1))?;
-            oracle::check(&cuda.read(&imported)?, 1, &Turns::default())?;
+            oracle::check(&cuda.read(&imported)?, 1, &Passes::default())?;
             cuda.write(&mut imported, &oracle::filled(size as usize, 2))?;
-            oracle::check(&vulkan.download(made.handle(), 0, size)?, 2, &Turns::default())?;
+            oracle::check(&vulkan.download(made.handle(), 0, size)?, 2, &Passes::default())?;
         }
     }
     Ok(())
@@ -82,11 +82,11 @@ fn at_an_offset(test_gpu: &TestGpu) -> Result<()> {
     }
     let mut middle = cuda.endpoint.import_buffer(made[1].export()?)?;
     ensure!(middle.offset() == made[1].offset() && middle.offset() > 0, "{middle:?}");
-    oracle::check(&cuda.read(&middle)?, 2, &Turns::default())?;
+    oracle::check(&cuda.read(&middle)?, 2, &Passes::default())?;
     cuda.write(&mut middle, &oracle::filled(64 << 10, 4))?;
     for (buffer, seed) in made.iter().zip([1, 4, 3]) {
         let bytes = vulkan.download(buffer.handle(), 0, buffer.desc().size)?;
-        oracle::check(&bytes, seed, &Turns::default())?;
+        oracle::check(&bytes, seed, &Passes::default())?;
     }
     Ok(())
 }
@@ -137,7 +137,7 @@ fn typed_views(test_gpu: &TestGpu) -> Result<()> {
     let words: Vec<u32> = (0..1024).map(|word| oracle::hash(word, 3)).collect();
     cuda.stream.memcpy_htod(&words, &mut imported.as_view_mut::<u32>()?)?;
     cuda.stream.synchronize()?;
-    oracle::check(&vulkan.download(made.handle(), 0, desc.size)?, 3, &Turns::default())?;
+    oracle::check(&vulkan.download(made.handle(), 0, desc.size)?, 3, &Passes::default())?;
     let vectors = cuda.stream.clone_dtoh(&imported.as_view::<[u32; 4]>()?)?;
     cuda.stream.synchronize()?;
     ensure!(vectors.len() == 256 && vectors.as_flattened() == words);
@@ -161,11 +161,11 @@ fn private_copies(test_gpu: &TestGpu) -> Result<()> {
     let mut private = cuda.private_buffer(desc.size)?;
     vulkan.upload(made.handle(), 0, &oracle::filled(BYTES, 1))?;
     cuda.stream.memcpy_dtod(&imported.as_view::<u8>()?, &mut private)?;
-    oracle::check(&cuda.stream.clone_dtoh(&private)?, 1, &Turns::default())?;
+    oracle::check(&cuda.stream.clone_dtoh(&private)?, 1, &Passes::default())?;
     cuda.stream.memcpy_htod(&oracle::filled(BYTES, 2), &mut private)?;
     cuda.stream.memcpy_dtod(&private, &mut imported.as_view_mut::<u8>()?)?;
     cuda.stream.synchronize()?;
-    oracle::check(&vulkan.download(made.handle(), 0, desc.size)?, 2, &Turns::default())?;
+    oracle::check(&vulkan.download(made.handle(), 0, desc.size)?, 2, &Passes::default())?;
     Ok(())
 }
 
@@ -177,7 +177,7 @@ fn two_streams(test_gpu: &TestGpu) -> Result<()> {
     let made = vulkan.endpoint.create_buffer(&desc, BufferOptions::default())?;
     let mut imported = one.endpoint.import_buffer(made.export()?)?;
     one.launch(Kernel::Fill { seed: 1 }, &mut imported.as_view_mut::<u8>()?, 0)?;
-    let mut turns = Turns::default();
+    let mut turns = Passes::default();
     for step in 1..=200 {
         let gpu = if step % 2 == 0 { one } else { &other };
         gpu.launch(Kernel::PingPong { step }, &mut imported.as_view_mut::<u8>()?, 0)?;

@@ -27,7 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
         cuda("vulkan→cuda/opaque_fd/memory/descriptors_refused/51", memory_descriptors),
         cuda("vulkan→cuda/opaque_fd/semaphore/payloads_refused/51", semaphore_payloads)
             .needs(&[binary]),
-        cuda("vulkan→cuda/opaque_fd/semaphore/values_refused/51", semaphore_values)
+        cuda("vulkan→cuda/opaque_fd/semaphore/invalid_values_are_refused/51", semaphore_values)
             .needs(&[binary, timeline]),
         cuda("vulkan→cuda/opaque_fd/semaphore/foreign_stream_refused/51", foreign_stream)
             .needs(&[timeline]),

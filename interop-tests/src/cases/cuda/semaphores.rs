@@ -18,7 +18,7 @@ use crate::cases::support::routes::{BINARY, CaseRoute as _, HOST_WAIT, HOST_WAIT
 use crate::cases::support::stalled_queue::StalledQueue;
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::Kernel;
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::VulkanContext;
 
 /// Long enough for a stream that does not wait to finish.
@@ -36,7 +36,7 @@ pub(crate) fn cases() -> Vec<Case> {
             binary_is_waited_for,
         )
         .needs(&[Need::Cuda, binary]),
-        Case::new("vulkan→cuda/opaque_fd/binary/a_wait_a_signal/52", binary_again_and_again)
+        Case::new("vulkan→cuda/opaque_fd/binary/alternating_wait_and_signal/52", binary_again_and_again)
             .needs(&[Need::Cuda, binary]),
         Case::new("vulkan→cuda/opaque_fd/timeline/wait_and_signal_pairs/53", timeline_pairs)
             .needs(&[Need::Cuda, timeline]),
@@ -231,7 +231,7 @@ fn both_in_one_call(test_gpu: &TestGpu) -> Result<()> {
     let waits = vec![wait_for(&counter, Some(2)), wait_for(&back, None)];
     submit(vulkan, &SubmitSync { waits, ..SubmitSync::default() })?;
     let data = vulkan.download(made.handle(), 0, BYTES)?;
-    oracle::check(&data, 5, &Turns::default())?;
+    oracle::check(&data, 5, &Passes::default())?;
     ensure!(counter.value()? == 2, "{} at the end", counter.value()?);
     Ok(())
 }

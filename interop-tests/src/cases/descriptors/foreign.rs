@@ -20,9 +20,9 @@ use crate::harness::{Case, TestGpu};
 
 pub(in crate::cases) fn cases() -> Vec<Case> {
     [
-        for_each_importer("buffer/not_one_of_ours/21", buffers),
-        for_each_importer("memory/not_one_of_ours/21a", memory),
-        for_each_importer("semaphore/not_one_of_ours/21b", semaphores),
+        for_each_importer("buffer/foreign_descriptor_is_refused/21", buffers),
+        for_each_importer("memory/foreign_descriptor_is_refused/21a", memory),
+        for_each_importer("semaphore/foreign_descriptor_is_refused/21b", semaphores),
         for_each_importer("memory/no_dma_buf/21c", dma_bufs),
     ]
     .into_iter()

@@ -30,7 +30,7 @@ pub(in crate::cases) fn cases() -> Vec<Case> {
         ),
         for_each_semaphore("a_success_consumes_the_descriptor/10a", consumed_semaphore),
         for_each_importer_in_rows(
-            "buffer/a_success_closes_nobody_elses_file",
+            "buffer/a_success_closes_no_other_file",
             ["10b", "11b", "12b"],
             no_other_file,
         ),

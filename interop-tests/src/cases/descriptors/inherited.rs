@@ -20,8 +20,8 @@ const LISTS: &str = "lists its descriptors";
 
 pub(in crate::cases) fn cases() -> Vec<Case> {
     let mut cases = for_each_exporter("each_descriptor_closes_on_exec/19", made);
-    cases.extend(for_each_importer("buffer/one_given_back_closes_on_exec/19a", given_back));
-    cases.push(Case::new("all/opaque_fd/all/a_child_gets_none/19b", child_gets_none));
+    cases.extend(for_each_importer("buffer/a_returned_descriptor_closes_on_exec/19a", given_back));
+    cases.push(Case::new("all/opaque_fd/all/a_child_inherits_no_descriptor/19b", child_gets_none));
     cases
 }
 

@@ -22,9 +22,9 @@ pub(in crate::cases) fn cases() -> Vec<Case> {
     [
         rows("buffer/a_failure_gives_the_descriptor_back", "", buffer_comes_back),
         rows("memory/a_failure_gives_the_descriptor_back", "a", memory_comes_back),
-        rows("buffer/a_failure_closes_nobody_elses_file", "b", no_other_file),
+        rows("buffer/a_failure_closes_no_other_file", "b", no_other_file),
         rows("buffer/4096_failures", "c", many_failures),
-        rows("buffer/a_failure_harms_nothing", "d", harms_nothing),
+        rows("buffer/a_failure_leaves_the_endpoint_usable", "d", harms_nothing),
     ]
     .into_iter()
     .flatten()

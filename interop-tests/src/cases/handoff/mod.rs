@@ -19,7 +19,7 @@ use crate::cases::support::payload_user::{PayloadUser, RoundTrip, there_and_back
 use crate::cases::support::routes::{CaseRoute as _, ROUTES};
 use crate::harness::{Case, TestGpu};
 use interop_gpu::Kernel;
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 
 const BYTES: u64 = 256 << 10;
 /// Payloads in flight at once.
@@ -97,7 +97,7 @@ fn eight_in_flight<C: ApiContext>(test_gpu: &TestGpu, importer: &C, route: Route
         for ((ours, _), ticket) in pairs.iter_mut().zip(tickets) {
             ours.acquire(&mut back.acquire, ticket)?;
         }
-        let mut turns = Turns::default();
+        let mut turns = Passes::default();
         turns.then(round);
         for (number, (ours, _)) in pairs.iter_mut().enumerate() {
             oracle::check(&ours.read()?, seed(number), &turns)

@@ -23,7 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
             let name = name(&format!("{what}/{}", route.name()), &route.row().to_string());
             Case::new(name, move |test_gpu| run(test_gpu, route)).needs(&route.needs(Api::Vulkan))
         };
-        cases.push(case("anothers_ticket_comes_back", anothers_ticket));
+        cases.push(case("a_foreign_ticket_is_returned", anothers_ticket));
         cases.push(case("more_than_in_flight_is_refused", more_than_in_flight));
         cases.push(case("out_of_order_keeps_its_place", out_of_order));
         cases.push(case("a_dropped_ticket_keeps_its_place", dropped_ticket));

@@ -11,7 +11,7 @@ use crate::cases::support::routes::{CaseRoute as _, HOST_WAIT, ROUTES};
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::Kernel;
 use interop_gpu::gl::GlContext;
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::VulkanContext;
 
 const BYTES: u64 = 4 << 20;
@@ -27,11 +27,11 @@ pub(crate) fn cases() -> Vec<Case> {
         cases.push(case("content_is_kept", 43, content_is_kept));
         cases.push(case("ping_pong_255", route.row(), ping_pong));
     }
-    let control = Case::new("vulkan→gl/none/buffer/left_out_it_fails/49", |test_gpu| {
+    let control = Case::new("vulkan→gl/none/buffer/fails_without_synchronisation/49", |test_gpu| {
         left_out(test_gpu, test_gpu.gl()?)
     });
     cases.push(control.needs(&[Need::Gl]));
-    cases.push(Case::new("vulkan→vulkan/none/buffer/left_out_it_fails/49", |test_gpu| {
+    cases.push(Case::new("vulkan→vulkan/none/buffer/fails_without_synchronisation/49", |test_gpu| {
         left_out(test_gpu, test_gpu.second_device()?)
     }));
     cases
@@ -73,7 +73,7 @@ impl<'a> Shared<'a> {
 /// that a read that comes too early finds something else.
 fn both_ways(test_gpu: &TestGpu, route: Route) -> Result<()> {
     let mut shared = Shared::new(test_gpu, route)?;
-    let mut turns = Turns::default();
+    let mut turns = Passes::default();
     shared.vulkan.run(Kernel::Fill { seed: 42 })?;
     for step in 1..=8 {
         turns.then(step);
@@ -92,7 +92,7 @@ fn both_ways(test_gpu: &TestGpu, route: Route) -> Result<()> {
 /// Vulkan → OpenGL → Vulkan → OpenGL → Vulkan, with nothing but reads in between.
 fn content_is_kept(test_gpu: &TestGpu, route: Route) -> Result<()> {
     let mut shared = Shared::new(test_gpu, route)?;
-    let unchanged = Turns::default();
+    let unchanged = Passes::default();
     shared.vulkan.run(Kernel::Fill { seed: 43 })?;
     for round in 1..=2 {
         shared.pass_to_gl()?;
@@ -131,8 +131,8 @@ fn left_out<C: ApiContext>(test_gpu: &TestGpu, importer: &C) -> Result<()> {
         let early = theirs.read()?;
         theirs.acquire(&mut there.acquire, ticket)?;
         let late = theirs.read()?;
-        oracle::check(&late, seed, &Turns::default()).context("after the acquire")?;
-        if oracle::check(&early, seed, &Turns::default()).is_err() {
+        oracle::check(&late, seed, &Passes::default()).context("after the acquire")?;
+        if oracle::check(&early, seed, &Passes::default()).is_err() {
             return Ok(());
         }
         pass(&mut back, &mut theirs, &mut ours)?;

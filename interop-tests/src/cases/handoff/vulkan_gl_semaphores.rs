@@ -13,7 +13,7 @@ use crate::cases::opengl::shared;
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::Kernel;
 use interop_gpu::gl::GlContext;
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::{Bound, VulkanContext};
 
 const BYTES: u64 = 256 << 10;
@@ -30,11 +30,11 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("one_for_both_ways/binary/46a", binary, one_semaphore),
         case("one_for_both_ways/timeline/47a", timeline, one_semaphore),
-        case("the_counter_is_one/47b", timeline, counter),
+        case("both_apis_read_the_same_counter/47b", timeline, counter),
         case("opengl_waits_before_the_signal/47c", timeline, waits_first),
         case("a_value_too_many_or_too_few/binary/47d", binary, wrong_values),
         case("a_value_too_many_or_too_few/timeline/47d", timeline, wrong_values),
-        case("a_value_that_does_not_grow/47e", timeline, stale_value),
+        case("a_value_that_does_not_increase/47e", timeline, stale_value),
     ]
 }
 
@@ -78,7 +78,7 @@ fn one_semaphore(test_gpu: &TestGpu, kind: SemaphoreKind) -> Result<()> {
     let bound = Some(vulkan.bind(ours.handle(), BYTES)?);
     let work = Work { vulkan, gl, commands, bound };
     let bound = work.bound.as_ref().context("bound above")?;
-    let mut turns = Turns::default();
+    let mut turns = Passes::default();
     for (turn, &command) in work.commands.iter().enumerate() {
         vulkan.begin(command)?;
         let mut sync = SubmitSync::default();

@@ -17,7 +17,7 @@ use crate::cases::support::payload_user::{PayloadUser, RoundTrip, there_and_back
 use crate::cases::support::routes::{CaseRoute as _, ROUTES};
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::Kernel;
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::VulkanContext;
 
 const BYTES: u64 = 64 << 10;
@@ -170,7 +170,7 @@ fn timeout_in_gl(test_gpu: &TestGpu, wait: WaitMode) -> Result<()> {
     let owner = &vulkan.endpoint;
     let mut channel = handoff::open(owner, &gl.endpoint, owner, host_wait(wait, too_short))?;
     gl.dispatch(Kernel::Fill { seed: 48 }, theirs.name(), bytes, 0)?;
-    let mut turns = Turns::default();
+    let mut turns = Passes::default();
     // About 20 ms of work.
     for step in 1..=100 {
         gl.dispatch(Kernel::PingPong { step }, theirs.name(), bytes, 0)?;
@@ -248,7 +248,7 @@ fn not_current(test_gpu: &TestGpu, route: Route) -> Result<()> {
     }
     there.acquire.acquire(ticket, &[&theirs])?;
     let read = gl.download(theirs.name(), 0, BYTES)?;
-    oracle::check(&read, 5, &Turns::default())?;
+    oracle::check(&read, 5, &Passes::default())?;
     let (ticket, ()) = back.release.release(&[&theirs])?;
     ensure!(ticket.sequence() == 1, "a refused release was counted: {ticket:?}");
     submits.submit(&back.acquire.acquire(ticket, VulkanCommands::recorded())?)

@@ -18,7 +18,7 @@ pub(in crate::cases) fn cases() -> Vec<Case> {
         for_each_importer("memory/size_0_is_refused/21d", size_0),
         for_each_importer("buffer/a_size_beyond_the_file_is_refused/21e", beyond_the_file),
         for_each_importer("buffer/past_the_end_is_refused/21f", past_the_end),
-        for_each_importer("buffer/corrected_it_is_imported/21g", corrected),
+        for_each_importer("buffer/is_imported_once_corrected/21g", corrected),
     ]
     .into_iter()
     .flatten()

@@ -31,8 +31,8 @@ pub(crate) fn cases() -> Vec<Case> {
         case("repeated_imports_leave_nothing", repeated_imports),
         case("what_cuda_lacks_is_named", lacks),
         case("payloads_refused_and_given_back", refused_payloads),
-        case("objects_refused", refused_objects),
-        case("places_refused", refused_places),
+        case("invalid_texture_objects_are_refused", refused_objects),
+        case("misplaced_arrays_are_refused", refused_places),
         case("memory_that_cuda_made_refused", own_memory),
     ]
 }

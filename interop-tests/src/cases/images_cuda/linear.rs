@@ -29,7 +29,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new(name(desc.format, Tiling::Linear, what), run).needs(&needs(&[desc]))
     };
     cases.push(case("without_its_layout_refused", without_layout));
-    cases.push(case("what_rows_lack_is_refused", not_an_array));
+    cases.push(case("what_linear_images_lack_is_refused", not_an_array));
     cases
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
             Case::new(name, move |test_gpu| run(test_gpu, route)).needs(&route.needs(Api::OpenGl))
         };
         cases.push(case("content_is_kept", 43, content_is_kept));
-        cases.push(case("255_turns", route.row(), turns));
+        cases.push(case("255_handoffs", route.row(), turns));
     }
     for layout in texture_layouts() {
         let name = format!("vulkan→gl→vulkan/opaque_fd/image/layouts/{}/44", snake(layout));

@@ -30,7 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
             "ignores a texture's offset, so that the library refuses one: gl::workarounds",
             "a texture at offset",
         ),
-        case("two_of_the_same_place/39a", two_of_one_place),
+        case("two_at_the_same_place/39a", two_of_one_place),
         case("dedicated/26", |test_gpu| dedicated(test_gpu, DedicatedAllocation::Always)),
         case("not_dedicated/26", |test_gpu| dedicated(test_gpu, DedicatedAllocation::Avoid)),
         case("the_importer_outlives_the_exporter/18", importer_alone),
@@ -38,7 +38,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("dropped_names_are_deleted/35a", dropped),
         case("without_its_context_the_payload_comes_back/35b", not_current),
         case("repeated_imports_leave_no_descriptor/16", repeated_imports),
-        case("an_error_of_the_users_is_not_the_imports/31a", users_error),
+        case("a_pending_error_is_not_attributed_to_the_import/31a", users_error),
         case("the_texture_is_what_the_image_is/36a", parameters).needs(&[linear]),
         case("an_array_of_multisample_images/38", multisample_array)
             .needs(&[Need::Image(Api::OpenGl, samples_in_layers())]),

@@ -30,7 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
             }
         }
         let plain = [desc_of(format, Tiling::Optimal, Shape::D2, SIZES[0])];
-        cases.extend(both_ways("2d_for_no_more_than_needed", &plain, |_, desc| Ok(*desc)));
+        cases.extend(both_ways("2d_with_only_the_needed_usages", &plain, |_, desc| Ok(*desc)));
     }
     for &format in Format::ALL {
         for tiling in [Tiling::Optimal, Tiling::Linear] {

@@ -16,7 +16,7 @@ use crate::cases::images_vulkan::{
 use crate::harness::{Case, Need, TestGpu, ValidationLog};
 use interop_gpu::Kernel;
 use interop_gpu::image::{SIZES, Shape};
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::{ImageIo, VulkanContext};
 
 const TURNS: u32 = 255;
@@ -25,10 +25,10 @@ pub(crate) fn cases() -> Vec<Case> {
     let name = |what: &str| format!("vulkan→vulkan/opaque_fd/image/layouts/{what}");
     vec![
         Case::new(name("every_pair_keeps_the_content/44"), every_pair),
-        Case::new(name("255_turns/46"), turns),
+        Case::new(name("255_handoffs/46"), turns),
         Case::new(name("buffers_and_images_in_one_handoff/46"), with_a_buffer),
         Case::new(name("a_part_of_an_image/44"), part_of_an_image),
-        Case::new(name("another_pair_is_refused/44"), another_pair),
+        Case::new(name("another_pair_of_layouts_is_refused/44"), another_pair),
         Case::new(name("impossible_layouts_are_refused/44"), impossible),
         Case::new(name("of_another_device_is_refused/44"), of_another_device),
         Case::new(name("no_hazard/62"), no_hazard).needs(&[Need::Validation]),
@@ -175,7 +175,7 @@ fn with_a_buffer(test_gpu: &TestGpu) -> Result<()> {
         staging.record_download(second, command, &theirs);
     })?;
     staging.check(9)?;
-    Ok(oracle::check(&second.download(their_buffer.handle(), 0, BYTES)?, 9, &Turns::default())?)
+    Ok(oracle::check(&second.download(their_buffer.handle(), 0, BYTES)?, 9, &Passes::default())?)
 }
 
 /// The second level is handed over; the first keeps its owner and content.

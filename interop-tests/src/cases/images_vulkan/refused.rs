@@ -26,7 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new(name("an_image_that_does_not_fit_is_refused/33"), too_large).needs(&image),
         Case::new(name("dedicated_memory_without_its_image_is_refused/26"), dedicated_alone)
             .needs(&image),
-        Case::new(name("wrong_places_in_memory_are_refused/33"), wrong_places).needs(&image),
+        Case::new(name("wrong_offsets_in_memory_are_refused/33"), wrong_places).needs(&image),
         Case::new(name("linear/other_rows_are_refused/38"), other_rows).needs(&linear),
         Case::new(name("rows_of_an_optimal_image_are_refused/38"), no_rows).needs(&linear),
     ]

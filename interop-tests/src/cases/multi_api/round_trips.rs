@@ -28,9 +28,9 @@ pub(in crate::cases) fn cases() -> Vec<Case> {
         let name = format!("vulkan→{apis}/opaque_fd/buffer/any_order_of_import/57");
         Case::new(name, move |test_gpu| any_order_of_import(test_gpu, &importers)).needs(&needs)
     };
-    type Turns = fn(&TestGpu, RoundTrip) -> Result<()>;
-    let turns = |apis: &str, run: Turns| {
-        let name = format!("vulkan→{apis}→vulkan/opaque_fd/buffer/1000_turns/58");
+    type Run = fn(&TestGpu, RoundTrip) -> Result<()>;
+    let rounds = |apis: &str, run: Run| {
+        let name = format!("vulkan→{apis}→vulkan/opaque_fd/buffer/1000_rounds/58");
         Case::new(name, move |gpu| run(gpu, RoundTrip::of(1000)))
     };
     let threads = |apis: &str, run: fn(Headless) -> Result<()>| {
@@ -40,14 +40,14 @@ pub(in crate::cases) fn cases() -> Vec<Case> {
     vec![
         any_order("vulkan+gl", [&second[..], &[Importer::Gl]].concat()),
         any_order("vulkan+gl+cuda", [&second[..], &[Importer::Gl, Importer::Cuda]].concat()),
-        turns("vulkan", |gpu, trip| there(gpu.vulkan(), gpu.second_device()?, trip)),
-        turns("gl", |gpu, trip| there(gpu.vulkan(), gpu.gl()?, trip)).needs(&[Need::Gl]),
-        turns("vulkan→gl", |gpu, trip| {
+        rounds("vulkan", |gpu, trip| there(gpu.vulkan(), gpu.second_device()?, trip)),
+        rounds("gl", |gpu, trip| there(gpu.vulkan(), gpu.gl()?, trip)).needs(&[Need::Gl]),
+        rounds("vulkan→gl", |gpu, trip| {
             circle(gpu.vulkan(), gpu.second_device()?, gpu.gl()?, trip)
         })
         .needs(&[Need::Gl]),
-        turns("cuda", |gpu, trip| there(gpu.vulkan(), gpu.cuda()?, trip)).needs(&[Need::Cuda]),
-        turns("cuda→gl", |gpu, trip| circle(gpu.vulkan(), gpu.cuda()?, gpu.gl()?, trip))
+        rounds("cuda", |gpu, trip| there(gpu.vulkan(), gpu.cuda()?, trip)).needs(&[Need::Cuda]),
+        rounds("cuda→gl", |gpu, trip| circle(gpu.vulkan(), gpu.cuda()?, gpu.gl()?, trip))
             .needs(&[Need::Cuda, Need::Gl]),
         threads("vulkan", |opened| {
             let second = VulkanContext::new(opened.vulkan.second_device()?)?;

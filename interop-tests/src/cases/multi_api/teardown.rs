@@ -11,7 +11,7 @@ use gpu_interop::vulkan::BufferOptions;
 use gpu_interop::{Api, BufferDesc, cuda, gl, vulkan};
 
 use crate::harness::{Case, Need, TestGpu, open_descriptors};
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 
 const DESC: BufferDesc = BufferDesc::storage(4096);
 const SEED: u32 = 9;
@@ -61,7 +61,7 @@ impl Shared {
             self.objects[next].1 = None;
         }
         let data = test_gpu.vulkan().download(self.probe.handle(), 0, DESC.size)?;
-        oracle::check(&data, SEED, &Turns::default())
+        oracle::check(&data, SEED, &Passes::default())
             .with_context(|| format!("after these were dropped: {names:?}"))
     }
 }
@@ -154,7 +154,7 @@ fn of_cuda(test_gpu: &TestGpu) -> Result<()> {
         let seen = stream.clone_dtoh(&whole.as_view::<u8>()?)?;
         endpoint.signal(&stream, &shared_timeline, Some(1))?;
         stream.synchronize()?;
-        oracle::check(&seen, SEED, &Turns::default())?;
+        oracle::check(&seen, SEED, &Passes::default())?;
         ensure!(timeline.value()? == 1);
         shared.add("endpoint", endpoint);
         shared.add("stream", stream);
@@ -189,7 +189,7 @@ fn of_all(test_gpu: &TestGpu) -> Result<()> {
         let seen = stream.clone_dtoh(&in_cuda.0.as_view::<u8>()?)?;
         cuda.signal(&stream, &in_cuda.1, Some(1))?;
         stream.synchronize()?;
-        oracle::check(&seen, SEED, &Turns::default())?;
+        oracle::check(&seen, SEED, &Passes::default())?;
         gl.wait(&in_gl.1, Some(1), &[&in_gl.0], &[])?;
         require_content(&gl, &in_gl.0)?;
         gl.signal(&in_gl.1, Some(2), &[&in_gl.0], &[])?;
@@ -223,7 +223,7 @@ fn require_content(endpoint: &gl::Endpoint, buffer: &gl::Buffer) -> Result<()> {
         gl.get_buffer_sub_data(glow::COPY_READ_BUFFER, 0, &mut data);
         gl.bind_buffer(glow::COPY_READ_BUFFER, None);
     }
-    Ok(oracle::check(&data, SEED, &Turns::default())?)
+    Ok(oracle::check(&data, SEED, &Passes::default())?)
 }
 
 /// An order of `count` objects that depends on the seed.

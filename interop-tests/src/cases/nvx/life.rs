@@ -12,7 +12,7 @@ use crate::cases::nvx::Kernels;
 use crate::cases::support::fds::leaves_nothing_open;
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::Kernel;
-use interop_gpu::oracle::Turns;
+use interop_gpu::oracle::Passes;
 use interop_gpu::vulkan::VulkanContext;
 
 const FILL: &str = include_str!("../../../../shaders/fill.ptx");
@@ -28,7 +28,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("a_module_without_a_feature_is_refused/4b", module_without_feature).needs(&cuda),
         case("no_cubin_is_refused/21d", no_cubin),
         case("a_linked_cubin_lists_its_kernels/56e", linked).needs(&cuda),
-        case("a_cut_off_cubin_is_refused/21e", cut_off).needs(&cuda),
+        case("a_truncated_cubin_is_refused/21e", cut_off).needs(&cuda),
         case("bad_ptx_is_refused_with_the_linkers_log/21f", bad_ptx).needs(&cuda),
         case("a_missing_function_is_named_with_those_present/21g", missing_function)
             .needs(&in_queue),
@@ -182,7 +182,7 @@ fn outlives(test_gpu: &TestGpu) -> Result<()> {
     let kernels = Kernels::of(&gpu, test_gpu)?;
     let buffer = kernels.buffer(4096)?;
     kernels.run(Kernel::Fill { seed: 2 }, &buffer, 0)?;
-    kernels.check(&buffer, 2, &Turns::default())
+    kernels.check(&buffer, 2, &Passes::default())
 }
 
 /// In any order of drops, the validation layer finds nothing left when the device is destroyed.
@@ -210,7 +210,7 @@ fn descriptors(test_gpu: &TestGpu) -> Result<()> {
             let kernels = Kernels::new(test_gpu)?;
             let buffer = kernels.buffer(4096)?;
             kernels.run(Kernel::Fill { seed }, &buffer, 0)?;
-            kernels.check(&buffer, seed, &Turns::default())?;
+            kernels.check(&buffer, seed, &Passes::default())?;
         }
         Ok(())
     })
@@ -232,5 +232,5 @@ fn several(test_gpu: &TestGpu) -> Result<()> {
     let buffer = kernels.buffer(4096)?;
     kernels.run(Kernel::Fill { seed: 3 }, &buffer, 0)?;
     drop(clone);
-    kernels.check(&buffer, 3, &Turns::default())
+    kernels.check(&buffer, 3, &Passes::default())
 }

@@ -12,7 +12,7 @@ use crate::cases::support::contexts::ApiContext as _;
 use crate::cases::support::importers::Place;
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::Kernel;
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::in_queue::desc;
 use interop_gpu::vulkan::{Bound, PrivateBuffer, SameQueue, VulkanContext};
 
@@ -30,7 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
     case("alternates_with_shaders_in_one_submit/46a", in_one_submit);
     case("alternates_with_shaders_in_many_submits/46b", in_many_submits);
     case("submitted_again/46c", submitted_again);
-    let control = "vulkan/in_queue/buffer/without_a_barrier_it_shows/49b";
+    let control = "vulkan/in_queue/buffer/fails_without_a_barrier/49b";
     cases.push(Case::new(control, without_a_barrier).needs(&[Need::SameQueue, Need::Hardware]));
     for (name, first, second) in [
         ("kernel_then_kernel", Step::Kernel, Step::Kernel),
@@ -78,17 +78,17 @@ impl<'a> Kernels<'a> {
         })
     }
 
-    pub(crate) fn check(&self, buffer: &Buffer, seed: u32, turns: &Turns) -> Result<()> {
+    pub(crate) fn check(&self, buffer: &Buffer, seed: u32, passes: &Passes) -> Result<()> {
         let read = self.gpu.download(buffer.handle(), 0, buffer.desc().size)?;
-        Ok(oracle::check(&read, seed, turns)?)
+        Ok(oracle::check(&read, seed, passes)?)
     }
 }
 
-/// The expected content after turns with the steps 1 to `count`.
-fn turns(count: u32) -> Turns {
-    let mut turns = Turns::default();
-    (1..=count).for_each(|step| turns.then(step));
-    turns
+/// The expected content after passes with the steps 1 to `count`.
+fn passes(count: u32) -> Passes {
+    let mut passes = Passes::default();
+    (1..=count).for_each(|step| passes.then(step));
+    passes
 }
 
 /// Each byte is what the CPU computes, for any size, number of blocks and allocation.
@@ -99,9 +99,9 @@ fn kernel(test_gpu: &TestGpu) -> Result<()> {
             let options = BufferOptions { dedicated, ..BufferOptions::default() };
             let buffer = kernels.gpu.endpoint.create_buffer(&desc(bytes), options)?;
             kernels.run(Kernel::Fill { seed: groups }, &buffer, groups)?;
-            kernels.check(&buffer, groups, &Turns::default())?;
+            kernels.check(&buffer, groups, &Passes::default())?;
             kernels.run(Kernel::PingPong { step: 1 }, &buffer, groups)?;
-            kernels.check(&buffer, groups, &turns(1))?;
+            kernels.check(&buffer, groups, &passes(1))?;
         }
     }
     Ok(())
@@ -127,8 +127,8 @@ fn at_an_offset(test_gpu: &TestGpu) -> Result<()> {
     let mut expected = oracle::filled(BYTES as usize, 2);
     expected[PART..2 * PART].copy_from_slice(&oracle::filled(PART, 9));
     ensure!(kernels.gpu.download(middle.handle(), 0, BYTES)? == expected);
-    kernels.check(&buffers[0], 1, &Turns::default())?;
-    kernels.check(&buffers[2], 3, &Turns::default())
+    kernels.check(&buffers[0], 1, &Passes::default())?;
+    kernels.check(&buffers[2], 3, &Passes::default())
 }
 
 /// The kernel works on a buffer that another device has exported, at an address of its own.
@@ -143,7 +143,7 @@ fn imported(test_gpu: &TestGpu, place: Place) -> Result<()> {
         ensure!(imported.device_address()? != 0, "no address");
         kernels.run(Kernel::PingPong { step: 1 }, &imported, 0)?;
         let read = exporter.download(exported.handle(), 0, BYTES)?;
-        oracle::check(&read, 1, &turns(1))?;
+        oracle::check(&read, 1, &passes(1))?;
     }
     Ok(())
 }
@@ -161,25 +161,25 @@ fn seen_by_cuda(test_gpu: &TestGpu) -> Result<()> {
             own.launch(Kernel::PingPong { step }, &mut imported.as_view_mut::<u8>()?, 0)?;
             own.stream.synchronize()?;
         }
-        oracle::check(&own.read(&imported)?, 5, &turns(step))
-            .with_context(|| format!("turn {step}"))?;
+        oracle::check(&own.read(&imported)?, 5, &passes(step))
+            .with_context(|| format!("pass {step}"))?;
     }
-    kernels.check(&buffer, 5, &turns(20))
+    kernels.check(&buffer, 5, &passes(20))
 }
 
-/// Records turns with these steps, alternating between a CUDA kernel and a shader, each after the one
+/// Records passes with these steps, alternating between a CUDA kernel and a shader, each after the one
 /// before.
-fn record_turns(
+fn record_passes(
     kernels: &Kernels<'_>,
     command: vk::CommandBuffer,
     (buffer, bound): (&Buffer, &Bound),
     steps: std::ops::RangeInclusive<u32>,
 ) -> Result<()> {
     for step in steps {
-        let turn = Kernel::PingPong { step };
+        let pass = Kernel::PingPong { step };
         match step % 2 {
-            0 => kernels.gpu.record(command, turn, bound, 0),
-            _ => kernels.in_queue.record(command, turn, buffer, 0)?,
+            0 => kernels.gpu.record(command, pass, bound, 0),
+            _ => kernels.in_queue.record(command, pass, buffer, 0)?,
         }
         kernels.in_queue.record_barrier(command);
     }
@@ -195,10 +195,10 @@ fn in_one_submit(test_gpu: &TestGpu) -> Result<()> {
         kernels.gpu.run(|command| {
             kernels.in_queue.record(command, Kernel::Fill { seed: 3 }, &buffer, 0)?;
             kernels.in_queue.record_barrier(command);
-            record_turns(&kernels, command, (&buffer, &bound), 1..=510)
+            record_passes(&kernels, command, (&buffer, &bound), 1..=510)
         })?;
         kernels.gpu.unbind(bound);
-        kernels.check(&buffer, 3, &turns(510))?;
+        kernels.check(&buffer, 3, &passes(510))?;
     }
     Ok(())
 }
@@ -213,13 +213,13 @@ fn in_many_submits(test_gpu: &TestGpu) -> Result<()> {
         let first = 2 * pair + 1;
         kernels
             .gpu
-            .run(|command| record_turns(&kernels, command, (&buffer, &bound), first..=first + 1))?;
+            .run(|command| record_passes(&kernels, command, (&buffer, &bound), first..=first + 1))?;
         if pair % 50 == 0 {
-            kernels.check(&buffer, 4, &turns(first + 1))?;
+            kernels.check(&buffer, 4, &passes(first + 1))?;
         }
     }
     kernels.gpu.unbind(bound);
-    kernels.check(&buffer, 4, &turns(400))
+    kernels.check(&buffer, 4, &passes(400))
 }
 
 /// A command buffer that was recorded once runs its kernel on each submit.
@@ -245,7 +245,7 @@ fn submitted_again(test_gpu: &TestGpu) -> Result<()> {
         gpu.vulkan.wait_idle()?;
     }
     gpu.free_command_buffers(&commands);
-    let mut expected = Turns::default();
+    let mut expected = Passes::default();
     (0..TIMES).for_each(|_| expected.then(7));
     kernels.check(&buffer, 6, &expected)
 }
@@ -270,10 +270,10 @@ fn in_order(test_gpu: &TestGpu, first: Step, second: Step) -> Result<()> {
     let aside = PrivateBuffer::device(&kernels.gpu.vulkan, BYTES)?;
     let bound = kernels.gpu.bind(buffer.handle(), BYTES)?;
     let record = |command, step, number, groups| -> Result<()> {
-        let turn = Kernel::PingPong { step: number };
+        let pass = Kernel::PingPong { step: number };
         match step {
-            Step::Kernel => kernels.in_queue.record(command, turn, &buffer, groups)?,
-            Step::Shader => kernels.gpu.record(command, turn, &bound, groups),
+            Step::Kernel => kernels.in_queue.record(command, pass, &buffer, groups)?,
+            Step::Shader => kernels.gpu.record(command, pass, &bound, groups),
             Step::Copy => {
                 let region = vk::BufferCopy::default().size(BYTES);
                 let device = kernels.gpu.device();
@@ -295,7 +295,7 @@ fn in_order(test_gpu: &TestGpu, first: Step, second: Step) -> Result<()> {
             record(command, first, 1, 1)?;
             record(command, second, 2, 0)
         })?;
-        let mut expected = Turns::default();
+        let mut expected = Passes::default();
         for (step, number) in [(first, 1), (second, 2)] {
             if step != Step::Copy {
                 expected.then(number);
@@ -323,7 +323,7 @@ fn without_a_barrier(test_gpu: &TestGpu) -> Result<()> {
             kernels.in_queue.record_barrier(command);
             Ok(())
         })?;
-        seen += u32::from(kernels.check(&buffer, round, &turns(2)).is_err());
+        seen += u32::from(kernels.check(&buffer, round, &passes(2)).is_err());
     }
     ensure!(seen > 0, "ten times, the kernels kept their order without a barrier");
     Ok(())

@@ -9,7 +9,7 @@ use gpu_interop::{BufferDesc, BufferUsage};
 use crate::cases::opengl::shared;
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::gl::GlContext;
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 
 /// Pixels of the renderbuffer in x and in y.
 const SIDE: i32 = 64;
@@ -118,7 +118,7 @@ impl<'a> Canvas<'a> {
     fn check(&self) -> Result<()> {
         let mut pixels = vec![0; usize::try_from(PIXELS)?];
         self.read_to(glow::PixelPackData::Slice(Some(&mut pixels)))?;
-        Ok(oracle::check(&pixels, SEED, &Turns::default())?)
+        Ok(oracle::check(&pixels, SEED, &Passes::default())?)
     }
 }
 
@@ -192,8 +192,8 @@ fn check_in_vulkan(test_gpu: &TestGpu, ours: &gpu_interop::vulkan::Buffer) -> Re
     gl.endpoint.fence()?.wait(std::time::Duration::from_secs(10))?;
     let read = test_gpu.vulkan().download(ours.handle(), 0, ours.desc().size)?;
     let (before, pixels) = read.split_at(OFFSET as usize);
-    oracle::check(before, 1, &Turns::default())?;
-    Ok(oracle::check(pixels, SEED, &Turns::default())?)
+    oracle::check(before, 1, &Passes::default())?;
+    Ok(oracle::check(pixels, SEED, &Passes::default())?)
 }
 
 /// One point per pixel: its colour is its vertex's attribute.

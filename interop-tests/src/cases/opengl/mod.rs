@@ -12,7 +12,7 @@ use gpu_interop::{BufferDesc, Error, gl, vulkan};
 
 use crate::cases::opengl::raw::{MemoryObjects, pending_error, raise_users_error};
 use crate::harness::{Case, Need, TestGpu};
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 
 const BYTES: usize = 64 << 10;
 
@@ -34,7 +34,7 @@ pub(crate) fn cases() -> Vec<Case> {
             "ignores a buffer's offset, so that the library refuses one (see at_an_offset/30e)",
             "a buffer at offset",
         ),
-        case("an_error_of_the_users_is_not_the_imports/31a", users_error),
+        case("a_pending_error_is_not_attributed_to_the_import/31a", users_error),
         case("past_the_end_is_refused_before_gl_sees_it/33", past_the_end),
         case("dedicated_is_as_in_the_payload/34", dedicated_parameter),
         case("mapping_is_refused_and_sub_data_works/35", mapping),
@@ -62,11 +62,11 @@ fn alias(test_gpu: &TestGpu, ours: &vulkan::Buffer, theirs: &gl::Buffer, seed: u
     vulkan.upload(ours.handle(), 0, &oracle::filled(bytes, seed))?;
     gl.endpoint.memory_barrier()?;
     let read = gl.download(theirs.name(), 0, size)?;
-    oracle::check(&read, seed, &Turns::default()).context("Vulkan wrote, OpenGL reads")?;
+    oracle::check(&read, seed, &Passes::default()).context("Vulkan wrote, OpenGL reads")?;
     gl.upload(theirs.name(), 0, &oracle::filled(bytes, seed + 1))?;
     gl.finish();
     let read = vulkan.download(ours.handle(), 0, size)?;
-    oracle::check(&read, seed + 1, &Turns::default()).context("OpenGL wrote, Vulkan reads")
+    oracle::check(&read, seed + 1, &Passes::default()).context("OpenGL wrote, Vulkan reads")
 }
 
 fn aliases(test_gpu: &TestGpu, dedicated: DedicatedAllocation) -> Result<()> {
@@ -100,7 +100,7 @@ fn short_tail(test_gpu: &TestGpu) -> Result<()> {
     let theirs = second.endpoint.import_buffer(payload)?;
     second.upload(theirs.handle(), 0, &oracle::filled(BYTES, 3))?;
     let read = vulkan.download(ours.handle(), 0, desc.size)?;
-    Ok(oracle::check(&read, 3, &Turns::default())?)
+    Ok(oracle::check(&read, 3, &Passes::default())?)
 }
 
 /// Each at its own place of one allocation: writing one doesn't change another.
@@ -121,7 +121,7 @@ fn two_at_offsets(test_gpu: &TestGpu) -> Result<()> {
     gl.finish();
     for (seed, buffer) in (10u32..).zip(&ours) {
         let read = vulkan.download(buffer.handle(), 0, buffer.desc().size)?;
-        oracle::check(&read, seed, &Turns::default())
+        oracle::check(&read, seed, &Passes::default())
             .with_context(|| format!("at offset {}", buffer.offset()))?;
     }
     Ok(())
@@ -225,9 +225,9 @@ fn mapping(test_gpu: &TestGpu) -> Result<()> {
     gl.upload(theirs.name(), 4096, &oracle::filled(8192, 9))?;
     gl.finish();
     let read = test_gpu.vulkan().download(ours.handle(), 0, BYTES as u64)?;
-    oracle::check(&read[..4096], 2, &Turns::default())?;
-    oracle::check(&read[4096..12_288], 9, &Turns::default())?;
-    Ok(oracle::check_from(&read[12_288..], 12_288 / 4, 2, &Turns::default())?)
+    oracle::check(&read[..4096], 2, &Passes::default())?;
+    oracle::check(&read[4096..12_288], 9, &Passes::default())?;
+    Ok(oracle::check_from(&read[12_288..], 12_288 / 4, 2, &Passes::default())?)
 }
 
 /// Dropping deletes the names: at once if the context is current, otherwise with the next operation.

@@ -10,7 +10,7 @@ use gpu_interop::vulkan::BufferOptions;
 
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::gl::GlContext;
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 
 const DEDICATED_MEMORY_OBJECT_EXT: u32 = 0x9581;
 
@@ -190,5 +190,5 @@ fn at_an_offset(test_gpu: &TestGpu) -> Result<()> {
         context.delete_buffer(buffer);
         read?
     };
-    oracle::check(&read, 2, &Turns::default()).context("of the second buffer")
+    oracle::check(&read, 2, &Passes::default()).context("of the second buffer")
 }

@@ -13,7 +13,7 @@ use crate::cases::support::contexts::{ApiContext, all_access};
 use interop_gpu::Kernel;
 use interop_gpu::cuda::CudaContext;
 use interop_gpu::gl::GlContext;
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::{Bound, PrivateBuffer, VulkanContext};
 
 /// Bytes of a payload.
@@ -55,12 +55,12 @@ impl StagePosition {
     }
 
     /// Returns what the stage finds in its item number `item`; `None` if the slot was never filled.
-    fn found(self, item: u32) -> Option<(u32, Turns)> {
+    fn found(self, item: u32) -> Option<(u32, Passes)> {
         let (seed, last) = match self.place {
             0 => (item.checked_sub(self.depth)?, self.stages),
             place => (item, place),
         };
-        let mut turns = Turns::default();
+        let mut turns = Passes::default();
         (1..last).for_each(|place| turns.then(place * 1000 + seed));
         Some((seed, turns))
     }

@@ -14,7 +14,7 @@ use crate::cases::support::driver::memory_in_use;
 use crate::cases::support::routes::{BINARY, CaseRoute as _, HOST_WAIT, ROUTES};
 use crate::cases::support::stalled_queue::StalledQueue;
 use crate::harness::{Case, Need, TestGpu, open_descriptors};
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::VulkanContext;
 
 const BYTES: u64 = 64 << 10;
@@ -64,7 +64,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let name = |what: &str| format!("vulkan→vulkan/opaque_fd/ring/{what}");
     cases.push(Case::new(name("invalid_batches_are_refused/21"), refused_batches));
     let binary = BINARY.needs(Api::Vulkan);
-    cases.push(Case::new(name("binary/out_of_turn_is_refused/46"), out_of_turn).needs(&binary));
+    cases.push(Case::new(name("binary/wrong_order_is_refused/46"), wrong_order).needs(&binary));
     cases.push(Case::new(name("a_batch_comes_when_it_is_full/48"), comes_when_full));
     cases
 }
@@ -148,7 +148,7 @@ fn stalled<P: RingPeer>(
     queue.release_and_wait()?;
     let (batch, sync) = take(&mut b, 2)?.context("it has arrived")?;
     let read = read(&b, batch.single().context("one slot")?, sync)?;
-    Ok(oracle::check(&read, 48, &Turns::default())?)
+    Ok(oracle::check(&read, 48, &Passes::default())?)
 }
 
 /// A stage is dropped while its queue is stalled.
@@ -337,7 +337,7 @@ fn refused_batches(test_gpu: &TestGpu) -> Result<()> {
 }
 
 /// Binary semaphores are used in order: a batch that would precede an older slot is refused.
-fn out_of_turn(test_gpu: &TestGpu) -> Result<()> {
+fn wrong_order(test_gpu: &TestGpu) -> Result<()> {
     let (one, two) = (test_gpu.vulkan(), test_gpu.second_device()?);
     let options = options(BINARY, 3);
     let (mut a, _b, _) = ring::pair(&one.endpoint, &one.endpoint, &two.endpoint, &DESC, options)?;

@@ -106,7 +106,7 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     let name = |what: &str| format!("vulkan→vulkan/opaque_fd/ring/{what}");
     cases.push(Case::new(name("on_two_threads/61"), on_two_threads));
-    cases.push(Case::new(name("full_empty_and_too_late/48"), full_empty_and_too_late));
+    cases.push(Case::new(name("full_empty_and_timed_out/48"), full_empty_and_too_late));
     cases.push(Case::new(name("a_dropped_stage_ends_it/59"), dropped_stage));
     cases.push(Case::new(name("bad_options_and_slots_are_refused/21"), refusals));
     for apis in RINGS {

@@ -20,7 +20,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::harness::{Role, TestGpu, child_arguments};
 use interop_gpu::Kernel;
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::{Bound, VulkanContext};
 
 /// Small, since the session is tested, not the payload.
@@ -152,7 +152,7 @@ impl<'a> TestConsumer<'a> {
         })?;
         let (read, sequence) = (self.read(&frame)?, frame.sequence());
         frame.release()?;
-        oracle::check(&read, seed, &Turns::default())
+        oracle::check(&read, seed, &Passes::default())
             .with_context(|| format!("frame {sequence}, which was not taken back"))?;
         self.verified += 1;
         Ok(())

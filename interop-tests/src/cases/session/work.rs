@@ -18,7 +18,7 @@ use gpu_interop::{BufferDesc, Error, SemaphoreKind, SemaphorePayload};
 use crate::cases::session::peers::{BYTES, TIMEOUT};
 use crate::cases::support::stalled_queue::{Gate, StalledQueue};
 use crate::harness::{Case, TestGpu};
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::VulkanContext;
 
 /// How a slot goes out of use while the producer's work on it runs.
@@ -107,7 +107,7 @@ fn is_timeout<T>(result: gpu_interop::Result<T>) -> bool {
 }
 
 fn check(gpu: &VulkanContext, buffer: &Buffer, seed: u32) -> Result<()> {
-    Ok(oracle::check(&gpu.download(buffer.handle(), 0, BYTES)?, seed, &Turns::default())?)
+    Ok(oracle::check(&gpu.download(buffer.handle(), 0, BYTES)?, seed, &Passes::default())?)
 }
 
 /// A ring of one slot, with a semaphore that no consumer imports.

@@ -9,7 +9,7 @@ use gpu_interop::{BufferDesc, BufferPayload, Peer as _};
 
 use crate::cases::support::contexts::ApiContext;
 use interop_gpu::Kernel;
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::VulkanContext;
 
 /// Works on the payload while it owns it, and then passes it on.
@@ -118,7 +118,7 @@ impl RoundTrip {
 /// What the payload must contain by now.
 struct Expected {
     step: u32,
-    turns: Turns,
+    turns: Passes,
 }
 
 impl Expected {
@@ -127,7 +127,7 @@ impl Expected {
     /// Lets `user` write the payload's first content.
     fn start<C: ApiContext>(user: &mut PayloadUser<'_, C>) -> Result<Self> {
         user.run(Kernel::Fill { seed: Self::SEED })?;
-        Ok(Self { step: 0, turns: Turns::default() })
+        Ok(Self { step: 0, turns: Passes::default() })
     }
 
     /// Lets `user` change the payload; no two steps are alike.

@@ -10,7 +10,7 @@ use gpu_interop::{
 };
 
 use crate::cases::support::contexts::{ApiContext, SemaphoreOf, SharedBuffer as _};
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::VulkanContext;
 
 /// A context of any API that imports payloads.
@@ -150,7 +150,7 @@ impl<'a> View<'a> {
 
     /// Checks that every byte is the hash of `seed`.
     pub(crate) fn check(&self, seed: u32) -> Result<()> {
-        Ok(oracle::check(&self.0.read()?, seed, &Turns::default())?)
+        Ok(oracle::check(&self.0.read()?, seed, &Passes::default())?)
     }
 }
 

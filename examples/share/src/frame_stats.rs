@@ -76,31 +76,31 @@ impl FrameStats {
 mod tests {
     use super::*;
 
-    fn tally(frames: &[(u64, bool)]) -> (u64, u64, u64, u64, u64) {
-        let mut tally = FrameStats::default();
-        frames.iter().for_each(|&(frame, is_whole)| tally.count(frame, is_whole));
-        let FrameStats { frames, verified, lost, doubled, torn, .. } = tally;
+    fn stats(frames: &[(u64, bool)]) -> (u64, u64, u64, u64, u64) {
+        let mut stats = FrameStats::default();
+        frames.iter().for_each(|&(frame, is_whole)| stats.count(frame, is_whole));
+        let FrameStats { frames, verified, lost, doubled, torn, .. } = stats;
         (frames, verified, lost, doubled, torn)
     }
 
     #[test]
     fn what_is_lost_doubled_and_torn_is_counted() {
         let all: Vec<_> = (0..10).map(|frame| (frame, true)).collect();
-        assert_eq!(tally(&all), (10, 10, 0, 0, 0));
+        assert_eq!(stats(&all), (10, 10, 0, 0, 0));
         assert_eq!(
-            tally(&all[3..]),
+            stats(&all[3..]),
             (7, 7, 0, 0, 0),
             "a consumer that joins later has lost nothing"
         );
         assert_eq!(
-            tally(&[(0, true), (3, true), (3, true), (2, true), (9, false)]),
+            stats(&[(0, true), (3, true), (3, true), (2, true), (9, false)]),
             (5, 2, 7, 2, 1)
         );
-        assert_eq!(tally(&[]), (0, 0, 0, 0, 0));
+        assert_eq!(stats(&[]), (0, 0, 0, 0, 0));
     }
 
     #[test]
-    fn words_that_nobody_looked_at_are_not_right() {
+    fn unchecked_words_are_not_right() {
         let verdict = |right, wrong| FrameCheck { right, wrong, first_wrong: 0 };
         assert!(verdict(64, 0).is_whole(64));
         assert!(!verdict(0, 0).is_whole(64) && !verdict(63, 0).is_whole(64));
