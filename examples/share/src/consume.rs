@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::checker::{Checker, ConsumerApi, open};
 use super::frame::{Announced, Picture, Shape};
-use super::interrupt::Interrupt;
 use super::frame_stats::{FrameCheck, FrameStats};
+use super::interrupt::Interrupt;
 use interop_gpu::statistics::percentile;
 
 /// How to consume.

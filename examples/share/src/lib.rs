@@ -11,16 +11,16 @@ mod check_vulkan;
 mod checker;
 mod consume;
 mod frame;
+mod frame_stats;
 mod interrupt;
 mod produce;
 mod renderer;
-mod frame_stats;
 mod vulkan_kernel;
 
 pub use checker::ConsumerApi;
 pub use consume::{Consumed, ConsumerOptions, ConsumerReport, Latency, consume};
 pub use frame::{Announced, Picture, Shape};
+pub use frame_stats::{FrameCheck, FrameStats};
 pub use interrupt::{Interrupt, default_socket};
 pub use produce::{ProducerReport, Production, Update, produce, session_options};
 pub use renderer::FrameRenderer;
-pub use frame_stats::{FrameCheck, FrameStats};

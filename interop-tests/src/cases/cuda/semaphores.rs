@@ -36,8 +36,11 @@ pub(crate) fn cases() -> Vec<Case> {
             binary_is_waited_for,
         )
         .needs(&[Need::Cuda, binary]),
-        Case::new("vulkan→cuda/opaque_fd/binary/alternating_wait_and_signal/52", binary_again_and_again)
-            .needs(&[Need::Cuda, binary]),
+        Case::new(
+            "vulkan→cuda/opaque_fd/binary/alternating_wait_and_signal/52",
+            binary_again_and_again,
+        )
+        .needs(&[Need::Cuda, binary]),
         Case::new("vulkan→cuda/opaque_fd/timeline/wait_and_signal_pairs/53", timeline_pairs)
             .needs(&[Need::Cuda, timeline]),
         Case::new("vulkan→cuda→vulkan/opaque_fd/timeline/on_the_gpu_alone/53", timeline_chain)

@@ -27,13 +27,15 @@ pub(crate) fn cases() -> Vec<Case> {
         cases.push(case("content_is_kept", 43, content_is_kept));
         cases.push(case("ping_pong_255", route.row(), ping_pong));
     }
-    let control = Case::new("vulkan→gl/none/buffer/fails_without_synchronisation/49", |test_gpu| {
-        left_out(test_gpu, test_gpu.gl()?)
-    });
+    let control =
+        Case::new("vulkan→gl/none/buffer/fails_without_synchronisation/49", |test_gpu| {
+            left_out(test_gpu, test_gpu.gl()?)
+        });
     cases.push(control.needs(&[Need::Gl]));
-    cases.push(Case::new("vulkan→vulkan/none/buffer/fails_without_synchronisation/49", |test_gpu| {
-        left_out(test_gpu, test_gpu.second_device()?)
-    }));
+    cases.push(Case::new(
+        "vulkan→vulkan/none/buffer/fails_without_synchronisation/49",
+        |test_gpu| left_out(test_gpu, test_gpu.second_device()?),
+    ));
     cases
 }
 

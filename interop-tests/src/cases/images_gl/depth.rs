@@ -32,7 +32,10 @@ pub(crate) fn cases() -> Vec<Case> {
             let name = "vulkan→gl/opaque_fd/image/stencil_is_tested_against";
             cases.push(case(name, stencil_tested));
         }
-        cases.push(case("gl→vulkan/opaque_fd/image/passing_fragments_replace_the_content", replaced));
+        cases.push(case(
+            "gl→vulkan/opaque_fd/image/passing_fragments_replace_the_content",
+            replaced,
+        ));
     }
     cases
 }

@@ -211,9 +211,9 @@ fn in_many_submits(test_gpu: &TestGpu) -> Result<()> {
     kernels.run(Kernel::Fill { seed: 4 }, &buffer, 0)?;
     for pair in 0..200 {
         let first = 2 * pair + 1;
-        kernels
-            .gpu
-            .run(|command| record_passes(&kernels, command, (&buffer, &bound), first..=first + 1))?;
+        kernels.gpu.run(|command| {
+            record_passes(&kernels, command, (&buffer, &bound), first..=first + 1)
+        })?;
         if pair % 50 == 0 {
             kernels.check(&buffer, 4, &passes(first + 1))?;
         }
