@@ -4,7 +4,6 @@
 
 use std::ffi::CStr;
 use std::process::ExitCode;
-use std::rc::Rc;
 
 use glutin::api::egl::{device::Device as EglDevice, display::Display};
 use glutin::config::{ConfigSurfaceTypes, ConfigTemplateBuilder};
@@ -113,7 +112,6 @@ fn open_gl(device: &EglDevice) -> Result<gl::Endpoint, Box<dyn std::error::Error
         let attributes = ContextAttributesBuilder::new().build(None);
         let context = display.create_context(&config, &attributes)?.make_current_surfaceless()?;
         let mut loader = |name: &CStr| display.get_proc_address(name);
-        let glow = Rc::new(glow::Context::from_loader_function_cstr(&mut loader));
-        Ok(gl::Endpoint::new(glow, &mut loader, Some(Rc::new(context)))?)
+        Ok(gl::Endpoint::load(&mut loader, Some(Box::new(context)))?)
     }
 }

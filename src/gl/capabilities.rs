@@ -2,15 +2,15 @@
 
 use glow::HasContext as _;
 
-use super::context::checked;
 use super::endpoint::Endpoint;
-use super::ffi::{NUM_TILING_TYPES_EXT, TILING_TYPES_EXT};
-use super::storage::{Target, tiling_token};
+use super::errors::checked;
+use super::ffi::{Features, NUM_TILING_TYPES_EXT, TILING_TYPES_EXT};
+use super::target::{Target, tiling_token};
 use super::{memory, semaphore};
 use crate::capabilities::{
     Capabilities, Dedicated, MemorySupport, SemaphoreSupport, Support, each_semaphore, supported,
 };
-use crate::desc::{ImageDesc, ResourceDesc, Tiling};
+use crate::desc::{ImageDesc, ImageFlags, ImageUsage, ResourceDesc, Tiling};
 use crate::error::{Api, Error, Missing, Result, Text};
 use crate::fd::{MemoryHandleType, SemaphoreHandleType};
 use crate::format::{Aspects, ChannelOrder};
@@ -55,7 +55,7 @@ impl Endpoint {
                 Ok(self.0.functions.memory.as_ref().map(drop).map_err(Missing::clone))
             }
             ResourceDesc::Image(image) => {
-                self.enter()?;
+                let _errors = self.enter()?;
                 supported(self.check_image(image))
             }
         }
@@ -89,6 +89,30 @@ impl Endpoint {
         query.check_format(internal)?;
         query.check_tiling(internal)?;
         query.check_samples(internal)
+    }
+
+    /// Describes what OpenGL may need of an image and it was created without: usages, or views of other
+    /// formats. Returns `None` if it lacks nothing. The context must be current.
+    pub(super) fn lacks_for_gl(&self, desc: &ImageDesc) -> Result<Option<String>> {
+        let mut lacks = desc.for_gl().usage - desc.usage;
+        if self.0.features.format_query {
+            let query = ImageQuery { endpoint: self, desc, target: Target::of(desc) };
+            let internal = desc.format.gl()?.internal;
+            let attachments = ImageUsage::COLOR_ATTACHMENT | ImageUsage::DEPTH_STENCIL_ATTACHMENT;
+            for (usage, parameter) in [
+                (attachments, glow::FRAMEBUFFER_RENDERABLE),
+                (ImageUsage::STORAGE, glow::SHADER_IMAGE_STORE),
+            ] {
+                if lacks.intersects(usage) && query.query(internal, parameter)? == [0] {
+                    lacks -= usage;
+                }
+            }
+        }
+        let usages = lacks.iter_names().map(|(name, _)| name);
+        let views = (self.0.features.views && !desc.flags.contains(ImageFlags::MUTABLE_FORMAT))
+            .then_some("MUTABLE_FORMAT");
+        let lacks: Vec<_> = usages.chain(views).collect();
+        Ok((!lacks.is_empty()).then(|| lacks.join(", ")))
     }
 }
 
@@ -131,22 +155,12 @@ impl ImageQuery<'_> {
 
     fn check_tiling(&self, internal: u32) -> Result<()> {
         let needed = self.desc.tiling;
-        let what = format!("{needed:?} tiling of {} in imported memory", self.described());
-        if !self.endpoint.0.features.format_query {
-            if needed == Tiling::Optimal {
-                // The default tiling of every texture.
-                return Ok(());
-            }
-            let help = "the context has no query for it: open one of OpenGL 4.3, or share the image \
-                        with optimal tiling";
-            return Err(self.missing(what, help));
-        }
-        let [count] = self.query(internal, NUM_TILING_TYPES_EXT)?;
-        let tilings: [i32; MAX_VALUES] = self.query(internal, TILING_TYPES_EXT)?;
-        let tilings = first(&tilings, count);
+        // Without an answer, the driver decides when the texture is created.
+        let Some(tilings) = self.tilings(internal)? else { return Ok(()) };
         if tilings.contains(&tiling_token(needed)) {
             return Ok(());
         }
+        let what = format!("{needed:?} tiling of {} in imported memory", self.described());
         let other = match needed {
             Tiling::Optimal => Tiling::Linear,
             Tiling::Linear => Tiling::Optimal,
@@ -156,6 +170,27 @@ impl ImageQuery<'_> {
         } else {
             self.missing(what, "share another format: it has no tiling (GL_TILING_TYPES_EXT)")
         })
+    }
+
+    /// Returns the tilings of textures of `internal` format, or `None` if the context can't answer. OpenGL
+    /// ES and OpenGL before 4.3 have the query, but not for textures without samples.
+    fn tilings(&self, internal: u32) -> Result<Option<Vec<i32>>> {
+        let Features { format_query, sample_query, .. } = self.endpoint.0.features;
+        let target = if format_query { self.target.token() } else { glow::RENDERBUFFER };
+        if !sample_query {
+            return Ok(None);
+        }
+        let values = || {
+            let [count] = self.query_target(target, internal, NUM_TILING_TYPES_EXT)?;
+            let tilings: [i32; MAX_VALUES] =
+                self.query_target(target, internal, TILING_TYPES_EXT)?;
+            Ok(first(&tilings, count).to_vec())
+        };
+        match values() {
+            Ok(tilings) => Ok(Some(tilings)),
+            Err(_) if !format_query => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn check_samples(&self, internal: u32) -> Result<()> {
@@ -201,12 +236,20 @@ impl ImageQuery<'_> {
 
     /// Queries a parameter of the image's target and `internal` format.
     fn query<const N: usize>(&self, internal: u32, parameter: u32) -> Result<[i32; N]> {
+        self.query_target(self.target.token(), internal, parameter)
+    }
+
+    fn query_target<const N: usize>(
+        &self,
+        target: u32,
+        internal: u32,
+        parameter: u32,
+    ) -> Result<[i32; N]> {
         let mut values = [0; N];
         let gl = &self.endpoint.0.gl;
         // SAFETY: the context is current (`check_image`) and has the function (`Features`); OpenGL
         // writes at most as many integers as the slice has.
         checked(gl, "glGetInternalformativ", || unsafe {
-            let target = self.target.token();
             gl.get_internal_format_i32_slice(target, internal, parameter, &mut values);
         })?;
         Ok(values)

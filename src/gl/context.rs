@@ -1,22 +1,23 @@
-//! The application's context: whether it is current on this thread, which GPUs it is on, and its
-//! errors.
+//! The application's context: whether it is current on this thread, its version, and which GPUs it is
+//! on.
 //!
 //! A call into OpenGL without a context does nothing and reports nothing under libglvnd (`glGetError`
 //! returns `GL_NO_ERROR`, an out parameter stays as it was), and may crash elsewhere. A call into
 //! another context is worse: names refer to other objects there. So EGL or GLX is queried before each
 //! operation.
 
-use std::borrow::Cow;
 use std::ffi::{CStr, c_void};
 use std::fmt;
+use std::thread::{self, ThreadId};
 
 use glow::HasContext as _;
 
+use super::errors::checked;
 use super::ffi::{
     CoreFns, DEVICE_UUID_EXT, DRIVER_UUID_EXT, Loader, NUM_DEVICE_UUIDS_EXT, UUID_SIZE_EXT,
     UuidFns, resolve,
 };
-use crate::error::{Api, DriverError, Invalid, Missing, Result, Text};
+use crate::error::{Api, Invalid, Missing, Result};
 use crate::identity::{Identity, Uuid};
 
 type GetCurrentContext = unsafe extern "system" fn() -> *const c_void;
@@ -33,17 +34,18 @@ pub(super) struct CurrentContext {
 
 #[derive(Clone, Copy)]
 enum ContextQuery {
-    /// EGL or GLX, which return the context.
-    WindowSystem { get: GetCurrentContext, context: *const c_void },
-    /// `glGetString(GL_VERSION)`, which shows only whether any context is current.
-    Version,
+    /// EGL or GLX, which return the context: its address.
+    WindowSystem { get: GetCurrentContext, context: usize },
+    /// `glGetString(GL_VERSION)`, which shows only whether any context is current. So the context must
+    /// stay on its thread.
+    Version { on: ThreadId },
 }
 
 impl fmt::Debug for CurrentContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.query {
-            ContextQuery::WindowSystem { context, .. } => write!(f, "CurrentContext({context:p})"),
-            ContextQuery::Version => f.write_str("CurrentContext(by GL_VERSION)"),
+            ContextQuery::WindowSystem { context, .. } => write!(f, "CurrentContext({context:#x})"),
+            ContextQuery::Version { .. } => f.write_str("CurrentContext(by GL_VERSION)"),
         }
     }
 }
@@ -59,11 +61,12 @@ impl CurrentContext {
             // thread, and returns null if no context is current.
             let context = unsafe { get() };
             if !context.is_null() {
-                return Ok(Self { query: ContextQuery::WindowSystem { get, context }, core });
+                let query = ContextQuery::WindowSystem { get, context: context.addr() };
+                return Ok(Self { query, core });
             }
         }
         // Neither has a current context: there is no context, or it is of a third kind (OSMesa).
-        let current = Self { query: ContextQuery::Version, core };
+        let current = Self { query: ContextQuery::Version { on: thread::current().id() }, core };
         current.check()?;
         tracing::debug!("neither EGL nor GLX knows the context; using GL_VERSION instead");
         Ok(current)
@@ -73,12 +76,13 @@ impl CurrentContext {
     pub(super) fn is_current(&self) -> bool {
         match self.query {
             // SAFETY: as in `remember`.
-            ContextQuery::WindowSystem { get, context } => unsafe { get() == context },
-            ContextQuery::Version => {
+            ContextQuery::WindowSystem { get, context } => unsafe { get() }.addr() == context,
+            ContextQuery::Version { on } => {
                 // SAFETY: GL_VERSION is a valid name in every context. Without a context libglvnd
                 // and Mesa return null; a platform on which the call is not allowed has EGL or GLX,
                 // which were tried first.
-                !unsafe { (self.core.get_string)(glow::VERSION) }.is_null()
+                on == thread::current().id()
+                    && !unsafe { (self.core.get_string)(glow::VERSION) }.is_null()
             }
         }
     }
@@ -175,122 +179,48 @@ fn read_uuid(gl: &glow::Context, call: &'static str, get: impl FnOnce(*mut u8)) 
     Ok(Uuid::from_bytes(data))
 }
 
-/// Errors that may be pending. A context keeps one flag per kind of error, ten at most. A driver that
-/// returns more than this returns them indefinitely.
-const MAX_PENDING: usize = 32;
-
-/// Calls `f` and returns the error that it generated. Errors that were pending before are logged and
-/// cleared. The context must be current.
-pub(super) fn checked<T>(
-    gl: &glow::Context,
-    call: &'static str,
-    f: impl FnOnce() -> T,
-) -> Result<T> {
-    // SAFETY: glGetError takes nothing and is core in every version.
-    checked_by(&|| unsafe { gl.get_error() }, call, f)
-}
-
-fn checked_by<T>(
-    get_error: &impl Fn() -> u32,
-    call: &'static str,
-    f: impl FnOnce() -> T,
-) -> Result<T> {
-    for _ in 0..MAX_PENDING {
-        match get_error() {
-            glow::NO_ERROR => return run(get_error, call, f),
-            // A lost context does nothing any more, and may report so indefinitely.
-            glow::CONTEXT_LOST => return Err(driver_error(call, glow::CONTEXT_LOST).into()),
-            older => tracing::warn!(error = %name(older), before = call, "an older OpenGL error"),
-        }
+/// Checks that glow can read `GL_VERSION`: it panics otherwise.
+///
+/// # Errors
+/// [`Missing`] if no context is current, or if its version is not readable.
+pub(super) fn check_version(core: CoreFns) -> Result<()> {
+    // SAFETY: GL_VERSION is a valid name in every context; without a context, drivers return null. The
+    // string ends in a NUL, and is used at once.
+    let text = unsafe {
+        let text = (core.get_string)(glow::VERSION);
+        (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy())
+    };
+    let text = text.ok_or_else(|| {
+        Invalid::new("context", "no OpenGL context is current on this thread")
+            .help("make it current (eglMakeCurrent, glXMakeCurrent) before calling")
+    })?;
+    if is_version(&text) {
+        return Ok(());
     }
-    Err(driver_error("glGetError", get_error()).into())
+    Err(Missing::new(Api::OpenGl, format!("a readable GL_VERSION ({text})"), "an endpoint")
+        .help("update the driver, or install one of desktop OpenGL")
+        .into())
 }
 
-fn run<T>(get_error: &impl Fn() -> u32, call: &'static str, f: impl FnOnce() -> T) -> Result<T> {
-    let value = f();
-    match get_error() {
-        glow::NO_ERROR => Ok(value),
-        code => {
-            tracing::debug!(call, error = %name(code), "OpenGL error");
-            Err(driver_error(call, code).into())
-        }
-    }
-}
-
-/// Describes the error `code` of `call`.
-pub(super) fn driver_error(call: &'static str, code: u32) -> DriverError {
-    DriverError::new(Api::OpenGl, call, code, name(code))
-}
-
-fn name(code: u32) -> Text {
-    Cow::Borrowed(match code {
-        glow::NO_ERROR => "GL_NO_ERROR, but no result",
-        glow::INVALID_ENUM => "GL_INVALID_ENUM",
-        glow::INVALID_VALUE => "GL_INVALID_VALUE",
-        glow::INVALID_OPERATION => "GL_INVALID_OPERATION",
-        glow::STACK_OVERFLOW => "GL_STACK_OVERFLOW",
-        glow::STACK_UNDERFLOW => "GL_STACK_UNDERFLOW",
-        glow::OUT_OF_MEMORY => "GL_OUT_OF_MEMORY",
-        glow::INVALID_FRAMEBUFFER_OPERATION => "GL_INVALID_FRAMEBUFFER_OPERATION",
-        glow::CONTEXT_LOST => "GL_CONTEXT_LOST",
-        other => return Cow::Owned(format!("the unknown error {other:#06x}")),
-    })
+/// Returns whether `text` begins with "major.minor", after "OpenGL ES " in OpenGL ES.
+fn is_version(text: &str) -> bool {
+    let release = text.strip_prefix("OpenGL ES ").unwrap_or(text).split(' ').next();
+    let mut numbers = release.unwrap_or_default().split('.').map(str::parse::<u32>);
+    matches!((numbers.next(), numbers.next()), (Some(Ok(_)), Some(Ok(_))))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::{Cell, RefCell};
-
     use super::*;
-    use crate::error::Error;
 
-    /// glGetError over a list of pending errors.
-    fn pending(errors: &RefCell<Vec<u32>>) -> impl Fn() -> u32 + '_ {
-        || errors.borrow_mut().pop().unwrap_or(glow::NO_ERROR)
-    }
-
-    fn code(error: Error) -> (&'static str, i64) {
-        match error {
-            Error::Driver(driver) => (driver.call, driver.code),
-            other => panic!("{other:?}"),
+    #[test]
+    fn a_version_that_glow_cannot_read_is_refused() {
+        for text in ["4.5 (Core Profile) Mesa 22.3.6", "4.6.0 NVIDIA 580.159", "3.3"] {
+            assert!(is_version(text), "{text}");
         }
-    }
-
-    #[test]
-    fn an_older_error_is_not_attributed_to_the_call() {
-        let errors = RefCell::new(vec![glow::INVALID_ENUM, glow::INVALID_VALUE]);
-        assert_eq!(checked_by(&pending(&errors), "glFlush", || 7).unwrap(), 7);
-    }
-
-    #[test]
-    fn an_error_of_the_call_is_named() {
-        let errors = RefCell::new(vec![glow::INVALID_ENUM]);
-        let call = || errors.borrow_mut().push(glow::INVALID_VALUE);
-        let error = checked_by(&pending(&errors), "glImportMemoryFdEXT", call).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "OpenGL: glImportMemoryFdEXT failed with GL_INVALID_VALUE (1281)"
-        );
-    }
-
-    #[test]
-    fn a_lost_context_skips_the_call() {
-        let called = Cell::new(false);
-        let lost = || glow::CONTEXT_LOST;
-        let error = checked_by(&lost, "glFlush", || called.set(true)).unwrap_err();
-        assert_eq!(code(error), ("glFlush", i64::from(glow::CONTEXT_LOST)));
-        assert!(!called.get());
-    }
-
-    #[test]
-    fn endless_errors_are_not_cleared_indefinitely() {
-        let queried = Cell::new(0usize);
-        let endless = || {
-            queried.set(queried.get() + 1);
-            glow::INVALID_OPERATION
-        };
-        let error = checked_by(&endless, "glFlush", || ()).unwrap_err();
-        assert_eq!(code(error), ("glGetError", i64::from(glow::INVALID_OPERATION)));
-        assert_eq!(queried.get(), MAX_PENDING + 1);
+        assert!(is_version("OpenGL ES 3.2 Mesa 22.3.6"));
+        for text in ["", "OpenGL ES", "4", "4.", "x.y", "4.x Mesa"] {
+            assert!(!is_version(text), "{text}");
+        }
     }
 }

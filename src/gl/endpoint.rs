@@ -1,44 +1,58 @@
-//! The endpoint: the application's context, borrowed, and the objects to delete in it.
+//! The endpoint: the application's context, borrowed, and the deletion of objects in it.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ffi::{CStr, c_void};
-use std::num::NonZeroU32;
-use std::rc::Rc;
-use std::{fmt, mem};
+use std::fmt;
+use std::sync::Arc;
 
 use glow::HasContext as _;
 
-use super::context::{self, CurrentContext, checked};
-use super::ffi::{Features, Functions};
+use super::context::{self, CurrentContext};
+use super::errors::{AppErrors, checked};
+use super::ffi::{CoreFns, Features, Functions, HolderFns, Loader};
+use super::holders::Held;
+use super::names::{MemoryName, Name, Placed, ShareGroup};
 use super::workarounds::Workarounds;
 use crate::error::{Invalid, Missing, Result};
 use crate::identity::Identity;
 
-/// A borrowed OpenGL context that imports. Cheap to clone; neither `Send` nor `Sync`, since the
-/// context stays current on its thread.
+/// A borrowed OpenGL context that imports. Cheap to clone.
+///
+/// An endpoint and its objects can be sent to other threads and used from several: each operation
+/// checks that the context is current on its thread, which is true of at most one thread at a time.
 #[derive(Clone)]
-pub struct Endpoint(pub(super) Rc<Inner>);
+pub struct Endpoint(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
-    pub(super) gl: Rc<glow::Context>,
+    pub(super) gl: Arc<glow::Context>,
     pub(super) functions: Functions,
     pub(super) features: Features,
     pub(super) workarounds: Workarounds,
     identities: Vec<Identity>,
     current: CurrentContext,
-    /// In the order in which the objects were dropped.
-    dropped: RefCell<Vec<Name>>,
+    group: Arc<ShareGroup>,
     // Last: what may destroy the context is dropped after everything that uses it.
-    _owner: Option<Rc<dyn Any>>,
+    _owner: Owner,
 }
+
+/// What keeps the context alive.
+struct Owner {
+    _owner: Option<Box<dyn Any>>,
+}
+
+// SAFETY: an owner is only dropped, once; the caller of `Endpoint::new` promised that any thread may do
+// that.
+unsafe impl Send for Owner {}
+// SAFETY: nothing is accessed through a shared reference.
+unsafe impl Sync for Owner {}
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
             .field("current", &self.0.current)
             .field("identities", &self.0.identities)
-            .field("dropped", &self.0.dropped)
+            .field("group", &self.0.group)
             .finish_non_exhaustive()
     }
 }
@@ -48,7 +62,8 @@ impl Endpoint {
     ///
     /// `loader` is what `gl` was loaded with, such as `eglGetProcAddress`. It is not kept. Through
     /// it the endpoint also finds `eglGetCurrentContext` or `glXGetCurrentContext`, with which it
-    /// checks before each operation that the context is current.
+    /// checks before each operation that the context is current. If neither has a current context, as
+    /// with OSMesa, the endpoint's operations are restricted to this thread.
     ///
     /// `owner` is kept until the endpoint and everything created from it are dropped. Pass the object
     /// that destroys the context, or pass `None` and keep the context alive yourself.
@@ -58,7 +73,8 @@ impl Endpoint {
     ///   it in the context that is current.
     /// - The context outlives the endpoint and everything created from it, unless `owner` ensures
     ///   that. A later context at the same address would be mistaken for this one.
-    /// - No other thread makes the context current while a method of the endpoint runs.
+    /// - `owner` may be dropped on each thread that the endpoint or an object created from it is sent
+    ///   to.
     ///
     /// # Errors
     /// [`Invalid`] if no context is current; [`Missing`] if the context has neither
@@ -70,33 +86,107 @@ impl Endpoint {
     #[doc(alias = "glGetUnsignedBytevEXT")]
     #[doc(alias = "glGetUnsignedBytei_vEXT")]
     pub unsafe fn new(
-        gl: Rc<glow::Context>,
+        gl: Arc<glow::Context>,
         loader: &mut dyn FnMut(&CStr) -> *const c_void,
-        owner: Option<Rc<dyn Any>>,
+        owner: Option<Box<dyn Any>>,
     ) -> Result<Self> {
-        let extensions = gl.supported_extensions();
-        let features = Features::of(gl.version(), extensions);
-        let functions = Functions::load(loader, extensions, &features)?;
+        Self::in_group(gl, loader, owner, Arc::default())
+    }
+
+    /// Creates an endpoint over the context that is current on this thread, and loads the functions
+    /// that it needs with `loader`, such as `eglGetProcAddress`.
+    ///
+    /// The parameters are those of [`new`](Self::new).
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # unsafe extern "C" fn get_proc_address(_: *const std::ffi::c_char) -> *const std::ffi::c_void {
+    /// #     std::ptr::null()
+    /// # }
+    /// use gpu_interop::gl::Endpoint;
+    ///
+    /// // SAFETY: the application's context is current here, and lives longer than the endpoint.
+    /// let endpoint = unsafe {
+    ///     Endpoint::load(&mut |name| get_proc_address(name.as_ptr()), None)?
+    /// };
+    /// println!("{:?}", endpoint.identities());
+    /// # Ok::<(), gpu_interop::Error>(())
+    /// ```
+    ///
+    /// # Safety
+    /// As [`new`](Self::new).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`Missing`] if `GL_VERSION` is not readable.
+    pub unsafe fn load(
+        loader: &mut dyn FnMut(&CStr) -> *const c_void,
+        owner: Option<Box<dyn Any>>,
+    ) -> Result<Self> {
+        context::check_version(CoreFns::find(loader)?)?;
+        // SAFETY: a context is current, and its version is readable (`check_version`).
+        let gl = Arc::new(unsafe { glow::Context::from_loader_function_cstr(&mut *loader) });
+        // SAFETY: `gl` was loaded here, with the same loader; the rest are the caller's promises.
+        unsafe { Self::new(gl, loader, owner) }
+    }
+
+    /// Creates an endpoint over another context, which shares its objects with this endpoint's context
+    /// and is current on this thread. Each of the two accepts the other's buffers, textures and
+    /// semaphores.
+    ///
+    /// The parameters are those of [`new`](Self::new). A memory barrier or a wait by one context has no
+    /// effect on the other: the contexts synchronise with each other as OpenGL requires (chapter 5,
+    /// "Shared Objects and Multiple Contexts").
+    ///
+    /// # Safety
+    /// As [`new`](Self::new), and the two contexts are of one share group (the `share_context` of
+    /// `eglCreateContext`).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    #[doc(alias = "eglCreateContext")]
+    pub unsafe fn new_shared(
+        &self,
+        gl: Arc<glow::Context>,
+        loader: &mut dyn FnMut(&CStr) -> *const c_void,
+        owner: Option<Box<dyn Any>>,
+    ) -> Result<Self> {
+        Self::in_group(gl, loader, owner, self.0.group.clone())
+    }
+
+    fn in_group(
+        gl: Arc<glow::Context>,
+        loader: &mut Loader<'_>,
+        owner: Option<Box<dyn Any>>,
+        group: Arc<ShareGroup>,
+    ) -> Result<Self> {
+        let (version, extensions) = (gl.version(), gl.supported_extensions());
+        let features = Features::of(version, extensions);
+        let functions = Functions::load(loader, version, extensions, &features)?;
         let current = CurrentContext::remember(loader, functions.core)?;
         let uuid = *functions.uuid.as_ref().map_err(Missing::clone)?;
-        let renderer = context::renderer(&gl, functions.core)?;
-        let identities = context::identities(&gl, &uuid, &renderer)?;
-        let workarounds = Workarounds::of(&renderer);
+        let (renderer, identities) = {
+            let _errors = AppErrors::take(&gl, functions.core, &features)?;
+            let renderer = context::renderer(&gl, functions.core)?;
+            let identities = context::identities(&gl, &uuid, &renderer)?;
+            (renderer, identities)
+        };
+        let workarounds = Workarounds::of(&renderer, version);
         tracing::debug!(gpu = %renderer, ?current, ?features, ?workarounds, "OpenGL endpoint");
-        Ok(Self(Rc::new(Inner {
+        let _owner = Owner { _owner: owner };
+        Ok(Self(Arc::new(Inner {
             gl,
             functions,
             features,
             workarounds,
             identities,
             current,
-            dropped: RefCell::default(),
-            _owner: owner,
+            group,
+            _owner,
         })))
     }
 
     /// Returns the application's context.
-    pub fn gl(&self) -> &Rc<glow::Context> {
+    pub fn gl(&self) -> &Arc<glow::Context> {
         &self.0.gl
     }
 
@@ -113,14 +203,22 @@ impl Endpoint {
         self.0.current.is_current()
     }
 
-    /// Returns whether both are the same endpoint. An object of one endpoint can't be used with
-    /// another.
+    /// Returns whether both are the same endpoint.
     pub fn is_same(&self, other: &Endpoint) -> bool {
-        Rc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Returns whether an object of one endpoint can be used with the other: they are the same, or one
+    /// was created by the other's [`new_shared`](Self::new_shared).
+    pub fn shares_with(&self, other: &Endpoint) -> bool {
+        Arc::ptr_eq(&self.0.group, &other.0.group)
     }
 
     /// Deletes the objects that were dropped while the context was not current, and returns their
     /// number. Every other operation does this too.
+    ///
+    /// With [`LLVMPIPE_FREES_HELD_MEMORY`](super::workarounds::LLVMPIPE_FREES_HELD_MEMORY), also frees
+    /// the memory that the application's objects no longer hold.
     ///
     /// # Errors
     /// [`Invalid`] if the context is not current.
@@ -143,13 +241,16 @@ impl Endpoint {
     /// `glMemoryBarrier`, `GL_ALL_BARRIER_BITS`.
     #[doc(alias = "glMemoryBarrier")]
     pub fn memory_barrier(&self) -> Result<()> {
-        self.enter()?;
+        let _errors = self.enter()?;
         self.barrier()
     }
 
-    /// Begins an operation: the context must be current, and dropped objects are deleted.
-    pub(super) fn enter(&self) -> Result<()> {
-        self.delete_dropped().map(drop)
+    /// Begins an operation: the context must be current, and dropped objects are deleted. The operation
+    /// ends when the returned value is dropped.
+    pub(super) fn enter(&self) -> Result<AppErrors<'_>> {
+        self.0.current.check()?;
+        self.0.delete_dropped();
+        AppErrors::take(&self.0.gl, self.0.functions.core, &self.0.features)
     }
 
     /// Orders the commands so far before all that follow. The context must be current.
@@ -172,49 +273,17 @@ impl Endpoint {
 
     /// Rejects an object of another endpoint, whose name refers to a different object here.
     pub(super) fn check_same(&self, other: &Endpoint, parameter: &'static str) -> Result<()> {
-        if self.is_same(other) {
+        if self.shares_with(other) {
             return Ok(());
         }
         Err(Invalid::new(parameter, "belongs to another OpenGL endpoint")
-            .help("use it with the endpoint (or a clone of it) that imported it")
+            .help(
+                "use it with the endpoint that imported it, or create the endpoint of a context that \
+                 shares objects with Endpoint::new_shared",
+            )
             .into())
     }
 }
-
-/// A memory object's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct MemoryName(pub(super) NonZeroU32);
-
-/// A semaphore's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SemaphoreName(pub(super) NonZeroU32);
-
-/// The name of an object of any kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Name {
-    Buffer(glow::Buffer),
-    Texture(glow::Texture),
-    Memory(MemoryName),
-    Semaphore(SemaphoreName),
-    Fence(glow::Fence),
-}
-
-macro_rules! name_from {
-    ($($kind:ident($name:ty)),*) => {$(
-        impl From<$name> for Name {
-            fn from(name: $name) -> Self {
-                Self::$kind(name)
-            }
-        }
-    )*};
-}
-name_from!(
-    Buffer(glow::NativeBuffer),
-    Texture(glow::NativeTexture),
-    Memory(MemoryName),
-    Semaphore(SemaphoreName),
-    Fence(glow::NativeFence)
-);
 
 /// An object of the endpoint's context. Dropping it deletes the name: at once if the context is
 /// current, else with the next operation.
@@ -238,7 +307,7 @@ impl<N: Copy + Into<Name>> fmt::Debug for Owned<N> {
 impl<N: Copy + Into<Name>> Drop for Owned<N> {
     fn drop(&mut self) {
         let inner = &self.endpoint.0;
-        inner.dropped.borrow_mut().push(self.name.into());
+        inner.group.delete_later([self.name.into()]);
         if inner.current.is_current() {
             inner.delete_dropped();
         }
@@ -246,11 +315,43 @@ impl<N: Copy + Into<Name>> Drop for Owned<N> {
 }
 
 impl Inner {
+    /// Notes that a buffer, or a texture whose levels have `sizes`, was placed in `memory`, if the driver
+    /// requires that to be known. The context must be current.
+    pub(super) fn placed(
+        &self,
+        memory: MemoryName,
+        name: impl Into<Name>,
+        sizes: impl FnOnce() -> Vec<(u32, u32)>,
+    ) {
+        let Some((functions, errors)) = self.holders() else { return };
+        let sizes = sizes();
+        let older = match sizes.as_slice() {
+            [] => HashSet::new(),
+            sizes => errors.ignore(|| {
+                Held::query_views(&self.gl, functions, sizes).map(|texture| texture.name).collect()
+            }),
+        };
+        self.group.place(memory, Placed { name: name.into(), sizes, older });
+    }
+
+    /// Returns what queries of holders need, if the driver requires them and has them.
+    fn holders(&self) -> Option<(&HolderFns, AppErrors<'_>)> {
+        if !self.workarounds.keep_held_memory {
+            return None;
+        }
+        let functions = self.functions.holders.as_ref().ok()?;
+        let errors = AppErrors::take(&self.gl, self.functions.core, &self.features).ok()?;
+        Some((functions, errors))
+    }
+
     /// Deletes the dropped objects in order and returns their number. The context must be current.
     fn delete_dropped(&self) -> usize {
-        let names = mem::take(&mut *self.dropped.borrow_mut());
-        let frees_memory = names.iter().any(|name| matches!(name, Name::Memory(_)));
-        if frees_memory && self.workarounds.finish_before_freeing {
+        let mut names = self.group.take_dropped();
+        let is_memory = |name: &Name| matches!(name, Name::Memory(_));
+        if self.workarounds.keep_held_memory && names.iter().any(is_memory) {
+            self.keep_held_memory(&mut names);
+        }
+        if self.workarounds.finish_before_freeing && names.iter().any(is_memory) {
             // SAFETY: the context is current, and glFinish takes nothing.
             unsafe { self.gl.finish() };
         }
@@ -260,17 +361,38 @@ impl Inner {
         names.len()
     }
 
+    /// Removes the memory that the application's objects still hold from `names`, and keeps it to be
+    /// deleted later.
+    fn keep_held_memory(&self, names: &mut Vec<Name>) {
+        let Some((functions, errors)) = self.holders() else { return };
+        let held = errors.ignore(|| Held::query(&self.gl, functions));
+        let own = self.group.textures();
+        let is_held = |name: &mut Name| match *name {
+            Name::Memory(memory) => self
+                .group
+                .is_held(memory, |placed| held.contains(placed, |name| own.contains(&name))),
+            _ => false,
+        };
+        let kept: Vec<_> = names.extract_if(.., is_held).collect();
+        if !kept.is_empty() {
+            tracing::debug!(?kept, "the application's objects still hold memory");
+            self.group.delete_later(kept);
+        }
+    }
+
     /// Deletes one object. That generates no error, and none is queried: a pending error is the
     /// application's.
     fn delete(&self, name: Name) {
         match name {
-            // SAFETY: the context is current; the name is a buffer that this endpoint created, and
-            // it is deleted once, here.
+            // SAFETY: the context is current; the name is a buffer that an endpoint of the share group
+            // created, and it is deleted once, here.
             Name::Buffer(buffer) => unsafe { self.gl.delete_buffer(buffer) },
             // SAFETY: as above, for a texture.
             Name::Texture(texture) => unsafe { self.gl.delete_texture(texture) },
             // SAFETY: as above, for a sync object.
-            Name::Fence(fence) => unsafe { self.gl.delete_sync(fence) },
+            Name::Fence(fence) => unsafe {
+                self.gl.delete_sync(glow::NativeFence(fence.pointer().cast_mut().cast()));
+            },
             Name::Memory(memory) => {
                 let Ok(functions) = &self.functions.memory else { return };
                 // SAFETY: as above, for a memory object: the array has one name.
@@ -287,15 +409,8 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let names = self.dropped.get_mut().len();
-        if names == 0 {
-            return;
-        }
         if self.current.is_current() {
             self.delete_dropped();
-        } else {
-            // The context frees its objects when it is destroyed.
-            tracing::warn!(names, "an OpenGL endpoint ended while its context was not current");
         }
     }
 }

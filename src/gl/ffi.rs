@@ -72,9 +72,10 @@ macro_rules! group {
 }
 
 group! {
-    /// Used before anything else.
+    /// Core in every version. glow limits sizes to two gigabytes.
     CoreFns {
         get_string = c"glGetString": fn(c_uint) -> *const c_char;
+        buffer_data = c"glBufferData": fn(c_uint, isize, *const c_void, c_uint);
     }
 }
 
@@ -149,6 +150,20 @@ group! {
     }
 }
 
+group! {
+    /// Queries for what objects hold, most of them of `GL_ARB_direct_state_access`.
+    HolderFns {
+        is_vertex_array = c"glIsVertexArray": fn(c_uint) -> u8;
+        get_named_framebuffer_attachment_parameteriv =
+            c"glGetNamedFramebufferAttachmentParameteriv": fn(c_uint, c_uint, c_uint, *mut c_int);
+        get_texture_parameteriv = c"glGetTextureParameteriv": fn(c_uint, c_uint, *mut c_int);
+        get_texture_level_parameteriv =
+            c"glGetTextureLevelParameteriv": fn(c_uint, c_int, c_uint, *mut c_int);
+        get_transform_feedbacki_v =
+            c"glGetTransformFeedbacki_v": fn(c_uint, c_uint, c_uint, *mut c_int);
+    }
+}
+
 /// A group of functions, or what is missing for it.
 pub(super) type Group<T> = Result<T, Missing>;
 
@@ -162,6 +177,7 @@ pub(super) struct Functions {
     pub(super) texture_1d: Group<Texture1dFns>,
     pub(super) semaphore: Group<SemaphoreFns>,
     pub(super) timeline: Group<TimelineFns>,
+    pub(super) holders: Group<HolderFns>,
 }
 
 impl Functions {
@@ -171,6 +187,7 @@ impl Functions {
     /// [`Missing`] if not even `glGetString` is found: then the loader isn't OpenGL's.
     pub(super) fn load(
         loader: &mut Loader<'_>,
+        version: &glow::Version,
         extensions: &HashSet<String>,
         features: &Features,
     ) -> Group<Self> {
@@ -179,21 +196,30 @@ impl Functions {
         const SEMAPHORES: &str = "importing a semaphore";
         const TIMELINES: &str = "importing a timeline semaphore";
         const IDENTITY: &str = "identifying the context's GPU";
+        const HOLDERS: &str = "finding out what holds a buffer or texture";
         const HOST_WAIT: &str = "waiting on the host";
+        let help = |verb: &str| {
+            if version_number(version) >= (3, 3) || version.is_embedded {
+                return format!("open the context on a newer driver, or on one that {verb}");
+            }
+            let glow::Version { major, minor, .. } = version;
+            format!(
+                "the context is of OpenGL {major}.{minor}: request OpenGL 3.3 or later \
+                 (EGL_CONTEXT_MAJOR_VERSION, GLX_CONTEXT_MAJOR_VERSION_ARB), with a driver that {verb}"
+            )
+        };
         let listed = |needed: &[&'static str], needed_for: &'static str| match needed
             .iter()
             .find(|&&name| !extensions.contains(name))
         {
             None => Ok(()),
-            Some(&name) => Err(Missing::new(Api::OpenGl, name, needed_for)
-                .help("update the driver, or open the context on a driver that has it")),
+            Some(&name) => Err(Missing::new(Api::OpenGl, name, needed_for).help(help("has it"))),
         };
         let either = listed(&["GL_EXT_memory_object"], IDENTITY)
             .or_else(|_| listed(&["GL_EXT_semaphore"], IDENTITY))
             .map_err(|_| {
                 let what = "GL_EXT_memory_object and GL_EXT_semaphore";
-                Missing::new(Api::OpenGl, what, IDENTITY)
-                    .help("open the context on a driver that can share memory")
+                Missing::new(Api::OpenGl, what, IDENTITY).help(help("can share memory"))
             });
         let memory = listed(&["GL_EXT_memory_object", "GL_EXT_memory_object_fd"], MEMORY);
         let semaphore = listed(&["GL_EXT_semaphore", "GL_EXT_semaphore_fd"], SEMAPHORES);
@@ -205,8 +231,13 @@ impl Functions {
             Err(Missing::new(Api::OpenGl, "GL_ARB_sync", HOST_WAIT)
                 .help("open a context of OpenGL 3.2 or OpenGL ES 3.0"))
         };
+        let holders = if features.direct_state_access {
+            Ok(())
+        } else {
+            Err(Missing::new(Api::OpenGl, "GL_ARB_direct_state_access", HOLDERS))
+        };
         Ok(Self {
-            core: CoreFns::load(Ok(()), loader, "an endpoint")?,
+            core: CoreFns::find(loader)?,
             sync: SyncFns::load(sync, loader, HOST_WAIT),
             uuid: UuidFns::load(either, loader, IDENTITY),
             texture: TextureFns::load(memory.clone(), loader, IMAGES),
@@ -214,8 +245,23 @@ impl Functions {
             memory: MemoryFns::load(memory, loader, MEMORY),
             semaphore: SemaphoreFns::load(semaphore, loader, SEMAPHORES),
             timeline: TimelineFns::load(timeline, loader, TIMELINES),
+            holders: HolderFns::load(holders, loader, HOLDERS),
         })
     }
+}
+
+impl CoreFns {
+    /// Loads the functions.
+    ///
+    /// # Errors
+    /// [`Missing`] if one is not found: then the loader isn't OpenGL's.
+    pub(super) fn find(loader: &mut Loader<'_>) -> Group<Self> {
+        Self::load(Ok(()), loader, "an endpoint")
+    }
+}
+
+fn version_number(version: &glow::Version) -> (u32, u32) {
+    (version.major, version.minor)
 }
 
 /// A function that the context must have but the loader doesn't know.
@@ -240,6 +286,12 @@ pub(super) struct Features {
     pub(super) format_query: bool,
     /// `GL_TEXTURE_SWIZZLE_R`: OpenGL 3.3, `GL_ARB_texture_swizzle` or OpenGL ES 3.0.
     pub(super) texture_swizzle: bool,
+    /// Queries of objects by name: OpenGL 4.5 or `GL_ARB_direct_state_access`; never OpenGL ES.
+    pub(super) direct_state_access: bool,
+    /// Vertex arrays, and framebuffers for drawing only: OpenGL 3.0 or OpenGL ES 3.0.
+    pub(super) gl_3_objects: bool,
+    /// Texture views: OpenGL 4.3 or `GL_ARB_texture_view`. In OpenGL ES they are an extension only.
+    pub(super) views: bool,
     /// One-dimensional textures: never OpenGL ES.
     pub(super) texture_1d: bool,
     /// Multisample textures: OpenGL 3.2, `GL_ARB_texture_multisample` or OpenGL ES 3.1.
@@ -252,7 +304,7 @@ pub(super) struct Features {
 
 impl Features {
     pub(super) fn of(version: &glow::Version, extensions: &HashSet<String>) -> Self {
-        let number = (version.major, version.minor);
+        let number = version_number(version);
         let has = |desktop, extension: &str, embedded| {
             if version.is_embedded {
                 number >= embedded
@@ -267,6 +319,12 @@ impl Features {
             sample_query: has((4, 2), "GL_ARB_internalformat_query", (3, 0)),
             format_query: has((4, 3), "GL_ARB_internalformat_query2", NEVER),
             texture_swizzle: has((3, 3), "GL_ARB_texture_swizzle", (3, 0)),
+            direct_state_access: has((4, 5), "GL_ARB_direct_state_access", NEVER),
+            gl_3_objects: number >= (3, 0),
+            views: has((4, 3), "GL_ARB_texture_view", NEVER)
+                || ["GL_OES_texture_view", "GL_EXT_texture_view"]
+                    .iter()
+                    .any(|&name| extensions.contains(name)),
             texture_1d: !version.is_embedded,
             multisample_texture: has((3, 2), "GL_ARB_texture_multisample", (3, 1)),
             multisample_array: has((3, 2), "GL_ARB_texture_multisample", (3, 2)),
@@ -296,8 +354,21 @@ mod tests {
                 std::ptr::null()
             }
         };
-        let features = Features::of(&version(4, 5, false), &HashSet::new());
-        Functions::load(&mut loader, &names(listed), &features)
+        let (version, listed) = (version(4, 5, false), names(listed));
+        Functions::load(&mut loader, &version, &listed, &Features::of(&version, &listed))
+    }
+
+    #[test]
+    fn an_old_context_is_refused_with_the_version_that_is_needed() {
+        let mut loader = |_: &CStr| 8 as *const c_void;
+        let (version, listed) = (version(2, 1, false), HashSet::new());
+        let features = Features::of(&version, &listed);
+        let functions = Functions::load(&mut loader, &version, &listed, &features).unwrap();
+        for missing in [functions.uuid.err(), functions.memory.err()] {
+            let text = missing.unwrap().to_string();
+            assert!(text.contains("of OpenGL 2.1") && text.contains("OpenGL 3.3"), "{text}");
+        }
+        assert!(!load(&[], &[]).unwrap().uuid.err().unwrap().to_string().contains("3.3"));
     }
 
     #[test]
@@ -322,7 +393,8 @@ mod tests {
     #[test]
     fn a_listed_function_that_the_loader_lacks_is_named() {
         let listed = ["GL_EXT_memory_object", "GL_EXT_memory_object_fd"];
-        let functions = load(&[c"glGetString", c"glCreateMemoryObjectsEXT"], &listed).unwrap();
+        let functions =
+            load(&[c"glGetString", c"glBufferData", c"glCreateMemoryObjectsEXT"], &listed).unwrap();
         assert_eq!(functions.memory.err().unwrap().what, "glDeleteMemoryObjectsEXT");
         assert_eq!(load(&[c"glFlush"], &listed).err().unwrap().what, "glGetString");
     }

@@ -1,11 +1,12 @@
 //! Imported memory: a GL memory object, and the buffers in it.
 
 use std::num::NonZeroU32;
-use std::rc::Rc;
+use std::sync::Arc;
 
-use super::context::{checked, driver_error};
-use super::endpoint::{Endpoint, MemoryName, Owned};
+use super::endpoint::{Endpoint, Owned};
+use super::errors::{AppErrors, checked, driver_error};
 use super::ffi::{DEDICATED_MEMORY_OBJECT_EXT, HANDLE_TYPE_OPAQUE_FD_EXT, MemoryFns};
+use super::names::MemoryName;
 use super::storage::gl_size;
 use crate::desc::BufferDesc;
 use crate::error::{Api, Error, ImportError, ImportResult, Invalid, Missing, Result};
@@ -15,7 +16,7 @@ use crate::payload::{BufferPayload, MemoryInfo, MemoryPayload, check_range};
 /// Memory that another API allocated, imported into OpenGL. Cheap to clone: clones are the same
 /// memory, and every resource in it keeps it alive.
 #[derive(Clone, Debug)]
-pub struct Memory(Rc<MemoryObject>);
+pub struct Memory(Arc<MemoryObject>);
 
 #[derive(Debug)]
 struct MemoryObject {
@@ -39,14 +40,18 @@ impl Endpoint {
     #[doc(alias = "glCreateMemoryObjectsEXT")]
     #[doc(alias = "glImportMemoryFdEXT")]
     pub fn import_memory(&self, payload: MemoryPayload) -> ImportResult<Memory, MemoryPayload> {
-        let imported = self
-            .check_memory(&payload)
-            .and_then(|functions| self.import_duplicate(&payload, &functions));
-        imported.map_err(|error| ImportError::new(payload, error))
+        let imported = || {
+            let (functions, _errors) = self.check_memory(&payload)?;
+            self.import_duplicate(&payload, &functions)
+        };
+        imported().map_err(|error| ImportError::new(payload, error))
     }
 
     /// Checks all that can be checked before the driver gets a descriptor, and begins the operation.
-    pub(super) fn check_memory(&self, payload: &MemoryPayload) -> Result<MemoryFns> {
+    pub(super) fn check_memory(
+        &self,
+        payload: &MemoryPayload,
+    ) -> Result<(MemoryFns, AppErrors<'_>)> {
         payload.check(self.identities())?;
         let handle_type = payload.info().handle_type;
         if handle_type != MemoryHandleType::OpaqueFd {
@@ -54,8 +59,7 @@ impl Endpoint {
         }
         let functions = *self.0.functions.memory.as_ref().map_err(Missing::clone)?;
         self.0.workarounds.check_memory_fd(payload)?;
-        self.enter()?;
-        Ok(functions)
+        Ok((functions, self.enter()?))
     }
 
     /// Imports a duplicate of a descriptor that [`check_memory`](Self::check_memory) accepted, so
@@ -75,7 +79,7 @@ impl Endpoint {
                 (functions.import_fd)(name.name.0.get(), size, HANDLE_TYPE_OPAQUE_FD_EXT, fd);
             })
         })?;
-        let memory = Memory(Rc::new(MemoryObject { name, info: payload.info().clone() }));
+        let memory = Memory(Arc::new(MemoryObject { name, info: payload.info().clone() }));
         if self.0.workarounds.verify_imports {
             memory.verify()?;
         }
@@ -180,7 +184,7 @@ pub(super) fn missing_handle_type(handle_type: MemoryHandleType) -> Missing {
 /// (`GL_EXT_memory_object`, issue 12): `glBufferSubData`, `glGetBufferSubData`, copies and shaders
 /// access its content.
 #[derive(Clone, Debug)]
-pub struct Buffer(Rc<BufferObject>);
+pub struct Buffer(Arc<BufferObject>);
 
 #[derive(Debug)]
 struct BufferObject {
@@ -205,7 +209,7 @@ impl Endpoint {
     pub fn import_buffer(&self, payload: BufferPayload) -> ImportResult<Buffer, BufferPayload> {
         let imported = || {
             let (memory, offset, desc) = (payload.memory(), payload.offset(), payload.desc());
-            let functions = self.check_memory(memory)?;
+            let (functions, _errors) = self.check_memory(memory)?;
             check_placement(self, memory.info(), offset, desc)?;
             Buffer::create(&self.import_duplicate(memory, &functions)?, offset, desc)
         };
@@ -230,7 +234,7 @@ impl Memory {
         desc.validate()?;
         check_range(offset, desc.size, self.info().allocation_size)?;
         check_placement(self.endpoint(), self.info(), offset, desc)?;
-        self.endpoint().enter()?;
+        let _errors = self.endpoint().enter()?;
         Buffer::create(self, offset, desc)
     }
 }
@@ -262,10 +266,10 @@ impl Buffer {
         &self.0.memory
     }
 
-    /// Returns whether `endpoint` imported it.
+    /// Returns whether it can be used with `endpoint`.
     #[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
     pub(crate) fn is_of(&self, endpoint: &Endpoint) -> bool {
-        self.memory().endpoint().is_same(endpoint)
+        self.memory().endpoint().shares_with(endpoint)
     }
 
     /// Creates a buffer that was checked. The context must be current.
@@ -275,7 +279,7 @@ impl Buffer {
             .create_buffer(memory.object(), offset, desc.size)
             .map_err(|error| explain_tail(error, memory, offset, desc.size))?;
         let memory = memory.clone();
-        Ok(Self(Rc::new(BufferObject { name, offset, desc: *desc, memory })))
+        Ok(Self(Arc::new(BufferObject { name, offset, desc: *desc, memory })))
     }
 }
 

@@ -20,11 +20,15 @@
 mod capabilities;
 mod context;
 mod endpoint;
+mod errors;
 mod ffi;
+mod holders;
 mod memory;
+mod names;
 mod semaphore;
 mod storage;
 mod sync;
+mod target;
 #[cfg(test)]
 mod tests;
 mod texture;

@@ -1,14 +1,14 @@
 //! Imported semaphores, binary and timeline, and the image layouts that their operations name.
 
-use std::cell::Cell;
 use std::num::NonZeroU32;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::context::{checked, driver_error};
-use super::endpoint::{Endpoint, Owned, SemaphoreName};
+use super::endpoint::{Endpoint, Owned};
+use super::errors::{AppErrors, checked, driver_error};
 use super::ffi::{
     HANDLE_TYPE_OPAQUE_FD_EXT, SEMAPHORE_TYPE_NV, SEMAPHORE_TYPE_TIMELINE_NV, SemaphoreFns,
 };
+use super::names::SemaphoreName;
 use crate::desc::ImageLayout;
 use crate::error::{Api, ImportError, ImportResult, Invalid, Missing, Result};
 use crate::fd::{SemaphoreHandleType, transfer_duplicate};
@@ -17,14 +17,14 @@ use crate::payload::{SemaphoreKind, SemaphorePayload};
 /// A semaphore that another API created, imported into OpenGL. Cheap to clone: clones are the same
 /// semaphore. [`Endpoint::wait`] and [`Endpoint::signal`] use it.
 #[derive(Clone, Debug)]
-pub struct Semaphore(Rc<SemaphoreObject>);
+pub struct Semaphore(Arc<SemaphoreObject>);
 
 #[derive(Debug)]
 struct SemaphoreObject {
     name: Owned<SemaphoreName>,
     kind: SemaphoreKind,
     /// The value last signalled through this object; 0 at first.
-    signalled: Cell<u64>,
+    signalled: Mutex<u64>,
 }
 
 impl Endpoint {
@@ -58,7 +58,7 @@ impl Endpoint {
 
     /// Imports a duplicate of the descriptor, so that the payload stays whole if this fails.
     fn try_import_semaphore(&self, payload: &SemaphorePayload) -> Result<Semaphore> {
-        let functions = self.check_semaphore(payload)?;
+        let (functions, _errors) = self.check_semaphore(payload)?;
         let kind = payload.info().kind;
         let name = self.create_semaphore(kind, &functions)?;
         transfer_duplicate(payload, |fd| {
@@ -70,11 +70,11 @@ impl Endpoint {
             })
         })?;
         tracing::debug!(semaphore = name.name.0, ?kind, "imported a semaphore into OpenGL");
-        Ok(Semaphore(Rc::new(SemaphoreObject { name, kind, signalled: Cell::new(0) })))
+        Ok(Semaphore(Arc::new(SemaphoreObject { name, kind, signalled: Mutex::new(0) })))
     }
 
     /// Checks all that can be checked before the driver gets a descriptor, and begins the operation.
-    fn check_semaphore(&self, payload: &SemaphorePayload) -> Result<SemaphoreFns> {
+    fn check_semaphore(&self, payload: &SemaphorePayload) -> Result<(SemaphoreFns, AppErrors<'_>)> {
         payload.check(self.identities())?;
         let handle_type = payload.info().handle_type;
         if handle_type != SemaphoreHandleType::OpaqueFd {
@@ -82,8 +82,7 @@ impl Endpoint {
         }
         let functions = *self.0.functions.semaphore.as_ref().map_err(Missing::clone)?;
         self.0.workarounds.check_semaphore_fd(payload)?;
-        self.enter()?;
-        Ok(functions)
+        Ok((functions, self.enter()?))
     }
 
     /// Creates a name without a semaphore. Its type can't be set after the import.
@@ -136,8 +135,9 @@ impl Semaphore {
         &self.0.name.endpoint
     }
 
-    pub(super) fn signalled(&self) -> &Cell<u64> {
-        &self.0.signalled
+    /// Returns the value last signalled. No other thread signals the semaphore meanwhile.
+    pub(super) fn signalled(&self) -> MutexGuard<'_, u64> {
+        self.0.signalled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

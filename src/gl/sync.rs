@@ -1,14 +1,14 @@
 //! Synchronisation: semaphores that OpenGL waits for and signals on the GPU, and fences for the host.
 
-use std::ffi::c_void;
 use std::time::Duration;
 
 use glow::HasContext as _;
 
-use super::context::{checked, driver_error};
 use super::endpoint::{Endpoint, Owned};
+use super::errors::{AppErrors, checked, driver_error};
 use super::ffi::{SemaphoreFns, TIMELINE_SEMAPHORE_VALUE_NV};
 use super::memory::{Buffer, Memory};
+use super::names::FenceName;
 use super::semaphore::{Semaphore, token};
 use super::texture::Texture;
 use crate::desc::ImageLayout;
@@ -68,15 +68,16 @@ impl Endpoint {
         textures: &[(glow::Texture, ImageLayout)],
     ) -> Result<()> {
         let operation = self.prepare(semaphore, value, buffers, textures)?;
+        let mut last = semaphore.signalled();
         if let Some(value) = value {
-            check_increase(semaphore.signalled().get(), value)?;
+            check_increase(*last, value)?;
         }
         // Shader writes to buffers and images are not ordered without a barrier.
         self.barrier()?;
         operation.set_value(self, value)?;
         operation.run(self, "glSignalSemaphoreEXT", operation.functions.signal)?;
         if let Some(value) = value {
-            semaphore.signalled().set(value);
+            *last = value;
         }
         // The signal is already recorded. Returning this error would make the caller signal twice.
         if let Err(error) = self.flush() {
@@ -91,15 +92,15 @@ impl Endpoint {
         value: Option<u64>,
         buffers: &[&Buffer],
         textures: &[(glow::Texture, ImageLayout)],
-    ) -> Result<Operation> {
+    ) -> Result<Operation<'_>> {
         semaphore.kind().check_value(value)?;
         self.check_same(semaphore.endpoint(), "semaphore")?;
         for buffer in buffers {
             self.check_same(buffer.memory().endpoint(), "buffers")?;
         }
         let functions = *self.0.functions.semaphore.as_ref().map_err(Missing::clone)?;
-        self.enter()?;
         Ok(Operation {
+            _errors: self.enter()?,
             functions,
             semaphore: semaphore.name(),
             buffers: buffers.iter().map(|buffer| buffer.name().0.get()).collect(),
@@ -120,7 +121,7 @@ impl Endpoint {
     #[doc(alias = "glFenceSync")]
     pub fn fence(&self) -> Result<Fence> {
         self.0.functions.sync.as_ref().map_err(Missing::clone)?;
-        self.enter()?;
+        let _errors = self.enter()?;
         // Shader writes to buffers and images are not ordered without a barrier.
         self.barrier()?;
         let gl = &self.0.gl;
@@ -131,7 +132,7 @@ impl Endpoint {
         })?;
         let sync = sync
             .ok()
-            .filter(|sync| !sync.0.is_null())
+            .and_then(FenceName::new)
             .ok_or_else(|| driver_error("glFenceSync", glow::NO_ERROR))?;
         let fence = Fence(Owned::new(self, sync));
         self.flush()?;
@@ -142,14 +143,15 @@ impl Endpoint {
 crate::peer::impl_peer! {
     Endpoint, Api::OpenGl, Memory, Buffer, Texture, Semaphore,
     unsafe fn wait_idle(&self) -> Result<()> {
-        self.enter()?;
+        let _errors = self.enter()?;
         // SAFETY: the context is current, and glFinish takes nothing.
         checked(&self.0.gl, "glFinish", || unsafe { self.0.gl.finish() })
     }
 }
 
 /// A wait or a signal, in OpenGL's names.
-struct Operation {
+struct Operation<'a> {
+    _errors: AppErrors<'a>,
     functions: SemaphoreFns,
     semaphore: u32,
     buffers: Vec<u32>,
@@ -159,7 +161,7 @@ struct Operation {
 
 type WaitOrSignal = unsafe extern "system" fn(u32, u32, *const u32, u32, *const u32, *const u32);
 
-impl Operation {
+impl Operation<'_> {
     /// Sets the value that a timeline semaphore is waited for or signalled with next.
     fn set_value(&self, endpoint: &Endpoint, value: Option<u64>) -> Result<()> {
         let Some(value) = value else { return Ok(()) };
@@ -208,7 +210,7 @@ fn check_increase(last: u64, value: u64) -> Result<()> {
 /// A fence that is signalled when the OpenGL commands before it are done. The host waits for it if
 /// the APIs share no semaphore.
 #[derive(Debug)]
-pub struct Fence(Owned<glow::Fence>);
+pub struct Fence(Owned<FenceName>);
 
 impl Fence {
     /// Waits on the host until the fence is signalled, at most `timeout`.
@@ -242,8 +244,8 @@ impl Fence {
     fn poll(&self, timeout: Duration) -> Result<bool> {
         let endpoint = &self.0.endpoint;
         let functions = endpoint.0.functions.sync.as_ref().map_err(Missing::clone)?;
-        endpoint.enter()?;
-        let sync: *const c_void = self.0.name.0.cast_const().cast();
+        let _errors = endpoint.enter()?;
+        let sync = self.0.name.pointer();
         // SAFETY: the context is current, and the sync object is one of its own and lives as long as
         // `self`. The commands were flushed with the fence, so no flag is needed.
         let status = checked(&endpoint.0.gl, "glClientWaitSync", || unsafe {

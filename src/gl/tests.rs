@@ -4,7 +4,10 @@ mod recorder;
 
 use std::time::Duration;
 
-use recorder::{bindings, endpoint, refuse, set_current, set_tilings, take_calls, take_names};
+use recorder::{
+    bindings, endpoint, generate, refuse, set_current, set_tilings, take_calls, take_error,
+    take_names, take_reported,
+};
 
 use super::{Buffer, Endpoint, Memory, Semaphore};
 use crate::desc::{
@@ -194,19 +197,23 @@ fn a_resource_is_deleted_before_its_memory() {
     }
 }
 
-/// Whatever is called next deletes what was dropped while the context was not current.
-#[test]
-fn each_operation_deletes_dropped_objects() {
+/// Runs `each` with every operation and its name.
+fn for_each_operation(mut each: impl FnMut(&str, &Buffer, &dyn Fn())) {
     let gl = endpoint();
     let (kept, timeline) = (buffer(&gl), semaphore(&gl, SemaphoreKind::Timeline));
     let fence = gl.fence().unwrap();
     let image = ResourceDesc::Image(flat());
+    let value = std::cell::Cell::new(0);
+    let signal = || {
+        value.set(value.get() + 1);
+        gl.signal(&timeline, Some(value.get()), &[&kept], &[]).unwrap();
+    };
     let operations: [(&str, &dyn Fn()); 11] = [
         ("memory_barrier", &|| gl.memory_barrier().unwrap()),
         ("fence", &|| drop(gl.fence().unwrap())),
         ("Fence::wait", &|| fence.wait(Duration::ZERO).unwrap()),
         ("wait", &|| gl.wait(&timeline, Some(1), &[&kept], &[]).unwrap()),
-        ("signal", &|| gl.signal(&timeline, Some(1), &[&kept], &[]).unwrap()),
+        ("signal", &signal),
         ("import_memory", &|| drop(memory(&gl))),
         ("import_buffer", &|| drop(buffer(&gl))),
         ("import_semaphore", &|| drop(semaphore(&gl, SemaphoreKind::Binary))),
@@ -215,6 +222,14 @@ fn each_operation_deletes_dropped_objects() {
         ("capabilities", &|| drop(gl.capabilities(&image).unwrap())),
     ];
     for (name, operation) in operations {
+        each(name, &kept, operation);
+    }
+}
+
+/// Whatever is called next deletes what was dropped while the context was not current.
+#[test]
+fn each_operation_deletes_dropped_objects() {
+    for_each_operation(|name, kept, operation| {
         let dropped = kept.memory().buffer(0, &BUFFER).unwrap();
         set_current(false);
         drop(dropped);
@@ -222,7 +237,81 @@ fn each_operation_deletes_dropped_objects() {
         take_calls();
         operation();
         assert_eq!(take_names().first(), Some(&"glDeleteBuffers"), "{name}");
+    });
+}
+
+#[test]
+fn an_error_of_the_application_stays_pending_in_each_operation() {
+    for code in [
+        glow::INVALID_ENUM,
+        glow::INVALID_VALUE,
+        glow::INVALID_OPERATION,
+        glow::OUT_OF_MEMORY,
+        glow::INVALID_FRAMEBUFFER_OPERATION,
+        glow::STACK_OVERFLOW,
+        glow::STACK_UNDERFLOW,
+    ] {
+        for_each_operation(|name, _, operation| {
+            let before = bindings();
+            generate(code);
+            assert!(take_reported());
+            operation();
+            assert!(!take_reported(), "{name}: the debug callback receives {code:#06x} twice");
+            assert_eq!(take_error(), code, "{name}");
+            assert_eq!(bindings(), before, "{name}");
+        });
     }
+}
+
+#[test]
+fn a_pending_error_is_not_taken_for_one_of_the_librarys() {
+    let gl = endpoint();
+    let memory = memory(&gl);
+    refuse("glBufferStorageMemEXT");
+    generate(glow::INVALID_ENUM);
+    match memory.buffer(0, &BUFFER) {
+        Err(Error::Driver(driver)) => {
+            assert_eq!(driver.call, "glBufferStorageMemEXT");
+            assert_eq!(driver.code, i64::from(glow::OUT_OF_MEMORY));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(take_error(), glow::INVALID_ENUM);
+    // Dropping queries no errors and generates none.
+    generate(glow::INVALID_VALUE);
+    drop(memory);
+    assert_eq!(take_error(), glow::INVALID_VALUE);
+}
+
+#[test]
+fn an_endpoint_and_its_objects_can_be_sent_to_other_threads() {
+    fn check<T: Send + Sync>() {}
+    check::<(Endpoint, Memory, Buffer, Semaphore, super::Texture, super::Fence)>();
+}
+
+#[test]
+fn endpoints_of_a_share_group_delete_each_others_objects() {
+    let first = endpoint();
+    let mut loader = |name: &std::ffi::CStr| recorder::address(name);
+    // SAFETY: as in `recorder::endpoint`.
+    let second = unsafe { first.new_shared(first.gl().clone(), &mut loader, None) }.unwrap();
+    assert!(first.shares_with(&second) && !first.is_same(&second));
+    let (kept, timeline) = (buffer(&first), semaphore(&second, SemaphoreKind::Timeline));
+    first.signal(&timeline, Some(1), &[&kept], &[]).unwrap();
+    second.wait(&timeline, Some(1), &[&kept], &[]).unwrap();
+    set_current(false);
+    drop(kept);
+    drop(first);
+    set_current(true);
+    assert_eq!(second.delete_dropped(), Ok(2));
+    let other = Error::to_string(
+        // Another endpoint has another share group.
+        &unsafe { Endpoint::load(&mut loader, None) }
+            .unwrap()
+            .wait(&timeline, Some(1), &[], &[])
+            .unwrap_err(),
+    );
+    assert!(other.contains("another OpenGL endpoint"), "{other}");
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! Textures in imported memory.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::endpoint::{Endpoint, Owned};
 use super::memory::Memory;
-use super::storage::Target;
-use crate::desc::{ImageDesc, ImageLayout};
-use crate::error::{Error, ImportError, ImportResult, Invalid, Result};
+use super::target::Target;
+use crate::desc::{Extent, ImageDesc, ImageLayout};
+use crate::error::{Error, ImportError, ImportResult, Invalid, Mismatch, Result};
 use crate::payload::{ImagePayload, MemoryInfo};
 
 /// A texture object in imported memory. Cheap to clone: clones are the same texture. Use its
@@ -23,7 +23,7 @@ use crate::payload::{ImagePayload, MemoryInfo};
 ///
 /// [`ChannelOrder::Bgra`]: crate::format::ChannelOrder::Bgra
 #[derive(Clone, Debug)]
-pub struct Texture(Rc<TextureObject>);
+pub struct Texture(Arc<TextureObject>);
 
 #[derive(Debug)]
 struct TextureObject {
@@ -37,13 +37,22 @@ struct TextureObject {
 impl Endpoint {
     /// Imports an image and its memory. Success consumes the descriptor.
     ///
-    /// OpenGL requires the exporter to create the image with every usage that its format supports, and
-    /// with [`MUTABLE_FORMAT`](crate::desc::ImageFlags::MUTABLE_FORMAT) if the context has texture views
-    /// (OpenGL 4.3), since a texture can't be restricted to fewer uses.
+    /// OpenGL requires the exporter to create the image with every usage that it supports for the format,
+    /// and with [`MUTABLE_FORMAT`](crate::desc::ImageFlags::MUTABLE_FORMAT) if the context has texture views
+    /// (OpenGL 4.3), since a texture can't be restricted to fewer uses:
+    /// [`widest_for_gl`](crate::peer::widest_for_gl) describes such an image. One that was created with
+    /// less is imported, and a `tracing` warning names what it lacks: the drivers known so far accept it,
+    /// and only the exporter knows which usages it supports. Don't use it as what it lacks.
+    ///
+    /// OpenGL chooses the layout of a linear image itself and has no query for it. If the driver's choice
+    /// is known ([`workarounds`](super::workarounds)), a payload of another
+    /// [layout](ImagePayload::linear) is refused. On other drivers, import only linear images that the
+    /// same driver's Vulkan created.
     ///
     /// # Errors
     /// On failure the payload is returned, still open, with the errors of
-    /// [`import_memory`](Self::import_memory) and [`Memory::texture`].
+    /// [`import_memory`](Self::import_memory) and [`Memory::texture`], and with
+    /// [`Mismatch`](Error::Mismatch) if the layout of a linear image is not OpenGL's.
     ///
     /// # References
     /// `glImportMemoryFdEXT`, `glTexStorageMem2DEXT`; `GL_EXT_memory_object`, issues 13 and 17.
@@ -52,12 +61,37 @@ impl Endpoint {
     pub fn import_image(&self, payload: ImagePayload) -> ImportResult<Texture, ImagePayload> {
         let imported = || {
             let (memory, offset, desc) = (payload.memory(), payload.offset(), payload.desc());
-            let functions = self.check_memory(memory)?;
+            let (functions, _errors) = self.check_memory(memory)?;
             check_placement(self, memory.info(), offset, desc)?;
+            self.check_linear(&payload)?;
             self.check_image(desc)?;
             Texture::create(&self.import_duplicate(memory, &functions)?, offset, desc)
         };
         imported().map_err(|error| ImportError::new(payload, error))
+    }
+
+    /// Rejects a linear image whose layout is known not to be OpenGL's.
+    fn check_linear(&self, payload: &ImagePayload) -> Result<()> {
+        let desc = payload.desc();
+        let Some(given) = payload.linear() else { return Ok(()) };
+        let Some(used) = self.0.workarounds.linear_layout(desc) else { return Ok(()) };
+        let Extent { height, depth, .. } = desc.extent;
+        for (field, matters, used, given) in [
+            ("payload.linear.offset", true, used.offset, given.offset),
+            ("payload.linear.row_pitch", height > 1, used.row_pitch, given.row_pitch),
+            ("payload.linear.depth_pitch", depth > 1, used.depth_pitch, given.depth_pitch),
+            ("payload.linear.array_pitch", desc.layers > 1, used.array_pitch, given.array_pitch),
+        ] {
+            if matters && used != given {
+                return Err(Mismatch::new(field, used, given)
+                    .help(
+                        "OpenGL can't be given a layout: export an image that the same driver's Vulkan \
+                         created, or share a buffer and copy",
+                    )
+                    .into());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -86,7 +120,7 @@ impl Memory {
     pub fn texture(&self, offset: u64, desc: &ImageDesc) -> Result<Texture> {
         desc.validate()?;
         check_placement(self.endpoint(), self.info(), offset, desc)?;
-        self.endpoint().enter()?;
+        let _errors = self.endpoint().enter()?;
         self.endpoint().check_image(desc)?;
         Texture::create(self, offset, desc)
     }
@@ -134,12 +168,19 @@ impl Texture {
 
     /// Creates a texture that was checked. The context must be current.
     fn create(memory: &Memory, offset: u64, desc: &ImageDesc) -> Result<Self> {
+        if let Some(lacks) = memory.endpoint().lacks_for_gl(desc)? {
+            tracing::warn!(
+                "a shared {} image was created without {lacks}, which OpenGL requires: create it as \
+                 ImageDesc::for_gl describes",
+                desc.format
+            );
+        }
         let name = memory
             .endpoint()
             .create_texture(memory.object(), offset, desc)
             .map_err(|error| explain_size(error, memory.info().allocation_size - offset))?;
         let memory = memory.clone();
-        Ok(Self(Rc::new(TextureObject { name, offset, desc: *desc, memory })))
+        Ok(Self(Arc::new(TextureObject { name, offset, desc: *desc, memory })))
     }
 }
 
@@ -183,7 +224,7 @@ fn explain_size(error: Error, bytes: u64) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::context::driver_error;
+    use super::super::errors::driver_error;
     use super::*;
 
     #[test]

@@ -1,6 +1,6 @@
 //! EGL without a display server: devices, their displays, surfaceless contexts.
 
-use std::ffi::{CStr, c_void};
+use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
@@ -54,8 +54,11 @@ pub(super) fn display_of(device: &Device) -> Result<Display> {
     Ok(display)
 }
 
-/// Creates a surfaceless core context.
-pub(super) fn create_context(display: &Display) -> Result<NotCurrentContext> {
+/// Creates a surfaceless core context, which shares its objects with `shared`.
+pub(super) fn create_context(
+    display: &Display,
+    shared: Option<&Context>,
+) -> Result<NotCurrentContext> {
     if !display.extensions().contains("EGL_KHR_surfaceless_context") {
         return Err(error::missing_in_egl("EGL_KHR_surfaceless_context"));
     }
@@ -75,12 +78,15 @@ pub(super) fn create_context(display: &Display) -> Result<NotCurrentContext> {
         .ok_or_else(|| error::missing_in_egl("a config for OpenGL"))?;
     let mut refusal = error::missing_in_egl("OpenGL");
     for (major, minor) in VERSIONS {
-        let attributes = ContextAttributesBuilder::new()
+        let mut attributes = ContextAttributesBuilder::new()
             .with_context_api(ContextApi::OpenGl(Some(Version::new(major, minor))))
-            .with_profile(GlProfile::Core)
-            .build(None);
+            .with_profile(GlProfile::Core);
+        if let Some(shared) = shared.and_then(|shared| shared.egl.as_ref()) {
+            attributes = attributes.with_sharing(shared);
+        }
+        let attributes = attributes.build(None);
         let context = guarded("eglCreateContext", "OpenGL", || {
-            // SAFETY: the attributes name no native window and no context to share with.
+            // SAFETY: the attributes name no native window, and only a context that lives to share with.
             unsafe { display.create_context(&config, &attributes) }
         });
         match context {
@@ -118,11 +124,17 @@ pub(super) fn device_uuid(device: &Device) -> Option<Uuid> {
     (found != 0 && size == 16).then_some(Uuid::from_bytes(bytes))
 }
 
-/// A context that belongs to one thread.
+/// A context that is current on one thread or on none.
 pub(super) struct Context {
     // `drop` takes it out, since it releases the thread afterwards.
     egl: Option<PossiblyCurrentContext>,
 }
+
+// SAFETY: a handle of EGL, whose functions may be called on any thread. glutin ties it to the thread on
+// which it is current; EGL refuses to make it current on a second one.
+unsafe impl Send for Context {}
+// SAFETY: as above.
+unsafe impl Sync for Context {}
 
 impl Context {
     /// Makes a new context current, instead of any other.
@@ -238,18 +250,6 @@ impl Current {
             tracing::error!("the OpenGL context that was current before could not be put back");
         }
     }
-}
-
-/// Returns a driver's static string.
-///
-/// # Safety
-/// `text` is null or a null-terminated string that is never freed.
-pub(super) unsafe fn static_text(text: *const u8) -> Option<&'static str> {
-    if text.is_null() {
-        return None;
-    }
-    // SAFETY: the caller's promise.
-    unsafe { CStr::from_ptr(text.cast()) }.to_str().ok()
 }
 
 /// Calls glutin, which panics if EGL fails and `eglGetError` returns no error.

@@ -2,37 +2,39 @@
 
 use std::ffi::{CStr, c_void};
 use std::fmt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use glow::HasContext;
+use glutin::api::egl::context::NotCurrentContext;
 use glutin::api::egl::device::Device;
 use glutin::api::egl::display::Display;
 use glutin::prelude::*;
 
 use super::egl::{self, Current};
-use super::error::{self, OPEN_GL};
+use super::error;
 use super::instance::InitLock;
 use super::options::GpuSelector;
 use crate::error::{Api, Error, Missing, Result};
 use crate::gl::Endpoint;
 use crate::identity::{Identity, Uuid};
 
-/// A surfaceless OpenGL core context on EGL's device platform. It belongs to one thread.
+/// A surfaceless OpenGL core context on EGL's device platform.
 ///
-/// The context is destroyed when this and the last object created from its
-/// [`endpoint`](Self::endpoint)s are dropped; if it is current then, it is released first. Any number
-/// of contexts may be open, on one thread or on several.
+/// The context is current on at most one thread at a time: to move it to another thread, call
+/// [`release_current`](Self::release_current), and [`make_current`](Self::make_current) there. It is
+/// destroyed when this and the last object created from its [`endpoint`](Self::endpoint)s are dropped;
+/// if it is current then, it is released first. Any number of contexts may be open.
 ///
 /// # References
 /// `EGL_EXT_device_enumeration`, `EGL_EXT_platform_device`, `EGL_KHR_surfaceless_context`.
 pub struct Gl {
-    context: Rc<Context>,
+    context: Arc<Context>,
 }
 
 /// The context and its description. The glow context has no debug callback (setting one requires
-/// unique access, which an `Rc` doesn't give), so dropping it makes no GL call.
+/// unique access, which an `Arc` doesn't give), so dropping it makes no GL call.
 struct Context {
-    glow: Rc<glow::Context>,
+    glow: Arc<glow::Context>,
     identities: Vec<Identity>,
     display: Display,
     egl: egl::Context,
@@ -82,6 +84,26 @@ impl Gl {
         }
     }
 
+    /// Opens another context on the same GPU, which shares its objects with this one, and makes it current
+    /// on this thread. If opening fails, the context that was current before is current again.
+    ///
+    /// Create its endpoint with [`Endpoint::new_shared`].
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[doc(alias = "eglCreateContext")]
+    pub fn open_shared(&self) -> Result<Self> {
+        let _lock = InitLock::take();
+        let Context { display, egl, .. } = &*self.context;
+        let before = Current::remember(display);
+        let opened = egl::create_context(display, Some(egl))
+            .and_then(|context| Self::describe(display.clone(), context));
+        if opened.is_err() {
+            before.restore();
+        }
+        opened
+    }
+
     /// Opens a context on `device`, and keeps it if it is on the selected GPU.
     fn on(device: &Device, selected: Option<Uuid>) -> Result<Opened> {
         let display = egl::display_of(device)?;
@@ -94,18 +116,25 @@ impl Gl {
     }
 
     fn on_display(display: Display, selected: Option<Uuid>) -> Result<Opened> {
-        let egl = egl::Context::make_current_first(egl::create_context(&display)?)?;
-        let loader = |name: &CStr| display.get_proc_address(name);
-        // SAFETY: the context is current, and the loader is its own.
-        let (glow, identities) = unsafe { describe(loader) }?;
-        let context = Rc::new(Context { glow, identities, display, egl });
-        let gl = Self { context };
+        let context = egl::create_context(&display, None)?;
+        let gl = Self::describe(display, context)?;
         if selected.is_none_or(|uuid| gl.is_on(uuid)) {
             tracing::debug!(gpu = ?gl.identities(), "OpenGL context");
             Ok(Opened::Selected(gl))
         } else {
             Ok(Opened::Other(gl.identities().to_vec()))
         }
+    }
+
+    /// Makes a new context current, loads its functions and reads which GPUs it is on.
+    fn describe(display: Display, context: NotCurrentContext) -> Result<Self> {
+        let egl = egl::Context::make_current_first(context)?;
+        let mut loader = |name: &CStr| display.get_proc_address(name);
+        // SAFETY: the context is current, the loader is its own, and the endpoint is dropped here.
+        let endpoint = unsafe { Endpoint::load(&mut loader, None) }?;
+        let (glow, identities) = (endpoint.gl().clone(), endpoint.identities().to_vec());
+        drop(endpoint);
+        Ok(Self { context: Arc::new(Context { glow, identities, display, egl }) })
     }
 
     /// Returns the GPUs of EGL's devices, by opening a context on each.
@@ -156,7 +185,7 @@ impl Gl {
     }
 
     /// Returns the OpenGL functions. The context must be current.
-    pub fn glow(&self) -> &Rc<glow::Context> {
+    pub fn glow(&self) -> &Arc<glow::Context> {
         &self.context.glow
     }
 
@@ -174,9 +203,10 @@ impl Gl {
     pub fn endpoint(&self) -> Result<Endpoint> {
         self.make_current()?;
         let mut loader = self.loader();
+        let owner = Box::new(self.context.clone());
         // SAFETY: the context is current, the functions and the loader are its own, and the endpoint
-        // keeps what destroys it.
-        unsafe { Endpoint::new(self.glow().clone(), &mut loader, Some(self.context.clone())) }
+        // keeps what destroys it, which any thread may drop.
+        unsafe { Endpoint::new(self.glow().clone(), &mut loader, Some(owner)) }
     }
 }
 
@@ -200,66 +230,4 @@ fn refused(uuid: Uuid, seen: &[Identity], refusal: &Error) -> Missing {
     let mut missing = error::no_such_gpu(Api::OpenGl, uuid, seen.iter());
     let help = missing.help.take().unwrap_or_default();
     missing.help(format!("{help}; another device could not be opened: {refusal}"))
-}
-
-/// Loads the functions of the current context and reads which GPUs it is on.
-///
-/// # Safety
-/// A context is current and `loader` finds its functions.
-unsafe fn describe(
-    mut loader: impl FnMut(&CStr) -> *const c_void,
-) -> Result<(Rc<glow::Context>, Vec<Identity>)> {
-    // SAFETY: the caller's promises, here and below.
-    unsafe { check_version(&mut loader) }?;
-    // SAFETY: a context is current, and its GL_VERSION, which glow reads first, is readable.
-    let glow = Rc::new(unsafe { glow::Context::from_loader_function_cstr(&mut loader) });
-    // SAFETY: as above; the endpoint doesn't outlive this function.
-    let endpoint = unsafe { Endpoint::new(glow.clone(), &mut loader, None) }?;
-    Ok((glow, endpoint.identities().to_vec()))
-}
-
-/// Checks that `GL_VERSION` is readable: otherwise glow panics.
-///
-/// # Safety
-/// A context is current and `loader` finds its functions.
-unsafe fn check_version(loader: &mut dyn FnMut(&CStr) -> *const c_void) -> Result<()> {
-    /// `GL_VERSION`.
-    const VERSION: u32 = 0x1F02;
-    type GetString = unsafe extern "system" fn(u32) -> *const u8;
-    let unreadable = |what: &str| {
-        Missing::new(Api::OpenGl, format!("a readable GL_VERSION ({what})"), OPEN_GL)
-            .help("update the driver, or install one of desktop OpenGL")
-    };
-    let address = loader(c"glGetString");
-    if address.is_null() {
-        return Err(unreadable("no glGetString").into());
-    }
-    // SAFETY: this is the function's signature.
-    let get_string = unsafe { std::mem::transmute::<*const c_void, GetString>(address) };
-    // SAFETY: a context is current; the string is the driver's and static.
-    let version = unsafe { egl::static_text(get_string(VERSION)) };
-    let version = version.ok_or_else(|| unreadable("null or not UTF-8"))?;
-    if is_desktop_version(version) { Ok(()) } else { Err(unreadable(version).into()) }
-}
-
-/// Returns whether `text` begins with "major.minor", as in desktop OpenGL.
-fn is_desktop_version(text: &str) -> bool {
-    let release = text.split(' ').next().unwrap_or_default();
-    let mut numbers = release.split('.').map(str::parse::<u32>);
-    matches!((numbers.next(), numbers.next()), (Some(Ok(_)), Some(Ok(_))))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_version_that_glow_cannot_read_is_refused() {
-        for text in ["4.5 (Core Profile) Mesa 22.3.6", "4.6.0 NVIDIA 580.159", "3.3"] {
-            assert!(is_desktop_version(text), "{text}");
-        }
-        for text in ["", "OpenGL ES 3.2 Mesa", "4", "4.", "x.y", "4.x Mesa"] {
-            assert!(!is_desktop_version(text), "{text}");
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! OpenGL's side: timing, textures and samplers.
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -20,7 +20,7 @@ const MAX_ANISOTROPY: u32 = 0x84FE;
 /// A context that is current on this thread.
 pub(crate) struct GlSide {
     pub(crate) endpoint: Endpoint,
-    pub(crate) gl: Rc<glow::Context>,
+    pub(crate) gl: Arc<glow::Context>,
     timer: Option<glow::Query>,
     /// Linear between texels and levels, anisotropic if supported, clamped at the edges.
     pub(crate) sampler: glow::Sampler,

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::num::NonZeroU32;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -102,7 +103,7 @@ struct Shown {
     // Dropped in this order: users of the context, the context, its surface, the window.
     demo: Box<dyn Demo>,
     from: glow::Framebuffer,
-    gl: Rc<glow::Context>,
+    gl: Arc<glow::Context>,
     context: Rc<PossiblyCurrentContext>,
     surface: Surface<WindowSurface>,
     window: Window,
@@ -124,10 +125,11 @@ impl Shown {
         let display = context.display();
         let mut loader = |name: &CStr| display.get_proc_address(name);
         // SAFETY: the context is current, and the loader is its own.
-        let gl = Rc::new(unsafe { glow::Context::from_loader_function_cstr(&mut loader) });
+        let gl = Arc::new(unsafe { glow::Context::from_loader_function_cstr(&mut loader) });
         // SAFETY: as above; the endpoint keeps the context, which stays current on this thread, as no
         // other is ever made.
-        let endpoint = unsafe { Endpoint::new(gl.clone(), &mut loader, Some(context.clone())) }?;
+        let endpoint =
+            unsafe { Endpoint::new(gl.clone(), &mut loader, Some(Box::new(context.clone()))) }?;
         // Vulkan on the GPU that shows the window.
         let found = endpoint
             .identities()

@@ -1,7 +1,7 @@
 //! Drawing with OpenGL 4.5.
 
 use std::mem::offset_of;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Result, bail, ensure};
 use gpu_interop::glow::{self, HasContext as _};
@@ -29,7 +29,7 @@ const SCENE: u32 = 0;
 /// time and not restored.
 #[derive(Debug)]
 pub struct Painter {
-    gl: Rc<glow::Context>,
+    gl: Arc<glow::Context>,
     canvas: Canvas,
     meshes: Meshes,
     program: glow::Program,
@@ -49,7 +49,7 @@ impl Painter {
     /// # Errors
     /// If OpenGL is older than 4.5 or fails.
     pub fn new(
-        gl: &Rc<glow::Context>,
+        gl: &Arc<glow::Context>,
         fragment: &str,
         format: u32,
         canvas: Canvas,

@@ -58,6 +58,9 @@ pub fn all() -> Vec<Case> {
         opengl::bindings::cases(),
         opengl::raw::cases(),
         opengl::draw::cases(),
+        opengl::holders::cases(),
+        opengl::errors::cases(),
+        opengl::contexts::cases(),
         handoff::vulkan_gl::cases(),
         handoff::vulkan_gl_semaphores::cases(),
         handoff::cases(),
@@ -111,6 +114,7 @@ pub fn roles() -> Vec<Role> {
         session::images::roles(),
         session::peers::roles(),
         headless::roles(),
+        opengl::holders::roles(),
         validation::roles(),
     ]
     .concat()

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, c_char, c_void};
 use std::fs::File;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::super::Endpoint;
 
@@ -23,8 +23,9 @@ const EXTENSIONS: [&CStr; 5] = [
 ];
 
 /// The registry's targets, each with the parameter that holds its binding.
-pub(super) const TARGETS: [(u32, u32); 10] = [
+pub(super) const TARGETS: [(u32, u32); 11] = [
     (0x8892, 0x8894), // GL_ARRAY_BUFFER
+    (0x8CA9, 0x8CA6), // GL_DRAW_FRAMEBUFFER
     (0x0DE0, 0x8068), // GL_TEXTURE_1D
     (0x8C18, 0x8C1C), // GL_TEXTURE_1D_ARRAY
     (0x0DE1, 0x8069), // GL_TEXTURE_2D
@@ -36,6 +37,8 @@ pub(super) const TARGETS: [(u32, u32); 10] = [
     (0x9009, 0x900A), // GL_TEXTURE_CUBE_MAP_ARRAY
 ];
 
+const DEBUG_GROUPS: u32 = 8;
+
 #[derive(Default)]
 struct State {
     calls: Vec<(&'static str, Vec<u64>)>,
@@ -44,6 +47,10 @@ struct State {
     not_current: bool,
     refused: Option<&'static str>,
     error: u32,
+    /// Whether an error was generated while debug output was enabled.
+    reported: bool,
+    debug_output: bool,
+    debug_groups: u32,
     tilings: Vec<i32>,
 }
 
@@ -55,16 +62,25 @@ fn with<T>(f: impl FnOnce(&mut State) -> T) -> T {
     STATE.with_borrow_mut(f)
 }
 
-/// Creates an endpoint of the made-up OpenGL, in which the names 1 to 10 are bound to
+/// Creates an endpoint of the made-up OpenGL, in which the names 1 to 11 are bound to
 /// [`TARGETS`].
 pub(super) fn endpoint() -> Endpoint {
     let bindings = TARGETS.iter().zip(1..).map(|(&(target, _), name)| (target, name)).collect();
     let tilings = vec![0x9584, 0x9585];
-    with(|state| *state = State { bindings, tilings, last_name: 100, ..State::default() });
+    with(|state| {
+        *state = State {
+            bindings,
+            tilings,
+            last_name: 100,
+            debug_output: true,
+            debug_groups: 1,
+            ..State::default()
+        }
+    });
     let mut loader = |name: &CStr| address(name);
     // SAFETY: the loader returns the addresses of functions with the signatures of those names, and
     // null for others, which the endpoint never calls.
-    let gl = Rc::new(unsafe { glow::Context::from_loader_function_cstr(&mut loader) });
+    let gl = Arc::new(unsafe { glow::Context::from_loader_function_cstr(&mut loader) });
     // SAFETY: as above; the functions are there as long as the process.
     let endpoint = unsafe { Endpoint::new(gl, &mut loader, None) }.unwrap();
     take_calls();
@@ -104,10 +120,33 @@ pub(super) fn take_names() -> Vec<&'static str> {
 fn record(name: &'static str, arguments: &[u64]) {
     with(|state| {
         state.calls.push((name, arguments.to_vec()));
-        if state.refused == Some(name) {
-            state.error = glow::OUT_OF_MEMORY;
+    });
+    if with(|state| state.refused == Some(name)) {
+        generate(glow::OUT_OF_MEMORY);
+    }
+}
+
+/// Generates an error. Like Mesa, this OpenGL has one flag for all errors.
+pub(super) fn generate(code: u32) {
+    with(|state| {
+        state.reported |= state.debug_output;
+        if state.error == glow::NO_ERROR {
+            state.error = code;
         }
     });
+}
+
+/// Returns the pending error, and clears it.
+pub(super) fn take_error() -> u32 {
+    with(|state| std::mem::take(&mut state.error))
+}
+
+/// Returns whether the debug callback, which is enabled, has received an error since this was called last.
+pub(super) fn take_reported() -> bool {
+    with(|state| {
+        assert!(state.debug_output && state.debug_groups == 1);
+        std::mem::take(&mut state.reported)
+    })
 }
 
 /// Writes a new name to `names`.
@@ -141,7 +180,8 @@ macro_rules! functions {
             unsafe extern "system" fn $name($($arg: $ty),*) $(-> $ret)? $body
         )*
 
-        fn address(name: &CStr) -> *const c_void {
+        /// Returns the address of a function, or null.
+        pub(super) fn address(name: &CStr) -> *const c_void {
             let known: HashMap<&str, *const c_void> =
                 [$((stringify!($name), $name as *const c_void)),*].into();
             name.to_str().ok().and_then(|name| known.get(name)).copied().unwrap_or_default()
@@ -153,7 +193,60 @@ functions! {
     fn eglGetCurrentContext() -> *const c_void {
         with(|state| if state.not_current { std::ptr::null() } else { 8 as *const c_void })
     }
-    fn glGetError() -> u32 { with(|state| std::mem::take(&mut state.error)) }
+    fn glGetError() -> u32 { take_error() }
+    fn glIsEnabled(capability: u32) -> u8 {
+        with(|state| u8::from(capability == glow::DEBUG_OUTPUT && state.debug_output))
+    }
+    fn glEnable(capability: u32) {
+        if capability == glow::DEBUG_OUTPUT {
+            with(|state| state.debug_output = true);
+        } else {
+            generate(glow::INVALID_ENUM);
+        }
+    }
+    fn glDisable(capability: u32) {
+        assert_eq!(capability, glow::DEBUG_OUTPUT);
+        with(|state| state.debug_output = false);
+    }
+    fn glViewport(_x: i32, _y: i32, width: i32, height: i32) {
+        assert!(width < 0 && height < 0, "the application's viewport is changed");
+        generate(glow::INVALID_VALUE);
+    }
+    fn glBindVertexArray(name: u32) {
+        assert_eq!(name, u32::MAX, "the application's vertex array is unbound");
+        generate(glow::INVALID_OPERATION);
+    }
+    fn glBufferData(target: u32, size: isize, _data: *const c_void, _usage: u32) {
+        assert!(with(|state| state.bindings[&target]) > 100, "the application's buffer is changed");
+        assert_eq!(size, isize::MAX);
+        generate(glow::OUT_OF_MEMORY);
+    }
+    fn glGenFramebuffers(_count: i32, names: *mut u32) { create("glGenFramebuffers", names) }
+    fn glDeleteFramebuffers(_count: i32, names: *const u32) {
+        record("glDeleteFramebuffers", &array(1, names))
+    }
+    fn glBindFramebuffer(target: u32, name: u32) {
+        with(|state| state.bindings.insert(target, name));
+    }
+    fn glClear(_mask: u32) {
+        let bound = with(|state| state.bindings[&glow::DRAW_FRAMEBUFFER]);
+        assert!(bound > 100, "the application's framebuffer is cleared");
+        generate(glow::INVALID_FRAMEBUFFER_OPERATION);
+    }
+    fn glPushDebugGroup(_source: u32, _id: u32, _length: i32, _message: *const c_char) {
+        if with(|state| state.debug_groups) == DEBUG_GROUPS {
+            generate(glow::STACK_OVERFLOW);
+        } else {
+            with(|state| state.debug_groups += 1);
+        }
+    }
+    fn glPopDebugGroup() {
+        if with(|state| state.debug_groups) == 1 {
+            generate(glow::STACK_UNDERFLOW);
+        } else {
+            with(|state| state.debug_groups -= 1);
+        }
+    }
     fn glGetString(name: u32) -> *const c_char {
         if name == glow::VERSION { c"4.6.0" } else { c"recorder" }.as_ptr()
     }
@@ -165,6 +258,8 @@ functions! {
         let answer = match parameter {
             glow::NUM_EXTENSIONS => EXTENSIONS.len() as i32,
             0x9596 => 1, // GL_NUM_DEVICE_UUIDS_EXT
+            glow::DEBUG_GROUP_STACK_DEPTH => with(|state| state.debug_groups) as i32,
+            glow::MAX_DEBUG_GROUP_STACK_DEPTH => DEBUG_GROUPS as i32,
             _ => match bound {
                 Some((target, _)) => with(|state| state.bindings[target]) as i32,
                 None => 16_384,

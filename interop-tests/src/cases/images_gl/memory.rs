@@ -10,7 +10,7 @@ use gpu_interop::vulkan::{DedicatedAllocation, ImageOptions};
 use gpu_interop::{Api, Error, ImageDesc};
 
 use crate::cases::images_gl::pair::{Pair, USAGE, widest_usage};
-use crate::cases::opengl::raw::{MemoryObjects, raise_users_error};
+use crate::cases::opengl::raw::MemoryObjects;
 use crate::cases::support::fds::leave_nothing_open;
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::image::{SIZES, Shape};
@@ -38,7 +38,6 @@ pub(crate) fn cases() -> Vec<Case> {
         case("dropped_names_are_deleted/35a", dropped),
         case("without_its_context_the_payload_comes_back/35b", not_current),
         case("repeated_imports_leave_no_descriptor/16", repeated_imports),
-        case("a_pending_error_is_not_attributed_to_the_import/31a", users_error),
         case("the_texture_is_what_the_image_is/36a", parameters).needs(&[linear]),
         case("an_array_of_multisample_images/38", multisample_array)
             .needs(&[Need::Image(Api::OpenGl, samples_in_layers())]),
@@ -214,14 +213,6 @@ fn repeated_imports(test_gpu: &TestGpu) -> Result<()> {
         gl.endpoint.import_image(payload)?;
         Ok(())
     })
-}
-
-/// A pending error is not reported as the import's, and the import leaves none.
-fn users_error(test_gpu: &TestGpu) -> Result<()> {
-    let gl = test_gpu.gl()?;
-    raise_users_error(gl);
-    let pair = Pair::new(test_gpu, &color(test_gpu)?)?;
-    pair.gl.check("the import")
 }
 
 /// The texture is immutable, of the image's target, and has its tiling; if blue comes first, it is swizzled.

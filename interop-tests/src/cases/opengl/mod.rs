@@ -1,7 +1,10 @@
 //! Family D: OpenGL's imports of buffers, and those that are refused.
 
 pub(crate) mod bindings;
+pub(crate) mod contexts;
 pub(crate) mod draw;
+pub(crate) mod errors;
+pub(crate) mod holders;
 pub(crate) mod raw;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -34,7 +37,6 @@ pub(crate) fn cases() -> Vec<Case> {
             "ignores a buffer's offset, so that the library refuses one (see at_an_offset/30e)",
             "a buffer at offset",
         ),
-        case("a_pending_error_is_not_attributed_to_the_import/31a", users_error),
         case("past_the_end_is_refused_before_gl_sees_it/33", past_the_end),
         case("dedicated_is_as_in_the_payload/34", dedicated_parameter),
         case("mapping_is_refused_and_sub_data_works/35", mapping),
@@ -125,16 +127,6 @@ fn two_at_offsets(test_gpu: &TestGpu) -> Result<()> {
             .with_context(|| format!("at offset {}", buffer.offset()))?;
     }
     Ok(())
-}
-
-/// A pending error is not reported as the import's, and the import leaves none.
-fn users_error(test_gpu: &TestGpu) -> Result<()> {
-    let gl = test_gpu.gl()?;
-    raise_users_error(gl);
-    let (ours, theirs) =
-        shared(test_gpu, &BufferDesc::storage(BYTES as u64), BufferOptions::default())?;
-    ensure!(pending_error(gl)? == glow::NO_ERROR, "the import left an error");
-    alias(test_gpu, &ours, &theirs, 1)
 }
 
 /// A buffer that reaches past the end of its memory is refused before OpenGL is called: a pending error stays

@@ -1,0 +1,274 @@
+//! OpenGL's errors: those of the library's calls become [`DriverError`]s, and those of the application
+//! stay pending.
+//!
+//! `glGetError` returns a flag and clears it, and OpenGL can't attribute a flag to a call. So an
+//! operation first takes what is pending ([`AppErrors`]). Each of its calls is then checked by itself
+//! ([`checked`]). At the end, the application's errors are raised again, each by a call for which the
+//! specification requires this error and allows no other effect.
+
+use std::borrow::Cow;
+use std::num::NonZeroU32;
+
+use glow::HasContext as _;
+
+use super::ffi::{CoreFns, Features};
+use crate::error::{Api, DriverError, Result, Text};
+
+/// The most errors that can be pending. A context has one flag per kind of error, ten at most; a driver
+/// that returns more than this returns them indefinitely.
+const MAX_PENDING: usize = 32;
+
+/// The errors of the application that were pending when an operation began. They are raised again when
+/// this is dropped. Until then, `glGetError` returns errors of the operation only.
+pub(super) struct AppErrors<'a> {
+    gl: &'a glow::Context,
+    core: CoreFns,
+    has_gl_3_objects: bool,
+    codes: Vec<u32>,
+}
+
+impl<'a> AppErrors<'a> {
+    /// Takes the errors that are pending. The context must be current until this is dropped.
+    ///
+    /// # Errors
+    /// [`Driver`](crate::Error::Driver) if the context is lost, or if the errors don't end.
+    pub(super) fn take(gl: &'a glow::Context, core: CoreFns, features: &Features) -> Result<Self> {
+        // SAFETY: glGetError takes nothing and is core in every version.
+        let codes = pending(|| unsafe { gl.get_error() })?;
+        Ok(Self { gl, core, has_gl_3_objects: features.gl_3_objects, codes })
+    }
+
+    /// Calls `queries`, some of which may generate errors. They are cleared, and not reported to the
+    /// application's debug callback.
+    pub(super) fn ignore<T>(&self, queries: impl FnOnce() -> T) -> T {
+        let _silence = Silence::new(self.gl);
+        let value = queries();
+        // SAFETY: glGetError takes nothing and is core in every version.
+        let _cleared = pending(|| unsafe { self.gl.get_error() });
+        value
+    }
+
+    /// Raises `code` by a call without other effects, and returns whether there is such a call.
+    fn raise(&self, code: u32) -> bool {
+        let gl = self.gl;
+        // SAFETY, here and below: the context is current (`take`), and each call is defined to generate
+        // the error and to do nothing else. Bindings that change are restored.
+        match code {
+            // SAFETY: see above; no capability has this value.
+            glow::INVALID_ENUM => unsafe { gl.enable(u32::MAX) },
+            // SAFETY: see above; a negative size is an invalid value.
+            glow::INVALID_VALUE => unsafe { gl.viewport(0, 0, -1, -1) },
+            glow::INVALID_OPERATION if self.has_gl_3_objects => {
+                let never_generated = glow::NativeVertexArray(NonZeroU32::MAX);
+                // SAFETY: see above; only names that glGenVertexArrays returned can be bound.
+                unsafe { gl.bind_vertex_array(Some(never_generated)) }
+            }
+            glow::OUT_OF_MEMORY => return self.raise_out_of_memory(),
+            glow::INVALID_FRAMEBUFFER_OPERATION if self.has_gl_3_objects => {
+                return self.raise_incomplete_framebuffer();
+            }
+            glow::STACK_UNDERFLOW | glow::STACK_OVERFLOW if gl.supports_debug() => {
+                return self.raise_stack_error(code);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn raise_out_of_memory(&self) -> bool {
+        const TARGET: u32 = glow::ARRAY_BUFFER;
+        let gl = self.gl;
+        // SAFETY: the context is current. No driver can allocate half of the address space for the new
+        // buffer, which is deleted; its binding is restored.
+        unsafe {
+            let Ok(buffer) = gl.create_buffer() else { return false };
+            let before = gl.get_parameter_buffer(glow::ARRAY_BUFFER_BINDING);
+            gl.bind_buffer(TARGET, Some(buffer));
+            (self.core.buffer_data)(TARGET, isize::MAX, std::ptr::null(), glow::STREAM_DRAW);
+            gl.bind_buffer(TARGET, before);
+            gl.delete_buffer(buffer);
+        }
+        true
+    }
+
+    fn raise_incomplete_framebuffer(&self) -> bool {
+        const TARGET: u32 = glow::DRAW_FRAMEBUFFER;
+        let gl = self.gl;
+        // SAFETY: the context is current. A new framebuffer has no attachments and is incomplete, so
+        // that nothing can be cleared; it is deleted, and the binding is restored.
+        unsafe {
+            let Ok(framebuffer) = gl.create_framebuffer() else { return false };
+            let before = gl.get_parameter_framebuffer(glow::DRAW_FRAMEBUFFER_BINDING);
+            gl.bind_framebuffer(TARGET, Some(framebuffer));
+            gl.clear(glow::COLOR_BUFFER_BIT);
+            gl.bind_framebuffer(TARGET, before);
+            gl.delete_framebuffer(framebuffer);
+        }
+        true
+    }
+
+    /// Fills the stack of debug groups and pushes one more, or pops the default group.
+    fn raise_stack_error(&self, code: u32) -> bool {
+        const STACK: [u32; 2] = [glow::DEBUG_GROUP_STACK_DEPTH, glow::MAX_DEBUG_GROUP_STACK_DEPTH];
+        let gl = self.gl;
+        // SAFETY: the context is current and has debug groups (`raise`). Each push that succeeds is
+        // undone; the default group, which is the last one, can't be popped.
+        unsafe {
+            let [depth, max] = STACK.map(|parameter| gl.get_parameter_i32(parameter));
+            if code == glow::STACK_OVERFLOW {
+                for _ in depth..=max {
+                    gl.push_debug_group(glow::DEBUG_SOURCE_APPLICATION, 0, "");
+                }
+                for _ in depth..max {
+                    gl.pop_debug_group();
+                }
+            } else if depth == 1 {
+                gl.pop_debug_group();
+            } else {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl Drop for AppErrors<'_> {
+    fn drop(&mut self) {
+        if self.codes.is_empty() {
+            return;
+        }
+        // The debug callback has received these errors once.
+        let _silence = Silence::new(self.gl);
+        for &code in &self.codes {
+            if !self.raise(code) {
+                tracing::warn!(error = %name(code), "an OpenGL error of the application was cleared");
+            }
+        }
+    }
+}
+
+/// While it lives, the application's debug callback receives nothing.
+struct Silence<'a> {
+    gl: &'a glow::Context,
+    was_enabled: bool,
+}
+
+impl<'a> Silence<'a> {
+    /// Disables debug output. The context must be current until this is dropped.
+    fn new(gl: &'a glow::Context) -> Self {
+        // SAFETY: the context is current (the caller's promise) and has the capability.
+        let was_enabled = gl.supports_debug() && unsafe { gl.is_enabled(glow::DEBUG_OUTPUT) };
+        if was_enabled {
+            // SAFETY: as above.
+            unsafe { gl.disable(glow::DEBUG_OUTPUT) };
+        }
+        Self { gl, was_enabled }
+    }
+}
+
+impl Drop for Silence<'_> {
+    fn drop(&mut self) {
+        if self.was_enabled {
+            // SAFETY: as in `new`.
+            unsafe { self.gl.enable(glow::DEBUG_OUTPUT) };
+        }
+    }
+}
+
+/// Returns the pending errors, and clears them.
+fn pending(get_error: impl Fn() -> u32) -> Result<Vec<u32>> {
+    let mut codes = Vec::new();
+    while codes.len() < MAX_PENDING {
+        match get_error() {
+            glow::NO_ERROR => return Ok(codes),
+            // A lost context does nothing any more, and may report so indefinitely.
+            lost @ glow::CONTEXT_LOST => return Err(driver_error("glGetError", lost).into()),
+            code => codes.push(code),
+        }
+    }
+    Err(driver_error("glGetError", codes[0]).into())
+}
+
+/// Calls `f` and returns the error that it generated. The context must be current, and the
+/// application's errors must have been taken ([`AppErrors`]).
+pub(super) fn checked<T>(
+    gl: &glow::Context,
+    call: &'static str,
+    f: impl FnOnce() -> T,
+) -> Result<T> {
+    let value = f();
+    // SAFETY: glGetError takes nothing and is core in every version.
+    match unsafe { gl.get_error() } {
+        glow::NO_ERROR => Ok(value),
+        code => {
+            tracing::debug!(call, error = %name(code), "OpenGL error");
+            Err(driver_error(call, code).into())
+        }
+    }
+}
+
+/// Describes the error `code` of `call`.
+pub(super) fn driver_error(call: &'static str, code: u32) -> DriverError {
+    DriverError::new(Api::OpenGl, call, code, name(code))
+}
+
+fn name(code: u32) -> Text {
+    Cow::Borrowed(match code {
+        glow::NO_ERROR => "GL_NO_ERROR, but no result",
+        glow::INVALID_ENUM => "GL_INVALID_ENUM",
+        glow::INVALID_VALUE => "GL_INVALID_VALUE",
+        glow::INVALID_OPERATION => "GL_INVALID_OPERATION",
+        glow::STACK_OVERFLOW => "GL_STACK_OVERFLOW",
+        glow::STACK_UNDERFLOW => "GL_STACK_UNDERFLOW",
+        glow::OUT_OF_MEMORY => "GL_OUT_OF_MEMORY",
+        glow::INVALID_FRAMEBUFFER_OPERATION => "GL_INVALID_FRAMEBUFFER_OPERATION",
+        glow::CONTEXT_LOST => "GL_CONTEXT_LOST",
+        other => return Cow::Owned(format!("the unknown error {other:#06x}")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+    use crate::error::Error;
+
+    fn code(error: Error) -> (&'static str, i64) {
+        match error {
+            Error::Driver(driver) => (driver.call, driver.code),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn all_pending_errors_are_taken() {
+        let errors = RefCell::new(vec![glow::INVALID_ENUM, glow::INVALID_VALUE]);
+        let get_error = || errors.borrow_mut().pop().unwrap_or(glow::NO_ERROR);
+        assert_eq!(pending(get_error).unwrap(), [glow::INVALID_VALUE, glow::INVALID_ENUM]);
+        assert_eq!(pending(get_error).unwrap(), []);
+    }
+
+    #[test]
+    fn an_error_is_named() {
+        let error = driver_error("glImportMemoryFdEXT", glow::INVALID_VALUE);
+        assert_eq!(
+            error.to_string(),
+            "OpenGL: glImportMemoryFdEXT failed with GL_INVALID_VALUE (1281)"
+        );
+    }
+
+    #[test]
+    fn a_lost_context_and_endless_errors_are_errors() {
+        let lost = pending(|| glow::CONTEXT_LOST).unwrap_err();
+        assert_eq!(code(lost), ("glGetError", i64::from(glow::CONTEXT_LOST)));
+        let queried = Cell::new(0);
+        let endless = || {
+            queried.set(queried.get() + 1);
+            glow::INVALID_OPERATION
+        };
+        let error = pending(endless).unwrap_err();
+        assert_eq!(code(error), ("glGetError", i64::from(glow::INVALID_OPERATION)));
+        assert_eq!(queried.get(), MAX_PENDING);
+    }
+}

@@ -1,0 +1,217 @@
+//! Which buffers and textures the application's objects hold. Only queried if the driver frees memory
+//! that is still held ([`LLVMPIPE_FREES_HELD_MEMORY`]).
+//!
+//! [`LLVMPIPE_FREES_HELD_MEMORY`]: super::workarounds::LLVMPIPE_FREES_HELD_MEMORY
+
+use std::collections::HashSet;
+use std::num::NonZeroU32;
+
+use glow::HasContext as _;
+
+use super::ffi::HolderFns;
+use super::names::{Name, Placed};
+
+/// How many names in a row must be unused before no greater name is expected. Drivers return the least
+/// unused names.
+const UNUSED: u32 = 1024;
+
+/// The names of the buffers and textures that framebuffers, vertex arrays, transform feedback objects and
+/// buffer textures hold, and the textures that may be views.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    buffers: HashSet<u32>,
+    textures: HashSet<u32>,
+    immutable: Vec<Immutable>,
+}
+
+/// A texture with immutable storage. OpenGL doesn't reveal whether it is a view, nor of which texture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Immutable {
+    pub(super) name: u32,
+    /// Width and height of level 0.
+    size: (u32, u32),
+}
+
+impl Held {
+    /// Queries the objects of the context, which must be current. Some queries may generate an error,
+    /// which the caller ignores. Objects that belong to another context of the share group are not found.
+    pub(super) fn query(gl: &glow::Context, functions: &HolderFns) -> Self {
+        let mut held = Self::default();
+        // SAFETY, for all calls below: the context is current and of a version that has the functions
+        // (`HolderFns`). Names are queried only if they exist; each parameter is one integer. What is
+        // bound meanwhile is restored.
+        unsafe {
+            held.add_framebuffers(gl, functions);
+            held.add_vertex_arrays(gl, functions);
+            held.add_transform_feedbacks(gl, functions);
+            held.add_textures(gl, functions);
+        }
+        held
+    }
+
+    /// Returns the textures of the context that may be views of a texture whose levels have `sizes`. The
+    /// context must be current; errors as in [`query`](Self::query).
+    pub(super) fn query_views(
+        gl: &glow::Context,
+        functions: &HolderFns,
+        sizes: &[(u32, u32)],
+    ) -> impl Iterator<Item = Immutable> {
+        let mut held = Self::default();
+        // SAFETY: see `query`.
+        unsafe { held.add_textures(gl, functions) };
+        held.immutable.into_iter().filter(|texture| sizes.contains(&texture.size))
+    }
+
+    /// Returns whether an object of the application holds the buffer or texture, or may hold it.
+    /// `is_own` returns whether a texture is the library's.
+    pub(super) fn contains(&self, placed: &Placed, is_own: impl Fn(u32) -> bool) -> bool {
+        match placed.name {
+            Name::Buffer(buffer) => self.buffers.contains(&buffer.0.get()),
+            Name::Texture(texture) => {
+                let may_be_view = |other: &Immutable| {
+                    placed.sizes.contains(&other.size)
+                        && !placed.older.contains(&other.name)
+                        && !is_own(other.name)
+                };
+                self.textures.contains(&texture.0.get()) || self.immutable.iter().any(may_be_view)
+            }
+            Name::Memory(_) | Name::Semaphore(_) | Name::Fence(_) => false,
+        }
+    }
+
+    unsafe fn add_framebuffers(&mut self, gl: &glow::Context, functions: &HolderFns) {
+        let query = functions.get_named_framebuffer_attachment_parameteriv;
+        // SAFETY: see `query`.
+        let colors = unsafe { gl.get_parameter_i32(glow::MAX_COLOR_ATTACHMENTS) };
+        let colors = (0..u32::try_from(colors).unwrap_or(0)).map(|at| glow::COLOR_ATTACHMENT0 + at);
+        let points = || colors.clone().chain([glow::DEPTH_ATTACHMENT, glow::STENCIL_ATTACHMENT]);
+        // SAFETY: see `query`.
+        let exists = |name| unsafe { gl.is_framebuffer(glow::NativeFramebuffer(name)) };
+        let each = |name| points().map(move |point| (name, point));
+        for (framebuffer, point) in names(exists).into_iter().flat_map(each) {
+            let of = |parameter| {
+                let mut value = 0;
+                // SAFETY: see `query`.
+                unsafe { query(framebuffer.get(), point, parameter, &mut value) };
+                value
+            };
+            if of(glow::FRAMEBUFFER_ATTACHMENT_OBJECT_TYPE) == glow::TEXTURE as i32 {
+                self.textures.insert(of(glow::FRAMEBUFFER_ATTACHMENT_OBJECT_NAME) as u32);
+            }
+        }
+    }
+
+    unsafe fn add_vertex_arrays(&mut self, gl: &glow::Context, functions: &HolderFns) {
+        // SAFETY: see `query`.
+        unsafe {
+            let bindings =
+                u32::try_from(gl.get_parameter_i32(glow::MAX_VERTEX_ATTRIB_BINDINGS)).unwrap_or(0);
+            let before = gl.get_parameter_vertex_array(glow::VERTEX_ARRAY_BINDING);
+            for name in names(|name| (functions.is_vertex_array)(name.get()) != 0) {
+                gl.bind_vertex_array(Some(glow::NativeVertexArray(name)));
+                let elements = gl.get_parameter_i32(glow::ELEMENT_ARRAY_BUFFER_BINDING);
+                self.buffers.insert(elements as u32);
+                for at in 0..bindings {
+                    let buffer = gl.get_parameter_indexed_i32(glow::VERTEX_BINDING_BUFFER, at);
+                    self.buffers.insert(buffer as u32);
+                }
+            }
+            gl.bind_vertex_array(before);
+        }
+    }
+
+    unsafe fn add_transform_feedbacks(&mut self, gl: &glow::Context, functions: &HolderFns) {
+        // SAFETY: see `query`.
+        unsafe {
+            let buffers = gl.get_parameter_i32(glow::MAX_TRANSFORM_FEEDBACK_BUFFERS);
+            for name in names(|name| gl.is_transform_feedback(glow::NativeTransformFeedback(name)))
+            {
+                for at in 0..u32::try_from(buffers).unwrap_or(0) {
+                    let mut buffer = 0;
+                    let parameter = glow::TRANSFORM_FEEDBACK_BUFFER_BINDING;
+                    (functions.get_transform_feedbacki_v)(name.get(), parameter, at, &mut buffer);
+                    self.buffers.insert(buffer as u32);
+                }
+            }
+        }
+    }
+
+    unsafe fn add_textures(&mut self, gl: &glow::Context, functions: &HolderFns) {
+        // SAFETY: see `query`.
+        let exists = |name| unsafe { gl.is_texture(glow::NativeTexture(name)) };
+        for name in names(exists) {
+            let of_level_0 = |parameter| {
+                let mut value = 0;
+                // SAFETY: see `query`.
+                unsafe {
+                    (functions.get_texture_level_parameteriv)(name.get(), 0, parameter, &mut value);
+                }
+                value as u32
+            };
+            let mut is_immutable = 0;
+            let parameter = glow::TEXTURE_IMMUTABLE_FORMAT;
+            // SAFETY: see `query`.
+            unsafe {
+                (functions.get_texture_parameteriv)(name.get(), parameter, &mut is_immutable);
+            }
+            if is_immutable != 0 {
+                let size = (of_level_0(glow::TEXTURE_WIDTH), of_level_0(glow::TEXTURE_HEIGHT));
+                self.immutable.push(Immutable { name: name.get(), size });
+            } else {
+                self.buffers.insert(of_level_0(glow::TEXTURE_BUFFER_DATA_STORE_BINDING));
+            }
+        }
+    }
+}
+
+/// Returns the names that exist, in order.
+fn names(exists: impl Fn(NonZeroU32) -> bool) -> Vec<NonZeroU32> {
+    let mut found = Vec::new();
+    let mut end = UNUSED;
+    for name in (1..).map_while(NonZeroU32::new) {
+        if exists(name) {
+            end = name.get().saturating_add(UNUSED);
+            found.push(name);
+        } else if name.get() >= end {
+            break;
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_texture_of_the_same_size_may_be_a_view() {
+        let name = NonZeroU32::MIN;
+        let placed = Placed {
+            name: glow::NativeTexture(name).into(),
+            sizes: vec![(16, 8), (8, 4)],
+            older: HashSet::from([7]),
+        };
+        let held_by = |name, size| {
+            let held = Held { immutable: vec![Immutable { name, size }], ..Held::default() };
+            held.contains(&placed, |own| own == 9)
+        };
+        assert!(held_by(8, (16, 8)) && held_by(8, (8, 4)));
+        assert!(!held_by(8, (16, 16)), "another size");
+        assert!(!held_by(7, (16, 8)), "it is older");
+        assert!(!held_by(9, (16, 8)), "it is the library's");
+        let framebuffer = Held { textures: HashSet::from([1]), ..Held::default() };
+        assert!(framebuffer.contains(&placed, |_| true));
+    }
+
+    #[test]
+    fn names_are_searched_beyond_gaps() {
+        let found = |exist: &[u32]| {
+            let found = names(|name| exist.contains(&name.get()));
+            found.into_iter().map(NonZeroU32::get).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&[]), []);
+        assert_eq!(found(&[1, 2, 900, 1900]), [1, 2, 900, 1900]);
+        assert_eq!(found(&[2, UNUSED + 3]), [2]);
+        assert_eq!(found(&[u32::MAX]), []);
+    }
+}

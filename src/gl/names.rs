@@ -1,0 +1,167 @@
+//! The names of objects, and those that are to be deleted in a share group of contexts.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::c_void;
+use std::mem;
+use std::num::NonZeroU32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A memory object's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct MemoryName(pub(super) NonZeroU32);
+
+/// A semaphore's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SemaphoreName(pub(super) NonZeroU32);
+
+/// A sync object: its address, which is only passed back to OpenGL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FenceName(usize);
+
+impl FenceName {
+    /// Takes a sync object of glow's, unless it is null.
+    pub(super) fn new(fence: glow::NativeFence) -> Option<Self> {
+        (!fence.0.is_null()).then(|| Self(fence.0.expose_provenance()))
+    }
+
+    pub(super) fn pointer(self) -> *const c_void {
+        std::ptr::with_exposed_provenance(self.0)
+    }
+}
+
+/// The name of an object of any kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    Buffer(glow::Buffer),
+    Texture(glow::Texture),
+    Memory(MemoryName),
+    Semaphore(SemaphoreName),
+    Fence(FenceName),
+}
+
+macro_rules! name_from {
+    ($($kind:ident($name:ty)),*) => {$(
+        impl From<$name> for Name {
+            fn from(name: $name) -> Self {
+                Self::$kind(name)
+            }
+        }
+    )*};
+}
+name_from!(
+    Buffer(glow::NativeBuffer),
+    Texture(glow::NativeTexture),
+    Memory(MemoryName),
+    Semaphore(SemaphoreName),
+    Fence(FenceName)
+);
+
+/// The contexts that share their objects' names. Any of them can delete an object, while it is current.
+#[derive(Debug, Default)]
+pub(super) struct ShareGroup(Mutex<Names>);
+
+#[derive(Debug, Default)]
+struct Names {
+    /// In the order in which the objects were dropped.
+    dropped: Vec<Name>,
+    /// What was placed in each memory object, if the driver requires that to be known
+    /// (`Workarounds::keep_held_memory`).
+    placed: HashMap<MemoryName, Vec<Placed>>,
+    /// The textures among them that are not dropped.
+    textures: HashSet<u32>,
+}
+
+/// A buffer or texture that was placed in memory.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) name: Name,
+    /// Width and height of each level of a texture.
+    pub(super) sizes: Vec<(u32, u32)>,
+    /// Textures of the application that could be views of this one, but are older.
+    pub(super) older: HashSet<u32>,
+}
+
+impl ShareGroup {
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds objects to be deleted.
+    pub(super) fn delete_later(&self, names: impl IntoIterator<Item = Name>) {
+        self.names().dropped.extend(names);
+    }
+
+    /// Returns the objects to be deleted, which the caller deletes.
+    pub(super) fn take_dropped(&self) -> Vec<Name> {
+        let mut names = self.names();
+        let dropped = mem::take(&mut names.dropped);
+        for name in &dropped {
+            if let Name::Texture(texture) = name {
+                names.textures.remove(&texture.0.get());
+            }
+        }
+        dropped
+    }
+
+    /// Notes that a buffer or texture was placed in `memory`.
+    pub(super) fn place(&self, memory: MemoryName, placed: Placed) {
+        let mut names = self.names();
+        if let Name::Texture(texture) = placed.name {
+            names.textures.insert(texture.0.get());
+        }
+        names.placed.entry(memory).or_default().push(placed);
+    }
+
+    /// Returns the textures that were placed in memory and are not dropped.
+    pub(super) fn textures(&self) -> HashSet<u32> {
+        self.names().textures.clone()
+    }
+
+    /// Returns whether `memory` contains a resource for which `is_held` is true. If not, what was placed
+    /// in it is forgotten.
+    pub(super) fn is_held(&self, memory: MemoryName, is_held: impl Fn(&Placed) -> bool) -> bool {
+        let mut names = self.names();
+        let held = names.placed.get(&memory).is_some_and(|placed| placed.iter().any(is_held));
+        if !held {
+            names.placed.remove(&memory);
+        }
+        held
+    }
+}
+
+impl Drop for ShareGroup {
+    fn drop(&mut self) {
+        let names = self.names().dropped.len();
+        if names > 0 {
+            // The last context of the group frees its objects when it is destroyed.
+            tracing::warn!(names, "the last OpenGL endpoint of a context ended before its objects");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_held_while_one_of_its_resources_is() {
+        let group = ShareGroup::default();
+        let memory = MemoryName(NonZeroU32::MIN);
+        let [one, two] =
+            [1, 2].map(|name| Name::from(glow::NativeTexture(NonZeroU32::new(name).unwrap())));
+        let place = |name| {
+            let (sizes, older) = (Vec::new(), HashSet::new());
+            group.place(memory, Placed { name, sizes, older });
+        };
+        assert!(!group.is_held(memory, |_| true));
+        place(one);
+        place(two);
+        assert!(group.is_held(memory, |placed| placed.name == two));
+        assert_eq!(group.textures(), HashSet::from([1, 2]));
+        group.delete_later([two]);
+        assert_eq!(group.take_dropped(), [two]);
+        assert_eq!(group.textures(), HashSet::from([1]));
+        assert!(!group.is_held(memory, |_| false));
+        assert!(!group.is_held(memory, |_| true), "it was forgotten");
+    }
+}
