@@ -283,6 +283,57 @@ fn a_pending_error_is_not_taken_for_one_of_the_librarys() {
     assert_eq!(take_error(), glow::INVALID_VALUE);
 }
 
+/// The texts of the warnings while `f` runs.
+fn warnings(f: impl FnOnce()) -> Vec<String> {
+    use std::fmt::Debug;
+    use std::sync::{Arc, Mutex};
+
+    use tracing::field::{Field, Visit};
+    use tracing::{Event, Level, Metadata, span};
+
+    #[derive(Clone, Default)]
+    struct Texts(Arc<Mutex<Vec<String>>>);
+
+    impl Visit for Texts {
+        fn record_debug(&mut self, _: &Field, value: &dyn Debug) {
+            self.0.lock().unwrap().push(format!("{value:?}"));
+        }
+    }
+
+    impl tracing::Subscriber for Texts {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::WARN
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn event(&self, event: &Event<'_>) {
+            event.record(&mut self.clone());
+        }
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    let texts = Texts::default();
+    tracing::subscriber::with_default(texts.clone(), f);
+    texts.0.lock().unwrap().clone()
+}
+
+#[test]
+fn an_image_without_what_opengl_requires_is_imported_with_a_warning() {
+    let gl = endpoint();
+    let memory = memory(&gl);
+    let texts = warnings(|| drop(memory.texture(0, &flat()).unwrap()));
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    for lacking in ["TRANSFER_SRC, TRANSFER_DST, STORAGE, COLOR_ATTACHMENT", "MUTABLE_FORMAT"] {
+        assert!(texts[0].contains(lacking) && texts[0].contains("for_gl"), "{texts:?}");
+    }
+    let whole = flat().for_gl();
+    assert!(warnings(|| drop(memory.texture(0, &whole).unwrap())).is_empty());
+}
+
 #[test]
 fn an_endpoint_and_its_objects_can_be_sent_to_other_threads() {
     fn check<T: Send + Sync>() {}

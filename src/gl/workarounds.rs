@@ -104,8 +104,13 @@ impl Workarounds {
 
 /// Returns the sizes in bytes of a row and of a slice of `width` × `height` texels in llvmpipe
 /// (`llvmpipe_texture_layout`): whole blocks of 4 × 4 texels, each row from the beginning of a cache line.
+/// Rows of compressed blocks follow each other without padding.
 fn llvmpipe_slice(desc: &ImageDesc, width: u32, height: u32) -> (u64, u64) {
     const BLOCK: u32 = 4;
+    if desc.format.is_compressed() {
+        let row = desc.format.row_bytes(width);
+        return (row, row.saturating_mul(desc.format.rows(height).into()));
+    }
     // Mesa detects the cache line at run time on other processors.
     let line = if cfg!(any(target_arch = "x86_64", target_arch = "x86")) { 64 } else { 1 };
     let whole = |texels: u32| texels.checked_next_multiple_of(BLOCK).unwrap_or(texels);
@@ -170,6 +175,8 @@ mod tests {
         let bytes = if cfg!(target_arch = "x86_64") { 128 * 212 } else { 116 * 212 };
         assert_eq!(llvmpipe.texture_bytes(&desc), bytes);
         assert_eq!(Workarounds::default().texture_bytes(&desc), 113 * 211);
+        let blocks = ImageDesc { format: Format::Bc1RgbaUnorm, ..desc };
+        assert_eq!(llvmpipe.texture_bytes(&blocks), 29 * 8 * 53);
         assert_eq!(llvmpipe.linear_layout(&desc), None);
         let linear = ImageDesc { tiling: Tiling::Linear, ..desc };
         let layout = llvmpipe.linear_layout(&linear).unwrap();

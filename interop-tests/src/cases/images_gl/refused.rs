@@ -9,7 +9,7 @@ use gpu_interop::desc::{Extent, ImageKind, Tiling};
 use gpu_interop::fd::MemoryHandleType;
 use gpu_interop::format::Format;
 use gpu_interop::glow::{self, HasContext as _};
-use gpu_interop::payload::ImagePayload;
+use gpu_interop::payload::{ImagePayload, LinearLayout};
 use gpu_interop::vulkan::{BufferOptions, DedicatedAllocation, ImageOptions};
 use gpu_interop::{Api, BufferDesc, Error, ImageDesc, ImageUsage};
 
@@ -29,6 +29,8 @@ pub(crate) fn cases() -> Vec<Case> {
         case("past_the_end_is_refused_before_gl_sees_it/33", past_the_end),
         case("too_little_memory_is_explained/33a", too_little),
         case("at_an_offset_of_a_dedicated_allocation_is_refused/33", dedicated_offset),
+        case("another_pitch_than_opengls_is_refused/33b", other_pitch)
+            .needs(&[Need::Image(Api::OpenGl, linear())]),
     ];
     for storage in STORAGES {
         for (what, memory, error) in [
@@ -49,6 +51,37 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn plain(format: Format) -> ImageDesc {
     Shape::D2.desc(format, Tiling::Optimal, SIZES[0], USAGE)
+}
+
+fn linear() -> ImageDesc {
+    Shape::D2.desc(Format::Rgba8Unorm, Tiling::Linear, SIZES[0], USAGE)
+}
+
+/// Vulkan's own layout is imported. Another one is refused if OpenGL's is known, which OpenGL does not
+/// report.
+fn other_pitch(test_gpu: &TestGpu) -> Result<()> {
+    let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
+    let image = vulkan.endpoint.create_image(&linear(), ImageOptions::default())?;
+    let payload = image.export()?;
+    let own = *payload.linear().context("no layout")?;
+    gl.endpoint.import_image(payload)?;
+    if test_gpu.is_hardware() {
+        return Ok(());
+    }
+    for (field, other) in [
+        ("row_pitch", LinearLayout { row_pitch: own.row_pitch + 4, ..own }),
+        ("offset", LinearLayout { offset: own.offset + 4, ..own }),
+    ] {
+        // One more row, so that the whole image fits.
+        let rows = Extent { height: linear().extent.height - 1, ..linear().extent };
+        let desc = ImageDesc { extent: rows, ..linear() };
+        let payload = ImagePayload::new(image.memory().export()?, 0, desc)?.with_linear(other)?;
+        match gl.endpoint.import_image(payload).err().context("imported")?.into_parts() {
+            (_, Error::Mismatch(refused)) => ensure!(refused.field.contains(field), "{refused}"),
+            (_, other) => bail!("{other:?}"),
+        }
+    }
+    Ok(())
 }
 
 /// A number of samples per texel that this context does not support.

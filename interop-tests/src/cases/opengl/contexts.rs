@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_void};
 use std::thread;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use gpu_interop::ash::vk;
 use gpu_interop::desc::Tiling;
 use gpu_interop::fd::MemoryHandleType;
@@ -183,7 +183,6 @@ fn other_thread(test_gpu: &TestGpu) -> Result<()> {
 }
 
 type GetDisplay = unsafe extern "system" fn() -> *const c_void;
-type GetContext = unsafe extern "system" fn() -> *const c_void;
 type BindApi = unsafe extern "system" fn(u32) -> u32;
 type ChooseConfig =
     unsafe extern "system" fn(*const c_void, *const i32, *mut *const c_void, i32, *mut i32) -> u32;
