@@ -81,9 +81,14 @@ impl Error {
         if let Some(end) = name.find(" (os error ") {
             name.truncate(end);
         }
-        DriverError::new(Api::Linux, call, code, name).into()
+        let error = DriverError::new(Api::Linux, call, code, name);
+        if code == libc::EMFILE { error.help(OUT_OF_DESCRIPTORS).into() } else { error.into() }
     }
 }
+
+/// What helps if a process has no free file descriptor.
+pub(crate) const OUT_OF_DESCRIPTORS: &str = "the process is out of file descriptors: raise \
+    RLIMIT_NOFILE, or drop payloads that are no longer needed";
 
 /// An API lacks something that is needed: an extension, a feature, a format, a library.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -179,7 +184,7 @@ impl Invalid {
 
 /// A call to a driver or to the kernel failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{api}: {call} failed with {name} ({code})")]
+#[error("{api}: {call} failed with {name} ({code}){}", Help(.help))]
 pub struct DriverError {
     /// The API.
     pub api: Api,
@@ -189,12 +194,21 @@ pub struct DriverError {
     pub code: i64,
     /// The C name of the code, or the kernel's description of it.
     pub name: Text,
+    /// What would help, if the reason for the failure is known.
+    pub help: Option<Text>,
 }
 
 impl DriverError {
     /// Reports that `call` failed with `code`, named `name`.
     pub fn new(api: Api, call: &'static str, code: impl Into<i64>, name: impl Into<Text>) -> Self {
-        Self { api, call, code: code.into(), name: name.into() }
+        Self { api, call, code: code.into(), name: name.into(), help: None }
+    }
+
+    /// Adds what would help.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<Text>) -> Self {
+        self.help = Some(help.into());
+        self
     }
 }
 
@@ -307,7 +321,9 @@ mod tests {
     #[test]
     fn the_code_of_a_failed_system_call_is_printed_once() {
         let full = Error::io("dup", &std::io::Error::from_raw_os_error(24));
-        assert_eq!(full.to_string(), "Linux: dup failed with Too many open files (24)");
+        let text = full.to_string();
+        assert!(text.starts_with("Linux: dup failed with Too many open files (24); "), "{text}");
+        assert!(text.contains("RLIMIT_NOFILE"), "{text}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use cudarc::driver::{CudaContext, CudaStream, DriverError as CudarcError, sys};
 
 use crate::error::{Api, DriverError, Error, Missing, Result, Text};
+use crate::fd::explain;
 use crate::identity::{Identity, Uuid};
 
 /// Every function of libcuda that this peer calls, itself or through cudarc, and those with which
@@ -250,7 +251,7 @@ pub(crate) fn check(call: &'static str, result: sys::CUresult) -> Result<()> {
 
 /// The error for `result`, a failure that `call` returned.
 pub(crate) fn failed(call: &'static str, result: sys::CUresult) -> Error {
-    DriverError::new(Api::Cuda, call, result as u32, name(result)).into()
+    explain(DriverError::new(Api::Cuda, call, result as u32, name(result))).into()
 }
 
 /// For `Drop`, which can't return: logs a failure of `call` and records it in the context, whose

@@ -15,7 +15,7 @@ use super::library::{check, record};
 use super::uses::{OwnStream, Uses};
 use crate::capabilities::Support;
 use crate::error::{Api, ImportError, ImportResult, Invalid, Missing, Result};
-use crate::fd::{SemaphoreHandleType, transfer_duplicate};
+use crate::fd::{SemaphoreHandleType, check_no_file, transfer_duplicate};
 use crate::payload::{SemaphoreKind, SemaphorePayload};
 
 /// An imported semaphore. Cheap to clone: clones are the same semaphore.
@@ -86,6 +86,7 @@ impl Endpoint {
         payload.check(self.identities())?;
         let kind = payload.info().kind;
         import_of_semaphores(self, kind, payload.info().handle_type)?;
+        check_no_file(payload)?;
         self.workarounds().check_fd(payload)?;
         sweep();
         let _current = self.enter()?;

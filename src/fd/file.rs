@@ -1,16 +1,17 @@
 //! What the kernel reports about a file descriptor or a socket's peer, duplicates, and FD_CLOEXEC.
 //!
-//! The only `unsafe` below the peers is in this folder: kcmp(2) and `SO_PEERCRED`, which rustix lacks.
+//! The only `unsafe` below the peers is in this file: `F_SETSIG` and `SO_PEERCRED`, which rustix lacks.
 
-use std::fs::{self, File};
+use std::fmt;
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::MetadataExt;
-use std::{fmt, io};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, fstatfs, major, minor};
-use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
+use rustix::process::{Resource, getrlimit};
 
-use crate::error::{Api, DriverError, Error, Result};
+use crate::error::{Api, DriverError, Error, OUT_OF_DESCRIPTORS, Result};
 
 /// `/dev/null`, `/dev/zero` and the other devices of `Documentation/admin-guide/devices.txt` that
 /// share major number 1. GPUs have others.
@@ -94,15 +95,32 @@ pub(crate) fn is_dma_buf(fd: BorrowedFd<'_>) -> bool {
 
 /// Refuses a number that is not a descriptor, although the driver's `call` reported success.
 ///
-/// Mesa's lavapipe does this when the process is out of descriptors (measured with 22.3.6, 23.2.1,
-/// 25.0.7 and 25.2.8): `vkGetMemoryFdKHR` returns `VK_SUCCESS` and -1.
+/// Mesa's lavapipe does this when the process is out of descriptors, and for memory that was not
+/// allocated for export (22.3.6, 23.2.1, 25.0.7 and 25.2.8): `vkGetMemoryFdKHR` returns
+/// `VK_SUCCESS` and -1.
 #[cfg_attr(not(any(feature = "vulkan", feature = "cuda")), allow(dead_code))]
 pub(crate) fn check_descriptor(api: Api, call: &'static str, raw: RawFd) -> Result<RawFd> {
     if raw >= 0 {
         return Ok(raw);
     }
-    let name = "success but no descriptor: the process may need a higher RLIMIT_NOFILE";
-    Err(DriverError::new(api, call, raw, name).into())
+    Err(explain(DriverError::new(api, call, raw, "success, but without a descriptor")).into())
+}
+
+/// Adds to `error` that the process is out of descriptors, if it is.
+///
+/// Drivers report that by codes that don't name it: `VK_ERROR_INITIALIZATION_FAILED` (NVIDIA
+/// 580.159), `VK_ERROR_OUT_OF_HOST_MEMORY`, `GL_OUT_OF_MEMORY`.
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
+pub(crate) fn explain(error: DriverError) -> DriverError {
+    /// A call may need several, and has closed them again when it fails.
+    const NEARLY: u64 = 8;
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let is_out = match File::open("/") {
+        // The lowest number that is free.
+        Ok(file) => u64::try_from(file.as_raw_fd()).is_ok_and(|lowest| lowest + NEARLY >= limit),
+        Err(error) => error.raw_os_error() == Some(libc::EMFILE),
+    };
+    if is_out { error.help(OUT_OF_DESCRIPTORS) } else { error }
 }
 
 /// Sets FD_CLOEXEC if a driver did not, so that no child process inherits GPU memory.
@@ -123,8 +141,23 @@ pub(crate) fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
     fd.as_fd().try_clone_to_owned().map_err(|error| Error::io("fcntl(F_DUPFD_CLOEXEC)", &error))
 }
 
-/// Returns a descriptor of the same file as `fd`, with FD_CLOEXEC: with a file offset of its own if
-/// `fd` is a regular file that is open for reading and writing, otherwise a duplicate.
+/// Returns `fd` with a high number, from half of the process's limit on (`RLIMIT_NOFILE`) but at most
+/// 1024; `fd` itself if none is free there.
+///
+/// Drivers give exports the lowest numbers. A validation layer (1.4.309) remembers what was exported
+/// by the descriptor's number, even after the descriptor was closed, and reports an import of
+/// anything else by that number. So no import uses a number that an export may have had.
+fn with_high_number(fd: OwnedFd) -> OwnedFd {
+    /// Not higher, since the kernel's table of a process has an entry for each lower number.
+    const HIGH: u64 = 1024;
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let minimum = RawFd::try_from((limit / 2).min(HIGH)).unwrap_or(0);
+    fcntl_dupfd_cloexec(&fd, minimum).unwrap_or(fd)
+}
+
+/// Returns a descriptor of the same file as `fd` for a driver to import, with FD_CLOEXEC and a high
+/// number: with a file offset of its own if `fd` is a regular file that is open for reading and
+/// writing, otherwise a duplicate.
 ///
 /// It never allows more than `fd` does.
 #[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
@@ -134,10 +167,10 @@ pub(crate) fn reopen(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
         let reopened = File::options().read(true).write(true).open(path);
         // Without /proc, or without the permission to open the file, a duplicate is used.
         if let Ok(file) = reopened {
-            return Ok(file.into());
+            return Ok(with_high_number(file.into()));
         }
     }
-    duplicate(fd)
+    duplicate(fd).map(with_high_number)
 }
 
 /// Whether `fd` is open for reading and writing.
@@ -158,34 +191,31 @@ pub(crate) fn close_refused(refused: OwnedFd, probe: BorrowedFd<'_>) {
 
 /// Whether the number `raw` is open and a duplicate of `original`. The same file is not enough:
 /// another thread may have opened it at that number since.
+///
+/// Duplicates share the signal that `F_SETSIG` sets, and it is sent only to a process that asks for
+/// it with `O_ASYNC`. So it is changed for a moment, to one that is ignored by default. Unlike
+/// kcmp(2), no kernel lacks this and no container forbids it, and unlike /proc it is always there.
+///
+/// # References
+/// fcntl(2), `F_SETSIG`: the open file description has the signal.
 #[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 fn is_duplicate(raw: RawFd, original: BorrowedFd<'_>) -> bool {
-    /// `KCMP_FILE` of `linux/kcmp.h`.
-    const KCMP_FILE: libc::c_long = 0;
-    let long = |number: i32| libc::c_long::from(number);
-    // SAFETY: getpid has no parameters; kcmp compares two numbers, open or not, and changes nothing.
-    let compared = unsafe {
-        let pid = long(libc::getpid());
-        let (a, b) = (long(raw), long(original.as_raw_fd()));
-        libc::syscall(libc::SYS_kcmp, pid, pid, KCMP_FILE, a, b)
-    };
-    match compared {
-        0 => true,
-        // Some kernels lack kcmp, and some containers forbid it: then the files are compared.
-        -1 if io::Error::last_os_error().raw_os_error() != Some(libc::EBADF) => {
-            is_same_file(raw, original)
-        }
-        _ => false,
+    // `F_SETSIG` and `F_GETSIG` of `fcntl.h`, which libc lacks.
+    const SET: libc::c_int = 10;
+    const GET: libc::c_int = 11;
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: both commands take numbers, open or not, and access no memory of this process.
+    let fcntl = |raw, command, signal: libc::c_int| unsafe { libc::fcntl(raw, command, signal) };
+    let signal_of = |raw| fcntl(raw, GET, 0);
+    let (own, before) = (original.as_raw_fd(), signal_of(original.as_raw_fd()));
+    let mark = if before == libc::SIGURG { libc::SIGWINCH } else { libc::SIGURG };
+    if before == -1 || signal_of(raw) != before || fcntl(own, SET, mark) == -1 {
+        return false;
     }
-}
-
-/// Whether the number `raw`, which may have been closed, refers to the same file as `fd`. Not without
-/// /proc.
-fn is_same_file(raw: RawFd, fd: BorrowedFd<'_>) -> bool {
-    match (fs::metadata(format!("/proc/self/fd/{raw}")), fstat(fd)) {
-        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.st_dev, other.st_ino),
-        _ => false,
-    }
+    let is_marked = signal_of(raw) == mark;
+    fcntl(own, SET, before);
+    is_marked && signal_of(raw) == before
 }
 
 /// The credentials of the process at the other end of a Unix socket, as the kernel recorded them when
@@ -222,7 +252,7 @@ impl PeerCredentials {
             libc::getsockopt(raw, libc::SOL_SOCKET, libc::SO_PEERCRED, into, &mut len)
         };
         if result != 0 {
-            return Err(Error::io("getsockopt(SO_PEERCRED)", &io::Error::last_os_error()));
+            return Err(Error::io("getsockopt(SO_PEERCRED)", &std::io::Error::last_os_error()));
         }
         Ok(Self { pid: found.pid.try_into().unwrap_or(0), uid: found.uid })
     }
@@ -276,10 +306,10 @@ mod tests {
         let original = tempfile::tempfile().unwrap();
         let mut refused = reopen(original.as_fd()).unwrap();
         let probe = duplicate(&refused).unwrap();
-        if is_duplicate(refused.as_raw_fd(), original.as_fd()) {
-            eprintln!("skipped: no kcmp or no /proc here");
-            return;
-        }
+        assert!(
+            !is_duplicate(refused.as_raw_fd(), original.as_fd()),
+            "the same file, opened twice"
+        );
         let raw = refused.as_raw_fd();
         // The "driver" closes the number, and another thread duplicates its own descriptor there.
         dup2(&original, &mut refused).unwrap();
@@ -315,14 +345,21 @@ mod tests {
     }
 
     #[test]
-    fn a_duplicate_is_the_same_file_until_it_is_closed() {
-        let (one, other) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
-        let duplicate = one.try_clone().unwrap();
-        let raw = duplicate.as_raw_fd();
-        assert!(is_same_file(raw, one.as_fd()));
-        assert!(!is_same_file(raw, other.as_fd()));
-        assert!(!is_same_file(-1, one.as_fd()), "a closed number refers to no file");
-        assert!(!is_dma_buf(one.as_fd()));
+    fn an_import_gets_a_high_number() {
+        let file = tempfile::tempfile().unwrap();
+        let null = File::open("/dev/null").unwrap();
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        for fd in [reopen(file.as_fd()).unwrap(), reopen(null.as_fd()).unwrap()] {
+            let number = u64::try_from(fd.as_raw_fd()).unwrap();
+            assert!(number >= (limit / 2).min(1024), "{number} of {limit}");
+            assert_eq!(fcntl_getfd(&fd), Ok(FdFlags::CLOEXEC));
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_limit_of_descriptors_only_if_it_is_reached() {
+        let error = explain(DriverError::new(Api::Vulkan, "vkAllocateMemory", -3, "VK_X"));
+        assert_eq!(error.help, None, "far from the limit");
     }
 
     #[test]

@@ -167,14 +167,39 @@ fn not_memory(what: &str) -> Invalid {
 }
 
 /// Refuses a descriptor that can't be a semaphore, before a driver sees it.
-pub(crate) fn check_semaphore_fd(fd: impl AsFd) -> Result<()> {
+///
+/// An opaque fd may be a file: a driver on the CPU (SwiftShader) has its semaphores in memory.
+pub(crate) fn check_semaphore_fd(fd: impl AsFd, handle_type: SemaphoreHandleType) -> Result<()> {
     match fd::file_kind(fd.as_fd())? {
         FileKind::Anonymous => Ok(()),
         FileKind::CharDevice { major, .. } if major != fd::MAJOR_MEMORY_DEVICES => Ok(()),
-        other => Err(Invalid::new("payload.fd", format!("is {other}, not a semaphore"))
-            .help(PASS_AS_EXPORTED)
-            .into()),
+        FileKind::Regular { len } if len > 0 && handle_type == SemaphoreHandleType::OpaqueFd => {
+            Ok(())
+        }
+        other => not_a_semaphore(other),
     }
+}
+
+/// Refuses a file as a semaphore, for importers whose semaphores are none.
+pub(crate) fn check_no_file(fd: impl AsFd) -> Result<()> {
+    match fd::file_kind(fd.as_fd())? {
+        file @ FileKind::Regular { .. } => not_a_semaphore(file),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses everything but a file of at least `bytes` bytes, which a driver maps as a semaphore.
+#[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
+pub(crate) fn check_mapped_semaphore(fd: impl AsFd, bytes: u64) -> Result<()> {
+    match fd::file_kind(fd.as_fd())? {
+        FileKind::Regular { len } if len >= bytes => Ok(()),
+        other => not_a_semaphore(other),
+    }
+}
+
+fn not_a_semaphore(kind: FileKind) -> Result<()> {
+    let problem = format!("is {kind}, not a semaphore");
+    Err(Invalid::new("payload.fd", problem).help(PASS_AS_EXPORTED).into())
 }
 
 #[cfg(test)]
@@ -290,10 +315,29 @@ mod tests {
                 let memory = check_memory_fd(&fd, handle_type, 64).unwrap_err().to_string();
                 assert!(memory.contains(name), "{memory}");
             }
-            let semaphore = check_semaphore_fd(&fd).unwrap_err().to_string();
-            assert!(semaphore.contains(name), "{semaphore}");
+            for handle_type in [SemaphoreHandleType::OpaqueFd, SemaphoreHandleType::SyncFd] {
+                let semaphore = check_semaphore_fd(&fd, handle_type).unwrap_err().to_string();
+                assert!(semaphore.contains(name), "{semaphore}");
+            }
         }
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_file_may_be_a_semaphore_only_of_a_driver_on_the_cpu() {
+        let (opaque, sync) = (SemaphoreHandleType::OpaqueFd, SemaphoreHandleType::SyncFd);
+        let file = tempfile::tempfile().unwrap();
+        assert!(check_semaphore_fd(&file, opaque).is_err(), "it is empty");
+        file.set_len(64).unwrap();
+        check_semaphore_fd(&file, opaque).unwrap();
+        check_mapped_semaphore(&file, 64).unwrap();
+        assert!(check_mapped_semaphore(&file, 65).is_err());
+        assert!(check_mapped_semaphore(null(), 0).is_err());
+        for refused in [check_semaphore_fd(&file, sync), check_no_file(&file)] {
+            let text = refused.unwrap_err().to_string();
+            assert!(text.contains("a file of 64 bytes, not a semaphore"), "{text}");
+        }
+        check_no_file(null()).unwrap();
     }
 
     #[test]

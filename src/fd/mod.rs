@@ -8,9 +8,9 @@ pub(crate) use file::PeerCredentials;
 pub use handle::{MemoryHandleType, SemaphoreHandleType};
 #[allow(unused_imports)]
 pub(crate) use {
-    file::{FileKind, check_descriptor, close_on_exec, duplicate, failed, file_kind},
+    file::{FileKind, check_descriptor, close_on_exec, duplicate, explain, failed, file_kind},
     handle::{
-        check_file, check_memory_fd, check_nvidia_fd, check_semaphore_fd, transfer_duplicate,
-        transfer_fd,
+        check_file, check_mapped_semaphore, check_memory_fd, check_no_file, check_nvidia_fd,
+        check_semaphore_fd, transfer_duplicate, transfer_fd,
     },
 };

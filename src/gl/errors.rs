@@ -13,6 +13,7 @@ use glow::HasContext as _;
 
 use super::ffi::{CoreFns, Features};
 use crate::error::{Api, DriverError, Result, Text};
+use crate::fd::explain;
 
 /// The most errors that can be pending. A context has one flag per kind of error, ten at most; a driver
 /// that returns more than this returns them indefinitely.
@@ -209,7 +210,7 @@ pub(super) fn checked<T>(
 
 /// Describes the error `code` of `call`.
 pub(super) fn driver_error(call: &'static str, code: u32) -> DriverError {
-    DriverError::new(Api::OpenGl, call, code, name(code))
+    explain(DriverError::new(Api::OpenGl, call, code, name(code)))
 }
 
 fn name(code: u32) -> Text {

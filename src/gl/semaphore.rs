@@ -11,7 +11,7 @@ use super::ffi::{
 use super::names::SemaphoreName;
 use crate::desc::ImageLayout;
 use crate::error::{Api, ImportError, ImportResult, Invalid, Missing, Result};
-use crate::fd::{SemaphoreHandleType, transfer_duplicate};
+use crate::fd::{SemaphoreHandleType, check_no_file, transfer_duplicate};
 use crate::payload::{SemaphoreKind, SemaphorePayload};
 
 /// A semaphore that another API created, imported into OpenGL. Cheap to clone: clones are the same
@@ -81,6 +81,7 @@ impl Endpoint {
             return Err(missing_handle_type(handle_type).into());
         }
         let functions = *self.0.functions.semaphore.as_ref().map_err(Missing::clone)?;
+        check_no_file(payload)?;
         self.0.workarounds.check_semaphore_fd(payload)?;
         Ok((functions, self.enter()?))
     }

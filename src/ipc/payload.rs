@@ -10,7 +10,8 @@ use super::socket::send_message;
 use super::wire::Message;
 use crate::error::{Invalid, Mismatch, Result};
 use crate::fd::{
-    FileKind, MemoryHandleType, check_memory_fd, check_semaphore_fd, failed, file_kind,
+    FileKind, MemoryHandleType, check_memory_fd, check_no_file, check_semaphore_fd, failed,
+    file_kind,
 };
 use crate::payload::{
     BufferPayload, ImagePayload, MemoryInfo, MemoryPayload, Payload, SemaphorePayload,
@@ -84,7 +85,9 @@ pub(crate) fn payload_of(message: Message, descriptor: Option<OwnedFd>) -> Resul
             }
         }
         (Message::Semaphore(info), Some(fd)) => {
-            check_semaphore_fd(&fd)?;
+            check_semaphore_fd(&fd, info.handle_type)?;
+            // A semaphore in a file is memory that its other owner can corrupt or shorten.
+            check_no_file(&fd)?;
             SemaphorePayload::new(fd, info)?.into()
         }
         // The messages of a session have no descriptor.

@@ -175,8 +175,8 @@ mod tests {
     use super::*;
 
     fn explain(result: sys::CUresult, message: &str) -> Error {
-        let (code, name) = (i64::from(result as u32), format!("{result:?}").into());
-        let error = DriverError { api: Api::Cuda, call: "cuLinkAddData", code, name };
+        let (code, name) = (i64::from(result as u32), format!("{result:?}"));
+        let error = DriverError::new(Api::Cuda, "cuLinkAddData", code, name);
         explained(error, result, message)
     }
 

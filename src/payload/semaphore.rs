@@ -113,7 +113,7 @@ impl SemaphorePayload {
     /// [`Error::Invalid`](crate::Error::Invalid) for a descriptor that can't be a semaphore.
     pub fn check(&self, importer: &[Identity]) -> Result<()> {
         self.info.identity.check_same(importer)?;
-        check_semaphore_fd(&self.fd)
+        check_semaphore_fd(&self.fd, self.info.handle_type)
     }
 }
 

@@ -4,9 +4,10 @@ use super::buffer::Buffer;
 use super::endpoint::Endpoint;
 use super::image::Image;
 use super::memory::{DedicatedTo, Memory, Side};
-use super::requirements::{
-    BufferOptions, DedicatedAllocation, ImageOptions, MemoryOptions, Requirements, choose_type,
+use super::memory_options::{
+    BufferOptions, DedicatedAllocation, ImageOptions, MemoryOptions, choose_type, sum,
 };
+use super::requirements::Requirements;
 use crate::capabilities::Dedicated;
 use crate::desc::{BufferDesc, BufferUsage, ImageDesc, ResourceDesc, Tiling};
 use crate::error::{Invalid, Result};
@@ -60,6 +61,7 @@ impl Endpoint {
             return Err(Invalid::new("descs", "is empty").help("name at least one").into());
         }
         let (offsets, size) = pack(&resources, self.buffer_image_granularity())?;
+        let size = sum(size, &[options.spare_bytes])?;
         let index = choose_type(self.memory_properties(), types, options.memory)?;
         let to = DedicatedTo::Nothing;
         let memory = self.allocate_exportable(size, index, options.handle_type, to, addressable)?;

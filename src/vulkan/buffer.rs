@@ -6,7 +6,8 @@ use ash::vk;
 use super::conv::{self, VkResultExt};
 use super::endpoint::Endpoint;
 use super::memory::{DedicatedTo, Memory, Side};
-use super::requirements::{BUFFER, BufferOptions, Rules, choose_type};
+use super::memory_options::{BufferOptions, choose_type, sum};
+use super::requirements::{BUFFER, Rules};
 use super::resource::{Bound, Resource, Unbound, bound};
 use crate::desc::{BufferDesc, BufferUsage};
 use crate::error::{Invalid, Result};
@@ -72,21 +73,15 @@ impl Endpoint {
         let raw = self.unbound_buffer(desc, options.handle_type, Side::Exporter)?;
         let needs = raw.requirements();
         let index = choose_type(self.memory_properties(), needs.types, options.memory)?;
-        let (size, to) = if options.dedicated.decide(&needs) {
+        let (size, to) = if options.decide(needs.dedicated)? {
             (needs.size, raw.handle.dedicated_to())
         } else {
-            (self.padded(0, needs.size)?, DedicatedTo::Nothing)
+            let tail = self.workarounds().buffer_tail_bytes();
+            (sum(needs.size, &[tail, options.spare_bytes])?, DedicatedTo::Nothing)
         };
         let addressable = desc.usage.contains(BufferUsage::DEVICE_ADDRESS);
         let memory = self.allocate_exportable(size, index, options.handle_type, to, addressable)?;
         raw.bind(memory, 0, *desc).map(Buffer)
-    }
-
-    /// Returns the end of a buffer at `offset`, including the padding that a driver requires after it.
-    pub(super) fn padded(&self, offset: u64, size: u64) -> Result<u64> {
-        let end = offset.checked_add(size);
-        end.and_then(|end| end.checked_add(self.workarounds().buffer_tail_bytes()))
-            .ok_or_else(|| Invalid::new("desc", "is too large to be allocated").into())
     }
 
     /// Creates a buffer without memory, if memory of `handle_type` can be shared for it. `desc` is
@@ -150,7 +145,7 @@ impl Memory {
             )
             .into());
         }
-        raw.requirements().check_shared(offset, info)?;
+        raw.requirements().check_placed(offset, info)?;
         raw.bind(self.clone(), offset, *desc).map(Buffer)
     }
 }

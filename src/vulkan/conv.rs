@@ -6,7 +6,7 @@ use ash::vk;
 
 use crate::desc::{BufferDesc, Extent, ImageDesc, ImageKind, Tiling};
 use crate::error::{Api, DriverError, Error, Result};
-use crate::fd::{MemoryHandleType, SemaphoreHandleType};
+use crate::fd::{MemoryHandleType, SemaphoreHandleType, explain};
 use crate::format::Format;
 use crate::payload::SemaphoreKind;
 
@@ -23,7 +23,8 @@ impl<T> VkResultExt<T> for ash::prelude::VkResult<T> {
 
 pub(crate) fn driver_error(call: &'static str, result: vk::Result) -> Error {
     // ash prints "ERROR_OUT_OF_HOST_MEMORY"; the specification's name has a VK_ before it.
-    DriverError::new(Api::Vulkan, call, result.as_raw(), format!("VK_{result:?}")).into()
+    let error = DriverError::new(Api::Vulkan, call, result.as_raw(), format!("VK_{result:?}"));
+    explain(error).into()
 }
 
 /// A timeout in nanoseconds. One that doesn't fit becomes `u64::MAX`, with which Vulkan waits

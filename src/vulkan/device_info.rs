@@ -1,12 +1,11 @@
 //! The user's description of the device: handles, version, enabled extensions and features.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::fmt;
 
 use ash::vk;
 
-use super::conv::VkResultExt;
-use crate::error::{Invalid, Result};
+use crate::error::{Api, Missing, Result};
 
 /// A Vulkan device that the user owns, with the extensions and features that were enabled when it
 /// was created. Vulkan has no query for those.
@@ -78,29 +77,77 @@ impl<'a> DeviceInfo<'a> {
         self.enabled_extensions.contains(&name)
     }
 
-    /// Whether `extension` was enabled. Rejects a list that names it if the device lacks one of its
-    /// `functions`.
-    pub(super) fn has_functions(&self, extension: &CStr, functions: &[&CStr]) -> Result<bool> {
-        if !self.is_enabled(extension) {
-            return Ok(false);
-        }
-        for function in functions {
-            // SAFETY: the caller of `Endpoint::new` promises a valid instance and a device created from it.
-            let found = unsafe {
-                self.instance.get_device_proc_addr(self.device.handle(), function.as_ptr())
-            };
-            if found.is_none() {
-                let (extension, function) =
-                    (extension.to_string_lossy(), function.to_string_lossy());
-                let problem = format!("lists {extension}, but the device has no {function}");
-                return Err(Invalid::new("enabled_extensions", problem)
-                    .help("list exactly the extensions in VkDeviceCreateInfo::ppEnabledExtensionNames")
-                    .into());
+    /// Whether the functions of timeline semaphores are those of Vulkan 1.2.
+    pub(super) fn is_1_2(&self) -> bool {
+        self.api_version >= vk::API_VERSION_1_2
+    }
+
+    /// Checks that the device has every function that this library calls because of the version,
+    /// extensions and features that are described: calling one that is missing ends the process.
+    pub(super) fn check_functions(&self) -> Result<(), Missing> {
+        let version = |names| self.require(names, "DeviceInfo::api_version");
+        let feature = |names| self.require(names, "DeviceInfo::features");
+        version(&VULKAN_1_1)?;
+        for (extension, names) in EXTENSIONS {
+            if self.is_enabled(extension) {
+                let listed = format!("{}, which is listed as enabled", extension.to_string_lossy());
+                self.require(names, &listed)?;
             }
         }
-        Ok(true)
+        if self.features.timeline_semaphore {
+            match self.is_1_2() {
+                true => feature(&TIMELINE)?,
+                false if self.is_enabled(ash::khr::timeline_semaphore::NAME) => {
+                    feature(&TIMELINE_KHR)?;
+                }
+                false => {}
+            }
+        }
+        if self.features.buffer_device_address && self.is_1_2() {
+            feature(&DEVICE_ADDRESS)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that the device has the functions `names`.
+    fn require(&self, names: &[&'static CStr], needed_for: &str) -> Result<(), Missing> {
+        let lacks = |name: &&&CStr| {
+            // SAFETY: the caller of `Endpoint::new` promises a valid instance and a device created
+            // from it.
+            let found =
+                unsafe { self.instance.get_device_proc_addr(self.device.handle(), name.as_ptr()) };
+            found.is_none()
+        };
+        let Some(name) = names.iter().find(lacks) else { return Ok(()) };
+        let what = format!("the function {}", name.to_string_lossy());
+        Err(Missing::new(Api::Vulkan, what, needed_for.to_owned()).help(
+            "describe the device as it was created: its extensions are exactly those in \
+             VkDeviceCreateInfo::ppEnabledExtensionNames",
+        ))
     }
 }
+
+/// The device's functions that are called of Vulkan 1.1.
+const VULKAN_1_1: [&CStr; 2] =
+    [c"vkGetBufferMemoryRequirements2", c"vkGetImageMemoryRequirements2"];
+
+/// The functions that are called of each extension that has any. Those of timeline semaphores are
+/// called only if the version doesn't include them; `nvx` looks for its own when it loads a kernel.
+const EXTENSIONS: &[(&CStr, &[&CStr])] = &[
+    (ash::khr::external_memory_fd::NAME, &[c"vkGetMemoryFdKHR", c"vkGetMemoryFdPropertiesKHR"]),
+    (ash::khr::external_semaphore_fd::NAME, &[c"vkGetSemaphoreFdKHR", c"vkImportSemaphoreFdKHR"]),
+];
+
+/// The functions of `timelineSemaphore` in Vulkan 1.2.
+const TIMELINE: [&CStr; 3] =
+    [c"vkGetSemaphoreCounterValue", c"vkWaitSemaphores", c"vkSignalSemaphore"];
+
+/// The functions of `VK_KHR_timeline_semaphore`.
+const TIMELINE_KHR: [&CStr; 3] =
+    [c"vkGetSemaphoreCounterValueKHR", c"vkWaitSemaphoresKHR", c"vkSignalSemaphoreKHR"];
+
+/// The function of `bufferDeviceAddress` in Vulkan 1.2.
+const DEVICE_ADDRESS: [&CStr; 1] = [c"vkGetBufferDeviceAddress"];
 
 impl fmt::Debug for DeviceInfo<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -149,59 +196,56 @@ impl Features {
     }
 }
 
-/// The names of the device extensions that a physical device supports.
-pub(super) struct SupportedExtensions(Vec<CString>);
-
-impl SupportedExtensions {
-    /// Queries them.
-    ///
-    /// # Safety
-    /// `instance` is valid, and `physical_device` belongs to it.
-    pub(super) unsafe fn query(
-        instance: &ash::Instance,
-        physical_device: vk::PhysicalDevice,
-    ) -> Result<Self> {
-        // SAFETY: the caller's promise is the call's only rule.
-        let found = unsafe { instance.enumerate_device_extension_properties(physical_device) }
-            .context("vkEnumerateDeviceExtensionProperties")?;
-        let names = found.iter().filter_map(|extension| extension.extension_name_as_c_str().ok());
-        Ok(Self(names.map(CStr::to_owned).collect()))
-    }
-
-    pub(super) fn contains(&self, name: &CStr) -> bool {
-        self.0.iter().any(|found| found.as_c_str() == name)
-    }
-
-    /// The extensions that this library uses on a device of `api_version`.
-    pub(super) fn wanted(&self, api_version: u32) -> Vec<&'static CStr> {
-        let wanted = WANTED.iter().filter(|(_, core)| core.is_none_or(|core| api_version < core));
-        wanted.map(|(name, _)| *name).filter(|name| self.contains(name)).collect()
-    }
-}
-
-/// The device extensions that this library uses, and the Vulkan version that includes each.
-const WANTED: &[(&CStr, Option<u32>)] = &[
-    (ash::khr::external_memory_fd::NAME, None),
-    (ash::khr::external_semaphore_fd::NAME, None),
-    (ash::ext::external_memory_dma_buf::NAME, None),
-    (ash::khr::timeline_semaphore::NAME, Some(vk::API_VERSION_1_2)),
-    (ash::khr::image_format_list::NAME, Some(vk::API_VERSION_1_2)),
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vulkan::fake;
+
+    /// Opens an endpoint over a device that lacks `function`, and expects that to be named.
+    fn check_named(function: &'static CStr, extensions: &[&CStr], version: u32) -> String {
+        let features = Features::default().timeline_semaphore(true).buffer_device_address(true);
+        fake::open_with(1, version, features, extensions).unwrap();
+        fake::set_lacking(Some(function));
+        let refused = fake::open_with(1, version, features, extensions);
+        fake::set_lacking(None);
+        let missing = match refused {
+            Err(crate::Error::Missing(missing)) => missing,
+            other => panic!("{function:?}: {other:?}"),
+        };
+        assert!(missing.help.is_some(), "{missing}");
+        let text = missing.to_string();
+        assert!(text.contains(function.to_str().unwrap()), "{text}");
+        text
+    }
 
     #[test]
-    fn extensions_are_wanted_if_supported_and_not_part_of_the_version() {
-        let supported = SupportedExtensions(vec![
-            c"VK_KHR_timeline_semaphore".into(),
-            c"VK_KHR_external_memory_fd".into(),
-            c"VK_KHR_swapchain".into(),
-        ]);
-        let memory = ash::khr::external_memory_fd::NAME;
-        assert_eq!(supported.wanted(vk::API_VERSION_1_2), [memory]);
-        let timeline = ash::khr::timeline_semaphore::NAME;
-        assert_eq!(supported.wanted(vk::API_VERSION_1_1), [memory, timeline]);
+    fn each_function_of_a_listed_extension_is_required() {
+        for (extension, functions) in EXTENSIONS {
+            for function in *functions {
+                let text = check_named(function, &[extension], vk::API_VERSION_1_2);
+                assert!(text.contains(extension.to_str().unwrap()), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_function_of_the_version_and_of_a_feature_is_required() {
+        let khr = [ash::khr::timeline_semaphore::NAME];
+        for function in VULKAN_1_1.iter().chain(&TIMELINE).chain(&DEVICE_ADDRESS) {
+            check_named(function, &[], vk::API_VERSION_1_2);
+        }
+        for function in VULKAN_1_1.iter().chain(&TIMELINE_KHR) {
+            check_named(function, &khr, vk::API_VERSION_1_1);
+        }
+    }
+
+    #[test]
+    fn a_function_that_is_never_called_is_not_required() {
+        let functions = EXTENSIONS.iter().flat_map(|(_, functions)| *functions);
+        for function in functions.chain(&TIMELINE).chain(&TIMELINE_KHR).chain(&DEVICE_ADDRESS) {
+            fake::set_lacking(Some(function));
+            fake::open_with(1, vk::API_VERSION_1_2, Features::default(), &[]).unwrap();
+            fake::set_lacking(None);
+        }
     }
 }

@@ -9,12 +9,14 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ash::vk;
+use ash::vk::{self, Handle};
 
-use super::device_info::{DeviceInfo, Features, SupportedExtensions};
+use super::device_info::{DeviceInfo, Features};
+use super::physical_device::{Properties, SupportedExtensions};
+use super::raw_device::RawDeviceInfo;
 use super::workarounds::Workarounds;
 use crate::error::{Api, Missing, Result};
-use crate::identity::{Identity, Uuid};
+use crate::identity::Identity;
 
 /// A borrowed Vulkan device that exports and imports. Cheap to clone; `Send` and `Sync`.
 #[derive(Clone)]
@@ -31,6 +33,7 @@ struct Inner {
     identities: [Identity; 1],
     memory_properties: vk::PhysicalDeviceMemoryProperties,
     buffer_image_granularity: u64,
+    non_coherent_atom_size: u64,
     max_buffer_size: u64,
     workarounds: Workarounds,
     has_format_list: bool,
@@ -63,7 +66,7 @@ impl Endpoint {
     /// None of them is required. Without `VK_KHR_external_memory_fd` no memory can be shared; without
     /// `VK_KHR_external_semaphore_fd` handoffs wait on the host. `VK_NVX_binary_import`, for CUDA
     /// kernels in a Vulkan queue, is not among them: enable it only if CUDA works on the machine.
-    /// The features to enable are those of [`Features`].
+    /// [`wanted_features`](Self::wanted_features) returns the features to enable.
     ///
     /// # Safety
     /// `instance` is valid, and `physical_device` belongs to it.
@@ -81,6 +84,57 @@ impl Endpoint {
         Ok(supported.wanted(api_version))
     }
 
+    /// Returns the device features to enable: those that this library uses, that `physical_device`
+    /// supports, and that a device of `api_version` with the
+    /// [`wanted_extensions`](Self::wanted_extensions) can enable. None of them is required.
+    ///
+    /// # Safety
+    /// `instance` is valid, and `physical_device` belongs to it.
+    ///
+    /// # Errors
+    /// [`Missing`] for Vulkan 1.0; [`Driver`](crate::Error::Driver) if memory runs out.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # use gpu_interop::{ash::{self, vk}, vulkan::{DeviceInfo, Endpoint}};
+    /// # fn open(instance: &ash::Instance, physical_device: vk::PhysicalDevice,
+    /// #     queues: &[vk::DeviceQueueCreateInfo<'_>]) -> gpu_interop::Result<()> {
+    /// let version = vk::API_VERSION_1_2;
+    /// // SAFETY: the physical device belongs to the instance.
+    /// let (extensions, features) = unsafe {
+    ///     (
+    ///         Endpoint::wanted_extensions(instance, physical_device, version)?,
+    ///         Endpoint::wanted_features(instance, physical_device, version)?,
+    ///     )
+    /// };
+    /// let names: Vec<_> = extensions.iter().map(|name| name.as_ptr()).collect();
+    /// let mut vulkan_1_2 = vk::PhysicalDeviceVulkan12Features::default()
+    ///     .timeline_semaphore(features.timeline_semaphore)
+    ///     .buffer_device_address(features.buffer_device_address);
+    /// let create = vk::DeviceCreateInfo::default()
+    ///     .queue_create_infos(queues)
+    ///     .enabled_extension_names(&names)
+    ///     .push_next(&mut vulkan_1_2);
+    /// # let device = unsafe { instance.create_device(physical_device, &create, None) }.unwrap();
+    /// // ... vkCreateDevice ...
+    /// let info = DeviceInfo::new(instance, physical_device, &device, version)
+    ///     .enabled_extensions(&extensions)
+    ///     .features(features.storage_image_multisample(false));
+    /// # drop(unsafe { Endpoint::new(&info, None) }?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "vkGetPhysicalDeviceFeatures2")]
+    pub unsafe fn wanted_features(
+        instance: &ash::Instance,
+        physical_device: vk::PhysicalDevice,
+        api_version: u32,
+    ) -> Result<Features> {
+        check_version(api_version)?;
+        // SAFETY: the caller's promise.
+        unsafe { Features::supported(instance, physical_device, api_version) }
+    }
+
     /// Creates an endpoint over the user's device.
     ///
     /// `owner` is kept until the endpoint and everything made from it are dropped. Pass the object
@@ -92,9 +146,9 @@ impl Endpoint {
     /// - The device outlives the endpoint and everything made from it, unless `owner` ensures that.
     ///
     /// # Errors
-    /// [`Missing`] for Vulkan 1.0, which lacks the queries for external memory;
-    /// [`Invalid`](crate::error::Invalid) if an extension is listed whose functions the device
-    /// lacks; [`Driver`](crate::Error::Driver) if memory runs out.
+    /// [`Missing`] for Vulkan 1.0, which lacks the queries for external memory, and if the device
+    /// lacks a function of an extension, feature or version that `info` describes;
+    /// [`Driver`](crate::Error::Driver) if memory runs out.
     ///
     /// # References
     /// `vkGetDeviceProcAddr`, `VkPhysicalDeviceIDProperties`, `VkPhysicalDeviceDriverProperties`.
@@ -102,30 +156,20 @@ impl Endpoint {
         info: &DeviceInfo<'_>,
         owner: Option<Arc<dyn Any + Send + Sync>>,
     ) -> Result<Self> {
-        if info.api_version < vk::API_VERSION_1_1 {
-            return Err(Missing::new(Api::Vulkan, "Vulkan 1.1", "external memory")
-                .help("set VkApplicationInfo::apiVersion to 1.1 or higher")
-                .into());
-        }
+        check_version(info.api_version)?;
+        info.check_functions()?;
         let (instance, device) = (info.instance, info.device);
         let memory_fd = info
-            .has_functions(
-                ash::khr::external_memory_fd::NAME,
-                &[c"vkGetMemoryFdKHR", c"vkGetMemoryFdPropertiesKHR"],
-            )?
+            .is_enabled(ash::khr::external_memory_fd::NAME)
             .then(|| ash::khr::external_memory_fd::Device::new(instance, device));
         let semaphore_fd = info
-            .has_functions(
-                ash::khr::external_semaphore_fd::NAME,
-                &[c"vkGetSemaphoreFdKHR", c"vkImportSemaphoreFdKHR"],
-            )?
+            .is_enabled(ash::khr::external_semaphore_fd::NAME)
             .then(|| ash::khr::external_semaphore_fd::Device::new(instance, device));
-        let timeline = timeline_fns(info)?;
+        let timeline = timeline_fns(info);
         let features = Features {
             timeline_semaphore: timeline.is_some(),
             // Only the function of Vulkan 1.2 is called.
-            buffer_device_address: info.features.buffer_device_address
-                && info.api_version >= vk::API_VERSION_1_2,
+            buffer_device_address: info.features.buffer_device_address && info.is_1_2(),
             ..info.features
         };
         // SAFETY: the caller promises a valid instance and one of its physical devices.
@@ -143,6 +187,7 @@ impl Endpoint {
             identities: [identity],
             memory_properties: found.memory,
             buffer_image_granularity: found.buffer_image_granularity,
+            non_coherent_atom_size: found.non_coherent_atom_size,
             max_buffer_size: found.max_buffer_size,
             workarounds: found.workarounds,
             has_format_list: info.api_version >= vk::API_VERSION_1_2
@@ -151,6 +196,32 @@ impl Endpoint {
             retired_fences: Mutex::default(),
             _owner: owner,
         })))
+    }
+
+    /// Creates an endpoint over a device that is described by the address of its loader and integer
+    /// handles, for bindings other than `ash` and for other languages. Otherwise like
+    /// [`new`](Self::new).
+    ///
+    /// # Safety
+    /// - The promises of [`new`](Self::new).
+    /// - `raw.get_instance_proc_addr` is the address of `vkGetInstanceProcAddr` of the loader that the
+    ///   instance was created with.
+    ///
+    /// # Errors
+    /// Same as [`new`](Self::new); also [`Invalid`](crate::error::Invalid) for a null handle.
+    #[doc(alias = "vkGetInstanceProcAddr")]
+    pub unsafe fn from_raw(
+        raw: &RawDeviceInfo<'_>,
+        owner: Option<Arc<dyn Any + Send + Sync>>,
+    ) -> Result<Self> {
+        // SAFETY: the caller's promise.
+        let (instance, device) = unsafe { raw.load() }?;
+        let physical_device = vk::PhysicalDevice::from_raw(raw.physical_device);
+        let info = DeviceInfo::new(&instance, physical_device, &device, raw.api_version)
+            .enabled_extensions(raw.enabled_extensions)
+            .features(raw.features);
+        // SAFETY: the caller's promise.
+        unsafe { Self::new(&info, owner) }
     }
 
     /// Returns the user's device.
@@ -210,6 +281,11 @@ impl Endpoint {
     /// The distance that a linear resource must keep from an optimal image in one allocation, in bytes.
     pub(super) fn buffer_image_granularity(&self) -> u64 {
         self.0.buffer_image_granularity
+    }
+
+    /// The unit in which mapped memory that is not coherent is flushed, in bytes.
+    pub(super) fn non_coherent_atom_size(&self) -> u64 {
+        self.0.non_coherent_atom_size.max(1)
     }
 
     /// The maximum size of a buffer, in bytes.
@@ -281,93 +357,24 @@ impl Drop for Inner {
     }
 }
 
-fn timeline_fns(info: &DeviceInfo<'_>) -> Result<Option<TimelineFns>> {
-    if !info.features.timeline_semaphore {
-        return Ok(None);
+/// Rejects a version without the queries for external memory.
+fn check_version(api_version: u32) -> Result<(), Missing> {
+    if api_version >= vk::API_VERSION_1_1 {
+        return Ok(());
     }
-    if info.api_version >= vk::API_VERSION_1_2 {
-        return Ok(Some(TimelineFns::Core));
-    }
-    let functions: &[&CStr] =
-        &[c"vkGetSemaphoreCounterValueKHR", c"vkWaitSemaphoresKHR", c"vkSignalSemaphoreKHR"];
-    let enabled = info.has_functions(ash::khr::timeline_semaphore::NAME, functions)?;
-    Ok(enabled.then(|| {
-        TimelineFns::Khr(ash::khr::timeline_semaphore::Device::new(info.instance, info.device))
-    }))
+    Err(Missing::new(Api::Vulkan, "Vulkan 1.1", "external memory")
+        .help("set VkApplicationInfo::apiVersion to 1.1 or higher"))
 }
 
-/// The properties of the physical device that this peer depends on.
-struct Properties {
-    identity: Identity,
-    memory: vk::PhysicalDeviceMemoryProperties,
-    buffer_image_granularity: u64,
-    max_buffer_size: u64,
-    workarounds: Workarounds,
-}
-
-impl Properties {
-    /// Queries them.
-    ///
-    /// # Safety
-    /// The instance is valid, and the physical device belongs to it.
-    unsafe fn query(info: &DeviceInfo<'_>) -> Result<Self> {
-        let (instance, physical_device) = (info.instance, info.physical_device);
-        // SAFETY: the caller's promise.
-        let supported = unsafe { SupportedExtensions::query(instance, physical_device) }?;
-        let has = |core, name| info.api_version >= core || supported.contains(name);
-        let mut id = vk::PhysicalDeviceIDProperties::default();
-        let mut driver = vk::PhysicalDeviceDriverProperties::default();
-        let mut maintenance4 = vk::PhysicalDeviceMaintenance4Properties::default();
-        let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut id);
-        // The workarounds depend on it.
-        if has(vk::API_VERSION_1_2, ash::khr::driver_properties::NAME) {
-            properties = properties.push_next(&mut driver);
-        }
-        if has(vk::API_VERSION_1_3, ash::khr::maintenance4::NAME) {
-            properties = properties.push_next(&mut maintenance4);
-        }
-        // SAFETY: the caller's promise; each structure of the chain is part of the version that the
-        // device is used with, or of an extension that the physical device supports.
-        let memory = unsafe {
-            instance.get_physical_device_properties2(physical_device, &mut properties);
-            instance.get_physical_device_memory_properties(physical_device)
-        };
-        let core = properties.properties;
-        let name = core.device_name_as_c_str().map(CStr::to_string_lossy).unwrap_or_default();
-        // A device without this limit still can't make a buffer larger than a heap.
-        let heaps = memory.memory_heaps_as_slice().iter().map(|heap| heap.size);
-        let max_buffer_size = match maintenance4.max_buffer_size {
-            0 => heaps.max().unwrap_or(0),
-            limit => limit,
-        };
-        Ok(Self {
-            identity: Identity {
-                device: Uuid::from_bytes(id.device_uuid),
-                driver: Some(Uuid::from_bytes(id.driver_uuid)),
-                name: name.into_owned(),
-            },
-            memory,
-            buffer_image_granularity: core.limits.buffer_image_granularity,
-            max_buffer_size,
-            workarounds: Workarounds::of(driver.driver_id, core.device_type),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::vulkan::fake;
-
-    #[test]
-    fn an_extension_whose_functions_the_device_lacks_is_refused() {
-        let (memory, semaphore) =
-            (ash::khr::external_memory_fd::NAME, ash::khr::external_semaphore_fd::NAME);
-        let endpoint = fake::open(1, Features::default(), &[memory]).unwrap();
-        assert!(endpoint.memory_fd().is_ok() && endpoint.semaphore_fd().is_err());
-        let text =
-            fake::open(1, Features::default(), &[memory, semaphore]).unwrap_err().to_string();
-        assert!(text.contains("VK_KHR_external_semaphore_fd"), "{text}");
-        assert!(text.contains("vkGetSemaphoreFdKHR"), "{text}");
+/// The functions of timeline semaphores, if the feature is enabled.
+fn timeline_fns(info: &DeviceInfo<'_>) -> Option<TimelineFns> {
+    let khr = info.is_enabled(ash::khr::timeline_semaphore::NAME);
+    match (info.features.timeline_semaphore, info.is_1_2()) {
+        (true, true) => Some(TimelineFns::Core),
+        (true, false) if khr => Some(TimelineFns::Khr(ash::khr::timeline_semaphore::Device::new(
+            info.instance,
+            info.device,
+        ))),
+        _ => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char, c_void};
-use std::ptr;
+use std::{mem, ptr};
 
 use ash::vk::{self, Handle};
 
@@ -35,6 +35,7 @@ pub(super) struct RecordedBarrier {
 thread_local! {
     static CALLS: RefCell<Vec<Call>> = const { RefCell::new(Vec::new()) };
     static FENCES_ARE_SIGNALED: Cell<bool> = const { Cell::new(false) };
+    static LACKS: Cell<Option<&'static CStr>> = const { Cell::new(None) };
 }
 
 /// Returns the calls since the last time.
@@ -45,6 +46,16 @@ pub(super) fn take_calls() -> Vec<Call> {
 /// Sets whether the driver reports fences as signalled.
 pub(super) fn set_fences_signaled(signaled: bool) {
     FENCES_ARE_SIGNALED.set(signaled);
+}
+
+/// Sets the function that the driver lacks.
+pub(super) fn set_lacking(function: Option<&'static CStr>) {
+    LACKS.set(function);
+}
+
+/// The address of the driver's `vkGetInstanceProcAddr`.
+pub(super) fn get_instance_proc_addr() -> *const c_void {
+    instance_proc_addr as vk::PFN_vkGetInstanceProcAddr as *const c_void
 }
 
 /// An endpoint with timeline semaphores.
@@ -58,6 +69,16 @@ pub(super) fn endpoint_of(device: u64, timeline_semaphore: bool) -> Endpoint {
 }
 
 pub(super) fn open(device: u64, features: Features, extensions: &[&CStr]) -> Result<Endpoint> {
+    open_with(device, vk::API_VERSION_1_2, features, extensions)
+}
+
+/// An endpoint of this Vulkan version.
+pub(super) fn open_with(
+    device: u64,
+    version: u32,
+    features: Features,
+    extensions: &[&CStr],
+) -> Result<Endpoint> {
     // SAFETY: each function has the signature of its name.
     let (instance, device) = unsafe {
         (
@@ -66,7 +87,7 @@ pub(super) fn open(device: u64, features: Features, extensions: &[&CStr]) -> Res
         )
     };
     let physical_device = vk::PhysicalDevice::from_raw(1);
-    let info = DeviceInfo::new(&instance, physical_device, &device, vk::API_VERSION_1_2)
+    let info = DeviceInfo::new(&instance, physical_device, &device, version)
         .enabled_extensions(extensions)
         .features(features);
     // SAFETY: the driver dereferences no handle.
@@ -148,16 +169,37 @@ unsafe extern "system" fn enumerate_extensions(
     vk::Result::SUCCESS
 }
 
-/// The functions of `VK_KHR_external_memory_fd`, and of no other extension.
+/// Every function, except the one of [`set_lacking`]. Those that the driver doesn't have are never
+/// called.
+///
+/// # Safety
+/// `name` is a terminated string, and `known` returns functions or null.
+unsafe fn find(name: *const c_char, known: fn(&CStr) -> *const c_void) -> vk::PFN_vkVoidFunction {
+    unsafe extern "system" fn never_called() {}
+    // SAFETY: the caller's promise.
+    let name = unsafe { CStr::from_ptr(name) };
+    if LACKS.get() == Some(name) {
+        return None;
+    }
+    // SAFETY: null is `None`, and anything else is a function.
+    let found = unsafe { mem::transmute::<*const c_void, vk::PFN_vkVoidFunction>(known(name)) };
+    found.or(Some(never_called))
+}
+
+unsafe extern "system" fn instance_proc_addr(
+    _: vk::Instance,
+    name: *const c_char,
+) -> vk::PFN_vkVoidFunction {
+    // SAFETY: the call's rule.
+    unsafe { find(name, instance_function) }
+}
+
 unsafe extern "system" fn get_device_proc_addr(
     _: vk::Device,
     name: *const c_char,
 ) -> vk::PFN_vkVoidFunction {
-    unsafe extern "system" fn never_called() {}
-    // SAFETY: the call's rule: a terminated string.
-    let name = unsafe { CStr::from_ptr(name) };
-    let memory_fd = [c"vkGetMemoryFdKHR", c"vkGetMemoryFdPropertiesKHR"];
-    memory_fd.contains(&name).then_some(never_called as unsafe extern "system" fn())
+    // SAFETY: the call's rule.
+    unsafe { find(name, device_function) }
 }
 
 unsafe extern "system" fn pipeline_barrier(

@@ -6,7 +6,8 @@ use ash::vk;
 use super::conv::{self, VkResultExt};
 use super::endpoint::Endpoint;
 use super::memory::{DedicatedTo, Memory, Side};
-use super::requirements::{IMAGE, ImageOptions, Rules, choose_type};
+use super::memory_options::{ImageOptions, choose_type, sum};
+use super::requirements::{IMAGE, Rules};
 use super::resource::{Bound, Resource, Unbound, bound};
 use crate::desc::{ImageDesc, Tiling};
 use crate::error::{Invalid, Mismatch, Result};
@@ -114,10 +115,13 @@ impl Endpoint {
         desc.validate()?;
         let raw = self.unbound_image(desc, options.handle_type, Side::Exporter)?;
         let needs = raw.requirements();
-        let dedicated = options.dedicated.decide(&needs);
-        let to = if dedicated { raw.handle.dedicated_to() } else { DedicatedTo::Nothing };
         let index = choose_type(self.memory_properties(), needs.types, options.memory)?;
-        let memory = self.allocate_exportable(needs.size, index, options.handle_type, to, false)?;
+        let (size, to) = if options.decide(needs.dedicated)? {
+            (needs.size, raw.handle.dedicated_to())
+        } else {
+            (sum(needs.size, &[options.spare_bytes])?, DedicatedTo::Nothing)
+        };
+        let memory = self.allocate_exportable(size, index, options.handle_type, to, false)?;
         raw.bind(memory, 0, *desc).map(Image)
     }
 
@@ -163,7 +167,7 @@ impl Memory {
         desc.validate()?;
         let (endpoint, info) = (self.endpoint(), self.info());
         let raw = endpoint.unbound_image(desc, info.handle_type, self.side())?;
-        raw.requirements().check_shared(offset, info)?;
+        raw.requirements().check_placed(offset, info)?;
         raw.bind(self.clone(), offset, *desc).map(Image)
     }
 }

@@ -11,8 +11,9 @@ use super::endpoint::Endpoint;
 use super::image::Image;
 use super::memory::{DedicatedTo, Memory, Side};
 
-use super::requirements::{MemoryLocation, check_memory_type, choose_type};
-use super::resource::{Resource, Unbound};
+use super::memory_options::{MemoryLocation, check_memory_type, choose_type};
+use super::requirements::Source;
+use super::resource::{Bound, Resource, Unbound};
 use crate::desc::{BufferDesc, BufferUsage, ImageDesc};
 use crate::error::{ImportError, ImportResult, Invalid, Result};
 use crate::fd::MemoryHandleType;
@@ -159,7 +160,7 @@ impl Endpoint {
         let needs = resource.requirements();
         let index = self.import_type(payload, needs.types)?;
         let info = MemoryInfo { memory_type_index: Some(index), ..payload.info().clone() };
-        needs.check_any(offset, &info)?;
+        needs.check_described(offset, &info, Source::Payload)?;
         let dedicated = resource.handle.dedicated_to();
         let to = if info.dedicated { dedicated } else { DedicatedTo::Nothing };
         self.allocate_imported(payload, index, to, addressable)
@@ -214,11 +215,15 @@ pub struct AdoptedBuffer {
     pub memory: vk::DeviceMemory,
     /// The offset that it is bound at, in bytes.
     pub offset: u64,
-    /// `VkMemoryAllocateInfo::allocationSize`, in bytes.
+    /// `VkMemoryAllocateInfo::allocationSize`, in bytes. If an allocator places several resources
+    /// into one `VkDeviceMemory`, this is the size of that block, not of the suballocation. Only
+    /// drivers whose memory is a file let this be checked; with others, importers fail or read
+    /// other bytes.
     pub allocation_size: u64,
     /// `VkMemoryAllocateInfo::memoryTypeIndex`.
     pub memory_type_index: u32,
-    /// Whether it was allocated with `VkMemoryDedicatedAllocateInfo` for this buffer.
+    /// Whether it was allocated with `VkMemoryDedicatedAllocateInfo` for this buffer. Only its size
+    /// can be checked: a dedicated allocation is exactly as large as its buffer.
     pub dedicated: bool,
     /// The handle type that it can be exported as.
     pub handle_type: MemoryHandleType,
@@ -236,19 +241,33 @@ pub struct AdoptedImage {
     pub memory: vk::DeviceMemory,
     /// The offset that it is bound at, in bytes.
     pub offset: u64,
-    /// `VkMemoryAllocateInfo::allocationSize`, in bytes.
+    /// `VkMemoryAllocateInfo::allocationSize`, in bytes. If an allocator places several resources
+    /// into one `VkDeviceMemory`, this is the size of that block, not of the suballocation. Only
+    /// drivers whose memory is a file let this be checked; with others, importers fail or read
+    /// other bytes.
     pub allocation_size: u64,
     /// `VkMemoryAllocateInfo::memoryTypeIndex`.
     pub memory_type_index: u32,
-    /// Whether it was allocated with `VkMemoryDedicatedAllocateInfo` for this image.
+    /// Whether it was allocated with `VkMemoryDedicatedAllocateInfo` for this image. Only its size
+    /// can be checked: a dedicated allocation is exactly as large as its image.
     pub dedicated: bool,
     /// The handle type that it can be exported as.
     pub handle_type: MemoryHandleType,
 }
 
+impl<R: Resource> Unbound<R> {
+    /// The user's resource, which is bound to `memory`, if the description of both makes sense.
+    fn adopt(self, memory: Memory, offset: u64, desc: R::Desc) -> Result<Bound<R>> {
+        self.requirements().check_described(offset, memory.info(), Source::Adopted)?;
+        memory.check_export()?;
+        Ok(self.bound(memory, offset, desc))
+    }
+}
+
 impl Endpoint {
     /// Wraps the user's own buffer for export. The user keeps the buffer and its memory, and destroys
-    /// them after the last clone of the returned buffer is dropped.
+    /// them after the last clone of the returned buffer is dropped. The memory is exported once, as a
+    /// check.
     ///
     /// # Safety
     /// `adopted` describes the buffer and its memory correctly, both handles belong to this device, and
@@ -256,7 +275,8 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`Invalid`] and [`Mismatch`](crate::Error::Mismatch) if the values contradict each other or
-    /// the buffer, [`Missing`](crate::Error::Missing) if the device can't export such a buffer.
+    /// the buffer, [`Missing`](crate::Error::Missing) if the device can't export such a buffer,
+    /// [`Driver`](crate::Error::Driver) if the memory can't be exported.
     ///
     /// # References
     /// VUID-vkBindBufferMemory-memory-01508, VUID-VkMemoryDedicatedAllocateInfo-buffer-02965.
@@ -273,14 +293,15 @@ impl Endpoint {
         let support = self.buffer_support(&desc, handle_type);
         support.export?;
         let raw = Unbound::adopted(self, buffer, support.dedicated);
-        raw.requirements().check_any(offset, &info)?;
         // The user promises that the memory was allocated for such a buffer.
         let addressable = desc.usage.contains(BufferUsage::DEVICE_ADDRESS);
-        Ok(Buffer(raw.bound(Memory::adopted(self, memory, info, addressable), offset, desc)))
+        let memory = Memory::adopted(self, memory, info, addressable);
+        raw.adopt(memory, offset, desc).map(Buffer)
     }
 
     /// Wraps the user's own image for export. The user keeps the image and its memory, and destroys
-    /// them after the last clone of the returned image is dropped.
+    /// them after the last clone of the returned image is dropped. The memory is exported once, as a
+    /// check.
     ///
     /// # Safety
     /// `adopted` describes the image and its memory correctly, both handles belong to this device, and
@@ -288,7 +309,8 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`Invalid`] and [`Mismatch`](crate::Error::Mismatch) if the values contradict each other or
-    /// the image, [`Missing`](crate::Error::Missing) if the device can't export such an image.
+    /// the image, [`Missing`](crate::Error::Missing) if the device can't export such an image,
+    /// [`Driver`](crate::Error::Driver) if the memory can't be exported.
     ///
     /// # References
     /// VUID-vkBindImageMemory-memory-02628, VUID-VkMemoryDedicatedAllocateInfo-image-02964.
@@ -305,8 +327,7 @@ impl Endpoint {
         let support = self.image_support(&desc, handle_type)?;
         support.export?;
         let raw = Unbound::adopted(self, image, support.dedicated);
-        raw.requirements().check_any(offset, &info)?;
-        Ok(Image(raw.bound(Memory::adopted(self, memory, info, false), offset, desc)))
+        raw.adopt(Memory::adopted(self, memory, info, false), offset, desc).map(Image)
     }
 
     fn adopted_info(

@@ -1,17 +1,17 @@
 //! Device memory that is allocated for export, imported, or adopted from the user.
 
 use std::fmt;
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ash::vk;
 
 use super::conv::{self, VkResultExt};
 use super::endpoint::Endpoint;
-use super::requirements::check_allocation_size;
+use super::memory_options::check_allocation_size;
 use crate::capabilities::{MemorySupport, Support};
-use crate::error::{Api, Invalid, Result};
-use crate::fd::{self, MemoryHandleType, transfer_duplicate};
+use crate::error::{Api, Error, Invalid, Result};
+use crate::fd::{self, FileKind, MemoryHandleType, file_kind, transfer_duplicate};
 use crate::payload::{MemoryInfo, MemoryPayload};
 
 /// Device memory that can be shared. Cheap to clone: several buffers and images may lie in one
@@ -27,6 +27,8 @@ struct Inner {
     origin: Origin,
     /// Whether it was allocated with VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT.
     addressable: bool,
+    /// The address that it is mapped at; 0 before it is mapped.
+    mapped: Mutex<usize>,
     // Last: it may destroy the device.
     endpoint: Endpoint,
 }
@@ -72,7 +74,8 @@ impl Memory {
         addressable: bool,
     ) -> Self {
         let endpoint = endpoint.clone();
-        Self { inner: Arc::new(Inner { handle, info, origin, addressable, endpoint }) }
+        let mapped = Mutex::default();
+        Self { inner: Arc::new(Inner { handle, info, origin, addressable, mapped, endpoint }) }
     }
 
     /// Wraps the user's memory. It is `addressable` if it was allocated for device addresses.
@@ -108,6 +111,41 @@ impl Memory {
         &self.inner.info
     }
 
+    /// Returns the properties of its memory type.
+    pub(super) fn properties(&self) -> vk::MemoryPropertyFlags {
+        let types = self.endpoint().memory_properties().memory_types_as_slice();
+        let index = self.info().memory_type_index.map_or(usize::MAX, |index| index as usize);
+        types.get(index).map_or(vk::MemoryPropertyFlags::empty(), |ty| ty.property_flags)
+    }
+
+    /// Maps the whole allocation and returns its address. It remains mapped until it is freed, which
+    /// unmaps it.
+    pub(super) fn map_whole(&self) -> Result<*mut u8> {
+        let Inner { handle, origin, mapped, endpoint, .. } = &*self.inner;
+        if *origin == Origin::Adopted {
+            return Err(Invalid::new("memory", "is adopted, and may be mapped only once")
+                .vuid("VUID-vkMapMemory-memory-00678")
+                .help("map it with vkMapMemory yourself")
+                .into());
+        }
+        if !self.properties().contains(vk::MemoryPropertyFlags::HOST_VISIBLE) {
+            return Err(Invalid::new("memory", "has a type that is not host-visible")
+                .vuid("VUID-vkMapMemory-memory-00682")
+                .help("allocate it with MemoryLocation::HostVisible")
+                .into());
+        }
+        let mut mapped = mapped.lock().unwrap_or_else(PoisonError::into_inner);
+        if *mapped == 0 {
+            let flags = vk::MemoryMapFlags::empty();
+            // SAFETY: the memory is alive, of this device, host-visible and not mapped; the lock keeps
+            // other threads from mapping it.
+            let address =
+                unsafe { endpoint.device().map_memory(*handle, 0, vk::WHOLE_SIZE, flags) };
+            *mapped = address.context("vkMapMemory")?.expose_provenance();
+        }
+        Ok(std::ptr::with_exposed_provenance_mut(*mapped))
+    }
+
     /// Exports the allocation: a new descriptor each time, with FD_CLOEXEC. The descriptor itself
     /// keeps the memory alive.
     ///
@@ -132,9 +170,11 @@ impl Memory {
             .handle_type(conv::memory_handle_type(info.handle_type));
         // SAFETY: the memory is alive (owned, or promised when it was adopted), of this device, and
         // was allocated with this handle type in VkExportMemoryAllocateInfo.
-        let raw =
-            unsafe { endpoint.memory_fd()?.get_memory_fd(&get) }.context("vkGetMemoryFdKHR")?;
-        let raw = fd::check_descriptor(Api::Vulkan, "vkGetMemoryFdKHR", raw)?;
+        let raw = unsafe { endpoint.memory_fd()?.get_memory_fd(&get) };
+        let raw = raw
+            .context("vkGetMemoryFdKHR")
+            .and_then(|raw| fd::check_descriptor(Api::Vulkan, "vkGetMemoryFdKHR", raw))
+            .map_err(|error| self.explain_export(error))?;
         // SAFETY: vkGetMemoryFdKHR returned success, so `raw` is a new descriptor that the
         // application owns ("Each call to vkGetMemoryFdKHR must create a new file descriptor
         // holding a reference to the memory object's payload and transfer ownership of the file
@@ -158,6 +198,46 @@ impl Side {
         match self {
             Self::Exporter => support.export.clone(),
             Self::Importer => support.import.clone(),
+        }
+    }
+}
+
+impl Memory {
+    /// Adds to the error of an export what the user of adopted memory can do about it.
+    fn explain_export(&self, error: Error) -> Error {
+        match error {
+            Error::Driver(error)
+                if error.help.is_none() && self.inner.origin == Origin::Adopted =>
+            {
+                let handle_type = self.inner.info.handle_type;
+                let help = format!(
+                    "allocate adopted memory with VkExportMemoryAllocateInfo of the handle type \
+                     that it is adopted with ({handle_type}; \
+                     VUID-VkMemoryGetFdInfoKHR-handleType-00671)"
+                );
+                error.help(help).into()
+            }
+            error => error,
+        }
+    }
+
+    /// Checks adopted memory by an export, since nothing else shows that it was allocated for export,
+    /// and with drivers whose memory is a file, how large it is.
+    pub(super) fn check_export(&self) -> Result<()> {
+        /// More than a driver adds to a file: a header, and the rest of the last page.
+        const OVERHEAD: u64 = 64 << 10;
+        let size = self.info().allocation_size;
+        match file_kind(self.export()?.as_fd())? {
+            FileKind::Regular { len } if len < size || len - size > OVERHEAD => {
+                let problem = format!("is {size} bytes, but the driver's memory has about {len}");
+                Err(Invalid::new("adopted.allocation_size", problem)
+                    .help(
+                        "give VkMemoryAllocateInfo::allocationSize of the whole block, not the \
+                         size of a suballocation",
+                    )
+                    .into())
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -23,7 +23,11 @@ mod endpoint;
 mod fake;
 mod image;
 mod import;
+mod mapping;
 mod memory;
+mod memory_options;
+mod physical_device;
+mod raw_device;
 mod requirements;
 mod resource;
 mod semaphore;
@@ -40,9 +44,11 @@ pub use device_info::{DeviceInfo, Features};
 pub use endpoint::Endpoint;
 pub use image::Image;
 pub use import::{AdoptedBuffer, AdoptedImage};
+pub use mapping::Mapping;
 pub use memory::Memory;
-pub use requirements::{
+pub use memory_options::{
     BufferOptions, DedicatedAllocation, ImageOptions, MemoryLocation, MemoryOptions,
 };
+pub use raw_device::RawDeviceInfo;
 pub use semaphore::Semaphore;
 pub use submit::{Fence, FencePool, SemaphoreSignal, SemaphoreWait, SubmitSync};

@@ -1,12 +1,10 @@
-//! Which memory a resource gets: what it requires, what the user chooses, and whether an allocation
-//! meets both.
+//! What a resource requires of its memory, and whether an allocation meets it.
 
 use ash::vk;
 
-use crate::capabilities::{Dedicated, Plan};
-use crate::error::{Api, Invalid, Mismatch, Missing, Result};
-use crate::fd::MemoryHandleType;
-use crate::payload::{MemoryInfo, check_range};
+use crate::capabilities::Dedicated;
+use crate::error::{Invalid, Mismatch, Result};
+use crate::payload::MemoryInfo;
 
 /// What a resource requires of its memory.
 #[derive(Clone, Copy, Debug)]
@@ -19,9 +17,12 @@ pub(super) struct Requirements {
     rules: Rules,
 }
 
-/// The specification's rules for binding one kind of resource.
+/// How one kind of resource is named, and the specification's rules for binding it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
+    /// `buffer` or `image`.
+    name: &'static str,
+    size: &'static str,
     alignment: &'static str,
     memory_type: &'static str,
     needs_dedicated: &'static str,
@@ -33,6 +34,8 @@ pub(super) struct Rules {
 }
 
 pub(super) const BUFFER: Rules = Rules {
+    name: "buffer",
+    size: "VUID-vkBindBufferMemory-None-10741",
     alignment: "VUID-vkBindBufferMemory-memoryOffset-01036",
     memory_type: "VUID-vkBindBufferMemory-memory-01035",
     needs_dedicated: "VUID-vkBindBufferMemory-buffer-01444",
@@ -43,6 +46,8 @@ pub(super) const BUFFER: Rules = Rules {
 };
 
 pub(super) const IMAGE: Rules = Rules {
+    name: "image",
+    size: "VUID-vkBindImageMemory-None-10737",
     alignment: "VUID-vkBindImageMemory-memoryOffset-01048",
     memory_type: "VUID-vkBindImageMemory-memory-01047",
     needs_dedicated: "VUID-vkBindImageMemory-image-01445",
@@ -51,6 +56,28 @@ pub(super) const IMAGE: Rules = Rules {
     created_by: "create it with create_image",
     imported_by: "import it together with its resource, with import_image",
 };
+
+/// Who described the memory, which decides what an error names and what would help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The caller chose an offset in memory of this library.
+    Placed,
+    /// The exporter, in a payload.
+    Payload,
+    /// The user, who adopts an object of their own.
+    Adopted,
+}
+
+impl Source {
+    /// Returns the path of a field of the description.
+    fn field(self, name: &'static str) -> String {
+        match self {
+            Self::Placed => name.to_owned(),
+            Self::Payload => format!("payload.{name}"),
+            Self::Adopted => format!("adopted.{name}"),
+        }
+    }
+}
 
 impl Requirements {
     pub(super) fn new(
@@ -90,18 +117,8 @@ impl Requirements {
             .help(self.rules.created_by)
     }
 
-    /// Checks that the resource can be bound at `offset` of `memory`, which is its own if `memory` is
-    /// a dedicated allocation.
-    pub(super) fn check_any(&self, offset: u64, memory: &MemoryInfo) -> Result<()> {
-        if memory.dedicated {
-            self.check_dedicated(offset, memory)
-        } else {
-            self.check_shared(offset, memory)
-        }
-    }
-
-    /// Checks that the resource can lie at `offset` of `memory`, which it may share with others.
-    pub(super) fn check_shared(&self, offset: u64, memory: &MemoryInfo) -> Result<()> {
+    /// Checks that the resource can lie at `offset` of `memory`, which others may share.
+    pub(super) fn check_placed(&self, offset: u64, memory: &MemoryInfo) -> Result<()> {
         if memory.dedicated {
             return Err(Invalid::new("memory", "is a dedicated allocation of one resource")
                 .vuid(self.rules.is_dedicated_to_another)
@@ -111,182 +128,120 @@ impl Requirements {
         if self.dedicated == Dedicated::Required {
             return Err(self.needs_dedicated("desc").into());
         }
-        self.check(offset, memory)
+        self.check(offset, memory, Source::Placed)
+    }
+
+    /// Checks that the resource can be bound at `offset` of `memory`, which is its own if `memory` is
+    /// a dedicated allocation. An importer and an adopted object are described by `source`.
+    pub(super) fn check_described(
+        &self,
+        offset: u64,
+        memory: &MemoryInfo,
+        source: Source,
+    ) -> Result<()> {
+        if memory.dedicated {
+            return self.check_dedicated(offset, memory, source);
+        }
+        if self.dedicated == Dedicated::Required {
+            let problem = format!("is false, but the {} needs memory of its own", self.rules.name);
+            return Err(Invalid::new(source.field("dedicated"), problem)
+                .vuid(self.rules.needs_dedicated)
+                .help(match source {
+                    Source::Adopted => "allocate its memory with VkMemoryDedicatedAllocateInfo",
+                    _ => "export it with DedicatedAllocation::Always",
+                })
+                .into());
+        }
+        self.check(offset, memory, source)
     }
 
     /// Checks that `memory`, a dedicated allocation, can be the resource's own.
-    fn check_dedicated(&self, offset: u64, memory: &MemoryInfo) -> Result<()> {
+    fn check_dedicated(&self, offset: u64, memory: &MemoryInfo, source: Source) -> Result<()> {
+        const ADOPTED: &str = "set `dedicated` only if the memory was allocated with \
+            VkMemoryDedicatedAllocateInfo for this very resource";
         if offset != 0 {
-            return Err(Invalid::new("offset", "a dedicated allocation is bound at 0")
-                .vuid(self.rules.is_dedicated_to_another)
-                .into());
+            let problem = format!("{offset}, but a dedicated allocation is bound at 0");
+            let refused = Invalid::new(source.field("offset"), problem)
+                .vuid(self.rules.is_dedicated_to_another);
+            let adopted = source == Source::Adopted;
+            return Err(if adopted { refused.help(ADOPTED) } else { refused }.into());
         }
-        self.check(offset, memory)?;
         if self.size != memory.allocation_size {
-            let help = format!(
-                "a dedicated allocation is as large as its resource ({}): use the exporter's \
-                 description",
-                self.rules.dedicated_size
-            );
-            return Err(Mismatch::new("allocation_size", self.size, memory.allocation_size)
-                .help(help)
-                .into());
+            let Rules { name, dedicated_size: vuid, .. } = self.rules;
+            let exact =
+                format!("a dedicated allocation is exactly as large as its {name} ({vuid})");
+            let field = match source {
+                Source::Adopted => "adopted.allocation_size",
+                _ => "payload.allocation_size",
+            };
+            let help = match source {
+                Source::Adopted => format!("{exact}: {ADOPTED}"),
+                _ => format!(
+                    "{exact}, and the {name} of this description needs {} bytes on the importing \
+                     device: use the exporter's description; if it is the exporter's, the two \
+                     devices have different requirements, so export it with \
+                     DedicatedAllocation::Avoid, and with MemoryOptions::spare_bytes if the \
+                     importer needs more",
+                    self.size
+                ),
+            };
+            return Err(Mismatch::new(field, self.size, memory.allocation_size).help(help).into());
         }
-        Ok(())
+        self.check(offset, memory, source)
     }
 
     /// Checks offset, size and memory type.
-    fn check(&self, offset: u64, memory: &MemoryInfo) -> Result<()> {
-        check_range(offset, self.size, memory.allocation_size)?;
+    fn check(&self, offset: u64, memory: &MemoryInfo, source: Source) -> Result<()> {
+        let (allocated, Rules { name, .. }) = (memory.allocation_size, self.rules);
+        let end = offset.checked_add(self.size);
+        if end.is_none_or(|end| end > allocated) {
+            return Err(self.too_small(offset, allocated, source).into());
+        }
         if !offset.is_multiple_of(self.alignment.max(1)) {
             let what = format!("{offset} is not a multiple of the alignment {}", self.alignment);
-            return Err(Invalid::new("offset", what).vuid(self.rules.alignment).into());
+            return Err(Invalid::new(source.field("offset"), what)
+                .vuid(self.rules.alignment)
+                .into());
         }
         match memory.memory_type_index {
             Some(index) if self.types.checked_shr(index).unwrap_or(0) & 1 == 0 => {
-                let what = format!("{index} does not suit the resource (mask {:#x})", self.types);
-                Err(Invalid::new("memory_type_index", what).vuid(self.rules.memory_type).into())
+                let what = format!("{index} does not suit the {name} (mask {:#x})", self.types);
+                Err(Invalid::new(source.field("memory_type_index"), what)
+                    .vuid(self.rules.memory_type)
+                    .into())
             }
             _ => Ok(()),
         }
     }
-}
 
-/// The memory type that an allocation uses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum MemoryLocation {
-    /// The GPU's own memory.
-    #[default]
-    DeviceLocal,
-    /// Memory that the host can map, coherent.
-    HostVisible,
-    /// This type, by its index in `VkPhysicalDeviceMemoryProperties::memoryTypes`.
-    Type(u32),
-}
-
-/// Whether a resource gets an allocation of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DedicatedAllocation {
-    /// If the driver requires or prefers it.
-    #[default]
-    Auto,
-    /// Always.
-    Always,
-    /// Only if the driver requires it.
-    Avoid,
-}
-
-/// How the memory of a shared buffer or image is allocated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryOptions {
-    /// The handle type to export the memory as. Default: opaque fd.
-    pub handle_type: MemoryHandleType,
-    /// The memory type. Default: device-local.
-    pub memory: MemoryLocation,
-    /// Whether the resource gets an allocation of its own. Default: if the driver requires or
-    /// prefers it.
-    pub dedicated: DedicatedAllocation,
-}
-
-/// How the memory of a shared buffer is allocated.
-pub type BufferOptions = MemoryOptions;
-
-/// How the memory of a shared image is allocated.
-pub type ImageOptions = MemoryOptions;
-
-impl Default for MemoryOptions {
-    fn default() -> Self {
-        Self {
-            handle_type: MemoryHandleType::OpaqueFd,
-            memory: MemoryLocation::default(),
-            dedicated: DedicatedAllocation::default(),
-        }
-    }
-}
-
-impl From<Plan> for MemoryOptions {
-    fn from(plan: Plan) -> Self {
-        let dedicated =
-            if plan.dedicated { DedicatedAllocation::Always } else { DedicatedAllocation::Auto };
-        Self { handle_type: plan.handle_type, dedicated, ..Self::default() }
-    }
-}
-
-impl DedicatedAllocation {
-    /// Whether a resource with these requirements gets an allocation of its own.
-    pub(super) fn decide(self, needs: &Requirements) -> bool {
-        match needs.dedicated {
-            Dedicated::Required => true,
-            Dedicated::Preferred => self != Self::Avoid,
-            Dedicated::NotNeeded => self == Self::Always,
-        }
-    }
-}
-
-/// Returns the best of the memory `types` for `location`: bit i stands for type i.
-pub(super) fn choose_type(
-    properties: &vk::PhysicalDeviceMemoryProperties,
-    types: u32,
-    location: MemoryLocation,
-) -> Result<u32> {
-    let allowed = |index: u32| types.checked_shr(index).unwrap_or(0) & 1 == 1;
-    let needed = match location {
-        MemoryLocation::Type(index) => {
-            check_memory_type(properties, index)?;
-            if allowed(index) {
-                return Ok(index);
+    /// The error for an allocation of `allocated` bytes that ends before the resource does.
+    fn too_small(&self, offset: u64, allocated: u64, source: Source) -> Invalid {
+        let (size, Rules { name, size: vuid, .. }) = (self.size, self.rules);
+        let needs = format!("is {allocated} bytes, but the {name} needs {size} bytes at {offset}");
+        let missing = offset.saturating_add(size).saturating_sub(allocated);
+        match source {
+            Source::Placed => {
+                let problem =
+                    format!("{size} bytes at {offset} reach past the allocation's {allocated}");
+                Invalid::new("offset", problem).help(
+                    "the offset counts from the start of the allocation, in bytes; an importer \
+                     whose driver needs more than the exporter's needs memory that was exported \
+                     with MemoryOptions::spare_bytes",
+                )
             }
-            let problem = format!("type {index} does not suit the resource (mask {types:#x})");
-            return Err(Invalid::new("options.memory", problem)
-                .vuid("VUID-vkBindBufferMemory-memory-01035")
-                .into());
+            Source::Payload => {
+                let problem = format!("{needs} on the importing device");
+                Invalid::new("payload.allocation_size", problem).help(format!(
+                    "use the exporter's description; if it is the exporter's, this driver needs \
+                     more memory: export it with MemoryOptions::spare_bytes of at least {missing}"
+                ))
+            }
+            Source::Adopted => Invalid::new("adopted.allocation_size", needs).help(
+                "give VkMemoryAllocateInfo::allocationSize of the whole block, not the size of a \
+                 suballocation",
+            ),
         }
-        MemoryLocation::DeviceLocal => vk::MemoryPropertyFlags::DEVICE_LOCAL,
-        MemoryLocation::HostVisible => {
-            vk::MemoryPropertyFlags::HOST_VISIBLE | vk::MemoryPropertyFlags::HOST_COHERENT
-        }
-    };
-    let found = (0u32..)
-        .zip(properties.memory_types_as_slice())
-        .find(|(index, ty)| allowed(*index) && ty.property_flags.contains(needed));
-    found.map(|(index, _)| index).ok_or_else(|| {
-        let what = format!("a {location:?} memory type for this resource (mask {types:#x})");
-        Missing::new(Api::Vulkan, what, "shared memory").into()
-    })
-}
-
-/// Rejects a memory type that the device doesn't have.
-pub(super) fn check_memory_type(
-    properties: &vk::PhysicalDeviceMemoryProperties,
-    index: u32,
-) -> Result<()> {
-    let count = properties.memory_type_count;
-    if index < count {
-        return Ok(());
-    }
-    Err(Invalid::new("memory_type_index", format!("{index}, but the device has {count} types"))
-        .vuid("VUID-vkAllocateMemory-pAllocateInfo-01714")
-        .into())
-}
-
-/// Rejects an allocation that is larger than the heap of its memory type.
-pub(super) fn check_allocation_size(
-    properties: &vk::PhysicalDeviceMemoryProperties,
-    parameter: &'static str,
-    size: u64,
-    memory_type_index: u32,
-) -> Result<()> {
-    check_memory_type(properties, memory_type_index)?;
-    let heap = properties.memory_types[memory_type_index as usize].heap_index;
-    match properties.memory_heaps_as_slice().get(heap as usize) {
-        Some(heap) if size > heap.size => {
-            let problem = format!("needs {size} bytes, but the heap has {}", heap.size);
-            Err(Invalid::new(parameter, problem)
-                .vuid("VUID-vkAllocateMemory-pAllocateInfo-01713")
-                .into())
-        }
-        _ => Ok(()),
+        .vuid(vuid)
     }
 }
 
@@ -319,7 +274,7 @@ mod tests {
     #[test]
     fn offset_size_and_type_are_checked() {
         let needs = image(false);
-        needs.check_shared(256, &memory(4096 + 256, false)).unwrap();
+        needs.check_placed(256, &memory(4096 + 256, false)).unwrap();
         for (offset, info) in [
             (128, memory(1 << 20, false)),
             (256, memory(4096, false)),
@@ -328,68 +283,92 @@ mod tests {
             (0, MemoryInfo { memory_type_index: Some(32), ..memory(4096, false) }),
             (0, memory(4096, true)),
         ] {
-            let refused = needs.check_shared(offset, &info);
+            let refused = needs.check_placed(offset, &info);
             assert!(matches!(refused, Err(Error::Invalid(_))), "{offset}, {info:?}: {refused:?}");
         }
     }
 
     #[test]
     fn a_dedicated_allocation_is_required_or_not() {
-        let refused = image(true).check_shared(0, &memory(4096, false)).unwrap_err().to_string();
+        let refused = image(true).check_placed(0, &memory(4096, false)).unwrap_err().to_string();
         assert!(refused.contains("create_image"), "{refused}");
         let exported = image(false).shared_by(Dedicated::Required);
-        let refused = exported.check_shared(0, &memory(4096, false)).unwrap_err().to_string();
+        let refused = exported.check_placed(0, &memory(4096, false)).unwrap_err().to_string();
         assert!(refused.contains("pNext-00639"), "{refused}");
-        exported.check_dedicated(0, &memory(4096, true)).unwrap();
-        let needs = image(false).shared_by(Dedicated::NotNeeded);
-        needs.check_shared(0, &memory(4096, false)).unwrap();
-        needs.check_dedicated(0, &memory(4096, true)).unwrap();
-        assert!(needs.check_dedicated(256, &memory(8192, true)).is_err());
-        let larger = needs.check_dedicated(0, &memory(8192, true));
-        assert!(matches!(larger, Err(Error::Mismatch(_))), "{larger:?}");
-    }
-
-    /// Two heaps and four types. No type has the index of its heap.
-    fn properties() -> vk::PhysicalDeviceMemoryProperties {
-        const DEVICE: vk::MemoryPropertyFlags = vk::MemoryPropertyFlags::DEVICE_LOCAL;
-        let host = vk::MemoryPropertyFlags::HOST_VISIBLE | vk::MemoryPropertyFlags::HOST_COHERENT;
-        let mut properties = vk::PhysicalDeviceMemoryProperties {
-            memory_type_count: 4,
-            memory_heap_count: 2,
-            ..Default::default()
-        };
-        let types = [(host, 1), (vk::MemoryPropertyFlags::empty(), 0), (DEVICE, 0), (DEVICE, 1)];
-        for (ty, (property_flags, heap_index)) in properties.memory_types.iter_mut().zip(types) {
-            *ty = vk::MemoryType { property_flags, heap_index };
-        }
-        for (heap, size) in properties.memory_heaps.iter_mut().zip([1 << 30, 1 << 20]) {
-            heap.size = size;
-        }
-        properties
-    }
-
-    #[test]
-    fn a_type_is_chosen_by_its_index_not_by_its_heaps() {
-        let (properties, any) = (properties(), u32::MAX);
-        let choose = |types, location| choose_type(&properties, types, location);
-        assert_eq!(choose(any, MemoryLocation::DeviceLocal).unwrap(), 2);
-        assert_eq!(choose(0b1000, MemoryLocation::DeviceLocal).unwrap(), 3);
-        assert_eq!(choose(any, MemoryLocation::HostVisible).unwrap(), 0);
-        assert_eq!(choose(any, MemoryLocation::Type(1)).unwrap(), 1);
-        let missing = choose(0b10, MemoryLocation::DeviceLocal);
-        assert!(matches!(missing, Err(Error::Missing(_))), "{missing:?}");
-        for (types, index) in [(0b1101, 1), (any, 4), (any, 40)] {
-            let refused = choose(types, MemoryLocation::Type(index));
-            assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+        for source in [Source::Payload, Source::Adopted] {
+            exported.check_described(0, &memory(4096, true), source).unwrap();
+            let needs = image(false).shared_by(Dedicated::NotNeeded);
+            needs.check_described(0, &memory(4096, false), source).unwrap();
+            needs.check_described(0, &memory(4096, true), source).unwrap();
+            assert!(needs.check_described(256, &memory(8192, true), source).is_err());
+            let larger = needs.check_described(0, &memory(8192, true), source);
+            assert!(matches!(larger, Err(Error::Mismatch(_))), "{larger:?}");
         }
     }
 
     #[test]
-    fn an_allocation_fits_the_heap_of_its_type() {
-        let properties = properties();
-        let fits = |size, index| check_allocation_size(&properties, "desc", size, index).is_ok();
-        assert!(fits(1 << 30, 2) && fits(1 << 20, 3) && fits(1 << 20, 0));
-        assert!(!fits((1 << 30) + 1, 2) && !fits((1 << 20) + 1, 3) && !fits(1 << 30, 0));
-        assert!(!fits(1, 4));
+    fn an_error_names_the_description_it_is_about() {
+        let (small, other) = (memory(4000, false), memory(8192, true));
+        let type0 = MemoryInfo { memory_type_index: Some(0), ..memory(4096, false) };
+        let (shared, alone) = (image(false), image(true));
+        for (needs, offset, memory, source, texts) in [
+            (
+                &shared,
+                0,
+                &small,
+                Source::Payload,
+                ["payload.allocation_size", "spare_bytes of at least 96"],
+            ),
+            (&shared, 0, &small, Source::Adopted, ["adopted.allocation_size", "whole block"]),
+            (
+                &shared,
+                0,
+                &other,
+                Source::Payload,
+                ["payload.allocation_size", "DedicatedAllocation::Avoid"],
+            ),
+            (
+                &shared,
+                0,
+                &other,
+                Source::Adopted,
+                ["adopted.allocation_size", "set `dedicated` only if"],
+            ),
+            (&shared, 256, &other, Source::Adopted, ["adopted.offset", "set `dedicated` only if"]),
+            (
+                &alone,
+                0,
+                &small,
+                Source::Payload,
+                ["payload.dedicated", "DedicatedAllocation::Always"],
+            ),
+            (
+                &alone,
+                0,
+                &small,
+                Source::Adopted,
+                ["adopted.dedicated", "VkMemoryDedicatedAllocateInfo"],
+            ),
+            (
+                &shared,
+                0,
+                &type0,
+                Source::Payload,
+                ["payload.memory_type_index", "vkBindImageMemory-memory-01047"],
+            ),
+            (
+                &shared,
+                0,
+                &type0,
+                Source::Adopted,
+                ["adopted.memory_type_index", "vkBindImageMemory-memory-01047"],
+            ),
+        ] {
+            let refused = needs.check_described(offset, memory, source).unwrap_err().to_string();
+            for text in texts {
+                assert!(refused.contains(text), "no '{text}' in: {refused}");
+            }
+            assert!(!refused.contains("vkBindBufferMemory"), "{refused}");
+        }
     }
 }

@@ -6,7 +6,10 @@ use ash::vk;
 use bitflags::bitflags;
 
 use crate::error::Result;
-use crate::fd::{MemoryHandleType, SemaphoreHandleType, check_file, check_nvidia_fd};
+use crate::fd::{
+    MemoryHandleType, SemaphoreHandleType, check_file, check_mapped_semaphore, check_no_file,
+    check_nvidia_fd,
+};
 
 bitflags! {
     /// The workarounds that are active for a device:
@@ -18,6 +21,7 @@ bitflags! {
     /// | `LAVAPIPE_READS_FROM_DESCRIPTORS` | Mesa lavapipe | 22.3.6 and later |
     /// | `NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS` | NVIDIA, discrete GPUs | 580.159 |
     /// | `NVIDIA_KEEPS_SHARED_MEMORY` | NVIDIA | 580.159 |
+    /// | `SWIFTSHADER_MAPS_SEMAPHORES` | SwiftShader | of Chromium 148 |
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Workarounds: u32 {
         /// Appends [`LLVMPIPE_BUFFER_TAIL_BYTES`] to the allocation of a shared buffer.
@@ -47,6 +51,12 @@ bitflags! {
         /// correct. Since compute capability 8.0 the system reserves 1 KiB of each block's shared
         /// memory. `cuLaunchKernel` adds it to the requested size; this call seems not to.
         const NVIDIA_KEEPS_SHARED_MEMORY = 1 << 3;
+        /// Imports semaphores only from files of at least [`SWIFTSHADER_SEMAPHORE_BYTES`], as its own
+        /// are (memfds). Any other driver's semaphores are not files, and files are refused there.
+        ///
+        /// `vkImportSemaphoreFdKHR` maps the descriptor; accesses past the end of a shorter file
+        /// raise SIGBUS.
+        const SWIFTSHADER_MAPS_SEMAPHORES = 1 << 4;
     }
 }
 
@@ -56,6 +66,9 @@ pub const LLVMPIPE_BUFFER_TAIL_BYTES: u64 = 64;
 /// Bytes of each block's shared memory that [`Workarounds::NVIDIA_KEEPS_SHARED_MEMORY`] leaves to
 /// the system.
 pub const NVIDIA_KEEPS_SHARED_MEMORY_BYTES: u32 = 1024;
+
+/// Bytes of a semaphore that [`Workarounds::SWIFTSHADER_MAPS_SEMAPHORES`] requires: one page.
+pub const SWIFTSHADER_SEMAPHORE_BYTES: u64 = 4096;
 
 impl Workarounds {
     /// The workarounds that `driver` needs on a `device` of this type.
@@ -72,6 +85,7 @@ impl Workarounds {
             vk::DriverId::NVIDIA_PROPRIETARY => {
                 Self::NVIDIA_KEEPS_SHARED_MEMORY | Self::NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS
             }
+            vk::DriverId::GOOGLE_SWIFTSHADER => Self::SWIFTSHADER_MAPS_SEMAPHORES,
             _ => Self::empty(),
         }
     }
@@ -103,16 +117,21 @@ impl Workarounds {
         self.check_foreign_fd(fd)
     }
 
-    /// Rejects a descriptor that would break the driver's later imports.
+    /// Rejects a descriptor that the driver can't have exported, or that would break its later
+    /// imports.
     pub(super) fn check_semaphore_fd(
         self,
         handle_type: SemaphoreHandleType,
         fd: BorrowedFd<'_>,
     ) -> Result<()> {
-        match handle_type {
-            SemaphoreHandleType::OpaqueFd => self.check_foreign_fd(fd),
-            SemaphoreHandleType::SyncFd => Ok(()),
+        if handle_type == SemaphoreHandleType::SyncFd {
+            return Ok(());
         }
+        if self.contains(Self::SWIFTSHADER_MAPS_SEMAPHORES) {
+            return check_mapped_semaphore(fd, SWIFTSHADER_SEMAPHORE_BYTES);
+        }
+        check_no_file(fd)?;
+        self.check_foreign_fd(fd)
     }
 
     fn check_foreign_fd(self, fd: BorrowedFd<'_>) -> Result<()> {
@@ -131,6 +150,7 @@ mod tests {
     fn a_descriptor_that_damages_the_driver_does_not_reach_it() {
         use vk::{DriverId as Driver, PhysicalDeviceType as Type};
         let file = tempfile::tempfile().unwrap();
+        file.set_len(SWIFTSHADER_SEMAPHORE_BYTES).unwrap();
         let null = File::open("/dev/null").unwrap();
         let accepts = |driver, device, fd: &File| {
             let workarounds = Workarounds::of(driver, device);
@@ -139,12 +159,14 @@ mod tests {
                 workarounds.check_semaphore_fd(SemaphoreHandleType::OpaqueFd, fd.as_fd());
             (memory.is_ok(), semaphore.is_ok())
         };
-        assert_eq!(accepts(Driver::MESA_LLVMPIPE, Type::CPU, &file), (true, true));
+        assert_eq!(accepts(Driver::MESA_LLVMPIPE, Type::CPU, &file), (true, false));
         assert_eq!(accepts(Driver::MESA_LLVMPIPE, Type::CPU, &null), (false, true));
+        assert_eq!(accepts(Driver::GOOGLE_SWIFTSHADER, Type::CPU, &file), (true, true));
+        assert_eq!(accepts(Driver::GOOGLE_SWIFTSHADER, Type::CPU, &null), (true, false));
         let discrete = Type::DISCRETE_GPU;
         assert_eq!(accepts(Driver::NVIDIA_PROPRIETARY, discrete, &file), (false, false));
         let integrated = Type::INTEGRATED_GPU;
-        assert_eq!(accepts(Driver::NVIDIA_PROPRIETARY, integrated, &file), (true, true));
+        assert_eq!(accepts(Driver::NVIDIA_PROPRIETARY, integrated, &null), (true, true));
         assert_eq!(accepts(Driver::MESA_RADV, discrete, &null), (true, true));
     }
 }

@@ -23,8 +23,8 @@ fn missing() -> Missing {
 }
 
 fn lost() -> Error {
-    let name = "VK_ERROR_DEVICE_LOST".into();
-    DriverError { api: Api::Vulkan, call: "vkQueueSubmit", code: -4, name }.into()
+    let name = "VK_ERROR_DEVICE_LOST";
+    DriverError::new(Api::Vulkan, "vkQueueSubmit", -4, name).into()
 }
 
 impl Benchmark for Simulated {

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::ash::vk;
 use gpu_interop::fd::MemoryHandleType;
+use gpu_interop::headless::{Vulkan, VulkanOptions};
 use gpu_interop::vulkan::AdoptedBuffer;
 use gpu_interop::{BufferDesc, Error};
 
@@ -26,6 +27,9 @@ pub(in crate::cases) fn cases() -> Vec<Case> {
     }
     cases.push(Case::new(name("adopted/contradictions_are_refused/30d"), contradictions));
     cases
+        .push(Case::new(name("adopted/the_size_of_a_suballocation_is_refused/30h"), suballocation));
+    cases.push(Case::new(name("adopted/memory_not_for_export_is_refused/30i"), not_for_export));
+    cases
 }
 
 /// A buffer and memory as an application creates them.
@@ -37,6 +41,17 @@ struct Owned<'a> {
 impl<'a> Owned<'a> {
     /// Creates a buffer, at `blocks` times the alignment in its memory.
     fn new(gpu: &'a VulkanContext, dedicated: bool, blocks: u64) -> Result<Self> {
+        Self::with_memory(gpu, dedicated, blocks, 0, true)
+    }
+
+    /// Creates a buffer whose memory has `spare` bytes more.
+    fn with_memory(
+        gpu: &'a VulkanContext,
+        dedicated: bool,
+        blocks: u64,
+        spare: u64,
+        for_export: bool,
+    ) -> Result<Self> {
         let desc = BufferDesc::storage(BYTES);
         let device = gpu.device();
         let opaque = vk::ExternalMemoryHandleTypeFlags::OPAQUE_FD;
@@ -60,7 +75,7 @@ impl<'a> Owned<'a> {
             desc,
             memory: vk::DeviceMemory::null(),
             offset: blocks * needs.alignment,
-            allocation_size: blocks * needs.alignment + needs.size,
+            allocation_size: blocks * needs.alignment + needs.size + spare,
             memory_type_index: found?.0,
             dedicated,
             handle_type: MemoryHandleType::OpaqueFd,
@@ -70,8 +85,10 @@ impl<'a> Owned<'a> {
         let mut own = vk::MemoryDedicatedAllocateInfo::default().buffer(buffer);
         let mut allocate = vk::MemoryAllocateInfo::default()
             .allocation_size(info.allocation_size)
-            .memory_type_index(info.memory_type_index)
-            .push_next(&mut export);
+            .memory_type_index(info.memory_type_index);
+        if for_export {
+            allocate = allocate.push_next(&mut export);
+        }
         if dedicated {
             allocate = allocate.push_next(&mut own);
         }
@@ -123,12 +140,30 @@ fn contradictions(test_gpu: &TestGpu) -> Result<()> {
     let owned = Owned::new(gpu, false, 0)?;
     let info = owned.info;
     let types = gpu.endpoint.memory_properties().memory_type_count;
-    for (what, wrong) in [
-        ("past the end", AdoptedBuffer { offset: info.allocation_size, ..info }),
-        ("in less memory than it needs", AdoptedBuffer { allocation_size: 1, ..info }),
-        ("in memory of an unknown type", AdoptedBuffer { memory_type_index: types, ..info }),
+    for (what, text, wrong) in [
+        (
+            "past the end",
+            "adopted.allocation_size",
+            AdoptedBuffer { offset: info.allocation_size, ..info },
+        ),
+        (
+            "in less memory than it needs",
+            "whole block",
+            AdoptedBuffer { allocation_size: 1, ..info },
+        ),
+        (
+            "in memory of an unknown type",
+            "memory_type_index",
+            AdoptedBuffer { memory_type_index: types, ..info },
+        ),
+        (
+            "dedicated with room to spare",
+            "set `dedicated` only if",
+            AdoptedBuffer { allocation_size: info.allocation_size + 64, dedicated: true, ..info },
+        ),
         (
             "dedicated at an offset",
+            "set `dedicated` only if",
             AdoptedBuffer {
                 offset: 64,
                 allocation_size: info.allocation_size + 64,
@@ -136,14 +171,56 @@ fn contradictions(test_gpu: &TestGpu) -> Result<()> {
                 ..info
             },
         ),
-        ("of size 0", AdoptedBuffer { desc: BufferDesc::storage(0), ..info }),
+        ("of size 0", "desc.size", AdoptedBuffer { desc: BufferDesc::storage(0), ..info }),
     ] {
         // SAFETY: the description is wrong, but both handles are valid, and nothing is returned that could
         // outlive them: the numbers contradict each other.
         match unsafe { gpu.endpoint.adopt_buffer(&wrong) } {
-            Err(Error::Invalid(_)) => {}
+            Err(error @ (Error::Invalid(_) | Error::Mismatch(_))) => {
+                ensure!(error.to_string().contains(text), "{what}: no '{text}' in: {error}");
+            }
             other => bail!("adopted {what}: {other:?}"),
         }
+    }
+    Ok(())
+}
+
+/// A buffer at the start of a block, described as if the block had only the buffer's size. Only drivers
+/// whose memory is a file let that be found; others report it when it is imported, or not at all.
+fn suballocation(test_gpu: &TestGpu) -> Result<()> {
+    let gpu = test_gpu.vulkan();
+    const BLOCK: u64 = 1 << 20;
+    let owned = Owned::with_memory(gpu, false, 0, BLOCK, true)?;
+    let wrong = AdoptedBuffer { allocation_size: owned.info.allocation_size - BLOCK, ..owned.info };
+    // SAFETY: the handles are valid and outlive what is returned, which is dropped without being exported.
+    match unsafe { gpu.endpoint.adopt_buffer(&wrong) } {
+        Err(Error::Invalid(refused)) => {
+            ensure!(refused.parameter == "adopted.allocation_size", "{refused}");
+            ensure!(refused.to_string().contains("whole block"), "{refused}");
+        }
+        Ok(_) if test_gpu.is_hardware() => {}
+        other => bail!("{other:?}"),
+    }
+    // SAFETY: `info` is right, and what is returned is dropped first.
+    unsafe { gpu.endpoint.adopt_buffer(&owned.info) }?;
+    Ok(())
+}
+
+/// Without the validation layer, which reports the attempt. A driver on a GPU may export such memory all the
+/// same.
+fn not_for_export(test_gpu: &TestGpu) -> Result<()> {
+    let gpu = &VulkanContext::new(Vulkan::open(test_gpu.selector(), &VulkanOptions::default())?)?;
+    let owned = Owned::with_memory(gpu, false, 0, 0, false)?;
+    // SAFETY: the handles are valid and outlive what is returned; the memory can't be exported, which is
+    // what is tested.
+    match unsafe { gpu.endpoint.adopt_buffer(&owned.info) } {
+        Err(Error::Driver(refused)) => {
+            let text = refused.to_string();
+            ensure!(text.contains("VkExportMemoryAllocateInfo"), "{text}");
+            ensure!(!text.contains("RLIMIT_NOFILE"), "{text}");
+        }
+        Ok(_) if test_gpu.is_hardware() => {}
+        other => bail!("{other:?}"),
     }
     Ok(())
 }

@@ -2,11 +2,11 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::ash::vk;
-use gpu_interop::vulkan::{Buffer, BufferOptions, MemoryLocation};
-use gpu_interop::{BufferDesc, Error};
+use gpu_interop::vulkan::{Buffer, BufferOptions, DedicatedAllocation, MemoryLocation};
+use gpu_interop::{BufferDesc, BufferPayload, Error};
 
 use crate::cases::support::importers::Place;
-use crate::cases::support::views::{View, check_all_views_agree};
+use crate::cases::support::views::{View, check_aliases, check_all_views_agree};
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::VulkanContext;
@@ -29,6 +29,7 @@ pub(in crate::cases) fn cases() -> Vec<Case> {
     }));
     cases.push(Case::new(name("every_memory_type/28"), every_memory_type));
     cases.push(Case::new(name("no_such_memory_type_is_refused/28a"), no_such_memory_type));
+    cases.push(Case::new(name("spare_bytes_are_allocated/29a"), spare_bytes));
     for (size, bytes) in [
         ("1_byte", 1),
         ("1_kib", 1 << 10),
@@ -82,34 +83,22 @@ fn host_visible(from: &VulkanContext, to: &VulkanContext) -> Result<()> {
     for (seed, (mapped, buffer)) in (1u32..).zip(views) {
         let found = properties(mapped, buffer)?;
         ensure!(found.contains(vk::MemoryPropertyFlags::HOST_VISIBLE), "is {:#x}", found.as_raw());
-        mapping(mapped, buffer, |bytes| bytes.copy_from_slice(&oracle::filled(BYTES, seed)))?;
+        let mapping = buffer.map()?;
+        // SAFETY: uploads and downloads wait, so nothing uses the buffer.
+        let write = |data: &[u8]| unsafe { mapping.write(0, data) };
+        write(&oracle::filled(BYTES, seed))?;
         for (gpu, other) in views {
             let read = gpu.download(other.handle(), 0, BYTES as u64)?;
             oracle::check(&read, seed, &Passes::default())?;
             gpu.upload(other.handle(), 0, &oracle::filled(BYTES, seed + 100))?;
-            let mut read = Vec::new();
-            mapping(mapped, buffer, |bytes| read.extend_from_slice(bytes))?;
+            let mut read = vec![0; BYTES];
+            // SAFETY: as above.
+            unsafe { mapping.read(0, &mut read) }?;
             oracle::check(&read, seed + 100, &Passes::default())?;
-            mapping(mapped, buffer, |bytes| bytes.copy_from_slice(&oracle::filled(BYTES, seed)))?;
+            write(&oracle::filled(BYTES, seed))?;
         }
     }
     check_all_views_agree(&mut [View::new(from, ours), View::new(to, theirs)], 1)
-}
-
-/// Maps a buffer in host-visible, coherent memory for `work`.
-fn mapping(gpu: &VulkanContext, buffer: &Buffer, work: impl FnOnce(&mut [u8])) -> Result<()> {
-    let (device, memory) = (gpu.device(), buffer.memory().handle());
-    // SAFETY: the memory is host-visible (the caller chose it), alive, and not mapped; no submitted work
-    // uses it, since uploads and downloads wait; the slice lies within the buffer and is not used after
-    // the unmapping.
-    unsafe {
-        let flags = vk::MemoryMapFlags::empty();
-        let start = device.map_memory(memory, 0, vk::WHOLE_SIZE, flags)?.cast::<u8>();
-        let at = start.add(usize::try_from(buffer.offset())?);
-        work(std::slice::from_raw_parts_mut(at, usize::try_from(buffer.desc().size)?));
-        device.unmap_memory(memory);
-    }
-    Ok(())
 }
 
 /// Each memory type either can hold an exportable buffer, which aliases then, or is refused by its index.
@@ -163,6 +152,40 @@ fn no_such_memory_type(test_gpu: &TestGpu) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// An importer that needs more memory than the exporter's buffer has finds it in the spare bytes; without
+/// them, the error names what would help. A dedicated allocation has none.
+fn spare_bytes(test_gpu: &TestGpu) -> Result<()> {
+    let (first, second) = (test_gpu.vulkan(), test_gpu.second_device()?);
+    let (bytes, spare_bytes) = (BYTES as u64, 1 << 20);
+    let larger = BufferDesc::storage(bytes + spare_bytes);
+    let create = |options| first.endpoint.create_buffer(&BufferDesc::storage(bytes), options);
+    let exact = create(BufferOptions::default())?;
+    let exact_size = exact.memory().info().allocation_size;
+    let spacious = create(BufferOptions { spare_bytes, ..BufferOptions::default() })?;
+    let found = spacious.memory().info();
+    ensure!(found.allocation_size == exact_size + spare_bytes && !found.dedicated, "{found:?}");
+    let imported = second.endpoint.import_buffer(enlarged(&spacious, larger)?)?;
+    let mut first_view = View::new(first, spacious.memory().buffer(0, &larger)?);
+    check_aliases(&mut first_view, &mut View::new(second, imported))?;
+    // A buffer of that size doesn't even fit a payload of the other allocation.
+    let refused = enlarged(&exact, larger).err().context("it was described")?;
+    ensure!(refused.to_string().contains("offset"), "{refused}");
+    let dedicated = DedicatedAllocation::Always;
+    match create(BufferOptions { spare_bytes, dedicated, ..BufferOptions::default() }) {
+        Err(Error::Invalid(refused)) => {
+            ensure!(refused.parameter == "options.spare_bytes", "{refused}");
+            Ok(())
+        }
+        other => bail!("a dedicated allocation with spare bytes: {other:?}"),
+    }
+}
+
+/// The payload of `buffer`, described as `desc`.
+fn enlarged(buffer: &Buffer, desc: BufferDesc) -> Result<BufferPayload> {
+    let (memory, offset, _) = buffer.export()?.into_parts();
+    Ok(BufferPayload::new(memory, offset, desc)?)
 }
 
 fn size_of(test_gpu: &TestGpu, bytes: u64) -> Result<()> {

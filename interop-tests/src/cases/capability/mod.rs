@@ -1,4 +1,5 @@
 //! Family A: what the endpoints report as supported, and what as missing.
 
 pub(super) mod answers;
+pub(super) mod devices;
 pub(super) mod proof;

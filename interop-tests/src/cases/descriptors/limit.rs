@@ -53,11 +53,12 @@ fn at_the_limit<T>(work: impl FnOnce() -> T) -> Result<T> {
     Ok(result)
 }
 
-/// An error of the kernel or a driver names the call.
+/// An error of the kernel or a driver names the call, and that descriptors are lacking.
 fn check_driver_error<T>(result: Result<T, &Error>) -> Result<()> {
     match result {
         Err(Error::Driver(driver)) => {
             ensure!(!driver.call.is_empty() && driver.code != 0, "{driver:?}");
+            ensure!(driver.help.as_ref().is_some_and(|h| h.contains("RLIMIT_NOFILE")), "{driver}");
             Ok(())
         }
         Err(other) => bail!("{other:?}"),

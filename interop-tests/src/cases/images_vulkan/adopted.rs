@@ -141,16 +141,30 @@ fn contradictions(test_gpu: &TestGpu) -> Result<()> {
     let user = UserImage::new(gpu, false, 0)?;
     let made = user.made;
     let types = gpu.endpoint.memory_properties().memory_type_count;
-    for (what, description) in [
-        ("past the end", AdoptedImage { offset: made.allocation_size, ..made }),
+    for (what, text, description) in [
+        (
+            "past the end",
+            "adopted.allocation_size",
+            AdoptedImage { offset: made.allocation_size, ..made },
+        ),
         (
             "misaligned",
+            "adopted.offset",
             AdoptedImage { offset: 1, allocation_size: made.allocation_size + 1, ..made },
         ),
-        ("in less memory than it needs", AdoptedImage { allocation_size: 1, ..made }),
-        ("in memory of an unknown type", AdoptedImage { memory_type_index: types, ..made }),
+        (
+            "in less memory than it needs",
+            "whole block",
+            AdoptedImage { allocation_size: 1, ..made },
+        ),
+        (
+            "in memory of an unknown type",
+            "memory_type_index",
+            AdoptedImage { memory_type_index: types, ..made },
+        ),
         (
             "dedicated at an offset",
+            "set `dedicated` only if",
             AdoptedImage {
                 offset: 4096,
                 allocation_size: made.allocation_size + 4096,
@@ -160,15 +174,22 @@ fn contradictions(test_gpu: &TestGpu) -> Result<()> {
         ),
         (
             "dedicated with room to spare",
+            "set `dedicated` only if",
             AdoptedImage { allocation_size: made.allocation_size + 4096, dedicated: true, ..made },
         ),
-        ("without levels", AdoptedImage { desc: ImageDesc { levels: 0, ..made.desc }, ..made }),
-        ("that is null", AdoptedImage { image: vk::Image::null(), ..made }),
+        (
+            "without levels",
+            "levels",
+            AdoptedImage { desc: ImageDesc { levels: 0, ..made.desc }, ..made },
+        ),
+        ("that is null", "null", AdoptedImage { image: vk::Image::null(), ..made }),
     ] {
         // SAFETY: the description is wrong, but both handles are valid or null, and nothing that is returned
         // outlives them: the contradictions are refused.
         match unsafe { gpu.endpoint.adopt_image(&description) } {
-            Err(Error::Invalid(_) | Error::Mismatch(_)) => {}
+            Err(error @ (Error::Invalid(_) | Error::Mismatch(_))) => {
+                ensure!(error.to_string().contains(text), "{what}: no '{text}' in: {error}");
+            }
             other => bail!("adopted {what}: {other:?}"),
         }
     }

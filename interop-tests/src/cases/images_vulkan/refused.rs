@@ -123,6 +123,10 @@ fn too_large(test_gpu: &TestGpu) -> Result<()> {
         let refused = second.endpoint.import_image(ImagePayload::new(memory, offset, wrong)?);
         let (payload, error) = refused.err().context("it was imported")?.into_parts();
         ensure!(matches!(error, Error::Invalid(_)), "{wrong:?}: {error:?}");
+        let text = error.to_string();
+        for part in ["payload.allocation_size", "spare_bytes", "vkBindImageMemory"] {
+            ensure!(text.contains(part), "{wrong:?}: no '{part}' in: {text}");
+        }
         memory = payload.into_parts().0;
     }
     let theirs = second.endpoint.import_image(ImagePayload::new(memory, offset, desc)?)?;
@@ -148,6 +152,7 @@ fn dedicated_alone(test_gpu: &TestGpu) -> Result<()> {
     let refused = second.endpoint.import_image(payload).err().context("it was imported")?;
     let (payload, error) = refused.into_parts();
     ensure!(matches!(error, Error::Mismatch(_)), "{error:?}");
+    ensure!(error.to_string().contains("the exporter's description"), "{error}");
     let error =
         ours.memory().image(0, &smaller).err().context("a second image was placed in it")?;
     ensure!(matches!(error, Error::Invalid(_)), "{error:?}");

@@ -95,6 +95,21 @@ impl<'a> PayloadUser<'a, VulkanContext> {
     }
 }
 
+impl PayloadUser<'_, VulkanContext> {
+    /// Records the barrier after which the host can read what was written so far.
+    pub(crate) fn make_visible_to_the_host(&mut self) -> Result<()> {
+        let (all, host) = (vk::PipelineStageFlags::ALL_COMMANDS, vk::PipelineStageFlags::HOST);
+        let barrier = vk::MemoryBarrier::default()
+            .src_access_mask(vk::AccessFlags::MEMORY_WRITE)
+            .dst_access_mask(vk::AccessFlags::HOST_READ);
+        let (command, none) = (self.recorder.command()?, vk::DependencyFlags::empty());
+        let device = self.context.device();
+        // SAFETY: the command buffer is being recorded.
+        unsafe { device.cmd_pipeline_barrier(command, all, host, none, &[barrier], &[], &[]) };
+        Ok(())
+    }
+}
+
 /// How many rounds a payload makes, and how often its first user checks every byte.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RoundTrip {
