@@ -4,7 +4,8 @@ use glow::HasContext as _;
 
 use super::endpoint::Endpoint;
 use super::errors::checked;
-use super::ffi::{Features, NUM_TILING_TYPES_EXT, TILING_TYPES_EXT};
+use super::features::Features;
+use super::ffi::{NUM_TILING_TYPES_EXT, TILING_TYPES_EXT};
 use super::target::{Target, tiling_token};
 use super::{memory, semaphore};
 use crate::capabilities::{

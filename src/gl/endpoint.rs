@@ -1,7 +1,6 @@
 //! The endpoint: the application's context, borrowed, and the deletion of objects in it.
 
 use std::any::Any;
-use std::collections::HashSet;
 use std::ffi::{CStr, c_void};
 use std::fmt;
 use std::sync::Arc;
@@ -10,9 +9,10 @@ use glow::HasContext as _;
 
 use super::context::{self, CurrentContext};
 use super::errors::{AppErrors, checked};
-use super::ffi::{CoreFns, Features, Functions, HolderFns, Loader};
-use super::holders::Held;
-use super::names::{MemoryName, Name, Placed, ShareGroup};
+use super::features::Features;
+use super::ffi::{CoreFns, Functions, Loader};
+use super::holders::Holders;
+use super::names::{MemoryName, Name, ShareGroup};
 use super::workarounds::Workarounds;
 use crate::error::{Invalid, Missing, Result};
 use crate::identity::Identity;
@@ -323,33 +323,29 @@ impl Inner {
         name: impl Into<Name>,
         sizes: impl FnOnce() -> Vec<(u32, u32)>,
     ) {
-        let Some((functions, errors)) = self.holders() else { return };
-        let sizes = sizes();
-        let older = match sizes.as_slice() {
-            [] => HashSet::new(),
-            sizes => errors.ignore(|| {
-                Held::query_views(&self.gl, functions, sizes).map(|texture| texture.name).collect()
-            }),
-        };
-        self.group.place(memory, Placed { name: name.into(), sizes, older });
+        if let Some(holders) = self.holders() {
+            holders.place(&self.group, memory, name.into(), sizes());
+        }
     }
 
-    /// Returns what queries of holders need, if the driver requires them and has them.
-    fn holders(&self) -> Option<(&HolderFns, AppErrors<'_>)> {
+    /// Returns the queries of what holds memory, if the driver requires them and has them.
+    fn holders(&self) -> Option<Holders<'_>> {
         if !self.workarounds.keep_held_memory {
             return None;
         }
         let functions = self.functions.holders.as_ref().ok()?;
         let errors = AppErrors::take(&self.gl, self.functions.core, &self.features).ok()?;
-        Some((functions, errors))
+        Some(Holders { gl: &self.gl, functions, errors })
     }
 
     /// Deletes the dropped objects in order and returns their number. The context must be current.
     fn delete_dropped(&self) -> usize {
         let mut names = self.group.take_dropped();
         let is_memory = |name: &Name| matches!(name, Name::Memory(_));
-        if self.workarounds.keep_held_memory && names.iter().any(is_memory) {
-            self.keep_held_memory(&mut names);
+        if names.iter().any(is_memory)
+            && let Some(holders) = self.holders()
+        {
+            holders.keep_held(&self.group, &mut names);
         }
         if self.workarounds.finish_before_freeing && names.iter().any(is_memory) {
             // SAFETY: the context is current, and glFinish takes nothing.
@@ -359,25 +355,6 @@ impl Inner {
             self.delete(name);
         }
         names.len()
-    }
-
-    /// Removes the memory that the application's objects still hold from `names`, and keeps it to be
-    /// deleted later.
-    fn keep_held_memory(&self, names: &mut Vec<Name>) {
-        let Some((functions, errors)) = self.holders() else { return };
-        let held = errors.ignore(|| Held::query(&self.gl, functions));
-        let own = self.group.textures();
-        let is_held = |name: &mut Name| match *name {
-            Name::Memory(memory) => self
-                .group
-                .is_held(memory, |placed| held.contains(placed, |name| own.contains(&name))),
-            _ => false,
-        };
-        let kept: Vec<_> = names.extract_if(.., is_held).collect();
-        if !kept.is_empty() {
-            tracing::debug!(?kept, "the application's objects still hold memory");
-            self.group.delete_later(kept);
-        }
     }
 
     /// Deletes one object. That generates no error, and none is queried: a pending error is the

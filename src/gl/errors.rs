@@ -11,7 +11,8 @@ use std::num::NonZeroU32;
 
 use glow::HasContext as _;
 
-use super::ffi::{CoreFns, Features};
+use super::features::Features;
+use super::ffi::CoreFns;
 use crate::error::{Api, DriverError, Result, Text};
 use crate::fd::explain;
 

@@ -8,17 +8,63 @@ use std::num::NonZeroU32;
 
 use glow::HasContext as _;
 
+use super::errors::AppErrors;
 use super::ffi::HolderFns;
-use super::names::{Name, Placed};
+use super::names::{MemoryName, Name, Placed, ShareGroup};
 
 /// How many names in a row must be unused before no greater name is expected. Drivers return the least
 /// unused names.
 const UNUSED: u32 = 1024;
 
+/// The queries of a context, which must be current.
+pub(super) struct Holders<'a> {
+    pub(super) gl: &'a glow::Context,
+    pub(super) functions: &'a HolderFns,
+    /// Some of the queries may generate errors.
+    pub(super) errors: AppErrors<'a>,
+}
+
+impl Holders<'_> {
+    /// Notes that a buffer, or a texture whose levels have `sizes`, was placed in `memory`.
+    pub(super) fn place(
+        &self,
+        group: &ShareGroup,
+        memory: MemoryName,
+        name: Name,
+        sizes: Vec<(u32, u32)>,
+    ) {
+        let mut older = HashSet::new();
+        if !sizes.is_empty() {
+            let held = self.errors.ignore(|| Held::query_textures(self.gl, self.functions));
+            let similar = held.immutable.iter().filter(|texture| sizes.contains(&texture.size));
+            older.extend(similar.map(|texture| texture.name));
+        }
+        group.place(memory, Placed { name, sizes, older });
+    }
+
+    /// Removes the memory in which the application's objects hold something from `names`, and keeps it to
+    /// be deleted later.
+    pub(super) fn keep_held(&self, group: &ShareGroup, names: &mut Vec<Name>) {
+        let held = self.errors.ignore(|| Held::query(self.gl, self.functions));
+        let own = group.textures();
+        let is_held = |name: &mut Name| match *name {
+            Name::Memory(memory) => {
+                group.is_held(memory, |placed| held.contains(placed, |name| own.contains(&name)))
+            }
+            _ => false,
+        };
+        let kept: Vec<_> = names.extract_if(.., is_held).collect();
+        if !kept.is_empty() {
+            tracing::debug!(?kept, "the application's objects still hold memory");
+            group.delete_later(kept);
+        }
+    }
+}
+
 /// The names of the buffers and textures that framebuffers, vertex arrays, transform feedback objects and
 /// buffer textures hold, and the textures that may be views.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+struct Held {
     buffers: HashSet<u32>,
     textures: HashSet<u32>,
     immutable: Vec<Immutable>,
@@ -26,18 +72,18 @@ pub(super) struct Held {
 
 /// A texture with immutable storage. OpenGL doesn't reveal whether it is a view, nor of which texture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Immutable {
-    pub(super) name: u32,
+struct Immutable {
+    name: u32,
     /// Width and height of level 0.
     size: (u32, u32),
 }
 
 impl Held {
-    /// Queries the objects of the context, which must be current. Some queries may generate an error,
-    /// which the caller ignores. Objects that belong to another context of the share group are not found.
-    pub(super) fn query(gl: &glow::Context, functions: &HolderFns) -> Self {
+    /// Queries the objects of the context, which must be current. Objects that belong to another context
+    /// of the share group are not found.
+    fn query(gl: &glow::Context, functions: &HolderFns) -> Self {
         let mut held = Self::default();
-        // SAFETY, for all calls below: the context is current and of a version that has the functions
+        // SAFETY: this holds for all calls below. The context is current and of a version that has the functions
         // (`HolderFns`). Names are queried only if they exist; each parameter is one integer. What is
         // bound meanwhile is restored.
         unsafe {
@@ -49,22 +95,17 @@ impl Held {
         held
     }
 
-    /// Returns the textures of the context that may be views of a texture whose levels have `sizes`. The
-    /// context must be current; errors as in [`query`](Self::query).
-    pub(super) fn query_views(
-        gl: &glow::Context,
-        functions: &HolderFns,
-        sizes: &[(u32, u32)],
-    ) -> impl Iterator<Item = Immutable> {
+    /// Queries the textures only.
+    fn query_textures(gl: &glow::Context, functions: &HolderFns) -> Self {
         let mut held = Self::default();
         // SAFETY: see `query`.
         unsafe { held.add_textures(gl, functions) };
-        held.immutable.into_iter().filter(|texture| sizes.contains(&texture.size))
+        held
     }
 
     /// Returns whether an object of the application holds the buffer or texture, or may hold it.
     /// `is_own` returns whether a texture is the library's.
-    pub(super) fn contains(&self, placed: &Placed, is_own: impl Fn(u32) -> bool) -> bool {
+    fn contains(&self, placed: &Placed, is_own: impl Fn(u32) -> bool) -> bool {
         match placed.name {
             Name::Buffer(buffer) => self.buffers.contains(&buffer.0.get()),
             Name::Texture(texture) => {

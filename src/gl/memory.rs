@@ -242,9 +242,9 @@ impl Memory {
 impl Buffer {
     /// Returns the buffer object's name.
     ///
-    /// The name is deleted with the last clone, and its memory may go with it. Anything that still
-    /// refers to the buffer then, such as a vertex array, must not be used: some drivers unmap the
-    /// memory at once.
+    /// The name is deleted with the last clone. Its memory lives as long as an object of the
+    /// application, such as a vertex array, holds the buffer; for an exception see
+    /// [`LLVMPIPE_FREES_HELD_MEMORY`](super::workarounds::LLVMPIPE_FREES_HELD_MEMORY).
     #[doc(alias = "glGenBuffers")]
     #[doc(alias = "glCreateBuffers")]
     pub fn name(&self) -> glow::Buffer {

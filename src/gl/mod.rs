@@ -1,17 +1,21 @@
 //! The OpenGL peer, over the application's own `glow` context.
 //!
-//! [`Endpoint`] borrows a context that is current on the calling thread and stays there, so it is
-//! neither `Send` nor `Sync`. OpenGL can only import: [`Memory`], the [`Buffer`]s and [`Texture`]s in
-//! it, and [`Semaphore`]s. [`Endpoint::wait`] and [`Endpoint::signal`] synchronise on the GPU. If the
+//! [`Endpoint`] borrows a context. OpenGL can only import: [`Memory`], the [`Buffer`]s and [`Texture`]s
+//! in it, and [`Semaphore`]s. [`Endpoint::wait`] and [`Endpoint::signal`] synchronise on the GPU. If the
 //! APIs share no semaphore, the host waits: see [`Endpoint::fence`] and [`Endpoint::memory_barrier`].
 //!
 //! # The application's state
-//! - An operation while the context is not current is an error, never a call into another context.
-//!   An object that is dropped then is deleted by the next operation, or by
+//! - An operation while the context is not current on the calling thread is an error, never a call into
+//!   another context. An object that is dropped then is deleted by the next operation, or by
 //!   [`Endpoint::delete_dropped`].
 //! - Bindings are put back: no call leaves another buffer or texture bound than before.
-//! - OpenGL can't attribute an error to a call, so an operation first clears the errors that are
-//!   pending and logs each as a `tracing` warning. Call `glGetError` before an operation to see them.
+//! - An error that is pending stays pending: `glGetError` returns it after an operation as it would have
+//!   before, and the library's own errors are returned as [`Error`](crate::Error) only.
+//!
+//! # Threads and share groups
+//! An endpoint and its objects are `Send` and `Sync`, and an endpoint follows its context to the thread
+//! on which it is current. A context that shares objects with another gets its endpoint from
+//! [`Endpoint::new_shared`]; the two accept each other's objects.
 //!
 //! # References
 //! `GL_EXT_memory_object`, `GL_EXT_memory_object_fd`, `GL_EXT_semaphore`, `GL_EXT_semaphore_fd`,
@@ -21,6 +25,7 @@ mod capabilities;
 mod context;
 mod endpoint;
 mod errors;
+mod features;
 mod ffi;
 mod holders;
 mod memory;

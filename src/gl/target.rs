@@ -1,6 +1,7 @@
 //! The targets of textures, and the sizes that each takes.
 
-use super::ffi::{Features, LINEAR_TILING_EXT, OPTIMAL_TILING_EXT};
+use super::features::Features;
+use super::ffi::{LINEAR_TILING_EXT, OPTIMAL_TILING_EXT};
 use crate::desc::{ImageDesc, ImageKind, Tiling};
 use crate::error::{Api, Missing};
 

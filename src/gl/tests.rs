@@ -1,12 +1,14 @@
 //! What reaches OpenGL, as calls and arguments, and in which order.
 
+mod context;
 mod recorder;
 
 use std::time::Duration;
 
+use context::endpoint;
 use recorder::{
-    bindings, endpoint, generate, refuse, set_current, set_tilings, take_calls, take_error,
-    take_names, take_reported,
+    bindings, generate, refuse, set_current, set_tilings, take_calls, take_error, take_names,
+    take_reported, warnings,
 };
 
 use super::{Buffer, Endpoint, Memory, Semaphore};
@@ -283,44 +285,6 @@ fn a_pending_error_is_not_taken_for_one_of_the_librarys() {
     assert_eq!(take_error(), glow::INVALID_VALUE);
 }
 
-/// The texts of the warnings while `f` runs.
-fn warnings(f: impl FnOnce()) -> Vec<String> {
-    use std::fmt::Debug;
-    use std::sync::{Arc, Mutex};
-
-    use tracing::field::{Field, Visit};
-    use tracing::{Event, Level, Metadata, span};
-
-    #[derive(Clone, Default)]
-    struct Texts(Arc<Mutex<Vec<String>>>);
-
-    impl Visit for Texts {
-        fn record_debug(&mut self, _: &Field, value: &dyn Debug) {
-            self.0.lock().unwrap().push(format!("{value:?}"));
-        }
-    }
-
-    impl tracing::Subscriber for Texts {
-        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-            *metadata.level() == Level::WARN
-        }
-        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-            span::Id::from_u64(1)
-        }
-        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-        fn event(&self, event: &Event<'_>) {
-            event.record(&mut self.clone());
-        }
-        fn enter(&self, _: &span::Id) {}
-        fn exit(&self, _: &span::Id) {}
-    }
-
-    let texts = Texts::default();
-    tracing::subscriber::with_default(texts.clone(), f);
-    texts.0.lock().unwrap().clone()
-}
-
 #[test]
 fn an_image_without_what_opengl_requires_is_imported_with_a_warning() {
     let gl = endpoint();
@@ -343,8 +307,8 @@ fn an_endpoint_and_its_objects_can_be_sent_to_other_threads() {
 #[test]
 fn endpoints_of_a_share_group_delete_each_others_objects() {
     let first = endpoint();
-    let mut loader = |name: &std::ffi::CStr| recorder::address(name);
-    // SAFETY: as in `recorder::endpoint`.
+    let mut loader = |name: &std::ffi::CStr| context::address(name);
+    // SAFETY: as in `context::endpoint`.
     let second = unsafe { first.new_shared(first.gl().clone(), &mut loader, None) }.unwrap();
     assert!(first.shares_with(&second) && !first.is_same(&second));
     let (kept, timeline) = (buffer(&first), semaphore(&second, SemaphoreKind::Timeline));
@@ -355,13 +319,9 @@ fn endpoints_of_a_share_group_delete_each_others_objects() {
     drop(first);
     set_current(true);
     assert_eq!(second.delete_dropped(), Ok(2));
-    let other = Error::to_string(
-        // Another endpoint has another share group.
-        &unsafe { Endpoint::load(&mut loader, None) }
-            .unwrap()
-            .wait(&timeline, Some(1), &[], &[])
-            .unwrap_err(),
-    );
+    // SAFETY: as above. This endpoint has a share group of its own.
+    let alone = unsafe { Endpoint::load(&mut loader, None) }.unwrap();
+    let other = alone.wait(&timeline, Some(1), &[], &[]).unwrap_err().to_string();
     assert!(other.contains("another OpenGL endpoint"), "{other}");
 }
 

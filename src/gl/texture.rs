@@ -129,9 +129,9 @@ impl Memory {
 impl Texture {
     /// Returns the texture object's name.
     ///
-    /// The name is deleted with the last clone, and its memory may go with it. Anything that still
-    /// refers to the texture then, such as a framebuffer or a view, must not be used: some drivers
-    /// unmap the memory at once.
+    /// The name is deleted with the last clone. Its memory lives as long as an object of the
+    /// application, such as a framebuffer or a view, holds the texture; for an exception see
+    /// [`LLVMPIPE_FREES_HELD_MEMORY`](super::workarounds::LLVMPIPE_FREES_HELD_MEMORY).
     #[doc(alias = "glGenTextures")]
     #[doc(alias = "glCreateTextures")]
     pub fn name(&self) -> glow::Texture {

@@ -29,7 +29,9 @@ pub const LLVMPIPE_BUFFER_TAIL_BYTES: u64 = 48;
 ///
 /// Before, deleting a memory object unmaps the memory even while a framebuffer, a vertex array or another
 /// object of the application still holds a buffer or texture in it, and using that object crashes.
-/// Measured with 22.3.6; 25.0.7 has no such bug.
+/// Measured with 22.3.6; 25.0.7 has no such bug. So the memory object is deleted only when no object of
+/// the context holds anything in it. Objects of another context that shares with this one are not found:
+/// delete them, and finish that context's commands, before the texture or buffer is dropped.
 pub const LLVMPIPE_FREES_HELD_MEMORY: u32 = 25;
 
 /// How often NVIDIA's driver imports one semaphore.

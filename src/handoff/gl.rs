@@ -165,7 +165,7 @@ fn check_own(endpoint: &Endpoint, commands: &GlCommands<'_>) -> Result<()> {
     if let Some(at) = buffers.iter().position(|buffer| !buffer.is_of(endpoint)) {
         let found = format!("buffer {at} of {} belongs to another", buffers.len());
         return Err(Mismatch::new("the buffers' OpenGL endpoint", "the handoff's", found)
-            .help("list buffers that this endpoint (or a clone of it) imported")
+            .help("list buffers that this endpoint, or one that shares with it, imported")
             .into());
     }
     if textures.is_empty() {

@@ -27,9 +27,9 @@ pub enum Severity {
 pub enum MessageKind {
     /// The loader, a layer or a driver reports about itself.
     General,
-    /// Vulkan is used against the specification.
+    /// Vulkan is used in violation of the specification.
     Validation,
-    /// Vulkan is used in a slow way.
+    /// Vulkan is used inefficiently.
     Performance,
 }
 
@@ -59,8 +59,8 @@ impl fmt::Display for Message {
 
 /// Called with each warning and error, on the thread whose Vulkan call caused it.
 ///
-/// It must not call Vulkan, as the specification rules, nor wait for a lock that another thread holds
-/// around Vulkan calls.
+/// It must neither call Vulkan, which the specification forbids, nor wait for a lock that another thread
+/// holds around Vulkan calls.
 pub type MessageHandler = Arc<dyn Fn(Message) + Send + Sync>;
 
 /// Newer validation layers (1.4.309, not yet 1.3.239) warn of this for each device that ash 0.38

@@ -2,25 +2,13 @@
 //! offsets, tokens, the order of deletions) is compared here without a driver.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
-use std::ffi::{CStr, c_char, c_void};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::sync::Arc;
-
-use super::super::Endpoint;
 
 /// The UUIDs that the made-up OpenGL reports: 16 times this byte.
 pub(super) const DEVICE: u8 = 1;
 pub(super) const DRIVER: u8 = 2;
-
-const EXTENSIONS: [&CStr; 5] = [
-    c"GL_EXT_memory_object",
-    c"GL_EXT_memory_object_fd",
-    c"GL_EXT_semaphore",
-    c"GL_EXT_semaphore_fd",
-    c"GL_NV_timeline_semaphore",
-];
 
 /// The registry's targets, each with the parameter that holds its binding.
 pub(super) const TARGETS: [(u32, u32); 11] = [
@@ -37,54 +25,45 @@ pub(super) const TARGETS: [(u32, u32); 11] = [
     (0x9009, 0x900A), // GL_TEXTURE_CUBE_MAP_ARRAY
 ];
 
-const DEBUG_GROUPS: u32 = 8;
+/// The most debug groups that can be open.
+pub(super) const DEBUG_GROUPS: u32 = 8;
 
 #[derive(Default)]
-struct State {
-    calls: Vec<(&'static str, Vec<u64>)>,
-    bindings: BTreeMap<u32, u32>,
-    last_name: u32,
-    not_current: bool,
-    refused: Option<&'static str>,
-    error: u32,
+pub(super) struct State {
+    pub(super) calls: Vec<(&'static str, Vec<u64>)>,
+    pub(super) bindings: BTreeMap<u32, u32>,
+    pub(super) last_name: u32,
+    pub(super) not_current: bool,
+    pub(super) refused: Option<&'static str>,
+    pub(super) error: u32,
     /// Whether an error was generated while debug output was enabled.
-    reported: bool,
-    debug_output: bool,
-    debug_groups: u32,
-    tilings: Vec<i32>,
+    pub(super) reported: bool,
+    pub(super) debug_output: bool,
+    pub(super) debug_groups: u32,
+    pub(super) tilings: Vec<i32>,
 }
 
 thread_local! {
     static STATE: RefCell<State> = RefCell::default();
 }
 
-fn with<T>(f: impl FnOnce(&mut State) -> T) -> T {
+pub(super) fn with<T>(f: impl FnOnce(&mut State) -> T) -> T {
     STATE.with_borrow_mut(f)
 }
 
-/// Creates an endpoint of the made-up OpenGL, in which the names 1 to 11 are bound to
-/// [`TARGETS`].
-pub(super) fn endpoint() -> Endpoint {
+/// Forgets everything, and binds the names 1 to 11 to [`TARGETS`].
+pub(super) fn reset() {
     let bindings = TARGETS.iter().zip(1..).map(|(&(target, _), name)| (target, name)).collect();
-    let tilings = vec![0x9584, 0x9585];
     with(|state| {
         *state = State {
             bindings,
-            tilings,
+            tilings: vec![0x9584, 0x9585],
             last_name: 100,
             debug_output: true,
             debug_groups: 1,
             ..State::default()
-        }
+        };
     });
-    let mut loader = |name: &CStr| address(name);
-    // SAFETY: the loader returns the addresses of functions with the signatures of those names, and
-    // null for others, which the endpoint never calls.
-    let gl = Arc::new(unsafe { glow::Context::from_loader_function_cstr(&mut loader) });
-    // SAFETY: as above; the functions are there as long as the process.
-    let endpoint = unsafe { Endpoint::new(gl, &mut loader, None) }.unwrap();
-    take_calls();
-    endpoint
 }
 
 /// Makes the context current on this thread, or not.
@@ -117,7 +96,7 @@ pub(super) fn take_names() -> Vec<&'static str> {
     take_calls().into_iter().map(|(name, _)| name).collect()
 }
 
-fn record(name: &'static str, arguments: &[u64]) {
+pub(super) fn record(name: &'static str, arguments: &[u64]) {
     with(|state| {
         state.calls.push((name, arguments.to_vec()));
     });
@@ -150,7 +129,7 @@ pub(super) fn take_reported() -> bool {
 }
 
 /// Writes a new name to `names`.
-fn create(name: &'static str, names: *mut u32) {
+pub(super) fn create(name: &'static str, names: *mut u32) {
     let new = with(|state| {
         state.last_name += 1;
         state.last_name
@@ -161,248 +140,15 @@ fn create(name: &'static str, names: *mut u32) {
 }
 
 /// Copies an array argument.
-fn array(count: u32, values: *const u32) -> Vec<u64> {
+pub(super) fn array(count: u32, values: *const u32) -> Vec<u64> {
     // SAFETY: the caller passes as many values as it counts.
     (0..count as usize).map(|at| unsafe { *values.add(at) }.into()).collect()
 }
 
 /// Takes over the descriptor, as a driver does when it accepts it.
-fn take_over(fd: i32) {
+pub(super) fn take_over(fd: i32) {
     // SAFETY: the caller passes an open descriptor and gives it up.
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
-}
-
-/// Defines the functions and the loader that finds them.
-macro_rules! functions {
-    ($(fn $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? $body:block)*) => {
-        $(
-            #[allow(non_snake_case)]
-            unsafe extern "system" fn $name($($arg: $ty),*) $(-> $ret)? $body
-        )*
-
-        /// Returns the address of a function, or null.
-        pub(super) fn address(name: &CStr) -> *const c_void {
-            let known: HashMap<&str, *const c_void> =
-                [$((stringify!($name), $name as *const c_void)),*].into();
-            name.to_str().ok().and_then(|name| known.get(name)).copied().unwrap_or_default()
-        }
-    };
-}
-
-functions! {
-    fn eglGetCurrentContext() -> *const c_void {
-        with(|state| if state.not_current { std::ptr::null() } else { 8 as *const c_void })
-    }
-    fn glGetError() -> u32 { take_error() }
-    fn glIsEnabled(capability: u32) -> u8 {
-        with(|state| u8::from(capability == glow::DEBUG_OUTPUT && state.debug_output))
-    }
-    fn glEnable(capability: u32) {
-        if capability == glow::DEBUG_OUTPUT {
-            with(|state| state.debug_output = true);
-        } else {
-            generate(glow::INVALID_ENUM);
-        }
-    }
-    fn glDisable(capability: u32) {
-        assert_eq!(capability, glow::DEBUG_OUTPUT);
-        with(|state| state.debug_output = false);
-    }
-    fn glViewport(_x: i32, _y: i32, width: i32, height: i32) {
-        assert!(width < 0 && height < 0, "the application's viewport is changed");
-        generate(glow::INVALID_VALUE);
-    }
-    fn glBindVertexArray(name: u32) {
-        assert_eq!(name, u32::MAX, "the application's vertex array is unbound");
-        generate(glow::INVALID_OPERATION);
-    }
-    fn glBufferData(target: u32, size: isize, _data: *const c_void, _usage: u32) {
-        assert!(with(|state| state.bindings[&target]) > 100, "the application's buffer is changed");
-        assert_eq!(size, isize::MAX);
-        generate(glow::OUT_OF_MEMORY);
-    }
-    fn glGenFramebuffers(_count: i32, names: *mut u32) { create("glGenFramebuffers", names) }
-    fn glDeleteFramebuffers(_count: i32, names: *const u32) {
-        record("glDeleteFramebuffers", &array(1, names))
-    }
-    fn glBindFramebuffer(target: u32, name: u32) {
-        with(|state| state.bindings.insert(target, name));
-    }
-    fn glClear(_mask: u32) {
-        let bound = with(|state| state.bindings[&glow::DRAW_FRAMEBUFFER]);
-        assert!(bound > 100, "the application's framebuffer is cleared");
-        generate(glow::INVALID_FRAMEBUFFER_OPERATION);
-    }
-    fn glPushDebugGroup(_source: u32, _id: u32, _length: i32, _message: *const c_char) {
-        if with(|state| state.debug_groups) == DEBUG_GROUPS {
-            generate(glow::STACK_OVERFLOW);
-        } else {
-            with(|state| state.debug_groups += 1);
-        }
-    }
-    fn glPopDebugGroup() {
-        if with(|state| state.debug_groups) == 1 {
-            generate(glow::STACK_UNDERFLOW);
-        } else {
-            with(|state| state.debug_groups -= 1);
-        }
-    }
-    fn glGetString(name: u32) -> *const c_char {
-        if name == glow::VERSION { c"4.6.0" } else { c"recorder" }.as_ptr()
-    }
-    fn glGetStringi(_name: u32, index: u32) -> *const c_char {
-        EXTENSIONS[index as usize].as_ptr()
-    }
-    fn glGetIntegerv(parameter: u32, value: *mut i32) {
-        let bound = TARGETS.iter().find(|(_, binding)| *binding == parameter);
-        let answer = match parameter {
-            glow::NUM_EXTENSIONS => EXTENSIONS.len() as i32,
-            0x9596 => 1, // GL_NUM_DEVICE_UUIDS_EXT
-            glow::DEBUG_GROUP_STACK_DEPTH => with(|state| state.debug_groups) as i32,
-            glow::MAX_DEBUG_GROUP_STACK_DEPTH => DEBUG_GROUPS as i32,
-            _ => match bound {
-                Some((target, _)) => with(|state| state.bindings[target]) as i32,
-                None => 16_384,
-            },
-        };
-        // SAFETY: the caller passes room for the one integer that the parameter has.
-        unsafe { value.write(answer) };
-    }
-    fn glGetUnsignedBytevEXT(_parameter: u32, data: *mut u8) {
-        // SAFETY: the caller passes room for a UUID.
-        unsafe { data.write_bytes(DRIVER, 16) };
-    }
-    fn glGetUnsignedBytei_vEXT(_parameter: u32, _index: u32, data: *mut u8) {
-        // SAFETY: the caller passes room for a UUID.
-        unsafe { data.write_bytes(DEVICE, 16) };
-    }
-    fn glGetInternalformativ(
-        _target: u32, _format: u32, parameter: u32, count: i32, values: *mut i32
-    ) {
-        let tilings = with(|state| state.tilings.clone());
-        let answer = match parameter {
-            0x9582 => vec![tilings.len() as i32],
-            0x9583 => tilings,
-            glow::NUM_SAMPLE_COUNTS => vec![1],
-            glow::SAMPLES => vec![4],
-            _ => vec![1],
-        };
-        for (at, value) in answer.into_iter().enumerate().take(count as usize) {
-            // SAFETY: the caller passes room for `count` integers.
-            unsafe { values.add(at).write(value) };
-        }
-    }
-    fn glGenBuffers(_count: i32, names: *mut u32) { create("glGenBuffers", names) }
-    fn glGenTextures(_count: i32, names: *mut u32) { create("glGenTextures", names) }
-    fn glCreateMemoryObjectsEXT(_count: i32, names: *mut u32) {
-        create("glCreateMemoryObjectsEXT", names)
-    }
-    fn glGenSemaphoresEXT(_count: i32, names: *mut u32) { create("glGenSemaphoresEXT", names) }
-    fn glCreateSemaphoresNV(_count: i32, names: *mut u32) { create("glCreateSemaphoresNV", names) }
-    fn glDeleteBuffers(_count: i32, names: *const u32) {
-        record("glDeleteBuffers", &array(1, names))
-    }
-    fn glDeleteTextures(_count: i32, names: *const u32) {
-        record("glDeleteTextures", &array(1, names))
-    }
-    fn glDeleteMemoryObjectsEXT(_count: i32, names: *const u32) {
-        record("glDeleteMemoryObjectsEXT", &array(1, names))
-    }
-    fn glDeleteSemaphoresEXT(_count: i32, names: *const u32) {
-        record("glDeleteSemaphoresEXT", &array(1, names))
-    }
-    fn glDeleteSync(_sync: *const c_void) { record("glDeleteSync", &[]) }
-    fn glBindBuffer(target: u32, name: u32) {
-        with(|state| state.bindings.insert(target, name));
-    }
-    fn glBindTexture(target: u32, name: u32) {
-        with(|state| state.bindings.insert(target, name));
-    }
-    fn glTexParameteri(target: u32, parameter: u32, value: i32) {
-        record("glTexParameteri", &[target.into(), parameter.into(), value as u64])
-    }
-    fn glBufferStorageMemEXT(target: u32, size: isize, memory: u32, offset: u64) {
-        let bound = with(|state| state.bindings[&target]);
-        record("glBufferStorageMemEXT", &[bound.into(), size as u64, memory.into(), offset])
-    }
-    fn glTexStorageMem1DEXT(
-        target: u32, _levels: i32, _format: u32, _width: i32, memory: u32, offset: u64
-    ) {
-        record("glTexStorageMem1DEXT", &[target.into(), memory.into(), offset])
-    }
-    fn glTexStorageMem2DEXT(
-        target: u32, _levels: i32, _format: u32, _width: i32, _height: i32, memory: u32, offset: u64
-    ) {
-        record("glTexStorageMem2DEXT", &[target.into(), memory.into(), offset])
-    }
-    fn glTexStorageMem3DEXT(
-        target: u32, _levels: i32, _format: u32, _width: i32, _height: i32, _depth: i32,
-        memory: u32, offset: u64
-    ) {
-        record("glTexStorageMem3DEXT", &[target.into(), memory.into(), offset])
-    }
-    fn glTexStorageMem2DMultisampleEXT(
-        target: u32, _samples: i32, _format: u32, _width: i32, _height: i32, _fixed: u8,
-        memory: u32, offset: u64
-    ) {
-        record("glTexStorageMem2DMultisampleEXT", &[target.into(), memory.into(), offset])
-    }
-    fn glTexStorageMem3DMultisampleEXT(
-        target: u32, _samples: i32, _format: u32, _width: i32, _height: i32, _depth: i32,
-        _fixed: u8, memory: u32, offset: u64
-    ) {
-        record("glTexStorageMem3DMultisampleEXT", &[target.into(), memory.into(), offset])
-    }
-    fn glMemoryObjectParameterivEXT(memory: u32, parameter: u32, value: *const i32) {
-        // SAFETY: the caller passes the one integer that the parameter has.
-        let value = unsafe { *value } as u64;
-        record("glMemoryObjectParameterivEXT", &[memory.into(), parameter.into(), value])
-    }
-    fn glImportMemoryFdEXT(memory: u32, size: u64, handle_type: u32, fd: i32) {
-        take_over(fd);
-        record("glImportMemoryFdEXT", &[memory.into(), size, handle_type.into()])
-    }
-    fn glSemaphoreParameterivNV(semaphore: u32, parameter: u32, value: *const i32) {
-        // SAFETY: as above.
-        let value = unsafe { *value } as u64;
-        record("glSemaphoreParameterivNV", &[semaphore.into(), parameter.into(), value])
-    }
-    fn glSemaphoreParameterui64vEXT(semaphore: u32, parameter: u32, value: *const u64) {
-        // SAFETY: as above.
-        let value = unsafe { *value };
-        record("glSemaphoreParameterui64vEXT", &[semaphore.into(), parameter.into(), value])
-    }
-    fn glImportSemaphoreFdEXT(semaphore: u32, handle_type: u32, fd: i32) {
-        take_over(fd);
-        record("glImportSemaphoreFdEXT", &[semaphore.into(), handle_type.into()])
-    }
-    fn glWaitSemaphoreEXT(
-        semaphore: u32, buffers: u32, buffer_names: *const u32, textures: u32,
-        texture_names: *const u32, layouts: *const u32
-    ) {
-        let lists = [array(buffers, buffer_names), array(textures, texture_names),
-            array(textures, layouts)];
-        record("glWaitSemaphoreEXT", &[vec![semaphore.into()], lists.concat()].concat())
-    }
-    fn glSignalSemaphoreEXT(
-        semaphore: u32, buffers: u32, buffer_names: *const u32, textures: u32,
-        texture_names: *const u32, layouts: *const u32
-    ) {
-        let lists = [array(buffers, buffer_names), array(textures, texture_names),
-            array(textures, layouts)];
-        record("glSignalSemaphoreEXT", &[vec![semaphore.into()], lists.concat()].concat())
-    }
-    fn glFenceSync(condition: u32, flags: u32) -> *const c_void {
-        record("glFenceSync", &[condition.into(), flags.into()]);
-        8 as *const c_void
-    }
-    fn glClientWaitSync(_sync: *const c_void, flags: u32, timeout: u64) -> u32 {
-        record("glClientWaitSync", &[flags.into(), timeout]);
-        glow::CONDITION_SATISFIED
-    }
-    fn glMemoryBarrier(bits: u32) { record("glMemoryBarrier", &[bits.into()]) }
-    fn glFlush() { record("glFlush", &[]) }
-    fn glFinish() { record("glFinish", &[]) }
 }
 
 /// Returns a file that may be an allocation of `bytes`.
@@ -419,4 +165,42 @@ pub(super) fn semaphore_fd() -> OwnedFd {
     assert!(fd >= 0);
     // SAFETY: the descriptor is new and belongs to nothing else.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// The texts of the warnings while `f` runs.
+pub(super) fn warnings(f: impl FnOnce()) -> Vec<String> {
+    use std::fmt::Debug;
+    use std::sync::{Arc, Mutex};
+
+    use tracing::field::{Field, Visit};
+    use tracing::{Event, Level, Metadata, span};
+
+    #[derive(Clone, Default)]
+    struct Texts(Arc<Mutex<Vec<String>>>);
+
+    impl Visit for Texts {
+        fn record_debug(&mut self, _: &Field, value: &dyn Debug) {
+            self.0.lock().unwrap().push(format!("{value:?}"));
+        }
+    }
+
+    impl tracing::Subscriber for Texts {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::WARN
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn event(&self, event: &Event<'_>) {
+            event.record(&mut self.clone());
+        }
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    let texts = Texts::default();
+    tracing::subscriber::with_default(texts.clone(), f);
+    texts.0.lock().unwrap().clone()
 }
