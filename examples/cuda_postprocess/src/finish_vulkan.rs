@@ -11,8 +11,9 @@ use gpu_interop::vulkan::{Endpoint, Image, ImageOptions};
 use gpu_interop::{ImageDesc, ImageUsage};
 use interop_gpu::post_process::{PICTURE, transfer};
 use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
+use scene::vulkan::ImageView;
 
-use crate::compute::{BoundImages, ComputePass, ImageView};
+use crate::compute::ComputePass;
 use crate::finish::{Finish, FinishTimes};
 use crate::host_pages::HostPages;
 use crate::source::by_anyone;
@@ -41,7 +42,6 @@ pub(crate) struct VulkanFinish {
 #[derive(Debug)]
 struct Vignette {
     pass: ComputePass,
-    images: BoundImages,
     _views: [ImageView; 2],
     strength: f32,
     size: (u32, u32),
@@ -99,23 +99,23 @@ impl VulkanFinish {
 
 impl Vignette {
     fn new(gpu: &VulkanContext, picture: &Image, framed: &Image, strength: f32) -> Result<Self> {
-        let views = [
-            ImageView::new(&gpu.vulkan, picture.handle(), picture.format())?,
-            ImageView::new(&gpu.vulkan, framed.handle(), framed.format())?,
-        ];
+        let view = |image: &Image| {
+            // SAFETY: the image is of this device and has this format; the stage keeps it longer than the view.
+            unsafe { ImageView::new(&gpu.vulkan, image.handle(), image.format(), 1) }
+        };
+        let views = [view(picture)?, view(framed)?];
         let sampled = vk::DescriptorType::COMBINED_IMAGE_SAMPLER;
         let stored = vk::DescriptorType::STORAGE_IMAGE;
-        let pass = ComputePass::new(&gpu.vulkan, VIGNETTE, &[sampled, stored], 4)?;
-        let images =
-            pass.bind(&[(sampled, views[0].handle, SAMPLED), (stored, views[1].handle, OUTSIDE)])?;
+        let images = [(sampled, views[0].handle, SAMPLED), (stored, views[1].handle, OUTSIDE)];
+        let pass = ComputePass::new(&gpu.vulkan, VIGNETTE, &images, 4)?;
         let extent = framed.desc().extent;
         let size = (extent.width, extent.height);
-        Ok(Self { pass, images, _views: views, strength, size })
+        Ok(Self { pass, _views: views, strength, size })
     }
 
     fn record(&self, command: vk::CommandBuffer) {
         let strength = [self.strength];
-        self.pass.record(command, self.images, bytemuck::bytes_of(&strength), self.size);
+        self.pass.record(command, bytemuck::bytes_of(&strength), self.size);
     }
 }
 

@@ -1,12 +1,12 @@
 //! The light: a scene that Vulkan draws, or a picture from a file.
 
-use crate::compute::{BoundImages, ComputePass, ImageView};
+use crate::compute::ComputePass;
 use anyhow::Result;
 use gpu_interop::ash::vk;
 use gpu_interop::vulkan::{Image, ImageAccess};
 use interop_gpu::post_process::{Light, transfer};
 use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
-use scene::vulkan::{FRAGMENT_SCENE, Painter};
+use scene::vulkan::{FRAGMENT_SCENE, ImageView, Painter};
 use scene::{self, Canvas, Tone};
 
 const NOISE: &[u8] = include_bytes!("../../../shaders/noise.comp.spv");
@@ -35,7 +35,6 @@ enum Kind {
 #[derive(Debug)]
 struct Noise {
     pass: ComputePass,
-    light: BoundImages,
     strength: f32,
 }
 
@@ -50,7 +49,8 @@ impl Source {
         let extent = image.desc().extent;
         let size = (extent.width, extent.height);
         let (vulkan, format) = (&gpu.vulkan, image.format());
-        let view = ImageView::new(vulkan, image.handle(), format)?;
+        // SAFETY: the image is of this device and format, and outlives this, as the caller promises.
+        let view = unsafe { ImageView::new(vulkan, image.handle(), format, 1) }?;
         let kind = match picture {
             Some(picture) => Kind::Picture(on_the_device(gpu, &picture.to_halves())?),
             None => {
@@ -61,9 +61,8 @@ impl Source {
         };
         let noise = if noise > 0.0 {
             let stored = vk::DescriptorType::STORAGE_IMAGE;
-            let pass = ComputePass::new(vulkan, NOISE, &[stored], 8)?;
-            let light = pass.bind(&[(stored, view.handle, vk::ImageLayout::GENERAL)])?;
-            Some(Noise { pass, light, strength: noise })
+            let light = (stored, view.handle, vk::ImageLayout::GENERAL);
+            Some(Noise { pass: ComputePass::new(vulkan, NOISE, &[light], 8)?, strength: noise })
         } else {
             None
         };
@@ -120,7 +119,7 @@ impl Source {
         if let Some(noise) = &self.noise {
             gpu.record_layout(command, image, (self.first_layout(), vk::ImageLayout::GENERAL));
             let constants = [noise.strength.to_bits(), index];
-            noise.pass.record(command, noise.light, bytemuck::bytes_of(&constants), self.size);
+            noise.pass.record(command, bytemuck::bytes_of(&constants), self.size);
         }
         Ok(())
     }

@@ -7,14 +7,14 @@ use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::handoff::{TextureAccess, Ticket, VulkanCommands};
 use gpu_interop::vulkan::{ImageAccess, SubmitSync};
 use interop_gpu::vulkan::PrivateBuffer;
-use scene::vulkan::{PrivateImage, PrivateImageInfo};
+use scene::vulkan::{ImageView, PrivateImage, PrivateImageInfo};
 use scene::{self, Canvas, Drawing, Tone};
 
 use crate::compare::{Compared, Which, compare};
 use crate::demo::{Demo, Stage};
 use crate::gl::GlSide;
 use crate::shared::{FORMAT, Handoffs, Shared, require_alike, require_same, vulkan_layout};
-use crate::vulkan::{LAYERS, Sampler, Use, View, VulkanRunner};
+use crate::vulkan::{LAYERS, Sampler, Use, VulkanRunner};
 
 /// The handoffs of the picture that OpenGL draws, and of the one that it shows.
 const LAYOUT: ImageLayout = ImageLayout::GENERAL;
@@ -24,7 +24,7 @@ pub(crate) struct GlToVk {
     knot: scene::gl::Painter,
     cube: scene::vulkan::Painter,
     _sampler: Sampler,
-    _views: [View; 2],
+    _views: [ImageView; 2],
     read_back: PrivateBuffer,
     read_result: PrivateBuffer,
     handoffs: Handoffs,
@@ -242,13 +242,13 @@ impl Demo for GlToVk {
         let target = PrivateImage::new(&self.vulkan.gpu.vulkan, &info)?;
         // Some drivers' anisotropic filter blurs even if each pixel samples exactly one texel.
         let sampler = self.vulkan.sampler(false)?;
-        let painters = [shared.handle, own.view].map(|view| {
+        let painters = [shared.handle, own.view()].map(|view| {
             scene::vulkan::Painter::with_picture(
                 &self.vulkan.gpu.vulkan,
                 scene::vulkan::FRAGMENT_PICTURE,
                 format,
                 Canvas::flat(size),
-                target.view,
+                target.view(),
                 (view, sampler.handle),
             )
         });

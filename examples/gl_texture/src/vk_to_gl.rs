@@ -6,13 +6,14 @@ use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::handoff::{TextureAccess, Ticket, VulkanCommands};
 use gpu_interop::vulkan::{ImageAccess, SubmitSync};
 use interop_gpu::vulkan::PrivateBuffer;
+use scene::vulkan::ImageView;
 use scene::{self, Canvas, Drawing, Tone};
 
 use crate::compare::{Compared, Which, compare};
 use crate::demo::{Demo, Stage};
 use crate::gl::GlSide;
 use crate::shared::{FORMAT, Handoffs, Shared, require_alike, require_same, vulkan_layout};
-use crate::vulkan::{Use, View, VulkanRunner};
+use crate::vulkan::{Use, VulkanRunner};
 
 /// The handoffs of the picture to OpenGL and back.
 const LAYOUT: ImageLayout = ImageLayout::SHADER_READ_ONLY_OPTIMAL;
@@ -22,7 +23,7 @@ pub(crate) struct VkToGl {
     cube: scene::gl::Painter,
     result: glow::Texture,
     knot: scene::vulkan::Painter,
-    _view: View,
+    _view: ImageView,
     read_back: PrivateBuffer,
     handoffs: Handoffs,
     shared: Shared,

@@ -7,7 +7,7 @@ use gpu_interop::ash::{self, vk};
 use gpu_interop::headless::Vulkan;
 use gpu_interop::vulkan::{Image, SubmitSync};
 use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
-use scene::vulkan::create_view;
+use scene::vulkan::ImageView;
 
 /// Maximum number of timestamps per frame.
 const STAMPS: u32 = 8;
@@ -206,12 +206,9 @@ impl VulkanRunner {
     }
 
     /// Creates a view of the first `levels` of a shared image.
-    pub(crate) fn view(&self, image: &Image, levels: u32) -> Result<View> {
-        let range = vk::ImageSubresourceRange { level_count: levels, ..COLOUR };
-        let vulkan = self.gpu.vulkan.clone();
-        // SAFETY: the image is alive, bound, and has these levels and this format.
-        let handle = unsafe { create_view(&vulkan, image.handle(), image.format(), range) }?;
-        Ok(View { vulkan, handle })
+    pub(crate) fn view(&self, image: &Image, levels: u32) -> Result<ImageView> {
+        // SAFETY: the image is alive, bound, of this device, and has these levels and this format.
+        unsafe { ImageView::new(&self.gpu.vulkan, image.handle(), image.format(), levels) }
     }
 
     /// Creates a sampler with linear filtering between texels and levels, clamped at the edges, and
@@ -298,19 +295,6 @@ pub(crate) fn level_size((width, height): (u32, u32), level: u32) -> (u32, u32) 
     ((width >> level).max(1), (height >> level).max(1))
 }
 
-/// A view, destroyed when dropped. Nothing that uses it may be in flight then.
-pub(crate) struct View {
-    vulkan: Vulkan,
-    pub(crate) handle: vk::ImageView,
-}
-
-impl Drop for View {
-    fn drop(&mut self) {
-        // SAFETY: owned here alone, and not in use.
-        unsafe { self.vulkan.device().destroy_image_view(self.handle, None) };
-    }
-}
-
 /// A sampler, destroyed when dropped. Nothing that uses it may be in flight then.
 pub(crate) struct Sampler {
     vulkan: Vulkan,
@@ -319,7 +303,7 @@ pub(crate) struct Sampler {
 
 impl Drop for Sampler {
     fn drop(&mut self) {
-        // SAFETY: as above.
+        // SAFETY: owned here alone, and not in use.
         unsafe { self.vulkan.device().destroy_sampler(self.handle, None) };
     }
 }

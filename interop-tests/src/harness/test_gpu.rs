@@ -1,16 +1,16 @@
 //! The GPU that the suite runs on, opened once in every API.
 
-use std::cell::OnceCell;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use gpu_interop::capabilities::{Capabilities, Plan, plan};
 use gpu_interop::fd::{MemoryHandleType, SemaphoreHandleType};
-use gpu_interop::headless::{DeviceType, GpuSelector, Headless, Validation, Vulkan, VulkanOptions};
+use gpu_interop::headless::{DeviceType, GpuSelector, Validation, VulkanOptions};
 use gpu_interop::vulkan::{BufferOptions, ImageOptions, MemoryLocation};
 use gpu_interop::{Api, BufferDesc, Error, ImageDesc, ResourceDesc, SemaphoreKind};
 
 use super::validation;
+use interop_gpu::GpuContexts;
 use interop_gpu::cuda::CudaContext;
 use interop_gpu::gl::GlContext;
 use interop_gpu::vulkan::VulkanContext;
@@ -49,12 +49,7 @@ pub enum Need {
 /// The cases of a run share it, one after the other; a case that breaks something opens its own.
 #[derive(Debug)]
 pub struct TestGpu {
-    // Dropped in this order: CUDA, OpenGL, Vulkan.
-    cuda: Result<CudaContext, Error>,
-    gl: Result<GlContext, Error>,
-    second_instance: OnceCell<VulkanContext>,
-    second_device: OnceCell<VulkanContext>,
-    vulkan: VulkanContext,
+    contexts: GpuContexts,
     selector: GpuSelector,
 }
 
@@ -69,20 +64,12 @@ impl TestGpu {
             Ok(device) => device.parse().context("INTEROP_DEVICE")?,
             Err(_) => GpuSelector::Any,
         };
-        let Headless { vulkan, gl, cuda, .. } = Headless::open(&selector, &Self::options())?;
+        let contexts = GpuContexts::open(&selector, &Self::options())?;
+        fail_unless_missing(&contexts.gl).context("OpenGL")?;
+        fail_unless_missing(&contexts.cuda).context("CUDA")?;
         // From here on by UUID: a second opening must not find another GPU.
-        let selector = GpuSelector::Uuid(vulkan.identity().device);
-        let vulkan = VulkanContext::new(vulkan)?;
-        let gl = match unless_missing(gl).context("OpenGL")? {
-            Ok(gl) => Ok(GlContext::new(gl)?),
-            Err(error) => Err(error),
-        };
-        let cuda = match unless_missing(cuda).context("CUDA")? {
-            Ok(cuda) => Ok(CudaContext::new(cuda)?),
-            Err(error) => Err(error),
-        };
-        let (second_device, second_instance) = Default::default();
-        Ok(Rc::new(Self { cuda, gl, second_instance, second_device, vulkan, selector }))
+        let selector = GpuSelector::Uuid(contexts.vulkan.vulkan.identity().device);
+        Ok(Rc::new(Self { contexts, selector }))
     }
 
     /// How every Vulkan device of the suite is opened: with the validation layer if it is installed,
@@ -98,9 +85,14 @@ impl TestGpu {
         &self.selector
     }
 
+    /// All contexts, for the demos and the benchmark.
+    pub fn contexts(&self) -> &GpuContexts {
+        &self.contexts
+    }
+
     /// Vulkan.
     pub fn vulkan(&self) -> &VulkanContext {
-        &self.vulkan
+        &self.contexts.vulkan
     }
 
     /// Another logical device of the same instance and GPU.
@@ -108,11 +100,7 @@ impl TestGpu {
     /// # Errors
     /// If the driver refuses.
     pub fn second_device(&self) -> Result<&VulkanContext> {
-        if self.second_device.get().is_none() {
-            let gpu = VulkanContext::new(self.vulkan.vulkan.second_device()?)?;
-            let _ = self.second_device.set(gpu);
-        }
-        self.second_device.get().context("set above")
+        Ok(&self.contexts.second_device)
     }
 
     /// A device of another instance on the same GPU.
@@ -120,11 +108,7 @@ impl TestGpu {
     /// # Errors
     /// If the driver refuses.
     pub fn second_instance(&self) -> Result<&VulkanContext> {
-        if self.second_instance.get().is_none() {
-            let gpu = VulkanContext::new(Vulkan::open(&self.selector, &Self::options())?)?;
-            let _ = self.second_instance.set(gpu);
-        }
-        self.second_instance.get().context("set above")
+        Ok(&self.contexts.second_instance)
     }
 
     /// OpenGL, current on this thread.
@@ -132,7 +116,7 @@ impl TestGpu {
     /// # Errors
     /// If it is absent; a case that needs it declares [`Need::Gl`].
     pub fn gl(&self) -> Result<&GlContext> {
-        let gpu = self.gl.as_ref().map_err(Clone::clone)?;
+        let gpu = self.contexts.gl.as_ref().map_err(Clone::clone)?;
         gpu.gl.make_current()?;
         Ok(gpu)
     }
@@ -142,33 +126,33 @@ impl TestGpu {
     /// # Errors
     /// If it is absent; a case that needs it declares [`Need::Cuda`].
     pub fn cuda(&self) -> Result<&CudaContext> {
-        Ok(self.cuda.as_ref().map_err(Clone::clone)?)
+        Ok(self.contexts.cuda.as_ref().map_err(Clone::clone)?)
     }
 
     /// The Vulkan driver's name and version.
     pub fn driver(&self) -> &str {
-        self.vulkan.vulkan.driver()
+        self.contexts.vulkan.vulkan.driver()
     }
 
     /// Whether the driver runs on a GPU, not on the CPU.
     pub fn is_hardware(&self) -> bool {
-        self.vulkan.vulkan.device_type() != DeviceType::Cpu
+        self.contexts.vulkan.vulkan.device_type() != DeviceType::Cpu
     }
 
     /// Which APIs are available, and why the others are not.
     pub fn apis(&self) -> Vec<(&'static str, Result<(), Error>)> {
         vec![
             ("vulkan", Ok(())),
-            ("gl", self.gl.as_ref().map(drop).map_err(Clone::clone)),
-            ("cuda", self.cuda.as_ref().map(drop).map_err(Clone::clone)),
+            ("gl", self.contexts.gl.as_ref().map(drop).map_err(Clone::clone)),
+            ("cuda", self.contexts.cuda.as_ref().map(drop).map_err(Clone::clone)),
         ]
     }
 
     /// Whether an API is available.
     pub fn has(&self, api: Api) -> bool {
         match api {
-            Api::OpenGl => self.gl.is_ok(),
-            Api::Cuda => self.cuda.is_ok(),
+            Api::OpenGl => self.contexts.gl.is_ok(),
+            Api::Cuda => self.contexts.cuda.is_ok(),
             _ => true,
         }
     }
@@ -179,20 +163,20 @@ impl TestGpu {
     /// If a driver fails: never a reason to skip.
     pub(super) fn lacks(&self, need: Need) -> Result<Option<String>> {
         let desc = BufferDesc::storage(4096).into();
-        let vulkan = self.vulkan.endpoint.capabilities(&desc)?;
+        let vulkan = self.contexts.vulkan.endpoint.capabilities(&desc)?;
         let reason = match need {
-            Need::Gl => self.gl.as_ref().err().map(ToString::to_string),
-            Need::Cuda => self.cuda.as_ref().err().map(ToString::to_string),
-            Need::SameQueue => match self.vulkan.endpoint.supports_cuda_launch() {
-                Ok(()) => self.cuda.as_ref().err().map(ToString::to_string),
+            Need::Gl => self.contexts.gl.as_ref().err().map(ToString::to_string),
+            Need::Cuda => self.contexts.cuda.as_ref().err().map(ToString::to_string),
+            Need::SameQueue => match self.contexts.vulkan.endpoint.supports_cuda_launch() {
+                Ok(()) => self.contexts.cuda.as_ref().err().map(ToString::to_string),
                 Err(missing) => Some(missing.to_string()),
             },
             Need::Hardware => {
                 (!self.is_hardware()).then(|| format!("{} runs on the CPU", self.driver()))
             }
-            Need::Validation => (!self.vulkan.vulkan.is_validated())
+            Need::Validation => (!self.contexts.vulkan.vulkan.is_validated())
                 .then(|| "the Khronos validation layer is not installed".to_owned()),
-            Need::TimelineFeature => (!self.vulkan.endpoint.features().timeline_semaphore)
+            Need::TimelineFeature => (!self.contexts.vulkan.endpoint.features().timeline_semaphore)
                 .then(|| "the device has no timeline semaphores".to_owned()),
             Need::DmaBufExport => match vulkan.memory(MemoryHandleType::DmaBuf) {
                 Ok(support) => support.export.clone().err(),
@@ -219,7 +203,7 @@ impl TestGpu {
     /// What is missing for an image that Vulkan exports and `api` imports.
     fn lacks_image(&self, api: Api, image: &ImageDesc) -> Result<Option<String>> {
         let desc = (*image).into();
-        let exporter = self.vulkan.endpoint.capabilities(&desc)?;
+        let exporter = self.contexts.vulkan.endpoint.capabilities(&desc)?;
         let importer = match self.capabilities(api, &desc)? {
             Ok(importer) => importer,
             Err(absent) => return Ok(Some(absent.to_string())),
@@ -235,17 +219,17 @@ impl TestGpu {
     fn lacks_host_visible_export(&self) -> Result<Option<String>> {
         let memory = MemoryLocation::HostVisible;
         let options = BufferOptions { memory, ..BufferOptions::default() };
-        reason(self.vulkan.endpoint.create_buffer(&BufferDesc::storage(4096), options))
+        reason(self.contexts.vulkan.endpoint.create_buffer(&BufferDesc::storage(4096), options))
     }
 
     fn lacks_host_visible_image(&self, image: &ImageDesc) -> Result<Option<String>> {
         let memory = MemoryLocation::HostVisible;
         let options = ImageOptions { memory, ..ImageOptions::default() };
-        reason(self.vulkan.endpoint.create_image(image, options))
+        reason(self.contexts.vulkan.endpoint.create_image(image, options))
     }
 
     fn lacks_memory(&self, bytes: u64) -> Result<Option<String>> {
-        let heaps = self.vulkan.endpoint.memory_properties().memory_heaps_as_slice();
+        let heaps = self.contexts.vulkan.endpoint.memory_properties().memory_heaps_as_slice();
         let largest = heaps.iter().map(|heap| heap.size).max().unwrap_or(0);
         let meminfo = std::fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
         let available = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
@@ -262,24 +246,24 @@ impl TestGpu {
     /// The capabilities of `api` for `desc`; the inner error if the API is absent.
     fn capabilities(&self, api: Api, desc: &ResourceDesc) -> Result<Result<Capabilities, Error>> {
         Ok(match api {
-            Api::OpenGl => match &self.gl {
+            Api::OpenGl => match &self.contexts.gl {
                 Ok(_) => Ok(self.gl()?.endpoint.capabilities(desc)?),
                 Err(error) => Err(error.clone()),
             },
-            Api::Cuda => match &self.cuda {
+            Api::Cuda => match &self.contexts.cuda {
                 Ok(gpu) => Ok(gpu.endpoint.capabilities(desc)?),
                 Err(error) => Err(error.clone()),
             },
-            _ => Ok(self.vulkan.endpoint.capabilities(desc)?),
+            _ => Ok(self.contexts.vulkan.endpoint.capabilities(desc)?),
         })
     }
 }
 
-/// What was opened, or what is missing; every other error is a failure.
-fn unless_missing<T>(opened: Result<T, Error>) -> Result<Result<T, Error>> {
+/// Fails if an API could not be opened for another reason than that something is missing.
+fn fail_unless_missing<T>(opened: &Result<T, Error>) -> Result<()> {
     match opened {
-        Err(error) if !matches!(error, Error::Missing(_)) => Err(error.into()),
-        opened_or_missing => Ok(opened_or_missing),
+        Err(error) if !matches!(error, Error::Missing(_)) => Err(error.clone().into()),
+        _ => Ok(()),
     }
 }
 
@@ -299,9 +283,10 @@ mod tests {
 
     #[test]
     fn only_what_is_missing_is_skipped() {
-        unless_missing(Ok(())).unwrap().unwrap();
+        fail_unless_missing(&Ok(())).unwrap();
         let missing = Missing::new(Api::Cuda, "a GPU", "CUDA");
-        assert!(unless_missing::<()>(Err(missing.into())).unwrap().is_err());
-        unless_missing::<()>(Err(Invalid::new("selector", "is refused").into())).unwrap_err();
+        fail_unless_missing::<()>(&Err(missing.into())).unwrap();
+        let refused = Invalid::new("selector", "is refused");
+        fail_unless_missing::<()>(&Err(refused.into())).unwrap_err();
     }
 }

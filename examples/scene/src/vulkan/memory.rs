@@ -12,8 +12,7 @@ pub struct PrivateImage {
     vulkan: Vulkan,
     /// The image.
     pub image: vk::Image,
-    /// Its first level.
-    pub view: vk::ImageView,
+    view: Option<ImageView>,
     memory: vk::DeviceMemory,
 }
 
@@ -52,7 +51,7 @@ impl PrivateImage {
     pub fn new(vulkan: &Vulkan, info: &PrivateImageInfo) -> Result<Self> {
         let device = vulkan.device();
         // Every vkDestroy call ignores null handles, so Drop cleans up after a failure half-way.
-        let (image, view, memory) = Default::default();
+        let (image, view, memory) = (vk::Image::null(), None, vk::DeviceMemory::null());
         let mut made = Self { vulkan: vulkan.clone(), image, view, memory };
         let (width, height) = info.size;
         let create = vk::ImageCreateInfo::default()
@@ -72,28 +71,28 @@ impl PrivateImage {
         made.memory = allocate(vulkan, needs, local).with_context(|| {
             format!("{} MiB for an image of {width}×{height}", needs.size >> 20)
         })?;
-        let range = vk::ImageSubresourceRange {
-            aspect_mask: aspect_of(info.format),
-            base_mip_level: 0,
-            level_count: 1,
-            base_array_layer: 0,
-            layer_count: 1,
-        };
         // SAFETY: size and type are the image's own, and it is bound once, at 0, before it is viewed.
         unsafe {
             device.bind_image_memory(made.image, made.memory, 0)?;
-            made.view = create_view(vulkan, made.image, info.format, range)?;
+            made.view = Some(ImageView::new(vulkan, made.image, info.format, 1)?);
         }
         Ok(made)
     }
 }
 
+impl PrivateImage {
+    /// The view of its first level.
+    pub fn view(&self) -> vk::ImageView {
+        self.view.as_ref().map_or(vk::ImageView::null(), |view| view.handle)
+    }
+}
+
 impl Drop for PrivateImage {
     fn drop(&mut self) {
+        self.view = None;
         let device = self.vulkan.device();
         // SAFETY: owned here alone; the code that submits work with it waits before dropping it.
         unsafe {
-            device.destroy_image_view(self.view, None);
             device.destroy_image(self.image, None);
             device.free_memory(self.memory, None);
         }
@@ -154,23 +153,51 @@ impl Drop for HostBuffer {
     }
 }
 
-/// A view of `range` of a two-dimensional image.
-///
-/// # Safety
-/// The image is alive, bound to memory, of this device, and has this format and range.
-pub unsafe fn create_view(
-    vulkan: &Vulkan,
-    image: vk::Image,
-    format: vk::Format,
-    range: vk::ImageSubresourceRange,
-) -> Result<vk::ImageView> {
-    let info = vk::ImageViewCreateInfo::default()
-        .image(image)
-        .view_type(vk::ImageViewType::TYPE_2D)
-        .format(format)
-        .subresource_range(range);
-    // SAFETY: the caller's promise.
-    Ok(unsafe { vulkan.device().create_image_view(&info, None) }?)
+/// A view of the first levels of a two-dimensional image, destroyed with it.
+#[derive(Debug)]
+pub struct ImageView {
+    vulkan: Vulkan,
+    /// The handle.
+    pub handle: vk::ImageView,
+}
+
+impl ImageView {
+    /// Creates a view of the first `levels` of `image` as `format`.
+    ///
+    /// # Safety
+    /// The image is bound to memory, of this device, can be viewed as `format`, has these levels, and outlives the
+    /// view.
+    ///
+    /// # Errors
+    /// If the driver fails.
+    pub unsafe fn new(
+        vulkan: &Vulkan,
+        image: vk::Image,
+        format: vk::Format,
+        levels: u32,
+    ) -> Result<Self> {
+        let range = vk::ImageSubresourceRange {
+            aspect_mask: aspect_of(format),
+            level_count: levels,
+            layer_count: 1,
+            ..Default::default()
+        };
+        let info = vk::ImageViewCreateInfo::default()
+            .image(image)
+            .view_type(vk::ImageViewType::TYPE_2D)
+            .format(format)
+            .subresource_range(range);
+        // SAFETY: the caller's promise.
+        let handle = unsafe { vulkan.device().create_image_view(&info, None) }?;
+        Ok(Self { vulkan: vulkan.clone(), handle })
+    }
+}
+
+impl Drop for ImageView {
+    fn drop(&mut self) {
+        // SAFETY: owned here alone; the code that submits work with it waits before dropping it.
+        unsafe { self.vulkan.device().destroy_image_view(self.handle, None) };
+    }
 }
 
 fn aspect_of(format: vk::Format) -> vk::ImageAspectFlags {

@@ -13,7 +13,7 @@ use super::Canvas;
 use super::drawing::{Drawing, INSTANCES, Instance, Uniforms};
 use super::mesh::Meshes;
 
-pub use self::memory::{PrivateImage, PrivateImageInfo, create_view};
+pub use self::memory::{ImageView, PrivateImage, PrivateImageInfo};
 
 /// The fragment shader of [`knot`](super::knot), as SPIR-V.
 pub const FRAGMENT_SCENE: &[u8] = include_bytes!("../../../../shaders/scene.frag.spv");
@@ -120,7 +120,7 @@ impl Painter {
             .render_area(area)
             .clear_values(&clear);
         let point = vk::PipelineBindPoint::GRAPHICS;
-        let layout = objects.pipeline_layout;
+        let layout = objects.layout.handle();
         // SAFETY: the command buffer is being recorded, outside of a render pass (the caller's); all that
         // is bound is alive as long as the painter, which outlives the submit.
         unsafe {

@@ -1,4 +1,4 @@
-//! Render pass, framebuffer, pipeline and descriptors of a painter.
+//! Render pass, framebuffer, pipeline and descriptor set of a painter.
 
 use std::mem::offset_of;
 
@@ -10,7 +10,7 @@ use super::memory::{DEPTH_FORMAT, PrivateImage, PrivateImageInfo};
 use crate::Canvas;
 use crate::drawing::Instance;
 use crate::mesh::Vertex;
-use interop_gpu::vulkan::ShaderModule;
+use interop_gpu::vulkan::{Graphics, Resource, ShaderLayout};
 
 const VERTEX: &[u8] = include_bytes!("../../../../shaders/scene.vert.spv");
 
@@ -30,12 +30,10 @@ pub(super) struct Objects {
     /// The samples of the colour, if more than one; they are resolved into the target.
     samples: Option<PrivateImage>,
     depth: Option<PrivateImage>,
-    descriptors: vk::DescriptorPool,
-    set_layout: vk::DescriptorSetLayout,
+    pub(super) layout: ShaderLayout,
     pub(super) set: vk::DescriptorSet,
     pub(super) render_pass: vk::RenderPass,
     pub(super) framebuffer: vk::Framebuffer,
-    pub(super) pipeline_layout: vk::PipelineLayout,
     pub(super) pipeline: vk::Pipeline,
 }
 
@@ -48,23 +46,33 @@ impl Objects {
         target: vk::ImageView,
         reads: Reads,
     ) -> Result<Self> {
+        use vk::DescriptorType as Type;
+        let image_layout = vk::ImageLayout::SHADER_READ_ONLY_OPTIMAL;
+        let sampled = |(image_view, sampler)| {
+            Resource::Image(vk::DescriptorImageInfo { sampler, image_view, image_layout })
+        };
+        let bindings = [Type::UNIFORM_BUFFER, Type::COMBINED_IMAGE_SAMPLER];
+        let resources = [Some(Resource::whole(reads.uniforms)), reads.picture.map(sampled)];
+        // Binding a set whose picture was never written would be valid, as no shader reads it; but lavapipe
+        // (22.3.6) crashes. So the set has no binding for a picture that is absent.
+        let resources: Vec<_> = resources.into_iter().flatten().collect();
+        let bindings = &bindings[..resources.len()];
+        let stages = vk::ShaderStageFlags::VERTEX | vk::ShaderStageFlags::FRAGMENT;
+        let layout = ShaderLayout::new(vulkan, stages, bindings, 0, 1)?;
         let mut made = Self {
             vulkan: vulkan.clone(),
             canvas,
             samples: None,
             depth: None,
-            descriptors: vk::DescriptorPool::null(),
-            set_layout: vk::DescriptorSetLayout::null(),
-            set: vk::DescriptorSet::null(),
+            set: layout.bind(&resources)?,
+            layout,
             render_pass: vk::RenderPass::null(),
             framebuffer: vk::Framebuffer::null(),
-            pipeline_layout: vk::PipelineLayout::null(),
             pipeline: vk::Pipeline::null(),
         };
         made.create_attachments(format)?;
         made.create_render_pass(format)?;
         made.create_framebuffer(target)?;
-        made.create_descriptors(reads)?;
         made.create_pipeline(fragment)?;
         Ok(made)
     }
@@ -154,8 +162,8 @@ impl Objects {
     }
 
     fn create_framebuffer(&mut self, target: vk::ImageView) -> Result<()> {
-        let samples = self.samples.iter().map(|image| image.view);
-        let depth = self.depth.iter().map(|image| image.view);
+        let samples = self.samples.iter().map(PrivateImage::view);
+        let depth = self.depth.iter().map(PrivateImage::view);
         let views: Vec<_> = samples.chain([target]).chain(depth).collect();
         let info = vk::FramebufferCreateInfo::default()
             .render_pass(self.render_pass)
@@ -169,111 +177,34 @@ impl Objects {
         Ok(())
     }
 
-    fn create_descriptors(&mut self, reads: Reads) -> Result<()> {
-        use vk::DescriptorType as Type;
-        let stages = vk::ShaderStageFlags::VERTEX | vk::ShaderStageFlags::FRAGMENT;
-        let kinds = [Type::UNIFORM_BUFFER, Type::COMBINED_IMAGE_SAMPLER];
-        // Binding a set whose picture was never written would be valid, as no shader reads it; but lavapipe
-        // (22.3.6) crashes. So the set has no binding for a picture that is absent.
-        let kinds = if reads.picture.is_some() { &kinds[..] } else { &kinds[..1] };
-        let binding = |(index, ty): (u32, &Type)| {
-            let binding = vk::DescriptorSetLayoutBinding::default().binding(index);
-            binding.descriptor_type(*ty).descriptor_count(1).stage_flags(stages)
-        };
-        let bindings: Vec<_> = (0u32..).zip(kinds).map(binding).collect();
-        let set_layout = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
-        let size = |ty: &Type| vk::DescriptorPoolSize { ty: *ty, descriptor_count: 1 };
-        let sizes: Vec<_> = kinds.iter().map(size).collect();
-        let pool = vk::DescriptorPoolCreateInfo::default().max_sets(1).pool_sizes(&sizes);
-        let vulkan = self.vulkan.clone();
-        let device = vulkan.device();
-        // SAFETY: a valid device; the arrays outlive the calls; the pool has room for the one set.
-        unsafe {
-            self.set_layout = device.create_descriptor_set_layout(&set_layout, None)?;
-            self.descriptors = device.create_descriptor_pool(&pool, None)?;
-            let layouts = [self.set_layout];
-            let layout = vk::PipelineLayoutCreateInfo::default().set_layouts(&layouts);
-            self.pipeline_layout = device.create_pipeline_layout(&layout, None)?;
-            let set = vk::DescriptorSetAllocateInfo::default()
-                .descriptor_pool(self.descriptors)
-                .set_layouts(&layouts);
-            self.set = device.allocate_descriptor_sets(&set)?[0];
-        }
-        let (buffer, range) = (reads.uniforms, vk::WHOLE_SIZE);
-        let buffers = [vk::DescriptorBufferInfo { buffer, offset: 0, range }];
-        let image_layout = vk::ImageLayout::SHADER_READ_ONLY_OPTIMAL;
-        let image =
-            |(image_view, sampler)| vk::DescriptorImageInfo { sampler, image_view, image_layout };
-        let images: Vec<_> = reads.picture.map(image).into_iter().collect();
-        let write = vk::WriteDescriptorSet::default().dst_set(self.set);
-        let mut writes = vec![write.descriptor_type(kinds[0]).buffer_info(&buffers)];
-        if !images.is_empty() {
-            let picture = Type::COMBINED_IMAGE_SAMPLER;
-            writes.push(write.dst_binding(1).descriptor_type(picture).image_info(&images));
-        }
-        // SAFETY: the set is new; buffer, view and sampler are alive.
-        unsafe { device.update_descriptor_sets(&writes, &[]) };
-        Ok(())
-    }
-
     fn create_pipeline(&mut self, fragment: &[u8]) -> Result<()> {
-        let vertex = ShaderModule::new(&self.vulkan, VERTEX)?;
-        let fragment = ShaderModule::new(&self.vulkan, fragment)?;
-        let stages = [
-            vertex.stage(vk::ShaderStageFlags::VERTEX),
-            fragment.stage(vk::ShaderStageFlags::FRAGMENT),
-        ];
         let bindings = [
             binding::<Vertex>(0, vk::VertexInputRate::VERTEX),
             binding::<Instance>(1, vk::VertexInputRate::INSTANCE),
         ];
         let attributes = attributes();
-        let input = vk::PipelineVertexInputStateCreateInfo::default()
-            .vertex_binding_descriptions(&bindings)
-            .vertex_attribute_descriptions(&attributes);
-        let assembly = vk::PipelineInputAssemblyStateCreateInfo::default()
-            .topology(vk::PrimitiveTopology::TRIANGLE_LIST);
-        let viewport =
-            vk::PipelineViewportStateCreateInfo::default().viewport_count(1).scissor_count(1);
-        // No culling: reflections have reversed triangles.
-        let raster = vk::PipelineRasterizationStateCreateInfo::default()
-            .polygon_mode(vk::PolygonMode::FILL)
-            .cull_mode(vk::CullModeFlags::NONE)
-            .line_width(1.0);
-        let multisample = vk::PipelineMultisampleStateCreateInfo::default()
-            .rasterization_samples(self.sample_count());
-        let depth = vk::PipelineDepthStencilStateCreateInfo::default()
-            .depth_test_enable(self.canvas.depth)
-            .depth_write_enable(self.canvas.depth)
-            .depth_compare_op(vk::CompareOp::LESS_OR_EQUAL);
         // Blended over the pixels so far. The alpha of the target stays 1.
-        let blends = [vk::PipelineColorBlendAttachmentState::default()
+        let blend = vk::PipelineColorBlendAttachmentState::default()
             .blend_enable(self.canvas.depth)
             .src_color_blend_factor(vk::BlendFactor::SRC_ALPHA)
             .dst_color_blend_factor(vk::BlendFactor::ONE_MINUS_SRC_ALPHA)
             .src_alpha_blend_factor(vk::BlendFactor::ONE)
             .dst_alpha_blend_factor(vk::BlendFactor::ONE_MINUS_SRC_ALPHA)
-            .color_write_mask(vk::ColorComponentFlags::RGBA)];
-        let blend = vk::PipelineColorBlendStateCreateInfo::default().attachments(&blends);
-        let dynamic = vk::PipelineDynamicStateCreateInfo::default()
-            .dynamic_states(&[vk::DynamicState::VIEWPORT, vk::DynamicState::SCISSOR]);
-        let info = vk::GraphicsPipelineCreateInfo::default()
-            .stages(&stages)
-            .vertex_input_state(&input)
-            .input_assembly_state(&assembly)
-            .viewport_state(&viewport)
-            .rasterization_state(&raster)
-            .multisample_state(&multisample)
-            .depth_stencil_state(&depth)
-            .color_blend_state(&blend)
-            .dynamic_state(&dynamic)
-            .layout(self.pipeline_layout)
-            .render_pass(self.render_pass);
-        let none = vk::PipelineCache::null();
-        // SAFETY: the modules are valid SPIR-V, their interface is that of the layout and of the vertex
-        // input, and the render pass has the attachments that they write.
-        let made = unsafe { self.device().create_graphics_pipelines(none, &[info], None) };
-        self.pipeline = made.map_err(|(_, result)| result)?[0];
+            .color_write_mask(vk::ColorComponentFlags::RGBA);
+        // No culling: reflections have reversed triangles.
+        let desc = Graphics {
+            vertex: VERTEX,
+            fragment,
+            input: vk::PipelineVertexInputStateCreateInfo::default()
+                .vertex_binding_descriptions(&bindings)
+                .vertex_attribute_descriptions(&attributes),
+            samples: self.canvas.samples,
+            sample_mask: u32::MAX,
+            depth: self.canvas.depth.then_some(vk::CompareOp::LESS_OR_EQUAL),
+            colour: Some(blend),
+            render_pass: self.render_pass,
+        };
+        self.pipeline = self.layout.graphics(&desc)?;
         Ok(())
     }
 }
@@ -283,10 +214,6 @@ impl Drop for Objects {
         let device = self.vulkan.device();
         // SAFETY: all owned here alone, idle because the callers have waited, and null if never created.
         unsafe {
-            device.destroy_pipeline(self.pipeline, None);
-            device.destroy_pipeline_layout(self.pipeline_layout, None);
-            device.destroy_descriptor_pool(self.descriptors, None);
-            device.destroy_descriptor_set_layout(self.set_layout, None);
             device.destroy_framebuffer(self.framebuffer, None);
             device.destroy_render_pass(self.render_pass, None);
         }

@@ -139,7 +139,7 @@ impl ImageIo {
         match &self.0 {
             Kind::Copies(copies) => copies.record_download(gpu, command, image.handle()),
             Kind::Samples(samples) => {
-                samples.record_download(gpu, command);
+                samples.record_download(command);
                 record_host_barrier(gpu.device(), command);
             }
         }

@@ -21,7 +21,7 @@ pub use self::images::ImageIo;
 pub use self::in_queue::SameQueue;
 use self::objects::Objects;
 pub use self::private::PrivateBuffer;
-pub use self::shader::{ComputeLayout, ShaderModule};
+pub use self::shader::{Graphics, Resource, ShaderLayout};
 use super::kernel::{Kernel, Window, windows};
 
 /// Bytes that one staging copy moves.
@@ -73,7 +73,11 @@ impl VulkanContext {
     pub fn bind(&self, buffer: vk::Buffer, bytes: u64) -> Result<Bound> {
         let sets = windows(bytes, self.max_window)
             .into_iter()
-            .map(|window| Ok((window, self.objects.descriptor_set(buffer, window)?)))
+            .map(|window| {
+                let Window { offset, bytes: range } = window;
+                let info = vk::DescriptorBufferInfo { buffer, offset, range };
+                Ok((window, self.objects.layout.bind(&[Resource::Buffer(info)])?))
+            })
             .collect::<Result<_>>()?;
         Ok(Bound { sets })
     }
@@ -81,12 +85,7 @@ impl VulkanContext {
     /// Frees the descriptor sets of `bound`, which no submitted work may use any more.
     pub fn unbind(&self, bound: Bound) {
         let sets: Vec<_> = bound.sets.iter().map(|(_, set)| *set).collect();
-        if sets.is_empty() {
-            return;
-        }
-        // SAFETY: allocated from this pool, which allows it; not in use, as the caller promises.
-        // The call never fails.
-        let _ = unsafe { self.device().free_descriptor_sets(self.objects.descriptors, &sets) };
+        self.objects.layout.free(&sets);
     }
 
     /// Records `kernel` over all of `bound`, with `groups` work groups per window; 0 for one thread per
@@ -119,18 +118,8 @@ impl VulkanContext {
         };
         let groups = if groups == 0 { window.groups().min(65_535) } else { groups };
         let parameters = [window.first(), window.count(), kernel.argument()];
-        let (device, layout) = (self.device(), self.objects.pipeline_layout());
-        let point = vk::PipelineBindPoint::COMPUTE;
-        // SAFETY: the command buffer is being recorded (the caller's), and everything bound is alive
-        // as long as the context and `bound`.
-        unsafe {
-            device.cmd_bind_pipeline(command, point, pipeline);
-            device.cmd_bind_descriptor_sets(command, point, layout, 0, &[set], &[]);
-            let bytes = bytemuck::bytes_of(&parameters);
-            let stage = vk::ShaderStageFlags::COMPUTE;
-            device.cmd_push_constants(command, layout, stage, 0, bytes);
-            device.cmd_dispatch(command, groups, 1, 1);
-        }
+        let constants = bytemuck::bytes_of(&parameters);
+        self.objects.layout.dispatch(command, pipeline, set, constants, (groups, 1));
     }
 
     /// Records a barrier between compute shaders and copies, and those that follow.

@@ -97,7 +97,7 @@ impl Samples {
             device.cmd_begin_render_pass(command, &begin, vk::SubpassContents::INLINE);
             device.cmd_set_viewport(command, 0, &[viewport]);
             device.cmd_set_scissor(command, 0, &[area]);
-            let (layout, set) = (made.pipeline_layout, made.set);
+            let (layout, set) = (made.layout.handle(), made.set);
             device.cmd_bind_descriptor_sets(command, graphics, layout, 0, &[set], &[]);
             for (sample, pipeline) in (0u32..).zip(&made.write) {
                 device.cmd_bind_pipeline(command, graphics, *pipeline);
@@ -109,18 +109,11 @@ impl Samples {
     }
 
     /// Fetches the samples.
-    pub(super) fn record_download(&self, gpu: &VulkanContext, command: vk::CommandBuffer) {
-        let (device, made) = (gpu.device(), &self.objects);
-        let extent = made.area().extent;
-        let compute = vk::PipelineBindPoint::COMPUTE;
-        // SAFETY: as above.
-        unsafe {
-            let (layout, set) = (made.pipeline_layout, made.set);
-            device.cmd_bind_descriptor_sets(command, compute, layout, 0, &[set], &[]);
-            device.cmd_bind_pipeline(command, compute, made.read);
-            made.push(command, &[extent.width, self.desc.samples, 0]);
-            let groups = (extent.width.div_ceil(8), extent.height.div_ceil(8));
-            device.cmd_dispatch(command, groups.0, groups.1, 1);
-        }
+    pub(super) fn record_download(&self, command: vk::CommandBuffer) {
+        let (made, extent) = (&self.objects, self.objects.area().extent);
+        let parameters = [extent.width, self.desc.samples, 0];
+        let groups = (extent.width.div_ceil(8), extent.height.div_ceil(8));
+        let constants = bytemuck::bytes_of(&parameters);
+        made.layout.dispatch(command, made.read, made.set, constants, groups);
     }
 }

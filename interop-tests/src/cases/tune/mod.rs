@@ -12,7 +12,6 @@ use gpu_interop::Api;
 
 use crate::harness::{Case, Need, TestGpu};
 use interop_bench::{BenchmarkKind, Plan, Report};
-use interop_gpu::GpuContexts;
 use ping_pong::routes::Candidates;
 use ping_pong::{PathKind, send};
 
@@ -40,10 +39,6 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-fn contexts(test_gpu: &TestGpu) -> Result<GpuContexts> {
-    GpuContexts::open(test_gpu.selector(), &TestGpu::options())
-}
-
 /// Every benchmark that is supported here is verified, none fails, and the report is read back as it was
 /// written.
 fn every_benchmark(test_gpu: &TestGpu, path: PathKind) -> Result<()> {
@@ -55,7 +50,7 @@ fn every_benchmark(test_gpu: &TestGpu, path: PathKind) -> Result<()> {
         batch: Duration::from_millis(1),
         laps: 2,
     };
-    let report = interop_bench::run(&contexts(test_gpu)?, &plan, &mut |_, _, _| ())?;
+    let report = interop_bench::run(test_gpu.contexts(), &plan, &mut |_, _, _| ())?;
     report.require_verified()?;
     let count = report.rows.len() + report.skipped.len();
     ensure!(count == BenchmarkKind::ALL.len(), "{count} benchmarks are reported");
@@ -67,13 +62,13 @@ fn every_benchmark(test_gpu: &TestGpu, path: PathKind) -> Result<()> {
 
 /// A calibration chooses a supported configuration, with which payloads arrive unchanged.
 fn calibrated(test_gpu: &TestGpu, path: PathKind) -> Result<()> {
-    let contexts = contexts(test_gpu)?;
-    let calibration = Candidates::new(&contexts, path, BYTES)?.calibrate(Some(4))?;
+    let contexts = test_gpu.contexts();
+    let calibration = Candidates::new(contexts, path, BYTES)?.calibrate(Some(4))?;
     let choice = calibration.choice(BYTES);
     let Some(choice) = choice else { anyhow::bail!("nothing was chosen: {calibration}") };
     let apis = &calibration.key().apis;
     ensure!(apis.first() == Some(&Api::Vulkan) && apis.len() == 2, "{apis:?}");
-    let sent = send(&contexts, path, choice.config, BYTES, 20)?;
+    let sent = send(contexts, path, choice.config, BYTES, 20)?;
     ensure!(sent.wrong.is_none(), "{}: {:?}", choice.config, sent.wrong);
     Ok(())
 }
