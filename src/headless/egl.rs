@@ -76,7 +76,7 @@ pub(super) fn create_context(
         .map_err(error::egl("eglChooseConfig", "a config for OpenGL"))?
         .next()
         .ok_or_else(|| error::missing_in_egl("a config for OpenGL"))?;
-    let mut refusal = error::missing_in_egl("OpenGL");
+    let mut refusal = None;
     for (major, minor) in VERSIONS {
         let mut attributes = ContextAttributesBuilder::new()
             .with_context_api(ContextApi::OpenGl(Some(Version::new(major, minor))))
@@ -91,10 +91,16 @@ pub(super) fn create_context(
         });
         match context {
             Ok(context) => return Ok(context),
-            Err(error) => refusal = error,
+            Err(error) => refusal = Some(error),
         }
     }
-    Err(refusal)
+    let (major, minor) = VERSIONS[VERSIONS.len() - 1];
+    let mut missing = Missing::new(Api::OpenGl, format!("OpenGL {major}.{minor}"), OPEN_GL);
+    if let Some(refusal) = refusal {
+        missing =
+            missing.help(format!("update the driver, which refuses such a context: {refusal}"));
+    }
+    Err(missing.into())
 }
 
 /// Returns the UUID of a device if EGL reports it without a context

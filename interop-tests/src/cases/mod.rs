@@ -117,6 +117,7 @@ pub fn roles() -> Vec<Role> {
         session::peers::roles(),
         headless::roles(),
         opengl::holders::roles(),
+        opengl::contexts::roles(),
         validation::roles(),
     ]
     .concat()

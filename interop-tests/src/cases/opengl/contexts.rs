@@ -17,7 +17,7 @@ use gpu_interop::{BufferDesc, Error, gl};
 
 use crate::cases::images_vulkan::USAGE;
 use crate::cases::opengl::raw::MemoryObjects;
-use crate::harness::{Case, Need, TestGpu};
+use crate::harness::{Case, Need, Role, TestGpu, child_arguments};
 use interop_gpu::image::{SIZES, Shape};
 use interop_gpu::oracle::{self, Turns};
 use interop_gpu::vulkan::ImageIo;
@@ -33,7 +33,32 @@ pub(crate) fn cases() -> Vec<Case> {
         case("contexts_that_do_not_share_refuse_each_others_buffers/35d", other_buffers),
         case("an_endpoint_follows_its_context_to_another_thread/35e", other_thread),
         case("opengl_es_imports_linear_images/36c", opengl_es),
+        Case::new("headless/an_old_opengl_is_refused_with_the_version_needed/63k", old_opengl)
+            .needs(&[Need::Gl]),
     ]
+}
+
+const OLD_OPENGL: &str = "opens a context of OpenGL 2.1";
+
+/// What the child of these cases does.
+pub(crate) fn roles() -> Vec<Role> {
+    vec![(OLD_OPENGL, || match Gl::open(&std::env::var("INTEROP_DEVICE")?.parse()?) {
+        // Only Mesa can be made to have an old version.
+        Ok(_) => Ok(()),
+        Err(refused) => {
+            ensure!(refused.to_string().contains("OpenGL 3.3"), "{refused}");
+            Ok(())
+        }
+    })]
+}
+
+fn old_opengl(test_gpu: &TestGpu) -> Result<()> {
+    let output = child_arguments(OLD_OPENGL)?
+        .env("INTEROP_DEVICE", test_gpu.selector().to_string())
+        .env("MESA_GL_VERSION_OVERRIDE", "2.1")
+        .output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 /// Reads the content of a buffer in the context that is current.
