@@ -41,7 +41,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         to_gl.release.release(VulkanCommands::record(commands, gpu.vulkan.queue_family(), &used))
     })?;
     // SAFETY: as above.
-    unsafe { commands.submit(&vulkan, &sync) }?;
+    unsafe { commands.submit(&vulkan, sync) }?;
 
     // OpenGL acquires, then reads.
     to_gl.acquire.acquire(ticket, &[&in_gl])?;

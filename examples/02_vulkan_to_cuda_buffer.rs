@@ -41,7 +41,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         to_cuda.release.release(VulkanCommands::record(commands, gpu.vulkan.queue_family(), &used))
     })?;
     // SAFETY: as above.
-    unsafe { commands.submit(&vulkan, &sync) }?;
+    unsafe { commands.submit(&vulkan, sync) }?;
 
     // The work that follows on the stream waits for Vulkan. `as_view` returns a slice of cudarc's.
     to_cuda.acquire.acquire(ticket, &stream)?;

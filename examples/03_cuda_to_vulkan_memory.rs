@@ -52,7 +52,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         Ok(sync)
     })?;
     // SAFETY: as above.
-    unsafe { commands.submit(&vulkan, &sync) }?;
+    unsafe { commands.submit(&vulkan, sync) }?;
     gpu.vulkan.wait_idle()?;
     let seen = read(&vulkan, &staging)?;
     println!("{} bytes from CUDA to Vulkan, all equal: {}", seen.len(), seen == data);

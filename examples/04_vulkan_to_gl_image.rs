@@ -67,7 +67,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         to_gl.release.release(VulkanCommands::record(commands, family, &used))
     })?;
     // SAFETY: as above.
-    unsafe { commands.submit(&vulkan, &sync) }?;
+    unsafe { commands.submit(&vulkan, sync) }?;
 
     // OpenGL acquires the texture in the layout that Vulkan released it in, then reads it.
     to_gl.acquire.acquire(ticket, &[TextureAccess::from(&in_gl)])?;

@@ -68,7 +68,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         to_cuda.release.release(VulkanCommands::record(commands, family, &used))
     })?;
     // SAFETY: as above.
-    unsafe { commands.submit(&vulkan, &sync) }?;
+    unsafe { commands.submit(&vulkan, sync) }?;
 
     // The work that follows on the stream waits for Vulkan. `level` returns an ordinary CUarray; kernels
     // use it through `in_cuda.texture(..)` and `in_cuda.surface(..)`.

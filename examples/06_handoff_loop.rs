@@ -52,11 +52,11 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
             };
             device.cmd_update_buffer(commands, buffer.handle(), 0, &word.to_le_bytes());
             let (ticket, signals) = to_gl.release.release(barriers())?;
-            sync.merge(signals)?;
+            sync.merge(signals);
             Ok((ticket, sync))
         })?;
         // SAFETY: as above.
-        unsafe { commands.submit(&vulkan, &sync) }?;
+        unsafe { commands.submit(&vulkan, sync) }?;
 
         to_gl.acquire.acquire(ticket, &[&in_gl])?;
         history.push(read_word(gl.gl(), in_gl.name())?);

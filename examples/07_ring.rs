@@ -43,7 +43,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
             let data = frame(filled);
             // SAFETY: the command buffer is being recorded for the queue's family, the slot's buffer has
             // room for the data, and the submit includes what take and release return.
-            let (mut commands, (pending, sync)) = gpu.vulkan.record(|commands| unsafe {
+            let (mut commands, sync) = gpu.vulkan.record(|commands| unsafe {
                 let barriers = || {
                     SlotCommands::record(commands, family, |buffer| BufferAccess::transfer(buffer))
                 };
@@ -52,13 +52,11 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
                     let buffer = fill.buffer(slot)?.handle();
                     device.cmd_update_buffer(commands, buffer, 0, &data);
                 }
-                let (signals, pending) = fill.release(batch, barriers())?;
-                sync.merge(signals)?;
-                Ok((pending, sync))
+                sync.merge(fill.release(batch, barriers())?);
+                Ok(sync)
             })?;
             // SAFETY: as above; the commands live until the end of this function.
-            unsafe { commands.submit(&vulkan, &sync) }?;
-            pending.submitted();
+            unsafe { commands.submit(&vulkan, sync) }?;
             submitted.push(commands);
             filled += 1;
         }

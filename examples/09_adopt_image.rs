@@ -93,7 +93,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         to_gl.release.release(VulkanCommands::record(commands, family, &used))
     })?;
     // SAFETY: as above.
-    unsafe { commands.submit(&vulkan, &sync) }?;
+    unsafe { commands.submit(&vulkan, sync) }?;
     to_gl.acquire.acquire(ticket, &[TextureAccess::from(&in_gl)])?;
     let mut seen = vec![0; 64 * 32 * 4];
     // SAFETY: the context is current, and `seen` has room. The handles are destroyed when neither work nor

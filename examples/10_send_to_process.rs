@@ -60,7 +60,7 @@ fn receive(gpu: &Vulkan, vulkan: &vulkan::Endpoint) -> Result<bool, Box<dyn std:
         Ok(())
     })?;
     // SAFETY: as above.
-    unsafe { commands.submit(vulkan, &Default::default()) }?;
+    unsafe { commands.submit(vulkan, Default::default()) }?;
     gpu.wait_idle()?;
     // SAFETY: the copy has finished.
     let seen = unsafe { mapped(vulkan, &mut staging)? };

@@ -73,7 +73,7 @@ fn read(
     })?;
     // SAFETY: as above; the memory is host-visible and coherent, and not mapped elsewhere.
     unsafe {
-        commands.submit(vulkan, &Default::default())?;
+        commands.submit(vulkan, Default::default())?;
         gpu.wait_idle()?;
         let flags = vk::MemoryMapFlags::empty();
         let mapped = vulkan.device().map_memory(memory, staging.offset(), len, flags)?;

@@ -56,7 +56,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
             Ok(())
         })?;
         // SAFETY: as above.
-        unsafe { commands.submit(&vulkan, &Default::default()) }?;
+        unsafe { commands.submit(&vulkan, Default::default()) }?;
         gpu.wait_idle()?;
         producer.publish(slot, FrameInfo { tag: number.into(), ..FrameInfo::default() })?;
     }

@@ -52,7 +52,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         Ok(())
     })?;
     // SAFETY: as above.
-    unsafe { commands.submit(&vulkan, &Default::default()) }?;
+    unsafe { commands.submit(&vulkan, Default::default()) }?;
     gpu.vulkan.wait_idle()?;
 
     let expected: Vec<u32> =

@@ -9,9 +9,7 @@
 use std::fmt;
 
 use crate::desc::ResourceDesc;
-#[cfg(any(feature = "gl", feature = "cuda"))]
-use crate::error::Error;
-use crate::error::{Api, Invalid, Missing, Result};
+use crate::error::{Api, Error, Invalid, Missing, Result};
 use crate::fd::{MemoryHandleType, SemaphoreHandleType};
 use crate::identity::Identity;
 use crate::payload::SemaphoreKind;
@@ -275,8 +273,11 @@ pub struct SyncPlan {
 impl fmt::Display for SyncPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.method.fmt(f)?;
-        for (i, (method, reason)) in self.rejected.iter().enumerate() {
-            write!(f, "{}{method}: {reason}", if i == 0 { " (" } else { "; " })?;
+        let same = |a: &(SyncMethod, Rejected), b: &(SyncMethod, Rejected)| a.1 == b.1;
+        for (i, group) in self.rejected.chunk_by(same).enumerate() {
+            let methods: Vec<_> = group.iter().map(|(method, _)| method.to_string()).collect();
+            let (begin, reason) = (if i == 0 { " (" } else { "; " }, &group[0].1);
+            write!(f, "{begin}{}: {reason}", methods.join(", "))?;
         }
         if self.rejected.is_empty() { Ok(()) } else { f.write_str(")") }
     }
@@ -289,6 +290,8 @@ pub enum Rejected {
     Missing(Missing),
     /// The caller asked for another method.
     NotWanted,
+    /// The APIs report that they support the method, but a semaphore could not be created or imported.
+    Failed(Error),
 }
 
 impl fmt::Display for Rejected {
@@ -296,6 +299,7 @@ impl fmt::Display for Rejected {
         match self {
             Self::Missing(missing) => write!(f, "{missing}"),
             Self::NotWanted => f.write_str("the caller asked for another method"),
+            Self::Failed(error) => write!(f, "{error}"),
         }
     }
 }
@@ -314,8 +318,21 @@ pub fn plan_handoff(
     to: &Capabilities,
     wanted: Option<SyncMethod>,
 ) -> Result<SyncPlan> {
-    let mut rejected = Vec::new();
+    plan_handoff_without(owner, from, to, wanted, Vec::new())
+}
+
+/// Same as [`plan_handoff`], without the methods that are `rejected` already.
+pub(crate) fn plan_handoff_without(
+    owner: &Capabilities,
+    from: &Capabilities,
+    to: &Capabilities,
+    wanted: Option<SyncMethod>,
+    mut rejected: Vec<(SyncMethod, Rejected)>,
+) -> Result<SyncPlan> {
     for method in SyncMethod::ORDER {
+        if rejected.iter().any(|(rejected, _)| *rejected == method) {
+            continue;
+        }
         if wanted.is_some_and(|wanted| wanted != method) {
             rejected.push((method, Rejected::NotWanted));
             continue;

@@ -76,7 +76,7 @@ fn a_plan_prints_what_was_chosen_and_why() {
     let lacks = "timeline semaphore: OpenGL lacks semaphore import, needed for a test";
     assert_eq!(print(&binary, None), format!("binary semaphore ({lacks})"));
     let other = "the caller asked for another method";
-    let expected = format!("host wait (timeline semaphore: {other}; binary semaphore: {other})");
+    let expected = format!("host wait (timeline semaphore, binary semaphore: {other})");
     assert_eq!(print(&binary, Some(SyncMethod::HostWait)), expected);
 }
 

@@ -271,6 +271,11 @@ impl Endpoint {
         checked(&self.0.gl, "glFlush", || unsafe { self.0.gl.flush() })
     }
 
+    /// The contexts that share the names of objects.
+    pub(super) fn group(&self) -> &ShareGroup {
+        &self.0.group
+    }
+
     /// Rejects an object of another endpoint, whose name refers to a different object here.
     pub(super) fn check_same(&self, other: &Endpoint, parameter: &'static str) -> Result<()> {
         if self.shares_with(other) {

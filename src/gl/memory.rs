@@ -266,6 +266,12 @@ impl Buffer {
         &self.0.memory
     }
 
+    /// Makes a buffer that was released, and will not be acquired again, one that can be released.
+    /// Its content is undefined.
+    pub fn reclaim(&self) {
+        self.memory().endpoint().group().imported(self.name());
+    }
+
     /// Returns whether it can be used with `endpoint`.
     #[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
     pub(crate) fn is_of(&self, endpoint: &Endpoint) -> bool {
@@ -278,6 +284,7 @@ impl Buffer {
             .endpoint()
             .create_buffer(memory.object(), offset, desc.size)
             .map_err(|error| explain_tail(error, memory, offset, desc.size))?;
+        memory.endpoint().group().imported(name.name);
         let memory = memory.clone();
         Ok(Self(Arc::new(BufferObject { name, offset, desc: *desc, memory })))
     }

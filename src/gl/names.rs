@@ -6,16 +6,19 @@ use std::mem;
 use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+#[cfg(feature = "vulkan")]
+use crate::error::Result;
+
 /// A memory object's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct MemoryName(pub(super) NonZeroU32);
 
 /// A semaphore's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct SemaphoreName(pub(super) NonZeroU32);
 
 /// A sync object: its address, which is only passed back to OpenGL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FenceName(usize);
 
 impl FenceName {
@@ -30,7 +33,7 @@ impl FenceName {
 }
 
 /// The name of an object of any kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Name {
     Buffer(glow::Buffer),
     Texture(glow::Texture),
@@ -69,6 +72,8 @@ struct Names {
     placed: HashMap<MemoryName, Vec<Placed>>,
     /// The textures among them that are not dropped.
     textures: HashSet<u32>,
+    /// The imported buffers and textures, and the handoff that has released each.
+    imported: HashMap<Name, Option<u64>>,
 }
 
 /// A buffer or texture that was placed in memory.
@@ -96,11 +101,52 @@ impl ShareGroup {
         let mut names = self.names();
         let dropped = mem::take(&mut names.dropped);
         for name in &dropped {
+            // OpenGL may give the name to another object.
+            names.imported.remove(name);
             if let Name::Texture(texture) = name {
                 names.textures.remove(&texture.0.get());
             }
         }
         dropped
+    }
+
+    /// Notes that a buffer or texture was imported, or that it doesn't count as released any more.
+    pub(super) fn imported(&self, name: impl Into<Name>) {
+        self.names().imported.insert(name.into(), None);
+    }
+
+    /// Records that `handoff` releases these buffers and textures, each listed by a parameter. The
+    /// application's own objects are not followed.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::error::Invalid) if one of them is released already; then none is recorded.
+    #[cfg(feature = "vulkan")]
+    pub(super) fn release(
+        &self,
+        listed: impl Iterator<Item = (Name, &'static str)> + Clone,
+        handoff: u64,
+    ) -> Result<()> {
+        let imported = &mut self.names().imported;
+        for (at, (name, parameter)) in listed.clone().enumerate() {
+            let Some(owner) = imported.get_mut(&name) else { continue };
+            if let Some(earlier) = *owner {
+                for (name, _) in listed.take(at) {
+                    imported.entry(name).and_modify(|owner| *owner = None);
+                }
+                return Err(crate::peer::released_already(parameter, earlier));
+            }
+            *owner = Some(handoff);
+        }
+        Ok(())
+    }
+
+    /// Records that these buffers and textures are back.
+    #[cfg(feature = "vulkan")]
+    pub(super) fn acquire(&self, listed: impl Iterator<Item = (Name, &'static str)>) {
+        let imported = &mut self.names().imported;
+        for (name, _) in listed {
+            imported.entry(name).and_modify(|owner| *owner = None);
+        }
     }
 
     /// Notes that a buffer or texture was placed in `memory`.
@@ -142,6 +188,29 @@ impl Drop for ShareGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "vulkan")]
+    #[test]
+    fn a_buffer_is_released_once_until_it_is_acquired() {
+        let group = ShareGroup::default();
+        let [one, two, own] =
+            [1, 2, 3].map(|name| Name::from(glow::NativeBuffer(NonZeroU32::new(name).unwrap())));
+        group.imported(one);
+        group.imported(two);
+        let listed = |names: [Name; 2]| names.map(|name| (name, "buffers")).into_iter();
+        group.release(listed([one, own]), 4).unwrap();
+        let refused = group.release(listed([two, one]), 5).unwrap_err().to_string();
+        assert!(refused.contains("through handoff 4"), "{refused}");
+        // `two` was not released then, and the application's own object is not followed.
+        group.release(listed([two, own]), 5).unwrap();
+        group.acquire(listed([one, two]));
+        group.release(listed([one, two]), 6).unwrap();
+        // Another object may get the name of one that was deleted.
+        group.delete_later([one]);
+        group.take_dropped();
+        group.imported(one);
+        group.release(listed([one, own]), 7).unwrap();
+    }
 
     #[test]
     fn memory_is_held_while_one_of_its_resources_is() {

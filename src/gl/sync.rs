@@ -9,6 +9,8 @@ use super::errors::{AppErrors, checked, driver_error};
 use super::ffi::{SemaphoreFns, TIMELINE_SEMAPHORE_VALUE_NV};
 use super::memory::{Buffer, Memory};
 use super::names::FenceName;
+#[cfg(feature = "vulkan")]
+use super::names::Name;
 use super::semaphore::{Semaphore, token};
 use super::texture::Texture;
 use crate::desc::ImageLayout;
@@ -138,6 +140,41 @@ impl Endpoint {
         self.flush()?;
         Ok(fence)
     }
+}
+
+#[cfg(feature = "vulkan")]
+impl Endpoint {
+    /// Records that `handoff` releases these resources.
+    ///
+    /// # Errors
+    /// [`Invalid`] if one of them is released already; then none is recorded.
+    pub(crate) fn mark_released(
+        &self,
+        buffers: &[&Buffer],
+        textures: impl Iterator<Item = glow::Texture> + Clone,
+        handoff: u64,
+    ) -> Result<()> {
+        self.group().release(listed(buffers, textures), handoff)
+    }
+
+    /// Records that these resources are back.
+    pub(crate) fn mark_acquired(
+        &self,
+        buffers: &[&Buffer],
+        textures: impl Iterator<Item = glow::Texture> + Clone,
+    ) {
+        self.group().acquire(listed(buffers, textures));
+    }
+}
+
+/// The names of resources, and the parameter that lists each.
+#[cfg(feature = "vulkan")]
+fn listed(
+    buffers: &[&Buffer],
+    textures: impl Iterator<Item = glow::Texture> + Clone,
+) -> impl Iterator<Item = (Name, &'static str)> + Clone {
+    let buffers = buffers.iter().map(|buffer| (buffer.name().into(), "buffers"));
+    buffers.chain(textures.map(|texture| (texture.into(), "textures")))
 }
 
 crate::peer::impl_peer! {

@@ -166,6 +166,12 @@ impl Texture {
         (self.name(), layout)
     }
 
+    /// Makes a texture that was released, and will not be acquired again, one that can be released.
+    /// Its content is undefined.
+    pub fn reclaim(&self) {
+        self.memory().endpoint().group().imported(self.name());
+    }
+
     /// Creates a texture that was checked. The context must be current.
     fn create(memory: &Memory, offset: u64, desc: &ImageDesc) -> Result<Self> {
         if let Some(lacks) = memory.endpoint().lacks_for_gl(desc)? {
@@ -179,6 +185,7 @@ impl Texture {
             .endpoint()
             .create_texture(memory.object(), offset, desc)
             .map_err(|error| explain_size(error, memory.info().allocation_size - offset))?;
+        memory.endpoint().group().imported(name.name);
         let memory = memory.clone();
         Ok(Self(Arc::new(TextureObject { name, offset, desc: *desc, memory })))
     }

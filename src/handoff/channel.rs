@@ -5,11 +5,14 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::layouts::Layouts;
+use smallvec::SmallVec;
+
+use super::contents::Contents;
 use super::wait::{HostFence, HostWait};
 use crate::capabilities::SyncMethod;
 use crate::desc::ImageLayout;
 use crate::error::{Error, ImportError, Invalid, Mismatch, Result};
+use crate::vulkan::{Half, SubmitHandoff};
 
 /// What both ends of a handoff, and its tickets, share.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub(crate) struct Channel {
     /// Rejects a layout that the acquiring API doesn't support.
     check_layout: fn(ImageLayout) -> Result<()>,
     in_flight: Mutex<InFlight>,
+    /// The highest sequence number of a release that is submitted.
+    last_submitted: AtomicU64,
 }
 
 impl Channel {
@@ -33,7 +38,8 @@ impl Channel {
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let (id, limit) = (NEXT.fetch_add(1, Ordering::Relaxed), u64::from(limit));
-        Self { id, method, host, limit, check_layout, in_flight: Mutex::default() }
+        let (in_flight, last_submitted) = Default::default();
+        Self { id, method, host, limit, check_layout, in_flight, last_submitted }
     }
 
     pub(crate) fn in_flight(&self) -> MutexGuard<'_, InFlight> {
@@ -41,14 +47,64 @@ impl Channel {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the sequence numbers of the next `count` releases, if that many more may be in flight.
-    pub(crate) fn next(&self, count: usize) -> Result<Range<u64>> {
-        self.in_flight().next(count as u64, self.limit)
+    /// Begins the next `count` releases, if that many more may be in flight, and returns their
+    /// sequence numbers. They are submitted at once if `is_submitted`.
+    pub(crate) fn reserve(&self, count: usize, is_submitted: bool) -> Result<Range<u64>> {
+        self.in_flight().reserve(count as u64, self.limit, is_submitted)
     }
 
     /// Rejects a release in a layout that the acquiring API doesn't support.
-    pub(crate) fn check_layouts(&self, layouts: &Layouts) -> Result<()> {
-        layouts.handed_over().try_for_each(self.check_layout)
+    pub(crate) fn check_layouts(&self, contents: &Contents) -> Result<()> {
+        contents.layouts().try_for_each(self.check_layout)
+    }
+
+    /// Rejects the acquire of a release that can't be waited for: it was never submitted, or, if the GPU
+    /// waits, is not submitted yet. Returns whether it is submitted.
+    pub(crate) fn check_submitted(&self, number: u64) -> Result<bool> {
+        let state = self.in_flight().state(number);
+        match state {
+            None => Err(Invalid::new("ticket", format!("release {number} was never submitted"))
+                .help("its SubmitSync was dropped or its submit failed: release again")
+                .into()),
+            Some(State::Recorded) if self.method != SyncMethod::HostWait => {
+                Err(Invalid::new("ticket", format!("release {number} is not submitted yet"))
+                    .help("submit the SubmitSync of the release before the acquire")
+                    .into())
+            }
+            Some(state) => Ok(state != State::Recorded),
+        }
+    }
+}
+
+impl SubmitHandoff for Channel {
+    fn check(&self, half: &Half) -> Result<()> {
+        let Half::Release(numbers) = half else { return Ok(()) };
+        let last = self.last_submitted.load(Ordering::Acquire);
+        if self.method == SyncMethod::Binary || last < numbers.start {
+            return Ok(());
+        }
+        let problem = format!("release {} after release {last}", numbers.start);
+        Err(Invalid::new("submit", problem)
+            .vuid("VUID-VkSubmitInfo-pSignalSemaphores-03242")
+            .help("submit the releases of a handoff in the order in which they were made")
+            .into())
+    }
+
+    fn submitted(&self, half: &Half) {
+        match half {
+            Half::Release(numbers) => {
+                self.last_submitted.fetch_max(numbers.end.saturating_sub(1), Ordering::AcqRel);
+                self.in_flight().submitted(numbers);
+            }
+            Half::Acquire(first) => self.in_flight().end_acquire(*first),
+        }
+    }
+
+    fn abandoned(&self, half: &Half) {
+        match half {
+            Half::Release(numbers) => self.in_flight().abandon(numbers),
+            Half::Acquire(first) => self.in_flight().abandon_acquire(*first),
+        }
     }
 }
 
@@ -59,7 +115,17 @@ pub(crate) struct Release {
     pub(crate) sequence: u64,
     /// What the host waits for, if it waits. The same for all releases of a batch.
     pub(crate) host: Option<HostFence>,
-    pub(crate) layouts: Layouts,
+    pub(crate) contents: Contents,
+}
+
+/// How far a release in flight is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Its submit is not made yet.
+    Recorded,
+    Submitted,
+    /// It is acquired, but the submit of the acquire is not made yet.
+    Acquiring,
 }
 
 /// The releases of one handoff.
@@ -70,16 +136,22 @@ pub(crate) struct Release {
 pub(crate) struct InFlight {
     /// The sequence number of the last one.
     released: u64,
-    /// Those not acquired yet, in ascending order. The allocation is reused.
-    pending: VecDeque<u64>,
-    /// The subset of them whose tickets were dropped.
+    /// Those whose acquire is not submitted yet, in ascending order. The allocation is reused.
+    pending: VecDeque<(u64, State)>,
+    /// Acquires that are not submitted yet: the lowest sequence number, and the releases.
+    acquiring: Vec<(u64, SmallVec<[Release; 1]>)>,
+    /// The releases whose tickets were dropped.
     lost: Vec<Release>,
 }
 
 impl InFlight {
-    /// Returns the sequence numbers of the next `count` releases, if that many more may be in
-    /// flight within `limit`.
-    pub(crate) fn next(&self, count: u64, limit: u64) -> Result<Range<u64>> {
+    /// Begins the next `count` releases, if that many more may be in flight within `limit`.
+    pub(crate) fn reserve(
+        &mut self,
+        count: u64,
+        limit: u64,
+        is_submitted: bool,
+    ) -> Result<Range<u64>> {
         let (first, last) = (self.released + 1, self.released.saturating_add(count));
         if count > limit {
             let problem = format!("{count} payloads at a time, but only {limit} may be in flight");
@@ -87,54 +159,131 @@ impl InFlight {
                 .help("release fewer, or open the handoff with a larger in_flight")
                 .into());
         }
-        let Some(oldest) = self.pending.front().filter(|oldest| last - **oldest >= limit) else {
-            return Ok(first..last + 1);
-        };
-        let is_lost = self.lost.iter().any(|lost| lost.sequence == *oldest);
-        let (problem, help) = if is_lost {
-            (
-                format!("number {last} while the ticket of number {oldest} was dropped"),
-                "get it back from `lost_tickets` and acquire it; withdraw it if its submit failed"
-                    .into(),
-            )
-        } else {
-            (
-                format!("number {last} while number {oldest} is not yet acquired"),
-                format!(
-                    "acquire it first: {limit} may be in flight; or open the handoff with more \
-                     in_flight"
-                ),
-            )
-        };
-        Err(Invalid::new("release", problem).help(help).into())
+        match self.pending.front() {
+            Some((oldest, state)) if last - *oldest >= limit => {
+                Err(self.refuse(last, (*oldest, *state), limit).into())
+            }
+            _ => {
+                let state = if is_submitted { State::Submitted } else { State::Recorded };
+                let numbers = first..last + 1;
+                self.pending.extend(numbers.clone().map(|number| (number, state)));
+                self.released = last;
+                Ok(numbers)
+            }
+        }
     }
 
-    /// Records the releases `numbers`, which [`next`](Self::next) returned.
-    pub(crate) fn release(&mut self, numbers: Range<u64>) {
-        self.released = self.released.max(numbers.end.saturating_sub(1));
-        self.pending.extend(numbers);
+    /// Explains why number `last` can't follow yet.
+    fn refuse(&self, last: u64, (oldest, state): (u64, State), limit: u64) -> Invalid {
+        let (problem, help) = if self.lost.iter().any(|lost| lost.sequence == oldest) {
+            (
+                "the ticket of number {} was dropped",
+                "get it back from `lost_tickets` and acquire it",
+            )
+        } else {
+            match state {
+                State::Recorded => (
+                    "number {} is not submitted yet",
+                    "submit its SubmitSync, or drop it, which takes the release back",
+                ),
+                State::Submitted => ("number {} is not yet acquired", "acquire it first"),
+                State::Acquiring => (
+                    "the acquire of number {} is not submitted yet",
+                    "submit its SubmitSync, or drop it and get the ticket from `lost_tickets`",
+                ),
+            }
+        };
+        let problem = problem.replace("{}", &oldest.to_string());
+        let more = format!("{limit} may be in flight; or open the handoff with more in_flight");
+        Invalid::new("release", format!("number {last} while {problem}"))
+            .help(format!("{help}: {more}"))
+    }
+
+    fn position(&self, number: u64) -> Option<usize> {
+        match self.pending.front() {
+            Some((first, _)) if *first == number => Some(0),
+            _ => self.pending.binary_search_by_key(&number, |(number, _)| *number).ok(),
+        }
+    }
+
+    /// Returns how far a release is; `None` if it is acquired or was never submitted.
+    pub(crate) fn state(&self, number: u64) -> Option<State> {
+        self.position(number).map(|at| self.pending[at].1)
+    }
+
+    fn set_state(&mut self, number: u64, state: State) {
+        if let Some(at) = self.position(number) {
+            self.pending[at].1 = state;
+        }
     }
 
     /// Removes a release that was acquired.
     pub(crate) fn acquire(&mut self, number: u64) {
-        if self.pending.front() == Some(&number) {
-            self.pending.pop_front();
-        } else if let Ok(at) = self.pending.binary_search(&number) {
+        if let Some(at) = self.position(number) {
             self.pending.remove(at);
         }
     }
 
-    /// Removes a release that was never submitted.
-    pub(crate) fn withdraw(&mut self, number: u64) {
-        self.acquire(number);
-        if self.released == number {
-            self.released -= 1;
+    /// The submit of these releases is made.
+    pub(crate) fn submitted(&mut self, numbers: &Range<u64>) {
+        numbers.clone().for_each(|number| self.set_state(number, State::Submitted));
+    }
+
+    /// Removes releases that are never submitted. Their numbers are not used again.
+    pub(crate) fn abandon(&mut self, numbers: &Range<u64>) {
+        numbers.clone().for_each(|number| self.acquire(number));
+        self.lost.retain(|lost| !numbers.contains(&lost.sequence));
+    }
+
+    /// Removes releases that failed before anything about them was known outside.
+    pub(crate) fn unreserve(&mut self, numbers: &Range<u64>) {
+        self.abandon(numbers);
+        if self.released + 1 == numbers.end {
+            self.released = numbers.start - 1;
         }
     }
 
-    /// Keeps a release whose ticket was dropped.
+    /// These releases are acquired by a submit that is not made yet.
+    pub(crate) fn begin_acquire(&mut self, releases: SmallVec<[Release; 1]>) {
+        for release in &releases {
+            self.set_state(release.sequence, State::Acquiring);
+        }
+        if let Some(first) = releases.iter().map(|release| release.sequence).min() {
+            self.acquiring.push((first, releases));
+        }
+    }
+
+    fn take_acquiring(&mut self, first: u64) -> SmallVec<[Release; 1]> {
+        let at = self.acquiring.iter().position(|(key, _)| *key == first);
+        at.map(|at| self.acquiring.swap_remove(at).1).unwrap_or_default()
+    }
+
+    /// The submit of the acquire is made.
+    pub(crate) fn end_acquire(&mut self, first: u64) {
+        for release in self.take_acquiring(first) {
+            self.acquire(release.sequence);
+        }
+    }
+
+    /// The acquire is never submitted: its releases are lost until their tickets are recovered.
+    pub(crate) fn abandon_acquire(&mut self, first: u64) {
+        for release in self.take_acquiring(first) {
+            self.set_state(release.sequence, State::Submitted);
+            self.lost.push(release);
+        }
+    }
+
+    /// Keeps a release whose ticket was dropped, if it can still be acquired.
     pub(crate) fn lose(&mut self, release: Release) {
-        self.lost.push(release);
+        if self.position(release.sequence).is_some() {
+            self.lost.push(release);
+        }
+    }
+
+    /// Takes one of the releases whose tickets were dropped.
+    pub(crate) fn take_lost(&mut self, number: u64) -> Option<Release> {
+        let at = self.lost.iter().position(|lost| lost.sequence == number)?;
+        Some(self.lost.swap_remove(at))
     }
 
     /// Takes the releases whose tickets were dropped, oldest first.
@@ -150,20 +299,20 @@ pub type AcquireError = ImportError<Ticket>;
 
 /// One release, to be acquired once.
 ///
-/// It identifies its handoff and carries the sequence number, the layouts that images were released
-/// in and, if the host waits, what it waits for. Send it to the acquiring side once the release is
-/// submitted: a binary semaphore must not be waited for before its signal is submitted. If the submit
-/// failed, give it to [`Releaser::withdraw`](super::Releaser::withdraw).
+/// It identifies its handoff and carries the sequence number, what was released, the layouts of images
+/// and, if the host waits, what it waits for. Send it to the acquiring side once the release is
+/// submitted. If the submit is never made, because it failed or its
+/// [`SubmitSync`](crate::vulkan::SubmitSync) was dropped, the ticket is refused, and can be dropped.
 ///
-/// A dropped ticket is not lost: the handoff keeps the release, which stays in flight, and
-/// [`Releaser::lost_tickets`](super::Releaser::lost_tickets) and
+/// The ticket of a release that was submitted is not lost when it is dropped: the handoff keeps the
+/// release, which stays in flight, and [`Releaser::lost_tickets`](super::Releaser::lost_tickets) and
 /// [`Acquirer::lost_tickets`](super::Acquirer::lost_tickets) return a ticket for it.
 #[derive(Debug)]
 #[must_use = "the other side acquires with the ticket; until then neither side owns the payload"]
 pub struct Ticket {
     channel: Arc<Channel>,
     release: Release,
-    /// Whether it was acquired or withdrawn.
+    /// Whether it was acquired.
     is_done: bool,
 }
 
@@ -173,7 +322,8 @@ impl Ticket {
     }
 
     /// Returns the sequence number of this release, starting at 1. With a timeline semaphore, it is
-    /// also the value that the release signals.
+    /// also the value that the release signals. The numbers of releases that were never submitted are
+    /// skipped.
     pub fn sequence(&self) -> u64 {
         self.release.sequence
     }
@@ -182,7 +332,7 @@ impl Ticket {
     /// listed them. Empty for a release by CUDA, which has no layouts, and for one that was recorded
     /// earlier.
     pub fn image_layouts(&self) -> impl Iterator<Item = ImageLayout> {
-        self.release.layouts.handed_over()
+        self.release.contents.layouts()
     }
 
     pub(crate) fn release(&self) -> &Release {
@@ -195,21 +345,20 @@ impl Ticket {
             return Ok(());
         }
         Err(Mismatch::new("the ticket's handoff", channel.id, self.channel.id)
-            .help("acquire at the other end of the handoff that released, withdraw at the same end")
+            .help("acquire at the other end of the handoff that released")
             .into())
     }
 
-    /// Ends the ticket, and returns its sequence number, which the caller removes from those in
-    /// flight.
-    pub(crate) fn finish(mut self) -> u64 {
-        self.is_done = true;
-        self.release.sequence
+    /// Returns a new ticket for a release whose ticket was dropped.
+    pub(crate) fn recover(channel: &Arc<Channel>, number: u64) -> Option<Self> {
+        let release = channel.in_flight().take_lost(number)?;
+        Some(Self::new(channel.clone(), release))
     }
 
-    /// Withdraws a release that was never submitted.
-    pub(crate) fn withdraw(self) {
-        let channel = self.channel.clone();
-        channel.in_flight().withdraw(self.finish());
+    /// Ends the ticket, and returns its release, which the caller removes from those in flight.
+    pub(crate) fn finish(mut self) -> Release {
+        self.is_done = true;
+        std::mem::take(&mut self.release)
     }
 }
 
@@ -227,61 +376,71 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::layouts::Layouts;
-    use super::super::wait::{HostWait, WaitMode};
+    use super::super::wait::WaitMode;
     use super::*;
-    use crate::capabilities::SyncMethod;
-    use crate::error::Error;
-
-    fn released(in_flight: &mut InFlight, count: u64, limit: u64) -> Result<Range<u64>> {
-        let numbers = in_flight.next(count, limit)?;
-        in_flight.release(numbers.clone());
-        Ok(numbers)
-    }
 
     #[test]
     fn as_many_as_the_limit_are_in_flight_and_no_more() {
         let mut in_flight = InFlight::default();
-        assert_eq!(released(&mut in_flight, 2, 3), Ok(1..3));
-        assert_eq!(released(&mut in_flight, 1, 3), Ok(3..4));
-        let refused = in_flight.next(1, 3).unwrap_err();
+        assert_eq!(in_flight.reserve(2, 3, true), Ok(1..3));
+        assert_eq!(in_flight.reserve(1, 3, true), Ok(3..4));
+        let refused = in_flight.reserve(1, 3, true).unwrap_err();
         assert!(matches!(refused, Error::Invalid(_)), "{refused}");
         // Not the oldest: a binary semaphore of number 1 is still signalled.
         in_flight.acquire(2);
-        assert!(in_flight.next(1, 3).is_err());
+        assert!(in_flight.reserve(1, 3, true).is_err());
         in_flight.acquire(1);
-        assert_eq!(in_flight.next(1, 3), Ok(4..5));
-        assert!(in_flight.next(3, 3).is_err());
-        assert_eq!(in_flight.next(2, 3), Ok(4..6));
-        assert!(in_flight.next(4, 3).is_err());
+        assert!(in_flight.reserve(3, 3, true).is_err());
+        assert!(in_flight.reserve(4, 3, true).is_err());
+        assert_eq!(in_flight.reserve(2, 3, true), Ok(4..6));
     }
 
     #[test]
-    fn a_withdrawn_release_never_happened() {
+    fn a_release_that_is_never_submitted_makes_room_and_its_number_is_not_used_again() {
         let mut in_flight = InFlight::default();
-        released(&mut in_flight, 2, 2).unwrap();
-        assert!(in_flight.next(1, 2).is_err());
-        in_flight.withdraw(2);
-        in_flight.withdraw(1);
-        assert_eq!(in_flight.next(2, 2), Ok(1..3));
+        in_flight.reserve(2, 2, false).unwrap();
+        let refused = in_flight.reserve(1, 2, false).unwrap_err().to_string();
+        assert!(refused.contains("number 1 is not submitted yet"), "{refused}");
+        in_flight.abandon(&(1..3));
+        assert_eq!(in_flight.state(2), None);
+        assert_eq!(in_flight.reserve(2, 2, false), Ok(3..5));
+        // One that failed before it had a ticket leaves no gap.
+        in_flight.unreserve(&(3..5));
+        assert_eq!(in_flight.reserve(2, 2, false), Ok(3..5));
+    }
+
+    #[test]
+    fn an_acquire_that_is_never_submitted_can_be_repeated() {
+        let mut in_flight = InFlight::default();
+        in_flight.reserve(2, 2, true).unwrap();
+        let releases = [2, 1].map(|sequence| Release { sequence, ..Release::default() });
+        in_flight.begin_acquire(releases.into_iter().collect());
+        let refused = in_flight.reserve(1, 2, true).unwrap_err().to_string();
+        assert!(refused.contains("the acquire of number 1 is not submitted"), "{refused}");
+        in_flight.abandon_acquire(1);
+        let found = in_flight.drain_lost();
+        assert_eq!(found.iter().map(|lost| lost.sequence).collect::<Vec<_>>(), [1, 2]);
+        in_flight.begin_acquire(found.into_iter().collect());
+        in_flight.end_acquire(1);
+        assert_eq!(in_flight.reserve(2, 2, true), Ok(3..5));
     }
 
     #[test]
     fn a_dropped_ticket_is_found_again_and_the_refusal_says_how() {
         let mut in_flight = InFlight::default();
-        released(&mut in_flight, 2, 2).unwrap();
-        for sequence in [2, 1] {
+        in_flight.reserve(2, 2, true).unwrap();
+        for sequence in [2, 1, 7] {
             in_flight.lose(Release { sequence, ..Release::default() });
         }
-        let refused = in_flight.next(1, 2).unwrap_err().to_string();
-        assert!(refused.contains("number 1 was dropped"), "{refused}");
+        let refused = in_flight.reserve(1, 2, true).unwrap_err().to_string();
+        assert!(refused.contains("the ticket of number 1 was dropped"), "{refused}");
         assert!(refused.contains("lost_tickets"), "{refused}");
         let found: Vec<_> = in_flight.drain_lost().iter().map(|lost| lost.sequence).collect();
-        assert_eq!(found, [1, 2]);
+        assert_eq!(found, [1, 2], "7 is not in flight");
         assert!(in_flight.drain_lost().is_empty());
         in_flight.acquire(1);
-        in_flight.withdraw(2);
-        assert_eq!(in_flight.next(2, 2), Ok(2..4));
+        in_flight.abandon(&(2..3));
+        assert_eq!(in_flight.reserve(2, 2, true), Ok(3..5));
     }
 
     proptest! {
@@ -296,13 +455,16 @@ mod tests {
             let mut tickets: Vec<u64> = Vec::new();
             for (what, count, which) in steps {
                 if what == 0 {
-                    if let Ok(numbers) = released(&mut in_flight, count, limit) {
+                    if let Ok(numbers) = in_flight.reserve(count, limit, true) {
                         tickets.extend(numbers);
                     }
                 } else if !tickets.is_empty() {
                     let number = tickets.remove(which.index(tickets.len()));
-                    // Only the last release can be withdrawn and its number reused.
-                    if what == 1 { in_flight.acquire(number) } else { in_flight.withdraw(number) }
+                    if what == 1 {
+                        in_flight.acquire(number);
+                    } else {
+                        in_flight.abandon(&(number..number + 1));
+                    }
                 }
                 let mut used: Vec<_> = tickets.iter().map(|number| (number - 1) % limit).collect();
                 used.sort_unstable();
@@ -312,49 +474,73 @@ mod tests {
         }
     }
 
-    fn channel() -> Arc<Channel> {
+    fn channel(method: SyncMethod) -> Arc<Channel> {
         let host = HostWait { mode: WaitMode::Block, timeout: Duration::ZERO };
-        Arc::new(Channel::new(SyncMethod::Timeline, host, 1, |_| Ok(())))
+        Arc::new(Channel::new(method, host, 1, |_| Ok(())))
     }
 
-    fn release(channel: &Arc<Channel>) -> Ticket {
-        let sequences = channel.next(1).unwrap();
-        channel.in_flight().release(sequences.clone());
-        let (sequence, layouts) = (sequences.start, Layouts::of_vulkan([(None, None)].into_iter()));
-        Ticket::new(channel.clone(), Release { sequence, host: None, layouts })
+    fn release(channel: &Arc<Channel>, is_submitted: bool) -> Ticket {
+        let sequence = channel.reserve(1, is_submitted).unwrap().start;
+        let contents = Contents::of_vulkan(0, [(None, None)].into_iter());
+        Ticket::new(channel.clone(), Release { sequence, host: None, contents })
     }
 
     #[test]
     fn a_dropped_ticket_keeps_its_release_in_flight_until_it_is_found() {
-        let channel = channel();
-        let ticket = release(&channel);
+        let channel = channel(SyncMethod::Timeline);
+        let ticket = release(&channel, true);
         let layouts: Vec<_> = ticket.image_layouts().collect();
         assert_eq!((ticket.sequence(), &layouts[..]), (1, &[ImageLayout::GENERAL][..]));
         drop(ticket);
-        assert!(channel.next(1).is_err(), "it is still in flight");
-        let found = channel.in_flight().drain_lost().pop().unwrap();
-        let ticket = Ticket::new(channel.clone(), found);
+        assert!(channel.reserve(1, true).is_err(), "it is still in flight");
+        let ticket = Ticket::recover(&channel, 1).unwrap();
         assert_eq!((ticket.sequence(), ticket.image_layouts().count()), (1, 1));
-        let number = ticket.finish();
-        channel.in_flight().acquire(number);
-        assert_eq!(channel.next(1), Ok(2..3));
+        channel.in_flight().acquire(ticket.finish().sequence);
+        assert_eq!(channel.reserve(1, true), Ok(2..3));
         assert!(channel.in_flight().drain_lost().is_empty());
     }
 
     #[test]
-    fn a_withdrawn_ticket_leaves_its_number_to_the_next() {
-        let channel = channel();
-        release(&channel).withdraw();
-        assert_eq!(release(&channel).sequence(), 1);
+    fn only_a_release_that_is_submitted_is_acquired_on_the_gpu() {
+        for method in SyncMethod::ORDER {
+            let channel = channel(method);
+            let ticket = release(&channel, false);
+            let early = channel.check_submitted(1);
+            if method == SyncMethod::HostWait {
+                assert_eq!(early, Ok(false));
+            } else {
+                assert!(early.unwrap_err().to_string().contains("not submitted yet"));
+            }
+            channel.submitted(&Half::Release(1..2));
+            assert_eq!(channel.check_submitted(1), Ok(true));
+            channel.in_flight().acquire(ticket.finish().sequence);
+            let abandoned = release(&channel, false);
+            channel.abandoned(&Half::Release(2..3));
+            let refused = channel.check_submitted(abandoned.sequence()).unwrap_err().to_string();
+            assert!(refused.contains("release 2 was never submitted"), "{refused}");
+            drop(abandoned);
+            assert!(channel.in_flight().drain_lost().is_empty(), "it can't be acquired");
+        }
+    }
+
+    #[test]
+    fn releases_are_submitted_in_their_order_unless_each_has_a_semaphore() {
+        for method in SyncMethod::ORDER {
+            let channel = channel(method);
+            let half = |number| Half::Release(number..number + 1);
+            assert_eq!(channel.check(&half(2)), Ok(()));
+            channel.submitted(&half(2));
+            assert_eq!(channel.check(&half(1)).is_ok(), method == SyncMethod::Binary);
+            assert_eq!(channel.check(&half(3)), Ok(()));
+        }
     }
 
     #[test]
     fn a_ticket_of_another_handoff_is_refused() {
-        let (one, other) = (channel(), channel());
-        let ticket = release(&one);
+        let (one, other) = (channel(SyncMethod::Timeline), channel(SyncMethod::Timeline));
+        let ticket = release(&one, true);
         assert_eq!(ticket.check_of(&one), Ok(()));
         let refused = ticket.check_of(&other).unwrap_err().to_string();
         assert!(refused.contains("other end"), "{refused}");
-        ticket.withdraw();
     }
 }

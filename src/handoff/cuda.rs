@@ -6,9 +6,9 @@ use std::time::Duration;
 use cudarc::driver::CudaStream;
 
 use super::channel::Ticket;
+use super::contents::Contents;
 use super::ends::Releaser;
-use super::layouts::Layouts;
-use super::peer::{Completion, HandoffPeer, SemaphoreOps, sealed};
+use super::peer::{Completion, End, HandoffPeer, SemaphoreOps, sealed};
 use super::wait::HostFence;
 use crate::cuda::{Endpoint, Fence, Semaphore};
 use crate::error::Result;
@@ -40,13 +40,14 @@ impl HandoffPeer for Endpoint {
     type Commands<'a> = CudaCommands<'a>;
     type Sync = ();
     type Fences = ();
+    const SUBMITS: bool = true;
 
     fn fences(&self) -> Result<()> {
         Ok(())
     }
 
-    fn released_layouts(_commands: &CudaCommands<'_>) -> Layouts {
-        Layouts::UNKNOWN
+    fn contents(_commands: &CudaCommands<'_>) -> Contents {
+        Contents::UNKNOWN
     }
 
     fn enqueue_release(
@@ -54,6 +55,7 @@ impl HandoffPeer for Endpoint {
         (): &(),
         CudaCommands { stream }: CudaCommands<'_>,
         completion: Completion<'_, Semaphore>,
+        _end: End<'_>,
     ) -> Result<((), Option<HostFence>)> {
         match completion {
             Completion::HostWait(_) => Ok(((), Some(HostFence::Cuda(self.fence(stream)?)))),
@@ -64,8 +66,9 @@ impl HandoffPeer for Endpoint {
     fn enqueue_acquire(
         &self,
         CudaCommands { stream }: CudaCommands<'_>,
-        _layouts: &Layouts,
+        _contents: &Contents,
         waits: SemaphoreOps<'_, Semaphore>,
+        _end: End<'_>,
     ) -> Result<()> {
         self.wait_many(stream, &waits)
     }

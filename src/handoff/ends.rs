@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::channel::{AcquireError, Channel, Release, Ticket};
-use super::layouts::Layouts;
-use super::peer::{HandoffPeer, completion, semaphore_ops};
+use super::contents::Contents;
+use super::peer::{End, HandoffPeer, completion, semaphore_ops};
 use super::wait::{HostFence, HostWait, WaitMode};
-use crate::capabilities::{SyncMethod, SyncPlan, plan_handoff};
+use crate::capabilities::{Rejected, SyncMethod, SyncPlan, plan_handoff_without};
 use crate::desc::BufferDesc;
-use crate::error::{ImportError, Invalid, Result};
+use crate::error::{Error, ImportError, Invalid, Result};
 use crate::payload::SemaphoreKind;
-use crate::vulkan;
+use crate::peer::Peer;
+use crate::vulkan::{self, Half};
 
 /// How a handoff is synchronised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +54,16 @@ pub struct Handoff<A: HandoffPeer, B: HandoffPeer> {
 
 /// Opens a handoff from `from` to `to`, with semaphores that `owner` creates.
 ///
-/// `owner` may be one of the two, or a third endpoint if neither is Vulkan.
+/// `owner` may be one of the two, or a third endpoint if neither is Vulkan. If it is the first or the
+/// second of a pair that hands payloads back and forth, [`round_trip`] opens both directions.
+///
+/// If the driver can't create or import a semaphore that it reports to support, the next method is used;
+/// [`Handoff::plan`] says why.
 ///
 /// # Errors
 /// [`Mismatch`](crate::error::Mismatch) if the endpoints are not on the same GPU,
-/// [`Missing`](crate::error::Missing) if `options.method` is not available, [`Invalid`] if
+/// [`Missing`](crate::error::Missing) if `options.method` is not available,
+/// [`Driver`](crate::Error::Driver) if its semaphores can't be created, [`Invalid`] if
 /// `options.in_flight` is 0.
 pub fn open<A: HandoffPeer, B: HandoffPeer>(
     owner: &vulkan::Endpoint,
@@ -75,11 +81,43 @@ pub fn open<A: HandoffPeer, B: HandoffPeer>(
     for side in [&releasing, &acquiring] {
         owner.identities()[0].check_same(&side.identities)?;
     }
-    let plan = plan_handoff(&exporter, &releasing, &acquiring, options.method)?;
-    tracing::debug!(from = %releasing.api, to = %acquiring.api, method = ?plan.method, "handoff");
-    let (count, kind) = match plan.method {
+    let mut rejected = Vec::new();
+    let (plan, (signals, waits)) = loop {
+        let plan =
+            plan_handoff_without(&exporter, &releasing, &acquiring, options.method, rejected)?;
+        match semaphores(owner, from, to, (plan.method, options.in_flight)) {
+            Ok(semaphores) => break (plan, semaphores),
+            // Some drivers report what they can't do.
+            Err(error) if options.method.is_none() && plan.method != SyncMethod::HostWait => {
+                rejected = plan.rejected;
+                rejected.push((plan.method, Rejected::Failed(error)));
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    tracing::debug!(from = %releasing.api, to = %acquiring.api, %plan, "handoff");
+    let host = HostWait { mode: options.wait, timeout: options.timeout };
+    let channel = Arc::new(Channel::new(plan.method, host, options.in_flight, B::check_layout));
+    let fences = from.fences()?;
+    let release =
+        Releaser { endpoint: from.clone(), semaphores: signals, fences, channel: channel.clone() };
+    let acquire = Acquirer { endpoint: to.clone(), semaphores: waits, channel };
+    Ok(Handoff { release, acquire, plan })
+}
+
+/// The semaphores of the releasing and of the acquiring side.
+type Semaphores<A, B> = (Vec<<A as Peer>::Semaphore>, Vec<<B as Peer>::Semaphore>);
+
+/// Creates the semaphores of a method, and imports them on both sides.
+fn semaphores<A: HandoffPeer, B: HandoffPeer>(
+    owner: &vulkan::Endpoint,
+    from: &A,
+    to: &B,
+    (method, in_flight): (SyncMethod, u32),
+) -> Result<Semaphores<A, B>> {
+    let (count, kind) = match method {
         SyncMethod::Timeline => (1, SemaphoreKind::Timeline),
-        SyncMethod::Binary => (options.in_flight, SemaphoreKind::Binary),
+        SyncMethod::Binary => (in_flight, SemaphoreKind::Binary),
         SyncMethod::HostWait => (0, SemaphoreKind::Binary),
     };
     let (mut signals, mut waits) = (Vec::new(), Vec::new());
@@ -88,13 +126,29 @@ pub fn open<A: HandoffPeer, B: HandoffPeer>(
         signals.push(from.adopt_semaphore(&semaphore)?);
         waits.push(to.adopt_semaphore(&semaphore)?);
     }
-    let host = HostWait { mode: options.wait, timeout: options.timeout };
-    let channel = Arc::new(Channel::new(plan.method, host, options.in_flight, B::check_layout));
-    let fences = from.fences()?;
-    let release =
-        Releaser { endpoint: from.clone(), semaphores: signals, fences, channel: channel.clone() };
-    let acquire = Acquirer { endpoint: to.clone(), semaphores: waits, channel };
-    Ok(Handoff { release, acquire, plan })
+    Ok((signals, waits))
+}
+
+/// A handoff each way between two endpoints.
+#[derive(Debug)]
+pub struct RoundTrip<A: HandoffPeer, B: HandoffPeer> {
+    /// From the first to the second.
+    pub there: Handoff<A, B>,
+    /// From the second to the first.
+    pub back: Handoff<B, A>,
+}
+
+/// Opens a handoff each way between `owner`, which creates the semaphores, and `other`.
+///
+/// # Errors
+/// Same as [`open`].
+pub fn round_trip<B: HandoffPeer>(
+    owner: &vulkan::Endpoint,
+    other: &B,
+    options: HandoffOptions,
+) -> Result<RoundTrip<vulkan::Endpoint, B>> {
+    let there = open(owner, owner, other, options)?;
+    Ok(RoundTrip { there, back: open(owner, other, owner, options)? })
 }
 
 /// The releasing end of a handoff.
@@ -124,6 +178,20 @@ impl<P: HandoffPeer> fmt::Debug for Acquirer<P> {
     }
 }
 
+impl<P: HandoffPeer> Drop for Releaser<P> {
+    fn drop(&mut self) {
+        let end = End { channel: &self.channel, half: Half::Release(0..0) };
+        self.endpoint.wait_for_end(end.id(), self.channel.host.timeout);
+    }
+}
+
+impl<P: HandoffPeer> Drop for Acquirer<P> {
+    fn drop(&mut self) {
+        let end = End { channel: &self.channel, half: Half::Acquire(0) };
+        self.endpoint.wait_for_end(end.id(), self.channel.host.timeout);
+    }
+}
+
 impl<P: HandoffPeer> Releaser<P> {
     /// Returns the endpoint that releases.
     pub fn endpoint(&self) -> &P {
@@ -139,7 +207,7 @@ impl<P: HandoffPeer> Releaser<P> {
     ///
     /// With Vulkan, `commands` are [`VulkanCommands`](super::VulkanCommands): the release is recorded,
     /// and the returned [`SubmitSync`](vulkan::SubmitSync) is added to the submit, after which the
-    /// ticket may be sent. With OpenGL they are `GlCommands` or a list of buffers or textures: what the
+    /// ticket may be sent. If it is dropped instead, nothing is released. With OpenGL they are `GlCommands` or a list of buffers or textures: what the
     /// OpenGL commands so far have done to them is released. With CUDA they are the stream: what the
     /// work on it so far has done is released. OpenGL and CUDA submit at once and return `()` beside the
     /// ticket.
@@ -148,8 +216,9 @@ impl<P: HandoffPeer> Releaser<P> {
     /// while the context is current, so it can't travel in the ticket.
     ///
     /// # Errors
-    /// [`Invalid`] if `in_flight` releases are in flight already, if an image is listed in a
-    /// layout that it can't have or that the acquiring API lacks, if the OpenGL context is not current;
+    /// [`Invalid`] if `in_flight` releases are in flight already, if a resource is released already, if
+    /// an image is listed in a layout that it can't have or that the acquiring API lacks, if the OpenGL
+    /// context is not current;
     /// [`Mismatch`](crate::error::Mismatch) for a resource or a stream from another endpoint;
     /// [`Timeout`](crate::Error::Timeout) if a host wait took too long. After an error nothing is released.
     pub fn release<'a>(
@@ -157,15 +226,15 @@ impl<P: HandoffPeer> Releaser<P> {
         commands: impl Into<P::Commands<'a>>,
     ) -> Result<(Ticket, P::Sync)> {
         let commands = commands.into();
-        let layouts = P::released_layouts(&commands);
-        self.channel.check_layouts(&layouts)?;
+        let contents = P::contents(&commands);
+        self.channel.check_layouts(&contents)?;
         let (sequences, sync, host) = self.enqueue(1, commands)?;
-        let release = Release { sequence: sequences.start, host, layouts };
+        let release = Release { sequence: sequences.start, host, contents };
         Ok((Ticket::new(self.channel.clone(), release), sync))
     }
 
-    /// Returns new tickets for those that were dropped, oldest first. Acquire each, or withdraw it if
-    /// its submit failed.
+    /// Returns new tickets for those that were dropped, oldest first, and for those whose acquire was
+    /// never submitted. Acquire each.
     pub fn lost_tickets(&mut self) -> Vec<Ticket> {
         lost_tickets(&self.channel)
     }
@@ -180,7 +249,7 @@ impl<P: HandoffPeer> Releaser<P> {
         let channel = self.channel.clone();
         let tickets = (0..count).map(move |number| {
             let (sequence, host) = (sequences.start + number as u64, host.clone());
-            Ticket::new(channel.clone(), Release { sequence, host, layouts: Layouts::UNKNOWN })
+            Ticket::new(channel.clone(), Release { sequence, host, contents: Contents::UNKNOWN })
         });
         Ok((tickets, sync))
     }
@@ -192,23 +261,22 @@ impl<P: HandoffPeer> Releaser<P> {
         commands: P::Commands<'_>,
     ) -> Result<(Range<u64>, P::Sync, Option<HostFence>)> {
         let channel = &self.channel;
-        let sequences = channel.next(count)?;
+        let sequences = channel.reserve(count, P::SUBMITS)?;
         let completion =
             completion(&self.semaphores, channel.method, channel.host, sequences.clone());
-        let (sync, host) = self.endpoint.enqueue_release(&self.fences, commands, completion)?;
-        channel.in_flight().release(sequences.clone());
-        Ok((sequences, sync, host))
-    }
-
-    /// Rejects a ticket from another handoff.
-    pub(crate) fn check_own(&self, ticket: &Ticket) -> Result<()> {
-        ticket.check_of(&self.channel)
+        let end = End { channel, half: Half::Release(sequences.clone()) };
+        match self.endpoint.enqueue_release(&self.fences, commands, completion, end) {
+            Ok((sync, host)) => Ok((sequences, sync, host)),
+            Err(error) => {
+                channel.in_flight().unreserve(&sequences);
+                Err(error)
+            }
+        }
     }
 
     /// Leaks what work that may never finish still uses.
     pub(crate) fn leak(&self) {
         std::mem::forget(self.semaphores.clone());
-        P::leak(&self.fences);
     }
 }
 
@@ -226,15 +294,16 @@ impl<P: HandoffPeer> Acquirer<P> {
     /// Acquires what was released with `ticket`: the work that follows waits for the release, and sees
     /// what it wrote. If the host waits, it waits here.
     ///
-    /// `commands` are of the same type as for this peer's [`release`](Releaser::release). List images and
-    /// textures in the order of the releasing side; their layouts may be left out, and default to those of
-    /// the release. After a release by CUDA, which has no layouts, or one that was recorded earlier, the
+    /// `commands` are of the same type as for this peer's [`release`](Releaser::release). List everything
+    /// that was released, images and textures in the order of the releasing side; their layouts may be left
+    /// out, and default to those of the release. After a release by CUDA, which has no layouts, or one that was recorded earlier, the
     /// default is `VK_IMAGE_LAYOUT_GENERAL`.
     ///
     /// # Errors
     /// [`Mismatch`](crate::error::Mismatch) for a ticket from another handoff, for a resource or a stream of
-    /// another endpoint, if the number of images differs from the release, or if an image is listed in a
-    /// layout other than the one it was released in; [`Invalid`] if the OpenGL context is not current;
+    /// another endpoint, if the number of buffers or images differs from the release, or if an image is
+    /// listed in a layout other than the one it was released in; [`Invalid`] if the release was never
+    /// submitted or, unless the host waits, is not submitted yet, and if the OpenGL context is not current;
     /// [`Timeout`](crate::Error::Timeout) if a host wait took too long. After an error nothing is acquired,
     /// and the ticket is returned.
     pub fn acquire<'a>(
@@ -242,8 +311,8 @@ impl<P: HandoffPeer> Acquirer<P> {
         ticket: Ticket,
         commands: impl Into<P::Commands<'a>>,
     ) -> Result<P::Sync, AcquireError> {
-        let layouts = &ticket.release().layouts;
-        match self.enqueue(std::iter::once(&ticket), layouts, commands.into()) {
+        let contents = &ticket.release().contents;
+        match self.enqueue(std::iter::once(&ticket), contents, commands.into()) {
             Ok(sync) => {
                 self.acquired(std::iter::once(ticket));
                 Ok(sync)
@@ -252,8 +321,8 @@ impl<P: HandoffPeer> Acquirer<P> {
         }
     }
 
-    /// Returns new tickets for those that were dropped, oldest first. Acquire each, or let the releasing
-    /// side withdraw it if its submit failed.
+    /// Returns new tickets for those that were dropped, oldest first, and for those whose acquire was
+    /// never submitted. Acquire each.
     pub fn lost_tickets(&mut self) -> Vec<Ticket> {
         lost_tickets(&self.channel)
     }
@@ -263,38 +332,75 @@ impl<P: HandoffPeer> Acquirer<P> {
     pub(crate) fn enqueue<'t>(
         &self,
         tickets: impl Iterator<Item = &'t Ticket> + Clone,
-        layouts: &Layouts,
+        contents: &Contents,
         commands: P::Commands<'_>,
     ) -> Result<P::Sync> {
         self.check(tickets.clone())?;
-        let method = self.channel.method;
-        let waits = semaphore_ops(&self.semaphores, method, tickets.map(Ticket::sequence));
-        self.endpoint.enqueue_acquire(commands, layouts, waits)
+        let (channel, sequences) = (&self.channel, tickets.map(Ticket::sequence));
+        let half = Half::Acquire(sequences.clone().min().unwrap_or(0));
+        let waits = semaphore_ops(&self.semaphores, channel.method, sequences);
+        self.endpoint.enqueue_acquire(commands, contents, waits, End { channel, half })
     }
 
-    /// Rejects tickets of another handoff. If the host waits, it waits here.
+    /// Rejects tickets of another handoff, and of releases that are not submitted. If the host waits, it
+    /// waits here.
     pub(crate) fn check<'t>(
         &self,
         tickets: impl Iterator<Item = &'t Ticket> + Clone,
     ) -> Result<()> {
         let channel = &self.channel;
-        tickets.clone().try_for_each(|ticket| ticket.check_of(channel))?;
+        let sequences = tickets.clone().map(Ticket::sequence);
+        for ticket in tickets.clone() {
+            ticket.check_of(channel)?;
+            channel.check_submitted(ticket.sequence())?;
+        }
         if channel.method == SyncMethod::HostWait {
-            channel.host.run_all(tickets.filter_map(|ticket| ticket.release().host.as_ref()))?;
+            let fences = tickets.filter_map(|ticket| ticket.release().host.as_ref());
+            channel.host.run_all(fences).map_err(|error| explain(channel, &sequences, error))?;
         }
         Ok(())
+    }
+
+    pub(crate) fn channel(&self) -> &Arc<Channel> {
+        &self.channel
     }
 
     /// Ends tickets that were acquired.
     pub(crate) fn acquired(&self, tickets: impl Iterator<Item = Ticket>) {
         let mut in_flight = self.channel.in_flight();
-        tickets.for_each(|ticket| in_flight.acquire(ticket.finish()));
+        if P::SUBMITS {
+            tickets.for_each(|ticket| in_flight.acquire(ticket.finish().sequence));
+        } else {
+            in_flight.begin_acquire(tickets.map(Ticket::finish).collect());
+        }
     }
 
     /// Leaks what work that may never finish still uses.
     pub(crate) fn leak(&self) {
         std::mem::forget(self.semaphores.clone());
     }
+}
+
+/// Reports a wait that timed out because its release was not submitted.
+fn explain(
+    channel: &Channel,
+    sequences: &(impl Iterator<Item = u64> + Clone),
+    error: Error,
+) -> Error {
+    let Error::Timeout { waited, .. } = error else { return error };
+    for number in sequences.clone() {
+        match channel.check_submitted(number) {
+            Ok(true) => {}
+            Ok(false) => {
+                let what = format!(
+                    "the submit of release {number}, whose SubmitSync is not submitted yet,"
+                );
+                return Error::Timeout { what: what.into(), waited };
+            }
+            Err(never) => return never,
+        }
+    }
+    error
 }
 
 fn lost_tickets(channel: &Arc<Channel>) -> Vec<Ticket> {

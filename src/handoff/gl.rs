@@ -3,12 +3,13 @@
 use glow::HasContext as _;
 use smallvec::SmallVec;
 
-use super::layouts::{Layouts, acquired_by_gl};
-use super::peer::{Completion, HandoffPeer, SemaphoreOps, sealed};
+use super::contents::{Contents, acquired_by_gl};
+use super::peer::{Completion, End, HandoffPeer, SemaphoreOps, sealed};
 use super::wait::HostFence;
 use crate::desc::ImageLayout;
 use crate::error::{Invalid, Mismatch, Result};
 use crate::gl::{Buffer, Endpoint, Semaphore, Texture, texture_layouts};
+use crate::vulkan::List;
 
 /// A texture, and the layout it is handed over in.
 ///
@@ -43,42 +44,66 @@ impl From<(glow::NativeTexture, ImageLayout)> for TextureAccess {
 /// The buffers and textures that a release or an acquire by OpenGL makes visible. List every shared
 /// one.
 ///
-/// Made from a list of buffers, a list of textures, or a pair of both.
+/// Made from one buffer or texture, from a slice, an array or a `Vec` of buffers or of
+/// [`TextureAccess`] by reference, or from a pair of slices of both. `()` lists nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GlCommands<'a> {
-    /// The buffers.
-    pub buffers: &'a [&'a Buffer],
-    /// The textures, in the same order on both sides of the handoff.
-    pub textures: &'a [TextureAccess],
+    buffers: List<'a, &'a Buffer>,
+    /// In the same order on both sides of the handoff.
+    textures: List<'a, TextureAccess>,
 }
 
-impl<'a, const N: usize> From<&'a [&'a Buffer; N]> for GlCommands<'a> {
-    fn from(buffers: &'a [&'a Buffer; N]) -> Self {
-        Self { buffers, textures: &[] }
+macro_rules! commands_from {
+    ($($field:ident: $item:ty),*) => {$(
+        impl<'a> From<&'a [$item]> for GlCommands<'a> {
+            fn from(many: &'a [$item]) -> Self {
+                Self { $field: List::Many(many), ..Self::default() }
+            }
+        }
+
+        impl<'a, const N: usize> From<&'a [$item; N]> for GlCommands<'a> {
+            fn from(many: &'a [$item; N]) -> Self {
+                many.as_slice().into()
+            }
+        }
+
+        impl<'a> From<&'a Vec<$item>> for GlCommands<'a> {
+            fn from(many: &'a Vec<$item>) -> Self {
+                many.as_slice().into()
+            }
+        }
+    )*};
+}
+
+commands_from!(buffers: &'a Buffer, textures: TextureAccess);
+
+impl<'a> From<&'a Buffer> for GlCommands<'a> {
+    fn from(buffer: &'a Buffer) -> Self {
+        Self { buffers: List::One(buffer), ..Self::default() }
     }
 }
 
-impl<'a, const N: usize> From<&'a [TextureAccess; N]> for GlCommands<'a> {
-    fn from(textures: &'a [TextureAccess; N]) -> Self {
-        Self { buffers: &[], textures }
+impl From<TextureAccess> for GlCommands<'_> {
+    fn from(texture: TextureAccess) -> Self {
+        Self { textures: List::One(texture), ..Self::default() }
     }
 }
 
-impl<'a> From<&'a [&'a Buffer]> for GlCommands<'a> {
-    fn from(buffers: &'a [&'a Buffer]) -> Self {
-        Self { buffers, textures: &[] }
+impl From<&Texture> for GlCommands<'_> {
+    fn from(texture: &Texture) -> Self {
+        TextureAccess::from(texture).into()
     }
 }
 
-impl<'a> From<&'a [TextureAccess]> for GlCommands<'a> {
-    fn from(textures: &'a [TextureAccess]) -> Self {
-        Self { buffers: &[], textures }
+impl From<()> for GlCommands<'_> {
+    fn from((): ()) -> Self {
+        Self::default()
     }
 }
 
 impl<'a> From<(&'a [&'a Buffer], &'a [TextureAccess])> for GlCommands<'a> {
     fn from((buffers, textures): (&'a [&'a Buffer], &'a [TextureAccess])) -> Self {
-        Self { buffers, textures }
+        Self { buffers: List::Many(buffers), textures: List::Many(textures) }
     }
 }
 
@@ -91,6 +116,7 @@ impl HandoffPeer for Endpoint {
     type Commands<'a> = GlCommands<'a>;
     type Sync = ();
     type Fences = ();
+    const SUBMITS: bool = true;
 
     fn fences(&self) -> Result<()> {
         Ok(())
@@ -105,8 +131,9 @@ impl HandoffPeer for Endpoint {
             .into())
     }
 
-    fn released_layouts(commands: &GlCommands<'_>) -> Layouts {
-        Layouts::of_gl(commands.textures.iter().map(|texture| texture.layout))
+    fn contents(commands: &GlCommands<'_>) -> Contents {
+        let layouts = commands.textures.iter().map(|texture| texture.layout);
+        Contents::of_gl(commands.buffers.len(), layouts)
     }
 
     fn enqueue_release(
@@ -114,34 +141,24 @@ impl HandoffPeer for Endpoint {
         (): &(),
         commands: GlCommands<'_>,
         completion: Completion<'_, Semaphore>,
+        end: End<'_>,
     ) -> Result<((), Option<HostFence>)> {
         check_own(self, &commands)?;
-        match completion {
-            Completion::HostWait(host) => {
-                let fence = self.fence()?;
-                host.run(|timeout| fence.wait(timeout), || fence.is_signaled())?;
-                Ok(((), Some(HostFence::Done)))
-            }
-            Completion::Signal(ops) => {
-                let named =
-                    |one: &TextureAccess| (one.texture, one.layout.unwrap_or(ImageLayout::GENERAL));
-                let textures: InLayouts = commands.textures.iter().map(named).collect();
-                for (semaphore, value) in ops {
-                    self.signal(semaphore, value, commands.buffers, &textures)?;
-                }
-                Ok(((), None))
-            }
-        }
+        self.mark_released(&commands.buffers, names(&commands), end.channel.id)?;
+        release(self, &commands, completion).inspect_err(|_| {
+            self.mark_acquired(&commands.buffers, names(&commands));
+        })
     }
 
     fn enqueue_acquire(
         &self,
         commands: GlCommands<'_>,
-        layouts: &Layouts,
+        contents: &Contents,
         waits: SemaphoreOps<'_, Semaphore>,
+        _end: End<'_>,
     ) -> Result<()> {
         check_own(self, &commands)?;
-        let released = layouts.of_each(commands.textures.len())?;
+        let released = contents.of_each(commands.buffers.len(), commands.textures.len())?;
         let textures =
             commands.textures.iter().zip(released).map(|(named, released)| {
                 Ok((named.texture, acquired_by_gl(released, named.layout)?))
@@ -149,12 +166,40 @@ impl HandoffPeer for Endpoint {
         let textures: InLayouts = textures.collect::<Result<_>>()?;
         if waits.is_empty() {
             // Nothing cached here may hide what the other side wrote.
-            return self.memory_barrier();
+            self.memory_barrier()?;
         }
         for (semaphore, value) in waits {
-            self.wait(semaphore, value, commands.buffers, &textures)?;
+            self.wait(semaphore, value, &commands.buffers, &textures)?;
         }
+        self.mark_acquired(&commands.buffers, names(&commands));
         Ok(())
+    }
+}
+
+fn names(commands: &GlCommands<'_>) -> impl Iterator<Item = glow::Texture> + Clone {
+    commands.textures.iter().map(|named| named.texture)
+}
+
+fn release(
+    endpoint: &Endpoint,
+    commands: &GlCommands<'_>,
+    completion: Completion<'_, Semaphore>,
+) -> Result<((), Option<HostFence>)> {
+    match completion {
+        Completion::HostWait(host) => {
+            let fence = endpoint.fence()?;
+            host.run(|timeout| fence.wait(timeout), || fence.is_signaled())?;
+            Ok(((), Some(HostFence::Done)))
+        }
+        Completion::Signal(ops) => {
+            let named =
+                |one: &TextureAccess| (one.texture, one.layout.unwrap_or(ImageLayout::GENERAL));
+            let textures: InLayouts = commands.textures.iter().map(named).collect();
+            for (semaphore, value) in ops {
+                endpoint.signal(semaphore, value, &commands.buffers, &textures)?;
+            }
+            Ok(((), None))
+        }
     }
 }
 
@@ -172,7 +217,7 @@ fn check_own(endpoint: &Endpoint, commands: &GlCommands<'_>) -> Result<()> {
         return Ok(());
     }
     endpoint.delete_dropped()?;
-    for TextureAccess { texture, .. } in *textures {
+    for TextureAccess { texture, .. } in textures.iter() {
         // SAFETY: the context is current: `delete_dropped` has checked it. Any name may be queried.
         if !unsafe { endpoint.gl().is_texture(*texture) } {
             let found = format!("texture {}, which doesn't exist in it", texture.0);

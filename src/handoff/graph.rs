@@ -5,14 +5,15 @@ use std::sync::Arc;
 use cudarc::driver::{CudaStream, DriverError as CudarcError, sys};
 
 use super::channel::{Release, Ticket};
+use super::contents::Contents;
 use super::ends::{Acquirer, Releaser};
-use super::layouts::Layouts;
 use super::peer::{SemaphoreOp, semaphore_ops};
 use super::wait::HostFence;
 use crate::capabilities::SyncMethod;
 use crate::cuda::library::failed;
 use crate::cuda::{Endpoint, Semaphore, SemaphoreNode};
 use crate::error::{ImportError, ImportResult, Invalid, Result};
+use crate::vulkan::{Half, SubmitHandoff as _};
 
 /// An acquire at the beginning of a CUDA graph and a release at its end, for any number of launches.
 ///
@@ -170,22 +171,28 @@ impl GraphHandoff {
         ticket: Option<Ticket>,
         launch: impl FnOnce() -> Result<(), CudarcError>,
     ) -> ImportResult<Ticket, Option<Ticket>> {
+        let numbers = match self.releaser.channel.reserve(1, false) {
+            Ok(numbers) => numbers,
+            Err(error) => return Err(ImportError::new(ticket, error)),
+        };
         // SAFETY: the caller's promise.
-        let launched =
-            unsafe { self.advance(exec, stream, ticket.as_ref()) }.and_then(|sequence| {
-                launch().map_err(|CudarcError(result)| failed("cuGraphLaunch", result))?;
-                Ok(sequence)
+        let launched = unsafe { self.advance(exec, stream, ticket.as_ref(), numbers.start) }
+            .and_then(|()| {
+                launch().map_err(|CudarcError(result)| failed("cuGraphLaunch", result))
             });
         match launched {
-            Ok(sequence) => {
+            Ok(()) => {
                 self.acquire.acquirer.acquired(ticket.into_iter());
-                self.released(sequence, stream).map_err(|error| ImportError::new(None, error))
+                self.released(numbers.start, stream).map_err(|error| ImportError::new(None, error))
             }
-            Err(error) => Err(ImportError::new(ticket, error)),
+            Err(error) => {
+                self.releaser.channel.in_flight().unreserve(&numbers);
+                Err(ImportError::new(ticket, error))
+            }
         }
     }
 
-    /// Sets the nodes of the next launch, and returns the sequence number of its release.
+    /// Sets the nodes of the next launch, whose release is number `sequence`.
     ///
     /// # Safety
     /// That of `replay`.
@@ -194,9 +201,9 @@ impl GraphHandoff {
         exec: sys::CUgraphExec,
         stream: &CudaStream,
         ticket: Option<&Ticket>,
-    ) -> Result<u64> {
+        sequence: u64,
+    ) -> Result<()> {
         let Self { acquire: CapturedAcquire { acquirer, wait }, releaser, signal } = self;
-        let sequence = releaser.channel.next(1)?.start;
         if let Some(ticket) = ticket {
             acquirer.check(std::iter::once(ticket))?;
         }
@@ -216,7 +223,7 @@ impl GraphHandoff {
             // SAFETY: as above.
             unsafe { node.set(exec, semaphore, value) }?;
         }
-        Ok(sequence)
+        Ok(())
     }
 
     /// Records a release that was launched, and returns its ticket. The semaphores are used until the
@@ -230,8 +237,8 @@ impl GraphHandoff {
             SyncMethod::HostWait => Some(HostFence::Cuda(endpoint.fence(stream)?)),
             _ => None,
         };
-        channel.in_flight().release(sequence..sequence + 1);
-        let release = Release { sequence, host, layouts: Layouts::UNKNOWN };
+        channel.submitted(&Half::Release(sequence..sequence + 1));
+        let release = Release { sequence, host, contents: Contents::UNKNOWN };
         Ok(Ticket::new(Arc::clone(channel), release))
     }
 

@@ -70,6 +70,7 @@
 //! ```
 
 mod channel;
+mod contents;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod ends;
@@ -77,20 +78,20 @@ mod ends;
 mod gl;
 #[cfg(feature = "cuda")]
 mod graph;
-mod layouts;
 mod peer;
 mod vulkan;
 mod wait;
 
+pub(crate) use channel::Channel;
 pub use channel::{AcquireError, Ticket};
+pub(crate) use contents::Contents;
 #[cfg(feature = "cuda")]
 pub use cuda::CudaCommands;
-pub use ends::{Acquirer, Handoff, HandoffOptions, Releaser, open};
+pub use ends::{Acquirer, Handoff, HandoffOptions, Releaser, RoundTrip, open, round_trip};
 #[cfg(feature = "gl")]
 pub use gl::{GlCommands, TextureAccess};
 #[cfg(feature = "cuda")]
 pub use graph::{CapturedAcquire, GraphHandoff};
-pub(crate) use layouts::Layouts;
 pub use peer::HandoffPeer;
 pub use vulkan::VulkanCommands;
 pub use wait::WaitMode;

@@ -2,16 +2,19 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::layouts::Layouts;
+use super::channel::Channel;
+use super::contents::Contents;
 use super::wait::{HostFence, HostWait};
 use crate::capabilities::SyncMethod;
 use crate::desc::ImageLayout;
 use crate::error::Result;
 use crate::peer::Peer;
-use crate::vulkan;
+use crate::vulkan::{self, Half};
 
 /// A peer that can be an end of a handoff. Implemented by the crate's endpoints.
 ///
@@ -48,6 +51,9 @@ pub trait HandoffPeer: Peer + sealed::Sealed {
     /// What the releasing end keeps so that the host can wait.
     #[doc(hidden)]
     type Fences: fmt::Debug;
+    /// Whether a release or an acquire is submitted when the call returns.
+    #[doc(hidden)]
+    const SUBMITS: bool;
 
     #[doc(hidden)]
     fn adopt_semaphore(&self, semaphore: &vulkan::Semaphore) -> Result<Self::Semaphore> {
@@ -57,9 +63,9 @@ pub trait HandoffPeer: Peer + sealed::Sealed {
     #[doc(hidden)]
     fn fences(&self) -> Result<Self::Fences>;
 
-    /// Leaks what work that may never finish still uses.
+    /// Waits until what an end of a handoff has submitted is done, if its semaphores must be kept.
     #[doc(hidden)]
-    fn leak(_fences: &Self::Fences) {}
+    fn wait_for_end(&self, _end: u64, _timeout: Duration) {}
 
     /// Rejects a layout that this peer can't acquire an image in.
     #[doc(hidden)]
@@ -67,9 +73,9 @@ pub trait HandoffPeer: Peer + sealed::Sealed {
         Ok(())
     }
 
-    /// Returns the layouts for the ticket of a release.
+    /// Returns what a release lists, for its ticket.
     #[doc(hidden)]
-    fn released_layouts(commands: &Self::Commands<'_>) -> Layouts;
+    fn contents(commands: &Self::Commands<'_>) -> Contents;
 
     /// Records or enqueues a release. Nothing is released if it fails.
     #[doc(hidden)]
@@ -78,6 +84,7 @@ pub trait HandoffPeer: Peer + sealed::Sealed {
         fences: &Self::Fences,
         commands: Self::Commands<'_>,
         completion: Completion<'_, Self::Semaphore>,
+        end: End<'_>,
     ) -> Result<(Self::Sync, Option<HostFence>)>;
 
     /// Records or enqueues an acquire; `waits` is empty if the host has waited. Nothing is acquired if
@@ -86,9 +93,24 @@ pub trait HandoffPeer: Peer + sealed::Sealed {
     fn enqueue_acquire(
         &self,
         commands: Self::Commands<'_>,
-        layouts: &Layouts,
+        contents: &Contents,
         waits: SemaphoreOps<'_, Self::Semaphore>,
+        end: End<'_>,
     ) -> Result<Self::Sync>;
+}
+
+/// The end of a handoff that releases or acquires.
+#[derive(Debug)]
+pub struct End<'a> {
+    pub(crate) channel: &'a Arc<Channel>,
+    pub(crate) half: Half,
+}
+
+impl End<'_> {
+    /// Identifies the end.
+    pub(crate) fn id(&self) -> u64 {
+        2 * self.channel.id + u64::from(matches!(self.half, Half::Acquire(_)))
+    }
 }
 
 pub(crate) mod sealed {

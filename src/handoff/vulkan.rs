@@ -1,18 +1,18 @@
 //! Vulkan's ends of a handoff: recorded into the user's command buffer, added to the user's submit.
 
+use std::time::Duration;
+
 use ash::vk;
 use smallvec::SmallVec;
 
 use super::channel::{AcquireError, Ticket};
-use super::ends::Releaser;
-use super::layouts::{Layouts, acquired_by_vulkan};
-use super::peer::{Completion, HandoffPeer, SemaphoreOps, sealed};
+use super::contents::{Contents, acquired_by_vulkan};
+use super::ends::{Acquirer, Releaser};
+use super::peer::{Completion, End, HandoffPeer, SemaphoreOps, sealed};
 use super::wait::HostFence;
-use crate::capabilities::SyncMethod;
 use crate::error::{ImportError, Result};
 use crate::vulkan::{
-    Accesses, Endpoint, Fence, FencePool, ImageAccess, Semaphore, SemaphoreSignal, SemaphoreWait,
-    SubmitSync,
+    Accesses, Commands, Endpoint, FencePool, ImageAccess, Semaphore, SubmitEnd, SubmitSync,
 };
 
 /// A command buffer that a release or an acquire is recorded into, and what its commands use.
@@ -25,8 +25,9 @@ pub struct VulkanCommands<'a> {
 
 impl<'a> VulkanCommands<'a> {
     /// Records into `command_buffer`: a release after the commands that used `used`, an acquire before
-    /// the commands that will use it. `used` is a list of buffers, of images, or
-    /// [`Accesses`] of both.
+    /// the commands that will use it. `used` is one [`BufferAccess`](crate::vulkan::BufferAccess) or
+    /// [`ImageAccess`], a list of them, or [`Accesses`] of both. From the submit on, the endpoint keeps
+    /// the resources until the command buffer has executed.
     ///
     /// # Safety
     /// - `command_buffer` is being recorded, outside a render pass, for a queue of `queue_family` of the
@@ -35,8 +36,7 @@ impl<'a> VulkanCommands<'a> {
     /// - For an acquire, the images are those of the release, in the same order. If the ticket has no
     ///   layouts (a release by CUDA, or one recorded earlier), the images are in those that `used` names.
     /// - The [`SubmitSync`] that the release or the acquire returns is added to the submit of the command
-    ///   buffer.
-    /// - The resources live until the command buffer has executed.
+    ///   buffer. If it is dropped instead, so is the command buffer, or it is recorded again.
     pub unsafe fn record(
         command_buffer: vk::CommandBuffer,
         queue_family: u32,
@@ -51,6 +51,13 @@ impl<'a> VulkanCommands<'a> {
     pub fn recorded() -> Self {
         Self { record: None, used: Accesses::default() }
     }
+
+    /// Names what the barriers that are recorded already cover, so that the endpoint keeps it until
+    /// the command buffer has executed.
+    #[must_use]
+    pub fn covering(self, used: impl Into<Accesses<'a>>) -> Self {
+        Self { used: used.into(), ..self }
+    }
 }
 
 impl sealed::Sealed for Endpoint {}
@@ -59,6 +66,7 @@ impl HandoffPeer for Endpoint {
     type Commands<'a> = VulkanCommands<'a>;
     type Sync = SubmitSync;
     type Fences = FencePool;
+    const SUBMITS: bool = false;
 
     fn adopt_semaphore(&self, semaphore: &Semaphore) -> Result<Semaphore> {
         if semaphore.is_of(self) {
@@ -71,16 +79,18 @@ impl HandoffPeer for Endpoint {
         FencePool::new(self)
     }
 
-    fn leak(fences: &FencePool) {
-        fences.leak();
+    fn wait_for_end(&self, end: u64, timeout: Duration) {
+        Endpoint::wait_for_end(self, end, timeout);
     }
 
-    fn released_layouts(commands: &VulkanCommands<'_>) -> Layouts {
+    fn contents(commands: &VulkanCommands<'_>) -> Contents {
+        let used = &commands.used;
         match commands.record {
-            Some(_) => Layouts::of_vulkan(
-                commands.used.images.iter().map(|used| (used.old_layout, used.new_layout)),
+            Some(_) => Contents::of_vulkan(
+                used.buffers().len(),
+                used.images().iter().map(|used| (used.old_layout, used.new_layout)),
             ),
-            None => Layouts::UNKNOWN,
+            None => Contents::UNKNOWN,
         }
     }
 
@@ -89,16 +99,14 @@ impl HandoffPeer for Endpoint {
         fences: &FencePool,
         commands: VulkanCommands<'_>,
         completion: Completion<'_, Semaphore>,
+        end: End<'_>,
     ) -> Result<(SubmitSync, Option<HostFence>)> {
         let mut sync = SubmitSync::default();
+        sync.add_end(submit_end(&end, &commands.used)?);
         let host = match completion {
             Completion::HostWait(_) => Some(HostFence::Vulkan(fences.next(&mut sync)?)),
             Completion::Signal(ops) => {
-                let signal = |(semaphore, value): (&Semaphore, _)| SemaphoreSignal {
-                    semaphore: semaphore.clone(),
-                    value,
-                };
-                sync.signals.extend(ops.into_iter().map(signal));
+                ops.into_iter().for_each(|(semaphore, value)| sync.add_signal(semaphore, value));
                 None
             }
         };
@@ -112,13 +120,16 @@ impl HandoffPeer for Endpoint {
     fn enqueue_acquire(
         &self,
         commands: VulkanCommands<'_>,
-        layouts: &Layouts,
+        contents: &Contents,
         waits: SemaphoreOps<'_, Semaphore>,
+        end: End<'_>,
     ) -> Result<SubmitSync> {
+        let mut sync = SubmitSync::default();
+        sync.add_end(submit_end(&end, &commands.used)?);
         if let Some((command_buffer, family)) = commands.record {
-            let Accesses { buffers, images } = commands.used;
-            let released = layouts.of_each(images.len())?;
-            let images = images.iter().zip(released).map(|(used, released)| {
+            let used = commands.used;
+            let released = contents.of_each(used.buffers().len(), used.images().len())?;
+            let images = used.images().iter().zip(released).map(|(used, released)| {
                 let (old, new) = acquired_by_vulkan(released, (used.old_layout, used.new_layout))?;
                 Ok(used.with_layouts(old, new))
             });
@@ -126,47 +137,108 @@ impl HandoffPeer for Endpoint {
             // SAFETY: the promise of `VulkanCommands::record`; the other side has released the resources,
             // the images with these layouts, because the ticket exists; the submit waits for the release
             // with what is returned here, or the host has waited.
-            unsafe {
-                let used = Accesses { buffers, images: &images };
-                self.record_acquire(command_buffer, family, used)
-            }?;
+            unsafe { self.record_acquire(command_buffer, family, used.with_images(&images)) }?;
         }
-        let wait = |(semaphore, value): (&Semaphore, _)| SemaphoreWait {
-            semaphore: semaphore.clone(),
-            value,
-            // All: only the user's command buffer knows which commands come first.
-            stage: vk::PipelineStageFlags::ALL_COMMANDS,
-        };
-        Ok(SubmitSync { waits: waits.into_iter().map(wait).collect(), ..SubmitSync::default() })
+        waits.into_iter().for_each(|(semaphore, value)| sync.add_wait(semaphore, value));
+        Ok(sync)
     }
 }
 
+fn submit_end(end: &End<'_>, used: &Accesses<'_>) -> Result<SubmitEnd> {
+    let ids = (end.channel.id, end.id());
+    SubmitEnd::new(end.channel.clone(), ids, end.half.clone(), used)
+}
+
+/// For those who own no submit, such as a plugin of an engine: the release is recorded and submitted by the
+/// library.
 impl Releaser<Endpoint> {
-    /// Withdraws a release that was not submitted, for example because the submit failed. The payload
-    /// stays with this side, and the handoff continues as if nothing had been released.
+    /// Releases `used` with a command buffer of the library's own, which is submitted to `queue`.
+    ///
+    /// # Safety
+    /// - `queue` is a queue of `queue_family` of the endpoint's device. It is externally synchronised
+    ///   during this call: hold the lock that the engine has for it.
+    /// - `queue_family` owns the resources, and the images are in their `old_layout`. The commands that
+    ///   used them were submitted to `queue` before, or it waits for them.
     ///
     /// # Errors
-    /// [`Mismatch`](crate::Error::Mismatch) for a ticket from another handoff, which is returned.
-    pub fn withdraw(&mut self, ticket: Ticket) -> Result<(), AcquireError> {
-        match self.check_own(&ticket) {
-            Ok(()) => {
-                ticket.withdraw();
-                Ok(())
-            }
-            Err(error) => Err(ImportError::new(ticket, error)),
-        }
+    /// Same as [`release`](Self::release) and [`SubmitSync::submit`]. After an error nothing is released.
+    ///
+    /// # References
+    /// `vkQueueSubmit`, `vkCmdPipelineBarrier`.
+    #[doc(alias = "vkQueueSubmit")]
+    pub unsafe fn release_on<'a>(
+        &mut self,
+        queue: vk::Queue,
+        queue_family: u32,
+        used: impl Into<Accesses<'a>>,
+    ) -> Result<Ticket> {
+        let commands = self.endpoint.own_commands(queue_family)?;
+        // SAFETY: the command buffer is being recorded for that family, outside a render pass, and is
+        // submitted with what is returned; the rest is the caller's promise.
+        let record = unsafe { VulkanCommands::record(commands.handle(), queue_family, used) };
+        let (ticket, sync) = self.release(record)?;
+        // SAFETY: the caller's promise.
+        unsafe { submit_own(&self.endpoint, queue, commands, sync) }?;
+        Ok(ticket)
     }
+}
 
-    /// Returns a fence for the submit of `ticket`'s release, if what the other side waits for can be
-    /// queried: a binary semaphore can't.
-    pub(crate) fn fence_of(&self, ticket: &Ticket) -> Option<Fence> {
-        match (self.method(), &ticket.release().host) {
-            (_, Some(HostFence::Vulkan(fence))) => Some(fence.clone()),
-            (SyncMethod::Timeline, _) => {
-                let timeline = self.semaphores.first()?;
-                Some(Fence::timeline(timeline, ticket.sequence()))
-            }
-            _ => None,
-        }
+/// For those who own no submit, such as a plugin of an engine: the acquire is recorded and submitted by the
+/// library.
+impl Acquirer<Endpoint> {
+    /// Acquires `used` with a command buffer of the library's own, which is submitted to `queue`. What is
+    /// submitted to it afterwards sees what the other side wrote.
+    ///
+    /// # Safety
+    /// - `queue` is a queue of `queue_family` of the endpoint's device. It is externally synchronised
+    ///   during this call: hold the lock that the engine has for it.
+    /// - The images are those of the release, in the same order. If the ticket has no layouts (a release
+    ///   by CUDA, or one recorded earlier), the images are in those that `used` names.
+    ///
+    /// # Errors
+    /// Same as [`acquire`](Self::acquire) and [`SubmitSync::submit`]. After an error nothing is acquired,
+    /// and the ticket is returned.
+    ///
+    /// # References
+    /// `vkQueueSubmit`, `vkCmdPipelineBarrier`.
+    #[doc(alias = "vkQueueSubmit")]
+    pub unsafe fn acquire_on<'a>(
+        &mut self,
+        ticket: Ticket,
+        queue: vk::Queue,
+        queue_family: u32,
+        used: impl Into<Accesses<'a>>,
+    ) -> Result<(), AcquireError> {
+        let commands = match self.endpoint().own_commands(queue_family) {
+            Ok(commands) => commands,
+            Err(error) => return Err(ImportError::new(ticket, error)),
+        };
+        let number = ticket.sequence();
+        // SAFETY: the command buffer is being recorded for that family, outside a render pass, and is
+        // submitted with what is returned; the rest is the caller's promise.
+        let record = unsafe { VulkanCommands::record(commands.handle(), queue_family, used) };
+        let sync = self.acquire(ticket, record)?;
+        // SAFETY: the caller's promise.
+        let Err(error) = (unsafe { submit_own(self.endpoint(), queue, commands, sync) }) else {
+            return Ok(());
+        };
+        // The acquire that was not submitted is taken back.
+        let release = self.channel().in_flight().take_lost(number).unwrap_or_default();
+        Err(ImportError::new(Ticket::new(self.channel().clone(), release), error))
     }
+}
+
+/// # Safety
+/// `queue` is of the family that `commands` are being recorded for, and externally synchronised.
+unsafe fn submit_own(
+    endpoint: &Endpoint,
+    queue: vk::Queue,
+    commands: Commands,
+    mut sync: SubmitSync,
+) -> Result<()> {
+    // SAFETY: the commands are one barrier, which was checked.
+    unsafe { commands.end() }?;
+    sync.set_commands(commands);
+    // SAFETY: the caller's promise.
+    unsafe { sync.submit_own(endpoint, queue) }
 }

@@ -83,7 +83,7 @@ impl Commands {
     /// # Errors
     /// As [`SubmitSync::submit`].
     #[doc(alias = "vkQueueSubmit")]
-    pub unsafe fn submit(&mut self, endpoint: &Endpoint, sync: &SubmitSync) -> Result<()> {
+    pub unsafe fn submit(&mut self, endpoint: &Endpoint, sync: SubmitSync) -> Result<()> {
         self.is_submitted = true;
         let Self { vulkan, handle, .. } = self;
         // SAFETY: the caller's promise; `with_queue` synchronises the queue, and `drop` keeps the

@@ -20,9 +20,9 @@
 //! The payloads of a ring are buffers. Images are handed over by [`handoff::open`](crate::handoff::open),
 //! whose tickets carry their layouts.
 //!
-//! Dropping a stage waits for the work on slots that it has released; the caller must wait for work on slots
-//! that it still holds. If the wait fails, what the work uses is leaked. Dropping a stage closes the ring:
-//! the other stages return an error instead of waiting indefinitely.
+//! What submitted work uses is kept until it is done, whatever is dropped. Dropping a stage waits for its
+//! work, within the timeout of the handoffs with Vulkan, and closes the ring: the other stages return an
+//! error instead of waiting indefinitely.
 //!
 //! # Example
 //!
@@ -56,11 +56,9 @@
 //!         for slot in &batch {
 //!             let _buffer = fill.buffer(slot)?.handle(); // ... dispatch frame `frame` into it ...
 //!         }
-//!         let (signals, pending) = fill.release(batch, slot_commands())?;
-//!         sync.merge(signals)?;
+//!         sync.merge(fill.release(batch, slot_commands())?);
 //!         // ... vkEndCommandBuffer ...
-//!         unsafe { sync.submit(vulkan, queue, &[command_buffer]) }?;
-//!         pending.submitted();
+//!         unsafe { sync.submit(vulkan, queue, &[command_buffer]) }?; // passes the slot on
 //!
 //!         // As many as have arrived, without waiting.
 //!         while let Some((batch, ())) = draw.take(Wait::No, 1..=4, ())? {
@@ -82,7 +80,7 @@ mod stage;
 
 pub use peer::{RingPeer, SlotCommands};
 pub use queue::Wait;
-pub use slot::{Batch, PendingRelease, Slot};
+pub use slot::{Batch, Slot};
 #[cfg(feature = "tune")]
 pub(crate) use stage::MAX_DEPTH;
 pub use stage::{RingOptions, RingStage, Triple, pair, triple};

@@ -1,7 +1,6 @@
 //! What a ring requires of a peer, implemented for the three peers.
 
 use std::fmt;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use ash::vk;
@@ -9,27 +8,25 @@ use smallvec::SmallVec;
 
 #[cfg(feature = "cuda")]
 use super::queue::Arrival;
-use super::slot::{LastSubmit, PendingRelease};
+use super::slot::{PendingRelease, PendingTake};
 use crate::error::Result;
 use crate::handoff::{HandoffPeer, Releaser, VulkanCommands};
-use crate::vulkan::{self, Buffer, BufferAccess, Fence, FencePool, SubmitSync};
+use crate::vulkan::{self, AfterSubmit as _, Buffer, BufferAccess, SubmitSync};
 
-/// How long dropping a stage waits for its last work. Work that takes longer hangs, or waits for a signal
+/// How long dropping a stage of OpenGL or CUDA waits for its last work. Work that takes longer hangs, or waits for a signal
 /// that never comes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A peer that can be a stage of a ring. Implemented by the crate's endpoints.
 ///
-/// | peer | `SlotCommands` | `Released` |
+/// | peer | `SlotCommands` | `Sync` |
 /// |---|---|---|
-/// | [`vulkan::Endpoint`] | [`SlotCommands`]: a command buffer, its queue family, how it uses each buffer | [`SubmitSync`] for the submit, and the [`PendingRelease`] to be called after it |
+/// | [`vulkan::Endpoint`] | [`SlotCommands`]: a command buffer, its queue family, how it uses each buffer | [`SubmitSync`], for the submit |
 /// | `gl::Endpoint` | `()` | `()`: the work is submitted |
 /// | `cuda::Endpoint` | `CudaCommands`: the stream | `()`: the work is submitted |
 pub trait RingPeer: HandoffPeer {
     /// The argument of `take` and `release`: what to record for the slots.
     type SlotCommands<'a>;
-    /// What `release` returns.
-    type Released;
     /// What the stage keeps to know that its work is done.
     #[doc(hidden)]
     type Work: fmt::Debug + Default;
@@ -44,18 +41,28 @@ pub trait RingPeer: HandoffPeer {
     where
         Self: 'b;
 
-    /// Records the release of `slots`, and passes them on if they are submitted already.
+    /// The acquire of slots is recorded, or submitted already.
+    #[doc(hidden)]
+    fn taken(_sync: &mut Self::Sync, mut pending: PendingTake) {
+        pending.submitted();
+    }
+
+    /// The release of slots is recorded, or submitted already.
     #[doc(hidden)]
     fn released(
-        releaser: &Releaser<Self>,
-        work: &mut Self::Work,
-        sync: Self::Sync,
-        pending: PendingRelease,
-    ) -> Result<Self::Released>;
+        _releaser: &Releaser<Self>,
+        _work: &mut Self::Work,
+        _sync: &mut Self::Sync,
+        mut pending: PendingRelease,
+    ) {
+        pending.submitted();
+    }
 
     /// Waits for the last work of a stage that is being dropped.
     #[doc(hidden)]
-    fn finish(releaser: &Releaser<Self>, work: &Self::Work) -> Result<()>;
+    fn finish(_releaser: &Releaser<Self>, _work: &Self::Work) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What a Vulkan stage records for the slots that it takes or releases.
@@ -74,8 +81,7 @@ impl SlotCommands {
     /// `|buffer| BufferAccess::compute(buffer)`.
     ///
     /// # Safety
-    /// The same as for [`VulkanCommands::record`], except that the stage keeps its buffers until the work
-    /// that it has released is done. The caller keeps the stage until all other work is done.
+    /// The same as for [`VulkanCommands::record`].
     pub unsafe fn record(
         command_buffer: vk::CommandBuffer,
         queue_family: u32,
@@ -93,74 +99,39 @@ impl SlotCommands {
     }
 }
 
-/// The host's view of what a Vulkan stage has submitted.
-#[derive(Debug, Default)]
-pub struct VulkanWork {
-    /// `Some` with binary semaphores, which the host can't query.
-    fences: Option<FencePool>,
-    last: LastSubmit,
-}
-
-impl VulkanWork {
-    /// Returns a fence that the submit of `sync` will signal.
-    fn fence(&mut self, endpoint: &vulkan::Endpoint, sync: &mut SubmitSync) -> Result<Fence> {
-        let fences = match self.fences.take() {
-            Some(fences) => fences,
-            None => FencePool::new(endpoint)?,
-        };
-        self.fences.insert(fences).next(sync)
-    }
-}
-
 impl RingPeer for vulkan::Endpoint {
     type SlotCommands<'a> = SlotCommands;
-    type Released = (SubmitSync, PendingRelease);
-    type Work = VulkanWork;
+    type Work = ();
 
     fn with_commands<'b, R>(
         buffers: impl Iterator<Item = &'b Buffer>,
         commands: SlotCommands,
         run: impl FnOnce(VulkanCommands<'_>) -> R,
     ) -> R {
-        let Some((command_buffer, family, used)) = commands.record else {
-            return run(VulkanCommands::recorded());
-        };
+        let used: AccessOf =
+            commands.record.map_or(|buffer| BufferAccess::any(buffer), |record| record.2);
         let used: SmallVec<[BufferAccess<'_>; 8]> = buffers.map(used).collect();
-        // SAFETY: the promise of `SlotCommands::record`.
-        run(unsafe { VulkanCommands::record(command_buffer, family, used.as_slice()) })
+        run(match commands.record {
+            // SAFETY: the promise of `SlotCommands::record`.
+            Some((command_buffer, family, _)) => unsafe {
+                VulkanCommands::record(command_buffer, family, used.as_slice())
+            },
+            None => VulkanCommands::recorded().covering(used.as_slice()),
+        })
     }
 
-    fn released(
-        releaser: &Releaser<Self>,
-        work: &mut VulkanWork,
-        mut sync: SubmitSync,
-        mut pending: PendingRelease,
-    ) -> Result<(SubmitSync, PendingRelease)> {
-        // This stage can wait for what the next one waits for, except for a binary semaphore, which
-        // can't be queried.
-        let last = pending.slots.last().and_then(|slot| slot.ticket.as_ref());
-        let fence = match last.and_then(|ticket| releaser.fence_of(ticket)) {
-            Some(fence) => fence,
-            None => work.fence(releaser.endpoint(), &mut sync)?,
-        };
-        pending.fence = Some((work.last.clone(), fence));
-        Ok((sync, pending))
+    fn taken(sync: &mut SubmitSync, pending: PendingTake) {
+        sync.after_submit(pending);
     }
 
-    fn finish(_: &Releaser<Self>, work: &VulkanWork) -> Result<()> {
-        let last = work.last.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let finished = last.map_or(Ok(()), |last| last.wait(TIMEOUT));
-        if let (Err(_), Some(fences)) = (&finished, &work.fences) {
-            fences.leak();
-        }
-        finished
+    fn released(_: &Releaser<Self>, (): &mut (), sync: &mut SubmitSync, pending: PendingRelease) {
+        sync.after_submit(pending);
     }
 }
 
 #[cfg(feature = "gl")]
 impl RingPeer for crate::gl::Endpoint {
     type SlotCommands<'a> = ();
-    type Released = ();
     type Work = ();
 
     fn with_commands<'b, R>(
@@ -172,11 +143,6 @@ impl RingPeer for crate::gl::Endpoint {
         run(buffers.as_slice().into())
     }
 
-    fn released(_: &Releaser<Self>, (): &mut (), (): (), pending: PendingRelease) -> Result<()> {
-        pending.submitted();
-        Ok(())
-    }
-
     fn finish(releaser: &Releaser<Self>, (): &()) -> Result<()> {
         // Everything that the context was given so far.
         releaser.endpoint().fence()?.wait(TIMEOUT)
@@ -186,7 +152,6 @@ impl RingPeer for crate::gl::Endpoint {
 #[cfg(feature = "cuda")]
 impl RingPeer for crate::cuda::Endpoint {
     type SlotCommands<'a> = crate::handoff::CudaCommands<'a>;
-    type Released = ();
     /// The last release of each slot, if the host waits; a semaphore tracks its own uses.
     type Work = Vec<Option<crate::cuda::Fence>>;
 
@@ -201,9 +166,9 @@ impl RingPeer for crate::cuda::Endpoint {
     fn released(
         releaser: &Releaser<Self>,
         work: &mut Self::Work,
-        (): (),
-        pending: PendingRelease,
-    ) -> Result<()> {
+        (): &mut (),
+        mut pending: PendingRelease,
+    ) {
         for Arrival { index, ticket } in &pending.slots {
             let Some(fence) = ticket.as_ref().and_then(|ticket| releaser.fence_of(ticket)) else {
                 continue;
@@ -214,7 +179,6 @@ impl RingPeer for crate::cuda::Endpoint {
             work[*index] = Some(fence);
         }
         pending.submitted();
-        Ok(())
     }
 
     fn finish(releaser: &Releaser<Self>, work: &Self::Work) -> Result<()> {

@@ -39,6 +39,8 @@ struct State {
     arrivals: VecDeque<Arrival>,
     /// Taken and not yet released, the oldest first.
     held: Vec<usize>,
+    /// The tickets of held slots whose acquire was never submitted.
+    unacquired: Vec<(usize, Ticket)>,
     closed: bool,
 }
 
@@ -151,9 +153,27 @@ impl Queue {
     pub(crate) fn return_slot(&self, index: usize) {
         let mut state = self.state();
         state.forget(index);
-        state.arrivals.push_back(Arrival { index, ticket: None });
+        let at = state.unacquired.iter().position(|(held, _)| *held == index);
+        let ticket = at.map(|at| state.unacquired.swap_remove(at).1);
+        state.arrivals.push_back(Arrival { index, ticket });
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// The acquire of a slot was never submitted: its ticket goes back to the slot.
+    pub(crate) fn return_ticket(&self, index: usize, ticket: Ticket) {
+        let mut state = self.state();
+        match state.arrivals.iter_mut().find(|arrival| arrival.index == index) {
+            Some(returned) => returned.ticket = Some(ticket),
+            None => state.unacquired.push((index, ticket)),
+        }
+    }
+
+    /// Returns whether the acquire of one of these slots was never submitted.
+    pub(crate) fn is_unacquired(&self, mut slots: impl Iterator<Item = usize>) -> bool {
+        let state = self.state();
+        !state.unacquired.is_empty()
+            && slots.any(|slot| state.unacquired.iter().any(|(held, _)| *held == slot))
     }
 
     /// Checks that `slots` are those that the stage has held longest, in their order; otherwise returns

@@ -1,9 +1,12 @@
-//! A slot that a stage holds, a batch of slots, and slots whose release is not submitted yet.
+//! A slot that a stage holds, a batch of slots, and slots that a submit takes or releases.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use super::queue::{Arrivals, Queue};
-use crate::vulkan::Fence;
+use crate::handoff::{Channel, Ticket};
+use crate::vulkan::AfterSubmit;
 
 /// A slot of a ring, held by a stage: the right to use its buffer.
 ///
@@ -13,14 +16,14 @@ use crate::vulkan::Fence;
 /// It is neither `Copy` nor `Clone`: once released, it can't be used any more.
 ///
 /// ```no_run
-/// use gpu_interop::ring::{PendingRelease, RingStage, Slot, SlotCommands};
+/// use gpu_interop::ring::{RingStage, Slot, SlotCommands};
 /// use gpu_interop::vulkan::{Endpoint, SubmitSync};
 ///
 /// fn release(
 ///     stage: &mut RingStage<Endpoint>,
 ///     slot: Slot,
 ///     commands: SlotCommands,
-/// ) -> gpu_interop::Result<(SubmitSync, PendingRelease)> {
+/// ) -> gpu_interop::Result<SubmitSync> {
 ///     let buffer = stage.buffer(&slot)?;
 ///     buffer.handle(); // ... is used in the commands ...
 ///     stage.release(slot, commands)
@@ -30,13 +33,13 @@ use crate::vulkan::Fence;
 /// After the release the slot is gone:
 ///
 /// ```compile_fail,E0382
-/// # use gpu_interop::ring::{PendingRelease, RingStage, Slot, SlotCommands};
+/// # use gpu_interop::ring::{RingStage, Slot, SlotCommands};
 /// # use gpu_interop::vulkan::{Endpoint, SubmitSync};
 /// # fn release(
 /// #     stage: &mut RingStage<Endpoint>,
 /// #     slot: Slot,
 /// #     commands: SlotCommands,
-/// # ) -> gpu_interop::Result<(SubmitSync, PendingRelease)> {
+/// # ) -> gpu_interop::Result<SubmitSync> {
 /// let released = stage.release(slot, commands);
 /// stage.buffer(&slot)?; // the next stage has it
 /// # released
@@ -46,13 +49,13 @@ use crate::vulkan::Fence;
 /// and so is a buffer that was borrowed before:
 ///
 /// ```compile_fail,E0502
-/// # use gpu_interop::ring::{PendingRelease, RingStage, Slot, SlotCommands};
+/// # use gpu_interop::ring::{RingStage, Slot, SlotCommands};
 /// # use gpu_interop::vulkan::{Endpoint, SubmitSync};
 /// # fn release(
 /// #     stage: &mut RingStage<Endpoint>,
 /// #     slot: Slot,
 /// #     commands: SlotCommands,
-/// # ) -> gpu_interop::Result<(SubmitSync, PendingRelease)> {
+/// # ) -> gpu_interop::Result<SubmitSync> {
 /// let buffer = stage.buffer(&slot)?;
 /// let released = stage.release(slot, commands);
 /// buffer.handle(); // the next stage has it
@@ -183,16 +186,9 @@ impl<'a> IntoIterator for &'a Batch {
     }
 }
 
-/// The fence of the last submit that a stage made.
-pub(crate) type LastSubmit = Arc<Mutex<Option<Fence>>>;
-
-/// Slots whose release is recorded but not yet submitted.
-///
-/// Call [`submitted`](Self::submitted) after the submit: a binary semaphore must not be waited for
-/// before its signal is submitted. Dropping it instead means that nothing was submitted: the slots
+/// Slots whose release is recorded. The submit passes them to the next stage; if there is none, they
 /// return to their stage.
 #[derive(Debug)]
-#[must_use = "call `submitted` after the submit; dropping it withdraws the release"]
 pub struct PendingRelease {
     /// Empty once the next stage has them.
     pub(crate) slots: Arrivals,
@@ -200,30 +196,47 @@ pub struct PendingRelease {
     pub(crate) home: Arc<Queue>,
     /// Where they go.
     pub(crate) next: Arc<Queue>,
-    /// What the stage waits for when it is dropped.
-    pub(crate) fence: Option<(LastSubmit, Fence)>,
 }
 
-impl PendingRelease {
-    /// Passes the slots to the next stage. Call it after the submit.
-    pub fn submitted(mut self) {
-        if let Some((last, fence)) = self.fence.take() {
-            *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(fence);
-        }
+impl AfterSubmit for PendingRelease {
+    fn submitted(&mut self) {
         self.next.push(self.slots.drain(..));
     }
 }
 
 impl Drop for PendingRelease {
     fn drop(&mut self) {
-        if self.slots.is_empty() {
-            return;
+        // The tickets are of releases that were never submitted.
+        for slot in self.slots.drain(..) {
+            self.home.return_slot(slot.index);
         }
-        // The last release first, so that all numbers are free again.
-        for ticket in self.slots.iter_mut().rev().filter_map(|slot| slot.ticket.take()) {
-            ticket.withdraw();
+    }
+}
+
+/// Slots whose acquire is recorded. If it is never submitted, their tickets return to the stage.
+#[derive(Debug)]
+pub struct PendingTake {
+    /// Of the handoff through which they arrived.
+    pub(crate) channel: Arc<Channel>,
+    /// Where they arrived.
+    pub(crate) home: Arc<Queue>,
+    /// Their indices, and the numbers of their releases. Empty once the acquire is submitted.
+    pub(crate) slots: SmallVec<[(usize, u64); 4]>,
+}
+
+impl AfterSubmit for PendingTake {
+    fn submitted(&mut self) {
+        self.slots.clear();
+    }
+}
+
+impl Drop for PendingTake {
+    fn drop(&mut self) {
+        for (index, number) in self.slots.drain(..) {
+            if let Some(ticket) = Ticket::recover(&self.channel, number) {
+                self.home.return_ticket(index, ticket);
+            }
         }
-        self.home.push(self.slots.drain(..));
     }
 }
 

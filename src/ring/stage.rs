@@ -5,23 +5,25 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use smallvec::SmallVec;
+
 use super::peer::RingPeer;
 use super::queue::{Arrival, Queue, Wait};
-use super::slot::{Batch, PendingRelease, Slot};
+use super::slot::{Batch, PendingRelease, PendingTake, Slot};
 use crate::capabilities::{Capabilities, SyncMethod, SyncPlan, plan_all};
 use crate::desc::BufferDesc;
 use crate::error::{Invalid, Mismatch, Result};
-use crate::handoff::{Acquirer, Handoff, HandoffOptions, Layouts, Releaser, open};
+use crate::handoff::{Acquirer, Contents, Handoff, HandoffOptions, Releaser, open};
 use crate::vulkan;
 
 /// One endpoint's place in a ring: takes slots from the stage before it and releases them to the next.
 ///
 /// An OpenGL stage stays on the thread of its context.
 pub struct RingStage<P: RingPeer> {
-    // The buffers are dropped first, then the semaphores: `drop` has waited for all that uses them.
-    pub(crate) buffers: Vec<P::Buffer>,
+    // First: dropping them waits for Vulkan's work.
     pub(crate) acquirer: Acquirer<P>,
     pub(crate) releaser: Releaser<P>,
+    pub(crate) buffers: Vec<P::Buffer>,
     pub(crate) work: P::Work,
     pub(crate) ring: u64,
     pub(crate) arrivals: Arc<Queue>,
@@ -91,8 +93,9 @@ impl<P: RingPeer> RingStage<P> {
     /// `how_many` is the number of slots to take: `1..=1` takes one, `1..=8` all that have arrived but at
     /// most 8, and `4..=4` waits for four. Fewer are returned only after a stage of the ring was dropped.
     ///
-    /// With Vulkan, `commands` are [`SlotCommands`](super::SlotCommands), and the stage must live until the
-    /// submit is done if the slot is not released in it. With OpenGL they are `()`: the OpenGL commands
+    /// With Vulkan, `commands` are [`SlotCommands`](super::SlotCommands). If the returned
+    /// [`SubmitSync`](crate::vulkan::SubmitSync) is dropped without a submit, drop the slots too: they can
+    /// be taken again. With OpenGL they are `()`: the OpenGL commands
     /// that follow see what the previous stage wrote. With CUDA they are the stream: the work that follows
     /// on it sees the same.
     ///
@@ -115,40 +118,45 @@ impl<P: RingPeer> RingStage<P> {
             let released = taken.arrivals.iter().filter(|arrival| arrival.ticket.is_some());
             let buffers = released.map(|arrival| &self.buffers[arrival.index]);
             sync = P::with_commands(buffers, commands.into(), |commands| {
-                self.acquirer.enqueue(tickets, &Layouts::UNKNOWN, commands)
+                self.acquirer.enqueue(tickets, &Contents::UNKNOWN, commands)
             })?;
         }
         let mut slots = Vec::with_capacity(taken.arrivals.len());
         let (ring, home) = (self.ring, &self.arrivals);
+        let (channel, mut acquired) = (self.acquirer.channel().clone(), SmallVec::new());
         self.acquirer.acquired(taken.arrivals.drain(..).filter_map(|Arrival { index, ticket }| {
             slots.push(Slot { index, ring, is_new: ticket.is_none(), home: Some(home.clone()) });
+            acquired.extend(ticket.as_ref().map(|ticket| (index, ticket.sequence())));
             ticket
         }));
+        if !acquired.is_empty() {
+            P::taken(&mut sync, PendingTake { channel, home: home.clone(), slots: acquired });
+        }
         Ok(Some((Batch { slots }, sync)))
     }
 
     /// Releases a batch, or a slot, to the next stage with one signal.
     ///
-    /// With Vulkan, `commands` are [`SlotCommands`](super::SlotCommands); add the returned
-    /// [`SubmitSync`](crate::vulkan::SubmitSync) to the submit, and call [`PendingRelease::submitted`] after
-    /// it. With OpenGL they are `()`: the slots are released after the OpenGL commands so far. With CUDA they
+    /// With Vulkan, `commands` are [`SlotCommands`](super::SlotCommands); the submit of the returned
+    /// [`SubmitSync`](crate::vulkan::SubmitSync) passes the slots on. If it is dropped instead, they return
+    /// to this stage. With OpenGL they are `()`: the slots are released after the OpenGL commands so far. With CUDA they
     /// are the stream that the slots were taken on, or one that waits for it: the slots are released after
     /// the work on it so far.
     ///
     /// # Errors
     /// [`Mismatch`] for a slot from another stage or a stream from another context; [`Invalid`] for an empty
-    /// batch, for slots out of order with binary semaphores, and if the OpenGL context is not current. The
-    /// slots return to this stage.
+    /// batch, for slots whose acquire was never submitted, for slots out of order with binary semaphores,
+    /// and if the OpenGL context is not current. The slots return to this stage.
     pub fn release<'a>(
         &mut self,
         batch: impl Into<Batch>,
         commands: impl Into<P::SlotCommands<'a>>,
-    ) -> Result<P::Released> {
+    ) -> Result<P::Sync> {
         let Batch { slots } = batch.into();
         self.check_releasable(&slots)?;
         let buffers = slots.iter().map(|slot| &self.buffers[slot.index]);
         let releaser = &mut self.releaser;
-        let (tickets, sync) = P::with_commands(buffers, commands.into(), |commands| {
+        let (tickets, mut sync) = P::with_commands(buffers, commands.into(), |commands| {
             releaser.release_many(slots.len(), commands)
         })?;
         self.arrivals.forget(slots.iter().map(Slot::index));
@@ -156,8 +164,9 @@ impl<P: RingPeer> RingStage<P> {
             |(slot, ticket): (Slot, _)| Arrival { index: slot.into_index(), ticket: Some(ticket) };
         let slots = slots.into_iter().zip(tickets).map(arrival).collect();
         let (home, next) = (self.arrivals.clone(), self.next.clone());
-        let pending = PendingRelease { slots, home, next, fence: None };
-        P::released(&self.releaser, &mut self.work, sync, pending)
+        let pending = PendingRelease { slots, home, next };
+        P::released(&self.releaser, &mut self.work, &mut sync, pending);
+        Ok(sync)
     }
 
     fn check_own(&self, slot: &Slot) -> Result<()> {
@@ -179,6 +188,11 @@ impl<P: RingPeer> RingStage<P> {
             return Err(Invalid::new("batch", "has no slot").help("take one first").into());
         }
         slots.iter().try_for_each(|slot| self.check_own(slot))?;
+        if self.arrivals.is_unacquired(slots.iter().map(Slot::index)) {
+            return Err(Invalid::new("batch", "has a slot whose acquire was never submitted")
+                .help("drop the slot and take it again")
+                .into());
+        }
         if self.releaser.method() != SyncMethod::Binary {
             return Ok(());
         }
@@ -355,9 +369,9 @@ impl Slots {
     ) -> Result<RingStage<P>> {
         let import = |buffer: &vulkan::Buffer| Ok(peer.import_buffer(buffer.export()?)?);
         Ok(RingStage {
-            buffers: self.buffers.iter().map(import).collect::<Result<_>>()?,
             acquirer,
             releaser,
+            buffers: self.buffers.iter().map(import).collect::<Result<_>>()?,
             work: P::Work::default(),
             ring: self.ring,
             arrivals: queues[place].clone(),

@@ -1,7 +1,7 @@
 //! How commands use what is shared: the stages, accesses and layouts of a release or an acquire.
 
 use std::fmt;
-use std::ops::BitOr;
+use std::ops::{BitOr, Deref};
 
 use ash::vk;
 
@@ -9,6 +9,7 @@ use super::buffer::Buffer;
 use super::conv;
 use super::endpoint::Endpoint;
 use super::image::Image;
+use super::ownership::Part;
 use crate::desc::ImageLayout;
 use crate::error::{Invalid, Result};
 
@@ -194,6 +195,22 @@ impl<'a> ImageAccess<'a> {
         Self::new(image, any())
     }
 
+    /// The levels and layers that are handed over.
+    pub(super) fn part(&self) -> Part {
+        let vk::ImageSubresourceRange {
+            base_mip_level,
+            level_count,
+            base_array_layer,
+            layer_count,
+            ..
+        } = self.range;
+        // Also what remains: a count of u32::MAX.
+        Part {
+            levels: base_mip_level..base_mip_level.saturating_add(level_count),
+            layers: base_array_layer..base_array_layer.saturating_add(layer_count),
+        }
+    }
+
     fn check(&self) -> Result<()> {
         let (old_layout, new_layout) = self.layouts();
         self.check_layout("images.old_layout", old_layout)?;
@@ -289,37 +306,101 @@ impl fmt::Debug for ImageAccess<'_> {
     }
 }
 
-/// All that a release or an acquire covers: buffers, images, or both. A slice of either converts
-/// into it.
+/// One value, or a slice of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum List<'a, T> {
+    One(T),
+    Many(&'a [T]),
+}
+
+impl<T> Default for List<'_, T> {
+    fn default() -> Self {
+        Self::Many(&[])
+    }
+}
+
+impl<T> Deref for List<'_, T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+}
+
+/// All that a release or an acquire covers: buffers, images, or both. Both sides of a handoff list as
+/// many of each, in the same order.
+///
+/// Made from one [`BufferAccess`] or [`ImageAccess`], from a slice, an array or a `Vec` of either by
+/// reference, or from a pair of slices: `(&buffers[..], &images[..])`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Accesses<'a> {
-    /// The buffers.
-    pub buffers: &'a [BufferAccess<'a>],
-    /// The images. Both sides of a handoff list them in the same order.
-    pub images: &'a [ImageAccess<'a>],
+    buffers: List<'a, BufferAccess<'a>>,
+    images: List<'a, ImageAccess<'a>>,
 }
 
-impl<'a> From<&'a [BufferAccess<'a>]> for Accesses<'a> {
-    fn from(buffers: &'a [BufferAccess<'a>]) -> Self {
-        Self { buffers, images: &[] }
+macro_rules! accesses_from {
+    ($access:ident, $field:ident) => {
+        impl<'a> From<$access<'a>> for Accesses<'a> {
+            fn from(one: $access<'a>) -> Self {
+                Self { $field: List::One(one), ..Self::default() }
+            }
+        }
+
+        impl<'a> From<&$access<'a>> for Accesses<'a> {
+            fn from(one: &$access<'a>) -> Self {
+                (*one).into()
+            }
+        }
+
+        impl<'a> From<&'a [$access<'a>]> for Accesses<'a> {
+            fn from(many: &'a [$access<'a>]) -> Self {
+                Self { $field: List::Many(many), ..Self::default() }
+            }
+        }
+
+        impl<'a, const N: usize> From<&'a [$access<'a>; N]> for Accesses<'a> {
+            fn from(many: &'a [$access<'a>; N]) -> Self {
+                many.as_slice().into()
+            }
+        }
+
+        impl<'a> From<&'a Vec<$access<'a>>> for Accesses<'a> {
+            fn from(many: &'a Vec<$access<'a>>) -> Self {
+                many.as_slice().into()
+            }
+        }
+    };
+}
+
+accesses_from!(BufferAccess, buffers);
+accesses_from!(ImageAccess, images);
+
+impl<'a> From<(&'a [BufferAccess<'a>], &'a [ImageAccess<'a>])> for Accesses<'a> {
+    fn from((buffers, images): (&'a [BufferAccess<'a>], &'a [ImageAccess<'a>])) -> Self {
+        Self { buffers: List::Many(buffers), images: List::Many(images) }
     }
 }
 
-impl<'a, const N: usize> From<&'a [BufferAccess<'a>; N]> for Accesses<'a> {
-    fn from(buffers: &'a [BufferAccess<'a>; N]) -> Self {
-        Self { buffers, images: &[] }
+impl<'a> Accesses<'a> {
+    /// Returns the buffers.
+    pub fn buffers(&self) -> &[BufferAccess<'a>] {
+        &self.buffers
     }
-}
 
-impl<'a> From<&'a [ImageAccess<'a>]> for Accesses<'a> {
-    fn from(images: &'a [ImageAccess<'a>]) -> Self {
-        Self { buffers: &[], images }
+    /// Returns the images.
+    pub fn images(&self) -> &[ImageAccess<'a>] {
+        &self.images
     }
-}
 
-impl<'a, const N: usize> From<&'a [ImageAccess<'a>; N]> for Accesses<'a> {
-    fn from(images: &'a [ImageAccess<'a>; N]) -> Self {
-        Self { buffers: &[], images }
+    /// The same buffers with other images.
+    pub(crate) fn with_images<'b>(self, images: &'b [ImageAccess<'b>]) -> Accesses<'b>
+    where
+        'a: 'b,
+    {
+        Accesses { buffers: self.buffers, images: List::Many(images) }
     }
 }
 
@@ -340,10 +421,10 @@ impl Accesses<'_> {
             }
             Ok(())
         };
-        for used in self.buffers {
+        for used in self.buffers() {
             check_use("buffers", used.buffer.endpoint(), used.stage)?;
         }
-        for used in self.images {
+        for used in self.images() {
             check_use("images", used.image.endpoint(), used.stage)?;
             used.check()?;
         }

@@ -98,7 +98,7 @@ impl Barrier {
         (from, to): (u32, u32),
         masks: impl Fn(vk::AccessFlags) -> (vk::AccessFlags, vk::AccessFlags),
     ) -> Self {
-        let buffers = used.buffers.iter().map(|used| {
+        let buffers = used.buffers().iter().map(|used| {
             let (src, dst) = masks(used.access);
             vk::BufferMemoryBarrier::default()
                 .src_access_mask(src)
@@ -109,7 +109,7 @@ impl Barrier {
                 .offset(0)
                 .size(vk::WHOLE_SIZE)
         });
-        let images = used.images.iter().map(|used| {
+        let images = used.images().iter().map(|used| {
             let (src, dst) = masks(used.access);
             let (old_layout, new_layout) = used.layouts();
             vk::ImageMemoryBarrier::default()
@@ -122,8 +122,8 @@ impl Barrier {
                 .image(used.image.handle())
                 .subresource_range(used.range)
         });
-        let stages = used.buffers.iter().map(|used| used.stage);
-        let stages = stages.chain(used.images.iter().map(|used| used.stage));
+        let stages = used.buffers().iter().map(|used| used.stage);
+        let stages = stages.chain(used.images().iter().map(|used| used.stage));
         let stage = stages.fold(vk::PipelineStageFlags::empty(), |all, stage| all | stage);
         let (buffers, images) = (buffers.collect(), images.collect());
         Self { src_stage: stage, dst_stage: stage, buffers, images }
@@ -183,7 +183,7 @@ mod tests {
             [BufferAccess::compute(&buffer)],
             [ImageAccess::transfer(&image).with_layouts(old, new)],
         );
-        let used = Accesses { buffers: &buffers, images: &images };
+        let used = Accesses::from((&buffers[..], &images[..]));
         let commands = vk::CommandBuffer::null();
         // SAFETY: the fake driver only records the call.
         unsafe { endpoint.record_release(commands, FAMILY, used) }.unwrap();

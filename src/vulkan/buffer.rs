@@ -17,7 +17,8 @@ use crate::payload::{BufferPayload, check_range};
 /// A buffer in shared memory. Cheap to clone.
 ///
 /// Dropping the last clone destroys the `VkBuffer` and, with the last user of its allocation, frees
-/// the memory. Keep a clone until submitted work that uses the buffer is done.
+/// the memory. A submitted handoff keeps a clone of what it names until its work is done; keep one
+/// yourself for other work that uses the buffer.
 #[derive(Clone)]
 pub struct Buffer(pub(super) Bound<vk::Buffer>);
 

@@ -7,7 +7,8 @@ use std::any::Any;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use ash::vk::{self, Handle};
 
@@ -19,8 +20,37 @@ use crate::error::{Api, Missing, Result};
 use crate::identity::Identity;
 
 /// A borrowed Vulkan device that exports and imports. Cheap to clone; `Send` and `Sync`.
+///
+/// The endpoint keeps what submitted handoffs use until the GPU is done with it. Dropping the last
+/// clone waits up to 10 seconds for that. What is still in use then is leaked together with the
+/// device, and reported by `tracing`.
 #[derive(Clone)]
-pub struct Endpoint(Arc<Inner>);
+pub struct Endpoint(
+    Arc<Inner>,
+    #[expect(dead_code, reason = "the last one to be dropped waits")] Option<Arc<Handle>>,
+);
+
+/// The user's clones of an endpoint. Those that objects hold don't count: what the endpoint keeps for
+/// the GPU would keep the endpoint.
+struct Handle(Arc<Inner>);
+
+/// How long dropping the last clone of an endpoint waits for work.
+const DROP_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(kept) = self.0.kept.get() {
+            kept.finish(DROP_TIMEOUT);
+        }
+    }
+}
+
+/// What an endpoint keeps for the GPU. Defined above the objects that are kept, which hold an
+/// [`Endpoint`].
+pub(super) trait KeptForGpu: Any + Send + Sync {
+    /// Waits for the GPU, at most `timeout`, and drops everything that it is done with.
+    fn finish(&self, timeout: Duration);
+}
 
 struct Inner {
     instance: ash::Instance,
@@ -38,8 +68,8 @@ struct Inner {
     workarounds: Workarounds,
     has_format_list: bool,
     extensions: BTreeSet<CString>,
-    /// Fences that were dropped while a submit may still have used them.
-    retired_fences: Mutex<Vec<vk::Fence>>,
+    /// Set with the first submit.
+    kept: OnceLock<Box<dyn KeptForGpu>>,
     // Last: it may destroy the device, so everything above must be dropped first.
     _owner: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -144,6 +174,7 @@ impl Endpoint {
     /// - `info` is accurate: the handles are valid and belong together, and exactly the extensions and
     ///   features that it lists were enabled.
     /// - The device outlives the endpoint and everything made from it, unless `owner` ensures that.
+    ///   No work that was submitted through the endpoint is left when the device is destroyed.
     ///
     /// # Errors
     /// [`Missing`] for Vulkan 1.0, which lacks the queries for external memory, and if the device
@@ -176,7 +207,7 @@ impl Endpoint {
         let found = unsafe { Properties::query(info) }?;
         let identity = found.identity;
         tracing::debug!(gpu = %identity.name, uuid = %identity.device, "Vulkan endpoint");
-        Ok(Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             instance: instance.clone(),
             device: device.clone(),
             physical_device: info.physical_device,
@@ -193,9 +224,20 @@ impl Endpoint {
             has_format_list: info.api_version >= vk::API_VERSION_1_2
                 || info.is_enabled(ash::khr::image_format_list::NAME),
             extensions: info.enabled_extensions.iter().map(|&name| name.into()).collect(),
-            retired_fences: Mutex::default(),
+            kept: OnceLock::new(),
             _owner: owner,
-        })))
+        });
+        Ok(Self(inner.clone(), Some(Arc::new(Handle(inner)))))
+    }
+
+    /// Returns the reference of an object to its device.
+    pub(super) fn for_object(&self) -> Self {
+        Self(self.0.clone(), None)
+    }
+
+    /// Where the endpoint keeps what the GPU uses.
+    pub(super) fn kept(&self) -> &OnceLock<Box<dyn KeptForGpu>> {
+        &self.0.kept
     }
 
     /// Creates an endpoint over a device that is described by the address of its loader and integer
@@ -313,47 +355,6 @@ impl Endpoint {
             Missing::new(Api::Vulkan, "the feature timelineSemaphore", "a timeline semaphore")
                 .help("enable it when the device is created and set it in DeviceInfo::features")
         })
-    }
-
-    /// Destroys `fence` as soon as it is signalled, which may be now.
-    ///
-    /// # Safety
-    /// `fence` belongs to this device, was submitted, and is used by nothing but that submit.
-    pub(super) unsafe fn retire_fence(&self, fence: vk::Fence) {
-        let mut retired = self.0.retired_fences.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.push(fence);
-        self.0.destroy_signaled(&mut retired);
-    }
-}
-
-impl Inner {
-    /// Destroys those of the retired fences that are signalled.
-    fn destroy_signaled(&self, retired: &mut Vec<vk::Fence>) {
-        retired.retain(|&fence| {
-            // SAFETY: the fence is alive and of this device. Once it is signalled, no submit uses it
-            // any more (VUID-vkDestroyFence-fence-01120), and `retire_fence` was promised that
-            // nothing else does.
-            unsafe {
-                let is_signaled = matches!(self.device.get_fence_status(fence), Ok(true));
-                if is_signaled {
-                    self.device.destroy_fence(fence, None);
-                }
-                !is_signaled
-            }
-        });
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let retired = self.retired_fences.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let mut retired = std::mem::take(retired);
-        self.destroy_signaled(&mut retired);
-        if !retired.is_empty() {
-            // A submit may still use them.
-            let leaked = retired.len();
-            tracing::warn!(leaked, "fences that were never signalled are leaked");
-        }
     }
 }
 

@@ -20,8 +20,10 @@ use crate::payload::MemoryInfo;
 #[derive(Debug)]
 pub(super) enum Call {
     Barrier(RecordedBarrier),
-    Submit(vk::Fence),
+    /// The semaphores that are signalled, with their values, and the fence.
+    Submit(Vec<(vk::Semaphore, u64)>, vk::Fence),
     DestroyFence(vk::Fence),
+    DestroySemaphore(vk::Semaphore),
 }
 
 /// The arguments of `vkCmdPipelineBarrier`.
@@ -34,8 +36,10 @@ pub(super) struct RecordedBarrier {
 
 thread_local! {
     static CALLS: RefCell<Vec<Call>> = const { RefCell::new(Vec::new()) };
-    static FENCES_ARE_SIGNALED: Cell<bool> = const { Cell::new(false) };
     static LACKS: Cell<Option<&'static CStr>> = const { Cell::new(None) };
+    static WORK_IS_DONE: Cell<bool> = const { Cell::new(false) };
+    static SUBMITS_FAIL: Cell<bool> = const { Cell::new(false) };
+    static NEXT_HANDLE: Cell<u64> = const { Cell::new(1000) };
 }
 
 /// Returns the calls since the last time.
@@ -43,9 +47,19 @@ pub(super) fn take_calls() -> Vec<Call> {
     CALLS.take()
 }
 
-/// Sets whether the driver reports fences as signalled.
-pub(super) fn set_fences_signaled(signaled: bool) {
-    FENCES_ARE_SIGNALED.set(signaled);
+/// Sets whether the driver reports that all work is done.
+pub(super) fn set_work_done(is_done: bool) {
+    WORK_IS_DONE.set(is_done);
+}
+
+/// Sets whether the driver refuses submits.
+pub(super) fn set_submits_fail(fail: bool) {
+    SUBMITS_FAIL.set(fail);
+}
+
+fn next_handle() -> u64 {
+    NEXT_HANDLE.set(NEXT_HANDLE.get() + 1);
+    NEXT_HANDLE.get()
 }
 
 /// Sets the function that the driver lacks.
@@ -141,6 +155,11 @@ fn device_function(name: &CStr) -> *const c_void {
         b"vkCreateFence" => create_fence: vk::PFN_vkCreateFence,
         b"vkDestroyFence" => destroy_fence: vk::PFN_vkDestroyFence,
         b"vkGetFenceStatus" => get_fence_status: vk::PFN_vkGetFenceStatus,
+        b"vkWaitForFences" => wait_for_fences: vk::PFN_vkWaitForFences,
+        b"vkCreateSemaphore" => create_semaphore: vk::PFN_vkCreateSemaphore,
+        b"vkDestroySemaphore" => destroy_semaphore: vk::PFN_vkDestroySemaphore,
+        b"vkGetSemaphoreCounterValue" => get_semaphore_counter_value: vk::PFN_vkGetSemaphoreCounterValue,
+        b"vkWaitSemaphores" => wait_semaphores: vk::PFN_vkWaitSemaphores,
     })
 }
 
@@ -232,13 +251,29 @@ unsafe fn copies<T: Copy>(first: *const T, count: u32) -> Vec<T> {
     (0..count as usize).map(|i| unsafe { *first.add(i) }).collect()
 }
 
-extern "system" fn queue_submit(
+unsafe extern "system" fn queue_submit(
     _: vk::Queue,
     _: u32,
-    _: *const vk::SubmitInfo<'_>,
+    submits: *const vk::SubmitInfo<'_>,
     fence: vk::Fence,
 ) -> vk::Result {
-    CALLS.with_borrow_mut(|calls| calls.push(Call::Submit(fence)));
+    if SUBMITS_FAIL.get() {
+        return vk::Result::ERROR_OUT_OF_HOST_MEMORY;
+    }
+    // SAFETY: the call's rules: one structure, with as many semaphores and values as it says. The chain
+    // has the values and nothing else.
+    let signals = unsafe {
+        let submit = &*submits;
+        let timeline = submit.p_next.cast::<vk::TimelineSemaphoreSubmitInfo<'_>>();
+        let count = submit.signal_semaphore_count;
+        let semaphores = copies(submit.p_signal_semaphores, count);
+        let values = match timeline.as_ref() {
+            Some(timeline) => copies(timeline.p_signal_semaphore_values, count),
+            None => vec![0; count as usize],
+        };
+        semaphores.into_iter().zip(values).collect()
+    };
+    CALLS.with_borrow_mut(|calls| calls.push(Call::Submit(signals, fence)));
     vk::Result::SUCCESS
 }
 
@@ -249,7 +284,7 @@ unsafe extern "system" fn create_fence(
     fence: *mut vk::Fence,
 ) -> vk::Result {
     // SAFETY: the fence is an output of the call.
-    unsafe { *fence = vk::Fence::from_raw(42) };
+    unsafe { *fence = vk::Fence::from_raw(next_handle()) };
     vk::Result::SUCCESS
 }
 
@@ -262,5 +297,52 @@ extern "system" fn destroy_fence(
 }
 
 extern "system" fn get_fence_status(_: vk::Device, _: vk::Fence) -> vk::Result {
-    if FENCES_ARE_SIGNALED.get() { vk::Result::SUCCESS } else { vk::Result::NOT_READY }
+    if WORK_IS_DONE.get() { vk::Result::SUCCESS } else { vk::Result::NOT_READY }
+}
+
+extern "system" fn wait_for_fences(
+    _: vk::Device,
+    _: u32,
+    _: *const vk::Fence,
+    _: vk::Bool32,
+    _: u64,
+) -> vk::Result {
+    if WORK_IS_DONE.get() { vk::Result::SUCCESS } else { vk::Result::TIMEOUT }
+}
+
+unsafe extern "system" fn create_semaphore(
+    _: vk::Device,
+    _: *const vk::SemaphoreCreateInfo<'_>,
+    _: *const vk::AllocationCallbacks<'_>,
+    semaphore: *mut vk::Semaphore,
+) -> vk::Result {
+    // SAFETY: the semaphore is an output of the call.
+    unsafe { *semaphore = vk::Semaphore::from_raw(next_handle()) };
+    vk::Result::SUCCESS
+}
+
+extern "system" fn destroy_semaphore(
+    _: vk::Device,
+    semaphore: vk::Semaphore,
+    _: *const vk::AllocationCallbacks<'_>,
+) {
+    CALLS.with_borrow_mut(|calls| calls.push(Call::DestroySemaphore(semaphore)));
+}
+
+unsafe extern "system" fn get_semaphore_counter_value(
+    _: vk::Device,
+    _: vk::Semaphore,
+    value: *mut u64,
+) -> vk::Result {
+    // SAFETY: the value is an output of the call.
+    unsafe { *value = if WORK_IS_DONE.get() { u64::MAX } else { 0 } };
+    vk::Result::SUCCESS
+}
+
+extern "system" fn wait_semaphores(
+    _: vk::Device,
+    _: *const vk::SemaphoreWaitInfo<'_>,
+    _: u64,
+) -> vk::Result {
+    if WORK_IS_DONE.get() { vk::Result::SUCCESS } else { vk::Result::TIMEOUT }
 }

@@ -17,7 +17,8 @@ use crate::payload::{ImagePayload, LinearLayout};
 /// An image in shared memory. Cheap to clone.
 ///
 /// Dropping the last clone destroys the `VkImage` and, with the last user of its allocation, frees
-/// the memory. Keep a clone until submitted work that uses the image is done. Image views are the
+/// the memory. A submitted handoff keeps a clone of what it names until its work is done; keep one
+/// yourself for other work that uses the image. Image views are the
 /// user's.
 #[derive(Clone)]
 pub struct Image(pub(super) Bound<vk::Image>);

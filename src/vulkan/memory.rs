@@ -73,7 +73,7 @@ impl Memory {
         origin: Origin,
         addressable: bool,
     ) -> Self {
-        let endpoint = endpoint.clone();
+        let endpoint = endpoint.for_object();
         let mapped = Mutex::default();
         Self { inner: Arc::new(Inner { handle, info, origin, addressable, mapped, endpoint }) }
     }

@@ -5,8 +5,9 @@
 //! Command buffers and queues remain the user's: [`Endpoint::record_release`] and
 //! [`Endpoint::record_acquire`] record barriers, and [`SubmitSync`] is what to add to the submit.
 //!
-//! Objects are handles that are cheap to clone. The last clone destroys the Vulkan object, so keep
-//! one until submitted work that uses the object is done.
+//! Objects are handles that are cheap to clone. The last clone destroys the Vulkan object. The endpoint
+//! keeps a clone of what a submitted handoff names until its work is done; keep one yourself until
+//! other work that uses the object is done.
 //!
 //! # References
 //! `VK_KHR_external_memory_fd`, `VK_KHR_external_semaphore_fd`, `VK_EXT_external_memory_dma_buf`.
@@ -16,16 +17,20 @@ mod allocation;
 mod barrier;
 mod buffer;
 mod capabilities;
+mod commands;
 mod conv;
 mod device_info;
 mod endpoint;
 #[cfg(test)]
 mod fake;
+mod fence;
 mod image;
 mod import;
+mod kept;
 mod mapping;
 mod memory;
 mod memory_options;
+mod ownership;
 mod physical_device;
 mod raw_device;
 mod requirements;
@@ -34,14 +39,17 @@ mod semaphore;
 mod submit;
 pub mod workarounds;
 
+pub(crate) use access::List;
 pub use access::{Accesses, BufferAccess, ImageAccess};
 pub use buffer::Buffer;
+pub(crate) use commands::Commands;
 #[cfg(feature = "nvx")]
 pub(crate) use conv::VkResultExt;
 #[cfg(any(feature = "nvx", feature = "headless"))]
 pub(crate) use conv::driver_error;
 pub use device_info::{DeviceInfo, Features};
 pub use endpoint::Endpoint;
+pub use fence::Fence;
 pub use image::Image;
 pub use import::{AdoptedBuffer, AdoptedImage};
 pub use mapping::Mapping;
@@ -50,5 +58,6 @@ pub use memory_options::{
     BufferOptions, DedicatedAllocation, ImageOptions, MemoryLocation, MemoryOptions,
 };
 pub use raw_device::RawDeviceInfo;
-pub use semaphore::Semaphore;
-pub use submit::{Fence, FencePool, SemaphoreSignal, SemaphoreWait, SubmitSync};
+pub use semaphore::{Semaphore, SemaphoreSignal, SemaphoreWait};
+pub(crate) use submit::{AfterSubmit, Half, SubmitEnd, SubmitHandoff};
+pub use submit::{FencePool, SubmitParts, SubmitSync};

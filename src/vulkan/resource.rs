@@ -9,6 +9,7 @@ use ash::vk;
 use super::conv::VkResultExt;
 use super::endpoint::Endpoint;
 use super::memory::{DedicatedTo, Memory};
+use super::ownership::Ownership;
 use super::requirements::{Requirements, Rules};
 use crate::capabilities::Dedicated;
 use crate::error::Result;
@@ -63,7 +64,8 @@ impl<R: Resource> Drop for Unbound<R> {
     fn drop(&mut self) {
         if self.owned {
             // SAFETY: this library created the handle, and this structure is its only owner. The
-            // caller of every submit promises that the resource is kept until the work is done.
+            // endpoint keeps what a submitted handoff names until the work is done; the caller promises
+            // to keep what other work uses (`SubmitSync::submit`).
             unsafe { self.handle.destroy(self.endpoint.device()) };
         }
     }
@@ -72,12 +74,12 @@ impl<R: Resource> Drop for Unbound<R> {
 impl<R: Resource> Unbound<R> {
     /// Wraps a handle that this library created.
     pub(super) fn created(endpoint: &Endpoint, handle: R, dedicated: Dedicated) -> Self {
-        Self { handle, dedicated, owned: true, endpoint: endpoint.clone() }
+        Self { handle, dedicated, owned: true, endpoint: endpoint.for_object() }
     }
 
     /// Wraps the user's handle.
     pub(super) fn adopted(endpoint: &Endpoint, handle: R, dedicated: Dedicated) -> Self {
-        Self { handle, dedicated, owned: false, endpoint: endpoint.clone() }
+        Self { handle, dedicated, owned: false, endpoint: endpoint.for_object() }
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -105,7 +107,8 @@ impl<R: Resource> Unbound<R> {
 
     /// The resource, which is bound to `memory`.
     pub(super) fn bound(self, memory: Memory, offset: u64, desc: R::Desc) -> Bound<R> {
-        Bound(Arc::new(Inner { raw: self, memory, offset, desc }))
+        let ownership = Ownership::default();
+        Bound(Arc::new(Inner { raw: self, memory, offset, desc, ownership }))
     }
 }
 
@@ -118,6 +121,7 @@ struct Inner<R: Resource> {
     memory: Memory,
     offset: u64,
     desc: R::Desc,
+    ownership: Ownership,
 }
 
 impl<R: Resource> Clone for Bound<R> {
@@ -141,6 +145,20 @@ impl<R: Resource> Bound<R> {
 
     pub(super) fn desc(&self) -> &R::Desc {
         &self.0.desc
+    }
+
+    pub(super) fn ownership(&self) -> &Ownership {
+        &self.0.ownership
+    }
+
+    /// Whether there is no other clone.
+    pub(super) fn is_last(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
+    #[cfg(test)]
+    pub(super) fn clones(&self) -> usize {
+        Arc::strong_count(&self.0)
     }
 }
 
@@ -177,6 +195,12 @@ macro_rules! bound {
             /// Returns its offset in the allocation, in bytes.
             pub fn offset(&self) -> u64 {
                 self.0.offset()
+            }
+
+            /// Makes a resource that was released, and will not be acquired again, one that can be
+            /// released. Its content is undefined, and so is the layout of an image.
+            pub fn reclaim(&self) {
+                self.0.ownership().acquire(&super::ownership::Part::WHOLE);
             }
 
             pub(crate) fn endpoint(&self) -> &Endpoint {

@@ -15,8 +15,8 @@ use crate::payload::{SemaphoreInfo, SemaphoreKind, SemaphorePayload};
 
 /// A semaphore that is shared with another API, device or process. Cheap to clone.
 ///
-/// Dropping the last clone destroys the `VkSemaphore`. Keep a clone until submitted work that uses
-/// the semaphore is done.
+/// Dropping the last clone destroys the `VkSemaphore`. A submit by [`SubmitSync`](super::SubmitSync)
+/// keeps a clone until its work is done.
 #[derive(Clone)]
 pub struct Semaphore {
     inner: Arc<Inner>,
@@ -43,9 +43,9 @@ impl fmt::Debug for Semaphore {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // SAFETY: this library created the handle, and this structure is its only owner. The caller
-        // of every submit promises that the semaphore is kept until the work is done
-        // (VUID-vkDestroySemaphore-semaphore-05149).
+        // SAFETY: this library created the handle, and this structure is its only owner. The endpoint
+        // keeps what a submit waits for and signals until the work is done
+        // (VUID-vkDestroySemaphore-semaphore-05149); the caller promises the same for other submits.
         unsafe { self.endpoint.device().destroy_semaphore(self.handle, None) };
     }
 }
@@ -138,7 +138,7 @@ impl Endpoint {
         // structure only for a handle type that was found to be exportable.
         let handle =
             unsafe { self.device().create_semaphore(&info, None) }.context("vkCreateSemaphore")?;
-        let endpoint = self.clone();
+        let endpoint = self.for_object();
         Ok(Semaphore { inner: Arc::new(Inner { handle, kind, exportable, endpoint }) })
     }
 }
@@ -289,4 +289,34 @@ impl Semaphore {
         }
         Ok((self.endpoint().timeline()?, self.endpoint().device()))
     }
+}
+
+/// A semaphore to wait for.
+#[derive(Clone)]
+pub struct SemaphoreWait {
+    /// The semaphore.
+    pub semaphore: Semaphore,
+    /// The value to wait for; `None` for a binary semaphore.
+    pub value: Option<u64>,
+    /// The stages that wait.
+    pub stage: vk::PipelineStageFlags,
+}
+
+impl fmt::Debug for SemaphoreWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SemaphoreWait")
+            .field("semaphore", &self.semaphore)
+            .field("value", &self.value)
+            .field("stage", &format_args!("{:#x}", self.stage.as_raw()))
+            .finish()
+    }
+}
+
+/// A semaphore to signal.
+#[derive(Clone, Debug)]
+pub struct SemaphoreSignal {
+    /// The semaphore.
+    pub semaphore: Semaphore,
+    /// The value to set; `None` for a binary semaphore.
+    pub value: Option<u64>,
 }

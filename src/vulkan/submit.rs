@@ -1,131 +1,215 @@
-//! What a handoff adds to the user's submit, and the fence that shows when it is done.
+//! What a handoff adds to the user's submit, and what the submit does to the handoff.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ash::vk;
 use smallvec::SmallVec;
 
-use super::conv::{VkResultExt, nanoseconds};
+use super::access::Accesses;
+use super::commands::Commands;
+use super::conv::VkResultExt;
 use super::endpoint::Endpoint;
-use super::semaphore::Semaphore;
-use crate::error::{Error, Invalid, Mismatch, Result};
-
-/// A semaphore to wait for.
-#[derive(Clone)]
-pub struct SemaphoreWait {
-    /// The semaphore.
-    pub semaphore: Semaphore,
-    /// The value to wait for; `None` for a binary semaphore.
-    pub value: Option<u64>,
-    /// The stages that wait.
-    pub stage: vk::PipelineStageFlags,
-}
-
-impl fmt::Debug for SemaphoreWait {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SemaphoreWait")
-            .field("semaphore", &self.semaphore)
-            .field("value", &self.value)
-            .field("stage", &format_args!("{:#x}", self.stage.as_raw()))
-            .finish()
-    }
-}
-
-/// A semaphore to signal.
-#[derive(Clone, Debug)]
-pub struct SemaphoreSignal {
-    /// The semaphore.
-    pub semaphore: Semaphore,
-    /// The value to set; `None` for a binary semaphore.
-    pub value: Option<u64>,
-}
+use super::fence::Fence;
+use super::kept::{Kept, KeptList, Object};
+use super::ownership::{Ownership, Part};
+use super::semaphore::{Semaphore, SemaphoreSignal, SemaphoreWait};
+use crate::error::{Error, Mismatch, Result};
 
 /// What to add to the submit of the command buffer that a release or an acquire was recorded in.
 ///
 /// [`merge`](Self::merge) joins those of several handoffs. [`submit`](Self::submit) makes the whole
-/// submit; to submit in another way (`vkQueueSubmit2`, an engine's own queue), read the fields.
-#[derive(Clone, Debug, Default)]
-#[must_use = "the handoff is incomplete until this is added to the submit"]
+/// submit; [`submit_with`](Self::submit_with) and [`into_parts`](Self::into_parts) serve those who
+/// submit in another way (`vkQueueSubmit2`, an engine's own queue).
+///
+/// From the submit on, the endpoint keeps what the handoffs name (buffers, images, semaphores) until
+/// the GPU is done with it. Dropped without a submit, by `?` or a panic for instance, it takes the
+/// handoffs back: a release counts as never made, and its ticket is refused; what was acquired can be
+/// acquired again with the ticket that `lost_tickets` returns.
+#[derive(Debug, Default)]
+#[must_use = "the handoff is incomplete until this is submitted; dropping it takes the handoff back"]
 pub struct SubmitSync {
+    waits: Vec<SemaphoreWait>,
+    signals: Vec<SemaphoreSignal>,
+    /// A fence that the submit signals, if there is one already.
+    fence: Option<Fence>,
+    ends: SmallVec<[SubmitEnd; 2]>,
+    after: SmallVec<[Box<dyn AfterSubmit>; 1]>,
+    /// The library's own command buffer.
+    commands: Option<Commands>,
+}
+
+/// What to submit with, for those who call `vkQueueSubmit` themselves.
+#[derive(Debug)]
+pub struct SubmitParts {
     /// Semaphores to wait for.
     pub waits: Vec<SemaphoreWait>,
     /// Semaphores to signal.
     pub signals: Vec<SemaphoreSignal>,
-    /// A `VkFence` to submit with, if the device has no timeline semaphores.
-    pub fence: Option<Fence>,
+    /// The `VkFence` to submit with; null if the device has timeline semaphores.
+    pub fence: vk::Fence,
 }
 
 /// A list of one submit, on the stack if it is short: a handoff each way and a fence, twice, fit.
 type List<T> = SmallVec<[T; 8]>;
 
 impl SubmitSync {
+    /// Returns the waits and signals of a submit that belongs to no handoff.
+    pub fn new(waits: Vec<SemaphoreWait>, signals: Vec<SemaphoreSignal>) -> Self {
+        Self { waits, signals, ..Self::default() }
+    }
+
+    /// Returns the semaphores that the submit waits for.
+    pub fn waits(&self) -> &[SemaphoreWait] {
+        &self.waits
+    }
+
+    /// Returns the semaphores that the submit signals, as far as they are known before it.
+    pub fn signals(&self) -> &[SemaphoreSignal] {
+        &self.signals
+    }
+
     /// Adds what another handoff of the same submit needs.
-    ///
-    /// # Errors
-    /// [`Invalid`] if both need a fence: a submit has only one.
-    pub fn merge(&mut self, other: SubmitSync) -> Result<()> {
-        if self.fence.is_some() && other.fence.is_some() {
-            return Err(Invalid::new("fence", "both need one, and a submit has only one")
-                .help("enable timelineSemaphore, or submit twice")
-                .into());
-        }
+    pub fn merge(&mut self, other: SubmitSync) {
         append(&mut self.waits, other.waits);
         append(&mut self.signals, other.signals);
-        self.fence = self.fence.take().or(other.fence);
-        Ok(())
+        self.fence = match (self.fence.take(), other.fence) {
+            (Some(fence), Some(other)) => Some(fence.merge(other)),
+            (fence, other) => fence.or(other),
+        };
+        self.ends.extend(other.ends);
+        self.after.extend(other.after);
+        self.commands = self.commands.take().or(other.commands);
     }
 
     /// Submits `command_buffers` to `queue` with these waits, signals and fence.
     ///
     /// # Safety
     /// The requirements of `vkQueueSubmit`: `queue` belongs to `endpoint`'s device and is externally
-    /// synchronised, and the command buffers are executable. They, the semaphores, and the buffers
-    /// and images that they use live until the work is done. So does the endpoint, which keeps a
-    /// submitted fence until it is signalled.
+    /// synchronised, and the command buffers are executable. They, and what they use besides the
+    /// resources that the handoffs name, live until the work is done.
     ///
     /// # Errors
-    /// Before anything is submitted, [`Invalid`] for a timeline semaphore without a value or a
-    /// binary one with a value, and [`Mismatch`] for a semaphore or fence of another device;
-    /// [`Driver`](crate::Error::Driver) if `vkQueueSubmit` fails.
+    /// Before anything is submitted, [`Invalid`](crate::error::Invalid) for a timeline semaphore
+    /// without a value, a binary one with a value, and a release that was made before another one of
+    /// its handoff that is submitted already; [`Mismatch`] for a semaphore or fence of another
+    /// device; [`Driver`](Error::Driver) if `vkQueueSubmit` fails. The handoffs are taken back then.
     ///
     /// # References
     /// `vkQueueSubmit`, `VkTimelineSemaphoreSubmitInfo`.
     #[doc(alias = "vkQueueSubmit")]
     pub unsafe fn submit(
-        &self,
+        self,
         endpoint: &Endpoint,
         queue: vk::Queue,
         command_buffers: &[vk::CommandBuffer],
     ) -> Result<()> {
-        self.check(endpoint)?;
-        let waits: List<_> = self.waits.iter().map(|wait| wait.semaphore.handle()).collect();
-        let stages: List<_> = self.waits.iter().map(|wait| wait.stage).collect();
-        let signals: List<_> = self.signals.iter().map(|s| s.semaphore.handle()).collect();
+        let (prepared, fence) = self.prepare(endpoint, queue)?;
+        let Self { waits, signals, .. } = &prepared;
+        let semaphores: List<_> = waits.iter().map(|wait| wait.semaphore.handle()).collect();
+        let stages: List<_> = waits.iter().map(|wait| wait.stage).collect();
+        let signalled: List<_> = signals.iter().map(|s| s.semaphore.handle()).collect();
         // Vulkan ignores the values of binary semaphores, but counts them.
-        let wait_values: List<_> = self.waits.iter().map(|wait| wait.value.unwrap_or(0)).collect();
-        let signal_values: List<_> = self.signals.iter().map(|s| s.value.unwrap_or(0)).collect();
+        let wait_values: List<_> = waits.iter().map(|wait| wait.value.unwrap_or(0)).collect();
+        let signal_values: List<_> = signals.iter().map(|s| s.value.unwrap_or(0)).collect();
         let mut timeline = vk::TimelineSemaphoreSubmitInfo::default()
             .wait_semaphore_values(&wait_values)
             .signal_semaphore_values(&signal_values);
         let mut info = vk::SubmitInfo::default()
-            .wait_semaphores(&waits)
+            .wait_semaphores(&semaphores)
             .wait_dst_stage_mask(&stages)
-            .signal_semaphores(&signals)
+            .signal_semaphores(&signalled)
             .command_buffers(command_buffers);
         if endpoint.features().timeline_semaphore {
             info = info.push_next(&mut timeline);
         }
-        let fence = self.fence.as_ref().map_or(vk::Fence::null(), Fence::to_submit);
+        let raw = fence.as_ref().map_or(vk::Fence::null(), Fence::handle);
         // SAFETY: the caller promises queue, command buffers and lifetimes. Semaphores and fence are
-        // of this device, and timeline semaphores have values (`check`). The arrays of waits have
-        // one length, those of signals too, and all outlive the call.
-        unsafe { endpoint.device().queue_submit(queue, &[info], fence) }.context("vkQueueSubmit")
+        // of this device, timeline semaphores have values (`prepare`), and the endpoint keeps them.
+        // The arrays of waits have one length, those of signals too, and all outlive the call.
+        unsafe { endpoint.device().queue_submit(queue, &[info], raw) }.context("vkQueueSubmit")?;
+        prepared.submitted(endpoint, fence);
+        Ok(())
     }
 
-    /// Rejects waits and signals that would make a submit to `endpoint`'s device undefined behaviour.
+    /// Calls `submit`, which submits work to `queue` with these waits, signals and fence, through an
+    /// engine for instance.
+    ///
+    /// # Safety
+    /// If `submit` returns `Ok`, one `vkQueueSubmit` or `vkQueueSubmit2` to `queue`, which belongs to
+    /// `endpoint`'s device and is externally synchronised meanwhile, has had all of the waits,
+    /// signals and the fence, and the commands of the handoffs. If it returns an error, none has. What
+    /// the commands use besides the resources that the handoffs name lives until the work is done.
+    ///
+    /// # Errors
+    /// Same as [`submit`](Self::submit), converted; otherwise those of `submit`.
+    #[doc(alias = "vkQueueSubmit2")]
+    pub unsafe fn submit_with<T, E: From<Error>>(
+        self,
+        endpoint: &Endpoint,
+        queue: vk::Queue,
+        submit: impl FnOnce(&SubmitParts) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (mut prepared, fence) = self.prepare(endpoint, queue)?;
+        let parts = SubmitParts {
+            waits: std::mem::take(&mut prepared.waits),
+            signals: std::mem::take(&mut prepared.signals),
+            fence: fence.as_ref().map_or(vk::Fence::null(), Fence::handle),
+        };
+        let value = submit(&parts)?;
+        (prepared.waits, prepared.signals) = (parts.waits, parts.signals);
+        prepared.submitted(endpoint, fence);
+        Ok(value)
+    }
+
+    /// Returns what to submit with, for a submit to `queue` that is made later. The handoffs count as
+    /// submitted from now on. Prefer [`submit_with`](Self::submit_with), which takes them back if the
+    /// submit fails.
+    ///
+    /// # Safety
+    /// The next submit to `queue` has all of the waits, signals and the fence, and the commands of the
+    /// handoffs. If it is never made, what the handoffs name is never freed. What the commands use
+    /// besides lives until the work is done.
+    ///
+    /// # Errors
+    /// Same as [`submit`](Self::submit), except that nothing is submitted.
+    pub unsafe fn into_parts(self, endpoint: &Endpoint, queue: vk::Queue) -> Result<SubmitParts> {
+        let copy = |parts: &SubmitParts| {
+            let (waits, signals) = (parts.waits.clone(), parts.signals.clone());
+            Ok::<_, Error>(SubmitParts { waits, signals, fence: parts.fence })
+        };
+        // SAFETY: the caller's promise.
+        unsafe { self.submit_with(endpoint, queue, copy) }
+    }
+
+    /// Submits the library's own command buffer.
+    ///
+    /// # Safety
+    /// `queue` belongs to `endpoint`'s device, is of the family that the command buffer was recorded
+    /// for, and is externally synchronised.
+    pub(crate) unsafe fn submit_own(self, endpoint: &Endpoint, queue: vk::Queue) -> Result<()> {
+        let commands = self.commands.as_ref().map(Commands::handle);
+        // SAFETY: the caller's promise; the command buffer was recorded, and the endpoint keeps it.
+        unsafe { self.submit(endpoint, queue, commands.as_slice()) }
+    }
+
+    /// Checks everything before a submit, and adds a fence if something must be kept.
+    fn prepare(mut self, endpoint: &Endpoint, queue: vk::Queue) -> Result<(Self, Option<Fence>)> {
+        self.check(endpoint)?;
+        if self.fence.is_none()
+            && !(self.waits.is_empty() && self.signals.is_empty() && self.ends.is_empty())
+        {
+            let (fence, signal) = KeptList::of(endpoint).fence(endpoint, queue)?;
+            self.signals.extend(signal);
+            self.fence = Some(fence);
+        }
+        let fence = self.fence.take();
+        Ok((self, fence))
+    }
+
+    /// Rejects what would make a submit to `endpoint`'s device undefined behaviour.
     fn check(&self, endpoint: &Endpoint) -> Result<()> {
         let waits = self.waits.iter().map(|wait| (&wait.semaphore, wait.value));
         let signals = self.signals.iter().map(|signal| (&signal.semaphore, signal.value));
@@ -134,8 +218,66 @@ impl SubmitSync {
             check_device("the semaphore's VkDevice", endpoint, semaphore.endpoint())?;
         }
         let fence = self.fence.as_ref();
-        fence.map_or(Ok(()), |f| check_device("the fence's VkDevice", endpoint, f.endpoint()))
+        fence.map_or(Ok(()), |f| check_device("the fence's VkDevice", endpoint, f.endpoint()))?;
+        self.ends.iter().try_for_each(SubmitEnd::check)
     }
+
+    /// The submit is made: keeps what it uses, and completes the handoffs.
+    fn submitted(self, endpoint: &Endpoint, fence: Option<Fence>) {
+        let Self { waits, signals, mut ends, after, commands, .. } = self;
+        if let Some(fence) = fence {
+            let mut objects: SmallVec<[Object; 4]> = SmallVec::new();
+            for end in &mut ends {
+                end.submitted(&mut objects);
+            }
+            objects.extend(commands.map(Object::Commands));
+            let ends = ends.iter().map(|end| end.id).collect();
+            KeptList::of(endpoint).push(Kept {
+                fence,
+                ends,
+                _semaphores: (waits, signals),
+                objects,
+            });
+        }
+        after.into_iter().for_each(|mut after| after.submitted());
+    }
+
+    /// Adds a signal whose value or `VkFence` shows when the submit is done.
+    pub(crate) fn add_signal(&mut self, semaphore: &Semaphore, value: Option<u64>) {
+        self.signals.push(SemaphoreSignal { semaphore: semaphore.clone(), value });
+        // Only the library signals the semaphore of a handoff.
+        if let (None, Some(value)) = (&self.fence, value) {
+            self.fence = Some(Fence::timeline(semaphore, value));
+        }
+    }
+
+    /// Adds a wait.
+    pub(crate) fn add_wait(&mut self, semaphore: &Semaphore, value: Option<u64>) {
+        // All stages: only the user's command buffer knows which commands come first.
+        let stage = vk::PipelineStageFlags::ALL_COMMANDS;
+        self.waits.push(SemaphoreWait { semaphore: semaphore.clone(), value, stage });
+    }
+
+    /// Adds an end of a handoff.
+    pub(crate) fn add_end(&mut self, end: SubmitEnd) {
+        self.ends.push(end);
+    }
+
+    /// Adds what the submit completes.
+    pub(crate) fn after_submit(&mut self, after: impl AfterSubmit + 'static) {
+        self.after.push(Box::new(after));
+    }
+
+    /// Adds the library's own command buffer, to be submitted by [`submit_own`](Self::submit_own).
+    pub(crate) fn set_commands(&mut self, commands: Commands) {
+        self.commands = Some(commands);
+    }
+}
+
+/// Something that a submit completes. Dropped without this call, it takes itself back.
+pub(crate) trait AfterSubmit: fmt::Debug + Send + Sync {
+    /// The submit is made.
+    fn submitted(&mut self);
 }
 
 /// Adds `more` to `list`. An empty list becomes `more`, without an allocation.
@@ -155,6 +297,105 @@ fn check_device(field: &'static str, endpoint: &Endpoint, other: &Endpoint) -> R
     Err(Mismatch::new(field, format!("{expected:?}"), format!("{found:?}"))
         .help("submit with the endpoint of that device, or export it and import it here")
         .into())
+}
+
+/// A handoff, as the submits of its Vulkan ends see it.
+pub(crate) trait SubmitHandoff: fmt::Debug + Send + Sync {
+    /// Rejects a submit that comes too late.
+    fn check(&self, half: &Half) -> Result<()>;
+    /// The submit is made.
+    fn submitted(&self, half: &Half);
+    /// There will be no submit.
+    fn abandoned(&self, half: &Half);
+}
+
+/// The half of a handoff that a submit completes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Half {
+    /// The sequence numbers of the releases.
+    Release(Range<u64>),
+    /// The lowest of the sequence numbers that are acquired.
+    Acquire(u64),
+}
+
+/// One end of a handoff in a submit. Dropped before the submit, it takes its half of the handoff back.
+#[derive(Debug)]
+pub(crate) struct SubmitEnd {
+    id: u64,
+    half: Half,
+    /// `None` once the submit is made.
+    handoff: Option<Arc<dyn SubmitHandoff>>,
+    resources: SmallVec<[(Object, Part); 2]>,
+}
+
+impl SubmitEnd {
+    /// The end `id` of handoff number `number`, which releases or acquires `used`.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::error::Invalid) for a resource that is released already.
+    pub(crate) fn new(
+        handoff: Arc<dyn SubmitHandoff>,
+        (number, id): (u64, u64),
+        half: Half,
+        used: &Accesses<'_>,
+    ) -> Result<Self> {
+        let mut end = Self { id, half, handoff: Some(handoff), resources: SmallVec::new() };
+        let releases = matches!(end.half, Half::Release(_));
+        let mut add = |resource: Object, part: Part, parameter| {
+            if let (true, Some(ownership)) = (releases, resource.ownership()) {
+                ownership.release(number, &part, parameter)?;
+            }
+            // From here on it is taken back if the next one fails.
+            end.resources.push((resource, part));
+            Ok::<_, Error>(())
+        };
+        for used in used.buffers() {
+            add(Object::Buffer(used.buffer.clone()), Part::WHOLE, "buffers")?;
+        }
+        for used in used.images() {
+            add(Object::Image(used.image.clone()), used.part(), "images")?;
+        }
+        Ok(end)
+    }
+
+    fn check(&self) -> Result<()> {
+        self.handoff.as_ref().map_or(Ok(()), |handoff| handoff.check(&self.half))
+    }
+
+    /// The submit is made; it uses the resources, which are moved to `kept`.
+    fn submitted(&mut self, kept: &mut SmallVec<[Object; 4]>) {
+        let Some(handoff) = self.handoff.take() else { return };
+        let acquires = matches!(self.half, Half::Acquire(_));
+        for (resource, part) in self.resources.drain(..) {
+            if let (true, Some(ownership)) = (acquires, resource.ownership()) {
+                ownership.acquire(&part);
+            }
+            kept.push(resource);
+        }
+        handoff.submitted(&self.half);
+    }
+}
+
+impl Drop for SubmitEnd {
+    fn drop(&mut self) {
+        let Some(handoff) = self.handoff.take() else { return };
+        if matches!(self.half, Half::Release(_)) {
+            for (resource, part) in &self.resources {
+                resource.ownership().into_iter().for_each(|ownership| ownership.acquire(part));
+            }
+        }
+        handoff.abandoned(&self.half);
+    }
+}
+
+impl Object {
+    fn ownership(&self) -> Option<&Ownership> {
+        match self {
+            Self::Buffer(buffer) => Some(buffer.0.ownership()),
+            Self::Image(image) => Some(image.0.ownership()),
+            Self::Commands(_) => None,
+        }
+    }
 }
 
 /// Makes [`Fence`]s for the submits to one queue, in the order of the submits.
@@ -190,8 +431,7 @@ impl FencePool {
     pub fn next(&self, sync: &mut SubmitSync) -> Result<Fence> {
         if let Some((semaphore, last)) = &self.timeline {
             let value = last.fetch_add(1, Ordering::Relaxed) + 1;
-            let signal = SemaphoreSignal { semaphore: semaphore.clone(), value: Some(value) };
-            sync.signals.push(signal);
+            sync.add_signal(semaphore, Some(value));
             return Ok(Fence::timeline(semaphore, value));
         }
         if let Some(fence) = &sync.fence {
@@ -201,198 +441,7 @@ impl FencePool {
         sync.fence = Some(fence.clone());
         Ok(fence)
     }
-
-    /// Leaks the semaphore, since a submit that may never finish still signals it.
-    pub(crate) fn leak(&self) {
-        if let Some((semaphore, _)) = &self.timeline {
-            std::mem::forget(semaphore.clone());
-        }
-    }
-}
-
-/// Reports when a submit is done. Made by a [`FencePool`]. Cheap to clone; `Send`
-/// and `Sync`.
-#[derive(Clone, Debug)]
-pub struct Fence(Kind);
-
-#[derive(Clone, Debug)]
-enum Kind {
-    Timeline { semaphore: Semaphore, value: u64 },
-    Fence(Arc<RawFence>),
-}
-
-struct RawFence {
-    handle: vk::Fence,
-    /// Whether a submit may use it.
-    submitted: AtomicBool,
-    // Last: it may destroy the device.
-    endpoint: Endpoint,
-}
-
-impl fmt::Debug for RawFence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("RawFence").field(&self.handle).finish()
-    }
-}
-
-impl Drop for RawFence {
-    fn drop(&mut self) {
-        if *self.submitted.get_mut() {
-            // A submit may still use it, and a fence in use must not be destroyed
-            // (VUID-vkDestroyFence-fence-01120). The endpoint keeps it until it is signalled.
-            // SAFETY: created here, owned by this structure alone, and submitted.
-            return unsafe { self.endpoint.retire_fence(self.handle) };
-        }
-        // SAFETY: created here, owned by this structure alone, and used by no submit: only
-        // `Fence::to_submit` returns the handle.
-        unsafe { self.endpoint.device().destroy_fence(self.handle, None) };
-    }
-}
-
-impl Fence {
-    /// The fence of a submit that signals `value` of `semaphore`, a timeline.
-    pub(crate) fn timeline(semaphore: &Semaphore, value: u64) -> Self {
-        Self(Kind::Timeline { semaphore: semaphore.clone(), value })
-    }
-
-    /// Creates a `VkFence`, unsignalled.
-    pub(super) fn create(endpoint: &Endpoint) -> Result<Self> {
-        let info = vk::FenceCreateInfo::default();
-        // SAFETY: the device is alive (Endpoint::new) and the structure has no chain.
-        let handle =
-            unsafe { endpoint.device().create_fence(&info, None) }.context("vkCreateFence")?;
-        let (submitted, endpoint) = (AtomicBool::new(false), endpoint.clone());
-        Ok(Self(Kind::Fence(Arc::new(RawFence { handle, submitted, endpoint }))))
-    }
-
-    /// Whether both belong to the same submit.
-    pub(crate) fn is_same(&self, other: &Fence) -> bool {
-        match (&self.0, &other.0) {
-            (
-                Kind::Timeline { semaphore, value },
-                Kind::Timeline { semaphore: other, value: other_value },
-            ) => semaphore.handle() == other.handle() && value == other_value,
-            (Kind::Fence(fence), Kind::Fence(other)) => Arc::ptr_eq(fence, other),
-            _ => false,
-        }
-    }
-
-    /// Blocks until the submit is done.
-    ///
-    /// # Errors
-    /// [`Error::Timeout`] after `timeout`; [`Driver`](crate::Error::Driver) if the device is lost.
-    ///
-    /// # References
-    /// `vkWaitSemaphores`, `vkWaitForFences`.
-    #[doc(alias = "vkWaitForFences")]
-    pub fn wait(&self, timeout: Duration) -> Result<()> {
-        let fence = match &self.0 {
-            Kind::Timeline { semaphore, value } => return semaphore.wait(*value, timeout),
-            Kind::Fence(fence) => fence,
-        };
-        let (device, timeout_ns) = (fence.endpoint.device(), nanoseconds(timeout));
-        // SAFETY: the fence is alive and of this device.
-        match unsafe { device.wait_for_fences(&[fence.handle], true, timeout_ns) } {
-            Err(vk::Result::TIMEOUT) => {
-                Err(Error::Timeout { what: "vkWaitForFences".into(), waited: timeout })
-            }
-            other => other.context("vkWaitForFences"),
-        }
-    }
-
-    /// Returns whether the submit is done, without blocking. Polling it avoids the latency of waking
-    /// up a thread.
-    ///
-    /// # Errors
-    /// [`Driver`](crate::Error::Driver) if the device is lost.
-    ///
-    /// # References
-    /// `vkGetSemaphoreCounterValue`, `vkGetFenceStatus`.
-    #[doc(alias = "vkGetFenceStatus")]
-    pub fn is_signaled(&self) -> Result<bool> {
-        match &self.0 {
-            Kind::Timeline { semaphore, value } => Ok(semaphore.value()? >= *value),
-            // SAFETY: the fence is alive and of this device.
-            Kind::Fence(fence) => unsafe { fence.endpoint.device().get_fence_status(fence.handle) }
-                .context("vkGetFenceStatus"),
-        }
-    }
-
-    pub(super) fn endpoint(&self) -> &Endpoint {
-        match &self.0 {
-            Kind::Timeline { semaphore, .. } => semaphore.endpoint(),
-            Kind::Fence(fence) => &fence.endpoint,
-        }
-    }
-
-    /// Returns the `VkFence`, or null, and marks it submitted.
-    pub(super) fn to_submit(&self) -> vk::Fence {
-        match &self.0 {
-            Kind::Timeline { .. } => vk::Fence::null(),
-            Kind::Fence(fence) => {
-                fence.submitted.store(true, Ordering::Relaxed);
-                fence.handle
-            }
-        }
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::vulkan::fake::{self, Call};
-    use crate::vulkan::{FencePool, SubmitSync};
-
-    #[test]
-    fn lists_are_joined_in_order() {
-        let mut list = Vec::new();
-        append(&mut list, vec![1, 2]);
-        append(&mut list, vec![3]);
-        append(&mut list, Vec::new());
-        assert_eq!(list, [1, 2, 3]);
-    }
-
-    /// A fence, and the endpoint of a device without timeline semaphores.
-    fn fence() -> (Endpoint, SubmitSync, Fence) {
-        let endpoint = fake::endpoint_of(1, false);
-        let mut sync = SubmitSync::default();
-        let fence = FencePool::new(&endpoint).unwrap().next(&mut sync).unwrap();
-        (endpoint, sync, fence)
-    }
-
-    #[test]
-    fn a_submitted_fence_is_destroyed_only_when_it_is_signalled() {
-        fake::set_fences_signaled(false);
-        let (endpoint, sync, fence) = fence();
-        // SAFETY: the fake driver only records the call.
-        unsafe { sync.submit(&endpoint, vk::Queue::null(), &[]) }.unwrap();
-        assert!(matches!(fake::take_calls()[..], [Call::Submit(raw)] if raw != vk::Fence::null()));
-        assert!(!fence.is_signaled().unwrap());
-        drop((sync, fence));
-        assert!(fake::take_calls().is_empty(), "destroyed while a submit uses it");
-        fake::set_fences_signaled(true);
-        drop(endpoint);
-        assert!(
-            matches!(fake::take_calls()[..], [Call::DestroyFence(raw)] if raw != vk::Fence::null())
-        );
-    }
-
-    #[test]
-    fn a_fence_that_is_never_signalled_is_leaked() {
-        fake::set_fences_signaled(false);
-        let (endpoint, sync, fence) = fence();
-        // SAFETY: the fake driver only records the call.
-        unsafe { sync.submit(&endpoint, vk::Queue::null(), &[]) }.unwrap();
-        drop((sync, fence, endpoint));
-        assert!(matches!(fake::take_calls()[..], [Call::Submit(_)]));
-    }
-
-    #[test]
-    fn a_fence_that_was_not_submitted_is_destroyed_at_once() {
-        let (_endpoint, sync, fence) = fence();
-        drop((sync, fence));
-        assert!(
-            matches!(fake::take_calls()[..], [Call::DestroyFence(raw)] if raw != vk::Fence::null())
-        );
-    }
-}
+mod tests;

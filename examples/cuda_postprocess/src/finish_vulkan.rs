@@ -136,7 +136,7 @@ impl Finish for VulkanFinish {
             // submitted with it; the picture lives until the work was waited for.
             let part = acquirer
                 .acquire(ticket, unsafe { VulkanCommands::record(command, family, &found) })?;
-            recording.part.merge(part)?;
+            recording.part.merge(part);
             recording.stamp();
             // A shared picture needs no upload.
             recording.stamp();
@@ -146,7 +146,7 @@ impl Finish for VulkanFinish {
             // SAFETY: as above; this queue has the picture, in this layout.
             let (ticket, part) =
                 releaser.release(unsafe { VulkanCommands::record(command, family, &left) })?;
-            recording.part.merge(part)?;
+            recording.part.merge(part);
             Ok(ticket)
         })
     }

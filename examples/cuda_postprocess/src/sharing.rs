@@ -123,7 +123,7 @@ impl Sharing {
             // submitted with it; the image lives until the work was waited for.
             let part =
                 back.acquire(ticket, unsafe { VulkanCommands::record(command, family, &found) })?;
-            recording.part.merge(part)?;
+            recording.part.merge(part);
             recording.stamp();
             source.record(&context, command, &image, index)?;
             recording.stamp();
@@ -131,7 +131,7 @@ impl Sharing {
             // SAFETY: as above; this queue has the image, in this layout.
             let (ticket, part) =
                 there.release(unsafe { VulkanCommands::record(command, family, &left) })?;
-            recording.part.merge(part)?;
+            recording.part.merge(part);
             Ok(ticket)
         })
     }

@@ -80,7 +80,7 @@ impl Worker {
         let made = record(&mut recording)?;
         let Recording { mut part, stamped, .. } = recording;
         let done = self.fences.next(&mut part)?;
-        gpu.submit(command, &part)?;
+        gpu.submit(command, part)?;
         (self.last, self.stamped) = (Some(done), stamped);
         Ok(made)
     }

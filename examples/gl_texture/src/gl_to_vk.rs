@@ -76,7 +76,7 @@ impl GlToVk {
             .to_gl
             .release
             .release(unsafe { VulkanCommands::record(command, family, &used) })?;
-        vulkan.submit(&part)?;
+        vulkan.submit(part)?;
         let (_sampler, _views, ticket) = (sampler, views, Some(ticket));
         Ok(Self {
             knot,
@@ -141,8 +141,8 @@ impl GlToVk {
             .to_gl
             .release
             .release(unsafe { VulkanCommands::record(command, family, &used) })?;
-        part.merge(signal)?;
-        self.vulkan.submit(&part)?;
+        part.merge(signal);
+        self.vulkan.submit(part)?;
         self.ticket = Some(ticket);
         Ok(())
     }
@@ -234,7 +234,7 @@ impl Demo for GlToVk {
         self.gl_takes()?;
         let (command, part) = self.vulkan_takes()?;
         let own = self.own_copy(command)?;
-        self.vulkan.submit(&part)?;
+        self.vulkan.submit(part)?;
         let shared = self.vulkan.view(&self.shared.image, 1)?;
         let (format, size) = (self.shared.image.format(), self.shared.size());
         let usage = vk::ImageUsageFlags::COLOR_ATTACHMENT | vk::ImageUsageFlags::TRANSFER_SRC;
@@ -261,7 +261,7 @@ impl Demo for GlToVk {
             vulkan.stamp();
             painter.record(command, &Drawing::picture(passes))?;
             vulkan.stamp();
-            vulkan.submit(&SubmitSync::default())?;
+            vulkan.submit(SubmitSync::default())?;
             Ok(vulkan.times()?[0])
         })?;
         // Checks that the measured pass does what it should: reproduce the picture.
@@ -274,7 +274,7 @@ impl Demo for GlToVk {
         let handle = self.shared.image.handle();
         vulkan.record_transition(handle, (0, 1), Use::SAMPLED, Use::COPIED_FROM);
         vulkan.record_read(handle, size, 1, &meant);
-        vulkan.submit(&SubmitSync::default())?;
+        vulkan.submit(SubmitSync::default())?;
         require_alike(&vulkan.read(&meant)?, &vulkan.read(&made)?)
             .context("the sampling pass does not reproduce the picture")?;
         Ok(compared)

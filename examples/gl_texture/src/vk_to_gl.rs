@@ -93,8 +93,8 @@ impl VkToGl {
             .to_gl
             .release
             .release(unsafe { VulkanCommands::record(command, family, &used) })?;
-        part.merge(signal)?;
-        self.vulkan.submit(&part)?;
+        part.merge(signal);
+        self.vulkan.submit(part)?;
         Ok(ticket)
     }
 }

@@ -63,7 +63,7 @@ impl VulkanRunner {
     }
 
     /// Ends the frame and submits it.
-    pub(crate) fn submit(&self, part: &SubmitSync) -> Result<()> {
+    pub(crate) fn submit(&self, part: SubmitSync) -> Result<()> {
         self.gpu.submit(self.command, part)
     }
 

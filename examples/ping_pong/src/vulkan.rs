@@ -204,7 +204,7 @@ impl PayloadUser for VulkanUser {
             None => SubmitSync::default(),
         };
         let (ticket, signals) = ends.releaser.release(VulkanCommands::recorded())?;
-        sync.merge(signals)?;
+        sync.merge(signals);
         self.submit(&[prepared.command], sync)?;
         Ok(ticket)
     }
@@ -223,11 +223,8 @@ impl PayloadUser for VulkanUser {
         let in_order = slots.iter().zip(first..).all(|(slot, index)| slot.index() == index);
         ensure!(in_order && first.is_multiple_of(batch), "slots arrived out of order");
         slots.iter().for_each(|slot| passed(slot.index()));
-        let (signals, pending) = stage.release(slots, SlotCommands::recorded())?;
-        sync.merge(signals)?;
-        self.submit(&[prepared[first / batch].command], sync)?;
-        pending.submitted();
-        Ok(())
+        sync.merge(stage.release(slots, SlotCommands::recorded())?);
+        self.submit(&[prepared[first / batch].command], sync)
     }
 
     fn acquire(&mut self, ticket: Ticket, ends: &mut Ends<Self>) -> Result<()> {

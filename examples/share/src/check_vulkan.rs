@@ -87,7 +87,7 @@ impl VulkanChecker {
             self.endpoint.record_release(command, family, &[both])?;
             self.vulkan.device().end_command_buffer(command)?;
         }
-        let mut part = SubmitSync { waits, ..SubmitSync::default() };
+        let mut part = SubmitSync::new(waits, Vec::new());
         let fence = self.fences.next(&mut part)?;
         self.vulkan.with_queue(|queue| {
             // SAFETY: the queue is guarded and of this device; what was recorded lives as long as the

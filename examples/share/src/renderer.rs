@@ -132,13 +132,11 @@ impl FrameRenderer {
             self.vulkan.device().end_command_buffer(command)?;
         }
         let value = u64::from(frame) + 1;
-        let mut part = SubmitSync::default();
-        part.signals.extend(
-            self.timeline.iter().map(|semaphore| SemaphoreSignal {
-                semaphore: semaphore.clone(),
-                value: Some(value),
-            }),
-        );
+        let signal = |semaphore: &Semaphore| SemaphoreSignal {
+            semaphore: semaphore.clone(),
+            value: Some(value),
+        };
+        let mut part = SubmitSync::new(Vec::new(), self.timeline.iter().map(signal).collect());
         slot.drawn = Some(self.fences.next(&mut part)?);
         self.vulkan.with_queue(|queue| {
             // SAFETY: the queue is guarded and of this device; what was recorded and the semaphores

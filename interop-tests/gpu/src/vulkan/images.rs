@@ -166,7 +166,7 @@ impl VulkanContext {
                 return Err(error);
             }
         };
-        self.submit(command, &part)?;
+        self.submit(command, part)?;
         self.vulkan.wait_idle()?;
         Ok(made)
     }

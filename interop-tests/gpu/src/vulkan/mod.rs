@@ -169,7 +169,7 @@ impl VulkanContext {
     ///
     /// # Errors
     /// If the driver fails.
-    pub fn submit(&self, command: vk::CommandBuffer, part: &SubmitSync) -> Result<()> {
+    pub fn submit(&self, command: vk::CommandBuffer, part: SubmitSync) -> Result<()> {
         // SAFETY: the command buffer is being recorded.
         unsafe { self.device().end_command_buffer(command) }?;
         self.vulkan.with_queue(|queue| {

@@ -1,7 +1,9 @@
 //! Family C: several buffers in one allocation.
 
 use anyhow::{Context, Result, bail, ensure};
-use gpu_interop::vulkan::{Buffer, BufferOptions, DedicatedAllocation, FencePool, SubmitSync};
+use gpu_interop::vulkan::{
+    Buffer, BufferOptions, DedicatedAllocation, FencePool, SemaphoreSignal, SubmitSync,
+};
 use gpu_interop::{BufferDesc, BufferUsage, Error};
 
 use crate::cases::support::importers::Place;
@@ -164,22 +166,21 @@ fn wrong_parts(test_gpu: &TestGpu) -> Result<()> {
     let sync_of = |gpu: &VulkanContext| {
         let mut sync = SubmitSync::default();
         FencePool::new(&gpu.endpoint)?.next(&mut sync)?;
-        ensure!(!sync.signals.is_empty(), "a fence that signals no semaphore");
+        ensure!(!sync.signals().is_empty(), "a fence that signals no semaphore");
         Ok(sync)
     };
-    let submit = |sync: &SubmitSync| {
+    let submit = |sync: SubmitSync| {
         first.vulkan.with_queue(|queue| {
             // SAFETY: the queue is of this device and locked; no command buffer is submitted.
             unsafe { sync.submit(&first.endpoint, queue, &[]) }
         })
     };
-    let refused = submit(&sync_of(second)?);
+    let refused = submit(sync_of(second)?);
     ensure!(matches!(refused, Err(Error::Mismatch(_))), "{refused:?}");
-    let mut sync = sync_of(first)?;
-    for signal in &mut sync.signals {
-        signal.value = None;
-    }
-    let refused = submit(&sync);
+    let without_value =
+        |signal: &SemaphoreSignal| SemaphoreSignal { value: None, ..signal.clone() };
+    let signals = sync_of(first)?.signals().iter().map(without_value).collect();
+    let refused = submit(SubmitSync::new(Vec::new(), signals));
     ensure!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
     Ok(())
 }

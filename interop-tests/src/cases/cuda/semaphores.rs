@@ -195,8 +195,8 @@ fn timeline_chain(test_gpu: &TestGpu) -> Result<()> {
         cuda.endpoint.wait(&cuda.stream, &there, Some(value))?;
         cuda.endpoint.signal(&cuda.stream, &there, Some(value + 1))?;
         let mut sync = signals(vec![(&semaphore, Some(value + 3))]);
-        sync.waits.push(wait_for(&semaphore, Some(value + 1)));
-        submit(vulkan, &sync)?;
+        sync.merge(SubmitSync::new(vec![wait_for(&semaphore, Some(value + 1))], Vec::new()));
+        submit(vulkan, sync)?;
     }
     thread::sleep(A_WHILE);
     ensure!(semaphore.value()? == 0, "{} before the first signal", semaphore.value()?);
@@ -232,7 +232,7 @@ fn both_in_one_call(test_gpu: &TestGpu) -> Result<()> {
     fence.wait(TIMEOUT)?;
     counter.wait(2, TIMEOUT)?;
     let waits = vec![wait_for(&counter, Some(2)), wait_for(&back, None)];
-    submit(vulkan, &SubmitSync { waits, ..SubmitSync::default() })?;
+    submit(vulkan, SubmitSync::new(waits, Vec::new()))?;
     let data = vulkan.download(made.handle(), 0, BYTES)?;
     oracle::check(&data, 5, &Passes::default())?;
     ensure!(counter.value()? == 2, "{} at the end", counter.value()?);
@@ -244,7 +244,7 @@ fn signals(signals: Vec<(&vulkan::Semaphore, Option<u64>)>) -> SubmitSync {
         semaphore: semaphore.clone(),
         value,
     };
-    SubmitSync { signals: signals.into_iter().map(signal).collect(), ..SubmitSync::default() }
+    SubmitSync::new(Vec::new(), signals.into_iter().map(signal).collect())
 }
 
 fn wait_for(semaphore: &vulkan::Semaphore, value: Option<u64>) -> SemaphoreWait {
@@ -253,7 +253,7 @@ fn wait_for(semaphore: &vulkan::Semaphore, value: Option<u64>) -> SemaphoreWait 
 }
 
 /// Submits the waits and signals of `sync`, and no commands.
-fn submit(vulkan: &VulkanContext, sync: &SubmitSync) -> Result<()> {
+fn submit(vulkan: &VulkanContext, sync: SubmitSync) -> Result<()> {
     // SAFETY: the queue is locked; the cases wait until the device is idle before the semaphores are dropped.
     vulkan.vulkan.with_queue(|queue| unsafe { sync.submit(&vulkan.endpoint, queue, &[]) })?;
     Ok(())
@@ -280,16 +280,14 @@ impl Drop for SignalOnDrop<'_> {
 /// A submit that waits in the queue until it is released.
 struct HeldSubmit<'a> {
     held: StalledQueue<'a>,
-    // The semaphores live until the submit is done, which `held` waits for.
-    _sync: SubmitSync,
 }
 
 impl<'a> HeldSubmit<'a> {
     fn new(gpu: &'a VulkanContext, sync: SubmitSync) -> Result<Self> {
-        let submit = Self { held: StalledQueue::new(gpu)?, _sync: sync };
+        let submit = Self { held: StalledQueue::new(gpu)? };
         let command = gpu.command_buffers(1)?[0];
         gpu.begin(command)?;
-        gpu.submit(command, &submit._sync)?;
+        gpu.submit(command, sync)?;
         Ok(submit)
     }
 

@@ -24,12 +24,13 @@ impl<'a> Submits<'a> {
 
     /// Submits an empty command buffer with the waits and signals of `sync`. If there are waits, the host
     /// waits until they are done: only then may a binary semaphore be signalled again.
-    pub(crate) fn submit(&self, sync: &SubmitSync) -> Result<()> {
+    pub(crate) fn submit(&self, sync: SubmitSync) -> Result<()> {
         let commands = self.gpu.command_buffers(1)?;
         self.commands.borrow_mut().extend(&commands);
         self.gpu.begin(commands[0])?;
+        let waits = !sync.waits().is_empty();
         self.gpu.submit(commands[0], sync)?;
-        if !sync.waits.is_empty() {
+        if waits {
             self.gpu.vulkan.wait_idle()?;
         }
         Ok(())
@@ -63,14 +64,14 @@ impl<'a> Channel<'a> {
     /// Releases, and submits.
     pub(super) fn release(&mut self) -> Result<Ticket> {
         let (ticket, sync) = self.handoff.release.release(VulkanCommands::recorded())?;
-        self.from.submit(&sync)?;
+        self.from.submit(sync)?;
         Ok(ticket)
     }
 
     /// Acquires, and submits.
     pub(super) fn acquire(&mut self, ticket: Ticket) -> Result<()> {
         let sync = self.handoff.acquire.acquire(ticket, VulkanCommands::recorded())?;
-        self.to.submit(&sync)
+        self.to.submit(sync)
     }
 
     /// Returns the error of a release that must be refused, else the error `what`.

@@ -86,21 +86,24 @@ fn one_semaphore(test_gpu: &TestGpu, kind: SemaphoreKind) -> Result<()> {
         if turn > 0 {
             acquire(vulkan, command, &ours)?;
             let (semaphore, value) = (semaphore.clone(), value(2 * turn));
-            sync.waits.push(SemaphoreWait { semaphore, value, stage });
+            sync.merge(SubmitSync::new(
+                vec![SemaphoreWait { semaphore, value, stage }],
+                Vec::new(),
+            ));
         } else {
             vulkan.record(command, Kernel::Fill { seed: 46 }, bound, 0);
             vulkan.record_barrier(command);
         }
         if turn == TURNS {
-            vulkan.submit(command, &sync)?;
+            vulkan.submit(command, sync)?;
             break;
         }
         let step = u32::try_from(turn)?;
         vulkan.record(command, Kernel::PingPong { step }, bound, 0);
         release(vulkan, command, &ours)?;
         let (semaphore, there) = (semaphore.clone(), value(2 * turn + 1));
-        sync.signals.push(SemaphoreSignal { semaphore, value: there });
-        vulkan.submit(command, &sync)?;
+        sync.merge(SubmitSync::new(Vec::new(), vec![SemaphoreSignal { semaphore, value: there }]));
+        vulkan.submit(command, sync)?;
 
         gl.endpoint.wait(&imported, there, &[&theirs], &[])?;
         gl.dispatch(Kernel::PingPong { step: step + 1000 }, theirs.name(), BYTES, 0)?;

@@ -249,7 +249,7 @@ fn release(
     // the layout that the callers name, and lives until `Pair` has waited.
     let commands = unsafe { VulkanCommands::record(command, family, used) };
     let (ticket, sync) = handoff.release.release(commands)?;
-    gpu.submit(command, &sync)?;
+    gpu.submit(command, sync)?;
     Ok(ticket)
 }
 
@@ -268,5 +268,5 @@ fn acquire(
     let commands = unsafe { VulkanCommands::record(command, family, used) };
     let sync = handoff.acquire.acquire(ticket, commands)?;
     after(command);
-    gpu.submit(command, &sync)
+    gpu.submit(command, sync)
 }

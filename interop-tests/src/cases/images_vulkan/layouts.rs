@@ -159,7 +159,7 @@ fn with_a_buffer(test_gpu: &TestGpu) -> Result<()> {
     staging.fill(9)?;
     let buffers = [BufferAccess::compute(&buffer)];
     let images = [ImageAccess::transfer(&ours).with_layouts(old, new)];
-    let used = Accesses { buffers: &buffers, images: &images };
+    let used = Accesses::from((&buffers[..], &images[..]));
     let ticket = release(first, &mut there.release, used, |command| {
         first.record(command, Kernel::Fill { seed: 9 }, &bound, 0);
         first.record_layout(command, &ours, (ImageLayout::UNDEFINED, old));
@@ -170,7 +170,7 @@ fn with_a_buffer(test_gpu: &TestGpu) -> Result<()> {
     staging.wipe()?;
     let buffers = [BufferAccess::transfer(&their_buffer)];
     let images = [ImageAccess::transfer(&theirs).with_layouts(old, new)];
-    let used = Accesses { buffers: &buffers, images: &images };
+    let used = Accesses::from((&buffers[..], &images[..]));
     acquire(second, &mut there.acquire, ticket, used, |command| {
         staging.record_download(second, command, &theirs);
     })?;
@@ -241,7 +241,7 @@ fn another_pair(test_gpu: &TestGpu) -> Result<()> {
     ] {
         let handoff = &mut pair.there.acquire;
         ticket = gpu.run_with(|command, _| {
-            let used = Accesses { buffers: &[], images: &wrong };
+            let used = Accesses::from(&wrong);
             let sent = ticket.sequence();
             // SAFETY: the command buffer is being recorded for a queue of that family; nothing is
             // recorded, because the layouts are not those of the release.

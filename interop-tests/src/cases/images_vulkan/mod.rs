@@ -164,7 +164,7 @@ pub(crate) fn release<'u>(
         // images are in the layouts that the callers name; `run_with` waits.
         let commands = unsafe { VulkanCommands::record(command, family, used) };
         let (ticket, added) = to.release(commands)?;
-        sync.merge(added)?;
+        sync.merge(added);
         Ok(ticket)
     })
 }
@@ -181,7 +181,7 @@ pub(crate) fn acquire<'u>(
     gpu.run_with(|command, sync| {
         // SAFETY: as above; the handoff refuses other layouts than those of the release.
         let commands = unsafe { VulkanCommands::record(command, family, used) };
-        sync.merge(from.acquire(ticket, commands)?)?;
+        sync.merge(from.acquire(ticket, commands)?);
         after(command);
         Ok(())
     })

@@ -224,10 +224,8 @@ impl StageDriver for VulkanStage<'_> {
             // SAFETY: as above.
             unsafe { endpoint.record_release(command, family, used.as_slice()) }?;
         }
-        let (added, pending) = self.stage.release(batch, commands)?;
-        sync.merge(added)?;
-        self.gpu.submit(command, &sync)?;
-        pending.submitted();
+        sync.merge(self.stage.release(batch, commands)?);
+        self.gpu.submit(command, sync)?;
         Ok(true)
     }
 

@@ -87,10 +87,8 @@ fn fill(gpu: &VulkanContext, stage: &mut RingStage<Endpoint>, seed: u32) -> Resu
         // SAFETY: as above; vkCmdUpdateBuffer allows pieces of this size.
         unsafe { gpu.device().cmd_update_buffer(command, buffer, at * 65_536, piece) };
     }
-    let (added, pending) = stage.release(batch, commands)?;
-    sync.merge(added)?;
-    gpu.submit(command, &sync)?;
-    pending.submitted();
+    sync.merge(stage.release(batch, commands)?);
+    gpu.submit(command, sync)?;
     Ok(())
 }
 
@@ -117,7 +115,7 @@ fn too_late(test_gpu: &TestGpu, api: Api, route: Route) -> Result<()> {
             let take =
                 |b: &mut RingStage<_>, most| b.take(LONG, 1..=most, SlotCommands::recorded());
             stalled(test_gpu, (&two.endpoint, route), take, |b, slot, sync| {
-                ensure!(sync.waits.is_empty(), "the host has waited: {sync:?}");
+                ensure!(sync.waits().is_empty(), "the host has waited: {sync:?}");
                 two.download(b.buffer(slot)?.handle(), 0, BYTES)
             })
         }
@@ -206,8 +204,7 @@ fn withdrawn_all(test_gpu: &TestGpu, route: Route) -> Result<()> {
     let (mut a, b, _) = ring::pair(owner, owner, &two.endpoint, &DESC, options)?;
     for count in [3, 1, 3, 2, 3] {
         let slots = new_slots(&mut a, count)?;
-        let (_, pending) = a.release(slots, SlotCommands::recorded())?;
-        drop(pending);
+        drop(a.release(slots, SlotCommands::recorded())?);
         ensure!((a.arrived(), b.arrived()) == (3, 0), "a slot is lost");
     }
     for seed in 0..3 {
@@ -288,7 +285,7 @@ fn taken(gpu: &VulkanContext, stage: &mut RingStage<Endpoint>) -> Result<Option<
     // for.
     let commands = unsafe { SlotCommands::record(command, family, all_access) };
     let Some((batch, sync)) = stage.take(LONG, 1..=1, commands)? else { return Ok(None) };
-    gpu.submit(command, &sync)?;
+    gpu.submit(command, sync)?;
     gpu.vulkan.wait_idle()?;
     gpu.free_command_buffers(&[command]);
     Ok(Some(batch))
@@ -329,9 +326,9 @@ fn refused_batches(test_gpu: &TestGpu) -> Result<()> {
     ensure!((a.arrived(), b.arrived()) == (3, 0), "a slot is lost");
     // So do those whose release was not submitted.
     let slots = new_slots(&mut a, 3)?;
-    let (sync, pending) = a.release(slots, SlotCommands::recorded())?;
-    ensure!(sync.signals.len() + usize::from(sync.fence.is_some()) == 1, "not one: {sync:?}");
-    drop(pending);
+    let sync = a.release(slots, SlotCommands::recorded())?;
+    ensure!(sync.signals().len() == 1, "not one: {sync:?}");
+    drop(sync);
     ensure!((a.arrived(), b.arrived()) == (3, 0), "a slot is lost");
     Ok(())
 }
@@ -347,9 +344,9 @@ fn wrong_order(test_gpu: &TestGpu) -> Result<()> {
     ensure!(error.to_string().contains("in the order"), "{error}");
     ensure!(a.arrived() == 2, "the refused slots did not return");
     let both: Batch = first.into_iter().chain(new_slots(&mut a, 2)?).collect();
-    let (sync, pending) = a.release(both, SlotCommands::recorded())?;
-    ensure!(sync.signals.iter().filter(|signal| signal.value.is_none()).count() == 3, "{sync:?}");
-    drop(pending);
+    let sync = a.release(both, SlotCommands::recorded())?;
+    ensure!(sync.signals().iter().filter(|signal| signal.value.is_none()).count() == 3, "{sync:?}");
+    drop(sync);
     Ok(())
 }
 

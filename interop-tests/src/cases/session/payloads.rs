@@ -157,7 +157,7 @@ fn by_timeline(test_gpu: &TestGpu) -> Result<()> {
         gpu.record(command, Kernel::Fill { seed: value as u32 }, &bound[slot.index()], 0);
         gpu.record_barrier(command);
         let signal = SemaphoreSignal { semaphore: semaphore.clone(), value: Some(value) };
-        gpu.submit(command, &SubmitSync { signals: vec![signal], ..SubmitSync::default() })?;
+        gpu.submit(command, SubmitSync::new(Vec::new(), vec![signal]))?;
         let point = Some(TimelinePoint { semaphore: 0, value });
         producer.publish(slot, FrameInfo { point, tag: value, layouts: None })?;
         Ok(())

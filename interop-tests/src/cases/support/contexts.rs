@@ -116,7 +116,7 @@ pub(crate) fn all_access(buffer: &vulkan::Buffer) -> BufferAccess<'_> {
 }
 
 /// Submits nothing but waits and signals.
-fn submit_sync(gpu: &VulkanContext, sync: &SubmitSync) -> Result<()> {
+fn submit_sync(gpu: &VulkanContext, sync: SubmitSync) -> Result<()> {
     // SAFETY: the queue is locked and of the endpoint's device; the semaphores outlive the work, since
     // the waiting side waits for it.
     Ok(gpu.vulkan.with_queue(|queue| unsafe { sync.submit(&gpu.endpoint, queue, &[]) })?)
@@ -142,7 +142,7 @@ impl ApiContext for VulkanContext {
 
     fn signal(&self, semaphore: &vulkan::Semaphore, value: Option<u64>) -> Result<()> {
         let signals = vec![SemaphoreSignal { semaphore: semaphore.clone(), value }];
-        submit_sync(self, &SubmitSync { signals, ..SubmitSync::default() })
+        submit_sync(self, SubmitSync::new(Vec::new(), signals))
     }
 
     fn wait(&self, semaphore: &vulkan::Semaphore, value: Option<u64>) -> Result<()> {
@@ -151,7 +151,7 @@ impl ApiContext for VulkanContext {
         }
         let stage = vk::PipelineStageFlags::ALL_COMMANDS;
         let waits = vec![SemaphoreWait { semaphore: semaphore.clone(), value, stage }];
-        submit_sync(self, &SubmitSync { waits, ..SubmitSync::default() })?;
+        submit_sync(self, SubmitSync::new(waits, Vec::new()))?;
         self.finish()
     }
 

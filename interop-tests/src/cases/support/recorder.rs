@@ -56,13 +56,14 @@ impl<'a> Recorder<'a> {
     }
 
     pub(super) fn add(&mut self, sync: SubmitSync) -> Result<()> {
-        Ok(self.recording.as_mut().context("nothing is being recorded")?.merge(sync)?)
+        self.recording.as_mut().context("nothing is being recorded")?.merge(sync);
+        Ok(())
     }
 
     pub(super) fn submit(&mut self) -> Result<()> {
         let Some(mut sync) = self.recording.take() else { return Ok(()) };
         self.commands[0].1 = Some(self.fences.next(&mut sync)?);
-        self.gpu.submit(self.commands[0].0, &sync)?;
+        self.gpu.submit(self.commands[0].0, sync)?;
         self.commands.swap(0, 1);
         Ok(())
     }

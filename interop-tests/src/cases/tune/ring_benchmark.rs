@@ -159,10 +159,8 @@ impl Worker for VulkanWorker<'_> {
                 self.gpu.device().cmd_fill_buffer(command, buffer, 0, vk::WHOLE_SIZE, data);
             }
         }
-        let (added, pending) = stage.release(batch, commands)?;
-        sync.merge(added)?;
-        self.gpu.submit(command, &sync)?;
-        pending.submitted();
+        sync.merge(stage.release(batch, commands)?);
+        self.gpu.submit(command, sync)?;
         Ok(count)
     }
 

@@ -104,7 +104,7 @@ fn others_objects(test_gpu: &TestGpu, route: Route) -> Result<()> {
     let unknown = TextureAccess::from(glow::NativeTexture(0xDEAD_u32.try_into()?));
     let submits = Submits::to(vulkan);
     let (mut ticket, sync) = there.release.release(VulkanCommands::recorded())?;
-    submits.submit(&sync)?;
+    submits.submit(sync)?;
 
     let lists: [Lists<'_>; 3] = [
         (&[&foreign], &[], "buffer 0 of 1"),
@@ -124,6 +124,6 @@ fn others_objects(test_gpu: &TestGpu, route: Route) -> Result<()> {
     there.acquire.acquire(ticket, &[&theirs])?;
     let (ticket, ()) = back.release.release(&[&theirs])?;
     ensure!(ticket.sequence() == 1, "a refused release was counted: {ticket:?}");
-    submits.submit(&back.acquire.acquire(ticket, VulkanCommands::recorded())?)?;
+    submits.submit(back.acquire.acquire(ticket, VulkanCommands::recorded())?)?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The image layouts that a ticket carries from the releasing side to the acquiring side.
+//! What a release lists, and the image layouts, which travel in the ticket.
 
 use smallvec::SmallVec;
 
@@ -17,51 +17,71 @@ pub(crate) struct Released {
     pub(crate) new: ImageLayout,
 }
 
-/// The layouts of a release, one entry per image in the order of the releasing side.
+/// What a release lists, in the order of the releasing side.
 ///
-/// `None` if nothing is known: CUDA has no layouts, and command buffers that were recorded earlier
-/// are not inspected.
+/// `None` if nothing is known: CUDA lists nothing, and command buffers that were recorded earlier are
+/// not inspected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Layouts(Option<SmallVec<[Released; 2]>>);
+pub struct Contents(Option<Listed>);
 
-impl Layouts {
-    /// A release that doesn't list images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Listed {
+    buffers: usize,
+    images: SmallVec<[Released; 2]>,
+}
+
+impl Contents {
+    /// A release that doesn't list anything.
     pub(crate) const UNKNOWN: Self = Self(None);
 
-    /// The layouts of a release by Vulkan. Those that are left out are `VK_IMAGE_LAYOUT_GENERAL`.
-    pub(crate) fn of_vulkan(images: impl Iterator<Item = Named>) -> Self {
+    /// A release by Vulkan. Layouts that are left out are `VK_IMAGE_LAYOUT_GENERAL`.
+    pub(crate) fn of_vulkan(buffers: usize, images: impl Iterator<Item = Named>) -> Self {
         let pair = |(old, new): Named| Released {
             old: Some(old.unwrap_or(ImageLayout::GENERAL)),
             new: new.unwrap_or(ImageLayout::GENERAL),
         };
-        Self(Some(images.map(pair).collect()))
+        Self(Some(Listed { buffers, images: images.map(pair).collect() }))
     }
 
-    /// The layouts of a release by OpenGL.
+    /// A release by OpenGL.
     #[cfg(feature = "gl")]
-    pub(crate) fn of_gl(textures: impl Iterator<Item = Option<ImageLayout>>) -> Self {
+    pub(crate) fn of_gl(
+        buffers: usize,
+        textures: impl Iterator<Item = Option<ImageLayout>>,
+    ) -> Self {
         let left =
             |new: Option<_>| Released { old: None, new: new.unwrap_or(ImageLayout::GENERAL) };
-        Self(Some(textures.map(left).collect()))
+        Self(Some(Listed { buffers, images: textures.map(left).collect() }))
     }
 
     /// Returns the layout in which each image is handed over.
-    pub(crate) fn handed_over(&self) -> impl Iterator<Item = ImageLayout> {
-        self.0.iter().flatten().map(|released| released.new)
+    pub(crate) fn layouts(&self) -> impl Iterator<Item = ImageLayout> {
+        self.0.iter().flat_map(|listed| &listed.images).map(|released| released.new)
     }
 
-    /// Returns the layouts of each of `count` images that the acquiring side lists; `None` for each
-    /// if they are unknown.
+    /// Returns the layouts of each of the images that the acquiring side lists; `None` for each if
+    /// they are unknown.
     ///
     /// # Errors
-    /// [`Mismatch`] if the number of images differs from the release.
-    pub(crate) fn of_each(&self, count: usize) -> Result<impl Iterator<Item = Option<Released>>> {
-        if let Some(released) = self.0.as_ref().filter(|released| released.len() != count) {
-            return Err(Mismatch::new("the number of images", released.len(), count)
-                .help("list every shared image on both sides of the handoff, in the same order")
-                .into());
+    /// [`Mismatch`] if the number of buffers or of images differs from the release.
+    pub(crate) fn of_each(
+        &self,
+        buffers: usize,
+        images: usize,
+    ) -> Result<impl Iterator<Item = Option<Released>>> {
+        if let Some(listed) = &self.0 {
+            for (field, released, acquired) in [
+                ("the number of buffers", listed.buffers, buffers),
+                ("the number of images", listed.images.len(), images),
+            ] {
+                if released != acquired {
+                    return Err(Mismatch::new(field, released, acquired)
+                        .help("list everything that is released on both sides, in the same order")
+                        .into());
+                }
+            }
         }
-        Ok((0..count).map(|i| self.0.as_ref().map(|released| released[i])))
+        Ok((0..images).map(|i| self.0.as_ref().map(|listed| listed.images[i])))
     }
 }
 
@@ -134,12 +154,12 @@ mod tests {
     const UNDEFINED: ImageLayout = ImageLayout::UNDEFINED;
     const UNNAMED: Named = (None, None);
 
-    fn first(layouts: &Layouts) -> Option<Released> {
-        layouts.of_each(1).unwrap().next().unwrap()
+    fn first(contents: &Contents) -> Option<Released> {
+        contents.of_each(0, 1).unwrap().next().unwrap()
     }
 
     fn vulkan(named: Named) -> Option<Released> {
-        first(&Layouts::of_vulkan([named].into_iter()))
+        first(&Contents::of_vulkan(0, [named].into_iter()))
     }
 
     #[test]
@@ -157,7 +177,7 @@ mod tests {
 
     #[test]
     fn vulkan_acquires_from_anything_if_the_release_knows_no_layout() {
-        let unknown = first(&Layouts::UNKNOWN);
+        let unknown = first(&Contents::UNKNOWN);
         assert_eq!(acquired_by_vulkan(unknown, UNNAMED), Ok((GENERAL, GENERAL)));
         assert_eq!(acquired_by_vulkan(unknown, (None, Some(COPIED))), Ok((GENERAL, COPIED)));
         assert_eq!(acquired_by_vulkan(unknown, (Some(COPIED), None)), Ok((COPIED, COPIED)));
@@ -166,13 +186,13 @@ mod tests {
 
     #[test]
     fn lists_of_different_length_are_refused() {
-        let two = Layouts::of_vulkan([UNNAMED, UNNAMED].into_iter());
-        assert_eq!(two.handed_over().collect::<Vec<_>>(), [GENERAL, GENERAL]);
-        for count in [0, 1, 3] {
-            assert!(two.of_each(count).is_err(), "{count}");
-            assert_eq!(Layouts::UNKNOWN.of_each(count).unwrap().count(), count);
+        let listed = Contents::of_vulkan(3, [UNNAMED, UNNAMED].into_iter());
+        assert_eq!(listed.layouts().collect::<Vec<_>>(), [GENERAL, GENERAL]);
+        for (buffers, images) in [(3, 0), (3, 1), (3, 3), (2, 2), (4, 2), (0, 0)] {
+            assert!(listed.of_each(buffers, images).is_err(), "{buffers} {images}");
+            assert_eq!(Contents::UNKNOWN.of_each(buffers, images).unwrap().count(), images);
         }
-        assert_eq!(two.of_each(2).unwrap().count(), 2);
+        assert_eq!(listed.of_each(3, 2).unwrap().count(), 2);
     }
 
     #[cfg(feature = "gl")]
@@ -190,7 +210,7 @@ mod tests {
     #[cfg(feature = "gl")]
     #[test]
     fn vulkan_acquires_from_the_layout_that_opengl_left() {
-        let gl = |layout| first(&Layouts::of_gl([layout].into_iter()));
+        let gl = |layout| first(&Contents::of_gl(0, [layout].into_iter()));
         assert_eq!(acquired_by_vulkan(gl(Some(COPIED)), UNNAMED), Ok((COPIED, COPIED)));
         assert_eq!(
             acquired_by_vulkan(gl(Some(COPIED)), (None, Some(SAMPLED))),
