@@ -145,8 +145,7 @@ impl HandoffPeer for Endpoint {
 }
 
 fn submit_end(end: &End<'_>, used: &Accesses<'_>) -> Result<SubmitEnd> {
-    let ids = (end.channel.id, end.id());
-    SubmitEnd::new(end.channel.clone(), ids, end.half.clone(), used)
+    SubmitEnd::new(end.channel.clone(), end.id(), end.half.clone(), used)
 }
 
 /// For those who own no submit, such as a plugin of an engine: the release is recorded and submitted by the

@@ -11,24 +11,34 @@ use crate::peer::released_already;
 /// What handoffs have released of one resource and not acquired again. Each API's object of a resource
 /// has its own.
 #[derive(Debug, Default)]
-pub(crate) struct Ownership(Mutex<SmallVec<[Released; 1]>>);
+pub(super) struct Ownership(Mutex<SmallVec<[Released; 1]>>);
 
 #[derive(Debug)]
 struct Released {
-    handoff: u64,
+    by: Half,
     part: Part,
+    /// The acquire that is recorded, but not submitted yet.
+    acquired_by: Option<Half>,
+}
+
+/// One half of a handoff: the end of it, and a sequence number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Half {
+    /// Twice the number of the handoff, plus 1 for the acquiring end.
+    pub(super) end: u64,
+    pub(super) number: u64,
 }
 
 /// A part of an image: its levels and layers. A buffer has only a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Part {
-    pub(crate) levels: Range<u32>,
-    pub(crate) layers: Range<u32>,
+pub(super) struct Part {
+    pub(super) levels: Range<u32>,
+    pub(super) layers: Range<u32>,
 }
 
 impl Part {
     /// The whole of any resource.
-    pub(crate) const WHOLE: Self = Self { levels: 0..u32::MAX, layers: 0..u32::MAX };
+    pub(super) const WHOLE: Self = Self { levels: 0..u32::MAX, layers: 0..u32::MAX };
 
     fn overlaps(&self, other: &Part) -> bool {
         let overlap = |a: &Range<u32>, b: &Range<u32>| a.start < b.end && b.start < a.end;
@@ -42,22 +52,44 @@ impl Ownership {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records that `handoff` releases `part` of a resource that `parameter` lists.
+    /// Records the release of `part` of a resource that `parameter` lists.
     ///
     /// # Errors
-    /// [`Invalid`] if some of it is released already.
-    pub(crate) fn release(&self, handoff: u64, part: &Part, parameter: &'static str) -> Result<()> {
+    /// [`Invalid`](crate::error::Invalid) if some of it is released already.
+    pub(super) fn release(&self, by: Half, part: &Part, parameter: &'static str) -> Result<()> {
         let mut released = self.released();
-        if let Some(earlier) = released.iter().find(|earlier| earlier.part.overlaps(part)) {
-            return Err(released_already(parameter, earlier.handoff));
+        let is_away = |one: &&Released| one.acquired_by.is_none() && one.part.overlaps(part);
+        if let Some(earlier) = released.iter().find(is_away) {
+            return Err(released_already(parameter, earlier.by.end / 2));
         }
-        released.push(Released { handoff, part: part.clone() });
+        released.push(Released { by, part: part.clone(), acquired_by: None });
         Ok(())
     }
 
-    /// Records that `part` is back: acquired, or its release was never submitted.
-    pub(crate) fn acquire(&self, part: &Part) {
-        self.released().retain(|released| !released.part.overlaps(part));
+    /// Records the acquire of `part`.
+    pub(super) fn acquire(&self, by: Half, part: &Part) {
+        for released in self.released().iter_mut().filter(|released| released.part.overlaps(part)) {
+            released.acquired_by.get_or_insert(by);
+        }
+    }
+
+    /// An acquire is submitted.
+    pub(super) fn acquired(&self, by: Half) {
+        self.released().retain(|released| released.acquired_by != Some(by));
+    }
+
+    /// A release or an acquire is never submitted.
+    pub(super) fn abandon(&self, half: Half) {
+        let mut released = self.released();
+        released.retain(|released| released.by != half);
+        for released in released.iter_mut().filter(|one| one.acquired_by == Some(half)) {
+            released.acquired_by = None;
+        }
+    }
+
+    /// Nothing counts as released any more.
+    pub(super) fn reclaim(&self) {
+        self.released().clear();
     }
 }
 
@@ -65,27 +97,47 @@ impl Ownership {
 mod tests {
     use super::*;
 
+    /// A half of handoff 3.
+    fn half(number: u64) -> Half {
+        Half { end: 6, number }
+    }
+
     #[test]
     fn what_is_released_is_not_released_again_before_it_is_back() {
         let buffer = Ownership::default();
-        buffer.release(3, &Part::WHOLE, "buffers").unwrap();
-        let refused = buffer.release(4, &Part::WHOLE, "buffers").unwrap_err().to_string();
+        let release = |number| buffer.release(half(number), &Part::WHOLE, "buffers");
+        release(1).unwrap();
+        let refused = release(2).unwrap_err().to_string();
         assert!(refused.contains("handoff 3") && refused.contains("reclaim"), "{refused}");
-        buffer.acquire(&Part::WHOLE);
-        assert_eq!(buffer.release(4, &Part::WHOLE, "buffers"), Ok(()));
+        // Acquired and released in one submit, which is made, or not.
+        for is_submitted in [true, false] {
+            buffer.acquire(half(7), &Part::WHOLE);
+            release(2).unwrap();
+            if is_submitted {
+                buffer.acquired(half(7));
+            } else {
+                buffer.abandon(half(2));
+                buffer.abandon(half(7));
+            }
+            assert!(release(3).is_err());
+        }
+        buffer.reclaim();
+        assert_eq!(release(4), Ok(()));
     }
 
     #[test]
     fn parts_of_an_image_are_released_one_by_one() {
         let part = |levels, layers| Part { levels, layers };
         let image = Ownership::default();
-        image.release(1, &part(0..1, 0..4), "images").unwrap();
-        image.release(2, &part(1..3, 0..2), "images").unwrap();
-        image.release(3, &part(1..3, 2..4), "images").unwrap();
-        assert!(image.release(4, &part(2..3, 1..3), "images").is_err());
-        image.acquire(&part(1..3, 0..2));
-        assert!(image.release(4, &part(2..3, 1..3), "images").is_err());
-        image.acquire(&part(1..3, 2..4));
-        assert_eq!(image.release(4, &part(2..3, 1..3), "images"), Ok(()));
+        let release = |number, part| image.release(half(number), &part, "images");
+        release(1, part(0..1, 0..4)).unwrap();
+        release(2, part(1..3, 0..2)).unwrap();
+        release(3, part(1..3, 2..4)).unwrap();
+        let both = part(2..3, 1..3);
+        assert!(release(4, both.clone()).is_err());
+        image.acquire(half(7), &part(1..3, 0..2));
+        assert!(release(4, both.clone()).is_err());
+        image.acquire(half(8), &part(1..3, 2..4));
+        assert_eq!(release(4, both), Ok(()));
     }
 }

@@ -200,7 +200,7 @@ macro_rules! bound {
             /// Makes a resource that was released, and will not be acquired again, one that can be
             /// released. Its content is undefined, and so is the layout of an image.
             pub fn reclaim(&self) {
-                self.0.ownership().acquire(&super::ownership::Part::WHOLE);
+                self.0.ownership().reclaim();
             }
 
             pub(crate) fn endpoint(&self) -> &Endpoint {

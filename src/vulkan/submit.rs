@@ -14,7 +14,7 @@ use super::conv::VkResultExt;
 use super::endpoint::Endpoint;
 use super::fence::Fence;
 use super::kept::{Kept, KeptList, Object};
-use super::ownership::{Ownership, Part};
+use super::ownership::{self, Ownership, Part};
 use super::semaphore::{Semaphore, SemaphoreSignal, SemaphoreWait};
 use crate::error::{Error, Mismatch, Result};
 
@@ -325,53 +325,65 @@ pub(crate) struct SubmitEnd {
     half: Half,
     /// `None` once the submit is made.
     handoff: Option<Arc<dyn SubmitHandoff>>,
-    resources: SmallVec<[(Object, Part); 2]>,
+    objects: SmallVec<[Object; 2]>,
 }
 
 impl SubmitEnd {
-    /// The end `id` of handoff number `number`, which releases or acquires `used`.
+    /// The end `id` of a handoff, which releases or acquires `used`.
     ///
     /// # Errors
     /// [`Invalid`](crate::error::Invalid) for a resource that is released already.
     pub(crate) fn new(
         handoff: Arc<dyn SubmitHandoff>,
-        (number, id): (u64, u64),
+        id: u64,
         half: Half,
         used: &Accesses<'_>,
     ) -> Result<Self> {
-        let mut end = Self { id, half, handoff: Some(handoff), resources: SmallVec::new() };
-        let releases = matches!(end.half, Half::Release(_));
-        let mut add = |resource: Object, part: Part, parameter| {
-            if let (true, Some(ownership)) = (releases, resource.ownership()) {
-                ownership.release(number, &part, parameter)?;
-            }
-            // From here on it is taken back if the next one fails.
-            end.resources.push((resource, part));
-            Ok::<_, Error>(())
-        };
+        let mut end = Self { id, half, handoff: Some(handoff), objects: SmallVec::new() };
         for used in used.buffers() {
-            add(Object::Buffer(used.buffer.clone()), Part::WHOLE, "buffers")?;
+            end.add(Object::Buffer(used.buffer.clone()), &Part::WHOLE, "buffers")?;
         }
         for used in used.images() {
-            add(Object::Image(used.image.clone()), used.part(), "images")?;
+            end.add(Object::Image(used.image.clone()), &used.part(), "images")?;
         }
         Ok(end)
+    }
+
+    fn add(&mut self, object: Object, part: &Part, parameter: &'static str) -> Result<()> {
+        let half = self.ownership_half();
+        if let Some(ownership) = object.ownership() {
+            match self.half {
+                Half::Release(_) => ownership.release(half, part, parameter)?,
+                Half::Acquire(_) => ownership.acquire(half, part),
+            }
+        }
+        // From here on it is taken back if a later one fails.
+        self.objects.push(object);
+        Ok(())
+    }
+
+    /// This half of the handoff, as the resources know it.
+    fn ownership_half(&self) -> ownership::Half {
+        let number = match &self.half {
+            Half::Release(numbers) => numbers.start,
+            Half::Acquire(first) => *first,
+        };
+        ownership::Half { end: self.id, number }
     }
 
     fn check(&self) -> Result<()> {
         self.handoff.as_ref().map_or(Ok(()), |handoff| handoff.check(&self.half))
     }
 
-    /// The submit is made; it uses the resources, which are moved to `kept`.
+    /// The submit is made; it uses the objects, which are moved to `kept`.
     fn submitted(&mut self, kept: &mut SmallVec<[Object; 4]>) {
         let Some(handoff) = self.handoff.take() else { return };
-        let acquires = matches!(self.half, Half::Acquire(_));
-        for (resource, part) in self.resources.drain(..) {
-            if let (true, Some(ownership)) = (acquires, resource.ownership()) {
-                ownership.acquire(&part);
-            }
-            kept.push(resource);
+        if matches!(self.half, Half::Acquire(_)) {
+            let half = self.ownership_half();
+            let owned = self.objects.iter().filter_map(Object::ownership);
+            owned.for_each(|ownership| ownership.acquired(half));
         }
+        kept.extend(self.objects.drain(..));
         handoff.submitted(&self.half);
     }
 }
@@ -379,11 +391,9 @@ impl SubmitEnd {
 impl Drop for SubmitEnd {
     fn drop(&mut self) {
         let Some(handoff) = self.handoff.take() else { return };
-        if matches!(self.half, Half::Release(_)) {
-            for (resource, part) in &self.resources {
-                resource.ownership().into_iter().for_each(|ownership| ownership.acquire(part));
-            }
-        }
+        let half = self.ownership_half();
+        let owned = self.objects.iter().filter_map(Object::ownership);
+        owned.for_each(|ownership| ownership.abandon(half));
         handoff.abandoned(&self.half);
     }
 }

@@ -86,7 +86,7 @@ fn submit(
     let mut sync = SubmitSync::default();
     let fence = FencePool::new(&gpu.endpoint)?.next(&mut sync)?;
     // SAFETY: the returned wait keeps the commands and the buffers until the work is done.
-    unsafe { commands.submit(&gpu.endpoint, &sync) }?;
+    unsafe { commands.submit(&gpu.endpoint, sync) }?;
     Ok(Box::new(move |time| {
         let _until_done = (&commands, &buffers);
         fence.wait(time)
