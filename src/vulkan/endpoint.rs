@@ -27,17 +27,17 @@ use crate::identity::Identity;
 #[derive(Clone)]
 pub struct Endpoint(
     Arc<Inner>,
-    #[expect(dead_code, reason = "the last one to be dropped waits")] Option<Arc<Handle>>,
+    #[expect(dead_code, reason = "the last one to be dropped waits")] Option<Arc<UserClones>>,
 );
 
 /// The user's clones of an endpoint. Those that objects hold don't count: what the endpoint keeps for
 /// the GPU would keep the endpoint.
-struct Handle(Arc<Inner>);
+struct UserClones(Arc<Inner>);
 
 /// How long dropping the last clone of an endpoint waits for work.
 const DROP_TIMEOUT: Duration = Duration::from_secs(10);
 
-impl Drop for Handle {
+impl Drop for UserClones {
     fn drop(&mut self) {
         if let Some(kept) = self.0.kept.get() {
             kept.finish(DROP_TIMEOUT);
@@ -227,7 +227,7 @@ impl Endpoint {
             kept: OnceLock::new(),
             _owner: owner,
         });
-        Ok(Self(inner.clone(), Some(Arc::new(Handle(inner)))))
+        Ok(Self(inner.clone(), Some(Arc::new(UserClones(inner)))))
     }
 
     /// Returns the reference of an object to its device.

@@ -110,7 +110,7 @@ fn shared_objects(test_gpu: &TestGpu) -> Result<()> {
             VulkanCommands::record(command, family, &[] as &[gpu_interop::vulkan::BufferAccess<'_>])
         };
         let (ticket, sync) = to_gl.release.release(commands)?;
-        vulkan.submit(command, &sync)?;
+        vulkan.submit(command, sync)?;
         let textures = [TextureAccess::from(&texture)];
         let refused = to_gl.acquire.acquire(ticket, (&[&buffer][..], &textures[..]));
         vulkan.vulkan.wait_idle()?;

@@ -202,13 +202,13 @@ fn of_handoff(test_gpu: &TestGpu, at: usize) -> Result<()> {
     // device is idle.
     let commands = unsafe { VulkanCommands::record(command, family, &used) };
     let sync = to_vulkan.acquire.acquire(ticket, commands)?;
-    vulkan.submit(command, &sync)?;
+    vulkan.submit(command, sync)?;
     vulkan.vulkan.wait_idle()?;
     vulkan.begin(command)?;
     // SAFETY: as above.
     let commands = unsafe { VulkanCommands::record(command, family, &used) };
     let (ticket, sync) = to_gl.release.release(commands)?;
-    vulkan.submit(command, &sync)?;
+    vulkan.submit(command, sync)?;
     pending.during("acquire", || Ok(to_gl.acquire.acquire(ticket, &[&theirs])?))?;
     vulkan.vulkan.wait_idle()?;
     vulkan.free_command_buffers(&[command]);
