@@ -177,9 +177,7 @@ impl GraphHandoff {
         };
         // SAFETY: the caller's promise.
         let launched = unsafe { self.advance(exec, stream, ticket.as_ref(), numbers.start) }
-            .and_then(|()| {
-                launch().map_err(|CudarcError(result)| failed("cuGraphLaunch", result))
-            });
+            .and_then(|()| launch().map_err(|CudarcError(result)| failed("cuGraphLaunch", result)));
         match launched {
             Ok(()) => {
                 self.acquire.acquirer.acquired(ticket.into_iter());
