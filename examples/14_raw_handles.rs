@@ -61,7 +61,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         to_gl.release.release(VulkanCommands::record(commands, gpu.vulkan.queue_family(), &used))
     })?;
     // SAFETY: as above.
-    unsafe { commands.submit(&vulkan, &sync) }?;
+    unsafe { commands.submit(&vulkan, sync) }?;
 
     to_gl.acquire.acquire(ticket, &[&in_gl])?;
     let mut seen = vec![0; data.len()];
