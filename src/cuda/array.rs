@@ -1,17 +1,18 @@
 //! Images in shared memory: mipmapped arrays, or rows of texels for linear images.
 
-use std::ptr;
 use std::sync::Arc;
+use std::{mem, ptr};
 
 use cudarc::driver::sys;
 
 use super::array_shape::Shape;
 use super::buffer::Buffer;
 use super::capture::free;
-use super::descriptors::{self, Rows};
 use super::endpoint::Endpoint;
+use super::image_descriptors::{self, Rows};
 use super::library::{check, record};
 use super::memory::Memory;
+use super::uses::Uses;
 use crate::desc::{BufferDesc, BufferUsage, ImageDesc, Tiling};
 use crate::error::{ImportError, ImportResult, Invalid, Result};
 use crate::payload::{ImagePayload, LinearLayout, MemoryInfo, check_range};
@@ -67,8 +68,9 @@ use crate::payload::{ImagePayload, LinearLayout, MemoryInfo, check_range};
 ///
 /// # Dropping
 /// The array is destroyed with the last of its clones and of the objects that read and write it.
-/// Dropping does not wait for copies that use a bare [`level`](Self::level): synchronise their streams
-/// first.
+/// Dropping waits up to ten seconds for the copies [`copy_to`](Self::copy_to) and
+/// [`copy_from`](Self::copy_from), then leaks the array. It does not wait for copies that use a bare
+/// [`level`](Self::level): synchronise their streams first.
 #[derive(Clone, Debug)]
 pub struct Array {
     shared: Arc<Shared>,
@@ -80,6 +82,8 @@ struct Shared {
     offset: u64,
     desc: ImageDesc,
     shape: Shape,
+    /// Copies to and from memory on the device.
+    uses: Uses,
     // Last: the memory is dropped after the array in it.
     memory: Memory,
 }
@@ -145,7 +149,7 @@ impl Memory {
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if `desc` is invalid or linear, or the image reaches
     /// past the end; [`Error::Missing`](crate::Error::Missing) for a format that CUDA lacks, several
-    /// samples, several layers with several levels ([`workarounds`](super::workarounds)), a size beyond
+    /// samples, several layers with several levels ([driver bugs](super#driver-bugs)), a size beyond
     /// the device's limits, or memory that CUDA has created; [`Error::Driver`](crate::Error::Driver) if a
     /// CUDA call fails.
     ///
@@ -162,7 +166,7 @@ impl Memory {
     fn map_array(&self, offset: u64, desc: &ImageDesc, shape: Shape) -> Result<Array> {
         let external = self.external()?;
         let _current = self.endpoint().enter()?;
-        let mapped = descriptors::mapped_array(offset, &shape, desc.levels);
+        let mapped = image_descriptors::mapped_array(offset, &shape, desc.levels);
         let mut all = ptr::null_mut();
         // SAFETY: the context is current, the external memory is alive (this holds it), the structure
         // is complete, and `all` is writable. Only the driver knows how long the image is; it refuses
@@ -173,7 +177,8 @@ impl Memory {
         // From here on, dropping it undoes the steps so far.
         let memory = self.clone();
         let texels = Texels::Mipmapped { all, levels: Vec::new() };
-        let mut shared = Shared { texels, offset, desc: *desc, shape, memory };
+        let uses = Uses::default();
+        let mut shared = Shared { texels, offset, desc: *desc, shape, uses, memory };
         shared.find_levels()?;
         tracing::debug!(?desc, offset, "mapped an image into CUDA");
         Ok(Array { shared: Arc::new(shared) })
@@ -213,7 +218,8 @@ impl Memory {
         let address = self.address()? + offset + layout.offset;
         let (memory, desc) = (self.clone(), *desc);
         let texels = Texels::Linear { address, layout };
-        Ok(Array { shared: Arc::new(Shared { texels, offset, desc, shape, memory }) })
+        let uses = Uses::default();
+        Ok(Array { shared: Arc::new(Shared { texels, offset, desc, shape, uses, memory }) })
     }
 }
 
@@ -304,12 +310,16 @@ impl Array {
         self.memory().buffer(self.offset() + layout.offset, &BufferDesc { size, usage })
     }
 
+    pub(super) fn uses(&self) -> &Uses {
+        &self.shared.uses
+    }
+
     pub(crate) fn shape(&self) -> &Shape {
         &self.shared.shape
     }
 
     /// The rows of a linear image with one layer and one slice; `None` for other images.
-    pub(crate) fn rows(&self) -> Option<Rows> {
+    pub(super) fn rows(&self) -> Option<Rows> {
         let Texels::Linear { address, layout } = &self.shared.texels else { return None };
         let desc = self.desc();
         let is_one_slice = desc.layers == 1 && desc.extent.depth == 1;
@@ -368,10 +378,15 @@ impl Drop for Shared {
     /// No object is left, since each holds a clone. The memory is dropped afterwards.
     fn drop(&mut self) {
         let Texels::Mipmapped { all, .. } = self.texels else { return };
-        let (destroyed, memory) =
-            (Texels::Mipmapped { all, levels: Vec::new() }, self.memory.clone());
+        let destroyed = Texels::Mipmapped { all, levels: Vec::new() };
+        let (uses, memory) = (mem::take(&mut self.uses), self.memory.clone());
         free(self.memory.endpoint().context(), move |context| {
-            // SAFETY: mapped once, destroyed once, here, and no object reads or writes it any longer.
+            if !uses.wait_before_drop(memory.endpoint(), "waiting for the last copy of an image") {
+                memory.leak();
+                return;
+            }
+            // SAFETY: mapped once, destroyed once, here; no object reads or writes it any longer, and no
+            // copy does.
             let result = unsafe { destroyed.destroy() };
             record(context, "cuMipmappedArrayDestroy", result);
             drop(memory);

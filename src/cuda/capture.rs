@@ -250,7 +250,9 @@ pub(super) fn free(
     free_boxed(context.clone(), Box::new(run));
 }
 
-fn free_boxed(context: Arc<CudaContext>, run: Box<dyn FnOnce(&Arc<CudaContext>) + Send>) {
+type Free = dyn FnOnce(&Arc<CudaContext>) + Send;
+
+fn free_boxed(context: Arc<CudaContext>, run: Box<Free>) {
     let current = Current::enter(&context);
     if capturing(ptr::null_mut()) == Ok(Capturing::ByAnother) {
         drop(current);

@@ -1,15 +1,16 @@
 //! The endpoint: the user's context, borrowed.
 
 use std::ffi::c_int;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use cudarc::driver::{CudaContext, CudaStream, sys};
+use cudarc::driver::{CudaContext, CudaStream, DriverError, sys};
 
 use super::capture::{Current, refuse_captured};
 use super::library::{self, check};
-use super::workarounds::Workarounds;
 use crate::error::{Mismatch, Result};
+use crate::fd::check_nvidia_fd;
 use crate::identity::Identity;
 
 /// A borrowed CUDA context that can export and import. Cheap to clone; `Send` and `Sync`.
@@ -63,6 +64,72 @@ impl Endpoint {
         let identities = [identity];
         let inner = Inner { context, identities, export_fd, timeline, workarounds, is_stuck };
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// Creates an endpoint over a bare context, which another library or the CUDA runtime opened. It is
+    /// borrowed: the endpoint never destroys it.
+    ///
+    /// [`CudaContext::wrap_borrowed_stream`] gives the bare streams of that context to this crate.
+    ///
+    /// # Safety
+    /// `context` is a valid context, and stays valid until the endpoint, everything made from it and all
+    /// cudarc objects of [`context`](Self::context) are dropped.
+    ///
+    /// # Errors
+    /// Same as [`new`](Self::new).
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use gpu_interop::cuda::Endpoint;
+    /// use gpu_interop::cudarc::driver::sys::{CUcontext, CUstream};
+    /// use gpu_interop::{Result, SemaphorePayload};
+    ///
+    /// /// Makes the later work in a stream of another library wait for `value`.
+    /// ///
+    /// /// # Safety
+    /// /// Both are valid, and outlive the call.
+    /// unsafe fn wait(
+    ///     (context, stream): (CUcontext, CUstream),
+    ///     timeline: SemaphorePayload,
+    ///     value: u64,
+    /// ) -> Result<()> {
+    ///     // SAFETY: the caller's promise.
+    ///     let cuda = unsafe { Endpoint::from_raw(context) }?;
+    ///     // SAFETY: as above.
+    ///     let stream = unsafe { cuda.context().wrap_borrowed_stream(stream) };
+    ///     let timeline = cuda.import_semaphore(timeline)?;
+    ///     cuda.wait(&stream, &timeline, Some(value))
+    /// }
+    /// ```
+    ///
+    /// # References
+    /// `cuCtxPushCurrent`, `cuCtxGetDevice`.
+    #[doc(alias = "CUcontext")]
+    pub unsafe fn from_raw(context: sys::CUcontext) -> Result<Self> {
+        library::require()?;
+        // SAFETY: libcuda is initialised, and the context is valid (the caller's promise).
+        check("cuCtxPushCurrent", unsafe { sys::cuCtxPushCurrent_v2(context) })?;
+        let opened = Self::from_current(context);
+        let mut popped = std::ptr::null_mut();
+        // SAFETY: pops what was pushed above; cudarc found its context current and changed nothing.
+        check("cuCtxPopCurrent", unsafe { sys::cuCtxPopCurrent_v2(&mut popped) })?;
+        opened
+    }
+
+    /// The endpoint of a bare context, which is current and outlives it.
+    fn from_current(context: sys::CUcontext) -> Result<Self> {
+        let mut device: sys::CUdevice = 0;
+        // SAFETY: a context is current, and `device` is writable.
+        check("cuCtxGetDevice", unsafe { sys::cuCtxGetDevice(&mut device) })?;
+        // A CUdevice is its ordinal.
+        let ordinal = usize::try_from(device).unwrap_or(0);
+        // SAFETY: a valid context of that device. It is never destroyed by cudarc, since one reference is
+        // leaked on the next line.
+        let owned = unsafe { CudaContext::from_raw_context(ordinal, device, context) };
+        let owned =
+            owned.map_err(|DriverError(result)| library::failed("cuCtxSetCurrent", result))?;
+        std::mem::forget(owned.clone());
+        Self::new(owned)
     }
 
     /// Returns the user's context.
@@ -156,8 +223,29 @@ fn attribute(device: sys::CUdevice, attribute: sys::CUdevice_attribute) -> Resul
     Ok(value)
 }
 
+/// The workarounds that the present driver needs; those not listed are always on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Workarounds {
+    /// `NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS`.
+    refuse_foreign_fds: bool,
+}
+
+impl Workarounds {
+    /// `is_integrated`: the GPU is part of the CPU's chip.
+    pub(crate) fn of(is_integrated: bool) -> Self {
+        Self { refuse_foreign_fds: !is_integrated }
+    }
+
+    /// Rejects a descriptor that would harm the driver.
+    pub(crate) fn check_fd(self, fd: impl AsFd) -> Result<()> {
+        if self.refuse_foreign_fds { check_nvidia_fd(fd) } else { Ok(()) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::Workarounds;
+    use crate::Error;
     use crate::cuda::{
         Array, Buffer, Endpoint, Fence, Memory, Semaphore, SurfaceObject, TextureObject,
     };
@@ -173,5 +261,13 @@ mod tests {
         check::<SurfaceObject>();
         check::<Semaphore>();
         check::<Fence>();
+    }
+
+    #[test]
+    fn a_foreign_descriptor_does_not_reach_the_driver() {
+        let file = tempfile::tempfile().unwrap();
+        let refused = Workarounds::of(false).check_fd(&file);
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+        Workarounds::of(true).check_fd(&file).unwrap();
     }
 }

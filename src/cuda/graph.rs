@@ -179,14 +179,22 @@ impl Endpoint {
         let (from, count) = (dependencies.as_ptr(), dependencies.len());
         // SAFETY: the context is current; graph and dependencies are valid (the caller's promise); the
         // driver copies the parameters; `node` is writable.
-        with_params(operation, semaphore, value, |params| match params {
-            Params::Wait(params) => check("cuGraphAddExternalSemaphoresWaitNode", unsafe {
-                sys::cuGraphAddExternalSemaphoresWaitNode(&mut node, graph, from, count, params)
-            }),
-            Params::Signal(params) => check("cuGraphAddExternalSemaphoresSignalNode", unsafe {
-                sys::cuGraphAddExternalSemaphoresSignalNode(&mut node, graph, from, count, params)
-            }),
-        })?;
+        unsafe {
+            with_params(operation, semaphore, value, |params| match params {
+                Params::Wait(params) => check(
+                    "cuGraphAddExternalSemaphoresWaitNode",
+                    sys::cuGraphAddExternalSemaphoresWaitNode(
+                        &mut node, graph, from, count, params,
+                    ),
+                ),
+                Params::Signal(params) => check(
+                    "cuGraphAddExternalSemaphoresSignalNode",
+                    sys::cuGraphAddExternalSemaphoresSignalNode(
+                        &mut node, graph, from, count, params,
+                    ),
+                ),
+            })
+        }?;
         Ok(SemaphoreNode { endpoint: self.clone(), operation, node: Node(node) })
     }
 }
@@ -225,18 +233,18 @@ impl SemaphoreNode {
         let node = self.node.0;
         // SAFETY: the context is current; the executable graph has this node and exists, and so does the
         // graph (the caller's promise); the driver copies the parameters, of one semaphore as before.
-        with_params(self.operation, semaphore, value, |params| match params {
-            Params::Wait(params) => {
-                check("cuGraphExecExternalSemaphoresWaitNodeSetParams", unsafe {
-                    sys::cuGraphExecExternalSemaphoresWaitNodeSetParams(exec, node, params)
-                })
-            }
-            Params::Signal(params) => {
-                check("cuGraphExecExternalSemaphoresSignalNodeSetParams", unsafe {
-                    sys::cuGraphExecExternalSemaphoresSignalNodeSetParams(exec, node, params)
-                })
-            }
-        })
+        unsafe {
+            with_params(self.operation, semaphore, value, |params| match params {
+                Params::Wait(params) => check(
+                    "cuGraphExecExternalSemaphoresWaitNodeSetParams",
+                    sys::cuGraphExecExternalSemaphoresWaitNodeSetParams(exec, node, params),
+                ),
+                Params::Signal(params) => check(
+                    "cuGraphExecExternalSemaphoresSignalNodeSetParams",
+                    sys::cuGraphExecExternalSemaphoresSignalNodeSetParams(exec, node, params),
+                ),
+            })
+        }
     }
 }
 

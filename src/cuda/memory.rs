@@ -1,19 +1,18 @@
 //! An allocation: imported, or created by CUDA for export.
 
-use std::ffi::c_int;
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cudarc::driver::{CudaContext, sys};
+use cudarc::driver::sys;
 
-use super::capture::{Current, free, sweep};
+use super::allocation::Allocation;
+use super::capture::{free, sweep};
 use super::descriptors;
 use super::endpoint::Endpoint;
 use super::library::{check, record};
 use crate::capabilities::Support;
-use crate::error::{Api, ImportError, ImportResult, Invalid, Missing, Result};
-use crate::fd::{self, MemoryHandleType, transfer_duplicate};
+use crate::error::{Api, ImportError, ImportResult, Missing, Result};
+use crate::fd::{MemoryHandleType, transfer_duplicate};
 use crate::payload::{MemoryInfo, MemoryPayload};
 
 /// An allocation of GPU memory that CUDA shares with another API. Cheap to clone: clones are the same
@@ -66,6 +65,22 @@ impl Endpoint {
     /// [`Error::Driver`](crate::Error::Driver). An allocation that is shorter than the payload states
     /// is detected when a resource is created in it, not here.
     ///
+    /// # Examples
+    /// Several suballocations of one allocation, imported once; the buffers keep the memory:
+    /// ```no_run
+    /// use gpu_interop::cuda::{Buffer, Endpoint};
+    /// use gpu_interop::{BufferDesc, MemoryPayload, Result};
+    ///
+    /// fn import(
+    ///     cuda: &Endpoint,
+    ///     block: MemoryPayload,
+    ///     parts: &[(u64, BufferDesc)],
+    /// ) -> Result<Vec<Buffer>> {
+    ///     let memory = cuda.import_memory(block)?;
+    ///     parts.iter().map(|(offset, desc)| memory.buffer(*offset, desc)).collect()
+    /// }
+    /// ```
+    ///
     /// # References
     /// `cuImportExternalMemory` with `CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD` and
     /// `CUDA_EXTERNAL_MEMORY_DEDICATED`.
@@ -116,7 +131,41 @@ impl Endpoint {
     pub(crate) fn create_memory(&self, size: u64) -> Result<Memory> {
         export_of_buffers(self)?;
         sweep();
-        let allocation = Allocation::new(self.context(), size)?;
+        Ok(self.own_memory(Allocation::new(self.context(), size)?))
+    }
+
+    /// Adopts memory that the app created with `cuMemCreate`, so that it can be exported.
+    ///
+    /// The allocation is mapped a second time, for the buffers that [`Memory::buffer`] creates; the app's
+    /// own mappings and its handle stay the app's, and may be released at any time. Uses through two
+    /// mappings must be ordered: one kernel must not use both.
+    ///
+    /// # Safety
+    /// `allocation` is a valid handle, and `size` is the size in bytes that `cuMemCreate` was given.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) if the memory was created without
+    /// `CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR`, or `size` is 0 or not a multiple of the device's
+    /// granularity; [`Error::Mismatch`](crate::Error::Mismatch) for memory of another device;
+    /// [`Error::Missing`](crate::Error::Missing) if CUDA can't export memory of this GPU;
+    /// [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
+    ///
+    /// # References
+    /// `cuMemGetAllocationPropertiesFromHandle`, `cuMemMap`, `cuMemRetainAllocationHandle`.
+    #[doc(alias = "cuMemMap")]
+    #[doc(alias = "cuMemRetainAllocationHandle")]
+    pub unsafe fn adopt_memory(
+        &self,
+        allocation: sys::CUmemGenericAllocationHandle,
+        size: u64,
+    ) -> Result<Memory> {
+        export_of_buffers(self)?;
+        sweep();
+        // SAFETY: the caller's promise.
+        Ok(self.own_memory(unsafe { Allocation::adopt(self.context(), allocation, size) }?))
+    }
+
+    fn own_memory(&self, allocation: Allocation) -> Memory {
         let info = MemoryInfo {
             handle_type: MemoryHandleType::OpaqueFd,
             allocation_size: allocation.size(),
@@ -125,7 +174,7 @@ impl Endpoint {
             dedicated: false,
             identity: self.identity().clone(),
         };
-        Ok(Memory::new(self, info, Backing::Created(allocation)))
+        Memory::new(self, info, Backing::Created(allocation))
     }
 }
 
@@ -164,6 +213,24 @@ impl Memory {
         &self.shared.endpoint
     }
 
+    /// Returns the CUDA handle of imported memory, valid for as long as this, a clone of it or a resource
+    /// in it lives; `None` for memory that CUDA created.
+    pub fn handle(&self) -> Option<sys::CUexternalMemory> {
+        match &self.shared.backing {
+            Backing::Imported { external, .. } => Some(external.0),
+            Backing::Created(_) => None,
+        }
+    }
+
+    /// Returns the CUDA handle of memory that was created or adopted, valid for as long as this, a clone of
+    /// it or a resource in it lives; `None` for imported memory.
+    pub fn allocation_handle(&self) -> Option<sys::CUmemGenericAllocationHandle> {
+        match &self.shared.backing {
+            Backing::Imported { .. } => None,
+            Backing::Created(allocation) => Some(allocation.handle()),
+        }
+    }
+
     /// Returns what an importer must know about the allocation: size, exporter and other properties.
     pub fn info(&self) -> &MemoryInfo {
         &self.shared.info
@@ -195,10 +262,7 @@ impl Memory {
 
     /// The imported memory that arrays are mapped from. Memory created by CUDA can hold none.
     pub(crate) fn external(&self) -> Result<sys::CUexternalMemory> {
-        match &self.shared.backing {
-            Backing::Imported { external, .. } => Ok(external.0),
-            Backing::Created(_) => Err(no_created_images().into()),
-        }
+        self.handle().ok_or_else(|| no_created_images().into())
     }
 
     /// The address of the allocation's first byte.
@@ -250,138 +314,5 @@ impl Drop for Shared {
             let result = unsafe { sys::cuDestroyExternalMemory(external.into_raw()) };
             record(context, "cuDestroyExternalMemory", result);
         });
-    }
-}
-
-/// Memory created with `cuMemCreate`, which its own GPU can read and write.
-#[derive(Debug)]
-pub(crate) struct Allocation {
-    context: Arc<CudaContext>,
-    handle: sys::CUmemGenericAllocationHandle,
-    /// In bytes, padded to the granularity.
-    size: usize,
-    /// The mapped address; 0 until the addresses are reserved.
-    address: sys::CUdeviceptr,
-    is_mapped: bool,
-}
-
-impl Allocation {
-    /// Creates and maps at least `size` bytes.
-    ///
-    /// # References
-    /// `cuMemGetAllocationGranularity`, `cuMemCreate`, `cuMemAddressReserve`, `cuMemMap`,
-    /// `cuMemSetAccess`.
-    pub(crate) fn new(context: &Arc<CudaContext>, size: u64) -> Result<Self> {
-        let _current = Current::enter(context)?;
-        let device = context.cu_device();
-        let prop = descriptors::exportable_memory(device);
-
-        let mut granularity = 0usize;
-        // A multiple of the minimum granularity, of which the size must be a multiple.
-        let option = sys::CUmemAllocationGranularity_flags::CU_MEM_ALLOC_GRANULARITY_RECOMMENDED;
-        // SAFETY: the context is current; `prop` is complete and `granularity` is writable.
-        check("cuMemGetAllocationGranularity", unsafe {
-            sys::cuMemGetAllocationGranularity(&mut granularity, prop.as_ptr(), option)
-        })?;
-        let size = padded(size, granularity)?;
-
-        let mut handle = 0;
-        // SAFETY: as above; the size is a multiple of the granularity and the flags are 0, as required.
-        check("cuMemCreate", unsafe { sys::cuMemCreate(&mut handle, size, prop.as_ptr(), 0) })?;
-        // From here on, dropping it undoes the steps so far.
-        let mut allocation =
-            Self { context: context.clone(), handle, size, address: 0, is_mapped: false };
-
-        let mut address = 0;
-        // SAFETY: `address` is writable; size and alignment are multiples of the granularity, the
-        // driver chooses the address, and the flags are 0, as required.
-        check("cuMemAddressReserve", unsafe {
-            sys::cuMemAddressReserve(&mut address, size, granularity, 0, 0)
-        })?;
-        allocation.address = address;
-        // SAFETY: the whole allocation is mapped to the whole range, which was reserved just now and
-        // is of the same size; offset and flags are 0, as required.
-        check("cuMemMap", unsafe { sys::cuMemMap(address, size, 0, handle, 0) })?;
-        allocation.is_mapped = true;
-        let access = descriptors::read_write(device);
-        // SAFETY: the range is the one that was mapped, and one description is given.
-        check("cuMemSetAccess", unsafe { sys::cuMemSetAccess(address, size, &access, 1) })?;
-        Ok(allocation)
-    }
-
-    /// The size in bytes, padding included.
-    pub(crate) fn size(&self) -> u64 {
-        self.size as u64
-    }
-
-    pub(crate) fn address(&self) -> sys::CUdeviceptr {
-        self.address
-    }
-
-    /// Exports the memory; each call returns a new descriptor.
-    ///
-    /// # References
-    /// `cuMemExportToShareableHandle`.
-    pub(crate) fn export(&self) -> Result<OwnedFd> {
-        const CALL: &str = "cuMemExportToShareableHandle";
-        let _current = Current::enter(&self.context)?;
-        let mut raw: c_int = -1;
-        let ty = sys::CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
-        // SAFETY: the memory was created with this handle type, for which the driver writes an int;
-        // the flags are 0, as required.
-        check(CALL, unsafe {
-            sys::cuMemExportToShareableHandle((&raw mut raw).cast(), self.handle, ty, 0)
-        })?;
-        let raw = fd::check_descriptor(Api::Cuda, CALL, raw)?;
-        // SAFETY: a shareable handle of this type is a new file descriptor that belongs to the
-        // caller ("once all shareable handles are closed and the allocation is released ...").
-        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-        fd::close_on_exec(fd)
-    }
-}
-
-impl Drop for Allocation {
-    fn drop(&mut self) {
-        let Self { handle, size, address, is_mapped, .. } = *self;
-        free(&self.context, move |context| {
-            if is_mapped {
-                // SAFETY: exactly the range that was mapped. Each buffer in it is gone and has waited
-                // for its use (`Buffer::drop`).
-                record(context, "cuMemUnmap", unsafe { sys::cuMemUnmap(address, size) });
-            }
-            if address != 0 {
-                // SAFETY: address and size are those of the reservation, and nothing is mapped there.
-                record(context, "cuMemAddressFree", unsafe {
-                    sys::cuMemAddressFree(address, size)
-                });
-            }
-            // SAFETY: released once, here. The memory stays alive while an importer holds it.
-            record(context, "cuMemRelease", unsafe { sys::cuMemRelease(handle) });
-        });
-    }
-}
-
-/// `size` rounded up to a multiple of `granularity`.
-fn padded(size: u64, granularity: usize) -> Result<usize> {
-    usize::try_from(size)
-        .ok()
-        .and_then(|size| size.checked_next_multiple_of(granularity))
-        .ok_or_else(|| {
-            Invalid::new("desc.size", format!("{size} bytes exceed the address space")).into()
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_size_is_padded_to_the_granularity() {
-        const MIB: usize = 1 << 20;
-        assert_eq!(padded(1, 2 * MIB).unwrap(), 2 * MIB);
-        assert_eq!(padded(2 * MIB as u64, 2 * MIB).unwrap(), 2 * MIB);
-        assert_eq!(padded(2 * MIB as u64 + 1, 2 * MIB).unwrap(), 4 * MIB);
-        assert!(padded(u64::MAX, 2 * MIB).is_err());
-        assert!(padded(1, 0).is_err(), "a granularity of 0 is an error, not a panic");
     }
 }

@@ -6,7 +6,7 @@ use std::ptr;
 use cudarc::driver::{CudaSlice, LaunchArgs, PushKernelArg, sys};
 
 use super::array::Array;
-use super::descriptors::{self, Rows};
+use super::image_descriptors::{self, Rows};
 use super::library::{check, record};
 use super::texture_options::TextureOptions;
 use super::uses::TrackedSlice;
@@ -83,7 +83,7 @@ impl Array {
                 .help("use normalized coordinates, or read one level (Array::level_texture)")
                 .into());
         }
-        let resource = descriptors::mipmapped_array(all);
+        let resource = image_descriptors::mipmapped_array(all);
         self.create_texture(&resource, options, self.desc().levels)
     }
 
@@ -101,7 +101,7 @@ impl Array {
     #[doc(alias = "cuTexObjectCreate")]
     pub fn level_texture(&self, level: u32, options: &TextureOptions) -> Result<TextureObject> {
         if self.linear().is_none() {
-            let resource = descriptors::array(self.level(level)?);
+            let resource = image_descriptors::array(self.level(level)?);
             return self.create_texture(&resource, options, 1);
         }
         if level != 0 {
@@ -109,7 +109,7 @@ impl Array {
         }
         let rows = self.rows().ok_or_else(|| no_texture_of(self.desc()))?;
         check_rows(&rows, |attribute| self.memory().endpoint().attribute(attribute))?;
-        self.create_texture(&descriptors::pitched(&rows), options, 1)
+        self.create_texture(&image_descriptors::pitched(&rows), options, 1)
     }
 
     fn create_texture(
@@ -119,7 +119,7 @@ impl Array {
         levels: u32,
     ) -> Result<TextureObject> {
         let flags = options.flags(self.desc().format, self.shape().format.array_format)?;
-        let texture = descriptors::texture(options, flags, levels);
+        let texture = image_descriptors::texture(options, flags, levels);
         let _current = self.memory().endpoint().enter()?;
         let mut handle = 0;
         // SAFETY: the context is current; both structures are complete; the resource is alive (this
@@ -147,7 +147,7 @@ impl Array {
                 .help("write its bytes (Array::buffer), or create it with optimal tiling")
                 .into());
         }
-        let resource = descriptors::array(self.level(level)?);
+        let resource = image_descriptors::array(self.level(level)?);
         let _current = self.memory().endpoint().enter()?;
         let mut handle = 0;
         // SAFETY: the context is current; the structure is complete; the array is alive (this holds

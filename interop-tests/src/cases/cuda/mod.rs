@@ -3,6 +3,7 @@
 pub(crate) mod capture;
 pub(crate) mod export;
 pub(crate) mod graph;
+pub(crate) mod raw;
 pub(crate) mod refusals;
 pub(crate) mod semaphores;
 

@@ -1,6 +1,7 @@
 //! Family F: images in CUDA. Every format × shape, every level, dedicated and not, read through texture
 //! objects and written through surface objects, byte for byte.
 
+pub(crate) mod copies;
 pub(crate) mod life;
 pub(crate) mod linear;
 pub(crate) mod postprocess;
@@ -22,7 +23,7 @@ use interop_gpu::image::{Part, SIZES, Shape, parts};
 use interop_gpu::vulkan::{ImageStaging, VulkanContext};
 
 /// CUDA has no multisample images: `life` checks that they are refused.
-const SHAPES: [Shape; 7] =
+pub(crate) const SHAPES: [Shape; 7] =
     [Shape::D1, Shape::D1Array, Shape::D2, Shape::D2Array, Shape::Cube, Shape::D3, Shape::MipChain];
 
 pub(crate) fn cases() -> Vec<Case> {
