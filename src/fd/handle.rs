@@ -188,11 +188,11 @@ pub(crate) fn check_no_file(fd: impl AsFd) -> Result<()> {
     }
 }
 
-/// Refuses everything but a file of at least `bytes` bytes, which a driver maps as a semaphore.
+/// Refuses everything but a file of `bytes` bytes, which a driver maps as a semaphore.
 #[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
 pub(crate) fn check_mapped_semaphore(fd: impl AsFd, bytes: u64) -> Result<()> {
     match fd::file_kind(fd.as_fd())? {
-        FileKind::Regular { len } if len >= bytes => Ok(()),
+        FileKind::Regular { len } if len == bytes => Ok(()),
         other => not_a_semaphore(other),
     }
 }
@@ -331,6 +331,7 @@ mod tests {
         file.set_len(64).unwrap();
         check_semaphore_fd(&file, opaque).unwrap();
         check_mapped_semaphore(&file, 64).unwrap();
+        assert!(check_mapped_semaphore(&file, 63).is_err());
         assert!(check_mapped_semaphore(&file, 65).is_err());
         assert!(check_mapped_semaphore(null(), 0).is_err());
         for refused in [check_semaphore_fd(&file, sync), check_no_file(&file)] {

@@ -216,11 +216,15 @@ impl Endpoint {
         kind: SemaphoreKind,
         handle_type: SemaphoreHandleType,
     ) -> SemaphoreSupport {
-        let refuse = |missing: Missing| SemaphoreSupport {
-            kind,
-            handle_type,
-            export: Err(missing.clone()),
-            import: Err(missing),
+        let refuse = |missing: Missing| {
+            let missing =
+                Missing { needed_for: format!("a {kind} as {handle_type}").into(), ..missing };
+            SemaphoreSupport {
+                kind,
+                handle_type,
+                export: Err(missing.clone()),
+                import: Err(missing),
+            }
         };
         if let Err(missing) = self.semaphore_fd() {
             return refuse(missing);
@@ -233,7 +237,9 @@ impl Endpoint {
                 // Whatever a driver reports: VUID-VkSemaphoreGetFdInfoKHR-handleType-03253 and
                 // VUID-VkImportSemaphoreFdInfoKHR-flags-03323.
                 let what = "timeline semaphores as sync fd";
-                return refuse(Missing::new(Api::Vulkan, what, "a handoff on the GPU"));
+                return refuse(
+                    Missing::new(Api::Vulkan, what, "").help("share it as an opaque fd"),
+                );
             }
         }
         let mut ty =
@@ -258,8 +264,9 @@ impl Endpoint {
             if found.contains(bit) {
                 return Ok(());
             }
-            let what = format!("{verb} of {kind:?} semaphores as {handle_type}").to_lowercase();
-            Err(Missing::new(Api::Vulkan, what, "a handoff on the GPU"))
+            let what = format!("{verb} of {kind}s as {handle_type}");
+            Err(Missing::new(Api::Vulkan, what, "a handoff on the GPU")
+                .help("the extension is enabled, but the driver has other handle types only: use a host wait"))
         };
         SemaphoreSupport {
             kind,
@@ -324,7 +331,37 @@ fn over_limit(desc: &ImageDesc, limits: &vk::ImageFormatProperties) -> Option<St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capabilities::{SyncMethod, plan_handoff};
     use crate::vulkan::{Features, fake};
+
+    /// The fake driver has sync fds only, as Mesa 26's lavapipe.
+    #[test]
+    fn a_driver_with_one_handle_type_lacks_the_others_by_name() {
+        let features = Features::default().timeline_semaphore(true);
+        let with = [ash::khr::external_semaphore_fd::NAME];
+        let supported = |extensions: &[&CStr]| {
+            let endpoint = fake::open(1, features, extensions).unwrap();
+            let semaphores = each_semaphore(|kind, ty| endpoint.semaphore_support(kind, ty));
+            let desc = BufferDesc::storage(64).into();
+            let identities = endpoint.identities().to_vec();
+            Capabilities { api: Api::Vulkan, identities, desc, memory: Vec::new(), semaphores }
+        };
+        let (bare, found) = (supported(&[]), supported(&with));
+        let (binary, sync_fd) = (SemaphoreKind::Binary, SemaphoreHandleType::SyncFd);
+        found.semaphore(binary, sync_fd).unwrap().export.as_ref().unwrap();
+        for capabilities in [&bare, &found] {
+            let refused = capabilities.semaphores.iter().filter(|entry| entry.export.is_err());
+            for entry in refused {
+                let missing = entry.export.as_ref().unwrap_err();
+                let text = missing.to_string();
+                assert!(text.contains(&entry.handle_type.to_string()), "{text}");
+                assert!(missing.help.is_some(), "{text}");
+            }
+            let plan = plan_handoff(capabilities, capabilities, capabilities, None).unwrap();
+            assert_eq!(plan.method, SyncMethod::HostWait);
+            assert!(plan.to_string().contains("opaque fd"), "{plan}");
+        }
+    }
 
     #[test]
     fn memory_needs_the_extension_of_its_handle_type() {

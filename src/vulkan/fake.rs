@@ -144,6 +144,7 @@ fn instance_function(name: &CStr) -> *const c_void {
         b"vkGetPhysicalDeviceProperties2" => get_properties: vk::PFN_vkGetPhysicalDeviceProperties2,
         b"vkGetPhysicalDeviceMemoryProperties" => get_memory_properties: vk::PFN_vkGetPhysicalDeviceMemoryProperties,
         b"vkEnumerateDeviceExtensionProperties" => enumerate_extensions: vk::PFN_vkEnumerateDeviceExtensionProperties,
+        b"vkGetPhysicalDeviceExternalSemaphoreProperties" => semaphore_properties: vk::PFN_vkGetPhysicalDeviceExternalSemaphoreProperties,
         b"vkGetDeviceProcAddr" => get_device_proc_addr: vk::PFN_vkGetDeviceProcAddr,
     })
 }
@@ -175,6 +176,22 @@ unsafe extern "system" fn get_memory_properties(
 ) {
     // SAFETY: the caller passes a pointer to a writable structure, which may be uninitialised.
     unsafe { properties.write(vk::PhysicalDeviceMemoryProperties::default()) };
+}
+
+/// Sync fds only.
+unsafe extern "system" fn semaphore_properties(
+    _: vk::PhysicalDevice,
+    info: *const vk::PhysicalDeviceExternalSemaphoreInfo<'_>,
+    properties: *mut vk::ExternalSemaphoreProperties<'_>,
+) {
+    // SAFETY: the caller passes both structures.
+    unsafe {
+        if (*info).handle_type == vk::ExternalSemaphoreHandleTypeFlags::SYNC_FD {
+            (*properties).external_semaphore_features =
+                vk::ExternalSemaphoreFeatureFlags::EXPORTABLE
+                    | vk::ExternalSemaphoreFeatureFlags::IMPORTABLE;
+        }
+    }
 }
 
 unsafe extern "system" fn enumerate_extensions(

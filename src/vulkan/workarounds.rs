@@ -51,10 +51,10 @@ bitflags! {
         /// correct. Since compute capability 8.0 the system reserves 1 KiB of each block's shared
         /// memory. `cuLaunchKernel` adds it to the requested size; this call seems not to.
         const NVIDIA_KEEPS_SHARED_MEMORY = 1 << 3;
-        /// Imports semaphores only from files of at least [`SWIFTSHADER_SEMAPHORE_BYTES`], as its own
-        /// are (memfds). Any other driver's semaphores are not files, and files are refused there.
+        /// Imports semaphores only from files of [`SWIFTSHADER_SEMAPHORE_BYTES`], as its own are
+        /// (memfds). Any other driver's semaphores are not files, and files are refused there.
         ///
-        /// `vkImportSemaphoreFdKHR` maps the descriptor; accesses past the end of a shorter file
+        /// `vkImportSemaphoreFdKHR` maps any descriptor; accesses past the end of a shorter file
         /// raise SIGBUS.
         const SWIFTSHADER_MAPS_SEMAPHORES = 1 << 4;
     }
@@ -67,7 +67,7 @@ pub const LLVMPIPE_BUFFER_TAIL_BYTES: u64 = 64;
 /// the system.
 pub const NVIDIA_KEEPS_SHARED_MEMORY_BYTES: u32 = 1024;
 
-/// Bytes of a semaphore that [`Workarounds::SWIFTSHADER_MAPS_SEMAPHORES`] requires: one page.
+/// Bytes of a semaphore that [`Workarounds::SWIFTSHADER_MAPS_SEMAPHORES`] requires.
 pub const SWIFTSHADER_SEMAPHORE_BYTES: u64 = 4096;
 
 impl Workarounds {

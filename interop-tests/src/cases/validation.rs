@@ -6,7 +6,7 @@ use gpu_interop::ash::vk;
 use gpu_interop::format::Format;
 use gpu_interop::handoff::{self, HandoffOptions};
 use gpu_interop::vulkan::{BufferOptions, DedicatedAllocation, ImageOptions};
-use gpu_interop::{BufferDesc, ImageDesc, ImageUsage};
+use gpu_interop::{BufferDesc, ImageDesc, ImageUsage, SemaphoreKind};
 
 use crate::cases::support::contexts::ApiContext;
 use crate::cases::support::payload_user::{PayloadUser, pass};
@@ -130,24 +130,46 @@ fn no_hazard<C: ApiContext>(test_gpu: &TestGpu, context: &C) -> Result<()> {
     log.require_silence()
 }
 
-/// Allocation size, memory type and dedicated allocation of an import are the export's
-/// (VUID-VkMemoryAllocateInfo-allocationSize-01742, VUID-VkMemoryDedicatedAllocateInfo-image-01878 and
-/// -buffer-01879). The layer compares them by the number of the descriptor, which is new here each time.
+/// An import repeats the export's allocation size, memory type and dedicated allocation, and the kind of a
+/// semaphore (VUID-VkMemoryAllocateInfo-allocationSize-01742, VUID-VkMemoryDedicatedAllocateInfo-image-01878,
+/// -buffer-01879, VUID-VkImportSemaphoreFdInfoKHR-handleType-03264).
+///
+/// A layer (1.4.309) remembers exports by number even after they were closed. So the numbers of other exports
+/// are free here, which imports must not use.
 fn repeats(test_gpu: &TestGpu) -> Result<()> {
     let log = ValidationLog::default();
     let vulkan = log.open(test_gpu.selector(), false)?;
     let endpoint = vulkan.endpoint()?;
     let desc = BufferDesc::storage(BYTES + 17);
     let image_desc = ImageDesc::d2(Format::Rgba8Unorm, 113, 211, ImageUsage::SAMPLED);
+    let other =
+        endpoint.create_buffer(&BufferDesc::storage(16 * BYTES), BufferOptions::default())?;
+    let close_others = || -> Result<()> {
+        drop((0..16).map(|_| other.export()).collect::<Result<Vec<_>, _>>()?);
+        Ok(())
+    };
     for dedicated in [DedicatedAllocation::Always, DedicatedAllocation::Avoid] {
         let options = BufferOptions { dedicated, ..BufferOptions::default() };
         let buffer = endpoint.create_buffer(&desc, options)?;
+        close_others()?;
         endpoint.import_buffer(buffer.export()?)?;
         let options = ImageOptions { dedicated, ..ImageOptions::default() };
         let image = endpoint.create_image(&image_desc, options)?;
+        close_others()?;
         endpoint.import_image(image.export()?)?;
     }
     let (memory, _) = endpoint.allocate(&[desc, desc], BufferOptions::default())?;
+    close_others()?;
     endpoint.import_memory(memory.export()?)?;
+    let kinds = [SemaphoreKind::Binary, SemaphoreKind::Timeline];
+    for (kind, other) in kinds.into_iter().zip(kinds.into_iter().rev()) {
+        let (Ok(semaphore), Ok(other)) =
+            (endpoint.create_semaphore(kind), endpoint.create_semaphore(other))
+        else {
+            continue;
+        };
+        drop((0..16).map(|_| other.export()).collect::<Result<Vec<_>, _>>()?);
+        endpoint.import_semaphore(semaphore.export()?)?;
+    }
     log.require_silence()
 }

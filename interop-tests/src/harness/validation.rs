@@ -17,8 +17,8 @@ struct FalseAlarm {
     text: &'static str,
 }
 
-/// Wrong messages about semaphores and memory that are shared: the layer sees only one API's side.
-const FALSE_ALARMS: [FalseAlarm; 6] = [
+/// Wrong messages about semaphores that are shared: the layer sees only one API's side.
+const FALSE_ALARMS: [FalseAlarm; 2] = [
     // 1.4.309 reads the counter after the submit is done. By then the other API, which waited for this
     // very signal, has signalled the next value.
     FalseAlarm {
@@ -30,23 +30,6 @@ const FALSE_ALARMS: [FalseAlarm; 6] = [
         id: "VUID-VkSemaphoreSignalInfo-value-03259",
         text: "must be less than value of any pending signal operation",
     },
-    // 1.4.309 remembers what Vulkan exported by the descriptor's number. It does not see that the number
-    // was closed and reused: for a duplicate of another export, or for CUDA's memory. The case
-    // `an_import_repeats_the_export` looks for the true ones, on a device whose exports stay open.
-    FalseAlarm {
-        id: "VUID-VkMemoryAllocateInfo-allocationSize-01742",
-        text: "pNext<VkImportMemoryFdInfoKHR>.fd (",
-    },
-    FalseAlarm {
-        id: "VUID-VkMemoryDedicatedAllocateInfo-image-01878",
-        text: "pNext<VkImportMemoryFdInfoKHR>.fd (",
-    },
-    FalseAlarm {
-        id: "VUID-VkMemoryDedicatedAllocateInfo-buffer-01879",
-        text: "pNext<VkImportMemoryFdInfoKHR>.fd (",
-    },
-    // The same for semaphores: a binary one whose duplicate has the number of a closed timeline export.
-    FalseAlarm { id: "VUID-VkImportSemaphoreFdInfoKHR-handleType-03264", text: "was exported as" },
 ];
 
 /// Keeps a message for the case that runs. Messages of a driver or of the loader are no fault of a case.
