@@ -265,8 +265,10 @@ impl Endpoint {
                 return Ok(());
             }
             let what = format!("{verb} of {kind}s as {handle_type}");
-            Err(Missing::new(Api::Vulkan, what, "a handoff on the GPU")
-                .help("the extension is enabled, but the driver has other handle types only: use a host wait"))
+            Err(Missing::new(Api::Vulkan, what, "a handoff on the GPU").help(
+                "VK_KHR_external_semaphore_fd includes no kind and handle type for certain: use \
+                 another kind of semaphore, or a host wait",
+            ))
         };
         SemaphoreSupport {
             kind,
