@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
+use std::ptr;
 
 use glow::HasContext as _;
 
@@ -50,84 +51,59 @@ impl<'a> AppErrors<'a> {
         value
     }
 
-    /// Raises `code` by a call without other effects, and returns whether there is such a call.
+    /// Raises `code` by calls without other effects, and returns whether there are such calls.
     fn raise(&self, code: u32) -> bool {
+        const BUFFER: u32 = glow::ARRAY_BUFFER;
+        const FRAMEBUFFER: u32 = glow::DRAW_FRAMEBUFFER;
         let gl = self.gl;
-        // SAFETY, here and below: the context is current (`take`), and each call is defined to generate
-        // the error and to do nothing else. Bindings that change are restored.
-        match code {
-            // SAFETY: see above; no capability has this value.
-            glow::INVALID_ENUM => unsafe { gl.enable(u32::MAX) },
-            // SAFETY: see above; a negative size is an invalid value.
-            glow::INVALID_VALUE => unsafe { gl.viewport(0, 0, -1, -1) },
-            glow::INVALID_OPERATION if self.has_gl_3_objects => {
-                let never_generated = glow::NativeVertexArray(NonZeroU32::MAX);
-                // SAFETY: see above; only names that glGenVertexArrays returned can be bound.
-                unsafe { gl.bind_vertex_array(Some(never_generated)) }
-            }
-            glow::OUT_OF_MEMORY => return self.raise_out_of_memory(),
-            glow::INVALID_FRAMEBUFFER_OPERATION if self.has_gl_3_objects => {
-                return self.raise_incomplete_framebuffer();
-            }
-            glow::STACK_UNDERFLOW | glow::STACK_OVERFLOW if gl.supports_debug() => {
-                return self.raise_stack_error(code);
-            }
-            _ => return false,
-        }
-        true
-    }
-
-    fn raise_out_of_memory(&self) -> bool {
-        const TARGET: u32 = glow::ARRAY_BUFFER;
-        let gl = self.gl;
-        // SAFETY: the context is current. No driver can allocate half of the address space for the new
-        // buffer, which is deleted; its binding is restored.
+        // SAFETY: the context is current (`take`). Each call is valid in it, and is defined to generate the
+        // error and to do nothing else; new objects are deleted, and bindings that change are restored.
         unsafe {
-            let Ok(buffer) = gl.create_buffer() else { return false };
-            let before = gl.get_parameter_buffer(glow::ARRAY_BUFFER_BINDING);
-            gl.bind_buffer(TARGET, Some(buffer));
-            (self.core.buffer_data)(TARGET, isize::MAX, std::ptr::null(), glow::STREAM_DRAW);
-            gl.bind_buffer(TARGET, before);
-            gl.delete_buffer(buffer);
-        }
-        true
-    }
-
-    fn raise_incomplete_framebuffer(&self) -> bool {
-        const TARGET: u32 = glow::DRAW_FRAMEBUFFER;
-        let gl = self.gl;
-        // SAFETY: the context is current. A new framebuffer has no attachments and is incomplete, so
-        // that nothing can be cleared; it is deleted, and the binding is restored.
-        unsafe {
-            let Ok(framebuffer) = gl.create_framebuffer() else { return false };
-            let before = gl.get_parameter_framebuffer(glow::DRAW_FRAMEBUFFER_BINDING);
-            gl.bind_framebuffer(TARGET, Some(framebuffer));
-            gl.clear(glow::COLOR_BUFFER_BIT);
-            gl.bind_framebuffer(TARGET, before);
-            gl.delete_framebuffer(framebuffer);
-        }
-        true
-    }
-
-    /// Fills the stack of debug groups and pushes one more, or pops the default group.
-    fn raise_stack_error(&self, code: u32) -> bool {
-        const STACK: [u32; 2] = [glow::DEBUG_GROUP_STACK_DEPTH, glow::MAX_DEBUG_GROUP_STACK_DEPTH];
-        let gl = self.gl;
-        // SAFETY: the context is current and has debug groups (`raise`). Each push that succeeds is
-        // undone; the default group, which is the last one, can't be popped.
-        unsafe {
-            let [depth, max] = STACK.map(|parameter| gl.get_parameter_i32(parameter));
-            if code == glow::STACK_OVERFLOW {
-                for _ in depth..=max {
-                    gl.push_debug_group(glow::DEBUG_SOURCE_APPLICATION, 0, "");
+            match code {
+                // No capability has this value.
+                glow::INVALID_ENUM => gl.enable(u32::MAX),
+                glow::INVALID_VALUE => gl.viewport(0, 0, -1, -1),
+                glow::INVALID_OPERATION if self.has_gl_3_objects => {
+                    // Only names that glGenVertexArrays returned can be bound.
+                    gl.bind_vertex_array(Some(glow::NativeVertexArray(NonZeroU32::MAX)));
                 }
-                for _ in depth..max {
-                    gl.pop_debug_group();
+                glow::OUT_OF_MEMORY => {
+                    let Ok(buffer) = gl.create_buffer() else { return false };
+                    let before = gl.get_parameter_buffer(glow::ARRAY_BUFFER_BINDING);
+                    gl.bind_buffer(BUFFER, Some(buffer));
+                    // No driver can allocate half of the address space.
+                    (self.core.buffer_data)(BUFFER, isize::MAX, ptr::null(), glow::STREAM_DRAW);
+                    gl.bind_buffer(BUFFER, before);
+                    gl.delete_buffer(buffer);
                 }
-            } else if depth == 1 {
-                gl.pop_debug_group();
-            } else {
-                return false;
+                glow::INVALID_FRAMEBUFFER_OPERATION if self.has_gl_3_objects => {
+                    let Ok(framebuffer) = gl.create_framebuffer() else { return false };
+                    let before = gl.get_parameter_framebuffer(glow::DRAW_FRAMEBUFFER_BINDING);
+                    gl.bind_framebuffer(FRAMEBUFFER, Some(framebuffer));
+                    // A framebuffer without attachments is incomplete.
+                    gl.clear(glow::COLOR_BUFFER_BIT);
+                    gl.bind_framebuffer(FRAMEBUFFER, before);
+                    gl.delete_framebuffer(framebuffer);
+                }
+                glow::STACK_UNDERFLOW | glow::STACK_OVERFLOW if gl.supports_debug() => {
+                    let depth = gl.get_parameter_i32(glow::DEBUG_GROUP_STACK_DEPTH);
+                    let max = gl.get_parameter_i32(glow::MAX_DEBUG_GROUP_STACK_DEPTH);
+                    if code == glow::STACK_OVERFLOW {
+                        // Fill the stack, push one group more, and empty it again.
+                        for _ in depth..=max {
+                            gl.push_debug_group(glow::DEBUG_SOURCE_APPLICATION, 0, "");
+                        }
+                        for _ in depth..max {
+                            gl.pop_debug_group();
+                        }
+                    } else if depth == 1 {
+                        // The default group can't be popped.
+                        gl.pop_debug_group();
+                    } else {
+                        return false;
+                    }
+                }
+                _ => return false,
             }
         }
         true

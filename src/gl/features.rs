@@ -18,7 +18,8 @@ pub(super) struct Features {
     pub(super) format_query: bool,
     /// `GL_TEXTURE_SWIZZLE_R`: OpenGL 3.3, `GL_ARB_texture_swizzle` or OpenGL ES 3.0.
     pub(super) texture_swizzle: bool,
-    /// Queries of objects by name: OpenGL 4.5 or `GL_ARB_direct_state_access`; never OpenGL ES.
+    /// Queries of objects by name: OpenGL 4.5, or 4.3 with `GL_ARB_direct_state_access`; never
+    /// OpenGL ES.
     pub(super) direct_state_access: bool,
     /// Vertex arrays, and framebuffers for drawing only: OpenGL 3.0 or OpenGL ES 3.0.
     pub(super) gl_3_objects: bool,
@@ -57,7 +58,8 @@ impl Features {
             sample_query: has((4, 2), "GL_ARB_internalformat_query", (3, 0)),
             format_query: has((4, 3), "GL_ARB_internalformat_query2", NEVER),
             texture_swizzle: has((3, 3), "GL_ARB_texture_swizzle", (3, 0)),
-            direct_state_access: has((4, 5), "GL_ARB_direct_state_access", NEVER),
+            direct_state_access: number >= (4, 3)
+                && has((4, 5), "GL_ARB_direct_state_access", NEVER),
             gl_3_objects: number >= (3, 0),
             views: has((4, 3), "GL_ARB_texture_view", NEVER)
                 || ["GL_OES_texture_view", "GL_EXT_texture_view"]

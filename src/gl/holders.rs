@@ -82,24 +82,10 @@ impl Held {
     /// Queries the objects of the context, which must be current. Objects that belong to another context
     /// of the share group are not found.
     fn query(gl: &glow::Context, functions: &HolderFns) -> Self {
-        let mut held = Self::default();
-        // SAFETY: this holds for all calls below. The context is current and of a version that has the functions
-        // (`HolderFns`). Names are queried only if they exist; each parameter is one integer. What is
-        // bound meanwhile is restored.
-        unsafe {
-            held.add_framebuffers(gl, functions);
-            held.add_vertex_arrays(gl, functions);
-            held.add_transform_feedbacks(gl, functions);
-            held.add_textures(gl, functions);
-        }
-        held
-    }
-
-    /// Queries the textures only.
-    fn query_textures(gl: &glow::Context, functions: &HolderFns) -> Self {
-        let mut held = Self::default();
-        // SAFETY: see `query`.
-        unsafe { held.add_textures(gl, functions) };
+        let mut held = Self::query_textures(gl, functions);
+        held.add_framebuffers(gl, functions);
+        held.add_vertex_arrays(gl, functions);
+        held.add_transform_feedbacks(gl, functions);
         held
     }
 
@@ -120,33 +106,32 @@ impl Held {
         }
     }
 
-    unsafe fn add_framebuffers(&mut self, gl: &glow::Context, functions: &HolderFns) {
-        let query = functions.get_named_framebuffer_attachment_parameteriv;
-        // SAFETY: see `query`.
-        let colors = unsafe { gl.get_parameter_i32(glow::MAX_COLOR_ATTACHMENTS) };
-        let colors = (0..u32::try_from(colors).unwrap_or(0)).map(|at| glow::COLOR_ATTACHMENT0 + at);
-        let points = || colors.clone().chain([glow::DEPTH_ATTACHMENT, glow::STENCIL_ATTACHMENT]);
-        // SAFETY: see `query`.
-        let exists = |name| unsafe { gl.is_framebuffer(glow::NativeFramebuffer(name)) };
-        let each = |name| points().map(move |point| (name, point));
-        for (framebuffer, point) in names(exists).into_iter().flat_map(each) {
-            let of = |parameter| {
-                let mut value = 0;
-                // SAFETY: see `query`.
-                unsafe { query(framebuffer.get(), point, parameter, &mut value) };
-                value
-            };
-            if of(glow::FRAMEBUFFER_ATTACHMENT_OBJECT_TYPE) == glow::TEXTURE as i32 {
-                self.textures.insert(of(glow::FRAMEBUFFER_ATTACHMENT_OBJECT_NAME) as u32);
+    fn add_framebuffers(&mut self, gl: &glow::Context, functions: &HolderFns) {
+        // SAFETY: the context is current (`Holders`) and has the functions. Only names that exist are
+        // queried, and each parameter is one integer.
+        unsafe {
+            let colors = gl.get_parameter_i32(glow::MAX_COLOR_ATTACHMENTS).unsigned_abs();
+            for name in names(|name| gl.is_framebuffer(glow::NativeFramebuffer(name))) {
+                let colors = (0..colors).map(|at| glow::COLOR_ATTACHMENT0 + at);
+                for point in colors.chain([glow::DEPTH_ATTACHMENT, glow::STENCIL_ATTACHMENT]) {
+                    let of = |parameter| {
+                        let query = functions.get_named_framebuffer_attachment_parameteriv;
+                        let mut value = 0;
+                        query(name.get(), point, parameter, &mut value);
+                        value as u32
+                    };
+                    if of(glow::FRAMEBUFFER_ATTACHMENT_OBJECT_TYPE) == glow::TEXTURE {
+                        self.textures.insert(of(glow::FRAMEBUFFER_ATTACHMENT_OBJECT_NAME));
+                    }
+                }
             }
         }
     }
 
-    unsafe fn add_vertex_arrays(&mut self, gl: &glow::Context, functions: &HolderFns) {
-        // SAFETY: see `query`.
+    fn add_vertex_arrays(&mut self, gl: &glow::Context, functions: &HolderFns) {
+        // SAFETY: as in `add_framebuffers`; the binding is restored.
         unsafe {
-            let bindings =
-                u32::try_from(gl.get_parameter_i32(glow::MAX_VERTEX_ATTRIB_BINDINGS)).unwrap_or(0);
+            let bindings = gl.get_parameter_i32(glow::MAX_VERTEX_ATTRIB_BINDINGS).unsigned_abs();
             let before = gl.get_parameter_vertex_array(glow::VERTEX_ARRAY_BINDING);
             for name in names(|name| (functions.is_vertex_array)(name.get()) != 0) {
                 gl.bind_vertex_array(Some(glow::NativeVertexArray(name)));
@@ -161,15 +146,14 @@ impl Held {
         }
     }
 
-    unsafe fn add_transform_feedbacks(&mut self, gl: &glow::Context, functions: &HolderFns) {
-        // SAFETY: see `query`.
+    fn add_transform_feedbacks(&mut self, gl: &glow::Context, functions: &HolderFns) {
+        // SAFETY: as in `add_framebuffers`.
         unsafe {
-            let buffers = gl.get_parameter_i32(glow::MAX_TRANSFORM_FEEDBACK_BUFFERS);
+            let count = gl.get_parameter_i32(glow::MAX_TRANSFORM_FEEDBACK_BUFFERS).unsigned_abs();
             for name in names(|name| gl.is_transform_feedback(glow::NativeTransformFeedback(name)))
             {
-                for at in 0..u32::try_from(buffers).unwrap_or(0) {
-                    let mut buffer = 0;
-                    let parameter = glow::TRANSFORM_FEEDBACK_BUFFER_BINDING;
+                for at in 0..count {
+                    let (parameter, mut buffer) = (glow::TRANSFORM_FEEDBACK_BUFFER_BINDING, 0);
                     (functions.get_transform_feedbacki_v)(name.get(), parameter, at, &mut buffer);
                     self.buffers.insert(buffer as u32);
                 }
@@ -177,31 +161,29 @@ impl Held {
         }
     }
 
-    unsafe fn add_textures(&mut self, gl: &glow::Context, functions: &HolderFns) {
-        // SAFETY: see `query`.
-        let exists = |name| unsafe { gl.is_texture(glow::NativeTexture(name)) };
-        for name in names(exists) {
-            let of_level_0 = |parameter| {
-                let mut value = 0;
-                // SAFETY: see `query`.
-                unsafe {
+    /// Queries the buffers that buffer textures hold, and the textures that may be views.
+    fn query_textures(gl: &glow::Context, functions: &HolderFns) -> Self {
+        let mut held = Self::default();
+        // SAFETY: as in `add_framebuffers`.
+        unsafe {
+            for name in names(|name| gl.is_texture(glow::NativeTexture(name))) {
+                let of_level_0 = |parameter| {
+                    let mut value = 0;
                     (functions.get_texture_level_parameteriv)(name.get(), 0, parameter, &mut value);
-                }
-                value as u32
-            };
-            let mut is_immutable = 0;
-            let parameter = glow::TEXTURE_IMMUTABLE_FORMAT;
-            // SAFETY: see `query`.
-            unsafe {
+                    value as u32
+                };
+                let mut is_immutable = 0;
+                let parameter = glow::TEXTURE_IMMUTABLE_FORMAT;
                 (functions.get_texture_parameteriv)(name.get(), parameter, &mut is_immutable);
-            }
-            if is_immutable != 0 {
-                let size = (of_level_0(glow::TEXTURE_WIDTH), of_level_0(glow::TEXTURE_HEIGHT));
-                self.immutable.push(Immutable { name: name.get(), size });
-            } else {
-                self.buffers.insert(of_level_0(glow::TEXTURE_BUFFER_DATA_STORE_BINDING));
+                if is_immutable != 0 {
+                    let size = (of_level_0(glow::TEXTURE_WIDTH), of_level_0(glow::TEXTURE_HEIGHT));
+                    held.immutable.push(Immutable { name: name.get(), size });
+                } else {
+                    held.buffers.insert(of_level_0(glow::TEXTURE_BUFFER_DATA_STORE_BINDING));
+                }
             }
         }
+        held
     }
 }
 

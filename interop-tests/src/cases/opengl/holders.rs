@@ -3,7 +3,7 @@
 
 use std::ffi::c_void;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use gpu_interop::format::Format;
 use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::headless::{Gl, GpuSelector, Vulkan};
@@ -13,46 +13,50 @@ use gpu_interop::{BufferDesc, BufferUsage, ImageDesc, ImageUsage, gl};
 
 use crate::harness::{Case, Need, ProcessResources, Role, TestGpu, child_arguments};
 
-/// What holds the texture or buffer: the child's role, and what the child does.
-const HOLDERS: [(&str, &str, fn(&Child) -> Result<()>); 5] = [
-    ("texture/dropped_while_a_framebuffer_holds_it", "holds by a framebuffer", framebuffer),
-    ("texture/dropped_while_a_view_holds_it", "holds by a view", view),
-    ("buffer/dropped_while_a_vertex_array_holds_it", "holds by a vertex array", vertex_array),
-    ("buffer/dropped_while_a_buffer_texture_holds_it", "holds by a texture", buffer_texture),
-    ("buffer/dropped_while_a_transform_feedback_holds_it", "holds by a feedback", feedback),
+/// What holds the texture or buffer, what the child does, and whether the memory is freed before the context
+/// is destroyed.
+const HOLDERS: [(&str, fn(&Child) -> Result<()>, bool); 6] = [
+    ("texture/dropped_while_a_framebuffer_holds_it", framebuffer, true),
+    ("texture/dropped_with_its_endpoint_while_a_framebuffer_holds_it", without_endpoint, false),
+    ("texture/dropped_while_a_view_holds_it", view, true),
+    ("buffer/dropped_while_a_vertex_array_holds_it", vertex_array, true),
+    ("buffer/dropped_while_a_buffer_texture_holds_it", buffer_texture, true),
+    ("buffer/dropped_while_a_transform_feedback_holds_it", feedback, true),
 ];
 
+const ROLE: &str = "uses what is dropped";
+/// The name of the child's variable that has the index in [`HOLDERS`].
+const HOLDER: &str = "INTEROP_HOLDER";
+
 pub(crate) fn cases() -> Vec<Case> {
-    HOLDERS
-        .iter()
-        .map(|&(what, role, _)| {
-            // In a child, since a driver that frees the memory too early crashes.
-            let run = move |gpu: &TestGpu| {
-                let selector = gpu.selector().to_string();
-                let output = child_arguments(role)?.env("INTEROP_DEVICE", selector).output()?;
-                let errors = String::from_utf8_lossy(&output.stderr);
-                ensure!(output.status.success(), "{}: {errors}", output.status);
-                Ok(())
-            };
-            Case::new(format!("vulkan→gl/opaque_fd/{what}/35c"), run).needs(&[Need::Gl])
-        })
-        .collect()
+    let case = |(at, (what, ..)): (usize, &(&str, fn(&Child) -> Result<()>, bool))| {
+        // In a child, since a driver that frees the memory too early crashes.
+        let run = move |gpu: &TestGpu| {
+            let mut child = child_arguments(ROLE)?;
+            child.env("INTEROP_DEVICE", gpu.selector().to_string()).env(HOLDER, at.to_string());
+            let output = child.output()?;
+            let errors = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "{}: {errors}", output.status);
+            Ok(())
+        };
+        Case::new(format!("vulkan→gl/opaque_fd/{what}/35c"), run).needs(&[Need::Gl])
+    };
+    HOLDERS.iter().enumerate().map(case).collect()
 }
 
-/// What the children of these cases do.
+/// What the child of these cases does.
 pub(crate) fn roles() -> Vec<Role> {
-    fn run<const AT: usize>() -> Result<()> {
+    vec![(ROLE, || {
+        let at: usize = std::env::var(HOLDER)?.parse()?;
+        let (_, run, is_freed) = HOLDERS.get(at).context("no such holder")?;
         let child = Child::open()?;
-        drop((child.texture()?, child.buffer()?));
+        drop((child.texture(&child.endpoint)?, child.buffer()?));
         let before = ProcessResources::now()?;
-        HOLDERS[AT].2(&child)?;
+        run(&child)?;
         // Nothing holds the memory any more.
         child.endpoint.delete_dropped()?;
-        before.require_same(&ProcessResources::now()?)
-    }
-    let runs: [fn() -> Result<()>; HOLDERS.len()] =
-        [run::<0>, run::<1>, run::<2>, run::<3>, run::<4>];
-    HOLDERS.iter().zip(runs).map(|(&(_, role, _), run)| (role, run)).collect()
+        if *is_freed { before.require_same(&ProcessResources::now()?) } else { Ok(()) }
+    })]
 }
 
 const SIDE: i32 = 512;
@@ -85,13 +89,13 @@ impl Child {
         Ok(Self { vulkan, gl, endpoint })
     }
 
-    fn texture(&self) -> Result<gl::Texture> {
+    fn texture(&self, endpoint: &gl::Endpoint) -> Result<gl::Texture> {
         let side = SIDE as u32;
         let desc = ImageDesc::d2(Format::Rgba8Unorm, side, side, ImageUsage::SAMPLED);
         let exporter = self.vulkan.endpoint()?;
         let image =
             exporter.create_image(&widest_for_gl(&exporter, &desc)?, ImageOptions::default())?;
-        Ok(self.endpoint.import_image(image.export()?)?)
+        Ok(endpoint.import_image(image.export()?)?)
     }
 
     fn buffer(&self) -> Result<gl::Buffer> {
@@ -146,7 +150,18 @@ fn named<T>(name: Result<T, String>) -> Result<T> {
 }
 
 fn framebuffer(child: &Child) -> Result<()> {
-    let (gl, texture) = (child.gl.glow(), child.texture()?);
+    draw_after(child, child.texture(&child.endpoint)?, drop)
+}
+
+/// The context frees the memory when it is destroyed.
+fn without_endpoint(child: &Child) -> Result<()> {
+    let endpoint = child.gl.endpoint()?;
+    draw_after(child, child.texture(&endpoint)?, |texture| drop((texture, endpoint)))
+}
+
+/// Draws to the texture after `drop` has dropped it.
+fn draw_after(child: &Child, texture: gl::Texture, drop: impl FnOnce(gl::Texture)) -> Result<()> {
+    let gl = child.gl.glow();
     // SAFETY: the context is current, and the objects are its own.
     unsafe {
         let framebuffer = named(gl.create_framebuffer())?;
@@ -180,7 +195,7 @@ fn framebuffer(child: &Child) -> Result<()> {
 type TextureView = unsafe extern "system" fn(u32, u32, u32, u32, u32, u32, u32, u32);
 
 fn view(child: &Child) -> Result<()> {
-    let (gl, texture) = (child.gl.glow(), child.texture()?);
+    let (gl, texture) = (child.gl.glow(), child.texture(&child.endpoint)?);
     let target = glow::TEXTURE_2D;
     // SAFETY: the context is current, and the objects are its own.
     unsafe {
