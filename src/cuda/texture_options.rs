@@ -10,13 +10,15 @@ use crate::format::Format;
 ///
 /// | format | `AsFormat` | `Stored` | `Normalized` |
 /// |---|---|---|---|
-/// | `UNORM` of 8 bits | floats from 0 to 1 | unsigned integers | floats from 0 to 1 |
+/// | `UNORM` of 8 or 16 bits | floats from 0 to 1 | unsigned integers | floats from 0 to 1 |
 /// | `SNORM` of 8 bits | floats from -1 to 1 | signed integers | floats from -1 to 1 |
 /// | `SRGB` | floats from 0 to 1, the colour linear | unsigned integers, still encoded | floats from 0 to 1, still encoded |
-/// | `A2B10G10R10_UNORM_PACK32` | floats from 0 to 1 | refused | floats from 0 to 1 |
+/// | `A2B10G10R10_UNORM_PACK32`, `A2R10G10B10_UNORM_PACK32` | floats from 0 to 1 | refused | floats from 0 to 1 |
 /// | `UINT` of 8 or 16 bits | unsigned integers | unsigned integers | floats from 0 to 1 |
 /// | `UINT` of 32 bits | unsigned integers | unsigned integers | refused |
+/// | `SINT` of 8 or 16 bits | signed integers | signed integers | floats from -1 to 1 |
 /// | `SFLOAT` | floats | floats | refused |
+/// | a [raw format](crate::format::RawFormat) | as `Stored`, or if that is refused as `Normalized` | by its CUDA format | by its CUDA format |
 ///
 /// A kernel reads floats with `tex2D<float4>` (or another texture function), unsigned integers with
 /// `tex2D<uint4>` or `tex2D<uchar4>`, and signed integers with `tex2D<int4>`; with another type it reads
@@ -183,6 +185,7 @@ fn read_flags(read: ReadMode, format: Format, array_format: u32) -> Result<(u32,
     let is_decoded = array_format == BYTE && format != Format::Rg8Unorm;
     let decoded = is_decoded.then_some((sys::CU_TRSF_SRGB, Values::Floats));
     let found = match read {
+        ReadMode::AsFormat if matches!(format, Format::Raw(_)) => as_stored.or(normalized),
         ReadMode::AsFormat => match numeric(format) {
             Numeric::Plain => as_stored,
             Numeric::Normalized => normalized,
@@ -260,7 +263,7 @@ mod tests {
     }
 
     /// The table of [`ReadMode`]: flags of `AsFormat`, `Stored`, `Normalized` and `DecodeSrgb`.
-    const TABLE: [(Format, [Option<u32>; 4]); 16] = [
+    const TABLE: [(Format, [Option<u32>; 4]); 21] = [
         (Format::R8Unorm, [Some(0), Some(AS_INTEGER), Some(0), Some(SRGB)]),
         (Format::Rg8Unorm, [Some(0), Some(AS_INTEGER), Some(0), None]),
         (Format::Rgba8Unorm, [Some(0), Some(AS_INTEGER), Some(0), Some(SRGB)]),
@@ -277,6 +280,11 @@ mod tests {
         (Format::Rgba16Float, [Some(0), Some(0), None, None]),
         (Format::R32Float, [Some(0), Some(0), None, None]),
         (Format::Rgba32Float, [Some(0), Some(0), None, None]),
+        (Format::Bgr10a2Unorm, [Some(0), None, Some(0), None]),
+        (Format::Rg16Unorm, [Some(0), Some(AS_INTEGER), Some(0), None]),
+        (Format::R8Uint, [Some(AS_INTEGER), Some(AS_INTEGER), Some(0), Some(SRGB)]),
+        (Format::R8Sint, [Some(AS_INTEGER), Some(AS_INTEGER), Some(0), None]),
+        (Format::Rg16Sint, [Some(AS_INTEGER), Some(AS_INTEGER), Some(0), None]),
     ];
 
     #[test]
@@ -313,7 +321,7 @@ mod tests {
             TextureOptions { mip_filter: Filter::Linear, ..TextureOptions::texels() };
         for options in [linear, between_levels] {
             for (format, [as_format, ..]) in TABLE {
-                let is_integer = format.name().contains("UINT");
+                let is_integer = ["UINT", "SINT"].iter().any(|kind| format.name().contains(kind));
                 if is_integer {
                     assert!(refused(options, format).contains("options.filter"));
                 } else {

@@ -12,9 +12,9 @@ use crate::capabilities::{
     Capabilities, Dedicated, MemorySupport, SemaphoreSupport, Support, each_semaphore, supported,
 };
 use crate::desc::{ImageDesc, ImageFlags, ImageUsage, ResourceDesc, Tiling};
-use crate::error::{Api, Error, Missing, Result, Text};
+use crate::error::{Api, Error, Invalid, Missing, Result, Text};
 use crate::fd::{MemoryHandleType, SemaphoreHandleType};
-use crate::format::{Aspects, ChannelOrder};
+use crate::format::{Aspects, ChannelOrder, Format, RawFormat};
 use crate::payload::SemaphoreKind;
 
 impl Endpoint {
@@ -148,10 +148,47 @@ impl ImageQuery<'_> {
             return Ok(());
         }
         let [supported] = self.query(internal, glow::INTERNALFORMAT_SUPPORTED)?;
-        if supported == i32::from(glow::TRUE) {
+        if supported != i32::from(glow::TRUE) {
+            return Err(self.missing(what(), "share the image in another format"));
+        }
+        match self.desc.format {
+            Format::Raw(raw) => self.check_raw_format(&raw, internal),
+            _ => Ok(()),
+        }
+    }
+
+    /// Rejects a raw format whose OpenGL format has texels of another size: the texture would reach past
+    /// the end of its memory.
+    fn check_raw_format(&self, raw: &RawFormat, internal: u32) -> Result<()> {
+        let one = |parameter| self.query::<1>(internal, parameter).map(|[value]| value);
+        let (width, height) = raw.block_extent;
+        let has_blocks = one(glow::TEXTURE_COMPRESSED)? == i32::from(glow::TRUE);
+        let (found, bytes) = if has_blocks {
+            let found =
+                [glow::TEXTURE_COMPRESSED_BLOCK_WIDTH, glow::TEXTURE_COMPRESSED_BLOCK_HEIGHT];
+            let [width, height] = found.map(one);
+            let size = one(glow::TEXTURE_COMPRESSED_BLOCK_SIZE)?;
+            // Some drivers count bits.
+            let is_bits = i64::from(size) == 8 * i64::from(raw.block_bytes);
+            ((width?, height?), i64::from(if is_bits { size / 8 } else { size }))
+        } else {
+            // Red, green, blue, alpha, depth, stencil, and what they share.
+            let sizes = glow::INTERNALFORMAT_RED_SIZE..=glow::INTERNALFORMAT_SHARED_SIZE;
+            let bits = sizes.map(one).sum::<Result<i32>>()?;
+            ((1, 1), i64::from((bits.max(0) as u32).div_ceil(8).next_power_of_two()))
+        };
+        let needed = (i64::from(width), i64::from(height), i64::from(raw.block_bytes));
+        if (i64::from(found.0), i64::from(found.1), bytes) == needed {
             return Ok(());
         }
-        Err(self.missing(what(), "share the image in another format"))
+        let problem = format!(
+            "{} has {} bytes per {width}×{height} texels, but OpenGL's {internal:#06x} has {bytes} bytes \
+             per {}×{}",
+            self.desc.format, raw.block_bytes, found.0, found.1
+        );
+        Err(Invalid::new("desc.format", problem)
+            .help("give the internal format with the same bits as the VkFormat (RawFormat::gl)")
+            .into())
     }
 
     fn check_tiling(&self, internal: u32) -> Result<()> {

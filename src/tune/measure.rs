@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::calibration::{Calibration, CalibrationKey, Outcome, Row, SizeResult, Timing};
+use super::calibration::{Calibration, CalibrationKey, Outcome, Row, SizeResult};
 use super::route::RouteConfig;
+use super::timing::Timing;
 use crate::capabilities::Support;
 use crate::error::{Error, Invalid, Result};
 

@@ -27,7 +27,9 @@
 mod calibration;
 mod measure;
 mod route;
+mod timing;
 
-pub use calibration::{Calibration, CalibrationKey, Choice, Outcome, Row, SizeResult, Timing};
+pub use calibration::{Calibration, CalibrationKey, Choice, Outcome, Row, SizeResult};
 pub use measure::{Benchmark, CalibrationOptions};
 pub use route::{Route, RouteConfig, RouteEndpoints};
+pub use timing::Timing;

@@ -5,11 +5,14 @@
 //! every API, shape and tiling.
 
 use anyhow::{Result, bail};
+use gpu_interop::ash::vk;
 use gpu_interop::desc::{Extent, ImageKind, Tiling, full_mip_chain};
-use gpu_interop::format::{Aspects, Format};
+use gpu_interop::format::{Aspects, CudaFormat, Format, GlFormat, RawFormat};
+use gpu_interop::glow;
 use gpu_interop::{ImageDesc, ImageUsage};
 
 use super::oracle::hash;
+use super::texel::drawable;
 
 /// The sizes that images are tested at: odd, and not multiples of a tile.
 pub const SIZES: [(u32, u32); 2] = [(113, 211), (183, 365)];
@@ -64,6 +67,13 @@ impl Shape {
             Self::MipArray => "mip_chain_of_layers",
             Self::Multisample => "4_samples",
         }
+    }
+
+    /// Whether the tests have images of this shape and `format`. Multisample images are optimal and are
+    /// drawn to by shaders, which write neither stencil nor compressed formats.
+    pub fn has(self, format: Format, tiling: Tiling) -> bool {
+        let is_drawn = drawable(format) || format.aspects() == Aspects::DEPTH;
+        self != Self::Multisample || (tiling == Tiling::Optimal && is_drawn)
     }
 
     /// Describes an image of this shape. One-dimensional shapes use the width only.
@@ -121,7 +131,16 @@ pub fn level_extent(desc: &ImageDesc, level: u32) -> Extent {
     Extent { width: halved(width), height: halved(height), depth: halved(depth) }
 }
 
-/// Bytes of one texel of one aspect in a copy: one for stencil, four for 24-bit depth.
+/// `VK_FORMAT_R32G32_UINT`, which the library's table lacks, with its names in OpenGL and CUDA.
+pub fn raw_format() -> Format {
+    let gl = GlFormat { internal: glow::RG32UI, format: glow::RG_INTEGER, ty: glow::UNSIGNED_INT };
+    // CU_AD_FORMAT_UNSIGNED_INT32
+    let cuda = CudaFormat { array_format: 3, channels: 2 };
+    RawFormat::new(vk::Format::R32G32_UINT.as_raw(), 8).with_gl(gl).with_cuda(cuda).into()
+}
+
+/// Bytes of one texel, or of one block of a compressed format, of one aspect in a copy: one for stencil, four
+/// for 24-bit depth.
 pub fn texel_bytes(format: Format, aspect: Aspects) -> u32 {
     match (aspect, format) {
         (Aspects::STENCIL, _) => 1,
@@ -138,9 +157,18 @@ impl Part {
         width * height * depth * desc.samples
     }
 
+    /// The size in texel blocks, of one texel each unless the format is compressed.
+    fn blocks(&self, desc: &ImageDesc) -> Extent {
+        let (across, down) = desc.format.block_extent();
+        let Extent { width, height, depth } = level_extent(desc, self.level);
+        Extent { width: width.div_ceil(across), height: height.div_ceil(down), depth }
+    }
+
     /// Bytes of the part in a copy.
     pub fn bytes(&self, desc: &ImageDesc) -> usize {
-        self.texels(desc) as usize * texel_bytes(desc.format, self.aspect) as usize
+        let Extent { width, height, depth } = self.blocks(desc);
+        let blocks = width * height * depth * desc.samples;
+        blocks as usize * texel_bytes(desc.format, self.aspect) as usize
     }
 
     /// A different seed for every part, so that swapped parts are detected.
@@ -199,25 +227,27 @@ impl Part {
         bail!(
             "{aspect:?} of level {level}, layer {layer}: {count} of {} texels are wrong, the first \
              at {place}: {:02x?}, not {:02x?}",
-            self.texels(desc),
+            pairs().count(),
             &found[bytes.clone()],
             &expected[bytes]
         )
     }
 
-    /// The position of the `index`th texel of the part.
+    /// The position of the `index`th texel, or block, of the part.
     fn place(&self, desc: &ImageDesc, index: usize) -> String {
-        let Extent { width, height, .. } = level_extent(desc, self.level);
+        let Extent { width, height, .. } = self.blocks(desc);
+        let (across, down) = desc.format.block_extent();
         let samples = desc.samples as usize;
         let (texel, sample) = (index / samples, index % samples);
         let (row, x) = (texel / width as usize, texel % width as usize);
         let (z, y) = (row / height as usize, row % height as usize);
+        let (x, y) = (x * across as usize, y * down as usize);
         format!("({x}, {y}, {z}), sample {sample}")
     }
 }
 
 fn is_24_bit(format: Format, aspect: Aspects) -> bool {
-    format == Format::D24UnormS8Uint && aspect == Aspects::DEPTH
+    matches!(format, Format::D24UnormS8Uint | Format::X8D24Unorm) && aspect == Aspects::DEPTH
 }
 
 /// Excludes the bit patterns that [`Part::filled`] names.
@@ -235,7 +265,7 @@ fn tame(bytes: &mut [u8], format: Format, aspect: Aspects) {
                 half.copy_from_slice(&bits.to_le_bytes());
             }
         }
-        Format::R32Float | Format::Rgba32Float => {
+        Format::R32Float | Format::Rg32Float | Format::Rgba32Float => {
             for float in bytes.chunks_exact_mut(4) {
                 let bits =
                     normal_float(u32::from_le_bytes([float[0], float[1], float[2], float[3]]));
@@ -250,9 +280,22 @@ fn tame(bytes: &mut [u8], format: Format, aspect: Aspects) {
                 float.copy_from_slice(&depth.to_le_bytes());
             }
         }
-        Format::D24UnormS8Uint => {
+        Format::D24UnormS8Uint | Format::X8D24Unorm => {
             for depth in bytes.chunks_exact_mut(4) {
                 depth[3] = 0;
+            }
+        }
+        Format::B10g11r11Float => {
+            for word in bytes.chunks_exact_mut(4) {
+                let bits = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+                let bits = [6, 17, 27].into_iter().fold(bits, normal_exponent);
+                word.copy_from_slice(&bits.to_le_bytes());
+            }
+        }
+        Format::E5b9g9r9Float => {
+            // Of the several ways to store a number, the one with the largest mantissa.
+            for word in bytes.chunks_exact_mut(4) {
+                word[1] |= 1;
             }
         }
         _ => {}
@@ -272,6 +315,27 @@ fn normal_float(bits: u32) -> u32 {
         0 | 0xff => bits & !0x7f80_0000 | 0x3f80_0000,
         _ => bits,
     }
+}
+
+/// Makes the five bits from `first` on the exponent of a normal number.
+fn normal_exponent(bits: u32, first: u32) -> u32 {
+    match bits >> first & 0x1f {
+        0 | 0x1f => bits & !(0x1f << first) | 0xf << first,
+        _ => bits,
+    }
+}
+
+/// 24-bit depth as OpenGL packs it: a fraction of 32 bits, with the depth in the high ones. It is rounded up,
+/// since drivers truncate it.
+pub fn pack_depth(depth: &[u8]) -> Vec<u8> {
+    let codes =
+        depth.chunks_exact(4).map(|at| u64::from(u32::from_le_bytes([at[0], at[1], at[2], 0])));
+    codes.flat_map(|code| ((code * 0xffff_ffff).div_ceil(0xff_ffff) as u32).to_le_bytes()).collect()
+}
+
+/// The reverse of [`pack_depth`].
+pub fn unpack_depth(packed: &[u8]) -> Vec<u8> {
+    packed.chunks_exact(4).flat_map(|word| [word[1], word[2], word[3], 0]).collect()
 }
 
 /// The two aspects of a depth-stencil part as OpenGL packs them: `GL_UNSIGNED_INT_24_8`, depth in the
@@ -333,8 +397,13 @@ mod tests {
                 let at = wrong.len() - texel_bytes(format, part.aspect) as usize;
                 wrong[at] ^= 1;
                 let error = part.check(&desc, 1, &wrong).unwrap_err().to_string();
-                assert!(error.contains(": 1 of 23843 texels"), "{error}");
-                assert!(error.contains("(112, 210, 0)"), "{error}");
+                let (count, last) = if format.is_compressed() {
+                    (29 * 53, "(112, 208, 0)")
+                } else {
+                    (113 * 211, "(112, 210, 0)")
+                };
+                assert!(error.contains(&format!(": 1 of {count} texels")), "{error}");
+                assert!(error.contains(last), "{error}");
             }
         }
     }
@@ -367,6 +436,9 @@ mod tests {
 
     #[test]
     fn packed_depth_and_stencil_come_apart_again() {
+        let codes = [0x61, 0xf7, 0, 0, 0xff, 0xff, 0xff, 0];
+        assert_eq!(pack_depth(&codes), [1, 0x61, 0xf7, 0, 0xff, 0xff, 0xff, 0xff]);
+        assert_eq!(unpack_depth(&pack_depth(&codes)), codes);
         for format in [Format::D24UnormS8Uint, Format::D32FloatS8Uint] {
             let desc = desc(format);
             let (depth, stencil) =

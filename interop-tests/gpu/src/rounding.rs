@@ -10,7 +10,7 @@ use std::fmt;
 use gpu_interop::format::{ChannelOrder, Format};
 
 use super::oracle::hash;
-use super::texel::decode;
+use super::texel::{channels, decode};
 
 /// Additional error allowed for shader arithmetic in single precision, in steps of the format.
 const ARITHMETIC: f64 = 0.005;
@@ -46,16 +46,6 @@ fn stored(format: Format) -> Option<Stored> {
         Format::R16Float | Format::Rg16Float | Format::Rgba16Float => Some(Stored::Half),
         Format::R32Float | Format::Rgba32Float => Some(Stored::Single),
         _ => None,
-    }
-}
-
-/// Channels that the format has.
-fn channels(format: Format) -> usize {
-    match format {
-        Format::R8Unorm | Format::R16Float | Format::R32Float => 1,
-        Format::Rg8Unorm | Format::Rg16Float => 2,
-        Format::R5g6b5Unorm => 3,
-        _ => 4,
     }
 }
 

@@ -230,7 +230,7 @@ fn kind(format: Format) -> u32 {
     match format {
         Format::Rgba8Snorm => 1,
         Format::R16Float | Format::Rg16Float | Format::Rgba16Float => 2,
-        Format::R32Float | Format::Rgba32Float => 3,
+        Format::R32Float | Format::Rg32Float | Format::Rgba32Float => 3,
         _ => 0,
     }
 }

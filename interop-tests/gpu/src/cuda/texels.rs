@@ -13,6 +13,8 @@ enum Stored {
     Integer(u32),
     /// A fraction of the largest unsigned number with this number of bits.
     Unsigned(u32),
+    /// A signed integer with this number of bits.
+    Signed(u32),
     /// A fraction of the largest signed byte.
     SignedByte,
     /// Unsigned, and sRGB-encoded except for the fourth channel.
@@ -28,19 +30,26 @@ fn stored(format: Format) -> Stored {
         Format::R8Unorm | Format::Rg8Unorm | Format::Rgba8Unorm | Format::Bgra8Unorm => {
             Stored::Unsigned(8)
         }
-        Format::Rgba8Uint => Stored::Integer(8),
-        Format::Rgba16Uint => Stored::Integer(16),
+        Format::R16Unorm | Format::Rg16Unorm | Format::Rgba16Unorm => Stored::Unsigned(16),
+        Format::R8Uint | Format::Rgba8Uint => Stored::Integer(8),
+        Format::R16Uint | Format::Rg16Uint | Format::Rgba16Uint => Stored::Integer(16),
+        Format::R8Sint => Stored::Signed(8),
+        Format::R16Sint | Format::Rg16Sint => Stored::Signed(16),
         Format::R16Float | Format::Rg16Float | Format::Rgba16Float => Stored::Half,
-        Format::R32Float | Format::Rgba32Float => Stored::Float,
+        Format::R32Float | Format::Rg32Float | Format::Rgba32Float => Stored::Float,
         _ => Stored::Integer(32),
     }
+}
+
+fn is_packed(format: Format) -> bool {
+    matches!(format, Format::Rgb10a2Unorm | Format::Bgr10a2Unorm)
 }
 
 /// Whether reading `format` in this mode returns floats.
 pub fn are_floats(format: Format, read: ReadMode) -> bool {
     match read {
         ReadMode::AsFormat => {
-            format == Format::Rgb10a2Unorm || !matches!(stored(format), Stored::Integer(_))
+            is_packed(format) || !matches!(stored(format), Stored::Integer(_) | Stored::Signed(_))
         }
         ReadMode::Stored => matches!(stored(format), Stored::Half | Stored::Float),
         ReadMode::Normalized | ReadMode::DecodeSrgb => true,
@@ -60,7 +69,7 @@ pub fn pack(format: Format, read: ReadMode, texels: &[Texel]) -> Result<Vec<u8>>
 }
 
 fn pack_texel(format: Format, read: ReadMode, texel: &Texel, to: &mut Vec<u8>) -> Result<()> {
-    if format == Format::Rgb10a2Unorm {
+    if is_packed(format) {
         let mut word = fraction(texel[3], 3.0)? << 30;
         for (channel, shift) in texel.iter().zip([0, 10, 20]) {
             word |= fraction(*channel, 1023.0)? << shift;
@@ -77,12 +86,17 @@ fn pack_texel(format: Format, read: ReadMode, texel: &Texel, to: &mut Vec<u8>) -
             (_, ReadMode::DecodeSrgb) | (Stored::Srgb, ReadMode::AsFormat) if number < 3 => {
                 encode_srgb(channel)?
             }
-            (Stored::SignedByte, _) => signed_fraction(channel)?,
+            (Stored::SignedByte, _) => signed_fraction(channel, 127.0)?,
+            (Stored::Signed(bits), ReadMode::Normalized) => {
+                signed_fraction(channel, ((1u64 << (bits - 1)) - 1) as f32)?
+            }
+            (Stored::Signed(_), _) => channel,
             (Stored::Integer(bits), ReadMode::Normalized | ReadMode::DecodeSrgb) => {
                 fraction(channel, ((1u64 << bits) - 1) as f32)?
             }
             (Stored::Integer(_), _) => channel,
-            (Stored::Unsigned(_) | Stored::Srgb, _) => fraction(channel, 255.0)?,
+            (Stored::Unsigned(bits), _) => fraction(channel, ((1u64 << bits) - 1) as f32)?,
+            (Stored::Srgb, _) => fraction(channel, 255.0)?,
         };
         // The upper bits of an integer are its sign or 0.
         to.extend(&bits.to_le_bytes()[..bytes]);
@@ -99,11 +113,11 @@ fn fraction(bits: u32, largest: f32) -> Result<u32> {
     Ok(number as u32)
 }
 
-fn signed_fraction(bits: u32) -> Result<u32> {
-    let found = f32::from_bits(bits) * 127.0;
+fn signed_fraction(bits: u32, largest: f32) -> Result<u32> {
+    let found = f32::from_bits(bits) * largest;
     let number = found.round();
-    let exact = (-127.0..=127.0).contains(&number) && (found - number).abs() < 0.01;
-    ensure!(exact, "{found} of ±127");
+    let exact = (-largest..=largest).contains(&number) && (found - number).abs() < 0.01;
+    ensure!(exact, "{found} of ±{largest}");
     Ok(number as i32 as u32)
 }
 

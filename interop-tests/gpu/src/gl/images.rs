@@ -1,20 +1,28 @@
 //! Fills and reads every part of a texture by copies: `glTexSubImage2D` and its variants, `glGetTexImage`.
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
 
 use anyhow::{Context, Result, ensure};
 use gpu_interop::ImageDesc;
-use gpu_interop::format::Aspects;
+use gpu_interop::desc::Extent;
+use gpu_interop::format::{Aspects, Format};
 use gpu_interop::gl::Texture;
 use gpu_interop::glow::{self, HasContext as _};
 
 use super::GlContext;
-use crate::image::{Part, level_extent, pack_depth_stencil, unpack_depth_stencil};
+use crate::image::{
+    Part, level_extent, pack_depth, pack_depth_stencil, unpack_depth, unpack_depth_stencil,
+};
 
 const CUBE_FACES: u32 = 6;
 
+const BOTH: Aspects = Aspects::DEPTH.union(Aspects::STENCIL);
+
 /// `glTexSubImage1D`, which glow lacks.
 type TexSubImage1d = unsafe extern "system" fn(u32, i32, i32, i32, u32, u32, *const c_void);
+
+/// `glGetCompressedTexImage`, which glow lacks.
+type GetCompressedTexImage = unsafe extern "system" fn(u32, i32, *mut c_void);
 
 /// One level of a texture, of one face of it if it is a cube.
 #[derive(Clone, Copy)]
@@ -53,8 +61,9 @@ impl Slab {
 
     /// Bytes of one layer as OpenGL packs it.
     fn layer_bytes(self, desc: &ImageDesc) -> usize {
-        let size = level_extent(desc, self.level);
-        (size.width * size.height * size.depth * desc.format.block_bytes()) as usize
+        let Extent { width, height, depth } = level_extent(desc, self.level);
+        let slice = desc.format.row_bytes(width) as usize * desc.format.rows(height) as usize;
+        slice * depth as usize
     }
 
     /// The content for `seed`, as OpenGL packs it.
@@ -63,9 +72,12 @@ impl Slab {
         for layer in self.first_layer..self.first_layer + self.layers {
             let of = |aspect| self.part(aspect, layer).filled(desc, seed);
             match desc.format.aspects() {
-                aspects if aspects.contains(Aspects::STENCIL) => {
+                BOTH => {
                     let (depth, stencil) = (of(Aspects::DEPTH), of(Aspects::STENCIL));
                     bytes.extend(pack_depth_stencil(desc.format, &depth, &stencil));
+                }
+                aspect if desc.format == Format::X8D24Unorm => {
+                    bytes.extend(pack_depth(&of(aspect)));
                 }
                 aspect => bytes.extend(of(aspect)),
             }
@@ -79,11 +91,12 @@ impl Slab {
         for (layer, bytes) in layers {
             let check = |aspect, bytes: &[u8]| self.part(aspect, layer).check(desc, seed, bytes);
             match desc.format.aspects() {
-                aspects if aspects.contains(Aspects::STENCIL) => {
+                BOTH => {
                     let (depth, stencil) = unpack_depth_stencil(desc.format, bytes);
                     check(Aspects::DEPTH, &depth)?;
                     check(Aspects::STENCIL, &stencil)?;
                 }
+                aspect if desc.format == Format::X8D24Unorm => check(aspect, &unpack_depth(bytes))?,
                 aspect => check(aspect, bytes)?,
             }
         }
@@ -111,8 +124,12 @@ impl GlContext {
         let int = |value: u32| i32::try_from(value).context("a size");
         let (width, height, depth) = (int(size.width)?, int(size.height)?, int(size.depth)?);
         let (level, layers) = (int(slab.level)?, int(slab.layers)?);
+        if desc.format.is_compressed() {
+            return self.upload_blocks(texture, slab, bytes);
+        }
         let from = || glow::PixelUnpackData::Slice(Some(bytes));
-        let (target, flat) = (slab.target, self.tex_sub_image_1d()?);
+        let flat: TexSubImage1d = self.load(c"glTexSubImage1D")?;
+        let target = slab.target;
         // SAFETY: the context is current, the texture its own; the bytes are as many as its sizes
         // take, tightly packed (`filled`).
         unsafe {
@@ -139,11 +156,40 @@ impl GlContext {
         self.check("glTexSubImage")
     }
 
-    fn tex_sub_image_1d(&self) -> Result<TexSubImage1d> {
-        let address = (self.gl.loader())(c"glTexSubImage1D");
-        ensure!(!address.is_null(), "OpenGL lacks glTexSubImage1D");
-        // SAFETY: the function of that name has this type.
-        Ok(unsafe { std::mem::transmute::<*const c_void, TexSubImage1d>(address) })
+    /// Uploads texel blocks as they are.
+    fn upload_blocks(&self, texture: &Texture, slab: Slab, bytes: &[u8]) -> Result<()> {
+        let (gl, desc) = (self.glow(), texture.desc());
+        let (target, format) = (slab.target, desc.format.gl()?.format);
+        let level = i32::try_from(slab.level)?;
+        let size = level_extent(desc, slab.level);
+        let (width, height) = (i32::try_from(size.width)?, i32::try_from(size.height)?);
+        let slices = i32::try_from(size.depth * slab.layers)?;
+        let from = glow::CompressedPixelUnpackData::Slice(bytes);
+        // SAFETY: the context is current, the texture its own; the bytes are its blocks (`filled`).
+        unsafe {
+            gl.bind_texture(texture.target(), Some(texture.name()));
+            match texture.target() {
+                glow::TEXTURE_2D | glow::TEXTURE_CUBE_MAP => {
+                    gl.compressed_tex_sub_image_2d(
+                        target, level, 0, 0, width, height, format, from,
+                    );
+                }
+                _ => gl.compressed_tex_sub_image_3d(
+                    target, level, 0, 0, 0, width, height, slices, format, from,
+                ),
+            }
+            gl.bind_texture(texture.target(), None);
+        }
+        self.check("glCompressedTexSubImage")
+    }
+
+    /// Loads a function that glow lacks.
+    fn load<F: Copy>(&self, name: &CStr) -> Result<F> {
+        const { assert!(size_of::<F>() == size_of::<*const c_void>()) };
+        let address = (self.gl.loader())(name);
+        ensure!(!address.is_null(), "OpenGL lacks {name:?}");
+        // SAFETY: the callers ask for the function's own type, which is a pointer.
+        Ok(unsafe { std::mem::transmute_copy(&address) })
     }
 
     /// Reads all of `texture`, which has one sample, and checks that it holds the content for `seed`.
@@ -153,6 +199,7 @@ impl GlContext {
     pub fn check_texture(&self, texture: &Texture, seed: u32) -> Result<()> {
         let (gl, desc) = (self.glow(), texture.desc());
         let names = desc.format.gl()?;
+        let blocks: GetCompressedTexImage = self.load(c"glGetCompressedTexImage")?;
         for slab in slabs(texture) {
             // Overwritten first, so that a read that did not happen is detected.
             let mut read = vec![0xA5; slab.layer_bytes(desc) * slab.layers as usize];
@@ -162,8 +209,12 @@ impl GlContext {
             unsafe {
                 gl.pixel_store_i32(glow::PACK_ALIGNMENT, 1);
                 gl.bind_texture(texture.target(), Some(texture.name()));
-                let into = glow::PixelPackData::Slice(Some(&mut read));
-                gl.get_tex_image(slab.target, level, names.format, names.ty, into);
+                if desc.format.is_compressed() {
+                    blocks(slab.target, level, read.as_mut_ptr().cast());
+                } else {
+                    let into = glow::PixelPackData::Slice(Some(&mut read));
+                    gl.get_tex_image(slab.target, level, names.format, names.ty, into);
+                }
                 gl.bind_texture(texture.target(), None);
             }
             self.check("glGetTexImage")?;

@@ -20,6 +20,7 @@ pub(super) enum Access {
 pub(super) enum Type {
     Float,
     Uint,
+    Sint,
 }
 
 /// The buffer, the uniforms, and the place in the texture of the buffer's `i`th element.
@@ -90,6 +91,7 @@ pub(super) fn source(access: Access, target: u32, ty: Type) -> String {
     let (prefix, vector, to_bits, from_bits) = match ty {
         Type::Float => ("", "vec4", "floatBitsToUint", "uintBitsToFloat"),
         Type::Uint => ("u", "uvec4", "", ""),
+        Type::Sint => ("i", "ivec4", "uvec4", "ivec4"),
     };
     let head = format!("#version 450\n{COMMON}{DIRECTION}");
     let compute = "layout(local_size_x = 64) in;\n";

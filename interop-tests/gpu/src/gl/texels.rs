@@ -11,9 +11,9 @@ use gpu_interop::glow::{self, HasContext as _};
 
 use super::GlContext;
 use super::shaders::{Access, source};
-use super::words::{is_exactly, is_near, packed, sampled_type, storable, to_write, written_type};
+use super::words::{is_exactly, packed, sampled_type, storable, to_write, written_type};
 use crate::image::{Part, level_extent, parts, texel_bytes};
-use crate::texel::decode;
+use crate::texel::{decode, is_near};
 
 /// Bytes of a texel's sample in the buffer.
 const WORDS: usize = 16;

@@ -6,13 +6,12 @@ use gpu_interop::format::{Aspects, ChannelOrder, Format};
 
 use super::shaders::Type;
 use crate::image::texel_bytes;
-use crate::texel::{Class, class, decode, encode};
+use crate::texel::{Class, channels, class, decode, drawable, encode};
 
 /// Whether OpenGL has image variables of the format (OpenGL 4.6, table 8.26). An sRGB texture has none, as
 /// its texels would be stored unencoded.
 pub fn storable(format: Format) -> bool {
-    let color = format.aspects().contains(Aspects::COLOR);
-    color && !is_srgb(format) && format != Format::R5g6b5Unorm
+    drawable(format) && !is_srgb(format) && format != Format::R5g6b5Unorm
 }
 
 fn is_srgb(format: Format) -> bool {
@@ -20,10 +19,11 @@ fn is_srgb(format: Format) -> bool {
 }
 
 pub(super) fn sampled_type(format: Format, aspect: Aspects) -> Type {
-    if aspect == Aspects::STENCIL || class(format) == Class::Uint {
-        Type::Uint
-    } else {
-        Type::Float
+    match class(format) {
+        _ if aspect == Aspects::STENCIL => Type::Uint,
+        Class::Uint => Type::Uint,
+        Class::Sint => Type::Sint,
+        Class::Float | Class::Depth => Type::Float,
     }
 }
 
@@ -31,6 +31,7 @@ pub(super) fn written_type(format: Format) -> Result<Type> {
     match class(format) {
         Class::Float => Ok(Type::Float),
         Class::Uint => Ok(Type::Uint),
+        Class::Sint => Ok(Type::Sint),
         Class::Depth => bail!("{} is not a colour format", format.name()),
     }
 }
@@ -74,32 +75,10 @@ pub(super) fn is_exactly(format: Format, aspect: Aspects, seen: [u32; 4], there:
     seen[..channels] == right[..channels] && has_right_rest(format, seen)
 }
 
-/// Whether the sampled value is close enough to the stored one. A float has 24 bits, as many as depth: a
-/// driver that divides by 2^24 - 1 in floats (llvmpipe) is one code off.
-pub(super) fn is_near(format: Format, aspect: Aspects, sampled: &[u8], there: &[u8]) -> bool {
-    if (format, aspect) != (Format::D24UnormS8Uint, Aspects::DEPTH) {
-        return false;
-    }
-    let code =
-        |texel: &[u8]| i64::from(texel[0]) | i64::from(texel[1]) << 8 | i64::from(texel[2]) << 16;
-    code(sampled).abs_diff(code(there)) <= 1
-}
-
-/// How many channels the format has.
-fn channels(format: Format) -> usize {
-    match format {
-        Format::R8Unorm | Format::R16Float | Format::R32Uint | Format::R32Float => 1,
-        Format::Rg8Unorm | Format::Rg16Float => 2,
-        Format::R5g6b5Unorm => 3,
-        _ if class(format) == Class::Depth => 1,
-        _ => 4,
-    }
-}
-
 /// Whether the channels that the format lacks read as 0, 0, 1. OpenGL leaves the other channels of depth
 /// undefined.
 fn has_right_rest(format: Format, seen: [u32; 4]) -> bool {
-    let one = if class(format) == Class::Uint { 1 } else { 1f32.to_bits() };
+    let one = if matches!(class(format), Class::Uint | Class::Sint) { 1 } else { 1f32.to_bits() };
     let right = |channel: usize| seen[channel] == if channel == 3 { one } else { 0 };
     class(format) == Class::Depth || (channels(format)..4).all(right)
 }

@@ -146,6 +146,7 @@ impl SampleObjects {
         let (fragment, has_colour) = match class(image.desc().format) {
             Class::Float => (&spirv!("samples_write_float.frag")[..], true),
             Class::Uint => (&spirv!("samples_write_uint.frag")[..], true),
+            Class::Sint => (&spirv!("samples_write_sint.frag")[..], true),
             Class::Depth => (&spirv!("samples_write_depth.frag")[..], false),
         };
         let written = vk::PipelineColorBlendAttachmentState::default()
@@ -170,6 +171,7 @@ impl SampleObjects {
     fn create_reader(&mut self, image: &Image) -> Result<()> {
         let spirv = match class(image.desc().format) {
             Class::Uint => &spirv!("samples_read_uint.comp")[..],
+            Class::Sint => &spirv!("samples_read_sint.comp")[..],
             Class::Float | Class::Depth => &spirv!("samples_read_float.comp")[..],
         };
         self.read = self.layout.compute(spirv)?;

@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
-use gpu_interop::desc::{Extent, Tiling};
-use gpu_interop::format::Format;
+use gpu_interop::desc::{Extent, ImageFlags, Tiling};
+use gpu_interop::format::{CudaFormat, Format, RawFormat};
 use gpu_interop::ipc::wire::Message;
 use gpu_interop::payload::{LinearLayout, MemoryInfo, Payload};
 use gpu_interop::vulkan::ImageOptions;
@@ -40,6 +40,11 @@ const CORRUPTIONS: &[Corruption] = &[
     ("image/a_format_that_is_no_attachment", depth, DetectedBy::Receiving("desc.usage")),
     ("image/an_unknown_kind", unknown_kind, DetectedBy::Receiving("body.image_kind")),
     ("image/an_unknown_tiling", unknown_tiling, DetectedBy::Receiving("body.tiling")),
+    ("image/a_raw_format_of_no_bytes", no_bytes, DetectedBy::Receiving("desc.format")),
+    ("image/a_format_that_no_vulkan_has", no_format, DetectedBy::Receiving("desc.format")),
+    ("image/smaller_texels_than_its_format_has", small, DetectedBy::Importing(ANY_FIELD)),
+    ("image/sparse_memory", sparse, DetectedBy::Receiving("desc.flags")),
+    ("image/more_view_formats_than_fit", views, DetectedBy::Receiving("body.view_formats")),
     ("image/no_width", no_width, DetectedBy::Receiving("desc.extent.width")),
     ("image/more_levels_than_there_are", levels, DetectedBy::Receiving("desc.levels")),
     ("image/an_offset_beyond_the_allocation", far, DetectedBy::Receiving("offset")),
@@ -81,6 +86,36 @@ fn depth(message: Message, fd: OwnedFd) -> Result<RawMessage> {
         desc.usage = ImageUsage::COLOR_ATTACHMENT;
     })?;
     Ok(RawMessage::new(&message, fd))
+}
+
+/// A raw format, which the importer's table need not have.
+fn raw(message: Message, fd: OwnedFd, raw: RawFormat) -> Result<RawMessage> {
+    Ok(RawMessage::new(&image(message, |desc| desc.format = raw.into())?, fd))
+}
+
+fn no_bytes(message: Message, fd: OwnedFd) -> Result<RawMessage> {
+    raw(message, fd, RawFormat::new(Format::Rgba8Unorm.vulkan(), 0))
+}
+
+fn no_format(message: Message, fd: OwnedFd) -> Result<RawMessage> {
+    raw(message, fd, RawFormat::new(i32::MAX, 4))
+}
+
+/// Four floats, described as one byte.
+fn small(message: Message, fd: OwnedFd) -> Result<RawMessage> {
+    let wide = Format::Rgba32Float;
+    let mut small = RawFormat::new(wide.vulkan(), 1);
+    (small.gl, small.cuda) = (wide.gl().ok(), Some(CudaFormat { channels: 1, array_format: 0x1f }));
+    raw(message, fd, small)
+}
+
+fn sparse(message: Message, fd: OwnedFd) -> Result<RawMessage> {
+    let sparse = |desc: &mut ImageDesc| desc.flags = ImageFlags::from_bits_retain(1);
+    Ok(RawMessage::new(&image(message, sparse)?, fd))
+}
+
+fn views(message: Message, fd: OwnedFd) -> Result<RawMessage> {
+    Ok(RawMessage::new(&message, fd).with_body(110, &[9]))
 }
 
 fn no_width(message: Message, fd: OwnedFd) -> Result<RawMessage> {

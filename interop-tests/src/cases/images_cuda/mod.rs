@@ -19,7 +19,7 @@ use gpu_interop::{Api, ImageDesc, ImageUsage};
 use crate::cases::images_vulkan::{USAGE, acquire, release};
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::cuda::CudaContext;
-use interop_gpu::image::{Part, SIZES, Shape, parts};
+use interop_gpu::image::{Part, SIZES, Shape, parts, raw_format};
 use interop_gpu::vulkan::{ImageStaging, VulkanContext};
 
 /// CUDA has no multisample images: `life` checks that they are refused.
@@ -43,6 +43,10 @@ pub(crate) fn cases() -> Vec<Case> {
         cases.push(Case::new(name, run).needs(&needs(&[desc])));
     }
     cases.push(cubes());
+    let desc = Shape::MipChain.desc(raw_format(), Tiling::Optimal, SIZES[0], USAGE);
+    let run = move |test_gpu: &TestGpu| there_and_back(test_gpu, &desc, ImageOptions::default());
+    let name = name(desc.format, Tiling::Optimal, "mip_chain");
+    cases.push(Case::new(name, run).needs(&needs(&[desc])));
     cases
 }
 

@@ -13,6 +13,7 @@ use crate::cases::images_vulkan::USAGE;
 use crate::harness::{Case, TestGpu};
 use interop_gpu::cuda::CudaContext;
 use interop_gpu::image::{Part, SIZES, Shape, parts};
+use interop_gpu::texel::{Class, class};
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -68,6 +69,10 @@ fn every_mode(test_gpu: &TestGpu, desc: &ImageDesc) -> Result<()> {
             ensure!(matches!(&refused, Err(gpu_interop::Error::Invalid(_))), "{refused:?}");
             continue;
         }
+        if read == ReadMode::Normalized && class(desc.format) == Class::Sint {
+            // The two smallest numbers are both read as -1.
+            continue;
+        }
         let found = cuda.fetch_part(&array, &part, read)?;
         part.check(desc, 2, &found).with_context(|| format!("{read:?}"))?;
     }
@@ -80,7 +85,7 @@ fn is_refused(format: Format, read: ReadMode) -> bool {
     let is_wide = name.contains("32_UINT");
     match read {
         ReadMode::AsFormat => false,
-        ReadMode::Stored => format == Format::Rgb10a2Unorm,
+        ReadMode::Stored => matches!(format, Format::Rgb10a2Unorm | Format::Bgr10a2Unorm),
         ReadMode::Normalized => name.contains("SFLOAT") || (is_wide && name.ends_with("UINT")),
         ReadMode::DecodeSrgb => {
             let of_unsigned_bytes = ["R8_U", "R8G8B8A8_U", "B8G8R8A8_U", "SRGB"];

@@ -9,22 +9,24 @@ pub(crate) mod pair;
 pub(crate) mod refused;
 pub(crate) mod rounding;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::ash::vk;
 use gpu_interop::desc::{Extent, ImageFlags, ImageKind, ImageLayout, Tiling, full_mip_chain};
 use gpu_interop::format::{Aspects, Format};
-use gpu_interop::{Api, ImageDesc, ImageUsage};
+use gpu_interop::vulkan::ImageOptions;
+use gpu_interop::{Api, Error, ImageDesc, ImagePayload, ImageUsage};
 
 use crate::cases::images_gl::pair::{Pair, USAGE, widest_usage};
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::gl::storable;
-use interop_gpu::image::{SIZES, Shape};
+use interop_gpu::image::{SIZES, Shape, raw_format};
+use interop_gpu::texel::drawable;
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for &format in Format::ALL {
         for tiling in [Tiling::Optimal, Tiling::Linear] {
-            for shape in Shape::ALL.into_iter().filter(|shape| has(*shape, format, tiling)) {
+            for shape in Shape::ALL.into_iter().filter(|shape| shape.has(format, tiling)) {
                 let descs = SIZES.map(|size| desc_of(format, tiling, shape, size));
                 cases.extend(both_ways(shape.name(), &descs, widest_usage));
             }
@@ -35,23 +37,20 @@ pub(crate) fn cases() -> Vec<Case> {
     for &format in Format::ALL {
         for tiling in [Tiling::Optimal, Tiling::Linear] {
             // Shaders can't draw stencil.
-            if !format.aspects().contains(Aspects::STENCIL) {
+            if drawable(format) || format.aspects() == Aspects::DEPTH {
                 cases.push(drawn_by_vulkan(format, tiling));
             }
         }
     }
+    let raw = [desc_of(raw_format(), Tiling::Optimal, Shape::MipArray, SIZES[0])];
+    cases.extend(both_ways("raw_format", &raw, widest_usage));
+    cases.push(raw_format_of_another_size());
     for format in [Format::Bgra8Srgb, Format::Rgba16Uint] {
         for (name, desc) in more_shapes(format) {
             cases.extend(both_ways(name, &[desc], widest_usage));
         }
     }
     cases
-}
-
-/// Multisample images are optimal, and have no stencil, which shaders don't write.
-fn has(shape: Shape, format: Format, tiling: Tiling) -> bool {
-    let drawn = tiling == Tiling::Optimal && !format.aspects().contains(Aspects::STENCIL);
-    shape != Shape::Multisample || drawn
 }
 
 /// An image with the least usage that the cases need: multisample ones are drawn to, depth is tested.
@@ -71,6 +70,26 @@ fn desc_of(format: Format, tiling: Tiling, shape: Shape, size: (u32, u32)) -> Im
         ImageFlags::empty()
     };
     ImageDesc { flags, ..shape.desc(format, tiling, size, usage) }
+}
+
+/// A raw format whose OpenGL format has larger texels than the image is refused: the texture would reach past
+/// the end of its memory.
+fn raw_format_of_another_size() -> Case {
+    let desc = desc_of(raw_format(), Tiling::Optimal, Shape::D2, SIZES[0]);
+    let name = "vulkan→gl/opaque_fd/image/raw/optimal/larger_texels_in_opengl_are_refused/38";
+    let run = move |test_gpu: &TestGpu| {
+        let image = test_gpu.vulkan().endpoint.create_image(&desc, ImageOptions::default())?;
+        let (memory, offset, _) = image.export()?.into_parts();
+        let wider = Format::Rgba32Uint.gl()?;
+        let Format::Raw(raw) = desc.format else { bail!("not a raw format") };
+        let desc = ImageDesc { format: raw.with_gl(wider).into(), ..desc };
+        let refused =
+            test_gpu.gl()?.endpoint.import_image(ImagePayload::new(memory, offset, desc)?);
+        let error = refused.err().context("it was imported")?.into_parts().1;
+        ensure!(matches!(&error, Error::Invalid(i) if i.problem.contains("16 bytes")), "{error}");
+        Ok(())
+    };
+    Case::new(name, run).needs(&[Need::Image(Api::OpenGl, desc)])
 }
 
 /// Levels for more shapes, and an array of cubes.
@@ -166,7 +185,7 @@ fn gl_to_vulkan(test_gpu: &TestGpu, desc: &ImageDesc) -> Result<()> {
         pair.gl.upload_texture(&pair.texture, 2)?;
         left = pair.vulkan_checks(2, ImageLayout::GENERAL).context("uploaded")?;
     }
-    if desc.format.aspects().contains(Aspects::COLOR) {
+    if drawable(desc.format) {
         pair.vulkan_releases(left, ImageLayout::GENERAL)?;
         pair.gl.draw_texture(&pair.texture, 3)?;
         left = pair.vulkan_checks(3, ImageLayout::GENERAL).context("drawn")?;

@@ -2,16 +2,16 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::ash::vk;
-use gpu_interop::desc::{Extent, Tiling};
+use gpu_interop::desc::{Extent, ImageFlags, Origin, Tiling, ViewFormats};
 use gpu_interop::fd::MemoryHandleType;
 use gpu_interop::format::Format;
 use gpu_interop::vulkan::AdoptedImage;
-use gpu_interop::{Api, Error, ImageDesc};
+use gpu_interop::{Api, Error, ImageDesc, ImageUsage};
 
 use crate::cases::images_vulkan::{USAGE, pass};
 use crate::cases::support::importers::Place;
 use crate::harness::{Case, Need, TestGpu};
-use interop_gpu::image::{SIZES, Shape};
+use interop_gpu::image::{SIZES, Shape, raw_format};
 use interop_gpu::vulkan::VulkanContext;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -23,16 +23,34 @@ pub(crate) fn cases() -> Vec<Case> {
     {
         cases.extend(Place::ALL.map(|place| {
             let name = name(&format!("{kind}/{}/30", place.name()));
-            Case::new(name, move |test_gpu| adopted(test_gpu, place, dedicated, blocks))
+            Case::new(name, move |test_gpu| adopted(test_gpu, place, &desc(), dedicated, blocks))
                 .needs(&need)
         }));
     }
     cases.push(Case::new(name("contradictions_are_refused/30"), contradictions).needs(&need));
+    let raw = raw_desc();
+    cases.extend(Place::ALL.map(|place| {
+        let name = name(&format!("raw_format_flags_and_views/{}/30", place.name()));
+        Case::new(name, move |test_gpu| adopted(test_gpu, place, &raw, false, 0))
+            .needs(&[Need::Image(Api::Vulkan, raw)])
+    }));
     cases
 }
 
 fn desc() -> ImageDesc {
     Shape::MipChain.desc(Format::Rg16Float, Tiling::Optimal, SIZES[0], USAGE)
+}
+
+/// A format that the library's table lacks, create flags, a list of view formats, and an origin.
+fn raw_desc() -> ImageDesc {
+    let flags = ImageFlags::MUTABLE_FORMAT
+        | ImageFlags::EXTENDED_USAGE
+        | ImageFlags::from_bits_retain(vk::ImageCreateFlags::ALIAS.as_raw());
+    let views = [vk::Format::R32G32_UINT, vk::Format::R32G32_SFLOAT].map(vk::Format::as_raw);
+    let usage = USAGE | ImageUsage::INPUT_ATTACHMENT | ImageUsage::COLOR_ATTACHMENT;
+    let desc = Shape::MipArray.desc(raw_format(), Tiling::Optimal, SIZES[0], usage);
+    let view_formats = ViewFormats::from_raw(&views).unwrap_or_default();
+    ImageDesc { flags, view_formats, origin: Origin::LowerLeft, ..desc }
 }
 
 /// An image and its memory, created as an application does it itself.
@@ -43,25 +61,28 @@ struct UserImage<'a> {
 
 impl<'a> UserImage<'a> {
     /// Bound `blocks` times the alignment into its memory.
-    fn new(gpu: &'a VulkanContext, dedicated: bool, blocks: u64) -> Result<Self> {
-        let (device, desc) = (gpu.device(), desc());
+    fn new(gpu: &'a VulkanContext, desc: ImageDesc, dedicated: bool, blocks: u64) -> Result<Self> {
+        let device = gpu.device();
         let opaque = vk::ExternalMemoryHandleTypeFlags::OPAQUE_FD;
         let mut external = vk::ExternalMemoryImageCreateInfo::default().handle_types(opaque);
         let Extent { width, height, depth } = desc.extent;
-        let info = vk::ImageCreateInfo::default()
+        let views: Vec<_> =
+            desc.view_formats.as_slice().iter().map(|&view| vk::Format::from_raw(view)).collect();
+        let mut list = vk::ImageFormatListCreateInfo::default().view_formats(&views);
+        let mut info = vk::ImageCreateInfo::default()
+            .flags(vk::ImageCreateFlags::from_raw(desc.flags.bits()))
             .image_type(vk::ImageType::TYPE_2D)
-            .format(vk::Format::R16G16_SFLOAT)
+            .format(vk::Format::from_raw(desc.format.vulkan()))
             .extent(vk::Extent3D { width, height, depth })
             .mip_levels(desc.levels)
             .array_layers(desc.layers)
             .samples(vk::SampleCountFlags::TYPE_1)
             .tiling(vk::ImageTiling::OPTIMAL)
-            .usage(
-                vk::ImageUsageFlags::TRANSFER_SRC
-                    | vk::ImageUsageFlags::TRANSFER_DST
-                    | vk::ImageUsageFlags::SAMPLED,
-            )
+            .usage(vk::ImageUsageFlags::from_raw(desc.usage.bits()))
             .push_next(&mut external);
+        if !views.is_empty() {
+            info = info.push_next(&mut list);
+        }
         // SAFETY: a valid device with opaque fds enabled, which supports such images, as the case requires.
         let image = unsafe { device.create_image(&info, None) }?;
         // SAFETY: the image is alive.
@@ -118,14 +139,21 @@ impl Drop for UserImage<'_> {
 }
 
 /// Adopted, exported and imported, it shares memory. The user's own handles are not destroyed.
-fn adopted(test_gpu: &TestGpu, place: Place, dedicated: bool, blocks: u64) -> Result<()> {
+fn adopted(
+    test_gpu: &TestGpu,
+    place: Place,
+    desc: &ImageDesc,
+    dedicated: bool,
+    blocks: u64,
+) -> Result<()> {
     let (first, other) = (test_gpu.vulkan(), place.gpu(test_gpu)?);
-    let user = UserImage::new(first, dedicated, blocks)?;
+    let user = UserImage::new(first, *desc, dedicated, blocks)?;
     // SAFETY: `made` describes how they were created, and they are dropped after `ours`.
     let ours = unsafe { first.endpoint.adopt_image(&user.made) }?;
     ensure!(ours.handle() == user.made.image, "another image");
     let payload = ours.export()?;
     ensure!(payload.offset() == user.made.offset, "another offset");
+    ensure!(payload.desc() == desc, "another description");
     ensure!(payload.memory().info().dedicated == dedicated, "the payload has another `dedicated`");
     let theirs = other.endpoint.import_image(payload)?;
     pass((first, &ours), (other, &theirs))?;
@@ -138,7 +166,7 @@ fn adopted(test_gpu: &TestGpu, place: Place, dedicated: bool, blocks: u64) -> Re
 
 fn contradictions(test_gpu: &TestGpu) -> Result<()> {
     let gpu = test_gpu.vulkan();
-    let user = UserImage::new(gpu, false, 0)?;
+    let user = UserImage::new(gpu, desc(), false, 0)?;
     let made = user.made;
     let types = gpu.endpoint.memory_properties().memory_type_count;
     for (what, text, description) in [

@@ -35,7 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for &format in Format::ALL {
         for tiling in [Tiling::Optimal, Tiling::Linear] {
-            for shape in Shape::ALL.into_iter().filter(|shape| has(*shape, format, tiling)) {
+            for shape in Shape::ALL.into_iter().filter(|shape| shape.has(format, tiling)) {
                 cases.push(matrix(format, tiling, shape));
             }
         }
@@ -50,12 +50,6 @@ pub(crate) fn cases() -> Vec<Case> {
         cases.push(Case::new(name, run));
     }
     cases
-}
-
-/// Multisample images are optimal, and shaders write no stencil.
-fn has(shape: Shape, format: Format, tiling: Tiling) -> bool {
-    let drawn = tiling == Tiling::Optimal && !format.aspects().contains(Aspects::STENCIL);
-    shape != Shape::Multisample || drawn
 }
 
 /// The images of the matrix. Multisample ones are drawn to; if they are sRGB, through a view that is not.

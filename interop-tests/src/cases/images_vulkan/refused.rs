@@ -21,6 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let linear = [Need::Image(Api::Vulkan, linear())];
     vec![
         Case::new(name("capabilities_are_what_can_be_created/4"), capabilities_agree),
+        Case::new(name("a_usage_that_is_not_supported_is_named/4"), usage_is_named),
         Case::new(name("over_the_limits_is_refused/4"), over_the_limits),
         Case::new(name("foreign_gpu_is_refused/3"), foreign).needs(&image),
         Case::new(name("an_image_that_does_not_fit_is_refused/33"), too_large).needs(&image),
@@ -68,6 +69,32 @@ fn capabilities_agree(test_gpu: &TestGpu) -> Result<()> {
         }
     }
     ensure!(created > 0 && missing > 0, "{created} created, {missing} missing");
+    Ok(())
+}
+
+/// An image that a device supports but for one usage: the error names this usage alone.
+fn usage_is_named(test_gpu: &TestGpu) -> Result<()> {
+    let endpoint = &test_gpu.vulkan().endpoint;
+    let mut named = 0;
+    for &format in Format::ALL {
+        for one in [ImageUsage::STORAGE, ImageUsage::COLOR_ATTACHMENT] {
+            let desc = Shape::D2.desc(format, Tiling::Optimal, SIZES[0], USAGE);
+            let with = ImageDesc { usage: USAGE | one, ..desc };
+            let alone = ImageDesc { usage: one, ..desc };
+            let supports = |desc: &ImageDesc| -> Result<bool> {
+                let found = endpoint.capabilities(&(*desc).into())?;
+                Ok(found.memory(MemoryHandleType::OpaqueFd)?.export.is_ok())
+            };
+            if with.validate().is_err() || !supports(&desc)? || supports(&alone)? {
+                continue;
+            }
+            let error = endpoint.create_image(&with, ImageOptions::default()).err();
+            let text = error.context("created")?.to_string();
+            ensure!(text.contains(&format!("used as {one},")), "{text}");
+            named += 1;
+        }
+    }
+    ensure!(named > 0, "the device supports both usages for every format");
     Ok(())
 }
 
