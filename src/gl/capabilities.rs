@@ -144,6 +144,10 @@ impl ImageQuery<'_> {
         if self.target == Target::D3 && !is_color {
             return Err(self.missing(what(), "share depth and stencil as a 2D image with layers"));
         }
+        if self.target == Target::D3 && is_s3tc(internal) {
+            // GL_NV_texture_compression_vtc stores blocks of 4 × 4 × 4 texels; Vulkan has no such blocks.
+            return Err(self.missing(what(), "share it as a 2D image with layers, or as BC7"));
+        }
         if !self.endpoint.0.features.format_query {
             return Ok(());
         }
@@ -302,6 +306,11 @@ impl ImageQuery<'_> {
     }
 }
 
+/// Whether `internal` is one of `GL_EXT_texture_compression_s3tc` or its sRGB variants, BC1 to BC3 in Vulkan.
+fn is_s3tc(internal: u32) -> bool {
+    matches!(internal, 0x83F0..=0x83F3 | 0x8C4C..=0x8C4F)
+}
+
 /// Returns the first `count` values.
 fn first(all: &[i32; MAX_VALUES], count: i32) -> &[i32] {
     let count = usize::try_from(count).unwrap_or(0);
@@ -311,6 +320,18 @@ fn first(all: &[i32; MAX_VALUES], count: i32) -> &[i32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bc1_is_known_as_s3tc() {
+        for (format, expected) in [
+            (Format::Bc1RgbaUnorm, true),
+            (Format::Bc1RgbaSrgb, true),
+            (Format::Bc7Unorm, false),
+            (Format::Rgba8Unorm, false),
+        ] {
+            assert_eq!(is_s3tc(format.gl().unwrap().internal), expected, "{format}");
+        }
+    }
 
     #[test]
     fn a_drivers_count_of_values_is_limited() {

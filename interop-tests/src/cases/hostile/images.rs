@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use gpu_interop::desc::{Extent, ImageFlags, Tiling};
-use gpu_interop::format::{CudaFormat, Format, RawFormat};
+use gpu_interop::format::{Format, RawFormat};
 use gpu_interop::ipc::wire::Message;
 use gpu_interop::payload::{LinearLayout, MemoryInfo, Payload};
 use gpu_interop::vulkan::ImageOptions;
@@ -42,7 +42,6 @@ const CORRUPTIONS: &[Corruption] = &[
     ("image/an_unknown_tiling", unknown_tiling, DetectedBy::Receiving("body.tiling")),
     ("image/a_raw_format_of_no_bytes", no_bytes, DetectedBy::Receiving("desc.format")),
     ("image/a_format_that_no_vulkan_has", no_format, DetectedBy::Receiving("desc.format")),
-    ("image/smaller_texels_than_its_format_has", small, DetectedBy::Importing(ANY_FIELD)),
     ("image/sparse_memory", sparse, DetectedBy::Receiving("desc.flags")),
     ("image/more_view_formats_than_fit", views, DetectedBy::Receiving("body.view_formats")),
     ("image/no_width", no_width, DetectedBy::Receiving("desc.extent.width")),
@@ -99,14 +98,6 @@ fn no_bytes(message: Message, fd: OwnedFd) -> Result<RawMessage> {
 
 fn no_format(message: Message, fd: OwnedFd) -> Result<RawMessage> {
     raw(message, fd, RawFormat::new(i32::MAX, 4))
-}
-
-/// Four floats, described as one byte.
-fn small(message: Message, fd: OwnedFd) -> Result<RawMessage> {
-    let wide = Format::Rgba32Float;
-    let mut small = RawFormat::new(wide.vulkan(), 1);
-    (small.gl, small.cuda) = (wide.gl().ok(), Some(CudaFormat { channels: 1, array_format: 0x1f }));
-    raw(message, fd, small)
 }
 
 fn sparse(message: Message, fd: OwnedFd) -> Result<RawMessage> {
