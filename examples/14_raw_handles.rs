@@ -1,5 +1,5 @@
-//! Endpoints over handles from other bindings, from C or from another language: integers for Vulkan, a function that
-//! finds functions for OpenGL. Here they come from `headless`.
+//! Endpoints over handles from other bindings, from C or from another language: integers for Vulkan, a function loader
+//! for OpenGL, a `CUcontext` for CUDA. Here they come from `headless`.
 //!
 //! `cargo run -p gpu-interop --features headless --example 14_raw_handles`
 
@@ -10,7 +10,7 @@ use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::handoff::{self, HandoffOptions, VulkanCommands};
 use gpu_interop::headless::{GpuSelector, Headless, VulkanOptions};
 use gpu_interop::vulkan::{BufferAccess, BufferOptions, RawDeviceInfo};
-use gpu_interop::{BufferDesc, Error, gl, vulkan};
+use gpu_interop::{BufferDesc, Error, cuda, gl, vulkan};
 
 fn main() -> ExitCode {
     match run() {
@@ -70,7 +70,23 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         gl.gl().bind_buffer(glow::COPY_READ_BUFFER, Some(in_gl.name()));
         gl.gl().get_buffer_sub_data(glow::COPY_READ_BUFFER, 0, &mut seen);
     }
-    gpu.vulkan.wait_idle()?;
     println!("{} bytes from Vulkan to OpenGL, all equal: {}", seen.len(), seen == data);
-    Ok(seen == data)
+    let mut is_same = seen == data;
+
+    // CUDA, if it is installed: a CUcontext. OpenGL passes the buffer on.
+    if let Ok(opened) = gpu.cuda() {
+        // SAFETY: the context is valid, and `gpu` outlives the endpoint and what is made from it.
+        let cuda = unsafe { cuda::Endpoint::from_raw(opened.context().cu_ctx()) }?;
+        let in_cuda = cuda.import_buffer(buffer.export()?)?;
+        let mut to_cuda = handoff::open(&vulkan, &gl, &cuda, HandoffOptions::default())?;
+        let (ticket, ()) = to_cuda.release.release(&[&in_gl])?;
+        let stream = cuda.context().default_stream();
+        to_cuda.acquire.acquire(ticket, &stream)?;
+        let seen: Vec<u8> = stream.clone_dtoh(&in_cuda.as_view::<u8>()?)?;
+        stream.synchronize()?;
+        println!("{} bytes from OpenGL to CUDA, all equal: {}", seen.len(), seen == data);
+        is_same &= seen == data;
+    }
+    gpu.vulkan.wait_idle()?;
+    Ok(is_same)
 }
