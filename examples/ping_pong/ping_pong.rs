@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use demo_common::{Device, Outcome, Progress};
+use gpu_interop::error::counted;
 use gpu_interop::headless::{DeviceType, GpuSelector, VulkanOptions};
 use gpu_interop::tune::{Route, RouteConfig};
 use gpu_interop::{Error, Uuid};
@@ -99,7 +100,7 @@ fn run(options: &Options) -> Result<Outcome> {
     let device = Device::of(vulkan);
     if !options.json {
         println!("GPU      {} ({})", device.name, device.driver);
-        println!("payload  {}, {iterations} rounds\n", size::human(payload_bytes));
+        println!("payload  {}, {}\n", size::human(payload_bytes), counted(iterations, "round"));
     }
     let (paths, skipped) = (Vec::new(), Vec::new());
     let mut report = Report { device, payload_bytes, iterations, paths, skipped };
@@ -195,9 +196,8 @@ fn print(report: &PathReport, rejected: &[String]) {
     let flow = match (route.as_str(), depth, batch) {
         ("in-queue", _, 1) => "1 pair of kernels per submit".into(),
         ("in-queue", ..) => format!("{batch} pairs of kernels per submit"),
-        (_, 1, _) => "1 payload in flight".into(),
-        (_, _, 1) => format!("{depth} payloads in flight"),
-        _ => format!("{depth} payloads in flight, {batch} handed over at a time"),
+        (_, _, 1) => format!("{} in flight", counted(*depth, "payload")),
+        _ => format!("{} in flight, {batch} handed over at a time", counted(*depth, "payload")),
     };
     println!("    route: {route}, {flow}");
     println!("      {chosen}");

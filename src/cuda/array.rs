@@ -14,7 +14,7 @@ use super::library::{check, record};
 use super::memory::Memory;
 use super::uses::Uses;
 use crate::desc::{BufferDesc, BufferUsage, ImageDesc, Tiling};
-use crate::error::{ImportError, ImportResult, Invalid, Result};
+use crate::error::{ImportError, ImportResult, Invalid, Result, counted};
 use crate::payload::{ImagePayload, LinearLayout, MemoryInfo, check_range};
 
 /// An image in shared memory. Cheap to clone; `Send` and `Sync`.
@@ -336,7 +336,7 @@ impl Array {
         let levels = if self.linear().is_some() { 1 } else { self.desc().levels };
         Invalid::new(
             "level",
-            format!("is {level}, but the image has {levels} levels, counted from 0"),
+            format!("is {level}, counted from 0, but the image has {}", counted(levels, "level")),
         )
     }
 

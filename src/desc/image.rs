@@ -2,7 +2,7 @@
 
 use super::shape::{Extent, ImageKind, Origin, Tiling, full_mip_chain};
 use super::usage::{ImageFlags, ImageUsage, ViewFormats};
-use crate::error::{Invalid, Result};
+use crate::error::{Invalid, Result, counted};
 use crate::format::{Aspects, Format};
 
 /// The description of a shared image.
@@ -127,17 +127,22 @@ impl ImageDesc {
         };
         if !flat {
             let problem = format!(
-                "{width}×{height}×{depth} with {} layers is not a {:?} image",
-                self.layers, self.kind
+                "{width}×{height}×{depth} with {} is not a {:?} image",
+                counted(self.layers, "layer"),
+                self.kind
             );
             return refuse("desc.extent", problem, "VUID-VkImageCreateInfo-imageType-00956");
         }
         if self.kind == ImageKind::Cube && (width != height || !self.layers.is_multiple_of(6)) {
-            let problem = format!("{width}×{height} with {} layers is not a cube", self.layers);
+            let problem =
+                format!("{width}×{height} with {} is not a cube", counted(self.layers, "layer"));
             return refuse("desc.extent", problem, "VUID-VkImageCreateInfo-flags-08865");
         }
         if self.levels > full_mip_chain(self.extent) {
-            let problem = format!("{} levels, but {width}×{height}×{depth} has fewer", self.levels);
+            let problem = format!(
+                "{}, but {width}×{height}×{depth} has fewer",
+                counted(self.levels, "level")
+            );
             return refuse("desc.levels", problem, "VUID-VkImageCreateInfo-mipLevels-00958");
         }
         if !self.samples.is_power_of_two() || self.samples > 64 {
@@ -188,8 +193,10 @@ impl ImageDesc {
         let is = |flag| self.flags.contains(flag);
         let is_square = self.kind == ImageKind::D2 && width == height && self.layers >= 6;
         if is(ImageFlags::CUBE_COMPATIBLE) && self.kind != ImageKind::Cube && !is_square {
-            let problem =
-                format!("CUBE_COMPATIBLE, but {width}×{height} with {} layers", self.layers);
+            let problem = format!(
+                "CUBE_COMPATIBLE, but {width}×{height} with {}",
+                counted(self.layers, "layer")
+            );
             return refuse(problem, "VUID-VkImageCreateInfo-flags-08865");
         }
         if is(ImageFlags::ARRAY_2D_COMPATIBLE) && self.kind != ImageKind::D3 {

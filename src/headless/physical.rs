@@ -150,7 +150,7 @@ const SHARING: &[&CStr] = &[
 /// for example, if `CUDA_VISIBLE_DEVICES` hides every GPU.
 const NVIDIA_BINARY_IMPORT_NEEDS_CUDA: &CStr = ash::nvx::binary_import::NAME;
 
-/// The features that a GPU supports, of those that are used.
+/// Which of the features that are used here a GPU supports.
 #[derive(Default)]
 pub(super) struct Supported {
     pub(super) timeline_semaphore: bool,
@@ -188,8 +188,8 @@ impl Supported {
     }
 }
 
-/// Returns the device extensions to enable: those for sharing, those that a feature needs, and those
-/// of the options, each if the GPU has it.
+/// Returns the device extensions to enable, of those that the GPU has: for sharing, for the features,
+/// and from the options.
 pub(super) fn extensions_to_enable(
     physical: &PhysicalDevice,
     options: &VulkanOptions,

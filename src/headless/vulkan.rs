@@ -3,6 +3,7 @@
 use std::ffi::{CStr, c_char};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ash::vk;
 
@@ -21,8 +22,8 @@ use crate::vulkan::{DeviceInfo, Endpoint, Features};
 ///
 /// The device is destroyed when the last clone and the last object created from its
 /// [`endpoint`](Self::endpoint)s are dropped, the instance after the last of its devices. That drop
-/// waits until the device is idle: indefinitely, if a submit waits for a semaphore that is never
-/// signalled.
+/// waits up to 5 seconds for submitted work. A device whose work does not end by then, for example
+/// because a semaphore is never signalled, is leaked, and reported by `tracing`.
 ///
 /// # References
 /// `vkCreateInstance`, `vkCreateDevice`, `VK_EXT_debug_utils`.
@@ -131,6 +132,11 @@ impl Vulkan {
         self.device.wait_idle()
     }
 
+    /// Waits up to 5 seconds for all submitted work, and returns whether it is done.
+    pub(super) fn is_done_soon(&self) -> bool {
+        self.device.is_done_soon()
+    }
+
     /// Returns the index of the queue's family.
     pub fn queue_family(&self) -> u32 {
         self.device.queue_family
@@ -207,6 +213,9 @@ impl fmt::Debug for Vulkan {
     }
 }
 
+/// How long a drop waits for submitted work.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A logical device, its queue, and what they were created from.
 struct Device {
     raw: ash::Device,
@@ -227,9 +236,9 @@ struct Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        if let Err(error) = self.wait_idle() {
-            // Most likely a lost device, which can still be destroyed.
-            tracing::error!(%error, "waiting for a Vulkan device before destroying it");
+        if !self.is_done_soon() {
+            tracing::warn!("the work of a Vulkan device does not end; the device is leaked");
+            return std::mem::forget(self.instance.clone());
         }
         let _lock = InitLock::take();
         // SAFETY: everything that uses the device holds this object, so nothing does any more; its
@@ -313,6 +322,32 @@ impl Device {
     fn lock_queue(&self) -> MutexGuard<'_, ()> {
         // The lock guards no data of ours that a panic could leave half-written.
         self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits up to [`IDLE_TIMEOUT`] for all submitted work, and returns whether it is done. Other threads
+    /// can use the queue meanwhile.
+    fn is_done_soon(&self) -> bool {
+        let info = vk::FenceCreateInfo::default();
+        // SAFETY: the device is alive, here and below.
+        let Ok(fence) = (unsafe { self.raw.create_fence(&info, None) }) else { return false };
+        let submitted = {
+            let _queue = self.lock_queue();
+            // SAFETY: the lock keeps other threads from the queue, and the fence is new. Its signal waits
+            // for everything that was submitted before.
+            unsafe { self.raw.queue_submit(self.queue, &[], fence) }
+        };
+        let timeout = IDLE_TIMEOUT.as_nanos() as u64;
+        // SAFETY: the fence is alive.
+        let wait = |()| unsafe { self.raw.wait_for_fences(&[fence], true, timeout) };
+        let result = submitted.and_then(wait);
+        // Only then a submit may still use the fence.
+        if result != Err(vk::Result::TIMEOUT) {
+            // SAFETY: created above, and in use by no submit: it is signalled, was not submitted, or the
+            // device is lost.
+            unsafe { self.raw.destroy_fence(fence, None) };
+        }
+        // A lost device executes nothing any more.
+        matches!(result, Ok(()) | Err(vk::Result::ERROR_DEVICE_LOST))
     }
 
     fn wait_idle(&self) -> Result<()> {

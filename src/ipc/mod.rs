@@ -55,7 +55,7 @@
 //!   which has at most 4096 bytes.
 //! - *The descriptors.* As many as announced arrived, on the first byte. The kernel sets FD_CLOEXEC, so
 //!   that no child of this process inherits them. All descriptors of a refused message are closed. A
-//!   peer can attach up to 253 of them to a byte; during a call they are open, twice.
+//!   peer can attach up to 253 of them to one byte; during a call each of them is open twice.
 //! - *The description.* It satisfies [`BufferDesc::validate`](crate::BufferDesc::validate) or
 //!   [`ImageDesc::validate`](crate::ImageDesc::validate). A buffer lies within its allocation, and an
 //!   image begins within it. A linear layout satisfies

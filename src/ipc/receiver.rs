@@ -13,10 +13,10 @@ use crate::error::{Error, Invalid, Mismatch, Result, counted};
 use crate::fd::failed;
 use crate::payload::Payload;
 
-/// Descriptors of a message of any kind at most. More are a protocol error and end the connection.
+/// The maximum number of descriptors per message, whatever its kind. More end the connection.
 const MAX_DESCRIPTORS: usize = 1;
 
-/// How often a message is tried whose descriptors the kernel does not deliver although this process
+/// The number of attempts to receive descriptors that the kernel does not deliver although this process
 /// has room for them.
 const MAX_TRIES: u32 = 16;
 

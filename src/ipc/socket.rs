@@ -122,7 +122,7 @@ fn cut_off(sent: usize, whole: usize) -> Error {
         .into()
 }
 
-/// What a socket is waited for.
+/// What to wait for on a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     /// Bytes to read. The socket's read timeout applies.
@@ -198,10 +198,10 @@ pub(crate) fn wait(fd: impl AsFd, direction: Direction, limit: Option<Duration>)
     }
 }
 
-/// The error for out-of-band data. They make a socket ready although there is nothing to read, so
-/// that ignoring them would make every wait return at once.
+/// The error for out-of-band data. It makes a socket ready although there is nothing to read: if it were
+/// ignored, every wait would return at once.
 pub(crate) fn out_of_band() -> Error {
-    Invalid::new("socket", "has received out-of-band data, which the format does not use")
+    Invalid::new("socket", "received out-of-band data, which the format does not use")
         .help("close the socket; the peer must not send with MSG_OOB")
         .into()
 }

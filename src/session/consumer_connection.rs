@@ -14,7 +14,7 @@ use crate::ipc::socket::send_message;
 use crate::ipc::wire::{FrameToken, LeaveReason, Message, RingInfo};
 use crate::ipc::{Receiver, send};
 
-/// How far a consumer has come.
+/// The state of the connection to a consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// It has not sent *join* yet.

@@ -34,7 +34,7 @@ const MAX_READY: usize = 32;
 /// Number of connections that are accepted at once, so that a flood of them delays no other consumer.
 const MAX_ACCEPTED: usize = 16;
 
-/// How long the listener is left alone when this process can't have another descriptor.
+/// How long the listener is ignored when this process can't have another descriptor.
 const LISTENER_PAUSE: Duration = Duration::from_millis(50);
 
 /// The connections of one producer.
@@ -55,7 +55,7 @@ pub(super) struct Consumers {
     info: RingInfo,
 }
 
-/// What became of a frame that was sent.
+/// The result of sending a frame.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
     /// Number of consumers that got it.
@@ -101,7 +101,7 @@ impl Consumers {
         let joins = joining.map(|since| options.join_timeout.saturating_sub(since));
         let pause = self.paused_until.map(|until| until.saturating_duration_since(Instant::now()));
         let timeout = joins.chain(pause).fold(timeout, Duration::min);
-        // Never 0: what is due is due in a moment.
+        // Not 0: without a pause, the caller would spin until the next deadline has passed.
         let timeout = timeout.max(Duration::from_micros(50));
         // ppoll on the set has finer timeouts than epoll_wait.
         socket::wait(&self.epoll, Direction::Read, Some(timeout))

@@ -143,8 +143,8 @@
 //!
 //! # Trust
 //! The socket's file has mode 0600 from the start. Both sides check the user of the other
-//! (`SO_PEERCRED`), and accept only their own unless [`PeerPolicy`] allows others. A process of the own
-//! user can disturb a session, for example by connecting so often that the producer is full. It can't:
+//! (`SO_PEERCRED`), and accept only their own unless [`PeerPolicy`] allows others. A process of the same
+//! user can disturb a session, for example by connecting so often that the producer is full. But it can't:
 //!
 //! - *Make the other side wait indefinitely, spin, or allocate memory.* A message that violates the
 //!   protocol ends the connection with a typed error. The number of other messages is bounded by the

@@ -16,7 +16,7 @@ pub struct ProducerOptions {
     /// A consumer may hold its slots indefinitely while there is a free slot, or while the producer
     /// does not ask for one.
     pub evict_after: Duration,
-    /// Maximum time between the connection and the *ready* of a consumer. Default: 10 seconds.
+    /// Maximum time from the connection of a consumer to its *ready* message. Default: 10 seconds.
     pub join_timeout: Duration,
     /// The users whose processes may join. Default: the user of this process.
     pub allowed: PeerPolicy,
@@ -54,7 +54,7 @@ impl ProducerOptions {
         Ok(())
     }
 
-    /// Returns the number of slots from which on a consumer gets no more frames.
+    /// Returns the number of held slots at which a consumer gets no more frames.
     pub(super) fn max_held(&self) -> usize {
         match self.slow_consumer {
             SlowConsumer::Wait => usize::MAX,

@@ -1,6 +1,6 @@
 //! How a connection begins and ends: the socket's file, the users that may connect, and the close.
 //!
-//! The file is created so that only the own user can connect, replaced if its owner is gone, and removed
+//! The file is created so that only processes of the same user can connect, replaced if its owner is gone, and removed
 //! at the end.
 //!
 //! # References
@@ -28,7 +28,7 @@ use crate::fd::{PeerCredentials, failed};
 use crate::ipc::socket::send_message;
 use crate::ipc::wire::{LeaveReason, Message};
 
-/// Read and write for the own user. Connecting requires write permission.
+/// Read and write for the owner. Connecting requires write permission.
 const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 /// Number of connections that wait to be accepted.
@@ -76,7 +76,7 @@ fn id(file: &fs::Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }
 
-/// Listens at `path`, to which only the own user can connect.
+/// Listens at `path`, to which only processes of the same user can connect.
 ///
 /// The socket gets its mode before it gets its name, and the kernel creates the file with this mode.
 /// So there is no moment at which other users could connect, whatever the umask of the process.
@@ -91,7 +91,7 @@ pub(super) fn listen(path: &Path) -> Result<(UnixListener, SocketFile)> {
     bind(&socket, &address).map_err(failed("bind"))?;
     let created = fs::symlink_metadata(&path).map_err(|error| Error::io("lstat", &error))?;
     let file = SocketFile { path, file: id(&created) };
-    // The umask may have removed permissions of the own user. No one can connect before listen(2).
+    // The umask may have removed the owner's permissions. No process can connect before listen(2).
     let mode = MODE.as_raw_mode();
     if created.mode() & 0o7777 != mode {
         let permissions = fs::Permissions::from_mode(mode);

@@ -40,8 +40,8 @@ pub struct Published {
 
 /// The side of a session that has the ring and fills it.
 ///
-/// A producer starts no thread and does all its work within its methods. Consumers get no answer while
-/// none of them is called: call [`poll`](Self::poll) from time to time if you call nothing else. The
+/// A producer starts no thread and does all its work within its methods. Consumers are not served
+/// between the calls: call [`poll`](Self::poll) from time to time if you call nothing else. The
 /// producer's descriptor ([`AsFd`]) is readable when there is something to do.
 ///
 /// Dropping the producer ends the session with [`SessionEnd::Done`](super::SessionEnd::Done), removes the
@@ -58,7 +58,7 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// Announces `ring` at `path`, to which consumers of the own user can connect.
+    /// Announces `ring` at `path`, to which only processes of the same user can connect.
     ///
     /// The socket's file gets mode 0600. An existing socket's file at which no process listens is
     /// replaced; any other file is left alone. The file is removed when the producer is dropped.

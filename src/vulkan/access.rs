@@ -11,7 +11,7 @@ use super::endpoint::Endpoint;
 use super::image::Image;
 use super::ownership::Part;
 use crate::desc::ImageLayout;
-use crate::error::{Invalid, Result};
+use crate::error::{Invalid, Result, counted};
 
 /// A buffer, and how the commands before a release or after an acquire use it.
 ///
@@ -257,13 +257,19 @@ impl<'a> ImageAccess<'a> {
         let (field, problem, vuid) = if !reaches(base_mip_level, level_count, desc.levels) {
             (
                 "images.range.level_count",
-                format!("{level_count} from {base_mip_level} on, of {} levels", desc.levels),
+                format!(
+                    "{level_count} from {base_mip_level} on, of {}",
+                    counted(desc.levels, "level")
+                ),
                 "VUID-VkImageMemoryBarrier-subresourceRange-01724",
             )
         } else if !reaches(base_array_layer, layer_count, desc.layers) {
             (
                 "images.range.layer_count",
-                format!("{layer_count} from {base_array_layer} on, of {} layers", desc.layers),
+                format!(
+                    "{layer_count} from {base_array_layer} on, of {}",
+                    counted(desc.layers, "layer")
+                ),
                 "VUID-VkImageMemoryBarrier-subresourceRange-01725",
             )
         } else if aspect_mask != conv::aspects(desc.format) {

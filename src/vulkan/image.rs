@@ -10,7 +10,7 @@ use super::memory_options::{ImageOptions, choose_type, sum};
 use super::requirements::{IMAGE, Rules};
 use super::resource::{Bound, Resource, Unbound, bound};
 use crate::desc::{ImageDesc, Tiling};
-use crate::error::{Invalid, Mismatch, Result};
+use crate::error::{Invalid, Mismatch, Result, counted};
 use crate::fd::MemoryHandleType;
 use crate::payload::{ImagePayload, LinearLayout};
 
@@ -220,12 +220,14 @@ impl Image {
             return refuse("subresource.aspect_mask", problem, vuid);
         }
         if mip_level >= desc.levels {
-            let problem = format!("{mip_level}, but the image has {} levels", desc.levels);
+            let problem =
+                format!("{mip_level}, but the image has {}", counted(desc.levels, "level"));
             let vuid = "VUID-vkGetImageSubresourceLayout-mipLevel-01716";
             return refuse("subresource.mip_level", problem, vuid);
         }
         if array_layer >= desc.layers {
-            let problem = format!("{array_layer}, but the image has {} layers", desc.layers);
+            let problem =
+                format!("{array_layer}, but the image has {}", counted(desc.layers, "layer"));
             let vuid = "VUID-vkGetImageSubresourceLayout-arrayLayer-01717";
             return refuse("subresource.array_layer", problem, vuid);
         }

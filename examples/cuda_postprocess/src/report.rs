@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use demo_common::Device;
+use gpu_interop::error::counted;
 use interop_gpu::post_process::{Difference, Pass};
 use interop_gpu::statistics::{median, percentile};
 use serde::Serialize;
@@ -147,7 +148,11 @@ impl Report {
     pub(crate) fn print(&self) {
         let Self { device, width, height, frames, rounds, .. } = self;
         println!("GPU      {} ({})", device.name, device.driver);
-        println!("picture  {width}x{height}, {frames} frames, each pipeline {rounds} times");
+        println!(
+            "picture  {width}x{height}, {}, each pipeline {}",
+            counted(*frames, "frame"),
+            counted(*rounds, "time")
+        );
         println!("handoff  by {}\n", self.handoff);
         println!("{:<28} {:>12} {:>12}", "", "shared", "copied");
         println!("work on the GPU");

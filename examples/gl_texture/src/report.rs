@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gpu_interop::error::counted;
 use gpu_interop::headless::Vulkan;
 use interop_gpu::statistics::median;
 use serde::Serialize;
@@ -122,8 +123,11 @@ impl Report {
     pub(crate) fn print_head(&self) {
         println!("GPU        {} ({})", self.device, self.driver);
         println!(
-            "picture    {}×{}, {}, {} levels, one memory for Vulkan and OpenGL",
-            self.width, self.height, self.format, self.levels
+            "picture    {}×{}, {}, {}, one memory for Vulkan and OpenGL",
+            self.width,
+            self.height,
+            self.format,
+            counted(self.levels, "level")
         );
         println!("handoff    by {}", self.handoff);
         for reason in &self.handoff_why {
@@ -146,10 +150,10 @@ impl Report {
                 "  (llvmpipe's timer queries return when a command was recorded: OpenGL is timed on the host)"
             );
         }
-        let frames = if self.verified_frames == 1 { "frame" } else { "frames" };
         println!(
-            "\nverified   {} {frames}: Vulkan and OpenGL read the same bytes of all {} levels",
-            self.verified_frames, self.levels
+            "\nverified   {}: Vulkan and OpenGL read the same bytes of {}",
+            counted(self.verified_frames, "frame"),
+            counted(self.levels, "level")
         );
         if let Some(compared) = &self.compared {
             let api = if self.direction == "vk-to-gl" { "OpenGL" } else { "Vulkan" };

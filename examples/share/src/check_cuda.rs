@@ -15,13 +15,9 @@ use super::check_vulkan::verdict;
 use super::checker::{Checker, NOTHING_FOUND, Parts, TIMEOUT, WARM_UP_BYTES};
 use super::frame::Shape;
 use super::frame_stats::FrameCheck;
-use interop_gpu::kernel::{ELEMENT_BYTES, GROUP_SIZE};
+use interop_gpu::kernel::{GROUP_SIZE, Window};
 
 const CHECK: &str = include_str!("../../../shaders/check.ptx");
-
-/// Maximum number of blocks: enough for every GPU, and few enough that each block has several elements to
-/// count.
-const MAX_BLOCKS: u32 = 1 << 13;
 
 #[derive(Debug)]
 pub(super) struct CudaChecker {
@@ -70,13 +66,13 @@ impl CudaChecker {
         counted: &mut CudaSlice<u32>,
         (shape, number): (Shape, u32),
     ) -> Result<()> {
-        let count = u32::try_from(shape.bytes() / ELEMENT_BYTES)?;
+        let whole = Window { offset: 0, bytes: shape.bytes() };
+        let (groups, [first, count, number, width_log2]) = shape.launch(whole, number);
         let config = LaunchConfig {
-            grid_dim: (count.div_ceil(GROUP_SIZE).clamp(1, MAX_BLOCKS), 1, 1),
+            grid_dim: (groups, 1, 1),
             block_dim: (GROUP_SIZE, 1, 1),
             shared_mem_bytes: 0,
         };
-        let (first, width_log2) = (0u32, shape.width_log2());
         let mut launch = stream.launch_builder(kernel);
         launch.arg(data).arg(counted);
         launch.arg(&first).arg(&count).arg(&number).arg(&width_log2);

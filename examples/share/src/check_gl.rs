@@ -11,12 +11,9 @@ use super::checker::{Checker, NOTHING_FOUND, Parts, TIMEOUT, WARM_UP_BYTES};
 use super::frame::Shape;
 use super::frame_stats::FrameCheck;
 use interop_gpu::gl::GlContext;
-use interop_gpu::kernel::{GROUP_SIZE, windows};
+use interop_gpu::kernel::windows;
 
 const CHECK: &str = include_str!("../../../shaders/check.comp");
-
-/// Maximum number of work groups: every OpenGL driver supports this many.
-const MAX_GROUPS: u32 = 1 << 13;
 
 #[derive(Debug)]
 pub(super) struct GlChecker {
@@ -61,8 +58,7 @@ impl GlChecker {
         let gl = self.gpu.gl.glow();
         let storage = glow::SHADER_STORAGE_BUFFER;
         for window in windows(shape.bytes(), self.max_window) {
-            let groups = window.count().div_ceil(GROUP_SIZE).clamp(1, MAX_GROUPS);
-            let parameters = [window.first(), window.count(), number, shape.width_log2()];
+            let (groups, parameters) = shape.launch(window, number);
             let (offset, size) = (i32::try_from(window.offset)?, i32::try_from(window.bytes)?);
             // SAFETY: the context is current on this thread; the program and the buffers are its own.
             unsafe {

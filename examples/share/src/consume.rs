@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::checker::{Checker, ConsumerApi, open};
 use super::frame::{Announced, Picture, Shape};
 use super::frame_stats::{FrameCheck, FrameStats};
-use super::interrupt::Interrupt;
+use super::waiting::{CHECK_INTERVAL, Interrupt};
 use interop_gpu::statistics::percentile;
 
 /// How to consume.
@@ -77,9 +77,6 @@ impl Latency {
         Self { p50: us(50.0), p99: us(99.0) }
     }
 }
-
-/// Interval at which a wait checks for Ctrl-C.
-const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Receives and checks frames until the producer is done, or as many as `options` requests. Calls `progress`
 /// with the number of frames done and their total.

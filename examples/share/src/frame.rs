@@ -6,11 +6,22 @@ use std::str::FromStr;
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
+use gpu_interop::ash::vk;
+use gpu_interop::headless::Vulkan;
 
+use interop_gpu::kernel::Window;
 use interop_gpu::oracle::Wrong;
+use interop_gpu::vulkan::{Bound, ShaderLayout};
 
 /// Maximum bytes of a frame: its words are counted in 32 bits.
 const MAX_BYTES: u64 = 8 << 30;
+
+/// Frames that may be bound at once, times their windows.
+const MAX_SETS: u32 = 1024;
+
+/// The maximum number of work groups of a launch: every GPU supports this many, and each has several elements
+/// to count.
+const MAX_GROUPS: u32 = 1 << 13;
 
 /// The shape of the frames of a session. Pixels are RGBA8, one word each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +58,6 @@ impl Shape {
         self.bytes / 4
     }
 
-    /// The binary logarithm of the width in pixels.
-    pub fn width_log2(self) -> u32 {
-        self.width_log2
-    }
-
     /// Width in pixels.
     pub fn width(self) -> u32 {
         1 << self.width_log2
@@ -78,6 +84,35 @@ impl Shape {
         let noise = interop_gpu::oracle::hash(word, frame) & 0x0003_0303;
         let mark = (word.wrapping_mul(2_654_435_761) >> 24).wrapping_add(frame);
         (red & 0xfc) | (green & 0xfc) << 8 | (blue & 0xfc) << 16 | noise | mark << 24
+    }
+
+    /// The layout of the kernels `draw` and `check`, which have `buffers` buffers.
+    pub(crate) fn layout(vulkan: &Vulkan, buffers: usize) -> Result<ShaderLayout> {
+        let bindings = vec![vk::DescriptorType::STORAGE_BUFFER; buffers];
+        ShaderLayout::new(vulkan, vk::ShaderStageFlags::COMPUTE, &bindings, 16, MAX_SETS)
+    }
+
+    /// The work groups and the parameters of the kernels `draw` and `check` for one window of frame number
+    /// `frame`.
+    pub(crate) fn launch(self, window: Window, frame: u32) -> (u32, [u32; 4]) {
+        let groups = window.groups().clamp(1, MAX_GROUPS);
+        (groups, [window.first(), window.count(), frame, self.width_log2])
+    }
+
+    /// Records a kernel over frame number `frame`.
+    pub(crate) fn record(
+        self,
+        layout: &ShaderLayout,
+        pipeline: vk::Pipeline,
+        command: vk::CommandBuffer,
+        bound: &Bound,
+        frame: u32,
+    ) {
+        for &(window, set) in &bound.sets {
+            let (groups, parameters) = self.launch(window, frame);
+            let constants = bytemuck::bytes_of(&parameters);
+            layout.dispatch(command, pipeline, set, constants, (groups, 1));
+        }
     }
 
     /// Checks every word of `data` against frame number `frame`.

@@ -12,15 +12,14 @@ mod checker;
 mod consume;
 mod frame;
 mod frame_stats;
-mod interrupt;
 mod produce;
 mod renderer;
-mod vulkan_kernel;
+mod waiting;
 
 pub use checker::ConsumerApi;
 pub use consume::{Consumed, ConsumerOptions, ConsumerReport, Latency, consume};
 pub use frame::{Announced, Picture, Shape};
 pub use frame_stats::{FrameCheck, FrameStats};
-pub use interrupt::{Interrupt, default_socket};
-pub use produce::{ProducerReport, Production, Update, produce, session_options};
+pub use produce::{ProducerReport, Production, Update, produce};
 pub use renderer::FrameRenderer;
+pub use waiting::{Interrupt, default_socket, session_options};

@@ -6,14 +6,12 @@ use anyhow::{Context, Result, bail};
 use gpu_interop::Error;
 use gpu_interop::capabilities::SyncMethod;
 use gpu_interop::error::counted;
-use gpu_interop::session::{
-    ConsumerId, Event, FrameInfo, LeaveKind, Producer, ProducerOptions, WritableSlot,
-};
+use gpu_interop::session::{ConsumerId, Event, FrameInfo, LeaveKind, Producer, WritableSlot};
 use serde::Serialize;
 
 use super::frame::Shape;
-use super::interrupt::Interrupt;
 use super::renderer::FrameRenderer;
+use super::waiting::{CHECK_INTERVAL, EVICT_AFTER, Interrupt};
 
 /// What to produce.
 #[derive(Clone, Copy, Debug)]
@@ -64,27 +62,8 @@ pub struct ProducerReport {
     pub gb_per_s: f64,
 }
 
-/// How long a consumer may keep a slot that the producer waits for: longer than any check takes, even on a
-/// busy CPU.
-const EVICT_AFTER: Duration = Duration::from_secs(5);
-
-/// How long a consumer may take to open its API and compile its kernels.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// How long all consumers together may take to release the last frames.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Interval at which a wait checks for Ctrl-C.
-const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// The timeouts that both demos use.
-pub fn session_options() -> ProducerOptions {
-    ProducerOptions {
-        evict_after: EVICT_AFTER,
-        join_timeout: JOIN_TIMEOUT,
-        ..ProducerOptions::default()
-    }
-}
 
 /// Draws and publishes frames. Calls `update` at once with whatever happens.
 ///

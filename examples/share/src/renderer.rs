@@ -8,13 +8,12 @@ use gpu_interop::capabilities::SyncMethod;
 use gpu_interop::headless::Vulkan;
 use gpu_interop::session::{Ring, TimelinePoint};
 use gpu_interop::vulkan::{
-    Buffer, BufferAccess, BufferOptions, Endpoint, Fence, FencePool, Semaphore, SemaphoreSignal,
-    SubmitSync,
+    Buffer, BufferAccess, BufferOptions, Fence, FencePool, Semaphore, SemaphoreSignal, SubmitSync,
 };
 use gpu_interop::{BufferDesc, Error, SemaphoreKind};
 
 use super::frame::{Announced, Shape};
-use super::vulkan_kernel::{Bound, VulkanKernel};
+use interop_gpu::vulkan::{Bound, ShaderLayout, VulkanContext};
 
 const DRAW: &[u8] = include_bytes!("../../../shaders/draw.comp.spv");
 
@@ -24,15 +23,14 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Draws frames into the buffers of a ring.
 #[derive(Debug)]
 pub struct FrameRenderer {
-    // Dropped in this order: the kernel waits for the device.
-    kernel: VulkanKernel,
+    layout: ShaderLayout,
+    pipeline: vk::Pipeline,
     slots: Vec<Slot>,
     fences: FencePool,
     /// Signalled with a frame's number plus one when the frame is drawn; `None` if the host waits.
     timeline: Option<Semaphore>,
     shape: Shape,
-    endpoint: Endpoint,
-    vulkan: Vulkan,
+    gpu: VulkanContext,
 }
 
 #[derive(Debug)]
@@ -57,7 +55,8 @@ impl FrameRenderer {
         slots: usize,
         sync: Option<SyncMethod>,
     ) -> Result<Self> {
-        let endpoint = vulkan.endpoint()?;
+        let gpu = VulkanContext::new(vulkan.clone())?;
+        let endpoint = &gpu.endpoint;
         let timeline = match sync {
             Some(SyncMethod::HostWait) => None,
             Some(SyncMethod::Timeline) => Some(endpoint.create_semaphore(SemaphoreKind::Timeline)?),
@@ -70,17 +69,18 @@ impl FrameRenderer {
                 Err(error) => return Err(error.into()),
             },
         };
-        let kernel = VulkanKernel::new(vulkan, DRAW, 1)?;
+        let mut layout = Shape::layout(vulkan, 1)?;
+        let pipeline = layout.compute(DRAW)?;
         let make = |command| -> Result<Slot> {
             let desc = BufferDesc::storage(shape.bytes());
             let buffer = endpoint.create_buffer(&desc, BufferOptions::default())?;
-            let bound = kernel.bind(buffer.handle(), shape.bytes(), None)?;
+            let bound = layout.bind_windows(buffer.handle(), shape.bytes(), None)?;
             Ok(Slot { buffer, bound, command, was_away: false, drawn: None })
         };
-        let commands = kernel.command_buffers(u32::try_from(slots)?)?;
+        let commands = gpu.command_buffers(u32::try_from(slots)?)?;
         let slots = commands.into_iter().map(make).collect::<Result<_>>()?;
-        let fences = FencePool::new(&endpoint)?;
-        Ok(Self { kernel, slots, fences, timeline, shape, endpoint, vulkan: vulkan.clone() })
+        let fences = FencePool::new(endpoint)?;
+        Ok(Self { layout, pipeline, slots, fences, timeline, shape, gpu })
     }
 
     /// Returns what is announced: the buffers, the semaphore, and the format of the frames.
@@ -116,21 +116,18 @@ impl FrameRenderer {
         // The command buffer of the frame that was drawn here before.
         self.wait(slot)?;
         let slot = self.slots.get_mut(slot).context("the ring has no such slot")?;
-        let (command, family) = (slot.command, self.vulkan.queue_family());
-        self.kernel.begin(command)?;
+        let (command, family) = (slot.command, self.gpu.vulkan.queue_family());
+        self.gpu.begin(command)?;
         let used = [BufferAccess::compute(&slot.buffer)];
         if slot.was_away {
             // SAFETY: recorded outside a render pass, for a queue of this family; the hosts of the
             // consumers have released the slot.
-            unsafe { self.endpoint.record_acquire(command, family, &used) }?;
+            unsafe { self.gpu.endpoint.record_acquire(command, family, &used) }?;
         }
-        self.kernel.record(command, &slot.bound, self.shape, frame);
+        self.shape.record(&self.layout, self.pipeline, command, &slot.bound, frame);
         // SAFETY: as above; the buffer is this queue family's, and lives as long as the renderer,
         // which waits for the device when it is dropped.
-        unsafe {
-            self.endpoint.record_release(command, family, &used)?;
-            self.vulkan.device().end_command_buffer(command)?;
-        }
+        unsafe { self.gpu.endpoint.record_release(command, family, &used) }?;
         let value = u64::from(frame) + 1;
         let signal = |semaphore: &Semaphore| SemaphoreSignal {
             semaphore: semaphore.clone(),
@@ -138,11 +135,7 @@ impl FrameRenderer {
         };
         let mut part = SubmitSync::new(Vec::new(), self.timeline.iter().map(signal).collect());
         slot.drawn = Some(self.fences.next(&mut part)?);
-        self.vulkan.with_queue(|queue| {
-            // SAFETY: the queue is guarded and of this device; what was recorded and the semaphores
-            // live as long as the renderer.
-            unsafe { part.submit(&self.endpoint, queue, &[command]) }
-        })?;
+        self.gpu.submit(command, part)?;
         slot.was_away = true;
         Ok(self.timeline.as_ref().map(|_| TimelinePoint { semaphore: 0, value }))
     }
@@ -159,5 +152,12 @@ impl FrameRenderer {
     /// The buffer of a slot.
     pub fn buffer(&self, slot: usize) -> Option<&Buffer> {
         self.slots.get(slot).map(|slot| &slot.buffer)
+    }
+}
+
+impl Drop for FrameRenderer {
+    fn drop(&mut self) {
+        // Before what the work uses. A lost device has nothing in flight.
+        let _ = self.gpu.vulkan.wait_idle();
     }
 }

@@ -149,7 +149,7 @@ fn single_bytes_do_not_extend_the_timeout() {
 }
 
 #[test]
-fn out_of_band_data_are_refused_without_spinning() {
+fn out_of_band_data_is_refused_without_spinning() {
     let (producer, consumer) = pair();
     send_raw(&producer, b"!", &[], SendFlags::OOB);
     assert_eq!(field_of(&receive(&consumer).unwrap_err()), "socket");

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 
 use crate::error::{Error, Invalid, Mismatch, Result, counted};
 
-/// Bytes of a text at most: the name of a device, a ring or a consumer, or a ring's format.
+/// Maximum length of a text in bytes: the name of a device, a ring or a consumer, or a ring's format.
 ///
 /// A longer text is cut at the end of a character, and control characters are sent as U+FFFD. Names
 /// are for people to read; comparing devices ignores them.

@@ -161,10 +161,10 @@ pub const MAGIC: [u8; 4] = *b"GIPC";
 /// The version of the format that this crate writes, and the only one that it reads.
 pub const VERSION: u16 = 1;
 
-/// Bytes of a header.
+/// Length of a header in bytes.
 pub const HEADER_LEN: usize = 16;
 
-/// Bytes of a message at most, header included. No larger allocation is made for a message.
+/// Maximum length of a message in bytes, including the header. No larger allocation is made for a message.
 pub const MAX_MESSAGE: usize = 4096;
 
 const MAX_BODY: u32 = (MAX_MESSAGE - HEADER_LEN) as u32;

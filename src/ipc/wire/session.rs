@@ -4,10 +4,10 @@ use super::fields::{Reader, Writer};
 use crate::desc::ImageLayout;
 use crate::error::{Invalid, Result};
 
-/// Slots of a ring at most.
+/// Maximum number of slots in a ring.
 pub const MAX_SLOTS: usize = 64;
 
-/// Semaphores of a ring at most.
+/// Maximum number of semaphores in a ring.
 pub const MAX_SEMAPHORES: usize = 8;
 
 /// The announcement of a ring. Its payloads follow.

@@ -349,7 +349,7 @@ fn a_flood_of_frames_is_refused_when_there_are_more_than_slots() {
 }
 
 #[test]
-fn descriptors_of_a_frame_and_out_of_band_data_are_refused() {
+fn descriptors_of_a_frame_and_out_of_band_data_is_refused() {
     let memory = memfd(64);
     for (bytes, descriptors, flags, field) in [
         (&*frame(0, 1).encode(), &[memory.as_fd()][..], SendFlags::empty(), "descriptors"),

@@ -101,7 +101,7 @@ fn options() -> JoinOptions {
 }
 
 #[test]
-fn only_the_own_user_can_connect_and_the_producer_removes_the_file() {
+fn only_the_same_user_can_connect_and_the_producer_removes_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let producer = bind(&path).unwrap();

@@ -21,8 +21,8 @@ pub use self::images::ImageIo;
 pub use self::in_queue::SameQueue;
 use self::objects::Objects;
 pub use self::private::PrivateBuffer;
-pub use self::shader::{Graphics, Resource, ShaderLayout};
-use super::kernel::{Kernel, Window, windows};
+pub use self::shader::{Bound, Graphics, Resource, ShaderLayout};
+use super::kernel::{Kernel, Window};
 
 /// Bytes that one staging copy moves.
 const STAGING_BYTES: u64 = 64 << 20;
@@ -35,14 +35,7 @@ pub struct VulkanContext {
     /// The library's endpoint over it.
     pub endpoint: Endpoint,
     objects: Objects,
-    max_window: u64,
     device_time: bool,
-}
-
-/// A storage buffer, bound window by window.
-#[derive(Debug, Default)]
-pub struct Bound {
-    sets: Vec<(Window, vk::DescriptorSet)>,
 }
 
 impl VulkanContext {
@@ -52,13 +45,9 @@ impl VulkanContext {
     /// If the driver fails.
     pub fn new(vulkan: Vulkan) -> Result<Self> {
         let endpoint = vulkan.endpoint()?;
-        // SAFETY: a valid instance and physical device.
-        let properties =
-            unsafe { vulkan.instance().get_physical_device_properties(vulkan.physical_device()) };
         let objects = Objects::new(vulkan.clone())?;
-        let max_window = u64::from(properties.limits.max_storage_buffer_range);
         let device_time = vulkan.timestamp_valid_bits() > 0;
-        Ok(Self { vulkan, endpoint, objects, max_window, device_time })
+        Ok(Self { vulkan, endpoint, objects, device_time })
     }
 
     /// The device's function table.
@@ -71,15 +60,7 @@ impl VulkanContext {
     /// # Errors
     /// If the driver is out of descriptors.
     pub fn bind(&self, buffer: vk::Buffer, bytes: u64) -> Result<Bound> {
-        let sets = windows(bytes, self.max_window)
-            .into_iter()
-            .map(|window| {
-                let Window { offset, bytes: range } = window;
-                let info = vk::DescriptorBufferInfo { buffer, offset, range };
-                Ok((window, self.objects.layout.bind(&[Resource::Buffer(info)])?))
-            })
-            .collect::<Result<_>>()?;
-        Ok(Bound { sets })
+        self.objects.layout.bind_windows(buffer, bytes, None)
     }
 
     /// Frees the descriptor sets of `bound`, which no submitted work may use any more.
@@ -284,7 +265,7 @@ impl VulkanContext {
 }
 
 /// Makes the writes of copies and compute shaders visible to the host.
-fn record_host_barrier(device: &ash::Device, command: vk::CommandBuffer) {
+pub fn record_host_barrier(device: &ash::Device, command: vk::CommandBuffer) {
     let barrier = vk::MemoryBarrier::default()
         .src_access_mask(vk::AccessFlags::TRANSFER_WRITE | vk::AccessFlags::SHADER_WRITE)
         .dst_access_mask(vk::AccessFlags::HOST_READ);

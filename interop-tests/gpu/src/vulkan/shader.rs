@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use gpu_interop::ash::{self, vk};
 use gpu_interop::headless::Vulkan;
 
+use crate::kernel::{Window, windows};
+
 /// The bindings and push constants of shaders, with the descriptor sets and pipelines made of them. All are
 /// destroyed with it; the code that submits work with them waits before.
 pub struct ShaderLayout {
@@ -34,6 +36,13 @@ impl Resource {
     pub fn whole(buffer: vk::Buffer) -> Self {
         Self::Buffer(vk::DescriptorBufferInfo { buffer, offset: 0, range: vk::WHOLE_SIZE })
     }
+}
+
+/// A storage buffer, bound window by window.
+#[derive(Debug, Default)]
+pub struct Bound {
+    /// Each window with its descriptor set.
+    pub sets: Vec<(Window, vk::DescriptorSet)>,
 }
 
 /// The fixed functions of a graphics pipeline that draws triangles, without culling, to attachments of one
@@ -137,6 +146,31 @@ impl ShaderLayout {
         // SAFETY: the set is new and has these bindings; the callers pass live resources of their types.
         unsafe { self.device().update_descriptor_sets(&writes, &[]) };
         Ok(set)
+    }
+
+    /// Binds the first `bytes` bytes of a storage buffer at binding 0, window by window, and all of `other` at
+    /// binding 1.
+    ///
+    /// # Errors
+    /// If all sets are in use.
+    pub fn bind_windows(
+        &self,
+        buffer: vk::Buffer,
+        bytes: u64,
+        other: Option<vk::Buffer>,
+    ) -> Result<Bound> {
+        let (vulkan, physical) = (&self.vulkan, self.vulkan.physical_device());
+        // SAFETY: a valid instance and physical device.
+        let properties = unsafe { vulkan.instance().get_physical_device_properties(physical) };
+        let bind = |window: Window| {
+            let Window { offset, bytes: range } = window;
+            let info = vk::DescriptorBufferInfo { buffer, offset, range };
+            let resources = [Some(Resource::Buffer(info)), other.map(Resource::whole)];
+            let resources: Vec<_> = resources.into_iter().flatten().collect();
+            Ok((window, self.bind(&resources)?))
+        };
+        let windows = windows(bytes, u64::from(properties.limits.max_storage_buffer_range));
+        Ok(Bound { sets: windows.into_iter().map(bind).collect::<Result<_>>()? })
     }
 
     /// Frees descriptor sets, which no submitted work may use any more.

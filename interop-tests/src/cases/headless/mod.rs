@@ -10,6 +10,7 @@ use gpu_interop::{Api, Uuid};
 use crate::harness::{Case, Need, Role, TestGpu, child_arguments};
 
 const NO_INSTANCE_LEFT: &str = "closes the last Vulkan instance";
+const ENDLESS: &str = "drops a device whose work does not end";
 const NO_CUDA_DEVICE: &str = "opens a GPU that is hidden from CUDA";
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -27,13 +28,22 @@ pub(crate) fn cases() -> Vec<Case> {
         case("contexts_open_and_close_on_threads/63h", contexts_on_threads, &[Need::Gl]),
         case("a_context_survives_the_last_instance/63i", last_instance, &[Need::Gl]),
         case("threads_end_while_others_open_and_close/63j", ending_threads, &[Need::Gl]),
+        case(
+            "a_device_whose_work_does_not_end_is_leaked/63l",
+            |gpu| in_child(gpu, ENDLESS, &[]),
+            &[],
+        ),
         case("a_gpu_that_is_hidden_from_cuda_opens_without_it/63k", hidden_from_cuda, &[]),
     ]
 }
 
 /// What the children of these cases do.
 pub(crate) fn roles() -> Vec<Role> {
-    vec![(NO_INSTANCE_LEFT, without_instance), (NO_CUDA_DEVICE, without_cuda)]
+    vec![
+        (NO_INSTANCE_LEFT, without_instance),
+        (NO_CUDA_DEVICE, without_cuda),
+        (ENDLESS, endless_work),
+    ]
 }
 
 /// Submits nothing and waits for it.
@@ -192,6 +202,36 @@ fn without_instance() -> Result<()> {
     gl.release_current()?;
     drop(Gl::open(&selector)?);
     Ok(gl.make_current()?)
+}
+
+/// In a child, since the device is leaked. A drop that waited for it would not return.
+fn endless_work() -> Result<()> {
+    let vulkan = Vulkan::open(&std::env::var("INTEROP_DEVICE")?.parse()?, &TestGpu::options())?;
+    let (device, endpoint) = (vulkan.device().clone(), vulkan.endpoint()?);
+    let mut ty = vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE);
+    let info = vk::SemaphoreCreateInfo::default().push_next(&mut ty);
+    // SAFETY: a device with timeline semaphores, which is leaked below.
+    let semaphores = [unsafe { device.create_semaphore(&info, None) }?];
+    let mut values = vk::TimelineSemaphoreSubmitInfo::default().wait_semaphore_values(&[1]);
+    let wait = vk::SubmitInfo::default()
+        .wait_semaphores(&semaphores)
+        .wait_dst_stage_mask(&[vk::PipelineStageFlags::ALL_COMMANDS])
+        .push_next(&mut values);
+    vulkan.with_queue(|queue| {
+        // SAFETY: the queue is locked; the semaphore outlives the device.
+        unsafe { device.queue_submit(queue, &[wait], vk::Fence::null()) }
+    })?;
+    let (mut commands, ()) = vulkan.record(|_| Ok(()))?;
+    // SAFETY: an empty command buffer, which is leaked.
+    unsafe { commands.submit(&endpoint, Default::default()) }?;
+    drop(commands);
+    drop((endpoint, vulkan));
+    // The device is still there. The work ends, so that the process can.
+    let signal = vk::SemaphoreSignalInfo::default().semaphore(semaphores[0]).value(1);
+    // SAFETY: the device was leaked, and the value grows.
+    unsafe { device.signal_semaphore(&signal) }?;
+    // SAFETY: no other thread uses the leaked device.
+    Ok(unsafe { device.device_wait_idle() }?)
 }
 
 /// Four times three threads that open and close both APIs, and end meanwhile.

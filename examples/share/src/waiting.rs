@@ -1,7 +1,29 @@
-//! Ending on Ctrl-C, and the default path of the socket.
+//! How long the demos wait for each other, the end on Ctrl-C, and the default path of the socket.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use gpu_interop::session::ProducerOptions;
+
+/// How long a consumer may keep a slot that the producer waits for: longer than any check takes, even on a
+/// busy CPU.
+pub(super) const EVICT_AFTER: Duration = Duration::from_secs(5);
+
+/// How long a consumer may take to open its API and compile its kernels.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Interval at which a wait checks for Ctrl-C.
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The timeouts that both demos use.
+pub fn session_options() -> ProducerOptions {
+    ProducerOptions {
+        evict_after: EVICT_AFTER,
+        join_timeout: JOIN_TIMEOUT,
+        ..ProducerOptions::default()
+    }
+}
 
 /// Whether the user has requested the program to end.
 #[derive(Debug, Default)]
