@@ -33,7 +33,7 @@ pub(crate) fn cases() -> Vec<Case> {
             |gpu| in_child(gpu, ENDLESS, &[]),
             &[],
         ),
-        case("a_gpu_that_is_hidden_from_cuda_opens_without_it/63k", hidden_from_cuda, &[]),
+        case("a_gpu_that_is_hidden_from_cuda_opens_without_it/63m", hidden_from_cuda, &[]),
     ]
 }
 
