@@ -32,21 +32,20 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let in_gl = gl.import_buffer(buffer.export()?)?;
     let mut to_gl = handoff::open(&vulkan, &vulkan, &gl, HandoffOptions::default())?;
 
-    // Vulkan writes, then releases.
-    let used = [BufferAccess::transfer(&buffer)];
+    // Vulkan writes, then releases. The buffer is kept until the GPU is done with it.
+    let (family, used) = (gpu.vulkan.queue_family(), BufferAccess::transfer(&buffer));
     // SAFETY: the command buffer is being recorded for the queue's family, the buffer has room for the
-    // data and lives until `wait_idle`, and the submit includes what the release returned.
+    // data, and the submit includes what the release returned.
     let (mut commands, (ticket, sync)) = gpu.vulkan.record(|commands| unsafe {
         gpu.vulkan.device().cmd_update_buffer(commands, buffer.handle(), 0, &data);
-        to_gl.release.release(VulkanCommands::record(commands, gpu.vulkan.queue_family(), &used))
+        to_gl.release.release(VulkanCommands::record(commands, family, used))
     })?;
     // SAFETY: as above.
     unsafe { commands.submit(&vulkan, sync) }?;
 
     // OpenGL acquires, then reads.
-    to_gl.acquire.acquire(ticket, &[&in_gl])?;
+    to_gl.acquire.acquire(ticket, &in_gl)?;
     let seen = read(gl.gl(), in_gl.name(), data.len())?;
-    gpu.vulkan.wait_idle()?;
     println!("{} bytes from Vulkan to OpenGL, all equal: {}", seen.len(), seen == data);
     Ok(seen == data)
 }

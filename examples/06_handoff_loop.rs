@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use gpu_interop::glow::{self, HasContext as _};
-use gpu_interop::handoff::{self, HandoffOptions, VulkanCommands};
+use gpu_interop::handoff::{self, HandoffOptions, RoundTrip, VulkanCommands};
 use gpu_interop::headless::{GpuSelector, Headless, VulkanOptions};
 use gpu_interop::vulkan::{BufferAccess, BufferOptions};
 use gpu_interop::{BufferDesc, Error};
@@ -32,20 +32,19 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let desc = BufferDesc::storage(8);
     let buffer = vulkan.create_buffer(&desc, BufferOptions::default())?;
     let in_gl = gl.import_buffer(buffer.export()?)?;
-    let options = HandoffOptions::default();
-    let mut to_gl = handoff::open(&vulkan, &vulkan, &gl, options)?;
-    let mut to_vulkan = handoff::open(&vulkan, &gl, &vulkan, options)?;
-    println!("synchronised by {}", to_gl.plan.method);
+    let RoundTrip { there: mut to_gl, back: mut to_vulkan } =
+        handoff::round_trip(&vulkan, &gl, HandoffOptions::default())?;
+    println!("synchronised by {}", to_gl.plan);
 
-    let used = [BufferAccess::transfer(&buffer)];
+    let used = BufferAccess::transfer(&buffer);
     let mut history = Vec::new();
     let mut ticket_back = None;
     for round in 0..ROUNDS {
         let word = round.wrapping_mul(0x9e37_79b9);
         // SAFETY: the command buffer is being recorded for the queue's family, and the submit includes what
-        // the acquire and the release return. The buffer outlives the loop, which waits at its end.
+        // the acquire and the release return.
         let (mut commands, (ticket, sync)) = gpu.vulkan.record(|commands| unsafe {
-            let barriers = || VulkanCommands::record(commands, family, &used);
+            let barriers = || VulkanCommands::record(commands, family, used);
             let mut sync = match ticket_back.take() {
                 Some(ticket) => to_vulkan.acquire.acquire(ticket, barriers())?,
                 None => Default::default(),
@@ -58,12 +57,11 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         // SAFETY: as above.
         unsafe { commands.submit(&vulkan, sync) }?;
 
-        to_gl.acquire.acquire(ticket, &[&in_gl])?;
+        to_gl.acquire.acquire(ticket, &in_gl)?;
         history.push(read_word(gl.gl(), in_gl.name())?);
-        let (ticket, ()) = to_vulkan.release.release(&[&in_gl])?;
+        let (ticket, ()) = to_vulkan.release.release(&in_gl)?;
         ticket_back = Some(ticket);
     }
-    gpu.vulkan.wait_idle()?;
     let expected: Vec<u32> = (0..ROUNDS).map(|round| round.wrapping_mul(0x9e37_79b9)).collect();
     println!(
         "{ROUNDS} rounds between Vulkan and OpenGL, all words correct: {}",

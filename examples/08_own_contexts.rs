@@ -12,7 +12,7 @@ use glutin::display::GlDisplay as _;
 use gpu_interop::ash::{self, vk};
 use gpu_interop::glow::{self, HasContext as _};
 use gpu_interop::handoff::{self, HandoffOptions, VulkanCommands};
-use gpu_interop::vulkan::{BufferAccess, BufferOptions, DeviceInfo, Features};
+use gpu_interop::vulkan::{BufferAccess, BufferOptions, DeviceInfo};
 use gpu_interop::{BufferDesc, Error, gl, vulkan};
 
 fn main() -> ExitCode {
@@ -37,17 +37,22 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     // SAFETY: as above.
     let physical =
         *unsafe { instance.enumerate_physical_devices() }?.first().ok_or("no Vulkan GPU")?;
-    // SAFETY: as above.
-    let offered = unsafe { instance.enumerate_device_extension_properties(physical) }?;
-    let has = |name: &&CStr| offered.iter().any(|e| e.extension_name_as_c_str() == Ok(name));
-    let names = [ash::khr::external_memory_fd::NAME, ash::khr::external_semaphore_fd::NAME];
-    let enabled: Vec<&CStr> = names.into_iter().filter(has).collect();
-    let pointers: Vec<_> = enabled.iter().map(|name| name.as_ptr()).collect();
+    let version = vk::API_VERSION_1_2;
+    // SAFETY: the physical device belongs to the instance.
+    let (extensions, features) = unsafe {
+        (
+            vulkan::Endpoint::wanted_extensions(&instance, physical, version)?,
+            vulkan::Endpoint::wanted_features(&instance, physical, version)?,
+        )
+    };
+    let names: Vec<_> = extensions.iter().map(|name| name.as_ptr()).collect();
     let queues = [vk::DeviceQueueCreateInfo::default().queue_priorities(&[1.0])];
-    let mut vulkan12 = vk::PhysicalDeviceVulkan12Features::default().timeline_semaphore(true);
+    let mut vulkan12 = vk::PhysicalDeviceVulkan12Features::default()
+        .timeline_semaphore(features.timeline_semaphore)
+        .buffer_device_address(features.buffer_device_address);
     let info = vk::DeviceCreateInfo::default()
         .queue_create_infos(&queues)
-        .enabled_extension_names(&pointers)
+        .enabled_extension_names(&names)
         .push_next(&mut vulkan12);
     // SAFETY: as above.
     let device = unsafe { instance.create_device(physical, &info, None) }?;
@@ -55,10 +60,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let queue = unsafe { device.get_device_queue(0, 0) };
 
     // The library borrows it.
-    let mut features = Features::default();
-    features.timeline_semaphore = true;
-    let info = DeviceInfo::new(&instance, physical, &device, vk::API_VERSION_1_2)
-        .enabled_extensions(&enabled)
+    let info = DeviceInfo::new(&instance, physical, &device, version)
+        .enabled_extensions(&extensions)
         .features(features);
     // SAFETY: the handles belong together, exactly these extensions and features were enabled, and the
     // device outlives the endpoint.
@@ -87,15 +90,14 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         let commands = device.allocate_command_buffers(&info)?[0];
         device.begin_command_buffer(commands, &vk::CommandBufferBeginInfo::default())?;
         device.cmd_update_buffer(commands, buffer.handle(), 0, &data);
-        let used = [BufferAccess::transfer(&buffer)];
-        let (ticket, sync) = to_gl.release.release(VulkanCommands::record(commands, 0, &used))?;
+        let used = BufferAccess::transfer(&buffer);
+        let (ticket, sync) = to_gl.release.release(VulkanCommands::record(commands, 0, used))?;
         device.end_command_buffer(commands)?;
         sync.submit(&vulkan, queue, &[commands])?;
 
-        to_gl.acquire.acquire(ticket, &[&in_gl])?;
+        to_gl.acquire.acquire(ticket, &in_gl)?;
         gl.gl().bind_buffer(glow::COPY_READ_BUFFER, Some(in_gl.name()));
         gl.gl().get_buffer_sub_data(glow::COPY_READ_BUFFER, 0, &mut seen);
-        device.device_wait_idle()?;
     }
     println!("{} bytes from Vulkan to OpenGL, all equal: {}", seen.len(), seen == data);
     Ok(seen == data)

@@ -66,16 +66,16 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     // From here on, the code is the same as for a buffer that the library created.
     let in_gl = gl.import_buffer(shared.export()?)?;
     let mut to_gl = handoff::open(&vulkan, &vulkan, &gl, HandoffOptions::default())?;
-    let used = [BufferAccess::transfer(&shared)];
+    let used = BufferAccess::transfer(&shared);
     // SAFETY: the command buffer is being recorded for the queue's family, the buffer has room for the
     // data, and the submit includes what the release returned.
     let (mut commands, (ticket, sync)) = gpu.vulkan.record(|commands| unsafe {
         device.cmd_update_buffer(commands, buffer, 0, &data);
-        to_gl.release.release(VulkanCommands::record(commands, gpu.vulkan.queue_family(), &used))
+        to_gl.release.release(VulkanCommands::record(commands, gpu.vulkan.queue_family(), used))
     })?;
     // SAFETY: as above.
     unsafe { commands.submit(&vulkan, sync) }?;
-    to_gl.acquire.acquire(ticket, &[&in_gl])?;
+    to_gl.acquire.acquire(ticket, &in_gl)?;
     let mut seen = vec![0; data.len()];
     // SAFETY: the context is current, and `seen` has room. The handles are destroyed when neither work nor
     // the library uses them.

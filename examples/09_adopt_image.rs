@@ -8,7 +8,7 @@ use gpu_interop::ash::{self, vk};
 use gpu_interop::fd::MemoryHandleType;
 use gpu_interop::format::Format;
 use gpu_interop::glow::{self, HasContext as _};
-use gpu_interop::handoff::{self, HandoffOptions, TextureAccess, VulkanCommands};
+use gpu_interop::handoff::{self, HandoffOptions, VulkanCommands};
 use gpu_interop::headless::{GpuSelector, Headless, VulkanOptions};
 use gpu_interop::vulkan::{AdoptedImage, ImageAccess};
 use gpu_interop::{Error, ImageDesc, ImageUsage};
@@ -73,7 +73,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let in_gl = gl.import_image(shared.export()?)?;
     let mut to_gl = handoff::open(&vulkan, &vulkan, &gl, HandoffOptions::default())?;
     let (old, new) = (vk::ImageLayout::TRANSFER_DST_OPTIMAL, vk::ImageLayout::GENERAL);
-    let used = [ImageAccess::transfer(&shared).with_layouts(old, new)];
+    let used = ImageAccess::transfer(&shared).with_layouts(old, new);
     // SAFETY: the command buffer is being recorded for the queue's family, and the submit includes what the
     // release returned.
     let (mut commands, (ticket, sync)) = gpu.vulkan.record(|commands| unsafe {
@@ -90,11 +90,11 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         let color =
             vk::ClearColorValue { float32: TEXEL.map(|channel| f32::from(channel) / 255.0) };
         device.cmd_clear_color_image(commands, image, old, &color, &[whole]);
-        to_gl.release.release(VulkanCommands::record(commands, family, &used))
+        to_gl.release.release(VulkanCommands::record(commands, family, used))
     })?;
     // SAFETY: as above.
     unsafe { commands.submit(&vulkan, sync) }?;
-    to_gl.acquire.acquire(ticket, &[TextureAccess::from(&in_gl)])?;
+    to_gl.acquire.acquire(ticket, &in_gl)?;
     let mut seen = vec![0; 64 * 32 * 4];
     // SAFETY: the context is current, and `seen` has room. The handles are destroyed when neither work nor
     // the library uses them.

@@ -9,10 +9,23 @@
 //! that the releasing side did before its release, and sees its writes.
 //!
 //! - Vulkan records its half into the user's command buffer, with the queue-family transfer to or from
-//!   `VK_QUEUE_FAMILY_EXTERNAL`, and returns what to add to the user's submit.
+//!   `VK_QUEUE_FAMILY_EXTERNAL`, and returns what to add to the user's submit. For those who own no submit,
+//!   [`Releaser::release_on`] and [`Acquirer::acquire_on`] submit a command buffer of the library's own.
 //! - OpenGL lists the buffers and textures.
 //! - CUDA enqueues its half on the user's stream. A stream that is being captured into a CUDA graph is
 //!   refused; `GraphHandoff` records both halves into the graph, for any number of launches.
+//!
+//! # What can't go wrong
+//!
+//! - From its submit on, a handoff keeps what it names (buffers, images, semaphores) until the GPU is done
+//!   with it. So `?`, a panic and any order of drops are safe. Dropping an end waits for its work within
+//!   [`HandoffOptions::timeout`]; after that the Vulkan endpoint keeps what is in use. Work that never ends
+//!   keeps it for good, which `tracing` reports.
+//! - What a release or an acquire adds to a submit may be dropped instead: then the release counts as never
+//!   made, and its ticket is refused; the release that was acquired is found by `lost_tickets`.
+//! - A resource that is released can't be released again before it is acquired. If it won't be, its
+//!   `reclaim` gives it up for undefined content.
+//! - An acquire lists what was released: as many buffers, and as many images.
 //!
 //! Image layouts are named by the releasing side and travel in the ticket: the acquiring side lists the
 //! images in the same order. All methods are generic over [`HandoffPeer`].
@@ -28,7 +41,7 @@
 //! # #[cfg(feature = "cuda")] mod example {
 //! use gpu_interop::ash::vk;
 //! use gpu_interop::cudarc::driver::CudaStream;
-//! use gpu_interop::handoff::{self, HandoffOptions, VulkanCommands};
+//! use gpu_interop::handoff::{self, HandoffOptions, RoundTrip, VulkanCommands};
 //! use gpu_interop::vulkan::{BufferAccess, BufferOptions};
 //! use gpu_interop::{BufferDesc, cuda, vulkan};
 //!
@@ -42,12 +55,12 @@
 //!     // One piece of memory, two views of it, and a handoff in each direction.
 //!     let buffer = vulkan.create_buffer(&BufferDesc::storage(4096), BufferOptions::default())?;
 //!     let in_cuda = cuda.import_buffer(buffer.export()?)?;
-//!     let mut to_cuda = handoff::open(vulkan, vulkan, cuda, HandoffOptions::default())?;
-//!     let mut to_vulkan = handoff::open(vulkan, cuda, vulkan, HandoffOptions::default())?;
-//!     let used = [BufferAccess::compute(&buffer)];
+//!     let RoundTrip { there: mut to_cuda, back: mut to_vulkan } =
+//!         handoff::round_trip(vulkan, cuda, HandoffOptions::default())?;
+//!     let used = BufferAccess::compute(&buffer);
 //!
 //!     // ... vkBeginCommandBuffer, dispatch into `commands[0]` ...
-//!     let release = unsafe { VulkanCommands::record(commands[0], family, &used) };
+//!     let release = unsafe { VulkanCommands::record(commands[0], family, used) };
 //!     let (ticket, sync) = to_cuda.release.release(release)?;
 //!     // ... vkEndCommandBuffer ...
 //!     unsafe { sync.submit(vulkan, queue, &commands[..1]) }?;
@@ -57,14 +70,10 @@
 //!     let (ticket, ()) = to_vulkan.release.release(stream)?;
 //!
 //!     // ... vkBeginCommandBuffer ...
-//!     let acquire = unsafe { VulkanCommands::record(commands[1], family, &used) };
+//!     let acquire = unsafe { VulkanCommands::record(commands[1], family, used) };
 //!     let sync = to_vulkan.acquire.acquire(ticket, acquire)?;
 //!     // ... dispatch into `commands[1]`, vkEndCommandBuffer ...
-//!     unsafe { sync.submit(vulkan, queue, &commands[1..]) }?;
-//!     // The buffers and the handoffs must live until the work is done.
-//!     unsafe { vulkan.device().device_wait_idle() }.expect("the device is not lost");
-//!     drop(in_cuda);
-//!     Ok(())
+//!     unsafe { sync.submit(vulkan, queue, &commands[1..]) }
 //! }
 //! # }
 //! ```

@@ -102,7 +102,7 @@ impl HandoffPeer for Endpoint {
         end: End<'_>,
     ) -> Result<(SubmitSync, Option<HostFence>)> {
         let mut sync = SubmitSync::default();
-        sync.add_end(submit_end(&end, &commands.used)?);
+        sync.add_end(submit_end(self, &end, &commands.used)?);
         let host = match completion {
             Completion::HostWait(_) => Some(HostFence::Vulkan(fences.next(&mut sync)?)),
             Completion::Signal(ops) => {
@@ -125,7 +125,7 @@ impl HandoffPeer for Endpoint {
         end: End<'_>,
     ) -> Result<SubmitSync> {
         let mut sync = SubmitSync::default();
-        sync.add_end(submit_end(&end, &commands.used)?);
+        sync.add_end(submit_end(self, &end, &commands.used)?);
         if let Some((command_buffer, family)) = commands.record {
             let used = commands.used;
             let released = contents.of_each(used.buffers().len(), used.images().len())?;
@@ -144,8 +144,8 @@ impl HandoffPeer for Endpoint {
     }
 }
 
-fn submit_end(end: &End<'_>, used: &Accesses<'_>) -> Result<SubmitEnd> {
-    SubmitEnd::new(end.channel.clone(), end.id(), end.half.clone(), used)
+fn submit_end(endpoint: &Endpoint, end: &End<'_>, used: &Accesses<'_>) -> Result<SubmitEnd> {
+    SubmitEnd::new(endpoint, end.channel.clone(), end.id(), end.half.clone(), used)
 }
 
 /// For those who own no submit, such as a plugin of an engine: the release is recorded and submitted by the

@@ -219,7 +219,7 @@ impl SubmitSync {
         }
         let fence = self.fence.as_ref();
         fence.map_or(Ok(()), |f| check_device("the fence's VkDevice", endpoint, f.endpoint()))?;
-        self.ends.iter().try_for_each(SubmitEnd::check)
+        self.ends.iter().try_for_each(|end| end.check(endpoint))
     }
 
     /// The submit is made: keeps what it uses, and completes the handoffs.
@@ -295,7 +295,7 @@ fn check_device(field: &'static str, endpoint: &Endpoint, other: &Endpoint) -> R
     }
     let (expected, found) = (endpoint.device().handle(), other.device().handle());
     Err(Mismatch::new(field, format!("{expected:?}"), format!("{found:?}"))
-        .help("submit with the endpoint of that device, or export it and import it here")
+        .help("submit with the endpoint, and to a queue, of that device")
         .into())
 }
 
@@ -321,6 +321,7 @@ pub(crate) enum Half {
 /// One end of a handoff in a submit. Dropped before the submit, it takes its half of the handoff back.
 #[derive(Debug)]
 pub(crate) struct SubmitEnd {
+    endpoint: Endpoint,
     id: u64,
     half: Half,
     /// `None` once the submit is made.
@@ -329,17 +330,19 @@ pub(crate) struct SubmitEnd {
 }
 
 impl SubmitEnd {
-    /// The end `id` of a handoff, which releases or acquires `used`.
+    /// The end `id` of a handoff, at which `endpoint` releases or acquires `used`.
     ///
     /// # Errors
     /// [`Invalid`](crate::error::Invalid) for a resource that is released already.
     pub(crate) fn new(
+        endpoint: &Endpoint,
         handoff: Arc<dyn SubmitHandoff>,
         id: u64,
         half: Half,
         used: &Accesses<'_>,
     ) -> Result<Self> {
-        let mut end = Self { id, half, handoff: Some(handoff), objects: SmallVec::new() };
+        let (endpoint, handoff) = (endpoint.for_object(), Some(handoff));
+        let mut end = Self { endpoint, id, half, handoff, objects: SmallVec::new() };
         for used in used.buffers() {
             end.add(Object::Buffer(used.buffer.clone()), &Part::WHOLE, "buffers")?;
         }
@@ -371,7 +374,8 @@ impl SubmitEnd {
         ownership::Half { end: self.id, number }
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self, endpoint: &Endpoint) -> Result<()> {
+        check_device("the handoff's VkDevice", endpoint, &self.endpoint)?;
         self.handoff.as_ref().map_or(Ok(()), |handoff| handoff.check(&self.half))
     }
 

@@ -69,6 +69,8 @@ pub fn all() -> Vec<Case> {
         handoff::tickets::cases(),
         handoff::waits::cases(),
         handoff::hazards::cases(),
+        handoff::stress::cases(),
+        handoff::submits::cases(),
         cuda::cases(),
         cuda::refusals::cases(),
         cuda::semaphores::cases(),

@@ -48,7 +48,7 @@ const ACQUIRE: Half = Half::Acquire(7);
 fn sync_of(log: &Arc<Log>, half: Half, buffer: &crate::vulkan::Buffer) -> Result<SubmitSync> {
     let mut sync = SubmitSync::default();
     let used = BufferAccess::compute(buffer).into();
-    sync.add_end(SubmitEnd::new(log.clone(), 8, half, &used)?);
+    sync.add_end(SubmitEnd::new(buffer.endpoint(), log.clone(), 8, half, &used)?);
     Ok(sync)
 }
 

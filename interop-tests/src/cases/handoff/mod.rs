@@ -2,6 +2,8 @@
 
 mod channel;
 pub(crate) mod hazards;
+pub(crate) mod stress;
+pub(crate) mod submits;
 pub(crate) mod tickets;
 pub(crate) mod vulkan_gl;
 pub(crate) mod vulkan_gl_semaphores;

@@ -117,6 +117,7 @@ fn every_pair(test_gpu: &TestGpu) -> Result<()> {
                     })?;
                 }
                 // The content before doesn't matter.
+                pair.ours.reclaim();
                 pair.first.fill_image(&pair.ours, seed, (ImageLayout::UNDEFINED, old))?;
                 let ticket = pair.release(old, new)?;
                 pair.acquire(ticket, (old, new))?;

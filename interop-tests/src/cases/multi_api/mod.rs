@@ -1,4 +1,4 @@
 //! Family G: several APIs at once.
 
 pub(super) mod round_trips;
-pub(super) mod teardown;
+pub(in crate::cases) mod teardown;

@@ -236,7 +236,7 @@ fn shuffled(count: usize, seed: u32) -> Vec<usize> {
 }
 
 /// Every order of `count` objects, the given one first.
-pub(super) fn orders(count: usize) -> Vec<Vec<usize>> {
+pub(in crate::cases) fn orders(count: usize) -> Vec<Vec<usize>> {
     (0..count).fold(vec![vec![]], |shorter, next| {
         let insert = |order: Vec<usize>| {
             (0..=next).rev().map(move |at| {

@@ -46,6 +46,11 @@ pub(crate) fn cases() -> Vec<Case> {
                 let withdrawn =
                     Case::new(withdrawn, move |test_gpu| withdrawn_all(test_gpu, route));
                 cases.push(withdrawn.needs(&needs));
+                let taken_back = Case::new(
+                    name("a_take_that_is_not_submitted_is_repeated/46"),
+                    move |test_gpu| taken_back(test_gpu, route),
+                );
+                cases.push(taken_back.needs(&needs));
             }
             if api == Api::Cuda {
                 let dropped = name("a_dropped_stage_waits_for_its_work/59");
@@ -212,6 +217,28 @@ fn withdrawn_all(test_gpu: &TestGpu, route: Route) -> Result<()> {
     }
     ensure!((a.arrived(), b.arrived()) == (0, 3), "a slot is lost");
     Ok(())
+}
+
+/// A slot whose acquire is not submitted is not released, and can be taken again with what it holds.
+fn taken_back(test_gpu: &TestGpu, route: Route) -> Result<()> {
+    let (one, two) = (test_gpu.vulkan(), test_gpu.second_device()?);
+    let (owner, options) = (&one.endpoint, options(route, 2));
+    let (mut a, mut b, _) = ring::pair(owner, owner, &two.endpoint, &DESC, options)?;
+    fill(one, &mut a, 3)?;
+    for _ in 0..3 {
+        let taken = b.take(LONG, 1..=1, SlotCommands::recorded())?;
+        let (batch, sync) = taken.context("it has arrived")?;
+        drop(sync);
+        let refused = b.release(batch, SlotCommands::recorded()).err();
+        let refused = refused.context("released what was never acquired")?;
+        ensure!(refused.to_string().contains("never submitted"), "{refused}");
+        ensure!(b.arrived() == 1, "the slot is lost");
+    }
+    let batch = taken(two, &mut b)?.context("it has arrived")?;
+    let slot = batch.single().context("one slot")?;
+    ensure!(!slot.is_new(), "its acquire was forgotten");
+    let read = two.download(b.buffer(slot)?.handle(), 0, BYTES)?;
+    Ok(oracle::check(&read, 3, &Passes::default())?)
 }
 
 const DEPTH: u32 = 4;
