@@ -1,12 +1,10 @@
 //! What the demos have in common: one scheme of exit statuses, the GPU that a report names, progress of long
 //! work, and the names of handoffs.
 
-mod device;
 mod exit;
-mod handoff;
 mod progress;
+mod report;
 
-pub use device::Device;
 pub use exit::{Outcome, UsageError, run};
-pub use handoff::{handoff_name, rejected_methods};
 pub use progress::Progress;
+pub use report::{Device, handoff_name, rejected_methods};

@@ -12,9 +12,8 @@ mod finish_gl;
 mod finish_vulkan;
 mod gpu;
 mod host_pages;
-mod input;
 mod options;
-mod output;
+mod picture_files;
 mod report;
 mod sharing;
 mod source;
@@ -32,7 +31,7 @@ use interop_gpu::post_process::Difference;
 use crate::copying::Copying;
 use crate::gpu::{Gpu, Job};
 use crate::options::Options;
-use crate::output::Output;
+use crate::picture_files::Output;
 use crate::report::{Report, Samples, Whole};
 use crate::sharing::Sharing;
 
@@ -51,7 +50,7 @@ fn run(options: &Options) -> Result<Outcome> {
     let settings = options.settings().map_err(|error| UsageError(error.to_string()))?;
     // Errors in the input are reported before the GPU is opened.
     let picture =
-        options.input.as_deref().map(|path| input::read(path, options.size)).transpose()?;
+        options.input.as_deref().map(|path| picture_files::read(path, options.size)).transpose()?;
     let size = picture.as_ref().map(|picture| (picture.width, picture.height));
     let size = size.or(options.size).unwrap_or(SIZE);
     let gpu = Gpu::open(options.device)?;
@@ -86,7 +85,7 @@ fn run(options: &Options) -> Result<Outcome> {
             let difference = Difference::of(&shared, &copied);
             samples.difference = samples.difference.max(difference);
             if let Some(path) = output.path(index, index + 1 == options.frames) {
-                output::write(&path, size, &shared)?;
+                picture_files::write(&path, size, &shared)?;
                 pictures.push(path);
             }
         }

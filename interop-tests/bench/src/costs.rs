@@ -11,10 +11,9 @@ use serde::Serialize;
 
 use super::build::build;
 use super::kind::BenchmarkKind;
-use super::plan::Plan;
 use super::raw::{BufferFunctions, MemoryFd, RawBuffer, RawCudaBuffer, RawGlBuffer};
 use super::report::Report;
-use super::run::{Progress, run};
+use super::run::{Plan, Progress, run};
 use interop_gpu::GpuContexts;
 use interop_gpu::statistics::{median, percentile};
 use ping_pong::PathKind;

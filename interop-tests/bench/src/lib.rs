@@ -12,7 +12,6 @@ mod costs;
 mod host_copy;
 mod kind;
 mod lines;
-mod plan;
 mod plot;
 mod raw;
 mod report;
@@ -21,7 +20,6 @@ mod staging;
 
 pub use costs::{Comparison, Costs, HandoffCost, PayloadCost, costs};
 pub use kind::{BenchmarkKind, Selection, SingleApi};
-pub use plan::Plan;
 pub use plot::plot;
 pub use report::{PairTimes, Report, Row, Skipped};
-pub use run::{Progress, run};
+pub use run::{Plan, Progress, run};

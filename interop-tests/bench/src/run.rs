@@ -1,4 +1,4 @@
-//! Runs all benchmarks of a size, alternating.
+//! What a run measures, and the run: all benchmarks of a size, alternating.
 
 use std::time::Duration;
 
@@ -7,7 +7,6 @@ use gpu_interop::headless::DeviceType;
 
 use super::build::build;
 use super::kind::{BenchmarkKind, SingleApi};
-use super::plan::Plan;
 use super::report::{PairTimes, Report, Row, Skipped};
 use interop_gpu::GpuContexts;
 use interop_gpu::statistics::{gb_per_s, median, percentile};
@@ -15,6 +14,42 @@ use ping_pong::PathKind;
 use ping_pong::routes::Grids;
 use ping_pong::routes::Setup;
 use ping_pong::routes::{Benchmark, PairTime, time};
+
+/// What to measure, and how long.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The APIs.
+    pub paths: Vec<PathKind>,
+    /// Payload sizes in bytes.
+    pub sizes: Vec<u64>,
+    /// Which benchmarks.
+    pub benchmarks: Vec<BenchmarkKind>,
+    /// Batches of each benchmark.
+    pub rounds: u32,
+    /// Approximate duration of a batch.
+    pub batch: Duration,
+    /// Minimum number of times that a batch goes through all slots of a ring, so that filling and draining it
+    /// do not matter on a GPU.
+    pub laps: u32,
+}
+
+impl Plan {
+    /// The default plan for the device: 64 KiB to 1 GiB on a GPU, to 64 MiB on a CPU.
+    pub fn whole(is_gpu: bool, paths: Vec<PathKind>) -> Self {
+        let largest = if is_gpu { 30 } else { 26 };
+        Self {
+            paths,
+            sizes: (16..=largest).step_by(2).map(|power| 1 << power).collect(),
+            benchmarks: BenchmarkKind::ALL
+                .into_iter()
+                .filter(|kind| is_gpu || kind.is_basic())
+                .collect(),
+            rounds: if is_gpu { 50 } else { 5 },
+            laps: if is_gpu { 4 } else { 1 },
+            batch: Duration::from_millis(if is_gpu { 20 } else { 30 }),
+        }
+    }
+}
 
 /// Called after each step with the number of steps done, their total, and what is measured.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64, &str);

@@ -7,8 +7,7 @@ use gpu_interop::handoff::{HandoffOptions, Ticket, open};
 use gpu_interop::{BufferDesc, Peer as _};
 use interop_gpu::oracle::{Passes, Wrong};
 
-use super::benchmark::{Benchmark, FIRST_STEP, SECOND_STEP};
-use super::verify;
+use super::benchmark::{Benchmark, FIRST_STEP, SECOND_STEP, check};
 use crate::path::create_for;
 use crate::user::{Ends, PayloadUser, Work};
 use crate::vulkan::{Recorded, VulkanUser};
@@ -91,7 +90,7 @@ impl<S: PayloadUser> Benchmark for Channel<S> {
         let ticket = self.ticket.take().context("at least one pair was submitted")?;
         self.first.acquire(ticket, &mut self.first_ends)?;
         let buffer = &self.first_ends.buffer;
-        verify::check(&self.first.gpu, buffer.handle(), buffer.desc().size, SEED, &self.passes)
+        check(&self.first.gpu, buffer.handle(), buffer.desc().size, SEED, &self.passes)
     }
 }
 

@@ -8,7 +8,7 @@ use gpu_interop::cudarc::driver::sys::CUdevice_attribute;
 
 use super::benchmark::{Benchmark, SECOND_STEP, time};
 use super::single_cuda::SingleCuda;
-use super::single_vulkan::single_vulkan;
+use super::one_queue::single_vulkan;
 use interop_gpu::GpuContexts;
 use interop_gpu::Kernel;
 use interop_gpu::gl::GlContext;

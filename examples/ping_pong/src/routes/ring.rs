@@ -9,8 +9,7 @@ use gpu_interop::ring::{self, RingOptions, RingStage, SlotCommands, Wait};
 use gpu_interop::vulkan::Endpoint;
 use interop_gpu::oracle::{Passes, Wrong};
 
-use super::benchmark::{Benchmark, FIRST_STEP, SECOND_STEP};
-use super::verify;
+use super::benchmark::{Benchmark, FIRST_STEP, SECOND_STEP, check};
 use crate::user::{PayloadUser, Work};
 use crate::vulkan::{Recorded, VulkanUser};
 
@@ -129,7 +128,7 @@ impl<S: PayloadUser> Benchmark for Ring<S> {
             let (buffer, number) = (self.first_stage.buffer(slot)?, slot.index());
             let (handle, bytes) = (buffer.handle(), buffer.desc().size);
             let (gpu, seed, passes) = (&self.first.gpu, number as u32, &self.passes[number]);
-            let checked = verify::check(gpu, handle, bytes, seed, passes)?;
+            let checked = check(gpu, handle, bytes, seed, passes)?;
             if checked.is_err() {
                 return Ok(checked);
             }

@@ -9,7 +9,7 @@ use super::benchmark::{Benchmark, FIRST_STEP, SECOND_STEP};
 use super::channel::Channel;
 use super::grids::Grids;
 use super::ring::Ring;
-use super::same_queue::same_queue;
+use super::one_queue::same_queue;
 use crate::cuda::CudaUser;
 use crate::gl::GlUser;
 use crate::path::PathKind;

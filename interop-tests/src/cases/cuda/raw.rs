@@ -13,7 +13,7 @@ use gpu_interop::{Api, BufferDesc, Error, SemaphoreKind};
 
 use crate::harness::{Case, Need, TestGpu};
 use interop_gpu::Kernel;
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 
 const MIB: usize = 1 << 20;
 
@@ -83,12 +83,12 @@ fn adopted(test_gpu: &TestGpu) -> Result<()> {
     let in_part = vulkan.endpoint.import_buffer(part.export()?)?;
     cuda.launch(Kernel::Fill { seed: 1 }, &mut whole.as_view_mut::<u8>()?, 0)?;
     cuda.stream.synchronize()?;
-    oracle::check(&vulkan.download(imported.handle(), 0, BYTES)?, 1, &Turns::default())?;
+    oracle::check(&vulkan.download(imported.handle(), 0, BYTES)?, 1, &Passes::default())?;
     let filled = oracle::filled(BYTES as usize, 1);
     ensure!(vulkan.download(in_part.handle(), 0, 4 << 10)? == filled[4 << 10..8 << 10]);
     vulkan.upload(imported.handle(), 0, &oracle::filled(BYTES as usize, 2))?;
     let found = cuda.stream.clone_dtoh(&whole.as_view::<u8>()?)?;
-    oracle::check(&found, 2, &Turns::default())?;
+    oracle::check(&found, 2, &Passes::default())?;
     Ok(cuda.cuda.context().check_err()?)
 }
 
@@ -124,7 +124,7 @@ fn suballocations(test_gpu: &TestGpu) -> Result<()> {
     drop(memory);
     for (part, seed) in parts.iter_mut().zip(1..) {
         let found = cuda.stream.clone_dtoh(&part.as_view::<u8>()?)?;
-        oracle::check(&found, seed, &Turns::default())?;
+        oracle::check(&found, seed, &Passes::default())?;
         cuda.launch(Kernel::Fill { seed: seed + 100 }, &mut part.as_view_mut::<u8>()?, 0)?;
     }
     // The memory lives as long as any of them.
@@ -134,7 +134,7 @@ fn suballocations(test_gpu: &TestGpu) -> Result<()> {
     cuda.stream.synchronize()?;
     for (buffer, seed) in made.iter().zip((101..164).chain([7])) {
         let bytes = vulkan.download(buffer.handle(), 0, 16 << 10)?;
-        oracle::check(&bytes, seed, &Turns::default())?;
+        oracle::check(&bytes, seed, &Passes::default())?;
     }
     Ok(())
 }
@@ -167,7 +167,7 @@ fn raw_context(test_gpu: &TestGpu) -> Result<()> {
         endpoint.signal(&stream, &there, Some(value))?;
         counter.wait(value, Duration::from_secs(10))?;
         let found = stream.clone_dtoh(&imported.as_view::<u8>()?)?;
-        oracle::check(&found, 3, &Turns::default())?;
+        oracle::check(&found, 3, &Passes::default())?;
         endpoint.context().check_err()?;
         drop((imported, there, stream, endpoint));
         cuda.cuda.context().bind_to_thread()?;

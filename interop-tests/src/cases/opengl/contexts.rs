@@ -19,7 +19,7 @@ use crate::cases::images_vulkan::USAGE;
 use crate::cases::opengl::raw::MemoryObjects;
 use crate::harness::{Case, Need, Role, TestGpu, child_arguments};
 use interop_gpu::image::{SIZES, Shape};
-use interop_gpu::oracle::{self, Turns};
+use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::ImageIo;
 
 const BYTES: usize = 64 << 10;
@@ -121,7 +121,7 @@ fn shared_objects(test_gpu: &TestGpu) -> Result<()> {
             ensure!(!text.contains("endpoint"), "{text}");
         }
         let bytes = read(other.glow(), buffer.name())?;
-        oracle::check(&bytes, 35, &Turns::default())?;
+        oracle::check(&bytes, 35, &Passes::default())?;
         // SAFETY: the context is current.
         ensure!(unsafe { other.glow().is_texture(texture.name()) }, "not shared");
         let (name, memory) = (buffer.name(), buffer.memory().name());
@@ -196,7 +196,7 @@ fn other_thread(test_gpu: &TestGpu) -> Result<()> {
         joined(thread::spawn(move || {
             gl.make_current()?;
             endpoint.memory_barrier()?;
-            oracle::check(&read(gl.glow(), buffer.name())?, 36, &Turns::default())?;
+            oracle::check(&read(gl.glow(), buffer.name())?, 36, &Passes::default())?;
             drop(buffer);
             ensure!(endpoint.delete_dropped()? == 0, "the buffer was deleted at once");
             Ok(())

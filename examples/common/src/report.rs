@@ -1,6 +1,31 @@
-//! How a handoff is synchronised, in words.
+//! What the demos' reports have in common: the GPU, and how a handoff is synchronised, in words.
 
 use gpu_interop::capabilities::{Rejected, SyncMethod, SyncPlan};
+use gpu_interop::headless::Vulkan;
+use serde::Serialize;
+
+/// The GPU as reports name it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// Its UUID.
+    pub uuid: String,
+    /// The name and version of its Vulkan driver.
+    pub driver: String,
+}
+
+impl Device {
+    /// The GPU that `vulkan` was opened on.
+    pub fn of(vulkan: &Vulkan) -> Self {
+        let identity = vulkan.identity();
+        Self {
+            name: identity.name.clone(),
+            uuid: identity.device.to_string(),
+            driver: vulkan.driver().to_owned(),
+        }
+    }
+}
 
 /// The name of the synchronisation method of `plan`.
 pub fn handoff_name(plan: &SyncPlan) -> &'static str {
