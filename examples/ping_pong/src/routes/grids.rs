@@ -7,8 +7,8 @@ use anyhow::Result;
 use gpu_interop::cudarc::driver::sys::CUdevice_attribute;
 
 use super::benchmark::{Benchmark, SECOND_STEP, time};
-use super::single_cuda::SingleCuda;
 use super::one_queue::single_vulkan;
+use super::single_cuda::SingleCuda;
 use interop_gpu::GpuContexts;
 use interop_gpu::Kernel;
 use interop_gpu::gl::GlContext;
