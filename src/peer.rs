@@ -91,8 +91,10 @@ pub trait Peer: Clone + fmt::Debug {
     /// (`vkDeviceWaitIdle`, host synchronization). OpenGL and CUDA endpoints require nothing.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if an OpenGL context is not current,
-    /// [`Error::Driver`](crate::Error::Driver) if the work failed or the device is lost.
+    /// [`Error::Invalid`](crate::Error::Invalid) if an OpenGL context is not current, or a CUDA stream that
+    /// synchronises with the default stream is being captured into a graph (a capture of another stream of
+    /// the context is invalidated); [`Error::Driver`](crate::Error::Driver) if the work failed or the device
+    /// is lost.
     ///
     /// # References
     /// `vkDeviceWaitIdle`, `glFinish`, `cuCtxSynchronize`.

@@ -11,6 +11,7 @@
 //!   `CU_STREAM_NON_BLOCKING`). [`free`] puts off what would wait for it.
 //! - `cuCtxSynchronize` while a stream of the context is captured. The library never calls it on its own.
 
+use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::mem;
 use std::ptr;
@@ -263,9 +264,46 @@ fn free_boxed(context: Arc<CudaContext>, run: Box<Free>) {
     drop(current);
 }
 
-/// Held by the tests that sweep, which would otherwise run each other's closures.
-#[cfg(test)]
-pub(super) static SWEEPING: Mutex<()> = Mutex::new(());
+/// Keeps `object` alive for as long as `graph`, the executable graphs made from it, and their launches. It
+/// is then dropped in the course of a later call of the library.
+///
+/// # Safety
+/// `graph` is valid, and no other thread uses it during the call. The context is current.
+pub(super) unsafe fn keep(graph: sys::CUgraph, object: impl Send + 'static) -> Result<()> {
+    // Boxed twice: the pointer of the outer one is thin.
+    let kept: Box<Box<dyn Send>> = Box::new(Box::new(object));
+    let kept = Box::into_raw(kept).cast::<c_void>();
+    let mut user_object = ptr::null_mut();
+    let flags = sys::CUuserObject_flags::CU_USER_OBJECT_NO_DESTRUCTOR_SYNC as u32;
+    // SAFETY: the destructor is given the box once, when the last reference is gone; this is the first
+    // reference; the flag is the required one; `user_object` is writable.
+    let created = check("cuUserObjectCreate", unsafe {
+        sys::cuUserObjectCreate(&mut user_object, kept, Some(released), 1, flags)
+    });
+    if let Err(error) = created {
+        // SAFETY: made above, and not passed on.
+        drop(unsafe { Box::from_raw(kept.cast::<Box<dyn Send>>()) });
+        return Err(error);
+    }
+    let flags = sys::CUuserObjectRetain_flags::CU_GRAPH_USER_OBJECT_MOVE as u32;
+    // SAFETY: the graph is valid (the caller's promise), and takes over the only reference.
+    let retained = check("cuGraphRetainUserObject", unsafe {
+        sys::cuGraphRetainUserObject(graph, user_object, 1, flags)
+    });
+    if retained.is_err() {
+        // SAFETY: the reference is still this one. The driver calls the destructor.
+        let _ = unsafe { sys::cuUserObjectRelease(user_object, 1) };
+    }
+    retained
+}
+
+/// The destructor of a user object. The driver calls it once, on a thread on which no CUDA call is
+/// allowed.
+unsafe extern "C" fn released(kept: *mut c_void) {
+    // SAFETY: the box that `keep` passed, given back once.
+    let kept = unsafe { Box::from_raw(kept.cast::<Box<dyn Send>>()) };
+    later(move || drop(kept));
+}
 
 #[cfg(test)]
 mod tests {
@@ -273,6 +311,9 @@ mod tests {
 
     use super::*;
     use crate::error::Error;
+
+    /// Held by the tests that sweep, which would otherwise run each other's closures.
+    static SWEEPING: Mutex<()> = Mutex::new(());
 
     #[test]
     fn work_is_refused_on_every_stream_that_a_capture_forbids() {
@@ -316,5 +357,16 @@ mod tests {
         sweep();
         sweep();
         assert_eq!(RUNS.load(Ordering::Relaxed), 11);
+    }
+
+    #[test]
+    fn what_a_graph_has_kept_is_dropped_in_a_later_call() {
+        let _alone = SWEEPING.lock();
+        let object = Arc::new(());
+        let kept: Box<Box<dyn Send>> = Box::new(Box::new(object.clone()));
+        // SAFETY: the pointer that `keep` would pass, once.
+        unsafe { released(Box::into_raw(kept).cast()) };
+        sweep();
+        assert_eq!(Arc::strong_count(&object), 1);
     }
 }

@@ -1,11 +1,10 @@
 //! Semaphores in CUDA graphs: nodes that wait or signal, and what a graph keeps alive.
 
-use std::ffi::c_void;
 use std::ptr;
 
 use cudarc::driver::{CudaStream, sys};
 
-use super::capture::{Capture, later, sweep};
+use super::capture::{Capture, keep, sweep};
 use super::descriptors::{signal_params, wait_params};
 use super::endpoint::Endpoint;
 use super::library::check;
@@ -327,52 +326,8 @@ fn keep_in_capture(
     unsafe { keep(capture.graph, object) }
 }
 
-/// Keeps `object` alive for as long as `graph`, the executable graphs made from it, and their launches. It
-/// is then dropped in the course of a later call of the library.
-///
-/// # Safety
-/// `graph` is valid, and no other thread uses it during the call. The context is current.
-unsafe fn keep(graph: sys::CUgraph, object: impl Send + 'static) -> Result<()> {
-    // Boxed twice: the pointer of the outer one is thin.
-    let kept: Box<Box<dyn Send>> = Box::new(Box::new(object));
-    let kept = Box::into_raw(kept).cast::<c_void>();
-    let mut user_object = ptr::null_mut();
-    let flags = sys::CUuserObject_flags::CU_USER_OBJECT_NO_DESTRUCTOR_SYNC as u32;
-    // SAFETY: the destructor is given the box once, when the last reference is gone; this is the first
-    // reference; the flag is the required one; `user_object` is writable.
-    let created = check("cuUserObjectCreate", unsafe {
-        sys::cuUserObjectCreate(&mut user_object, kept, Some(released), 1, flags)
-    });
-    if let Err(error) = created {
-        // SAFETY: made above, and not passed on.
-        drop(unsafe { Box::from_raw(kept.cast::<Box<dyn Send>>()) });
-        return Err(error);
-    }
-    let flags = sys::CUuserObjectRetain_flags::CU_GRAPH_USER_OBJECT_MOVE as u32;
-    // SAFETY: the graph is valid (the caller's promise), and takes over the only reference.
-    let retained = check("cuGraphRetainUserObject", unsafe {
-        sys::cuGraphRetainUserObject(graph, user_object, 1, flags)
-    });
-    if retained.is_err() {
-        // SAFETY: the reference is still this one. The driver calls the destructor.
-        let _ = unsafe { sys::cuUserObjectRelease(user_object, 1) };
-    }
-    retained
-}
-
-/// The destructor of a user object. The driver calls it once, on a thread on which no CUDA call is
-/// allowed.
-unsafe extern "C" fn released(kept: *mut c_void) {
-    // SAFETY: the box that `keep` passed, given back once.
-    let kept = unsafe { Box::from_raw(kept.cast::<Box<dyn Send>>()) };
-    later(move || drop(kept));
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use super::super::capture::SWEEPING;
     use super::*;
 
     #[test]
@@ -391,16 +346,5 @@ mod tests {
             assert_eq!((semaphore, params.numExtSems), (handle, 1));
             assert_eq!(signal.params.fence.value, u64::MAX);
         });
-    }
-
-    #[test]
-    fn what_a_graph_has_kept_is_dropped_in_a_later_call() {
-        let _alone = SWEEPING.lock();
-        let object = Arc::new(());
-        let kept: Box<Box<dyn Send>> = Box::new(Box::new(object.clone()));
-        // SAFETY: the pointer that `keep` would pass, once.
-        unsafe { released(Box::into_raw(kept).cast()) };
-        sweep();
-        assert_eq!(Arc::strong_count(&object), 1);
     }
 }

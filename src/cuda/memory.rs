@@ -17,6 +17,9 @@ use crate::payload::{MemoryInfo, MemoryPayload};
 
 /// An allocation of GPU memory that CUDA shares with another API. Cheap to clone: clones are the same
 /// allocation, which is freed with the last of them and of the resources in it.
+///
+/// What the host writes through a mapping of the memory is visible to CUDA only after a release by Vulkan
+/// that is submitted after the write, and its acquire here (`vulkan::Mapping`).
 #[derive(Clone, Debug)]
 pub struct Memory {
     shared: Arc<Shared>,

@@ -1,10 +1,11 @@
 //! Handoffs in a CUDA graph, which is captured once and launched many times.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use cudarc::driver::{CudaStream, DriverError as CudarcError, sys};
 
-use super::channel::{Release, Ticket};
+use super::channel::{Channel, InFlight, Release, Ticket};
 use super::contents::Contents;
 use super::ends::{Acquirer, Releaser};
 use super::peer::{SemaphoreOp, semaphore_ops};
@@ -148,7 +149,8 @@ impl GraphHandoff {
     /// the returned ticket is that of its own release, which may be acquired at once.
     ///
     /// `ticket` is `None` if CUDA owns the payload already, as it may before the first launch. `launch`
-    /// enqueues one launch of `exec` to `stream`, and must return an error if it did not.
+    /// enqueues one launch of `exec` to `stream`, and must return an error if it did not. If it panics, the
+    /// ticket is lost, and [`lost_tickets`](Self::lost_tickets) returns it.
     ///
     /// # Safety
     /// - `exec` was instantiated from the graph into which this was captured. That graph still exists, and
@@ -171,23 +173,25 @@ impl GraphHandoff {
         ticket: Option<Ticket>,
         launch: impl FnOnce() -> Result<(), CudarcError>,
     ) -> ImportResult<Ticket, Option<Ticket>> {
-        let numbers = match self.releaser.channel.reserve(1, false) {
-            Ok(numbers) => numbers,
+        let channel = self.releaser.channel.clone();
+        let mut reserved = match Reserved::new(&channel) {
+            Ok(reserved) => reserved,
             Err(error) => return Err(ImportError::new(ticket, error)),
         };
+        let sequence = reserved.sequence;
         // SAFETY: the caller's promise.
-        let launched = unsafe { self.advance(exec, stream, ticket.as_ref(), numbers.start) }
+        let launched = unsafe { self.advance(exec, stream, ticket.as_ref(), sequence) }
             .and_then(|()| launch().map_err(|CudarcError(result)| failed("cuGraphLaunch", result)));
-        match launched {
-            Ok(()) => {
-                self.acquire.acquirer.acquired(ticket.into_iter());
-                self.released(numbers.start, stream).map_err(|error| ImportError::new(None, error))
-            }
-            Err(error) => {
-                self.releaser.channel.in_flight().unreserve(&numbers);
-                Err(ImportError::new(ticket, error))
-            }
+        if let Err(error) = launched {
+            reserved.end = Some(InFlight::unreserve);
+            return Err(ImportError::new(ticket, error));
         }
+        self.acquire.acquirer.acquired(ticket.into_iter());
+        let released = self.released(sequence, stream);
+        if released.is_ok() {
+            reserved.end = None;
+        }
+        released.map_err(|error| ImportError::new(None, error))
     }
 
     /// Sets the nodes of the next launch, whose release is number `sequence`.
@@ -249,6 +253,29 @@ impl GraphHandoff {
     /// then.
     pub fn into_ends(self) -> (Acquirer<Endpoint>, Releaser<Endpoint>) {
         (self.acquire.acquirer, self.releaser)
+    }
+}
+
+/// The number of a release that is being launched.
+struct Reserved<'a> {
+    channel: &'a Channel,
+    sequence: u64,
+    /// What becomes of the number. If the launch panics it may have signalled, so it is not used again.
+    end: Option<fn(&mut InFlight, &Range<u64>)>,
+}
+
+impl<'a> Reserved<'a> {
+    fn new(channel: &'a Channel) -> Result<Self> {
+        let sequence = channel.reserve(1, false)?.start;
+        Ok(Self { channel, sequence, end: Some(InFlight::abandon) })
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        if let Some(end) = self.end {
+            end(&mut self.channel.in_flight(), &(self.sequence..self.sequence + 1));
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Family F: handoffs in CUDA graphs, which are captured once and launched many times.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::time::Duration;
 
@@ -176,8 +177,15 @@ fn failures(test_gpu: &TestGpu) -> Result<()> {
     let (ticket, error) = failed.err().context("the launch failed")?.into_parts();
     ensure!(matches!(&error, Error::Driver(d) if d.call == "cuGraphLaunch"), "{error:?}");
     // SAFETY: as above.
+    // SAFETY: as above.
+    let panics = || unsafe { handoff.replay(exec, stream, ticket, || panic!("a launch panics")) };
+    ensure!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+    let ticket = handoff.lost_tickets().pop();
+    ensure!(ticket.is_some(), "the ticket is gone");
+    // SAFETY: as above.
     let ticket = unsafe { handoff.replay(exec, stream, ticket, || graph.launch()) }?;
-    ensure!(ticket.sequence() == 1, "{ticket:?}");
+    // The launch that panicked may have signalled the first value; the failed one has not.
+    ensure!(ticket.sequence() == 2, "{ticket:?}");
     // One release may be in flight, and the other side has not acquired it.
     // SAFETY: as above.
     let second = unsafe { handoff.replay(exec, stream, None, || failing_launch()) };
