@@ -10,9 +10,8 @@ use gpu_interop::gl::Texture;
 use gpu_interop::glow::{self, HasContext as _};
 
 use super::GlContext;
-use crate::image::{
-    Part, level_extent, pack_depth, pack_depth_stencil, unpack_depth, unpack_depth_stencil,
-};
+use super::depth_packing::{pack_depth, pack_depth_stencil, unpack_depth, unpack_depth_stencil};
+use crate::image::{Part, level_extent};
 
 const CUBE_FACES: u32 = 6;
 

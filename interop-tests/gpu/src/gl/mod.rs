@@ -1,6 +1,7 @@
 //! The kernels in OpenGL: compute programs, windows of a buffer, timer queries.
 
 mod depth;
+mod depth_packing;
 mod images;
 mod shaders;
 mod texels;
