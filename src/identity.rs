@@ -26,6 +26,12 @@ impl Uuid {
         Self(bytes)
     }
 
+    /// Whether this is the device UUID of Mesa's lavapipe and llvmpipe: `mesa` and the version, as
+    /// in `mesa22.3.6`.
+    fn is_mesas_version(&self) -> bool {
+        self.0.starts_with(b"mesa")
+    }
+
     /// Returns the 16 bytes.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
@@ -145,9 +151,15 @@ impl Identity {
                 .into());
         }
         let show = |id: &Identity| format!("{} ({})", id.device, id.name);
-        Err(Mismatch::new("device UUID", show(self), list(&show, importer))
-            .help("open the importer on the exporter's GPU: select it by UUID, not by index")
-            .into())
+        let mesa = self.device.is_mesas_version()
+            && importer.iter().any(|other| other.device.is_mesas_version());
+        let help = if mesa {
+            "both run on the CPU by Mesa's driver, but in different versions: install the same one \
+             on both sides (a container or a flatpak has its own)"
+        } else {
+            "open the importer on the exporter's GPU: select it by UUID, not by index"
+        };
+        Err(Mismatch::new("device UUID", show(self), list(&show, importer)).help(help).into())
     }
 
     fn is_same(&self, other: &Identity) -> bool {
@@ -189,6 +201,18 @@ mod tests {
         assert!(error.to_string().contains("container"), "{error}");
         identity(1, Some(9)).check_same(&[identity(1, None)]).unwrap();
         identity(1, Some(9)).check_same(&[identity(3, None), identity(1, Some(9))]).unwrap();
+    }
+
+    #[test]
+    fn two_versions_of_mesas_software_driver_are_not_two_gpus() {
+        let version =
+            |text: &[u8; 16]| Identity { device: Uuid::from_bytes(*text), ..identity(0, Some(9)) };
+        let (old, new) = (version(b"mesa22.3.6\0\0\0\0\0\0"), version(b"mesa25.0.7-2+deb"));
+        let text = old.check_same(&[new.clone()]).unwrap_err().to_string();
+        assert!(text.contains("different versions") && !text.contains("select it"), "{text}");
+        let text = old.check_same(&[identity(1, Some(9))]).unwrap_err().to_string();
+        assert!(text.contains("select it by UUID"), "{text}");
+        new.check_same(&[old, new.clone()]).unwrap();
     }
 
     #[test]
