@@ -208,7 +208,7 @@ mod tests {
         let version =
             |text: &[u8; 16]| Identity { device: Uuid::from_bytes(*text), ..identity(0, Some(9)) };
         let (old, new) = (version(b"mesa22.3.6\0\0\0\0\0\0"), version(b"mesa25.0.7-2+deb"));
-        let text = old.check_same(&[new.clone()]).unwrap_err().to_string();
+        let text = old.check_same(std::slice::from_ref(&new)).unwrap_err().to_string();
         assert!(text.contains("different versions") && !text.contains("select it"), "{text}");
         let text = old.check_same(&[identity(1, Some(9))]).unwrap_err().to_string();
         assert!(text.contains("select it by UUID"), "{text}");

@@ -234,8 +234,9 @@ pub struct AdoptedBuffer {
 pub struct AdoptedImage {
     /// The image, created with `VkExternalMemoryImageCreateInfo` of `handle_type`.
     pub image: vk::Image,
-    /// The description that it was created with. The importer creates its image from this alone: if the
-    /// user's `VkImageCreateInfo` has more (another flag, usage or view format), the two images differ.
+    /// The description that it was created with, its flags and the formats of its views included. The
+    /// importer creates its image from this alone; what the user's `VkImageCreateInfo` has beyond it
+    /// must not affect the memory's layout.
     pub desc: ImageDesc,
     /// The memory it is bound to, allocated with `VkExportMemoryAllocateInfo` of `handle_type`.
     pub memory: vk::DeviceMemory,
