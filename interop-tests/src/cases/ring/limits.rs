@@ -47,7 +47,7 @@ pub(crate) fn cases() -> Vec<Case> {
                     Case::new(withdrawn, move |test_gpu| withdrawn_all(test_gpu, route));
                 cases.push(withdrawn.needs(&needs));
                 let taken_back = Case::new(
-                    name("a_take_that_is_not_submitted_is_repeated/46"),
+                    name("an_unsubmitted_take_is_repeated/46"),
                     move |test_gpu| taken_back(test_gpu, route),
                 );
                 cases.push(taken_back.needs(&needs));
