@@ -46,10 +46,10 @@ pub(crate) fn cases() -> Vec<Case> {
                 let withdrawn =
                     Case::new(withdrawn, move |test_gpu| withdrawn_all(test_gpu, route));
                 cases.push(withdrawn.needs(&needs));
-                let taken_back = Case::new(
-                    name("an_unsubmitted_take_is_repeated/46"),
-                    move |test_gpu| taken_back(test_gpu, route),
-                );
+                let taken_back =
+                    Case::new(name("an_unsubmitted_take_is_repeated/46"), move |test_gpu| {
+                        taken_back(test_gpu, route)
+                    });
                 cases.push(taken_back.needs(&needs));
             }
             if api == Api::Cuda {
