@@ -39,6 +39,5 @@ pub use commands::Commands;
 pub use gl::Gl;
 pub use gpu::{Cuda, Gpu, Headless, enumerate_gpus};
 pub use messages::{Message, MessageHandler, MessageKind, Severity};
-pub use options::{GpuSelector, QueuePreference, Validation, VulkanOptions};
-pub use physical::DeviceType;
+pub use options::{DeviceType, GpuSelector, QueuePreference, Validation, VulkanOptions};
 pub use vulkan::Vulkan;

@@ -93,6 +93,46 @@ impl FromStr for GpuSelector {
     }
 }
 
+/// The kind of a GPU, in order of preference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum DeviceType {
+    /// Discrete: with memory of its own.
+    Discrete,
+    /// Integrated into the CPU.
+    Integrated,
+    /// Virtual: a share of a GPU in a virtual machine.
+    Virtual,
+    /// Software rasteriser.
+    Cpu,
+    /// Any other kind.
+    Other,
+}
+
+impl DeviceType {
+    pub(super) fn of(device_type: vk::PhysicalDeviceType) -> Self {
+        match device_type {
+            vk::PhysicalDeviceType::DISCRETE_GPU => Self::Discrete,
+            vk::PhysicalDeviceType::INTEGRATED_GPU => Self::Integrated,
+            vk::PhysicalDeviceType::VIRTUAL_GPU => Self::Virtual,
+            vk::PhysicalDeviceType::CPU => Self::Cpu,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl fmt::Display for DeviceType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Discrete => "discrete",
+            Self::Integrated => "integrated",
+            Self::Virtual => "virtual",
+            Self::Cpu => "CPU",
+            Self::Other => "other",
+        })
+    }
+}
+
 /// Whether to enable `VK_LAYER_KHRONOS_validation`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Validation {

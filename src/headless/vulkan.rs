@@ -9,9 +9,9 @@ use ash::vk;
 
 use super::error;
 use super::instance::{InitLock, Instance};
-use super::options::{GpuSelector, VulkanOptions};
+use super::options::{DeviceType, GpuSelector, VulkanOptions};
 use super::physical::{
-    DeviceType, PhysicalDevice, Supported, both, choose, extensions_to_enable, queue_family,
+    PhysicalDevice, Supported, both, choose, extensions_to_enable, queue_family,
 };
 use crate::cuda;
 use crate::error::Result;

@@ -122,6 +122,9 @@
 //! Dropping the producer or the consumer waits up to 5 seconds for work. What is used by work that does
 //! not end by then is leaked, and reported by `tracing`.
 //!
+//! Fences of Vulkan and CUDA can be added. A fence of OpenGL can't, since it belongs to one thread: wait
+//! for it before the frame or the slot is dropped. OpenGL itself keeps the objects that its commands use.
+//!
 //! # What happens when a peer dies or stops
 //! - *A consumer dies.* The kernel closes its socket, which releases its slots. Results of its
 //!   outstanding GPU reads are discarded. GPU work that *writes* to a slot (no consumer should have any)
