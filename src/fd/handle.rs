@@ -180,7 +180,11 @@ pub(crate) fn check_semaphore_fd(fd: impl AsFd, handle_type: SemaphoreHandleType
     }
 }
 
-/// Refuses a file as a semaphore, for importers whose semaphores are none.
+/// Refuses a file as a semaphore, for importers whose semaphores are not files.
+#[cfg_attr(
+    not(any(feature = "vulkan", feature = "gl", feature = "cuda", feature = "ipc")),
+    allow(dead_code)
+)]
 pub(crate) fn check_no_file(fd: impl AsFd) -> Result<()> {
     match fd::file_kind(fd.as_fd())? {
         file @ FileKind::Regular { .. } => not_a_semaphore(file),
@@ -188,12 +192,15 @@ pub(crate) fn check_no_file(fd: impl AsFd) -> Result<()> {
     }
 }
 
-/// Refuses everything but a file of `bytes` bytes, which a driver maps as a semaphore.
+/// Refuses everything but a file of `bytes` bytes, which a driver maps as `what`.
 #[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
-pub(crate) fn check_mapped_semaphore(fd: impl AsFd, bytes: u64) -> Result<()> {
+pub(crate) fn check_mapped_file(fd: impl AsFd, bytes: u64, what: &str) -> Result<()> {
     match fd::file_kind(fd.as_fd())? {
         FileKind::Regular { len } if len == bytes => Ok(()),
-        other => not_a_semaphore(other),
+        other => {
+            let problem = format!("is {other}, not {what} of {bytes} bytes");
+            Err(Invalid::new("payload.fd", problem).help(PASS_AS_EXPORTED).into())
+        }
     }
 }
 
@@ -330,10 +337,10 @@ mod tests {
         assert!(check_semaphore_fd(&file, opaque).is_err(), "it is empty");
         file.set_len(64).unwrap();
         check_semaphore_fd(&file, opaque).unwrap();
-        check_mapped_semaphore(&file, 64).unwrap();
-        assert!(check_mapped_semaphore(&file, 63).is_err());
-        assert!(check_mapped_semaphore(&file, 65).is_err());
-        assert!(check_mapped_semaphore(null(), 0).is_err());
+        check_mapped_file(&file, 64, "a semaphore").unwrap();
+        assert!(check_mapped_file(&file, 63, "a semaphore").is_err());
+        assert!(check_mapped_file(&file, 65, "a semaphore").is_err());
+        assert!(check_mapped_file(null(), 0, "a semaphore").is_err());
         for refused in [check_semaphore_fd(&file, sync), check_no_file(&file)] {
             let text = refused.unwrap_err().to_string();
             assert!(text.contains("a file of 64 bytes, not a semaphore"), "{text}");

@@ -10,7 +10,7 @@ pub use handle::{MemoryHandleType, SemaphoreHandleType};
 pub(crate) use {
     file::{FileKind, check_descriptor, close_on_exec, duplicate, explain, failed, file_kind},
     handle::{
-        check_file, check_mapped_semaphore, check_memory_fd, check_no_file, check_nvidia_fd,
+        check_file, check_mapped_file, check_memory_fd, check_no_file, check_nvidia_fd,
         check_semaphore_fd, transfer_duplicate, transfer_fd,
     },
 };

@@ -266,8 +266,8 @@ impl Endpoint {
             }
             let what = format!("{verb} of {kind}s as {handle_type}");
             Err(Missing::new(Api::Vulkan, what, "a handoff on the GPU").help(
-                "VK_KHR_external_semaphore_fd includes no kind and handle type for certain: use \
-                 another kind of semaphore, or a host wait",
+                "VK_KHR_external_semaphore_fd guarantees no kind or handle type: use another kind of \
+                 semaphore, or a host wait",
             ))
         };
         SemaphoreSupport {

@@ -168,9 +168,9 @@ impl Endpoint {
 
     fn check(&self, payload: &MemoryPayload) -> Result<()> {
         payload.check(self.identities())?;
-        let handle_type = payload.info().handle_type;
+        let MemoryInfo { handle_type, allocation_size, .. } = *payload.info();
         self.check_handle_type(handle_type)?;
-        self.workarounds().check_memory_fd(handle_type, payload.as_fd())
+        self.workarounds().check_memory_fd(handle_type, payload.as_fd(), allocation_size)
     }
 
     /// Returns the memory type to import `payload` as, of the `types` that suit its resource.
@@ -257,7 +257,7 @@ pub struct AdoptedImage {
 }
 
 impl<R: Resource> Unbound<R> {
-    /// The user's resource, which is bound to `memory`, if the description of both makes sense.
+    /// Checks the description of the user's resource and of `memory`, to which it is bound.
     fn adopt(self, memory: Memory, offset: u64, desc: R::Desc) -> Result<Bound<R>> {
         self.requirements().check_described(offset, memory.info(), Source::Adopted)?;
         memory.check_export()?;

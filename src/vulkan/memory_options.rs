@@ -1,5 +1,5 @@
-//! Where the memory of a shared resource comes from: what the user chooses, and the memory type that
-//! follows from it.
+//! How the memory of a shared resource is allocated: the user's options, and the memory type that they
+//! select.
 
 use ash::vk;
 

@@ -57,7 +57,7 @@ pub(super) const IMAGE: Rules = Rules {
     imported_by: "import it together with its resource, with import_image",
 };
 
-/// Who described the memory, which decides what an error names and what would help.
+/// The origin of the description of the memory, which decides what an error names and what would help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// The caller chose an offset in memory of this library.

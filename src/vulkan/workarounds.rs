@@ -7,7 +7,7 @@ use bitflags::bitflags;
 
 use crate::error::Result;
 use crate::fd::{
-    MemoryHandleType, SemaphoreHandleType, check_file, check_mapped_semaphore, check_no_file,
+    MemoryHandleType, SemaphoreHandleType, check_file, check_mapped_file, check_no_file,
     check_nvidia_fd,
 };
 
@@ -21,7 +21,7 @@ bitflags! {
     /// | `LAVAPIPE_READS_FROM_DESCRIPTORS` | Mesa lavapipe | 22.3.6 and later |
     /// | `NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS` | NVIDIA, discrete GPUs | 580.159 |
     /// | `NVIDIA_KEEPS_SHARED_MEMORY` | NVIDIA | 580.159 |
-    /// | `SWIFTSHADER_MAPS_SEMAPHORES` | SwiftShader | of Chromium 148 |
+    /// | `SWIFTSHADER_MAPS_DESCRIPTORS` | SwiftShader | of Chromium 148 |
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Workarounds: u32 {
         /// Appends [`LLVMPIPE_BUFFER_TAIL_BYTES`] to the allocation of a shared buffer.
@@ -51,12 +51,14 @@ bitflags! {
         /// correct. Since compute capability 8.0 the system reserves 1 KiB of each block's shared
         /// memory. `cuLaunchKernel` adds it to the requested size; this call seems not to.
         const NVIDIA_KEEPS_SHARED_MEMORY = 1 << 3;
-        /// Imports semaphores only from files of [`SWIFTSHADER_SEMAPHORE_BYTES`], as its own are
-        /// (memfds). Any other driver's semaphores are not files, and files are refused there.
+        /// Imports only files (memfds) of the length that its own have: for memory
+        /// [`SWIFTSHADER_PADDING_BYTES`] more than the allocation, for a semaphore
+        /// [`SWIFTSHADER_SEMAPHORE_BYTES`]. Any other driver's semaphores are not files, and files
+        /// are refused there.
         ///
-        /// `vkImportSemaphoreFdKHR` maps any descriptor; accesses past the end of a shorter file
-        /// raise SIGBUS.
-        const SWIFTSHADER_MAPS_SEMAPHORES = 1 << 4;
+        /// `vkAllocateMemory` and `vkImportSemaphoreFdKHR` map any file; accesses past the end of a
+        /// shorter one raise SIGBUS.
+        const SWIFTSHADER_MAPS_DESCRIPTORS = 1 << 4;
     }
 }
 
@@ -67,8 +69,11 @@ pub const LLVMPIPE_BUFFER_TAIL_BYTES: u64 = 64;
 /// the system.
 pub const NVIDIA_KEEPS_SHARED_MEMORY_BYTES: u32 = 1024;
 
-/// Bytes of a semaphore that [`Workarounds::SWIFTSHADER_MAPS_SEMAPHORES`] requires.
+/// Bytes of a semaphore that [`Workarounds::SWIFTSHADER_MAPS_DESCRIPTORS`] requires.
 pub const SWIFTSHADER_SEMAPHORE_BYTES: u64 = 4096;
+
+/// Bytes that SwiftShader adds to an allocation, whose start it aligns to 16.
+pub const SWIFTSHADER_PADDING_BYTES: u64 = 15;
 
 impl Workarounds {
     /// The workarounds that `driver` needs on a `device` of this type.
@@ -85,7 +90,7 @@ impl Workarounds {
             vk::DriverId::NVIDIA_PROPRIETARY => {
                 Self::NVIDIA_KEEPS_SHARED_MEMORY | Self::NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS
             }
-            vk::DriverId::GOOGLE_SWIFTSHADER => Self::SWIFTSHADER_MAPS_SEMAPHORES,
+            vk::DriverId::GOOGLE_SWIFTSHADER => Self::SWIFTSHADER_MAPS_DESCRIPTORS,
             _ => Self::empty(),
         }
     }
@@ -107,12 +112,17 @@ impl Workarounds {
         self,
         handle_type: MemoryHandleType,
         fd: BorrowedFd<'_>,
+        allocation_size: u64,
     ) -> Result<()> {
         if handle_type != MemoryHandleType::OpaqueFd {
             return Ok(());
         }
         if self.contains(Self::LAVAPIPE_READS_FROM_DESCRIPTORS) {
             check_file(fd)?;
+        }
+        if self.contains(Self::SWIFTSHADER_MAPS_DESCRIPTORS) {
+            let bytes = allocation_size.saturating_add(SWIFTSHADER_PADDING_BYTES);
+            check_mapped_file(fd, bytes, "GPU memory")?;
         }
         self.check_foreign_fd(fd)
     }
@@ -127,8 +137,8 @@ impl Workarounds {
         if handle_type == SemaphoreHandleType::SyncFd {
             return Ok(());
         }
-        if self.contains(Self::SWIFTSHADER_MAPS_SEMAPHORES) {
-            return check_mapped_semaphore(fd, SWIFTSHADER_SEMAPHORE_BYTES);
+        if self.contains(Self::SWIFTSHADER_MAPS_DESCRIPTORS) {
+            return check_mapped_file(fd, SWIFTSHADER_SEMAPHORE_BYTES, "a semaphore");
         }
         check_no_file(fd)?;
         self.check_foreign_fd(fd)
@@ -154,7 +164,9 @@ mod tests {
         let null = File::open("/dev/null").unwrap();
         let accepts = |driver, device, fd: &File| {
             let workarounds = Workarounds::of(driver, device);
-            let memory = workarounds.check_memory_fd(MemoryHandleType::OpaqueFd, fd.as_fd());
+            let opaque = MemoryHandleType::OpaqueFd;
+            let bytes = SWIFTSHADER_SEMAPHORE_BYTES - SWIFTSHADER_PADDING_BYTES;
+            let memory = workarounds.check_memory_fd(opaque, fd.as_fd(), bytes);
             let semaphore =
                 workarounds.check_semaphore_fd(SemaphoreHandleType::OpaqueFd, fd.as_fd());
             (memory.is_ok(), semaphore.is_ok())
@@ -162,7 +174,7 @@ mod tests {
         assert_eq!(accepts(Driver::MESA_LLVMPIPE, Type::CPU, &file), (true, false));
         assert_eq!(accepts(Driver::MESA_LLVMPIPE, Type::CPU, &null), (false, true));
         assert_eq!(accepts(Driver::GOOGLE_SWIFTSHADER, Type::CPU, &file), (true, true));
-        assert_eq!(accepts(Driver::GOOGLE_SWIFTSHADER, Type::CPU, &null), (true, false));
+        assert_eq!(accepts(Driver::GOOGLE_SWIFTSHADER, Type::CPU, &null), (false, false));
         let discrete = Type::DISCRETE_GPU;
         assert_eq!(accepts(Driver::NVIDIA_PROPRIETARY, discrete, &file), (false, false));
         let integrated = Type::INTEGRATED_GPU;
