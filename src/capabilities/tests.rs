@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::desc::BufferDesc;
-use crate::error::Error;
+use crate::error::{DriverError, Error};
 use crate::identity::Uuid;
 
 fn missing(api: Api, what: &'static str) -> Missing {
@@ -78,6 +78,20 @@ fn a_plan_prints_what_was_chosen_and_why() {
     let other = "the caller asked for another method";
     let expected = format!("host wait (timeline semaphore, binary semaphore: {other})");
     assert_eq!(print(&binary, Some(SyncMethod::HostWait)), expected);
+}
+
+#[test]
+fn a_method_whose_semaphore_fails_is_replaced_by_the_next() {
+    let all = capabilities(Api::Vulkan, 0xff, 1, Dedicated::NotNeeded);
+    let failed = DriverError::new(Api::Vulkan, "vkGetSemaphoreFdKHR", -3, "a test");
+    let mut rejected = vec![(SyncMethod::Timeline, Rejected::Failed(failed.clone().into()))];
+    let plan =
+        |rejected: &[_]| plan_handoff_without(&all, &all, &all, None, rejected.to_vec()).unwrap();
+    let expected = format!("binary semaphore (timeline semaphore: {failed})");
+    assert_eq!(plan(&rejected).to_string(), expected);
+    rejected.push((SyncMethod::Binary, Rejected::Failed(failed.clone().into())));
+    let expected = format!("host wait (timeline semaphore, binary semaphore: {failed})");
+    assert_eq!(plan(&rejected).to_string(), expected);
 }
 
 #[test]

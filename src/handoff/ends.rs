@@ -1,169 +1,30 @@
-//! Opening a handoff, and its two ends.
+//! The two ends of a handoff.
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::channel::{AcquireError, Channel, Release, Ticket};
 use super::contents::Contents;
 use super::peer::{End, HandoffPeer, completion, semaphore_ops};
-use super::wait::{HostFence, HostWait, WaitMode};
-use crate::capabilities::{Rejected, SyncMethod, SyncPlan, plan_handoff_without};
-use crate::desc::BufferDesc;
-use crate::error::{Error, ImportError, Invalid, Result};
-use crate::payload::SemaphoreKind;
-use crate::peer::Peer;
-use crate::vulkan::{self, Half};
-
-/// How a handoff is synchronised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HandoffOptions {
-    /// The method of synchronisation; default `None`, the best that both sides have.
-    pub method: Option<SyncMethod>,
-    /// The maximum number of releases in flight, that is, not yet acquired; at least 1, default 1.
-    ///
-    /// One binary semaphore is created for each, and they are used in rotation. A binary semaphore may be
-    /// signalled again only after its wait has executed (VUID-vkQueueSubmit-pSignalSemaphores-00067):
-    /// release number n + `in_flight` must come after the acquire of number n on the GPU. It does if the
-    /// payload comes back through another handoff.
-    pub in_flight: u32,
-    /// How the host waits if the method is a host wait; default [`WaitMode::Block`].
-    pub wait: WaitMode,
-    /// The timeout of a host wait; default 10 s.
-    pub timeout: Duration,
-}
-
-impl Default for HandoffOptions {
-    fn default() -> Self {
-        let timeout = Duration::from_secs(10);
-        Self { method: None, in_flight: 1, wait: WaitMode::default(), timeout }
-    }
-}
-
-/// A handoff from `A` to `B`: its two ends, and how they are synchronised.
-#[derive(Debug)]
-pub struct Handoff<A: HandoffPeer, B: HandoffPeer> {
-    /// The end that releases.
-    pub release: Releaser<A>,
-    /// The end that acquires.
-    pub acquire: Acquirer<B>,
-    /// The chosen method, and why better ones were rejected.
-    pub plan: SyncPlan,
-}
-
-/// Opens a handoff from `from` to `to`, with semaphores that `owner` creates.
-///
-/// `owner` may be one of the two, or a third endpoint if neither is Vulkan. If it is the first or the
-/// second of a pair that hands payloads back and forth, [`round_trip`] opens both directions.
-///
-/// If the driver can't create or import a semaphore that it reports to support, the next method is used;
-/// [`Handoff::plan`] says why.
-///
-/// # Errors
-/// [`Mismatch`](crate::error::Mismatch) if the endpoints are not on the same GPU,
-/// [`Missing`](crate::error::Missing) if `options.method` is not available,
-/// [`Driver`](crate::Error::Driver) if its semaphores can't be created, [`Invalid`] if
-/// `options.in_flight` is 0.
-pub fn open<A: HandoffPeer, B: HandoffPeer>(
-    owner: &vulkan::Endpoint,
-    from: &A,
-    to: &B,
-    options: HandoffOptions,
-) -> Result<Handoff<A, B>> {
-    if options.in_flight == 0 {
-        return Err(Invalid::new("options.in_flight", "is 0").help("give at least 1").into());
-    }
-    // Any resource serves: only the semaphores matter.
-    let desc = BufferDesc::storage(16).into();
-    let (exporter, releasing, acquiring) =
-        (owner.capabilities(&desc)?, from.capabilities(&desc)?, to.capabilities(&desc)?);
-    for side in [&releasing, &acquiring] {
-        owner.identities()[0].check_same(&side.identities)?;
-    }
-    let mut rejected = Vec::new();
-    let (plan, (signals, waits)) = loop {
-        let plan =
-            plan_handoff_without(&exporter, &releasing, &acquiring, options.method, rejected)?;
-        match semaphores(owner, from, to, (plan.method, options.in_flight)) {
-            Ok(semaphores) => break (plan, semaphores),
-            // Some drivers report what they can't do.
-            Err(error) if options.method.is_none() && plan.method != SyncMethod::HostWait => {
-                rejected = plan.rejected;
-                rejected.push((plan.method, Rejected::Failed(error)));
-            }
-            Err(error) => return Err(error),
-        }
-    };
-    tracing::debug!(from = %releasing.api, to = %acquiring.api, %plan, "handoff");
-    let host = HostWait { mode: options.wait, timeout: options.timeout };
-    let channel = Arc::new(Channel::new(plan.method, host, options.in_flight, B::check_layout));
-    let fences = from.fences()?;
-    let release =
-        Releaser { endpoint: from.clone(), semaphores: signals, fences, channel: channel.clone() };
-    let acquire = Acquirer { endpoint: to.clone(), semaphores: waits, channel };
-    Ok(Handoff { release, acquire, plan })
-}
-
-/// The semaphores of the releasing and of the acquiring side.
-type Semaphores<A, B> = (Vec<<A as Peer>::Semaphore>, Vec<<B as Peer>::Semaphore>);
-
-/// Creates the semaphores of a method, and imports them on both sides.
-fn semaphores<A: HandoffPeer, B: HandoffPeer>(
-    owner: &vulkan::Endpoint,
-    from: &A,
-    to: &B,
-    (method, in_flight): (SyncMethod, u32),
-) -> Result<Semaphores<A, B>> {
-    let (count, kind) = match method {
-        SyncMethod::Timeline => (1, SemaphoreKind::Timeline),
-        SyncMethod::Binary => (in_flight, SemaphoreKind::Binary),
-        SyncMethod::HostWait => (0, SemaphoreKind::Binary),
-    };
-    let (mut signals, mut waits) = (Vec::new(), Vec::new());
-    for _ in 0..count {
-        let semaphore = owner.create_semaphore(kind)?;
-        signals.push(from.adopt_semaphore(&semaphore)?);
-        waits.push(to.adopt_semaphore(&semaphore)?);
-    }
-    Ok((signals, waits))
-}
-
-/// A handoff each way between two endpoints.
-#[derive(Debug)]
-pub struct RoundTrip<A: HandoffPeer, B: HandoffPeer> {
-    /// From the first to the second.
-    pub there: Handoff<A, B>,
-    /// From the second to the first.
-    pub back: Handoff<B, A>,
-}
-
-/// Opens a handoff each way between `owner`, which creates the semaphores, and `other`.
-///
-/// # Errors
-/// Same as [`open`].
-pub fn round_trip<B: HandoffPeer>(
-    owner: &vulkan::Endpoint,
-    other: &B,
-    options: HandoffOptions,
-) -> Result<RoundTrip<vulkan::Endpoint, B>> {
-    let there = open(owner, owner, other, options)?;
-    Ok(RoundTrip { there, back: open(owner, other, owner, options)? })
-}
+use super::wait::HostFence;
+use crate::capabilities::SyncMethod;
+use crate::error::{Error, ImportError, Result};
+use crate::vulkan::Half;
 
 /// The releasing end of a handoff.
 pub struct Releaser<P: HandoffPeer> {
     pub(crate) endpoint: P,
     pub(crate) semaphores: Vec<P::Semaphore>,
-    fences: P::Fences,
+    pub(super) fences: P::Fences,
     pub(crate) channel: Arc<Channel>,
 }
 
 /// The acquiring end of a handoff.
 pub struct Acquirer<P: HandoffPeer> {
-    endpoint: P,
+    pub(super) endpoint: P,
     pub(crate) semaphores: Vec<P::Semaphore>,
-    channel: Arc<Channel>,
+    pub(super) channel: Arc<Channel>,
 }
 
 impl<P: HandoffPeer> fmt::Debug for Releaser<P> {
@@ -206,7 +67,7 @@ impl<P: HandoffPeer> Releaser<P> {
     /// Releases what `commands` list to the acquiring side, and returns the ticket for it.
     ///
     /// With Vulkan, `commands` are [`VulkanCommands`](super::VulkanCommands): the release is recorded,
-    /// and the returned [`SubmitSync`](vulkan::SubmitSync) is added to the submit, after which the
+    /// and the returned [`SubmitSync`](crate::vulkan::SubmitSync) is added to the submit, after which the
     /// ticket may be sent. If it is dropped instead, nothing is released. With OpenGL they are `GlCommands` or a list of buffers or textures: what the
     /// OpenGL commands so far have done to them is released. With CUDA they are the stream: what the
     /// work on it so far has done is released. OpenGL and CUDA submit at once and return `()` beside the
@@ -216,7 +77,7 @@ impl<P: HandoffPeer> Releaser<P> {
     /// while the context is current, so it can't travel in the ticket.
     ///
     /// # Errors
-    /// [`Invalid`] if `in_flight` releases are in flight already, if a resource is released already, if
+    /// [`Invalid`](crate::error::Invalid) if `in_flight` releases are in flight already, if a resource is released already, if
     /// an image is listed in a layout that it can't have or that the acquiring API lacks, if the OpenGL
     /// context is not current;
     /// [`Mismatch`](crate::error::Mismatch) for a resource or a stream from another endpoint;
@@ -302,7 +163,7 @@ impl<P: HandoffPeer> Acquirer<P> {
     /// # Errors
     /// [`Mismatch`](crate::error::Mismatch) for a ticket from another handoff, for a resource or a stream of
     /// another endpoint, if the number of buffers or images differs from the release, or if an image is
-    /// listed in a layout other than the one it was released in; [`Invalid`] if the release was never
+    /// listed in a layout other than the one it was released in; [`Invalid`](crate::error::Invalid) if the release was never
     /// submitted or, unless the host waits, is not submitted yet, and if the OpenGL context is not current;
     /// [`Timeout`](crate::Error::Timeout) if a host wait took too long. After an error nothing is acquired,
     /// and the ticket is returned.

@@ -87,6 +87,7 @@ mod ends;
 mod gl;
 #[cfg(feature = "cuda")]
 mod graph;
+mod open;
 mod peer;
 mod vulkan;
 mod wait;
@@ -96,11 +97,12 @@ pub use channel::{AcquireError, Ticket};
 pub(crate) use contents::Contents;
 #[cfg(feature = "cuda")]
 pub use cuda::CudaCommands;
-pub use ends::{Acquirer, Handoff, HandoffOptions, Releaser, RoundTrip, open, round_trip};
+pub use ends::{Acquirer, Releaser};
 #[cfg(feature = "gl")]
 pub use gl::{GlCommands, TextureAccess};
 #[cfg(feature = "cuda")]
 pub use graph::{CapturedAcquire, GraphHandoff};
+pub use open::{Handoff, HandoffOptions, RoundTrip, open, round_trip};
 pub use peer::HandoffPeer;
 pub use vulkan::VulkanCommands;
 pub use wait::WaitMode;

@@ -3,7 +3,7 @@
 use ash::vk;
 use smallvec::SmallVec;
 
-use super::access::Accesses;
+use super::accesses::Accesses;
 use super::endpoint::Endpoint;
 use crate::error::Result;
 

@@ -13,6 +13,7 @@
 //! `VK_KHR_external_memory_fd`, `VK_KHR_external_semaphore_fd`, `VK_EXT_external_memory_dma_buf`.
 
 mod access;
+mod accesses;
 mod allocation;
 mod barrier;
 mod buffer;
@@ -37,10 +38,12 @@ mod requirements;
 mod resource;
 mod semaphore;
 mod submit;
+mod submit_end;
 pub mod workarounds;
 
-pub(crate) use access::List;
-pub use access::{Accesses, BufferAccess, ImageAccess};
+pub use access::{BufferAccess, ImageAccess};
+pub use accesses::Accesses;
+pub(crate) use accesses::List;
 pub use buffer::Buffer;
 pub(crate) use commands::Commands;
 #[cfg(feature = "nvx")]
@@ -59,5 +62,6 @@ pub use memory_options::{
 };
 pub use raw_device::RawDeviceInfo;
 pub use semaphore::{Semaphore, SemaphoreSignal, SemaphoreWait};
-pub(crate) use submit::{AfterSubmit, Half, SubmitEnd, SubmitHandoff};
+pub(crate) use submit::AfterSubmit;
 pub use submit::{FencePool, SubmitParts, SubmitSync};
+pub(crate) use submit_end::{Half, SubmitEnd, SubmitHandoff};

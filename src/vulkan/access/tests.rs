@@ -5,7 +5,7 @@ use ash::vk::{AccessFlags, PipelineStageFlags};
 use super::*;
 use crate::desc::ImageUsage;
 use crate::format::Format;
-use crate::vulkan::fake;
+use crate::vulkan::{Accesses, fake};
 
 const GENERAL: ImageLayout = ImageLayout::GENERAL;
 

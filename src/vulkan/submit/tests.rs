@@ -1,5 +1,6 @@
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use super::super::submit_end::{Half, SubmitHandoff};
 use super::*;
 use crate::vulkan::BufferAccess;
 use crate::vulkan::fake::{self, Call};

@@ -1,5 +1,6 @@
 //! Family E: handoffs by each method from one Vulkan device to another, and several in flight at once.
 
+mod acquirers;
 mod channel;
 pub(crate) mod hazards;
 pub(crate) mod stress;

@@ -9,18 +9,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use gpu_interop::ash::vk;
 use gpu_interop::capabilities::SyncMethod;
-use gpu_interop::handoff::{self, Handoff, HandoffOptions, HandoffPeer, Ticket, VulkanCommands};
+use gpu_interop::handoff::{self, Handoff, HandoffOptions, VulkanCommands};
 use gpu_interop::headless::Commands;
 use gpu_interop::tune::Route;
 use gpu_interop::vulkan::{self, Buffer, BufferAccess, BufferOptions, Endpoint, SubmitSync};
-use gpu_interop::{Api, BufferDesc, Error, Peer, cuda, gl};
+use gpu_interop::{Api, BufferDesc, Error, Peer as _, gl};
 
+use super::acquirers::{Acquirer, BufferOf};
 use crate::cases::multi_api::teardown::orders;
 use crate::cases::support::routes::{BINARY, CaseRoute as _, HOST_WAIT, TIMELINE};
 use crate::cases::support::stalled_queue::StalledQueue;
 use crate::harness::{Case, Need, ProcessResources, TestGpu};
-use interop_gpu::cuda::CudaContext;
-use interop_gpu::gl::GlContext;
 use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::VulkanContext;
 
@@ -91,108 +90,6 @@ pub(crate) fn cases() -> Vec<Case> {
     let name = "vulkan→gl/opaque_fd/stress/an_early_return_during_a_long_fill/59a";
     cases.push(Case::new(name, early_return).needs(&[Need::Gl]));
     cases
-}
-
-/// The acquiring side.
-trait Acquirer: Sized {
-    type Peer: HandoffPeer;
-
-    fn peer(&self) -> &Self::Peer;
-    fn import(&self, buffer: &Buffer) -> Result<BufferOf<Self>>;
-    /// Acquires what is listed.
-    fn acquire(
-        &self,
-        handoff: &mut handoff::Acquirer<Self::Peer>,
-        ticket: Ticket,
-        buffers: &[&BufferOf<Self>],
-    ) -> Result<Done<Self>, handoff::AcquireError>;
-
-    /// Submits the acquire.
-    fn submit(&self, _: Done<Self>) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// What an acquire returns, and how it is completed.
-struct Done<A: Acquirer>(<A::Peer as HandoffPeer>::Sync);
-
-type BufferOf<A> = <<A as Acquirer>::Peer as Peer>::Buffer;
-
-impl Acquirer for VulkanContext {
-    type Peer = Endpoint;
-
-    fn peer(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
-    fn import(&self, buffer: &Buffer) -> Result<Buffer> {
-        Ok(self.endpoint.import_buffer(buffer.export()?)?)
-    }
-
-    fn acquire(
-        &self,
-        handoff: &mut handoff::Acquirer<Endpoint>,
-        ticket: Ticket,
-        buffers: &[&Buffer],
-    ) -> Result<Done<Self>, handoff::AcquireError> {
-        let used: Vec<_> = buffers.iter().map(|buffer| BufferAccess::any(buffer)).collect();
-        let (command, family) = (vk::CommandBuffer::null(), self.vulkan.queue_family());
-        // Only the wrong list, which is refused, needs a command buffer.
-        let commands = match buffers.len() {
-            1 => VulkanCommands::recorded().covering(&used),
-            // SAFETY: nothing is recorded.
-            _ => unsafe { VulkanCommands::record(command, family, &used) },
-        };
-        handoff.acquire(ticket, commands).map(Done)
-    }
-
-    fn submit(&self, Done(sync): Done<Self>) -> Result<()> {
-        // SAFETY: the queue is locked.
-        let submit = |queue| unsafe { sync.submit(&self.endpoint, queue, &[]) };
-        Ok(self.vulkan.with_queue(submit)?)
-    }
-}
-
-impl Acquirer for GlContext {
-    type Peer = gl::Endpoint;
-
-    fn peer(&self) -> &gl::Endpoint {
-        &self.endpoint
-    }
-
-    fn import(&self, buffer: &Buffer) -> Result<gl::Buffer> {
-        Ok(self.endpoint.import_buffer(buffer.export()?)?)
-    }
-
-    fn acquire(
-        &self,
-        handoff: &mut handoff::Acquirer<gl::Endpoint>,
-        ticket: Ticket,
-        buffers: &[&gl::Buffer],
-    ) -> Result<Done<Self>, handoff::AcquireError> {
-        handoff.acquire(ticket, buffers).map(Done)
-    }
-}
-
-impl Acquirer for CudaContext {
-    type Peer = cuda::Endpoint;
-
-    fn peer(&self) -> &cuda::Endpoint {
-        &self.endpoint
-    }
-
-    fn import(&self, buffer: &Buffer) -> Result<cuda::Buffer> {
-        Ok(self.endpoint.import_buffer(buffer.export()?)?)
-    }
-
-    fn acquire(
-        &self,
-        handoff: &mut handoff::Acquirer<cuda::Endpoint>,
-        ticket: Ticket,
-        _: &[&cuda::Buffer],
-    ) -> Result<Done<Self>, handoff::AcquireError> {
-        handoff.acquire(ticket, &self.stream).map(Done)
-    }
 }
 
 /// A Vulkan device whose queue is stalled, and the endpoint that is dropped.
