@@ -225,7 +225,7 @@ impl ShaderLayout {
             .depth_write_enable(desc.depth.is_some())
             .depth_compare_op(desc.depth.unwrap_or(vk::CompareOp::ALWAYS));
         let blend = vk::PipelineColorBlendStateCreateInfo::default()
-            .attachments(desc.colour.as_ref().map_or(&[], slice::from_ref));
+            .attachments(desc.colour.as_slice());
         let dynamic = vk::PipelineDynamicStateCreateInfo::default()
             .dynamic_states(&[vk::DynamicState::VIEWPORT, vk::DynamicState::SCISSOR]);
         let info = vk::GraphicsPipelineCreateInfo::default()
