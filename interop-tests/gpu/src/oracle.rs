@@ -36,9 +36,6 @@ pub struct Passes {
     c: u32,
 }
 
-/// The name of [`Passes`] until every case uses it.
-pub type Turns = Passes;
-
 impl Default for Passes {
     fn default() -> Self {
         Self { a: 1, b: 0, c: 0 }
