@@ -224,8 +224,8 @@ impl ShaderLayout {
             .depth_test_enable(desc.depth.is_some())
             .depth_write_enable(desc.depth.is_some())
             .depth_compare_op(desc.depth.unwrap_or(vk::CompareOp::ALWAYS));
-        let blend = vk::PipelineColorBlendStateCreateInfo::default()
-            .attachments(desc.colour.as_slice());
+        let blend =
+            vk::PipelineColorBlendStateCreateInfo::default().attachments(desc.colour.as_slice());
         let dynamic = vk::PipelineDynamicStateCreateInfo::default()
             .dynamic_states(&[vk::DynamicState::VIEWPORT, vk::DynamicState::SCISSOR]);
         let info = vk::GraphicsPipelineCreateInfo::default()
