@@ -119,9 +119,9 @@
 //! | 144 + *n* | 4 *v* | view formats | `VkFormat` values: `VkImageFormatListCreateInfo` |
 //! | 144 + *n* + 4 *v* | 40 *r* | raw format | |
 //!
-//! The view formats, the origin, the raw format, and other usages and flags than those with a constant
-//! are used by newer releases of version 1. A message without them has the same bytes as before, and a
-//! receiver that doesn't know them refuses the message.
+//! Usages, flags and formats are passed on as they are: whether the receiver's driver has them is known
+//! only when the image is imported. Flags that a shared image can't have, and a raw format that
+//! contradicts itself, are well formed; the receiver refuses the payload.
 //!
 //! The linear layout is that of mip level 0, `VkSubresourceLayout` without its size; see
 //! [`LinearLayout`](crate::payload::LinearLayout). It is optional for a linear image. A pitch that has
