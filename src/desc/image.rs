@@ -223,27 +223,7 @@ impl ImageDesc {
                 .help("share it with optimal tiling, or each plane as an image of its own")
                 .into());
         }
-        let views = self.view_formats.as_slice();
-        let refuse = |problem: String, vuid: &'static str| {
-            Err(Invalid::new("desc.view_formats", problem).vuid(vuid).into())
-        };
-        if views.len() > 1 && !self.flags.contains(ImageFlags::MUTABLE_FORMAT) {
-            let problem = format!("{} formats without MUTABLE_FORMAT", views.len());
-            return refuse(problem, "VUID-VkImageCreateInfo-flags-04738");
-        }
-        // Views of blocks and of planes have another size.
-        if self.flags.contains(ImageFlags::BLOCK_TEXEL_VIEW_COMPATIBLE)
-            || self.format.is_multi_planar()
-        {
-            return Ok(());
-        }
-        let bytes = self.format.block_bytes();
-        let mut known = views.iter().filter_map(|&view| Format::from_vulkan(view));
-        if let Some(view) = known.find(|view| view.block_bytes() != bytes) {
-            let problem = format!("{view} has another size than {}", self.format);
-            return refuse(problem, "VUID-VkImageCreateInfo-pNext-06722");
-        }
-        Ok(())
+        self.view_formats.check(self.format, self.flags)
     }
 }
 

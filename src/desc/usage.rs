@@ -151,6 +151,8 @@ impl ViewFormats {
     /// The most formats of a list.
     pub const MAX: usize = 8;
 
+    const FIELD: &str = "desc.view_formats";
+
     /// An empty list.
     pub const EMPTY: Self = Self { count: 0, formats: [0; Self::MAX] };
 
@@ -169,17 +171,39 @@ impl ViewFormats {
     /// [`Invalid`] for more than [`MAX`](Self::MAX) formats, and for a number that isn't a
     /// `VkFormat`.
     pub fn from_raw(vk_formats: &[i32]) -> Result<Self> {
-        const FIELD: &str = "desc.view_formats";
         let mut list = Self::default();
         let Some(kept) = list.formats.get_mut(..vk_formats.len()) else {
             let problem = format!("{} formats, but {} fit", vk_formats.len(), Self::MAX);
-            return Err(Invalid::new(FIELD, problem)
+            return Err(Invalid::new(Self::FIELD, problem)
                 .help("leave the list empty: views may then have any compatible format")
                 .into());
         };
-        vk_formats.iter().try_for_each(|&format| check_number(FIELD, format))?;
+        vk_formats.iter().try_for_each(|&format| check_number(Self::FIELD, format))?;
         kept.copy_from_slice(vk_formats);
         Ok(Self { count: vk_formats.len() as u8, ..list })
+    }
+
+    /// Rejects a list that an image of `format` with `flags` can't have.
+    pub(super) fn check(&self, format: Format, flags: ImageFlags) -> Result<()> {
+        let refuse = |problem: String, vuid: &'static str| {
+            Err(Invalid::new(Self::FIELD, problem).vuid(vuid).into())
+        };
+        let views = self.as_slice();
+        if views.len() > 1 && !flags.contains(ImageFlags::MUTABLE_FORMAT) {
+            let problem = format!("{} formats without MUTABLE_FORMAT", views.len());
+            return refuse(problem, "VUID-VkImageCreateInfo-flags-04738");
+        }
+        // Views of blocks and of planes have another size.
+        let by_block = flags.contains(ImageFlags::BLOCK_TEXEL_VIEW_COMPATIBLE);
+        let mut known = views.iter().filter_map(|&view| Format::from_vulkan(view));
+        let other = known.find(|view| view.block_bytes() != format.block_bytes());
+        match other {
+            Some(view) if !by_block && !format.is_multi_planar() => {
+                let problem = format!("{view} has another size than {format}");
+                refuse(problem, "VUID-VkImageCreateInfo-pNext-06722")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns the `VkFormat` values.
