@@ -20,15 +20,14 @@
 //! As in cudarc, a failure while an object is dropped is recorded in the context; the context's next
 //! call, or `CudaContext::check_err`, returns it.
 //!
-//! # Driver bugs
-//! The library works around these:
+//! # Stream captures
+//! While a stream is captured into a CUDA graph, the library's calls and drops leave the capture valid: they
+//! run in the relaxed capture mode, and what CUDA forbids even then is put off until a later call. A captured
+//! stream is refused ([`Error::Invalid`](crate::Error::Invalid)), except by [`Endpoint::capture_wait`],
+//! [`Endpoint::capture_signal`], [`Memory::keep_in_capture`] and `handoff::GraphHandoff`. In a capture, pass
+//! [`Buffer::device_ptr`] to kernels: cudarc's views order their uses by events, which fails there.
 //!
-//! | name | driver | the bug | the workaround |
-//! |---|---|---|---|
-//! | `NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS` | NVIDIA 580.159, discrete GPUs (the descriptors of integrated GPUs may be dma-bufs) | `cuImportExternalMemory` closes a descriptor that it rejects (an eventfd), against its documentation; in Vulkan and OpenGL the same driver fails every later import in the process after one such descriptor | a descriptor that NVIDIA's driver can't have made is rejected before the driver sees it |
-//! | `NVIDIA_LAYERED_LEVELS_LAID_OUT_DIFFERENTLY` | NVIDIA 580.159 | in a mipmapped array with layers, CUDA expects the second layer at a different place than Vulkan: only the first layer is read correctly. Layers without levels and levels without layers are correct | an image with several layers and several levels is refused ([`Memory::array`](Memory::array)) |
-//! | `NVIDIA_SRGB_DECODES_ONLY_RED_OF_TWO_CHANNELS` | NVIDIA 580.159 | a texture object of two channels of bytes with `CU_TRSF_SRGB` returns green as it is stored | [`ReadMode::DecodeSrgb`](ReadMode::DecodeSrgb) is refused for two channels |
-//!
+//! # Example
 //! ```no_run
 //! use gpu_interop::cudarc::driver::{CudaContext, CudaFunction, LaunchConfig, PushKernelArg};
 //! use gpu_interop::{BufferPayload, SemaphorePayload, Uuid, cuda};
@@ -60,6 +59,15 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! # Driver bugs
+//! The library works around these:
+//!
+//! | name | driver | the bug | the workaround |
+//! |---|---|---|---|
+//! | `NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS` | NVIDIA 580.159, discrete GPUs (the descriptors of integrated GPUs may be dma-bufs) | `cuImportExternalMemory` closes a descriptor that it rejects (an eventfd), against its documentation; in Vulkan and OpenGL the same driver fails every later import in the process after one such descriptor | a descriptor that NVIDIA's driver can't have made is rejected before the driver sees it |
+//! | `NVIDIA_LAYERED_LEVELS_LAID_OUT_DIFFERENTLY` | NVIDIA 580.159 | in a mipmapped array with layers, CUDA expects the second layer at a different place than Vulkan: only the first layer is read correctly. Layers without levels and levels without layers are correct | an image with several layers and several levels is refused ([`Memory::array`]) |
+//! | `NVIDIA_SRGB_DECODES_ONLY_RED_OF_TWO_CHANNELS` | NVIDIA 580.159 | a texture object of two channels of bytes with `CU_TRSF_SRGB` returns green as it is stored | [`ReadMode::DecodeSrgb`] is refused for two channels |
 //!
 //! # References
 //! CUDA driver API: "External Resource Interoperability", "Virtual Memory Management", "Texture Object

@@ -14,7 +14,7 @@ use super::fence::{Event, Fence};
 use super::library::{check, record};
 use super::uses::{OwnStream, Uses};
 use crate::capabilities::Support;
-use crate::error::{Api, ImportError, ImportResult, Invalid, Missing, Result};
+use crate::error::{Api, Error, ImportError, ImportResult, Invalid, Missing, Result};
 use crate::fd::{SemaphoreHandleType, check_no_file, transfer_duplicate};
 use crate::payload::{SemaphoreKind, SemaphorePayload};
 
@@ -318,9 +318,8 @@ impl Semaphore {
     pub fn fence(&self, value: u64) -> Result<Fence> {
         let Shared { endpoint, kind, uses, .. } = &*self.shared;
         if *kind != SemaphoreKind::Timeline {
-            return Err(Invalid::new("semaphore", "is binary and has no value")
-                .help("wait for it in a stream (Endpoint::wait)")
-                .into());
+            let refused = Invalid::new("semaphore", "is binary and has no value");
+            return Err(Error::Invalid(refused.help("wait for it in a stream (Endpoint::wait)")));
         }
         let current = endpoint.enter()?;
         let (event, own) = (Event::new(&current)?, Event::new(&current)?);
@@ -380,7 +379,6 @@ fn check_value(operation: Operation, kind: SemaphoreKind, value: Option<u64>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
     use SemaphoreKind::{Binary, Timeline};
 
     #[test]
