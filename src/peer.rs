@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::capabilities::Capabilities;
 use crate::desc::{ImageDesc, ImageFlags, ResourceDesc};
-use crate::error::{Api, Error, ImportResult, Invalid, Result};
+use crate::error::{Api, ImportResult, Invalid, Result};
 use crate::fd::MemoryHandleType;
 use crate::identity::Identity;
 use crate::payload::{BufferPayload, ImagePayload, MemoryPayload, SemaphorePayload};
@@ -131,7 +131,7 @@ pub fn widest_for_gl<P: Peer>(exporter: &P, desc: &ImageDesc) -> Result<ImageDes
 
 /// Refuses to release a resource that `parameter` lists and `handoff` has released.
 #[cfg(any(feature = "vulkan", feature = "gl"))]
-pub(crate) fn released_already(parameter: &'static str, handoff: u64) -> Error {
+pub(crate) fn released_already(parameter: &'static str, handoff: u64) -> crate::Error {
     Invalid::new(parameter, format!("one of them is released already, through handoff {handoff}"))
         .help("acquire it first, or call its `reclaim`, after which its content is undefined")
         .into()

@@ -110,16 +110,16 @@ mod tests {
         let refused = release(2).unwrap_err().to_string();
         assert!(refused.contains("handoff 3") && refused.contains("reclaim"), "{refused}");
         // Acquired and released in one submit, which is made, or not.
-        for is_submitted in [true, false] {
-            buffer.acquire(half(7), &Part::WHOLE);
-            release(2).unwrap();
+        for (is_submitted, acquire, next) in [(true, half(7), 2), (false, half(8), 3)] {
+            buffer.acquire(acquire, &Part::WHOLE);
+            release(next).unwrap();
             if is_submitted {
-                buffer.acquired(half(7));
+                buffer.acquired(acquire);
             } else {
-                buffer.abandon(half(2));
-                buffer.abandon(half(7));
+                buffer.abandon(half(next));
+                buffer.abandon(acquire);
             }
-            assert!(release(3).is_err());
+            assert!(release(4).is_err());
         }
         buffer.reclaim();
         assert_eq!(release(4), Ok(()));

@@ -180,7 +180,12 @@ fn for_each_order(
         }
         run(&gpu, order).with_context(|| format!("dropped in the order {order:?}"))?;
     }
-    before.context("there are orders")?.require_same(&ProcessResources::now()?)
+    let (before, now) = (before.context("there are orders")?, ProcessResources::now()?);
+    // valgrind takes address space for itself.
+    let is_valgrind = std::env::var("LD_PRELOAD").is_ok_and(|name| name.contains("vgpreload"));
+    let address_space_kib =
+        if is_valgrind { before.address_space_kib } else { now.address_space_kib };
+    before.require_same(&ProcessResources { address_space_kib, ..now })
 }
 
 /// Vulkan releases. The objects are the two ends, the two buffers, and the endpoint.
