@@ -12,7 +12,7 @@
 //! | floor | modules | what they hold |
 //! |---|---|---|
 //! | 0 | [`desc`], [`format`](mod@format), [`capabilities`], [`payload`], [`fd`], [`identity`], [`peer`], [`error`](mod@error) | descriptions, payloads, errors; no GPU API |
-//! | 1 | `vulkan`, `gl`, `cuda` | the peers: endpoints over the user's contexts, which export and import |
+//! | 1 | `vulkan`, `gl`, `cuda` | the peers: endpoints over the application's contexts, which export and import |
 //! | 1 | `ipc` | payloads over a Unix socket |
 //! | 2 | `handoff`, `ring` | synchronised access to a payload, and to several payloads in flight |
 //! | 2 | `session` | a ring that is shared with other processes |
@@ -28,9 +28,9 @@
 //!
 //! | feature | what it adds | default |
 //! |---|---|---|
-//! | `vulkan` | the Vulkan peer, over the user's `ash` device; `handoff` and `ring` | yes |
-//! | `gl` | the OpenGL peer, over the user's `glow` context | yes |
-//! | `cuda` | the CUDA peer, over the user's `cudarc` context; libcuda is loaded at run time | yes |
+//! | `vulkan` | the Vulkan peer, over the application's `ash` device; `handoff` and `ring` | yes |
+//! | `gl` | the OpenGL peer, over the application's `glow` context | yes |
+//! | `cuda` | the CUDA peer, over the application's `cudarc` context; libcuda is loaded at run time | yes |
 //! | `ipc` | payloads over a Unix socket; needs no GPU API | no |
 //! | `session` | a ring of payloads shared with other processes, over `ipc` | no |
 //! | `headless` | opens Vulkan, EGL/OpenGL and CUDA on one GPU, without a display | no |

@@ -9,14 +9,14 @@ use crate::fd::MemoryHandleType;
 use crate::identity::Identity;
 use crate::payload::{BufferPayload, ImagePayload, MemoryPayload, SemaphorePayload};
 
-/// An endpoint of any API: the user's context, borrowed, that imports payloads.
+/// An endpoint of any API: a borrowed context of the application, which imports payloads.
 ///
 /// Implemented by `vulkan::Endpoint`, `gl::Endpoint` and `cuda::Endpoint`. Endpoints are cheap to
-/// clone, and so are the semaphores. The methods do what the endpoints' own methods of the same name
-/// do.
+/// clone, and so are the semaphores. Each method does the same as the endpoint's own method of that
+/// name.
 ///
 /// # Examples
-/// Code that is written once for every API:
+/// Code for every API:
 /// ```
 /// use gpu_interop::{ImagePayload, Peer, Result, capabilities::Capabilities};
 ///
@@ -83,18 +83,18 @@ pub trait Peer: Clone + fmt::Debug {
         payload: SemaphorePayload,
     ) -> ImportResult<Self::Semaphore, SemaphorePayload>;
 
-    /// Waits on the host until all work that was given to the device or context is done. This has
-    /// no timeout.
+    /// Waits on the host, without a timeout, until all work submitted to the device or context is
+    /// done.
     ///
     /// # Safety
     /// No other thread uses a queue of a Vulkan endpoint's device during the call
     /// (`vkDeviceWaitIdle`, host synchronization). OpenGL and CUDA endpoints require nothing.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if an OpenGL context is not current, or a CUDA stream that
-    /// synchronises with the default stream is being captured into a graph (a capture of another stream of
-    /// the context is invalidated); [`Error::Driver`](crate::Error::Driver) if the work failed or the device
-    /// is lost.
+    /// [`Error::Invalid`](crate::Error::Invalid) if an OpenGL context is not current, or a CUDA
+    /// stream that synchronises with the default stream is being captured into a graph (a capture
+    /// of another stream of the context is invalidated); [`Error::Driver`](crate::Error::Driver) if
+    /// the work failed or the device is lost.
     ///
     /// # References
     /// `vkDeviceWaitIdle`, `glFinish`, `cuCtxSynchronize`.
@@ -107,7 +107,7 @@ pub trait Peer: Clone + fmt::Debug {
 /// Returns `desc` with every usage of [`ImageDesc::for_gl`] with which `exporter` can export the
 /// image as an opaque fd: the image to create for sharing with OpenGL.
 ///
-/// The usages of `desc` itself are kept, whether or not the exporter supports them.
+/// The usages in `desc` are kept, whether or not the exporter supports them.
 ///
 /// # Errors
 /// Same as [`Peer::capabilities`].
@@ -129,7 +129,7 @@ pub fn widest_for_gl<P: Peer>(exporter: &P, desc: &ImageDesc) -> Result<ImageDes
     Ok(widest)
 }
 
-/// Refuses to release a resource that `parameter` lists and `handoff` has released.
+/// The error for a resource, listed by `parameter`, that `handoff` has released already.
 #[cfg(any(feature = "vulkan", feature = "gl"))]
 pub(crate) fn released_already(parameter: &'static str, handoff: u64) -> crate::Error {
     Invalid::new(parameter, format!("one of them is released already, through handoff {handoff}"))
@@ -137,7 +137,7 @@ pub(crate) fn released_already(parameter: &'static str, handoff: u64) -> crate::
         .into()
 }
 
-/// Implements all of [`Peer`] but `wait_idle`, whose body is given, by the endpoint's own methods.
+/// Implements [`Peer`] with the endpoint's own methods, and `wait_idle` with the given body.
 #[cfg(any(feature = "vulkan", feature = "gl", feature = "cuda"))]
 macro_rules! impl_peer {
     ($endpoint:ty, $api:expr, $memory:ty, $buffer:ty, $image:ty, $semaphore:ty, $wait_idle:item) => {

@@ -1,4 +1,4 @@
-//! The endpoint: the user's context, borrowed.
+//! The endpoint: the application's context, borrowed.
 
 use std::ffi::c_int;
 use std::os::fd::AsFd;
@@ -31,7 +31,7 @@ struct Inner {
 }
 
 impl Endpoint {
-    /// Creates an endpoint over the user's context, primary or not.
+    /// Creates an endpoint over the application's context, primary or not.
     ///
     /// # Errors
     /// Those of [`require`](super::require), and [`Error::Driver`](crate::Error::Driver) if a query fails.
@@ -132,7 +132,7 @@ impl Endpoint {
         Self::new(owned)
     }
 
-    /// Returns the user's context.
+    /// Returns the application's context.
     pub fn context(&self) -> &Arc<CudaContext> {
         &self.0.context
     }

@@ -1,10 +1,10 @@
-//! The CUDA peer, over the user's own `cudarc` context.
+//! The CUDA peer, over the application's own `cudarc` context.
 //!
 //! [`Endpoint`] borrows a context. [`Buffer`]s are imported from payloads or created for export
 //! ([`Endpoint::create_buffer`]), and are passed to cudarc's copies and kernel launches as views
 //! ([`Buffer::as_view`]). Images are imported as mipmapped [`Array`]s, which kernels read through
 //! [`TextureObject`]s and write through [`SurfaceObject`]s. [`Semaphore`]s are imported, waited for
-//! and signalled in the user's streams; a [`Fence`] lets the host wait.
+//! and signalled in the application's streams; a [`Fence`] lets the host wait.
 //!
 //! # Without CUDA
 //! libcuda is loaded at run time, so a program with this feature also builds and starts on a machine

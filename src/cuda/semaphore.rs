@@ -302,7 +302,7 @@ impl Semaphore {
     /// Returns a fence that is signalled once a timeline semaphore has reached `value`.
     ///
     /// CUDA can't read a timeline's value; this waits for one in a stream of its own, and so doesn't
-    /// delay the user's streams. `fence(value)?.is_signaled()` may return false for a short time after the
+    /// delay the application's streams. `fence(value)?.is_signaled()` may return false for a short time after the
     /// value was reached. In the process that exported the semaphore, `vulkan::Semaphore::value` is
     /// simpler.
     ///

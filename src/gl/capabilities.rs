@@ -20,10 +20,10 @@ use crate::payload::SemaphoreKind;
 impl Endpoint {
     /// Returns what the context can do with `desc`, per handle type, and with semaphores.
     ///
-    /// For an image, the context is queried for such a texture in imported memory: its format, shape,
-    /// size, tiling and sample count. It must be current then; for a buffer it need not be. OpenGL's
-    /// textures have no usage, so the result doesn't cover whether OpenGL can render to the format or
-    /// store to it from a shader.
+    /// For an image, the context is queried for such a texture in imported memory: its format,
+    /// shape, size, tiling and sample count. It must be current then; for a buffer it need not be.
+    /// OpenGL's textures have no usage, so the result doesn't cover whether OpenGL can render to
+    /// the format or store to it from a shader.
     ///
     /// # Errors
     /// [`Invalid`](Error::Invalid) if `desc` is invalid, or is an image and the context is not
@@ -31,7 +31,8 @@ impl Endpoint {
     ///
     /// # References
     /// `GL_EXT_memory_object_fd`, `GL_EXT_semaphore_fd`, `GL_NV_timeline_semaphore`;
-    /// `glGetInternalformativ` (`GL_INTERNALFORMAT_SUPPORTED`, `GL_TILING_TYPES_EXT`, `GL_SAMPLES`).
+    /// `glGetInternalformativ` (`GL_INTERNALFORMAT_SUPPORTED`, `GL_TILING_TYPES_EXT`,
+    /// `GL_SAMPLES`).
     #[doc(alias = "glGetInternalformativ")]
     pub fn capabilities(&self, desc: &ResourceDesc) -> Result<Capabilities> {
         desc.validate()?;
@@ -92,8 +93,8 @@ impl Endpoint {
         query.check_samples(internal)
     }
 
-    /// Describes what OpenGL may need of an image and it was created without: usages, or views of other
-    /// formats. Returns `None` if it lacks nothing. The context must be current.
+    /// Describes what OpenGL may need but the image was created without: usages, or views of other
+    /// formats. Returns `None` if nothing is missing. The context must be current.
     pub(super) fn lacks_for_gl(&self, desc: &ImageDesc) -> Result<Option<String>> {
         let mut lacks = desc.for_gl().usage - desc.usage;
         if self.0.features.format_query {
@@ -127,7 +128,8 @@ fn no_export(what: &str) -> Missing {
         .help("allocate it with Vulkan: OpenGL can only import")
 }
 
-/// The maximum number of values read from a query; no driver has that many sample counts or tilings.
+/// The maximum number of values read from a query; no driver has that many sample counts or
+/// tilings.
 const MAX_VALUES: usize = 16;
 
 struct ImageQuery<'a> {
@@ -145,7 +147,8 @@ impl ImageQuery<'_> {
             return Err(self.missing(what(), "share depth and stencil as a 2D image with layers"));
         }
         if self.target == Target::D3 && is_s3tc(internal) {
-            // GL_NV_texture_compression_vtc stores blocks of 4 × 4 × 4 texels; Vulkan has no such blocks.
+            // GL_NV_texture_compression_vtc stores blocks of 4 × 4 × 4 texels; Vulkan has no such
+            // blocks.
             return Err(self.missing(what(), "share it as a 2D image with layers, or as BC7"));
         }
         if !self.endpoint.0.features.format_query {
@@ -161,8 +164,8 @@ impl ImageQuery<'_> {
         }
     }
 
-    /// Rejects a raw format whose OpenGL format has texels of another size: the texture would reach past
-    /// the end of its memory.
+    /// Rejects a raw format whose OpenGL format has texels of another size: the texture would reach
+    /// past the end of its memory.
     fn check_raw_format(&self, raw: &RawFormat, internal: u32) -> Result<()> {
         let one = |parameter| self.query::<1>(internal, parameter).map(|[value]| value);
         let (width, height) = raw.block_extent;
@@ -172,7 +175,7 @@ impl ImageQuery<'_> {
                 [glow::TEXTURE_COMPRESSED_BLOCK_WIDTH, glow::TEXTURE_COMPRESSED_BLOCK_HEIGHT];
             let [width, height] = found.map(one);
             let size = one(glow::TEXTURE_COMPRESSED_BLOCK_SIZE)?;
-            // Some drivers count bits.
+            // Some drivers return bits.
             let is_bits = i64::from(size) == 8 * i64::from(raw.block_bytes);
             ((width?, height?), i64::from(if is_bits { size / 8 } else { size }))
         } else {
@@ -214,8 +217,8 @@ impl ImageQuery<'_> {
         })
     }
 
-    /// Returns the tilings of textures of `internal` format, or `None` if the context can't answer. OpenGL
-    /// ES and OpenGL before 4.3 have the query, but not for textures without samples.
+    /// Returns the tilings of textures of `internal` format, or `None` if the context can't answer.
+    /// OpenGL ES and OpenGL before 4.3 have the query, but not for textures without samples.
     fn tilings(&self, internal: u32) -> Result<Option<Vec<i32>>> {
         let Features { format_query, sample_query, .. } = self.endpoint.0.features;
         let target = if format_query { self.target.token() } else { glow::RENDERBUFFER };
@@ -243,7 +246,8 @@ impl ImageQuery<'_> {
         let [count] = self.query(internal, glow::NUM_SAMPLE_COUNTS)?;
         let counts: [i32; MAX_VALUES] = self.query(internal, glow::SAMPLES)?;
         let counts = first(&counts, count);
-        // OpenGL would round up to the next count that it has, which isn't the exporter's image.
+        // OpenGL would round up to the next count that it has, which would not match the exporter's
+        // image.
         if counts.iter().any(|&count| u32::try_from(count) == Ok(needed)) {
             return Ok(());
         }
@@ -306,7 +310,8 @@ impl ImageQuery<'_> {
     }
 }
 
-/// Whether `internal` is one of `GL_EXT_texture_compression_s3tc` or its sRGB variants, BC1 to BC3 in Vulkan.
+/// Whether `internal` is one of `GL_EXT_texture_compression_s3tc` or its sRGB variants, BC1 to BC3
+/// in Vulkan.
 fn is_s3tc(internal: u32) -> bool {
     matches!(internal, 0x83F0..=0x83F3 | 0x8C4C..=0x8C4F)
 }

@@ -1,10 +1,9 @@
-//! The application's context: whether it is current on this thread, its version, and which GPUs it is
-//! on.
+//! The application's context: whether it is current on this thread, its version and its GPUs.
 //!
-//! A call into OpenGL without a context does nothing and reports nothing under libglvnd (`glGetError`
-//! returns `GL_NO_ERROR`, an out parameter stays as it was), and may crash elsewhere. A call into
-//! another context is worse: names refer to other objects there. So EGL or GLX is queried before each
-//! operation.
+//! A call into OpenGL without a context does nothing and reports nothing under libglvnd
+//! (`glGetError` returns `GL_NO_ERROR`, an out parameter stays as it was), and may crash elsewhere.
+//! A call into another context is worse: names refer to other objects there. So EGL or GLX is
+//! queried before each operation.
 
 use std::ffi::{CStr, c_void};
 use std::fmt;
@@ -36,8 +35,8 @@ pub(super) struct CurrentContext {
 enum ContextQuery {
     /// EGL or GLX, which return the context: its address.
     WindowSystem { get: GetCurrentContext, context: usize },
-    /// `glGetString(GL_VERSION)`, which shows only whether any context is current. So the context must
-    /// stay on its thread.
+    /// `glGetString(GL_VERSION)`, which shows only whether any context is current. So the context
+    /// must stay on its thread.
     Version { on: ThreadId },
 }
 
@@ -65,14 +64,14 @@ impl CurrentContext {
                 return Ok(Self { query, core });
             }
         }
-        // Neither has a current context: there is no context, or it is of a third kind (OSMesa).
+        // Neither has a current context: there is none, or it is of another kind (OSMesa).
         let current = Self { query: ContextQuery::Version { on: thread::current().id() }, core };
         current.check()?;
-        tracing::debug!("neither EGL nor GLX knows the context; using GL_VERSION instead");
+        tracing::debug!("neither EGL nor GLX has a current context; checking GL_VERSION instead");
         Ok(current)
     }
 
-    /// Whether the remembered context is current on this thread.
+    /// Returns whether the remembered context is current on this thread.
     pub(super) fn is_current(&self) -> bool {
         match self.query {
             // SAFETY: as in `remember`.
@@ -184,8 +183,8 @@ fn read_uuid(gl: &glow::Context, call: &'static str, get: impl FnOnce(*mut u8)) 
 /// # Errors
 /// [`Missing`] if no context is current, or if its version is not readable.
 pub(super) fn check_version(core: CoreFns) -> Result<()> {
-    // SAFETY: GL_VERSION is a valid name in every context; without a context, drivers return null. The
-    // string ends in a NUL, and is used at once.
+    // SAFETY: GL_VERSION is a valid name in every context; without a context, drivers return null.
+    // The string ends in a NUL, and is used at once.
     let text = unsafe {
         let text = (core.get_string)(glow::VERSION);
         (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy())

@@ -17,7 +17,7 @@ use super::workarounds::Workarounds;
 use crate::error::{Invalid, Missing, Result};
 use crate::identity::Identity;
 
-/// A borrowed OpenGL context that imports. Cheap to clone.
+/// A borrowed OpenGL context, which imports payloads. Cheap to clone.
 ///
 /// An endpoint and its objects can be sent to other threads and used from several: each operation
 /// checks that the context is current on its thread, which is true of at most one thread at a time.
@@ -32,17 +32,17 @@ pub(super) struct Inner {
     identities: Vec<Identity>,
     current: CurrentContext,
     group: Arc<ShareGroup>,
-    // Last: what may destroy the context is dropped after everything that uses it.
+    // Last, since it may destroy the context: it must be dropped after everything that uses it.
     _owner: Owner,
 }
 
-/// What keeps the context alive.
+/// The object that keeps the context alive.
 struct Owner {
     _owner: Option<Box<dyn Any>>,
 }
 
-// SAFETY: an owner is only dropped, once; the caller of `Endpoint::new` promised that any thread may do
-// that.
+// SAFETY: an owner is only dropped, once; the caller of `Endpoint::new` promised that any thread
+// may do that.
 unsafe impl Send for Owner {}
 // SAFETY: nothing is accessed through a shared reference.
 unsafe impl Sync for Owner {}
@@ -60,21 +60,21 @@ impl fmt::Debug for Endpoint {
 impl Endpoint {
     /// Creates an endpoint over the application's context, which must be current on this thread.
     ///
-    /// `loader` is what `gl` was loaded with, such as `eglGetProcAddress`. It is not kept. Through
-    /// it the endpoint also finds `eglGetCurrentContext` or `glXGetCurrentContext`, with which it
-    /// checks before each operation that the context is current. If neither has a current context, as
-    /// with OSMesa, the endpoint's operations are restricted to this thread.
+    /// `loader` is what `gl` was loaded with, such as `eglGetProcAddress`. It is used only during
+    /// this call. The endpoint also gets `eglGetCurrentContext` or `glXGetCurrentContext` from it,
+    /// to check before each operation that the context is current. If neither has a current
+    /// context, as with OSMesa, the endpoint works only on this thread.
     ///
-    /// `owner` is kept until the endpoint and everything created from it are dropped. Pass the object
-    /// that destroys the context, or pass `None` and keep the context alive yourself.
+    /// `owner` is kept until the endpoint and everything created from it are dropped. Pass the
+    /// object that destroys the context, or pass `None` and keep the context alive yourself.
     ///
     /// # Safety
-    /// - `loader` returns null or the address of the function of that name, and `gl` was loaded with
-    ///   it in the context that is current.
+    /// - `loader` returns null or the address of the function of that name, and `gl` was loaded
+    ///   with it in the context that is current.
     /// - The context outlives the endpoint and everything created from it, unless `owner` ensures
     ///   that. A later context at the same address would be mistaken for this one.
-    /// - `owner` may be dropped on each thread that the endpoint or an object created from it is sent
-    ///   to.
+    /// - `owner` may be dropped on any thread to which the endpoint or an object created from it is
+    ///   sent.
     ///
     /// # Errors
     /// [`Invalid`] if no context is current; [`Missing`] if the context has neither
@@ -114,10 +114,10 @@ impl Endpoint {
     /// ```
     ///
     /// # Safety
-    /// As [`new`](Self::new).
+    /// Same as [`new`](Self::new).
     ///
     /// # Errors
-    /// As [`new`](Self::new), and [`Missing`] if `GL_VERSION` is not readable.
+    /// Same as [`new`](Self::new), and [`Missing`] if `GL_VERSION` is not readable.
     pub unsafe fn load(
         loader: &mut dyn FnMut(&CStr) -> *const c_void,
         owner: Option<Box<dyn Any>>,
@@ -129,20 +129,20 @@ impl Endpoint {
         unsafe { Self::new(gl, loader, owner) }
     }
 
-    /// Creates an endpoint over another context, which shares its objects with this endpoint's context
-    /// and is current on this thread. Each of the two accepts the other's buffers, textures and
-    /// semaphores.
+    /// Creates an endpoint over another context, which shares its objects with this endpoint's
+    /// context and is current on this thread. Each of the two accepts the other's buffers, textures
+    /// and semaphores.
     ///
-    /// The parameters are those of [`new`](Self::new). A memory barrier or a wait by one context has no
-    /// effect on the other: the contexts synchronise with each other as OpenGL requires (chapter 5,
-    /// "Shared Objects and Multiple Contexts").
+    /// The parameters are those of [`new`](Self::new). A memory barrier or a wait by one context
+    /// has no effect on the other: synchronise the contexts with each other as OpenGL requires
+    /// (chapter 5, "Shared Objects and Multiple Contexts").
     ///
     /// # Safety
-    /// As [`new`](Self::new), and the two contexts are of one share group (the `share_context` of
-    /// `eglCreateContext`).
+    /// Same as [`new`](Self::new), and the two contexts are in one share group (the `share_context`
+    /// of `eglCreateContext`).
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// Same as [`new`](Self::new).
     #[doc(alias = "eglCreateContext")]
     pub unsafe fn new_shared(
         &self,
@@ -208,17 +208,17 @@ impl Endpoint {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Returns whether an object of one endpoint can be used with the other: they are the same, or one
-    /// was created by the other's [`new_shared`](Self::new_shared).
+    /// Returns whether an object of one endpoint can be used with the other: they are the same, or
+    /// one was created by the other's [`new_shared`](Self::new_shared).
     pub fn shares_with(&self, other: &Endpoint) -> bool {
         Arc::ptr_eq(&self.0.group, &other.0.group)
     }
 
     /// Deletes the objects that were dropped while the context was not current, and returns their
-    /// number. Every other operation does this too.
+    /// number. Every other operation does this first.
     ///
-    /// With [`LLVMPIPE_FREES_HELD_MEMORY`](super::workarounds::LLVMPIPE_FREES_HELD_MEMORY), also frees
-    /// the memory that the application's objects no longer hold.
+    /// With [`LLVMPIPE_FREES_HELD_MEMORY`](super::workarounds::LLVMPIPE_FREES_HELD_MEMORY), also
+    /// frees the memory that the application's objects no longer hold.
     ///
     /// # Errors
     /// [`Invalid`] if the context is not current.
@@ -227,15 +227,16 @@ impl Endpoint {
         Ok(self.0.delete_dropped())
     }
 
-    /// Makes what another API wrote visible to the OpenGL commands that follow. Call it after a host
-    /// wait for the other API; it isn't needed after [`wait`](Self::wait).
+    /// Makes what another API wrote visible to the OpenGL commands that follow. Call it after a
+    /// host wait for the other API; it isn't needed after [`wait`](Self::wait).
     ///
-    /// OpenGL has no command for this: `glMemoryBarrier` with all bits makes drivers drop their
-    /// texture, vertex and constant caches. Before OpenGL 4.2, which lacks it, a `glFlush` begins a
-    /// new batch, with the same effect.
+    /// OpenGL has no command for exactly this, but `glMemoryBarrier` with all bits makes drivers
+    /// invalidate their texture, vertex and constant caches. Before OpenGL 4.2, which introduced
+    /// it, `glFlush` is used: it begins a new batch, with the same effect.
     ///
     /// # Errors
-    /// [`Invalid`] if the context is not current, [`Driver`](crate::Error::Driver) if the call fails.
+    /// [`Invalid`] if the context is not current, [`Driver`](crate::Error::Driver) if the call
+    /// fails.
     ///
     /// # References
     /// `glMemoryBarrier`, `GL_ALL_BARRIER_BITS`.
@@ -245,8 +246,8 @@ impl Endpoint {
         self.barrier()
     }
 
-    /// Begins an operation: the context must be current, and dropped objects are deleted. The operation
-    /// ends when the returned value is dropped.
+    /// Begins an operation: the context must be current, and dropped objects are deleted. The
+    /// operation ends when the returned value is dropped.
     pub(super) fn enter(&self) -> Result<AppErrors<'_>> {
         self.0.current.check()?;
         self.0.delete_dropped();
@@ -320,8 +321,8 @@ impl<N: Copy + Into<Name>> Drop for Owned<N> {
 }
 
 impl Inner {
-    /// Notes that a buffer, or a texture whose levels have `sizes`, was placed in `memory`, if the driver
-    /// requires that to be known. The context must be current.
+    /// Notes that a buffer, or a texture whose levels have `sizes`, was placed in `memory`, if the
+    /// driver requires that to be known. The context must be current.
     pub(super) fn placed(
         &self,
         memory: MemoryName,
@@ -362,12 +363,12 @@ impl Inner {
         names.len()
     }
 
-    /// Deletes one object. That generates no error, and none is queried: a pending error is the
+    /// Deletes one object. This generates no error. Errors are not queried: a pending one is the
     /// application's.
     fn delete(&self, name: Name) {
         match name {
-            // SAFETY: the context is current; the name is a buffer that an endpoint of the share group
-            // created, and it is deleted once, here.
+            // SAFETY: the context is current; the name is a buffer that an endpoint of the share
+            // group created, and it is deleted once, here.
             Name::Buffer(buffer) => unsafe { self.gl.delete_buffer(buffer) },
             // SAFETY: as above, for a texture.
             Name::Texture(texture) => unsafe { self.gl.delete_texture(texture) },

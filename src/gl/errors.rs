@@ -1,10 +1,10 @@
-//! OpenGL's errors: those of the library's calls become [`DriverError`]s, and those of the application
-//! stay pending.
+//! OpenGL's errors: those of the library's calls become [`DriverError`]s, and those of the
+//! application stay pending.
 //!
 //! `glGetError` returns a flag and clears it, and OpenGL can't attribute a flag to a call. So an
-//! operation first takes what is pending ([`AppErrors`]). Each of its calls is then checked by itself
-//! ([`checked`]). At the end, the application's errors are raised again, each by a call for which the
-//! specification requires this error and allows no other effect.
+//! operation first takes what is pending ([`AppErrors`]). Each of its calls is then checked by
+//! itself ([`checked`]). At the end, the application's errors are raised again, each by a call for
+//! which the specification requires this error and allows no other effect.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -17,12 +17,12 @@ use super::ffi::CoreFns;
 use crate::error::{Api, DriverError, Result, Text};
 use crate::fd::explain;
 
-/// The most errors that can be pending. A context has one flag per kind of error, ten at most; a driver
-/// that returns more than this returns them indefinitely.
+/// More errors than can be pending. A context has one flag per kind of error, ten at most; a driver
+/// that returns more than this would return them indefinitely.
 const MAX_PENDING: usize = 32;
 
-/// The errors of the application that were pending when an operation began. They are raised again when
-/// this is dropped. Until then, `glGetError` returns errors of the operation only.
+/// The errors of the application that were pending when an operation began. They are raised again
+/// when this is dropped. Until then, `glGetError` returns errors of the operation only.
 pub(super) struct AppErrors<'a> {
     gl: &'a glow::Context,
     core: CoreFns,
@@ -34,15 +34,16 @@ impl<'a> AppErrors<'a> {
     /// Takes the errors that are pending. The context must be current until this is dropped.
     ///
     /// # Errors
-    /// [`Driver`](crate::Error::Driver) if the context is lost, or if the errors don't end.
+    /// [`Driver`](crate::Error::Driver) if the context is lost, or if there is no end to the
+    /// errors.
     pub(super) fn take(gl: &'a glow::Context, core: CoreFns, features: &Features) -> Result<Self> {
         // SAFETY: glGetError takes nothing and is core in every version.
         let codes = pending(|| unsafe { gl.get_error() })?;
         Ok(Self { gl, core, has_gl_3_objects: features.gl_3_objects, codes })
     }
 
-    /// Calls `queries`, some of which may generate errors. They are cleared, and not reported to the
-    /// application's debug callback.
+    /// Calls `queries`, some of which may generate errors. They are cleared, and not reported to
+    /// the application's debug callback.
     pub(super) fn ignore<T>(&self, queries: impl FnOnce() -> T) -> T {
         let _silence = Silence::new(self.gl);
         let value = queries();
@@ -56,8 +57,9 @@ impl<'a> AppErrors<'a> {
         const BUFFER: u32 = glow::ARRAY_BUFFER;
         const FRAMEBUFFER: u32 = glow::DRAW_FRAMEBUFFER;
         let gl = self.gl;
-        // SAFETY: the context is current (`take`). Each call is valid in it, and is defined to generate the
-        // error and to do nothing else; new objects are deleted, and bindings that change are restored.
+        // SAFETY: the context is current (`take`). Each call is valid in it, and is defined to
+        // generate the error and to do nothing else; new objects are deleted, and bindings that
+        // change are restored.
         unsafe {
             match code {
                 // No capability has this value.
@@ -159,7 +161,7 @@ fn pending(get_error: impl Fn() -> u32) -> Result<Vec<u32>> {
     while codes.len() < MAX_PENDING {
         match get_error() {
             glow::NO_ERROR => return Ok(codes),
-            // A lost context does nothing any more, and may report so indefinitely.
+            // A lost context does nothing, and may report that indefinitely.
             lost @ glow::CONTEXT_LOST => return Err(driver_error("glGetError", lost).into()),
             code => codes.push(code),
         }
@@ -192,7 +194,7 @@ pub(super) fn driver_error(call: &'static str, code: u32) -> DriverError {
 
 fn name(code: u32) -> Text {
     Cow::Borrowed(match code {
-        glow::NO_ERROR => "GL_NO_ERROR, but no result",
+        glow::NO_ERROR => "GL_NO_ERROR but returned nothing",
         glow::INVALID_ENUM => "GL_INVALID_ENUM",
         glow::INVALID_VALUE => "GL_INVALID_VALUE",
         glow::INVALID_OPERATION => "GL_INVALID_OPERATION",

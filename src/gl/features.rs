@@ -1,4 +1,4 @@
-//! What the context has of core OpenGL, by its version and extensions.
+//! The parts of core OpenGL that the context has, by its version and extensions.
 
 use std::collections::HashSet;
 
@@ -36,8 +36,8 @@ pub(super) struct Features {
 }
 
 impl Features {
-    /// Returns whether the context is of OpenGL before 3.3, which drivers return by default to programs
-    /// that request no version.
+    /// Returns whether the context is older than OpenGL 3.3. Drivers create such contexts for
+    /// programs that request no version.
     pub(super) fn is_old(version: &glow::Version) -> bool {
         !version.is_embedded && (version.major, version.minor) < (3, 3)
     }

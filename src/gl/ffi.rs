@@ -1,7 +1,8 @@
-//! The OpenGL functions that glow lacks, loaded once through the application's loader,
+//! The OpenGL functions that glow lacks, loaded once through the application's loader.
 //!
-//! A group of functions is loaded, or it is [`Missing`] and names the extension. The extension list
-//! decides, not the pointer: libglvnd returns a stub for any name that begins with `gl`.
+//! A group of functions is either loaded or [`Missing`], with the name of the extension. The
+//! extension list decides, not the pointer: libglvnd returns a stub for any name that begins with
+//! `gl`.
 
 use std::collections::HashSet;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};

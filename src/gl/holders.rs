@@ -1,5 +1,5 @@
-//! Which buffers and textures the application's objects hold. Only queried if the driver frees memory
-//! that is still held ([`LLVMPIPE_FREES_HELD_MEMORY`]).
+//! Finds the buffers and textures that the application's objects hold. Used only if the driver
+//! frees memory that is still held ([`LLVMPIPE_FREES_HELD_MEMORY`]).
 //!
 //! [`LLVMPIPE_FREES_HELD_MEMORY`]: super::workarounds::LLVMPIPE_FREES_HELD_MEMORY
 
@@ -12,7 +12,7 @@ use super::errors::AppErrors;
 use super::ffi::HolderFns;
 use super::names::{MemoryName, Name, Placed, ShareGroup};
 
-/// How many names in a row must be unused before no greater name is expected. Drivers return the least
+/// The number of consecutive unused names after which the search ends. Drivers return the lowest
 /// unused names.
 const UNUSED: u32 = 1024;
 
@@ -25,7 +25,7 @@ pub(super) struct Holders<'a> {
 }
 
 impl Holders<'_> {
-    /// Notes that a buffer, or a texture whose levels have `sizes`, was placed in `memory`.
+    /// Records that a buffer, or a texture whose levels have `sizes`, was placed in `memory`.
     pub(super) fn place(
         &self,
         group: &ShareGroup,
@@ -42,8 +42,8 @@ impl Holders<'_> {
         group.place(memory, Placed { name, sizes, older });
     }
 
-    /// Removes the memory in which the application's objects hold something from `names`, and keeps it to
-    /// be deleted later.
+    /// Removes the memory in which the application's objects hold something from `names`, and keeps
+    /// it to be deleted later.
     pub(super) fn keep_held(&self, group: &ShareGroup, names: &mut Vec<Name>) {
         let held = self.errors.ignore(|| Held::query(self.gl, self.functions));
         let own = group.textures();
@@ -61,8 +61,8 @@ impl Holders<'_> {
     }
 }
 
-/// The names of the buffers and textures that framebuffers, vertex arrays, transform feedback objects and
-/// buffer textures hold, and the textures that may be views.
+/// The names of the buffers and textures that framebuffers, vertex arrays, transform feedback
+/// objects and buffer textures hold, and the textures that may be views.
 #[derive(Debug, Default)]
 struct Held {
     buffers: HashSet<u32>,
@@ -70,7 +70,8 @@ struct Held {
     immutable: Vec<Immutable>,
 }
 
-/// A texture with immutable storage. OpenGL doesn't reveal whether it is a view, nor of which texture.
+/// A texture with immutable storage. OpenGL doesn't reveal whether it is a view, nor of which
+/// texture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Immutable {
     name: u32,
@@ -79,8 +80,8 @@ struct Immutable {
 }
 
 impl Held {
-    /// Queries the objects of the context, which must be current. Objects that belong to another context
-    /// of the share group are not found.
+    /// Queries the objects of the context, which must be current. Objects that belong to another
+    /// context of the share group are not found.
     fn query(gl: &glow::Context, functions: &HolderFns) -> Self {
         let mut held = Self::query_textures(gl, functions);
         held.add_framebuffers(gl, functions);
@@ -107,8 +108,8 @@ impl Held {
     }
 
     fn add_framebuffers(&mut self, gl: &glow::Context, functions: &HolderFns) {
-        // SAFETY: the context is current (`Holders`) and has the functions. Only names that exist are
-        // queried, and each parameter is one integer.
+        // SAFETY: the context is current (`Holders`) and has the functions. Only names that exist
+        // are queried, and each parameter is one integer.
         unsafe {
             let colors = gl.get_parameter_i32(glow::MAX_COLOR_ATTACHMENTS).unsigned_abs();
             for name in names(|name| gl.is_framebuffer(glow::NativeFramebuffer(name))) {

@@ -47,7 +47,8 @@ impl Endpoint {
         imported().map_err(|error| ImportError::new(payload, error))
     }
 
-    /// Checks all that can be checked before the driver gets a descriptor, and begins the operation.
+    /// Checks all that can be checked before the driver gets a descriptor, and begins the
+    /// operation.
     pub(super) fn check_memory(
         &self,
         payload: &MemoryPayload,
@@ -63,7 +64,7 @@ impl Endpoint {
     }
 
     /// Imports a duplicate of a descriptor that [`check_memory`](Self::check_memory) accepted, so
-    /// that the payload stays whole if this or a later step fails.
+    /// that the payload can be returned if this or a later step fails.
     pub(super) fn import_duplicate(
         &self,
         payload: &MemoryPayload,
@@ -155,7 +156,7 @@ impl Memory {
         self.0.name.name
     }
 
-    /// Creates the smallest possible buffer, to see whether the memory object has memory at all.
+    /// Creates the smallest possible buffer, to check that the memory object has memory at all.
     fn verify(&self) -> Result<()> {
         let smallest = self.endpoint().create_buffer(self.object(), 0, 1);
         smallest.map(drop).map_err(|error| match error {
@@ -221,9 +222,9 @@ impl Memory {
     /// Creates the buffer that `desc` describes, `offset` bytes into the memory.
     ///
     /// # Errors
-    /// [`Invalid`](Error::Invalid) if `desc` is invalid, the buffer ends beyond the allocation or has
-    /// an offset in a dedicated one, or the context is not current; [`Missing`](Error::Missing) for
-    /// an offset if the driver ignores offsets ([`workarounds`](super::workarounds));
+    /// [`Invalid`](Error::Invalid) if `desc` is invalid, the buffer ends beyond the allocation or
+    /// has an offset in a dedicated one, or the context is not current; [`Missing`](Error::Missing)
+    /// for an offset if the driver ignores offsets ([`workarounds`](super::workarounds));
     /// [`Driver`](Error::Driver) if the OpenGL call fails.
     ///
     /// # References
@@ -266,13 +267,13 @@ impl Buffer {
         &self.0.memory
     }
 
-    /// Makes a buffer that was released, and will not be acquired again, one that can be released.
-    /// Its content is undefined.
+    /// Gives up on acquiring a released buffer, so that it can be released again. Its content is
+    /// undefined.
     pub fn reclaim(&self) {
         self.memory().endpoint().group().imported(self.name());
     }
 
-    /// Returns whether it can be used with `endpoint`.
+    /// Returns whether the buffer can be used with `endpoint`.
     #[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
     pub(crate) fn is_of(&self, endpoint: &Endpoint) -> bool {
         self.memory().endpoint().shares_with(endpoint)
@@ -290,7 +291,7 @@ impl Buffer {
     }
 }
 
-/// Rejects a valid buffer that OpenGL can't place there.
+/// Rejects a valid buffer that OpenGL can't place at `offset`.
 fn check_placement(
     endpoint: &Endpoint,
     info: &MemoryInfo,

@@ -1,4 +1,4 @@
-//! The names of objects, and those that are to be deleted in a share group of contexts.
+//! The names of objects, and the names that a share group of contexts has yet to delete.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
@@ -22,7 +22,7 @@ pub(super) struct SemaphoreName(pub(super) NonZeroU32);
 pub(super) struct FenceName(usize);
 
 impl FenceName {
-    /// Takes a sync object of glow's, unless it is null.
+    /// Converts glow's sync object; `None` if it is null.
     pub(super) fn new(fence: glow::NativeFence) -> Option<Self> {
         (!fence.0.is_null()).then(|| Self(fence.0.expose_provenance()))
     }
@@ -59,7 +59,8 @@ name_from!(
     Fence(FenceName)
 );
 
-/// The contexts that share their objects' names. Any of them can delete an object, while it is current.
+/// A group of contexts that share their objects. Any of them can delete an object while it is
+/// current.
 #[derive(Debug, Default)]
 pub(super) struct ShareGroup(Mutex<Names>);
 
@@ -110,16 +111,17 @@ impl ShareGroup {
         dropped
     }
 
-    /// Notes that a buffer or texture was imported, or that it doesn't count as released any more.
+    /// Records that a buffer or texture was imported, or that it no longer counts as released.
     pub(super) fn imported(&self, name: impl Into<Name>) {
         self.names().imported.insert(name.into(), None);
     }
 
     /// Records that `handoff` releases these buffers and textures, each listed by a parameter. The
-    /// application's own objects are not followed.
+    /// application's own objects are not tracked.
     ///
     /// # Errors
-    /// [`Invalid`](crate::error::Invalid) if one of them is released already; then none is recorded.
+    /// [`Invalid`](crate::error::Invalid) if one of them is released already; then none is
+    /// recorded.
     #[cfg(feature = "vulkan")]
     pub(super) fn release(
         &self,
@@ -140,7 +142,7 @@ impl ShareGroup {
         Ok(())
     }
 
-    /// Records that these buffers and textures are back.
+    /// Records that these buffers and textures were acquired.
     #[cfg(feature = "vulkan")]
     pub(super) fn acquire(&self, listed: impl Iterator<Item = (Name, &'static str)>) {
         let imported = &mut self.names().imported;
@@ -149,7 +151,7 @@ impl ShareGroup {
         }
     }
 
-    /// Notes that a buffer or texture was placed in `memory`.
+    /// Records that a buffer or texture was placed in `memory`.
     pub(super) fn place(&self, memory: MemoryName, placed: Placed) {
         let mut names = self.names();
         if let Name::Texture(texture) = placed.name {
@@ -163,8 +165,8 @@ impl ShareGroup {
         self.names().textures.clone()
     }
 
-    /// Returns whether `memory` contains a resource for which `is_held` is true. If not, what was placed
-    /// in it is forgotten.
+    /// Returns whether `memory` contains a resource for which `is_held` is true. If there is none,
+    /// forgets what was placed in it.
     pub(super) fn is_held(&self, memory: MemoryName, is_held: impl Fn(&Placed) -> bool) -> bool {
         let mut names = self.names();
         let held = names.placed.get(&memory).is_some_and(|placed| placed.iter().any(is_held));
@@ -201,7 +203,7 @@ mod tests {
         group.release(listed([one, own]), 4).unwrap();
         let refused = group.release(listed([two, one]), 5).unwrap_err().to_string();
         assert!(refused.contains("through handoff 4"), "{refused}");
-        // `two` was not released then, and the application's own object is not followed.
+        // `two` was not released then, and the application's own object is not tracked.
         group.release(listed([two, own]), 5).unwrap();
         group.acquire(listed([one, two]));
         group.release(listed([one, two]), 6).unwrap();

@@ -36,11 +36,10 @@ impl Endpoint {
     /// [`NVIDIA_IMPORTS_OF_ONE_SEMAPHORE`]: super::workarounds::NVIDIA_IMPORTS_OF_ONE_SEMAPHORE
     ///
     /// # Errors
-    /// On failure the payload is returned, still open, with
-    /// [`Mismatch`](crate::Error::Mismatch) if it is from another GPU or driver,
-    /// [`Missing`] for a sync fd or without the extension for its kind,
-    /// [`Invalid`](crate::Error::Invalid) if the descriptor can't be a semaphore or the context is not
-    /// current, [`Driver`](crate::Error::Driver) if OpenGL rejects the import.
+    /// On failure the payload is returned, still open, with [`Mismatch`](crate::Error::Mismatch) if
+    /// it is from another GPU or driver, [`Missing`] for a sync fd or without the extension for its
+    /// kind, [`Invalid`](crate::Error::Invalid) if the descriptor can't be a semaphore or the
+    /// context is not current, [`Driver`](crate::Error::Driver) if OpenGL rejects the import.
     ///
     /// # References
     /// `glGenSemaphoresEXT`, `glImportSemaphoreFdEXT` (`GL_HANDLE_TYPE_OPAQUE_FD_EXT`);
@@ -56,7 +55,7 @@ impl Endpoint {
         self.try_import_semaphore(&payload).map_err(|error| ImportError::new(payload, error))
     }
 
-    /// Imports a duplicate of the descriptor, so that the payload stays whole if this fails.
+    /// Imports a duplicate of the descriptor, so that the payload can be returned if this fails.
     fn try_import_semaphore(&self, payload: &SemaphorePayload) -> Result<Semaphore> {
         let (functions, _errors) = self.check_semaphore(payload)?;
         let kind = payload.info().kind;
@@ -73,7 +72,8 @@ impl Endpoint {
         Ok(Semaphore(Arc::new(SemaphoreObject { name, kind, signalled: Mutex::new(0) })))
     }
 
-    /// Checks all that can be checked before the driver gets a descriptor, and begins the operation.
+    /// Checks all that can be checked before the driver gets a descriptor, and begins the
+    /// operation.
     fn check_semaphore(&self, payload: &SemaphorePayload) -> Result<(SemaphoreFns, AppErrors<'_>)> {
         payload.check(self.identities())?;
         let handle_type = payload.info().handle_type;
@@ -127,7 +127,7 @@ impl Semaphore {
         self.0.name.name.0.get()
     }
 
-    /// Returns whether it is binary or a timeline.
+    /// Returns whether the semaphore is binary or a timeline.
     pub fn kind(&self) -> SemaphoreKind {
         self.0.kind
     }
@@ -136,7 +136,8 @@ impl Semaphore {
         &self.0.name.endpoint
     }
 
-    /// Returns the value last signalled. No other thread signals the semaphore meanwhile.
+    /// Locks and returns the value last signalled. No other thread signals the semaphore until it
+    /// is unlocked.
     pub(super) fn signalled(&self) -> MutexGuard<'_, u64> {
         self.0.signalled.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,8 +12,8 @@ use crate::desc::ImageDesc;
 use crate::error::{Invalid, Missing, Result};
 use crate::format::ChannelOrder;
 
-/// Samples have the same locations in every texel, as in Vulkan. A framebuffer that combines the texture
-/// with renderbuffers requires this, too.
+/// Samples have the same locations in every texel, as in Vulkan. A framebuffer that combines the
+/// texture with renderbuffers also requires this.
 const FIXED_SAMPLE_LOCATIONS: u8 = glow::TRUE;
 
 impl Endpoint {
@@ -28,7 +28,8 @@ impl Endpoint {
         const TARGET: u32 = glow::ARRAY_BUFFER;
         let (gl, size) = (&self.0.gl, gl_size(size)?);
         let functions = self.0.functions.memory.as_ref().map_err(Missing::clone)?;
-        // SAFETY: the context is current; glGenBuffers is core in every version with this extension.
+        // SAFETY: the context is current; glGenBuffers is core in every version with this
+        // extension.
         let name = checked(gl, "glGenBuffers", || unsafe { gl.create_buffer() })?;
         // No name and no error: glow's own error has no code.
         let name = name.map_err(|_| driver_error("glGenBuffers", glow::NO_ERROR))?;
@@ -52,8 +53,8 @@ impl Endpoint {
         Ok(buffer)
     }
 
-    /// Creates a texture object of `desc`, `offset` bytes into `memory`. The context must be current
-    /// and support such a texture, and the memory object must have memory at the offset.
+    /// Creates a texture object of `desc`, `offset` bytes into `memory`. The context must be
+    /// current and support such a texture, and the memory object must have memory at the offset.
     pub(super) fn create_texture(
         &self,
         memory: MemoryName,
@@ -62,13 +63,14 @@ impl Endpoint {
     ) -> Result<Owned<glow::Texture>> {
         let gl = &self.0.gl;
         let storage = Storage::of(memory, offset, desc)?;
-        // SAFETY: the context is current; glGenTextures is core in every version with this extension.
+        // SAFETY: the context is current; glGenTextures is core in every version with this
+        // extension.
         let name = checked(gl, "glGenTextures", || unsafe { gl.create_texture() })?;
         let name = name.map_err(|_| driver_error("glGenTextures", glow::NO_ERROR))?;
         let texture = Owned::new(self, name);
         let target = storage.target;
-        // SAFETY: the context is current and has the target (the caller's promise). What is bound to
-        // it in the active texture unit is read here and put back below.
+        // SAFETY: the context is current and has the target (the caller's promise). What is bound
+        // to it in the active texture unit is read here and put back below.
         let before = checked(gl, "glBindTexture", || unsafe {
             let before = gl.get_parameter_texture(target.binding());
             gl.bind_texture(target.token(), Some(name));
@@ -82,8 +84,8 @@ impl Endpoint {
             })
         });
         // SAFETY: the context is current; the texture that is bound is new and has no storage; the
-        // memory object has memory, in which it begins (the caller's promise). OpenGL checks whether
-        // it ends there, or `Workarounds::texture_bytes` did.
+        // memory object has memory, in which it begins (the caller's promise). OpenGL checks
+        // whether it ends there, or `Workarounds::texture_bytes` did.
         let stored = set.and_then(|()| unsafe { storage.give(self) });
         // SAFETY: the context is current, and `before` is the name that was bound, or none.
         let restored = checked(gl, "glBindTexture", || unsafe {
@@ -144,7 +146,7 @@ impl Storage {
         })
     }
 
-    /// Gives the texture that is bound to `target` its storage.
+    /// Allocates the storage of the texture that is bound to `target`.
     ///
     /// # Safety
     /// The context is current; the texture has no storage; the memory object has memory.

@@ -1,4 +1,5 @@
-//! Synchronisation: semaphores that OpenGL waits for and signals on the GPU, and fences for the host.
+//! Synchronisation: semaphores that OpenGL waits for and signals on the GPU, and fences for the
+//! host.
 
 use std::time::Duration;
 
@@ -17,11 +18,11 @@ use crate::desc::ImageLayout;
 use crate::error::{Api, Error, Invalid, Missing, Result};
 
 impl Endpoint {
-    /// Makes the OpenGL commands that follow wait on the GPU until `semaphore` is signalled, or until
-    /// a timeline semaphore has reached `value`. Returns at once.
+    /// Makes later OpenGL commands wait on the GPU until `semaphore` is signalled, or until a
+    /// timeline semaphore reaches `value`. Returns at once.
     ///
-    /// List *every* shared buffer and texture that the other API wrote, and give each texture the layout
-    /// in which the other API left it: only what is listed becomes visible.
+    /// List *every* shared buffer and texture that the other API wrote, and give each texture the
+    /// layout in which the other API left it: only what is listed becomes visible.
     ///
     /// For a binary semaphore, the signal must have been submitted to the other API's queue before
     /// this call, and each signal is waited for once. A timeline semaphore may be waited for before
@@ -47,16 +48,16 @@ impl Endpoint {
         operation.run(self, "glWaitSemaphoreEXT", operation.functions.wait)
     }
 
-    /// Signals `semaphore`, or sets a timeline semaphore to `value`, on the GPU when the OpenGL
-    /// commands so far are done. Also flushes, so the signal needs no further call.
+    /// Signals `semaphore`, or sets a timeline semaphore to `value`, on the GPU once the OpenGL
+    /// commands issued so far are done. Also flushes, so no further call is needed.
     ///
-    /// List *every* shared buffer and texture that OpenGL wrote, and give each texture the layout in
-    /// which the other API will acquire it: only what is listed becomes visible there.
+    /// List *every* shared buffer and texture that OpenGL wrote, and give each texture the layout
+    /// in which the other API will acquire it: only what is listed becomes visible there.
     ///
     /// # Errors
     /// [`Invalid`] if `value` is missing for a timeline semaphore, present for a binary one, or not
-    /// greater than the last one signalled here, if an object belongs to another endpoint, or if the
-    /// context is not current; [`Driver`](Error::Driver) if the call fails.
+    /// greater than the last one signalled here, if an object belongs to another endpoint, or if
+    /// the context is not current; [`Driver`](Error::Driver) if the call fails.
     ///
     /// # References
     /// `glSignalSemaphoreEXT`, `glFlush`; `GL_NV_timeline_semaphore`:
@@ -111,8 +112,8 @@ impl Endpoint {
         })
     }
 
-    /// Creates a fence after the commands so far, and flushes, so the fence needs no further call to be
-    /// signalled.
+    /// Creates a fence after the OpenGL commands issued so far. Also flushes, so no further call is
+    /// needed.
     ///
     /// # Errors
     /// [`Missing`] if the context has no sync objects, [`Invalid`] if it is not current,
@@ -127,8 +128,8 @@ impl Endpoint {
         // Shader writes to buffers and images are not ordered without a barrier.
         self.barrier()?;
         let gl = &self.0.gl;
-        // SAFETY: the context is current and has glFenceSync (`Features`); the condition is the only
-        // one there is, and there are no flags.
+        // SAFETY: the context is current and has glFenceSync (`Features`); the condition is the
+        // only one defined, and there are no flags.
         let sync = checked(gl, "glFenceSync", || unsafe {
             gl.fence_sync(glow::SYNC_GPU_COMMANDS_COMPLETE, 0)
         })?;
@@ -157,7 +158,7 @@ impl Endpoint {
         self.group().release(listed(buffers, textures), handoff)
     }
 
-    /// Records that these resources are back.
+    /// Records that these resources were acquired.
     pub(crate) fn mark_acquired(
         &self,
         buffers: &[&Buffer],
@@ -199,7 +200,7 @@ struct Operation<'a> {
 type WaitOrSignal = unsafe extern "system" fn(u32, u32, *const u32, u32, *const u32, *const u32);
 
 impl Operation<'_> {
-    /// Sets the value that a timeline semaphore is waited for or signalled with next.
+    /// Sets the value that the next wait for, or signal of, a timeline semaphore uses.
     fn set_value(&self, endpoint: &Endpoint, value: Option<u64>) -> Result<()> {
         let Some(value) = value else { return Ok(()) };
         let call = "glSemaphoreParameterui64vEXT(GL_TIMELINE_SEMAPHORE_VALUE_NV)";
@@ -213,13 +214,14 @@ impl Operation<'_> {
 
     fn run(&self, endpoint: &Endpoint, call: &'static str, function: WaitOrSignal) -> Result<()> {
         let count = |names: &[u32], parameter| {
-            u32::try_from(names.len()).map_err(|_| Invalid::new(parameter, "are too many"))
+            u32::try_from(names.len())
+                .map_err(|_| Invalid::new(parameter, "lists too many objects"))
         };
         let buffers = count(&self.buffers, "buffers")?;
         let textures = count(&self.textures, "textures")?;
         // SAFETY: the context is current and the semaphore one of its own; the arrays have the
-        // lengths of the counts, with one layout per texture, and outlive the call. OpenGL refuses a
-        // name that isn't a texture or, on NVIDIA's driver, ignores it.
+        // lengths of the counts, with one layout per texture, and outlive the call. OpenGL refuses
+        // a name that isn't a texture or, on NVIDIA's driver, ignores it.
         checked(&endpoint.0.gl, call, || unsafe {
             function(
                 self.semaphore,
@@ -283,8 +285,8 @@ impl Fence {
         let functions = endpoint.0.functions.sync.as_ref().map_err(Missing::clone)?;
         let _errors = endpoint.enter()?;
         let sync = self.0.name.pointer();
-        // SAFETY: the context is current, and the sync object is one of its own and lives as long as
-        // `self`. The commands were flushed with the fence, so no flag is needed.
+        // SAFETY: the context is current, and the sync object is one of its own and lives as long
+        // as `self`. The commands were flushed with the fence, so no flag is needed.
         let status = checked(&endpoint.0.gl, "glClientWaitSync", || unsafe {
             (functions.client_wait_sync)(sync, 0, nanoseconds(timeout))
         })?;

@@ -1,4 +1,4 @@
-//! The targets of textures, and the sizes that each takes.
+//! The targets of textures, and the sizes that each requires.
 
 use super::features::Features;
 use super::ffi::{LINEAR_TILING_EXT, OPTIMAL_TILING_EXT};
@@ -19,7 +19,7 @@ pub(super) enum Target {
     CubeArray,
 }
 
-/// The function that gives a texture its storage, by the number of its sizes, and the sizes.
+/// The sizes of a texture; their number selects the function that allocates its storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sizes {
     One(i32),

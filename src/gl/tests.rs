@@ -228,7 +228,7 @@ fn for_each_operation(mut each: impl FnMut(&str, &Buffer, &dyn Fn())) {
     }
 }
 
-/// Whatever is called next deletes what was dropped while the context was not current.
+/// The next operation deletes what was dropped while the context was not current.
 #[test]
 fn each_operation_deletes_dropped_objects() {
     for_each_operation(|name, kept, operation| {

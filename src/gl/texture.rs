@@ -15,8 +15,8 @@ use crate::payload::{ImagePayload, MemoryInfo};
 /// Its storage is immutable (`GL_TEXTURE_IMMUTABLE_FORMAT`). Its parameters are those of a new
 /// texture, with two exceptions: `GL_TEXTURE_TILING_EXT` is the image's. And since OpenGL has no
 /// format with blue first ([`ChannelOrder::Bgra`]), a texture of such an image has the format with
-/// red first, and its `GL_TEXTURE_SWIZZLE_R` and `_B` are exchanged. Samplers see the right colours;
-/// uploads, reads, rendering, and image loads and stores see blue in the first channel.
+/// red first, and its `GL_TEXTURE_SWIZZLE_R` and `_B` are exchanged. Samplers see the right
+/// colours; uploads, reads, rendering, and image loads and stores see blue in the first channel.
 ///
 /// A texture of integers requires `GL_NEAREST` filters, as always in OpenGL. With other filters,
 /// samplers read 0.
@@ -37,17 +37,18 @@ struct TextureObject {
 impl Endpoint {
     /// Imports an image and its memory. Success consumes the descriptor.
     ///
-    /// OpenGL requires the exporter to create the image with every usage that it supports for the format,
-    /// and with [`MUTABLE_FORMAT`](crate::desc::ImageFlags::MUTABLE_FORMAT) if the context has texture views
-    /// (OpenGL 4.3), since a texture can't be restricted to fewer uses:
-    /// [`widest_for_gl`](crate::peer::widest_for_gl) describes such an image. One that was created with
-    /// less is imported, and a `tracing` warning names what it lacks: the drivers known so far accept it,
-    /// and only the exporter knows which usages it supports. Don't use it as what it lacks.
+    /// OpenGL requires the exporter to create the image with every usage that it supports for the
+    /// format, and with [`MUTABLE_FORMAT`](crate::desc::ImageFlags::MUTABLE_FORMAT) if the context
+    /// has texture views (OpenGL 4.3), since a texture can't be restricted to fewer uses:
+    /// [`widest_for_gl`](crate::peer::widest_for_gl) describes such an image. An image that was
+    /// created with less is still imported, because the drivers known so far accept it and only the
+    /// exporter knows which usages it supports; a `tracing` warning names what is missing. Don't
+    /// use the texture in those ways.
     ///
-    /// OpenGL chooses the layout of a linear image itself and has no query for it. If the driver's choice
-    /// is known ([`workarounds`](super::workarounds)), a payload of another
-    /// [layout](ImagePayload::linear) is refused. On other drivers, import only linear images that the
-    /// same driver's Vulkan created.
+    /// OpenGL chooses the layout of a linear image itself and has no query for it. If the driver's
+    /// choice is known ([`workarounds`](super::workarounds)), a payload with another
+    /// [layout](ImagePayload::linear) is refused. On other drivers, import only linear images that
+    /// the same driver's Vulkan created.
     ///
     /// # Errors
     /// On failure the payload is returned, still open, with the errors of
@@ -139,8 +140,7 @@ impl Texture {
     }
 
     /// Returns the target to bind the texture to: `GL_TEXTURE_2D` for a plain image,
-    /// `GL_TEXTURE_2D_ARRAY` for one with layers, `GL_TEXTURE_CUBE_MAP` for six layers that are a
-    /// cube, and so on.
+    /// `GL_TEXTURE_2D_ARRAY` for one with layers, `GL_TEXTURE_CUBE_MAP` for a cube, and so on.
     pub fn target(&self) -> u32 {
         Target::of(self.desc()).token()
     }
@@ -160,14 +160,14 @@ impl Texture {
         &self.0.memory
     }
 
-    /// Returns the texture's name with a layout, as [`Endpoint::wait`] and [`Endpoint::signal`] list
-    /// textures.
+    /// Returns the texture's name with a layout, as [`Endpoint::wait`] and [`Endpoint::signal`]
+    /// list textures.
     pub fn in_layout(&self, layout: ImageLayout) -> (glow::Texture, ImageLayout) {
         (self.name(), layout)
     }
 
-    /// Makes a texture that was released, and will not be acquired again, one that can be released.
-    /// Its content is undefined.
+    /// Gives up on acquiring a released texture, so that it can be released again. Its content is
+    /// undefined.
     pub fn reclaim(&self) {
         self.memory().endpoint().group().imported(self.name());
     }
@@ -191,7 +191,7 @@ impl Texture {
     }
 }
 
-/// Rejects a valid image that OpenGL can't place there.
+/// Rejects a valid image that OpenGL can't place at `offset`.
 fn check_placement(
     endpoint: &Endpoint,
     info: &MemoryInfo,

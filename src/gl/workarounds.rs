@@ -1,4 +1,4 @@
-//! Driver bugs that concern the OpenGL peer, and what it does about each.
+//! Driver bugs that affect the OpenGL peer, and what it does about each.
 //!
 //! | Driver and version | Bug | What this peer does |
 //! |---|---|---|
@@ -27,17 +27,18 @@ pub const LLVMPIPE_BUFFER_TAIL_BYTES: u64 = 48;
 
 /// The first major version of Mesa in which llvmpipe counts the users of a memory object.
 ///
-/// Before, deleting a memory object unmaps the memory even while a framebuffer, a vertex array or another
-/// object of the application still holds a buffer or texture in it, and using that object crashes.
-/// Measured with 22.3.6; 25.0.7 has no such bug. So the memory object is deleted only when no object of
-/// the context holds anything in it. Objects of another context that shares with this one are not found:
-/// delete them, and finish that context's commands, before the texture or buffer is dropped.
+/// Before, deleting a memory object unmaps the memory even while a framebuffer, a vertex array or
+/// another object of the application still holds a buffer or texture in it, and using that object
+/// crashes. Measured with 22.3.6; 25.0.7 has no such bug. So the memory object is deleted only when
+/// no object of the context holds anything in it. Objects of another context that shares with this
+/// one are not found: delete them, and finish that context's commands, before the texture or buffer
+/// is dropped.
 pub const LLVMPIPE_FREES_HELD_MEMORY: u32 = 25;
 
-/// How often NVIDIA's driver imports one semaphore.
+/// The number of times that NVIDIA's driver can import one semaphore.
 pub const NVIDIA_IMPORTS_OF_ONE_SEMAPHORE: u32 = 252;
 
-/// What is done for the context's driver: the rows of the module's table that apply.
+/// The workarounds for the context's driver: the rows of the module's table that apply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Workarounds {
     /// [`LLVMPIPE_BUFFER_TAIL_BYTES`], or 0.
@@ -52,8 +53,8 @@ pub(super) struct Workarounds {
 }
 
 impl Workarounds {
-    /// The workarounds for a driver by its `GL_RENDERER`. zink, which names llvmpipe in brackets if
-    /// it runs on it, imports through Vulkan and has none of the bugs.
+    /// Returns the workarounds for a driver by its `GL_RENDERER`. zink, which names llvmpipe in
+    /// brackets if it runs on it, imports through Vulkan and has none of the bugs.
     pub(super) fn of(renderer: &str, version: &glow::Version) -> Self {
         if renderer.starts_with("llvmpipe") {
             return Self {
@@ -80,7 +81,8 @@ impl Workarounds {
         desc.sum_slices(|width, height| llvmpipe_slice(desc, width, height).1)
     }
 
-    /// Returns how a linear texture of `desc` is laid out, if that is known. OpenGL has no query for it.
+    /// Returns how a linear texture of `desc` is laid out, if that is known. OpenGL has no query
+    /// for it.
     pub(super) fn linear_layout(self, desc: &ImageDesc) -> Option<LinearLayout> {
         if !self.knows_texture_layout || desc.tiling != Tiling::Linear {
             return None;
@@ -105,8 +107,8 @@ impl Workarounds {
 }
 
 /// Returns the sizes in bytes of a row and of a slice of `width` × `height` texels in llvmpipe
-/// (`llvmpipe_texture_layout`): whole blocks of 4 × 4 texels, each row from the beginning of a cache line.
-/// Rows of compressed blocks follow each other without padding.
+/// (`llvmpipe_texture_layout`): whole blocks of 4 × 4 texels, each row from the beginning of a
+/// cache line. Rows of compressed blocks follow each other without padding.
 fn llvmpipe_slice(desc: &ImageDesc, width: u32, height: u32) -> (u64, u64) {
     const BLOCK: u32 = 4;
     if desc.format.is_compressed() {

@@ -1,4 +1,5 @@
-//! What the two ends of a handoff share: its method, the releases in flight, and their tickets.
+//! State shared by the two ends of a handoff: the method, the releases in flight, and their
+//! tickets.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -14,7 +15,7 @@ use crate::desc::ImageLayout;
 use crate::error::{Error, ImportError, Invalid, Mismatch, Result};
 use crate::vulkan::{Half, SubmitHandoff};
 
-/// What both ends of a handoff, and its tickets, share.
+/// State shared by the two ends of a handoff and its tickets.
 #[derive(Debug)]
 pub(crate) struct Channel {
     /// Identifies the handoff in errors.
@@ -25,7 +26,7 @@ pub(crate) struct Channel {
     /// Rejects a layout that the acquiring API doesn't support.
     check_layout: fn(ImageLayout) -> Result<()>,
     in_flight: Mutex<InFlight>,
-    /// The highest sequence number of a release that is submitted.
+    /// The highest sequence number submitted so far.
     last_submitted: AtomicU64,
 }
 
@@ -43,12 +44,12 @@ impl Channel {
     }
 
     pub(crate) fn in_flight(&self) -> MutexGuard<'_, InFlight> {
-        // Nothing panics while it is locked.
+        // No code panics while it holds the lock.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins the next `count` releases, if that many more may be in flight, and returns their
-    /// sequence numbers. They are submitted at once if `is_submitted`.
+    /// sequence numbers. `is_submitted`: the peer submits them at once.
     pub(crate) fn reserve(&self, count: usize, is_submitted: bool) -> Result<Range<u64>> {
         self.in_flight().reserve(count as u64, self.limit, is_submitted)
     }
@@ -58,8 +59,8 @@ impl Channel {
         contents.layouts().try_for_each(self.check_layout)
     }
 
-    /// Rejects the acquire of a release that can't be waited for: it was never submitted, or, if the GPU
-    /// waits, is not submitted yet. Returns whether it is submitted.
+    /// Rejects the acquire of a release that can't be waited for: it was never submitted, or, if
+    /// the GPU waits, is not submitted yet. Returns whether it is submitted.
     pub(crate) fn check_submitted(&self, number: u64) -> Result<bool> {
         let state = self.in_flight().state(number);
         match state {
@@ -108,23 +109,23 @@ impl SubmitHandoff for Channel {
     }
 }
 
-/// A release as its ticket carries it.
+/// A release, as its ticket describes it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Release {
     /// Starts at 1.
     pub(crate) sequence: u64,
-    /// What the host waits for, if it waits. The same for all releases of a batch.
+    /// What the host waits for, in a host wait. The same for all releases of a batch.
     pub(crate) host: Option<HostFence>,
     pub(crate) contents: Contents,
 }
 
-/// How far a release in flight is.
+/// The state of a release in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Its submit is not made yet.
+    /// Its work is not submitted yet.
     Recorded,
     Submitted,
-    /// It is acquired, but the submit of the acquire is not made yet.
+    /// It is acquired, but the acquire is not submitted yet.
     Acquiring,
 }
 
@@ -136,7 +137,8 @@ pub(crate) enum State {
 pub(crate) struct InFlight {
     /// The sequence number of the last one.
     released: u64,
-    /// Those whose acquire is not submitted yet, in ascending order. The allocation is reused.
+    /// The releases whose acquire is not submitted yet, in ascending order. The allocation is
+    /// reused.
     pending: VecDeque<(u64, State)>,
     /// Acquires that are not submitted yet: the lowest sequence number, and the releases.
     acquiring: Vec<(u64, SmallVec<[Release; 1]>)>,
@@ -173,7 +175,7 @@ impl InFlight {
         }
     }
 
-    /// Explains why number `last` can't follow yet.
+    /// Explains why release `last` can't follow yet.
     fn refuse(&self, last: u64, (oldest, state): (u64, State), limit: u64) -> Invalid {
         let (problem, help) = if self.lost.iter().any(|lost| lost.sequence == oldest) {
             (
@@ -206,7 +208,7 @@ impl InFlight {
         }
     }
 
-    /// Returns how far a release is; `None` if it is acquired or was never submitted.
+    /// Returns the state of a release; `None` if it is acquired or was never submitted.
     pub(crate) fn state(&self, number: u64) -> Option<State> {
         self.position(number).map(|at| self.pending[at].1)
     }
@@ -224,18 +226,18 @@ impl InFlight {
         }
     }
 
-    /// The submit of these releases is made.
+    /// Marks these releases as submitted.
     pub(crate) fn submitted(&mut self, numbers: &Range<u64>) {
         numbers.clone().for_each(|number| self.set_state(number, State::Submitted));
     }
 
-    /// Removes releases that are never submitted. Their numbers are not used again.
+    /// Removes releases that will never be submitted. Their numbers are not used again.
     pub(crate) fn abandon(&mut self, numbers: &Range<u64>) {
         numbers.clone().for_each(|number| self.acquire(number));
         self.lost.retain(|lost| !numbers.contains(&lost.sequence));
     }
 
-    /// Removes releases that failed before anything about them was known outside.
+    /// Removes releases that failed before they had a ticket. Their numbers are used again.
     pub(crate) fn unreserve(&mut self, numbers: &Range<u64>) {
         self.abandon(numbers);
         if self.released + 1 == numbers.end {
@@ -243,7 +245,7 @@ impl InFlight {
         }
     }
 
-    /// These releases are acquired by a submit that is not made yet.
+    /// Marks these releases as acquired by work that is not submitted yet.
     pub(crate) fn begin_acquire(&mut self, releases: SmallVec<[Release; 1]>) {
         for release in &releases {
             self.set_state(release.sequence, State::Acquiring);
@@ -258,14 +260,15 @@ impl InFlight {
         at.map(|at| self.acquiring.swap_remove(at).1).unwrap_or_default()
     }
 
-    /// The submit of the acquire is made.
+    /// Marks the acquire as submitted.
     pub(crate) fn end_acquire(&mut self, first: u64) {
         for release in self.take_acquiring(first) {
             self.acquire(release.sequence);
         }
     }
 
-    /// The acquire is never submitted: its releases are lost until their tickets are recovered.
+    /// Cancels an acquire that will never be submitted: its releases are lost until their tickets
+    /// are recovered.
     pub(crate) fn abandon_acquire(&mut self, first: u64) {
         for release in self.take_acquiring(first) {
             self.set_state(release.sequence, State::Submitted);
@@ -280,13 +283,13 @@ impl InFlight {
         }
     }
 
-    /// Takes one of the releases whose tickets were dropped.
+    /// Removes and returns a release whose ticket was dropped.
     pub(crate) fn take_lost(&mut self, number: u64) -> Option<Release> {
         let at = self.lost.iter().position(|lost| lost.sequence == number)?;
         Some(self.lost.swap_remove(at))
     }
 
-    /// Takes the releases whose tickets were dropped, oldest first.
+    /// Removes and returns the releases whose tickets were dropped, oldest first.
     pub(crate) fn drain_lost(&mut self) -> Vec<Release> {
         let mut lost = std::mem::take(&mut self.lost);
         lost.sort_by_key(|release| release.sequence);
@@ -297,22 +300,22 @@ impl InFlight {
 /// A failed acquire: the error, and the ticket for another attempt.
 pub type AcquireError = ImportError<Ticket>;
 
-/// One release, to be acquired once.
+/// A release, to be acquired once.
 ///
-/// It identifies its handoff and carries the sequence number, what was released, the layouts of images
-/// and, if the host waits, what it waits for. Send it to the acquiring side once the release is
-/// submitted. If the submit is never made, because it failed or its
-/// [`SubmitSync`](crate::vulkan::SubmitSync) was dropped, the ticket is refused, and can be dropped.
+/// It identifies the handoff, and carries the sequence number, what was released, the layouts of
+/// images and, for a host wait, what to wait for. Send it to the acquiring side once the release is
+/// submitted. If the release is never submitted, because the submit failed or the
+/// [`SubmitSync`](crate::vulkan::SubmitSync) was dropped, the ticket is refused and can be dropped.
 ///
-/// The ticket of a release that was submitted is not lost when it is dropped: the handoff keeps the
-/// release, which stays in flight, and [`Releaser::lost_tickets`](super::Releaser::lost_tickets) and
-/// [`Acquirer::lost_tickets`](super::Acquirer::lost_tickets) return a ticket for it.
+/// Dropping the ticket of a submitted release doesn't lose the release: it stays in flight, and
+/// [`Releaser::lost_tickets`](super::Releaser::lost_tickets) and
+/// [`Acquirer::lost_tickets`](super::Acquirer::lost_tickets) return a new ticket for it.
 #[derive(Debug)]
 #[must_use = "the other side acquires with the ticket; until then neither side owns the payload"]
 pub struct Ticket {
     channel: Arc<Channel>,
     release: Release,
-    /// Whether it was acquired.
+    /// Whether the release was acquired.
     is_done: bool,
 }
 
@@ -322,15 +325,15 @@ impl Ticket {
     }
 
     /// Returns the sequence number of this release, starting at 1. With a timeline semaphore, it is
-    /// also the value that the release signals. The numbers of releases that were never submitted are
-    /// skipped.
+    /// also the value that the release signals. The numbers of releases that are never submitted
+    /// are skipped.
     pub fn sequence(&self) -> u64 {
         self.release.sequence
     }
 
-    /// Returns the layout in which each image is handed over, in the order in which the releasing side
-    /// listed them. Empty for a release by CUDA, which has no layouts, and for one that was recorded
-    /// earlier.
+    /// Returns the layout in which each image is handed over, in the order in which the releasing
+    /// side listed the images. Empty for a release by CUDA, which has no layouts, and for a
+    /// prerecorded release.
     pub fn image_layouts(&self) -> impl Iterator<Item = ImageLayout> {
         self.release.contents.layouts()
     }
@@ -355,7 +358,7 @@ impl Ticket {
         Some(Self::new(channel.clone(), release))
     }
 
-    /// Ends the ticket, and returns its release, which the caller removes from those in flight.
+    /// Consumes the ticket and returns its release, which the caller removes from those in flight.
     pub(crate) fn finish(mut self) -> Release {
         self.is_done = true;
         std::mem::take(&mut self.release)

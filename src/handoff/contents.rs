@@ -1,26 +1,28 @@
-//! What a release lists, and the image layouts, which travel in the ticket.
+//! What a release lists, and the image layouts that its ticket carries.
 
 use smallvec::SmallVec;
 
 use crate::desc::ImageLayout;
 use crate::error::{Mismatch, Result};
 
-/// The layouts that one side names for an image, before and after the handoff, or neither.
+/// The layouts that one side names for an image, before and after the handoff; either may be left
+/// out.
 pub(crate) type Named = (Option<ImageLayout>, Option<ImageLayout>);
 
 /// The layouts that one image was released with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Released {
-    /// The layout before the transition; `None` if the release is by OpenGL, which makes its own.
+    /// The layout before the transition; `None` for a release by OpenGL, which does its own
+    /// transition.
     pub(crate) old: Option<ImageLayout>,
     /// The layout in which the image is handed over.
     pub(crate) new: ImageLayout,
 }
 
-/// What a release lists, in the order of the releasing side.
+/// What a release lists, in the releasing side's order.
 ///
-/// `None` if nothing is known: CUDA lists nothing, and command buffers that were recorded earlier are
-/// not inspected.
+/// `None` if that is unknown: CUDA lists nothing, and prerecorded command buffers are not
+/// inspected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents(Option<Listed>);
 
@@ -31,7 +33,7 @@ struct Listed {
 }
 
 impl Contents {
-    /// A release that doesn't list anything.
+    /// A release whose contents are unknown.
     pub(crate) const UNKNOWN: Self = Self(None);
 
     /// A release by Vulkan. Layouts that are left out are `VK_IMAGE_LAYOUT_GENERAL`.
@@ -59,8 +61,8 @@ impl Contents {
         self.0.iter().flat_map(|listed| &listed.images).map(|released| released.new)
     }
 
-    /// Returns the layouts of each of the images that the acquiring side lists; `None` for each if
-    /// they are unknown.
+    /// Returns the layouts of each image that the acquiring side lists, or `None` for each if they
+    /// are unknown.
     ///
     /// # Errors
     /// [`Mismatch`] if the number of buffers or of images differs from the release.
@@ -76,7 +78,9 @@ impl Contents {
             ] {
                 if released != acquired {
                     return Err(Mismatch::new(field, released, acquired)
-                        .help("list everything that is released on both sides, in the same order")
+                        .help(
+                            "list everything that is released, on both sides and in the same order",
+                        )
                         .into());
                 }
             }
@@ -87,8 +91,8 @@ impl Contents {
 
 /// Returns the two layouts of Vulkan's acquire barrier.
 ///
-/// After a release by Vulkan, both are those of the release. After one by OpenGL, the first is that of
-/// the release. Otherwise the acquiring side names them; the default is no transition.
+/// After a release by Vulkan, both come from the release. After a release by OpenGL, only the first
+/// does. Otherwise the acquiring side names them; by default there is no transition.
 ///
 /// # Errors
 /// [`Mismatch`] if the acquiring side names a layout other than that of the release.

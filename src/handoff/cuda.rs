@@ -1,4 +1,4 @@
-//! CUDA's ends of a handoff: waits and signals on the user's stream.
+//! CUDA's ends of a handoff: waits and signals on the application's stream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,13 @@ use super::wait::HostFence;
 use crate::cuda::{Endpoint, Fence, Semaphore};
 use crate::error::Result;
 
-/// The stream that a release or an acquire is enqueued on: a release follows the work so far, an acquire
-/// precedes the work that follows. Converts from `&CudaStream`. A stream that is being captured into a graph
-/// is refused, and its capture stays valid: see [`GraphHandoff`](super::GraphHandoff).
+/// The stream on which a release or an acquire is enqueued. A release follows the work already on
+/// the stream; an acquire precedes the work enqueued later. Converts from `&CudaStream`. A stream
+/// that is being captured into a graph is refused, and its capture stays valid: see
+/// [`GraphHandoff`](super::GraphHandoff).
 #[derive(Clone, Copy, Debug)]
 pub struct CudaCommands<'a> {
-    /// The stream, of the endpoint's context.
+    /// A stream of the endpoint's context.
     pub stream: &'a CudaStream,
 }
 
@@ -75,7 +76,7 @@ impl HandoffPeer for Endpoint {
 }
 
 impl Releaser<Endpoint> {
-    /// Returns the fence for a host wait, if that is the method.
+    /// Returns the ticket's fence, if the method is a host wait.
     pub(crate) fn fence_of(&self, ticket: &Ticket) -> Option<Fence> {
         match &ticket.release().host {
             Some(HostFence::Cuda(fence)) => Some(fence.clone()),

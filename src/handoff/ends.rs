@@ -64,24 +64,26 @@ impl<P: HandoffPeer> Releaser<P> {
         self.channel.method
     }
 
-    /// Releases what `commands` list to the acquiring side, and returns the ticket for it.
+    /// Releases what `commands` list to the acquiring side, and returns a ticket.
     ///
-    /// With Vulkan, `commands` are [`VulkanCommands`](super::VulkanCommands): the release is recorded,
-    /// and the returned [`SubmitSync`](crate::vulkan::SubmitSync) is added to the submit, after which the
-    /// ticket may be sent. If it is dropped instead, nothing is released. With OpenGL they are `GlCommands` or a list of buffers or textures: what the
-    /// OpenGL commands so far have done to them is released. With CUDA they are the stream: what the
-    /// work on it so far has done is released. OpenGL and CUDA submit at once and return `()` beside the
-    /// ticket.
+    /// For Vulkan, `commands` is a [`VulkanCommands`](super::VulkanCommands): the release is
+    /// recorded, and the returned [`SubmitSync`](crate::vulkan::SubmitSync) must be added to the
+    /// submit, after which the ticket may be sent. If it is dropped instead, nothing is released.
+    /// For OpenGL, `commands` is a `GlCommands` or a list of buffers or textures, and the release
+    /// follows the OpenGL commands issued so far. For CUDA, `commands` is a stream, and the release
+    /// follows the work enqueued on it so far. OpenGL and CUDA submit at once and return `()` with
+    /// the ticket.
     ///
-    /// If the host waits and OpenGL releases, the host waits here: an OpenGL fence can be queried only
-    /// while the context is current, so it can't travel in the ticket.
+    /// If the method is a host wait and OpenGL releases, the wait happens here: an OpenGL fence can
+    /// be queried only while the context is current, so the ticket can't carry it.
     ///
     /// # Errors
-    /// [`Invalid`](crate::error::Invalid) if `in_flight` releases are in flight already, if a resource is released already, if
-    /// an image is listed in a layout that it can't have or that the acquiring API lacks, if the OpenGL
-    /// context is not current;
+    /// [`Invalid`](crate::error::Invalid) if `in_flight` releases are in flight already, if a
+    /// resource is released already, if an image is listed in a layout that it can't have or that
+    /// the acquiring API lacks, or if the OpenGL context is not current;
     /// [`Mismatch`](crate::error::Mismatch) for a resource or a stream from another endpoint;
-    /// [`Timeout`](crate::Error::Timeout) if a host wait took too long. After an error nothing is released.
+    /// [`Timeout`](crate::Error::Timeout) if a host wait took too long. After an error nothing is
+    /// released.
     pub fn release<'a>(
         &mut self,
         commands: impl Into<P::Commands<'a>>,
@@ -94,8 +96,8 @@ impl<P: HandoffPeer> Releaser<P> {
         Ok((Ticket::new(self.channel.clone(), release), sync))
     }
 
-    /// Returns new tickets for those that were dropped, oldest first, and for those whose acquire was
-    /// never submitted. Acquire each.
+    /// Returns new tickets for submitted releases whose ticket was dropped or whose acquire was
+    /// never submitted, oldest first. Acquire each of them.
     pub fn lost_tickets(&mut self) -> Vec<Ticket> {
         lost_tickets(&self.channel)
     }
@@ -135,7 +137,7 @@ impl<P: HandoffPeer> Releaser<P> {
         }
     }
 
-    /// Leaks what work that may never finish still uses.
+    /// Leaks what is still used by work that may never finish.
     pub(crate) fn leak(&self) {
         std::mem::forget(self.semaphores.clone());
     }
@@ -152,21 +154,22 @@ impl<P: HandoffPeer> Acquirer<P> {
         self.channel.method
     }
 
-    /// Acquires what was released with `ticket`: the work that follows waits for the release, and sees
-    /// what it wrote. If the host waits, it waits here.
+    /// Acquires what was released with `ticket`: the work that follows waits for the release and
+    /// sees what was written before it. A host wait happens here.
     ///
-    /// `commands` are of the same type as for this peer's [`release`](Releaser::release). List everything
-    /// that was released, images and textures in the order of the releasing side; their layouts may be left
-    /// out, and default to those of the release. After a release by CUDA, which has no layouts, or one that was recorded earlier, the
-    /// default is `VK_IMAGE_LAYOUT_GENERAL`.
+    /// `commands` is of the same type as for this peer's [`release`](Releaser::release). List
+    /// everything that was released, images and textures in the releasing side's order. Layouts
+    /// that are left out default to those of the release, or to `VK_IMAGE_LAYOUT_GENERAL` after a
+    /// release by CUDA, which has no layouts, or a prerecorded release.
     ///
     /// # Errors
-    /// [`Mismatch`](crate::error::Mismatch) for a ticket from another handoff, for a resource or a stream of
-    /// another endpoint, if the number of buffers or images differs from the release, or if an image is
-    /// listed in a layout other than the one it was released in; [`Invalid`](crate::error::Invalid) if the release was never
-    /// submitted or, unless the host waits, is not submitted yet, and if the OpenGL context is not current;
-    /// [`Timeout`](crate::Error::Timeout) if a host wait took too long. After an error nothing is acquired,
-    /// and the ticket is returned.
+    /// [`Mismatch`](crate::error::Mismatch) for a ticket from another handoff, for a resource or a
+    /// stream of another endpoint, if the number of buffers or images differs from the release, or
+    /// if an image is listed in a layout other than the one it was released in;
+    /// [`Invalid`](crate::error::Invalid) if the release was never submitted or, unless the host
+    /// waits, is not submitted yet, and if the OpenGL context is not current;
+    /// [`Timeout`](crate::Error::Timeout) if a host wait took too long. After an error nothing is
+    /// acquired, and the ticket is returned.
     pub fn acquire<'a>(
         &mut self,
         ticket: Ticket,
@@ -182,14 +185,14 @@ impl<P: HandoffPeer> Acquirer<P> {
         }
     }
 
-    /// Returns new tickets for those that were dropped, oldest first, and for those whose acquire was
-    /// never submitted. Acquire each.
+    /// Returns new tickets for submitted releases whose ticket was dropped or whose acquire was
+    /// never submitted, oldest first. Acquire each of them.
     pub fn lost_tickets(&mut self) -> Vec<Ticket> {
         lost_tickets(&self.channel)
     }
 
-    /// Enqueues the acquires of all of `tickets`, or of none. The caller gives them to
-    /// [`acquired`](Self::acquired) after `Ok`.
+    /// Enqueues the acquires of all of `tickets`, or of none. After `Ok`, the caller passes them to
+    /// [`acquired`](Self::acquired).
     pub(crate) fn enqueue<'t>(
         &self,
         tickets: impl Iterator<Item = &'t Ticket> + Clone,
@@ -203,8 +206,8 @@ impl<P: HandoffPeer> Acquirer<P> {
         self.endpoint.enqueue_acquire(commands, contents, waits, End { channel, half })
     }
 
-    /// Rejects tickets of another handoff, and of releases that are not submitted. If the host waits, it
-    /// waits here.
+    /// Rejects tickets of another handoff and of releases that are not submitted. A host wait
+    /// happens here.
     pub(crate) fn check<'t>(
         &self,
         tickets: impl Iterator<Item = &'t Ticket> + Clone,
@@ -226,7 +229,7 @@ impl<P: HandoffPeer> Acquirer<P> {
         &self.channel
     }
 
-    /// Ends tickets that were acquired.
+    /// Consumes tickets that were acquired.
     pub(crate) fn acquired(&self, tickets: impl Iterator<Item = Ticket>) {
         let mut in_flight = self.channel.in_flight();
         if P::SUBMITS {
@@ -236,13 +239,13 @@ impl<P: HandoffPeer> Acquirer<P> {
         }
     }
 
-    /// Leaks what work that may never finish still uses.
+    /// Leaks what is still used by work that may never finish.
     pub(crate) fn leak(&self) {
         std::mem::forget(self.semaphores.clone());
     }
 }
 
-/// Reports a wait that timed out because its release was not submitted.
+/// Adds to a timeout that the release was not submitted.
 fn explain(
     channel: &Channel,
     sequences: &(impl Iterator<Item = u64> + Clone),

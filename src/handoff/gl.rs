@@ -11,7 +11,7 @@ use crate::error::{Invalid, Mismatch, Result};
 use crate::gl::{Buffer, Endpoint, Semaphore, Texture, texture_layouts};
 use crate::vulkan::List;
 
-/// A texture, and the layout it is handed over in.
+/// A texture, and the layout in which it is handed over.
 ///
 /// If the layout is left out, a release uses `VK_IMAGE_LAYOUT_GENERAL`, and an acquire uses the
 /// layout of the release. [`ImageLayout::UNDEFINED`] at an acquire discards the content.
@@ -42,10 +42,10 @@ impl From<(glow::NativeTexture, ImageLayout)> for TextureAccess {
 }
 
 /// The buffers and textures that a release or an acquire by OpenGL makes visible. List every shared
-/// one.
+/// one that is used.
 ///
-/// Made from one buffer or texture, from a slice, an array or a `Vec` of buffers or of
-/// [`TextureAccess`] by reference, or from a pair of slices of both. `()` lists nothing.
+/// Converts from a buffer or a texture; from a slice, or a reference to an array or `Vec`, of
+/// buffers or of [`TextureAccess`]; or from a pair of slices of both. `()` lists nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GlCommands<'a> {
     buffers: List<'a, &'a Buffer>,
@@ -165,7 +165,7 @@ impl HandoffPeer for Endpoint {
             });
         let textures: InLayouts = textures.collect::<Result<_>>()?;
         if waits.is_empty() {
-            // Nothing cached here may hide what the other side wrote.
+            // OpenGL's caches must not hide what the other side wrote.
             self.memory_barrier()?;
         }
         for (semaphore, value) in waits {
@@ -203,8 +203,8 @@ fn release(
     }
 }
 
-/// Rejects resources from another endpoint or context. In a host wait the lists reach no OpenGL call,
-/// so a mistake in them would otherwise go unnoticed until another method is used.
+/// Rejects resources from another endpoint or context. With a host wait the lists reach no OpenGL
+/// call, so a mistake in them would go unnoticed until another method is used.
 fn check_own(endpoint: &Endpoint, commands: &GlCommands<'_>) -> Result<()> {
     let GlCommands { buffers, textures } = commands;
     if let Some(at) = buffers.iter().position(|buffer| !buffer.is_of(endpoint)) {
@@ -220,7 +220,7 @@ fn check_own(endpoint: &Endpoint, commands: &GlCommands<'_>) -> Result<()> {
     for TextureAccess { texture, .. } in textures.iter() {
         // SAFETY: the context is current: `delete_dropped` has checked it. Any name may be queried.
         if !unsafe { endpoint.gl().is_texture(*texture) } {
-            let found = format!("texture {}, which doesn't exist in it", texture.0);
+            let found = format!("texture {}, which doesn't exist in this context", texture.0);
             return Err(Mismatch::new("the textures' OpenGL context", "the endpoint's", found)
                 .help("list textures of the endpoint's own context")
                 .into());

@@ -1,4 +1,4 @@
-//! Handoffs in a CUDA graph, which is captured once and launched many times.
+//! Handoffs in a CUDA graph that is captured once and launched many times.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,18 +16,19 @@ use crate::cuda::{Endpoint, Semaphore, SemaphoreNode};
 use crate::error::{ImportError, ImportResult, Invalid, Result};
 use crate::vulkan::{Half, SubmitHandoff as _};
 
-/// An acquire at the beginning of a CUDA graph and a release at its end, for any number of launches.
+/// An acquire at the beginning of a CUDA graph and a release at its end, for any number of
+/// launches.
 ///
-/// The graph's nodes wait for and signal the handoffs' semaphores. Each launch hands over another ticket,
-/// with another value of the timeline; [`replay`](Self::replay) sets the values and launches. A host wait
-/// takes place before the launch.
+/// The graph's nodes wait for and signal the handoffs' semaphores. Each launch acquires one ticket
+/// and returns another, with new timeline values, which [`replay`](Self::replay) sets before it
+/// launches. A host wait happens before the launch.
 ///
-/// The graph keeps the semaphores alive. Its kernels use bare addresses
-/// ([`Buffer::device_ptr`](crate::cuda::Buffer::device_ptr)), whose memory it keeps with
-/// [`Memory::keep_in_capture`](crate::cuda::Memory::keep_in_capture); the views of cudarc order their uses
-/// by events, which fails in a capture.
+/// The graph keeps the semaphores alive. Pass bare addresses
+/// ([`Buffer::device_ptr`](crate::cuda::Buffer::device_ptr)) to its kernels, and call
+/// [`Memory::keep_in_capture`](crate::cuda::Memory::keep_in_capture) so that the graph keeps the
+/// memory. cudarc's views can't be used: they order accesses with events, which fails in a capture.
 ///
-/// A graph without handoffs in it needs none of this: acquire on the stream before its launch, and
+/// A graph without handoffs needs none of this: acquire on the stream before the launch, and
 /// release after it.
 ///
 /// # Examples
@@ -54,7 +55,7 @@ use crate::vulkan::{Half, SubmitHandoff as _};
 ///     Ok((graph, handoff))
 /// }
 ///
-/// /// Launches it for one ticket of Vulkan's, and returns the ticket for Vulkan.
+/// /// Launches the graph for a ticket from Vulkan, and returns the ticket for Vulkan.
 /// fn launch(
 ///     graph: &CudaGraph,
 ///     handoff: &mut GraphHandoff,
@@ -73,7 +74,7 @@ pub struct GraphHandoff {
     signal: Option<SemaphoreNode>,
 }
 
-/// An acquire that was captured into a CUDA graph, whose release is still to be captured.
+/// An acquire that was captured into a CUDA graph. Its release is still to be captured.
 #[derive(Debug)]
 #[must_use = "the graph's launches need the release, too"]
 pub struct CapturedAcquire {
@@ -83,14 +84,14 @@ pub struct CapturedAcquire {
 }
 
 impl Acquirer<Endpoint> {
-    /// Captures the acquire of every later launch into the graph that `stream` is being captured into.
-    /// What is captured into the stream afterwards follows the acquire.
+    /// Captures an acquire, which every launch repeats, into the graph that `stream` is being
+    /// captured into. Work captured afterwards follows the acquire.
     ///
     /// # Errors
-    /// Returns the acquirer with [`Error::Invalid`](crate::Error::Invalid) if the stream is not being
-    /// captured; [`Error::Mismatch`](crate::Error::Mismatch) for a stream of another context;
-    /// [`Error::Driver`](crate::Error::Driver) if a CUDA call fails. The capture stays valid unless the
-    /// driver fails.
+    /// Returns the acquirer with [`Error::Invalid`](crate::Error::Invalid) if the stream is not
+    /// being captured; [`Error::Mismatch`](crate::Error::Mismatch) for a stream of another context;
+    /// [`Error::Driver`](crate::Error::Driver) if a CUDA call fails. The capture stays valid unless
+    /// the driver fails.
     ///
     /// # References
     /// `cuWaitExternalSemaphoresAsync` in a capture.
@@ -106,11 +107,11 @@ impl Acquirer<Endpoint> {
 }
 
 impl CapturedAcquire {
-    /// Captures the release of every later launch, after the work that was captured so far. End the
+    /// Captures a release, which every launch repeats, after the work captured so far. End the
     /// capture afterwards.
     ///
     /// # Errors
-    /// Same as [`Acquirer::capture`]; both are returned.
+    /// Same as [`Acquirer::capture`]; both ends are returned.
     ///
     /// # References
     /// `cuSignalExternalSemaphoresAsync` in a capture.
@@ -139,28 +140,29 @@ fn capture(
     endpoint.check_captured(stream)?;
     let Some((first, others)) = semaphores.split_first() else { return Ok(None) };
     others.iter().try_for_each(|other| other.keep_in_capture(stream))?;
-    // Each launch sets another value.
+    // Each launch sets its own value.
     let value = (first.kind() == crate::SemaphoreKind::Timeline).then_some(1);
     node((first, value)).map(Some)
 }
 
 impl GraphHandoff {
-    /// Launches the graph with `launch` for `ticket`: the graph's work follows the release of `ticket`, and
-    /// the returned ticket is that of its own release, which may be acquired at once.
+    /// Launches the graph with `launch`. The graph's work waits for the release of `ticket`; the
+    /// returned ticket is for the graph's own release, and may be acquired at once.
     ///
-    /// `ticket` is `None` if CUDA owns the payload already, as it may before the first launch. `launch`
-    /// enqueues one launch of `exec` to `stream`, and must return an error if it did not. If it panics, the
-    /// ticket is lost, and [`lost_tickets`](Self::lost_tickets) returns it.
+    /// `ticket` is `None` if CUDA owns the payload already, for example before the first launch.
+    /// `launch` must enqueue one launch of `exec` on `stream`, or return an error if it did not. If
+    /// it panics, the ticket is lost, and [`lost_tickets`](Self::lost_tickets) returns it.
     ///
     /// # Safety
-    /// - `exec` was instantiated from the graph into which this was captured. That graph still exists, and
-    ///   no other thread uses either during the call.
-    /// - After `launch`, nothing launches `exec` but another call of this.
+    /// - `exec` was instantiated from the graph into which this was captured. That graph still
+    ///   exists, and no other thread uses either during the call.
+    /// - After the first call, `exec` is launched only by further calls of this method.
     ///
     /// # Errors
-    /// Those of [`Acquirer::acquire`] and [`Releaser::release`], and [`Error::Driver`](crate::Error::Driver)
-    /// if `launch` fails; [`Error::Invalid`](crate::Error::Invalid) without a ticket if the semaphore is
-    /// binary. The ticket is returned, nothing is launched, and the call may be repeated.
+    /// The errors of [`Acquirer::acquire`] and [`Releaser::release`], and
+    /// [`Error::Driver`](crate::Error::Driver) if `launch` fails;
+    /// [`Error::Invalid`](crate::Error::Invalid) without a ticket if the semaphore is binary. The
+    /// ticket is returned, nothing is launched, and the call may be repeated.
     ///
     /// # References
     /// `cuGraphExecExternalSemaphoresWaitNodeSetParams`,
@@ -194,7 +196,7 @@ impl GraphHandoff {
         released.map_err(|error| ImportError::new(None, error))
     }
 
-    /// Sets the nodes of the next launch, whose release is number `sequence`.
+    /// Sets the nodes' parameters for the next launch, whose release is number `sequence`.
     ///
     /// # Safety
     /// That of `replay`.
@@ -228,8 +230,8 @@ impl GraphHandoff {
         Ok(())
     }
 
-    /// Records a release that was launched, and returns its ticket. The semaphores are used until the
-    /// launch is done.
+    /// Records a release that was launched, and returns its ticket. The semaphores are in use until
+    /// the launch is done.
     fn released(&self, sequence: u64, stream: &CudaStream) -> Result<Ticket> {
         let Releaser { endpoint, channel, semaphores, .. } = &self.releaser;
         let current = endpoint.enter_stream(stream)?;
@@ -244,13 +246,13 @@ impl GraphHandoff {
         Ok(Ticket::new(Arc::clone(channel), release))
     }
 
-    /// Returns new tickets for those of Vulkan's that were dropped, oldest first.
+    /// Returns new tickets for releases to the graph whose ticket was dropped, oldest first.
     pub fn lost_tickets(&mut self) -> Vec<Ticket> {
         self.acquire.acquirer.lost_tickets()
     }
 
-    /// Gives both ends back, for acquires and releases outside the graph. Its launches need other ends
-    /// then.
+    /// Returns both ends, for acquires and releases outside the graph. The captured graph can't be
+    /// replayed afterwards.
     pub fn into_ends(self) -> (Acquirer<Endpoint>, Releaser<Endpoint>) {
         (self.acquire.acquirer, self.releaser)
     }
@@ -260,7 +262,8 @@ impl GraphHandoff {
 struct Reserved<'a> {
     channel: &'a Channel,
     sequence: u64,
-    /// What becomes of the number. If the launch panics it may have signalled, so it is not used again.
+    /// What happens to the number on drop. A launch that panics may have signalled, so its number
+    /// is not used again.
     end: Option<fn(&mut InFlight, &Range<u64>)>,
 }
 
@@ -279,7 +282,8 @@ impl Drop for Reserved<'_> {
     }
 }
 
-/// Returns the semaphore and the value of release `sequence`; for `None`, an operation that has no effect.
+/// Returns the semaphore and the value of release `sequence`, or an operation without effect for
+/// `None`.
 fn operation<S>(
     semaphores: &[S],
     method: SyncMethod,

@@ -1,37 +1,43 @@
-//! Handoffs: pass access to a payload from one peer to another, synchronised on the GPU if possible.
+//! Handoffs: pass access to a payload from one peer to another, synchronised on the GPU if
+//! possible.
 //!
-//! [`open`] connects two endpoints in one direction with the best synchronisation that both support: a
-//! timeline semaphore, otherwise a binary semaphore, otherwise a host wait. [`Handoff::plan`] reports the
-//! choice and why better methods were not available.
+//! [`open`] connects two endpoints in one direction with the best synchronisation that both
+//! support: a timeline semaphore, otherwise a binary semaphore, otherwise a host wait.
+//! [`Handoff::plan`] reports the choice and why better methods were not available.
 //!
-//! The releasing end ([`Releaser`]) makes a [`Ticket`], which is sent to the acquiring end ([`Acquirer`])
-//! once the work is submitted. What the acquiring side does after its acquire happens after everything
-//! that the releasing side did before its release, and sees its writes.
+//! The releasing end ([`Releaser`]) returns a [`Ticket`]. Send it to the acquiring end
+//! ([`Acquirer`]) once the work is submitted. Work after the acquire starts after all work before
+//! the release has finished, and sees what it wrote.
 //!
-//! - Vulkan records its half into the user's command buffer, with the queue-family transfer to or from
-//!   `VK_QUEUE_FAMILY_EXTERNAL`, and returns what to add to the user's submit. For those who own no submit,
-//!   [`Releaser::release_on`] and [`Acquirer::acquire_on`] submit a command buffer of the library's own.
-//! - OpenGL lists the buffers and textures.
-//! - CUDA enqueues its half on the user's stream. A stream that is being captured into a CUDA graph is
-//!   refused; `GraphHandoff` records both halves into the graph, for any number of launches.
+//! - Vulkan records its half into the application's command buffer, with the queue-family transfer
+//!   to or from `VK_QUEUE_FAMILY_EXTERNAL`, and returns what to add to the application's submit.
+//!   Code that controls no submit can use [`Releaser::release_on`] and [`Acquirer::acquire_on`],
+//!   which submit a command buffer of the library's own.
+//! - OpenGL waits and signals at the current point in its command stream, for the buffers and
+//!   textures listed.
+//! - CUDA enqueues its half on the application's stream. A stream that is being captured into a
+//!   CUDA graph is refused; `GraphHandoff` records both halves into the graph, for any number of
+//!   launches.
 //!
 //! # What can't go wrong
 //!
-//! - From its submit on, a handoff keeps what it names (buffers, images, semaphores) until the GPU is done
-//!   with it. So `?`, a panic and any order of drops are safe. Dropping an end waits for its work within
-//!   [`HandoffOptions::timeout`]; after that the Vulkan endpoint keeps what is in use. Work that never ends
-//!   keeps it for good, which `tracing` reports.
-//! - What a release or an acquire adds to a submit may be dropped instead: then the release counts as never
-//!   made, and its ticket is refused; the release that was acquired is found by `lost_tickets`.
-//! - A resource that is released can't be released again before it is acquired. If it won't be, its
-//!   `reclaim` gives it up for undefined content.
-//! - An acquire lists what was released: as many buffers, and as many images.
+//! - Once submitted, a handoff keeps the buffers, images and semaphores that it uses until the GPU
+//!   is done with them. An early return, a panic and any order of drops are therefore safe.
+//!   Dropping an end waits for its work, for at most [`HandoffOptions::timeout`]; after that the
+//!   Vulkan endpoint keeps what is in use. What work that never ends uses is leaked, which
+//!   `tracing` reports.
+//! - The [`SubmitSync`](crate::vulkan::SubmitSync) of a release or an acquire may be dropped
+//!   instead of submitted. The release then counts as never made, and its ticket is refused; after
+//!   a dropped acquire, `lost_tickets` returns a new ticket.
+//! - A released resource can't be released again before it is acquired. If it never will be, call
+//!   its `reclaim`, which leaves its content undefined.
+//! - An acquire must list as many buffers and images as the release.
 //!
-//! Image layouts are named by the releasing side and travel in the ticket: the acquiring side lists the
-//! images in the same order. All methods are generic over [`HandoffPeer`].
+//! The releasing side names the image layouts, and the ticket carries them; the acquiring side
+//! lists the images in the same order. The ends are generic over [`HandoffPeer`].
 //!
-//! The semaphores belong to a Vulkan device: OpenGL and CUDA can only import them. To keep several
-//! payloads in flight, see [`ring`](crate::ring).
+//! A Vulkan endpoint creates the semaphores, since OpenGL and CUDA can only import them. To keep
+//! several payloads in flight, see [`ring`](crate::ring).
 //!
 //! # Example
 //!

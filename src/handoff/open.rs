@@ -17,14 +17,14 @@ use crate::vulkan;
 /// How a handoff is synchronised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandoffOptions {
-    /// The method of synchronisation; default `None`, the best that both sides have.
+    /// The method of synchronisation; default `None`, the best one that both sides support.
     pub method: Option<SyncMethod>,
     /// The maximum number of releases in flight, that is, not yet acquired; at least 1, default 1.
     ///
-    /// One binary semaphore is created for each, and they are used in rotation. A binary semaphore may be
-    /// signalled again only after its wait has executed (VUID-vkQueueSubmit-pSignalSemaphores-00067):
-    /// release number n + `in_flight` must come after the acquire of number n on the GPU. It does if the
-    /// payload comes back through another handoff.
+    /// One binary semaphore is created for each, and they are used in rotation. A binary semaphore
+    /// may be signalled again only after its wait has executed
+    /// (VUID-vkQueueSubmit-pSignalSemaphores-00067): on the GPU, release n + `in_flight` must come
+    /// after the acquire of release n. It does if the payload comes back through another handoff.
     pub in_flight: u32,
     /// How the host waits if the method is a host wait; default [`WaitMode::Block`].
     pub wait: WaitMode,
@@ -52,11 +52,11 @@ pub struct Handoff<A: HandoffPeer, B: HandoffPeer> {
 
 /// Opens a handoff from `from` to `to`, with semaphores that `owner` creates.
 ///
-/// `owner` may be one of the two, or a third endpoint if neither is Vulkan. If it is the first or the
-/// second of a pair that hands payloads back and forth, [`round_trip`] opens both directions.
+/// `owner` may be one of the two, or a third endpoint if neither is Vulkan. For payloads that go
+/// back and forth between `owner` and another endpoint, [`round_trip`] opens both directions.
 ///
-/// If the driver can't create or import a semaphore that it reports to support, the next method is used;
-/// [`Handoff::plan`] says why.
+/// If the driver can't create or import a semaphore that it claims to support, the next method is
+/// used; [`Handoff::plan`] has the reason.
 ///
 /// # Errors
 /// [`Mismatch`](crate::error::Mismatch) if the endpoints are not on the same GPU,
@@ -72,7 +72,7 @@ pub fn open<A: HandoffPeer, B: HandoffPeer>(
     if options.in_flight == 0 {
         return Err(Invalid::new("options.in_flight", "is 0").help("give at least 1").into());
     }
-    // Any resource serves: only the semaphores matter.
+    // Any resource will do: only the semaphores matter.
     let desc = BufferDesc::storage(16).into();
     let (exporter, releasing, acquiring) =
         (owner.capabilities(&desc)?, from.capabilities(&desc)?, to.capabilities(&desc)?);
@@ -85,7 +85,7 @@ pub fn open<A: HandoffPeer, B: HandoffPeer>(
             plan_handoff_without(&exporter, &releasing, &acquiring, options.method, rejected)?;
         match semaphores(owner, from, to, (plan.method, options.in_flight)) {
             Ok(semaphores) => break (plan, semaphores),
-            // Some drivers report what they can't do.
+            // Some drivers report capabilities that they don't have.
             Err(error) if options.method.is_none() && plan.method != SyncMethod::HostWait => {
                 rejected = plan.rejected;
                 rejected.push((plan.method, Rejected::Failed(error)));
@@ -127,7 +127,7 @@ fn semaphores<A: HandoffPeer, B: HandoffPeer>(
     Ok((signals, waits))
 }
 
-/// A handoff each way between two endpoints.
+/// Two handoffs between two endpoints, one in each direction.
 #[derive(Debug)]
 pub struct RoundTrip<A: HandoffPeer, B: HandoffPeer> {
     /// From the first to the second.
@@ -136,7 +136,7 @@ pub struct RoundTrip<A: HandoffPeer, B: HandoffPeer> {
     pub back: Handoff<B, A>,
 }
 
-/// Opens a handoff each way between `owner`, which creates the semaphores, and `other`.
+/// Opens a handoff in each direction between `owner`, which creates the semaphores, and `other`.
 ///
 /// # Errors
 /// Same as [`open`].

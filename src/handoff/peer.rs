@@ -1,4 +1,4 @@
-//! What a handoff requires of a peer, and the semaphores that it passes to the peer.
+//! The trait that a handoff requires of a peer, and the semaphores that it passes to the peer.
 
 use std::fmt;
 use std::ops::Range;
@@ -25,8 +25,8 @@ use crate::vulkan::{self, Half};
 /// | `cuda::Endpoint` | `CudaCommands`: the stream | `()`: the work is submitted |
 ///
 /// # Examples
-/// Code that is written once for every pair of APIs. The caller's `submit` receives what Vulkan adds to
-/// a submit, and `()` from OpenGL and CUDA:
+/// Code for every pair of APIs. The caller's `submit` receives Vulkan's `SubmitSync`, or `()` from
+/// OpenGL and CUDA:
 /// ```
 /// use gpu_interop::Result;
 /// use gpu_interop::handoff::{Handoff, HandoffPeer};
@@ -43,8 +43,8 @@ use crate::vulkan::{self, Half};
 /// }
 /// ```
 pub trait HandoffPeer: Peer + sealed::Sealed {
-    /// The argument of a release or an acquire: the commands that it follows or precedes, and what
-    /// they use.
+    /// The argument of a release or an acquire: the commands that the release follows or the
+    /// acquire precedes, and what they use.
     type Commands<'a>;
     /// What a release or an acquire returns for the caller's submit.
     type Sync: Default;
@@ -63,7 +63,8 @@ pub trait HandoffPeer: Peer + sealed::Sealed {
     #[doc(hidden)]
     fn fences(&self) -> Result<Self::Fences>;
 
-    /// Waits until what an end of a handoff has submitted is done, if its semaphores must be kept.
+    /// Waits until the work that an end has submitted is done, if its semaphores must be kept until
+    /// then.
     #[doc(hidden)]
     fn wait_for_end(&self, _end: u64, _timeout: Duration) {}
 
@@ -87,8 +88,8 @@ pub trait HandoffPeer: Peer + sealed::Sealed {
         end: End<'_>,
     ) -> Result<(Self::Sync, Option<HostFence>)>;
 
-    /// Records or enqueues an acquire; `waits` is empty if the host has waited. Nothing is acquired if
-    /// it fails.
+    /// Records or enqueues an acquire; `waits` is empty if the host has waited. Nothing is acquired
+    /// if it fails.
     #[doc(hidden)]
     fn enqueue_acquire(
         &self,
@@ -99,7 +100,7 @@ pub trait HandoffPeer: Peer + sealed::Sealed {
     ) -> Result<Self::Sync>;
 }
 
-/// The end of a handoff that releases or acquires.
+/// The end of a handoff that an operation belongs to.
 #[derive(Debug)]
 pub struct End<'a> {
     pub(crate) channel: &'a Arc<Channel>,
@@ -156,7 +157,7 @@ pub(crate) fn semaphore_ops<S>(
     }
 }
 
-/// Returns how the releases `sequences` are completed.
+/// Returns how the acquiring side learns that the releases `sequences` are done.
 pub(crate) fn completion<S>(
     semaphores: &[S],
     method: SyncMethod,

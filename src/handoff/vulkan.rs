@@ -1,4 +1,5 @@
-//! Vulkan's ends of a handoff: recorded into the user's command buffer, added to the user's submit.
+//! Vulkan's ends of a handoff: recorded into the application's command buffer, added to the
+//! application's submit.
 
 use std::time::Duration;
 
@@ -24,19 +25,23 @@ pub struct VulkanCommands<'a> {
 }
 
 impl<'a> VulkanCommands<'a> {
-    /// Records into `command_buffer`: a release after the commands that used `used`, an acquire before
-    /// the commands that will use it. `used` is one [`BufferAccess`](crate::vulkan::BufferAccess) or
-    /// [`ImageAccess`], a list of them, or [`Accesses`] of both. From the submit on, the endpoint keeps
-    /// the resources until the command buffer has executed.
+    /// Records the barrier into `command_buffer`: a release after the commands that used `used`, an
+    /// acquire before the commands that will use it. `used` is one
+    /// [`BufferAccess`](crate::vulkan::BufferAccess) or [`ImageAccess`], a list of them, or
+    /// [`Accesses`] of both. From the submit on, the endpoint keeps the resources until the command
+    /// buffer has executed.
     ///
     /// # Safety
-    /// - `command_buffer` is being recorded, outside a render pass, for a queue of `queue_family` of the
-    ///   endpoint's device.
-    /// - For a release, `queue_family` owns the resources, and the images are in their `old_layout`.
-    /// - For an acquire, the images are those of the release, in the same order. If the ticket has no
-    ///   layouts (a release by CUDA, or one recorded earlier), the images are in those that `used` names.
-    /// - The [`SubmitSync`] that the release or the acquire returns is added to the submit of the command
-    ///   buffer. If it is dropped instead, so is the command buffer, or it is recorded again.
+    /// - `command_buffer` is being recorded, outside a render pass, for a queue of `queue_family`
+    ///   of the endpoint's device.
+    /// - For a release, `queue_family` owns the resources, and the images are in their
+    ///   `old_layout`.
+    /// - For an acquire, the images are those of the release, in the same order. If the ticket has
+    ///   no layouts (a release by CUDA, or a prerecorded one), they are in the layouts that `used`
+    ///   names.
+    /// - The [`SubmitSync`] that the release or the acquire returns is added to the submit of the
+    ///   command buffer. If it is dropped instead, so is the command buffer, or it is recorded
+    ///   again.
     pub unsafe fn record(
         command_buffer: vk::CommandBuffer,
         queue_family: u32,
@@ -45,15 +50,15 @@ impl<'a> VulkanCommands<'a> {
         Self { record: Some((command_buffer, queue_family)), used: used.into() }
     }
 
-    /// Records nothing: the barriers ([`Endpoint::record_release`], [`Endpoint::record_acquire`]) are in
-    /// command buffers that were recorded earlier, for repeated submission. Image layouts are neither
-    /// carried nor compared.
+    /// Records nothing, because the barriers ([`Endpoint::record_release`],
+    /// [`Endpoint::record_acquire`]) are in prerecorded command buffers that are submitted
+    /// repeatedly. The ticket carries no image layouts.
     pub fn recorded() -> Self {
         Self { record: None, used: Accesses::default() }
     }
 
-    /// Names what the barriers that are recorded already cover, so that the endpoint keeps it until
-    /// the command buffer has executed.
+    /// Names the resources of the prerecorded barriers, so that the endpoint keeps them until the
+    /// command buffer has executed.
     #[must_use]
     pub fn covering(self, used: impl Into<Accesses<'a>>) -> Self {
         Self { used: used.into(), ..self }
@@ -134,9 +139,9 @@ impl HandoffPeer for Endpoint {
                 Ok(used.with_layouts(old, new))
             });
             let images: SmallVec<[ImageAccess<'_>; 2]> = images.collect::<Result<_>>()?;
-            // SAFETY: the promise of `VulkanCommands::record`; the other side has released the resources,
-            // the images with these layouts, because the ticket exists; the submit waits for the release
-            // with what is returned here, or the host has waited.
+            // SAFETY: the promise of `VulkanCommands::record`; the other side has released the
+            // resources, the images with these layouts, because the ticket exists; the submit waits
+            // for the release with what is returned here, or the host has waited.
             unsafe { self.record_acquire(command_buffer, family, used.with_images(&images)) }?;
         }
         waits.into_iter().for_each(|(semaphore, value)| sync.add_wait(semaphore, value));
@@ -148,19 +153,19 @@ fn submit_end(endpoint: &Endpoint, end: &End<'_>, used: &Accesses<'_>) -> Result
     SubmitEnd::new(endpoint, end.channel.clone(), end.id(), end.half.clone(), used)
 }
 
-/// For those who own no submit, such as a plugin of an engine: the release is recorded and submitted by the
-/// library.
+/// Releases for code that controls no submit, such as an engine's plugin.
 impl Releaser<Endpoint> {
-    /// Releases `used` with a command buffer of the library's own, which is submitted to `queue`.
+    /// Releases `used`: records a command buffer of the library's own and submits it to `queue`.
     ///
     /// # Safety
-    /// - `queue` is a queue of `queue_family` of the endpoint's device. It is externally synchronised
-    ///   during this call: hold the lock that the engine has for it.
-    /// - `queue_family` owns the resources, and the images are in their `old_layout`. The commands that
-    ///   used them were submitted to `queue` before, or it waits for them.
+    /// - `queue` is a queue of `queue_family` of the endpoint's device. It is externally
+    ///   synchronised during this call: hold the engine's lock for it.
+    /// - `queue_family` owns the resources, and the images are in their `old_layout`. The commands
+    ///   that used them were submitted to `queue` before, or it waits for them.
     ///
     /// # Errors
-    /// Same as [`release`](Self::release) and [`SubmitSync::submit`]. After an error nothing is released.
+    /// Same as [`release`](Self::release) and [`SubmitSync::submit`]. After an error nothing is
+    /// released.
     ///
     /// # References
     /// `vkQueueSubmit`, `vkCmdPipelineBarrier`.
@@ -172,8 +177,8 @@ impl Releaser<Endpoint> {
         used: impl Into<Accesses<'a>>,
     ) -> Result<Ticket> {
         let commands = self.endpoint.own_commands(queue_family)?;
-        // SAFETY: the command buffer is being recorded for that family, outside a render pass, and is
-        // submitted with what is returned; the rest is the caller's promise.
+        // SAFETY: the command buffer is being recorded for that family, outside a render pass, and
+        // is submitted with what is returned; the rest is the caller's promise.
         let record = unsafe { VulkanCommands::record(commands.handle(), queue_family, used) };
         let (ticket, sync) = self.release(record)?;
         // SAFETY: the caller's promise.
@@ -182,21 +187,20 @@ impl Releaser<Endpoint> {
     }
 }
 
-/// For those who own no submit, such as a plugin of an engine: the acquire is recorded and submitted by the
-/// library.
+/// Acquires for code that controls no submit, such as an engine's plugin.
 impl Acquirer<Endpoint> {
-    /// Acquires `used` with a command buffer of the library's own, which is submitted to `queue`. What is
-    /// submitted to it afterwards sees what the other side wrote.
+    /// Acquires `used`: records a command buffer of the library's own and submits it to `queue`.
+    /// Work submitted to `queue` afterwards sees what the other side wrote.
     ///
     /// # Safety
-    /// - `queue` is a queue of `queue_family` of the endpoint's device. It is externally synchronised
-    ///   during this call: hold the lock that the engine has for it.
-    /// - The images are those of the release, in the same order. If the ticket has no layouts (a release
-    ///   by CUDA, or one recorded earlier), the images are in those that `used` names.
+    /// - `queue` is a queue of `queue_family` of the endpoint's device. It is externally
+    ///   synchronised during this call: hold the engine's lock for it.
+    /// - The images are those of the release, in the same order. If the ticket has no layouts (a
+    ///   release by CUDA, or a prerecorded one), they are in the layouts that `used` names.
     ///
     /// # Errors
-    /// Same as [`acquire`](Self::acquire) and [`SubmitSync::submit`]. After an error nothing is acquired,
-    /// and the ticket is returned.
+    /// Same as [`acquire`](Self::acquire) and [`SubmitSync::submit`]. After an error nothing is
+    /// acquired, and the ticket is returned.
     ///
     /// # References
     /// `vkQueueSubmit`, `vkCmdPipelineBarrier`.
@@ -213,15 +217,15 @@ impl Acquirer<Endpoint> {
             Err(error) => return Err(ImportError::new(ticket, error)),
         };
         let number = ticket.sequence();
-        // SAFETY: the command buffer is being recorded for that family, outside a render pass, and is
-        // submitted with what is returned; the rest is the caller's promise.
+        // SAFETY: the command buffer is being recorded for that family, outside a render pass, and
+        // is submitted with what is returned; the rest is the caller's promise.
         let record = unsafe { VulkanCommands::record(commands.handle(), queue_family, used) };
         let sync = self.acquire(ticket, record)?;
         // SAFETY: the caller's promise.
         let Err(error) = (unsafe { submit_own(self.endpoint(), queue, commands, sync) }) else {
             return Ok(());
         };
-        // The acquire that was not submitted is taken back.
+        // Takes back the acquire that was not submitted.
         let release = self.channel().in_flight().take_lost(number).unwrap_or_default();
         Err(ImportError::new(Ticket::new(self.channel().clone(), release), error))
     }

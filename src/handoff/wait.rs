@@ -11,7 +11,7 @@ pub enum WaitMode {
     /// Sleeps until the driver wakes the thread.
     #[default]
     Block,
-    /// Polls without sleeping: wakes up sooner, and keeps a core busy.
+    /// Polls without sleeping: reacts sooner, but keeps a core busy.
     Spin,
 }
 
@@ -23,7 +23,7 @@ pub struct HostWait {
 }
 
 impl HostWait {
-    /// Waits for what `block` sleeps for and `is_done` polls.
+    /// Waits by calling `block` or by polling `is_done`.
     pub(crate) fn run(
         self,
         block: impl FnOnce(Duration) -> Result<()>,
@@ -74,7 +74,7 @@ impl HostWait {
     }
 }
 
-/// Work of the releasing side, as the host sees it. Cheap to clone.
+/// Work of the releasing side that the host can wait for. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum HostFence {
     /// A submit.
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_is_no_timeout_is_returned_as_it_is() {
+    fn an_error_other_than_a_timeout_is_returned_unchanged() {
         let broken = Error::from(crate::error::Invalid::new("fence", "is broken"));
         let waited = BLOCK.each(0..2, |_, _| Err(broken.clone()));
         assert_eq!(waited, Err(broken));

@@ -1,4 +1,4 @@
-//! The user's description of the device: handles, version, enabled extensions and features.
+//! The application's description of the device: handles, version, enabled extensions and features.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -7,7 +7,7 @@ use ash::vk;
 
 use crate::error::{Api, Missing, Result};
 
-/// A Vulkan device that the user owns, with the extensions and features that were enabled when it
+/// A Vulkan device that the application owns, with the extensions and features that were enabled when it
 /// was created. Vulkan has no query for those.
 ///
 /// ```no_run

@@ -1,4 +1,4 @@
-//! The endpoint: the user's device, borrowed.
+//! The endpoint: the application's device, borrowed.
 //!
 //! Everything that the peer knows about the device is reached by methods of [`Endpoint`], and every
 //! object that is made from an endpoint holds a clone of it.
@@ -30,7 +30,7 @@ pub struct Endpoint(
     #[expect(dead_code, reason = "the last one to be dropped waits")] Option<Arc<UserClones>>,
 );
 
-/// The user's clones of an endpoint. Those that objects hold don't count: what the endpoint keeps for
+/// The application's clones of an endpoint. Those that objects hold don't count: what the endpoint keeps for
 /// the GPU would keep the endpoint.
 struct UserClones(Arc<Inner>);
 
@@ -165,7 +165,7 @@ impl Endpoint {
         unsafe { Features::supported(instance, physical_device, api_version) }
     }
 
-    /// Creates an endpoint over the user's device.
+    /// Creates an endpoint over the application's device.
     ///
     /// `owner` is kept until the endpoint and everything made from it are dropped. Pass the object
     /// that destroys the device, or pass `None` and keep the device alive yourself.
@@ -266,12 +266,12 @@ impl Endpoint {
         unsafe { Self::new(&info, owner) }
     }
 
-    /// Returns the user's device.
+    /// Returns the application's device.
     pub fn device(&self) -> &ash::Device {
         &self.0.device
     }
 
-    /// Returns the user's instance.
+    /// Returns the application's instance.
     pub fn instance(&self) -> &ash::Instance {
         &self.0.instance
     }

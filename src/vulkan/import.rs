@@ -202,7 +202,7 @@ crate::peer::impl_peer! {
     }
 }
 
-/// A buffer and memory that the user created, with export enabled on both.
+/// A buffer and memory that the application created, with export enabled on both.
 #[derive(Clone, Copy, Debug)]
 pub struct AdoptedBuffer {
     /// The buffer, created with `VkExternalMemoryBufferCreateInfo` of `handle_type`.
@@ -229,13 +229,13 @@ pub struct AdoptedBuffer {
     pub handle_type: MemoryHandleType,
 }
 
-/// An image and memory that the user created, with export enabled on both.
+/// An image and memory that the application created, with export enabled on both.
 #[derive(Clone, Copy, Debug)]
 pub struct AdoptedImage {
     /// The image, created with `VkExternalMemoryImageCreateInfo` of `handle_type`.
     pub image: vk::Image,
     /// The description that it was created with, its flags and the formats of its views included. The
-    /// importer creates its image from this alone; what the user's `VkImageCreateInfo` has beyond it
+    /// importer creates its image from this alone; what the application's `VkImageCreateInfo` has beyond it
     /// must not affect the memory's layout.
     pub desc: ImageDesc,
     /// The memory it is bound to, allocated with `VkExportMemoryAllocateInfo` of `handle_type`.
@@ -257,7 +257,7 @@ pub struct AdoptedImage {
 }
 
 impl<R: Resource> Unbound<R> {
-    /// Checks the description of the user's resource and of `memory`, to which it is bound.
+    /// Checks the description of the application's resource and of `memory`, to which it is bound.
     fn adopt(self, memory: Memory, offset: u64, desc: R::Desc) -> Result<Bound<R>> {
         self.requirements().check_described(offset, memory.info(), Source::Adopted)?;
         memory.check_export()?;
@@ -266,7 +266,7 @@ impl<R: Resource> Unbound<R> {
 }
 
 impl Endpoint {
-    /// Wraps the user's own buffer for export. The user keeps the buffer and its memory, and destroys
+    /// Wraps the application's own buffer for export. The application keeps the buffer and its memory, and destroys
     /// them after the last clone of the returned buffer is dropped. The memory is exported once, as a
     /// check.
     ///
@@ -294,13 +294,13 @@ impl Endpoint {
         let support = self.buffer_support(&desc, handle_type);
         support.export?;
         let raw = Unbound::adopted(self, buffer, support.dedicated);
-        // The user promises that the memory was allocated for such a buffer.
+        // The application promises that the memory was allocated for such a buffer.
         let addressable = desc.usage.contains(BufferUsage::DEVICE_ADDRESS);
         let memory = Memory::adopted(self, memory, info, addressable);
         raw.adopt(memory, offset, desc).map(Buffer)
     }
 
-    /// Wraps the user's own image for export. The user keeps the image and its memory, and destroys
+    /// Wraps the application's own image for export. The application keeps the image and its memory, and destroys
     /// them after the last clone of the returned image is dropped. The memory is exported once, as a
     /// check.
     ///

@@ -1,4 +1,4 @@
-//! Device memory that is allocated for export, imported, or adopted from the user.
+//! Device memory that is allocated for export, imported, or adopted from the application.
 
 use std::fmt;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
@@ -40,7 +40,7 @@ enum Origin {
     Created,
     /// Imported from a payload.
     Imported,
-    /// The user's, allocated with VkExportMemoryAllocateInfo, and freed by the user.
+    /// The application's, allocated with VkExportMemoryAllocateInfo, and freed by the application.
     Adopted,
 }
 
@@ -78,7 +78,7 @@ impl Memory {
         Self { inner: Arc::new(Inner { handle, info, origin, addressable, mapped, endpoint }) }
     }
 
-    /// Wraps the user's memory. It is `addressable` if it was allocated for device addresses.
+    /// Wraps the application's memory. It is `addressable` if it was allocated for device addresses.
     pub(super) fn adopted(
         endpoint: &Endpoint,
         handle: vk::DeviceMemory,
@@ -203,7 +203,7 @@ impl Side {
 }
 
 impl Memory {
-    /// Adds to the error of an export what the user of adopted memory can do about it.
+    /// Adds to the error of an export what the owner of adopted memory can do about it.
     fn explain_export(&self, error: Error) -> Error {
         match error {
             Error::Driver(error)

@@ -1,4 +1,4 @@
-//! How the memory of a shared resource is allocated: the user's options, and the memory type that they
+//! How the memory of a shared resource is allocated: the application's options, and the memory type that they
 //! select.
 
 use ash::vk;

@@ -1,8 +1,8 @@
-//! The Vulkan peer, over the user's own `ash` device.
+//! The Vulkan peer, over the application's own `ash` device.
 //!
 //! [`Endpoint`] borrows a device. [`Buffer`]s, [`Image`]s and [`Semaphore`]s are created for export,
-//! imported from payloads, or adopted from the user; each export makes a new descriptor.
-//! Command buffers and queues remain the user's: [`Endpoint::record_release`] and
+//! imported from payloads, or adopted from the application; each export makes a new descriptor.
+//! Command buffers and queues remain the application's: [`Endpoint::record_release`] and
 //! [`Endpoint::record_acquire`] record barriers, and [`SubmitSync`] is what to add to the submit.
 //!
 //! Objects are handles that are cheap to clone. The last clone destroys the Vulkan object. The endpoint

@@ -64,7 +64,7 @@ pub(super) enum Source {
     Placed,
     /// The exporter, in a payload.
     Payload,
-    /// The user, who adopts an object of their own.
+    /// The application, which adopts an object of its own.
     Adopted,
 }
 

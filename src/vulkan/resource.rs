@@ -51,7 +51,7 @@ pub(super) trait Resource: Copy + fmt::Debug {
     unsafe fn destroy(self, device: &ash::Device);
 }
 
-/// A resource that is not bound to memory yet. Destroyed when dropped, unless it is the user's.
+/// A resource that is not bound to memory yet. Destroyed when dropped, unless it is the application's.
 pub(super) struct Unbound<R: Resource> {
     pub(super) handle: R,
     /// What the handle type that it is shared by requires.
@@ -77,7 +77,7 @@ impl<R: Resource> Unbound<R> {
         Self { handle, dedicated, owned: true, endpoint: endpoint.for_object() }
     }
 
-    /// Wraps the user's handle.
+    /// Wraps the application's handle.
     pub(super) fn adopted(endpoint: &Endpoint, handle: R, dedicated: Dedicated) -> Self {
         Self { handle, dedicated, owned: false, endpoint: endpoint.for_object() }
     }

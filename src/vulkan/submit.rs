@@ -1,4 +1,4 @@
-//! What a handoff adds to the user's submit, and what the submit does to the handoff.
+//! What a handoff adds to the application's submit, and what the submit does to the handoff.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -250,7 +250,7 @@ impl SubmitSync {
 
     /// Adds a wait.
     pub(crate) fn add_wait(&mut self, semaphore: &Semaphore, value: Option<u64>) {
-        // All stages: only the user's command buffer knows which commands come first.
+        // All stages: only the application's command buffer knows which commands come first.
         let stage = vk::PipelineStageFlags::ALL_COMMANDS;
         self.waits.push(SemaphoreWait { semaphore: semaphore.clone(), value, stage });
     }

@@ -25,7 +25,7 @@ pub(super) const TARGETS: [(u32, u32); 11] = [
     (0x9009, 0x900A), // GL_TEXTURE_CUBE_MAP_ARRAY
 ];
 
-/// The most debug groups that can be open.
+/// The maximum number of open debug groups.
 pub(super) const DEBUG_GROUPS: u32 = 8;
 
 #[derive(Default)]
@@ -71,7 +71,7 @@ pub(super) fn set_current(current: bool) {
     with(|state| state.not_current = !current);
 }
 
-/// Lets every later call of `name` fail with `GL_OUT_OF_MEMORY`.
+/// Makes every later call of `name` fail with `GL_OUT_OF_MEMORY`.
 pub(super) fn refuse(name: &'static str) {
     with(|state| state.refused = Some(name));
 }
@@ -120,7 +120,8 @@ pub(super) fn take_error() -> u32 {
     with(|state| std::mem::take(&mut state.error))
 }
 
-/// Returns whether the debug callback, which is enabled, has received an error since this was called last.
+/// Returns whether the debug callback, which is enabled, has received an error since this was
+/// called last.
 pub(super) fn take_reported() -> bool {
     with(|state| {
         assert!(state.debug_output && state.debug_groups == 1);

@@ -6,7 +6,7 @@ use super::*;
 use crate::handoff::WaitMode;
 
 #[test]
-fn as_many_as_the_limit_are_in_flight_and_no_more() {
+fn no_more_releases_than_the_limit_are_in_flight() {
     let mut in_flight = InFlight::default();
     assert_eq!(in_flight.reserve(2, 3, true), Ok(1..3));
     assert_eq!(in_flight.reserve(1, 3, true), Ok(3..4));
@@ -52,7 +52,7 @@ fn an_acquire_that_is_never_submitted_can_be_repeated() {
 }
 
 #[test]
-fn a_dropped_ticket_is_found_again_and_the_refusal_says_how() {
+fn a_dropped_ticket_is_recovered_as_the_refusal_explains() {
     let mut in_flight = InFlight::default();
     in_flight.reserve(2, 2, true).unwrap();
     for sequence in [2, 1, 7] {
@@ -70,8 +70,7 @@ fn a_dropped_ticket_is_found_again_and_the_refusal_says_how() {
 }
 
 proptest! {
-    /// No two releases that share a semaphore are ever in flight together: the limit ensures
-    /// it.
+    /// The limit ensures that no two releases that share a semaphore are in flight together.
     #[test]
     fn a_semaphore_is_never_signalled_twice(
         limit in 1u64..6,
@@ -112,7 +111,7 @@ fn release(channel: &Arc<Channel>, is_submitted: bool) -> Ticket {
 }
 
 #[test]
-fn a_dropped_ticket_keeps_its_release_in_flight_until_it_is_found() {
+fn a_dropped_ticket_keeps_its_release_in_flight_until_it_is_recovered() {
     let channel = channel(SyncMethod::Timeline);
     let ticket = release(&channel, true);
     let layouts: Vec<_> = ticket.image_layouts().collect();
@@ -127,7 +126,7 @@ fn a_dropped_ticket_keeps_its_release_in_flight_until_it_is_found() {
 }
 
 #[test]
-fn only_a_release_that_is_submitted_is_acquired_on_the_gpu() {
+fn only_a_submitted_release_is_acquired_on_the_gpu() {
     for method in SyncMethod::ORDER {
         let channel = channel(method);
         let ticket = release(&channel, false);
@@ -150,7 +149,7 @@ fn only_a_release_that_is_submitted_is_acquired_on_the_gpu() {
 }
 
 #[test]
-fn releases_are_submitted_in_their_order_unless_each_has_a_semaphore() {
+fn releases_are_submitted_in_order_unless_each_has_its_own_semaphore() {
     for method in SyncMethod::ORDER {
         let channel = channel(method);
         let half = |number| Half::Release(number..number + 1);

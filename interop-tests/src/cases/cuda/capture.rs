@@ -197,7 +197,7 @@ fn other_thread(test_gpu: &TestGpu) -> Result<()> {
     Ok(cuda.cuda.context().check_err()?)
 }
 
-/// The library's calls change the thread's mode while they run; afterwards it is the user's again.
+/// The library's calls change the thread's mode while they run; afterwards it is the application's again.
 fn own_mode(test_gpu: &TestGpu) -> Result<()> {
     let (vulkan, cuda) = (test_gpu.vulkan(), own_stream(test_gpu)?);
     let exchange = |mut mode: Mode| -> Result<Mode> {

@@ -1,4 +1,4 @@
-//! Family M: images that the user created with export enabled, adopted and shared.
+//! Family M: images that the application created with export enabled, adopted and shared.
 
 use anyhow::{Context, Result, bail, ensure};
 use gpu_interop::ash::vk;
@@ -130,7 +130,7 @@ impl<'a> UserImage<'a> {
 impl Drop for UserImage<'_> {
     fn drop(&mut self) {
         let device = self.gpu.device();
-        // SAFETY: the user's own, and idle: what uses them waits. What adopted them was dropped.
+        // SAFETY: the application's own, and idle: what uses them waits. What adopted them was dropped.
         unsafe {
             device.destroy_image(self.made.image, None);
             device.free_memory(self.made.memory, None);
@@ -138,7 +138,7 @@ impl Drop for UserImage<'_> {
     }
 }
 
-/// Adopted, exported and imported, it shares memory. The user's own handles are not destroyed.
+/// Adopted, exported and imported, it shares memory. The application's own handles are not destroyed.
 fn adopted(
     test_gpu: &TestGpu,
     place: Place,
@@ -157,7 +157,7 @@ fn adopted(
     ensure!(payload.memory().info().dedicated == dedicated, "the payload has another `dedicated`");
     let theirs = other.endpoint.import_image(payload)?;
     pass((first, &ours), (other, &theirs))?;
-    // After the adopted object is dropped, the user's image is still valid.
+    // After the adopted object is dropped, the application's image is still valid.
     drop(ours);
     // SAFETY: as above.
     let ours = unsafe { first.endpoint.adopt_image(&user.made) }?;
