@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use cudarc::driver::{CudaContext, CudaStream, DriverError, sys};
 
-use super::capture::{Current, refuse_captured};
+use super::capture::{Current, refuse_captured, sweep};
 use super::library::{self, check};
 use crate::error::{Mismatch, Result};
 use crate::fd::check_nvidia_fd;
@@ -190,6 +190,20 @@ impl Endpoint {
         let current = self.enter()?;
         refuse_captured(stream.cu_stream())?;
         Ok(current)
+    }
+
+    /// Same as [`enter_stream`](Self::enter_stream), for semaphores and events only.
+    pub(super) fn enter_handoff(&self, stream: &CudaStream) -> Result<Current<'_>> {
+        self.check_stream(stream)?;
+        let current = Current::enter_for_stream(&self.0.context)?;
+        refuse_captured(stream.cu_stream())?;
+        Ok(current)
+    }
+
+    /// Frees what was dropped during a stream capture that is over now. Whatever creates, imports or
+    /// drops something does this too. A graph that kept objects leaves them to it.
+    pub fn free_finished(&self) {
+        sweep();
     }
 
     /// Rejects a stream from another context. If it is the default stream, the driver would use the

@@ -180,7 +180,7 @@ impl Endpoint {
         stream: &CudaStream,
         list: &[(&Semaphore, Option<u64>)],
     ) -> Result<()> {
-        let current = self.enter_stream(stream)?;
+        let current = self.enter_handoff(stream)?;
         if list.is_empty() {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cudarc::driver::{CudaSlice, CudaStream, DriverError as CudarcError, sys};
 
-use super::capture::{Current, free};
+use super::capture::{Current, Relaxed, free};
 use super::endpoint::Endpoint;
 use super::fence::{Event, is_idle, poll};
 use super::library::{check, failed, record, stream_id};
@@ -103,6 +103,7 @@ fn event_of<'a>(
     let at = match events.iter().position(|(used, _)| *used == id) {
         Some(at) => at,
         None => {
+            let _relaxed = Relaxed::enter();
             // Remove the streams whose work is done, so that the list doesn't grow.
             events.retain(|(_, event)| event.is_complete() != Ok(true));
             events.push((id, Event::new(current)?));

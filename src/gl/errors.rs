@@ -73,8 +73,8 @@ impl<'a> AppErrors<'a> {
                     let Ok(buffer) = gl.create_buffer() else { return false };
                     let before = gl.get_parameter_buffer(glow::ARRAY_BUFFER_BINDING);
                     gl.bind_buffer(BUFFER, Some(buffer));
-                    // No driver can allocate half of the address space.
-                    (self.core.buffer_data)(BUFFER, isize::MAX, ptr::null(), glow::STREAM_DRAW);
+                    // No driver can allocate a quarter of the address space.
+                    (self.core.buffer_data)(BUFFER, 1 << 62, ptr::null(), glow::STREAM_DRAW);
                     gl.bind_buffer(BUFFER, before);
                     gl.delete_buffer(buffer);
                 }

@@ -234,6 +234,16 @@ impl KeptForGpu for KeptList {
 }
 
 impl Endpoint {
+    /// Drops what submits have named and the GPU is done with.
+    ///
+    /// Submits do this too, but only now and then, since it may take a system call. Call it before
+    /// counting what a program holds, or to free large resources early.
+    pub fn free_finished(&self) {
+        if self.kept().get().is_some() {
+            KeptList::of(self).collect();
+        }
+    }
+
     /// Returns a command buffer of the library's own, for a queue of `family`.
     /// It is being recorded.
     pub(crate) fn own_commands(&self, family: u32) -> Result<Commands> {

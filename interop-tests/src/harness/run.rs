@@ -56,7 +56,11 @@ fn run_with(cases: Vec<Case>, arguments: &Arguments) -> Result<ExitCode> {
     TEST_GPU.with_borrow_mut(|slot| *slot = Some(test_gpu));
     let conclusion = libtest_mimic::run(arguments, trials);
     let _ = validation::take();
-    TEST_GPU.with_borrow_mut(|slot| *slot = None);
+    let test_gpu = TEST_GPU.take();
+    if let Some(test_gpu) = &test_gpu {
+        test_gpu.free_finished();
+    }
+    drop(test_gpu);
     open_and_close()?;
     let messages = validation::take();
     let after = open_descriptors();

@@ -111,6 +111,18 @@ impl TestGpu {
         Ok(&self.contexts.second_instance)
     }
 
+    /// Frees what submits to the Vulkan devices have kept and the GPU is done with, and what CUDA's graphs
+    /// have kept.
+    pub fn free_finished(&self) {
+        let GpuContexts { vulkan, second_device, second_instance, .. } = &self.contexts;
+        for context in [vulkan, second_device, second_instance] {
+            context.endpoint.free_finished();
+        }
+        if let Ok(cuda) = &self.contexts.cuda {
+            cuda.endpoint.free_finished();
+        }
+    }
+
     /// OpenGL, current on this thread.
     ///
     /// # Errors

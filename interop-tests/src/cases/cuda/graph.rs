@@ -165,7 +165,7 @@ fn failures(test_gpu: &TestGpu) -> Result<()> {
     let mut other = PayloadUser::create(vulkan, BYTES)?;
     let ticket = other.release(&mut foreign.release)?;
     // SAFETY: here and below, the executable graph is that of the capture; nothing else uses it.
-    let refused = unsafe { handoff.replay(exec, stream, Some(ticket), || failing_launch()) };
+    let refused = unsafe { handoff.replay(exec, stream, Some(ticket), failing_launch) };
     let (ticket, error) = refused.err().context("another handoff's ticket")?.into_parts();
     ensure!(matches!(error, Error::Mismatch(_)), "{error:?}");
     foreign.acquire.acquire(ticket.context("it comes back")?, stream)?;
@@ -173,7 +173,7 @@ fn failures(test_gpu: &TestGpu) -> Result<()> {
     user.run(Kernel::Fill { seed: SEED })?;
     let ticket = user.release(&mut there.release)?;
     // SAFETY: as above.
-    let failed = unsafe { handoff.replay(exec, stream, Some(ticket), || failing_launch()) };
+    let failed = unsafe { handoff.replay(exec, stream, Some(ticket), failing_launch) };
     let (ticket, error) = failed.err().context("the launch failed")?.into_parts();
     ensure!(matches!(&error, Error::Driver(d) if d.call == "cuGraphLaunch"), "{error:?}");
     // SAFETY: as above.
@@ -188,7 +188,7 @@ fn failures(test_gpu: &TestGpu) -> Result<()> {
     ensure!(ticket.sequence() == 2, "{ticket:?}");
     // One release may be in flight, and the other side has not acquired it.
     // SAFETY: as above.
-    let second = unsafe { handoff.replay(exec, stream, None, || failing_launch()) };
+    let second = unsafe { handoff.replay(exec, stream, None, failing_launch) };
     ensure!(matches!(second.err().map(Error::from), Some(Error::Invalid(_))));
     user.acquire(&mut back.acquire, ticket)?;
     let mut turns = Passes::default();
@@ -199,8 +199,7 @@ fn failures(test_gpu: &TestGpu) -> Result<()> {
     let buffer = cuda.endpoint.import_buffer(user.export()?)?;
     let (graph, mut handoff) = captured(&cuda, buffer, there.acquire, back.release)?;
     // SAFETY: as above.
-    let refused =
-        unsafe { handoff.replay(graph.cu_graph_exec(), stream, None, || failing_launch()) };
+    let refused = unsafe { handoff.replay(graph.cu_graph_exec(), stream, None, failing_launch) };
     ensure!(matches!(refused.err().map(Error::from), Some(Error::Invalid(i)) if i.help.is_some()));
     Ok(cuda.cuda.context().check_err()?)
 }

@@ -1,7 +1,9 @@
 //! Family D: an error of the application's stays pending, whatever the library does, and is not taken for
 //! one of the library's own.
 
+use std::ffi::c_void;
 use std::num::NonZeroU32;
+use std::ptr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -18,10 +20,14 @@ use gpu_interop::{Api, BufferDesc, Error};
 use crate::cases::images_vulkan::USAGE;
 use crate::cases::opengl::raw::pending_error;
 use crate::harness::{Case, Need, TestGpu};
+use interop_gpu::gl::GlContext;
 use interop_gpu::image::{SIZES, Shape};
 
+/// Generates an error, without another effect.
+type Raise = fn(&GlContext) -> Result<()>;
+
 /// Each kind of error that a program can cause, and how.
-const ERRORS: [(&str, u32, fn(&glow::Context) -> Result<()>); 7] = [
+const ERRORS: [(&str, u32, Raise); 7] = [
     ("invalid_enum", glow::INVALID_ENUM, invalid_enum),
     ("invalid_value", glow::INVALID_VALUE, invalid_value),
     ("invalid_operation", glow::INVALID_OPERATION, invalid_operation),
@@ -55,42 +61,48 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-fn invalid_enum(gl: &glow::Context) -> Result<()> {
-    // SAFETY, here and below: the context is current; the call is an error without an effect.
+fn invalid_enum(gl: &GlContext) -> Result<()> {
+    let gl = gl.gl.glow();
+    // SAFETY: the context is current; the call is an error without an effect.
     unsafe { gl.depth_func(0xFFFF) };
     Ok(())
 }
 
-fn invalid_value(gl: &glow::Context) -> Result<()> {
+fn invalid_value(gl: &GlContext) -> Result<()> {
+    let gl = gl.gl.glow();
     // SAFETY: see `invalid_enum`.
-    unsafe { gl.clear(0x1) };
+    unsafe { gl.line_width(-1.0) };
     Ok(())
 }
 
-fn invalid_operation(gl: &glow::Context) -> Result<()> {
+fn invalid_operation(gl: &GlContext) -> Result<()> {
+    let gl = gl.gl.glow();
     let name = NonZeroU32::new(0xFFFF_FFF0).context("0")?;
     // SAFETY: see `invalid_enum`; no such framebuffer was generated.
     unsafe { gl.bind_framebuffer(glow::READ_FRAMEBUFFER, Some(glow::NativeFramebuffer(name))) };
     Ok(())
 }
 
-fn out_of_memory(gl: &glow::Context) -> Result<()> {
-    let sides = [glow::MAX_3D_TEXTURE_SIZE, glow::MAX_ARRAY_TEXTURE_LAYERS];
-    // SAFETY: see `invalid_enum`; a texture of as many bytes fits into no memory. It is deleted.
+fn out_of_memory(gl: &GlContext) -> Result<()> {
+    type BufferData = unsafe extern "system" fn(u32, isize, *const c_void, u32);
+    let address = (gl.gl.loader())(c"glBufferData");
+    ensure!(!address.is_null(), "glBufferData is missing");
+    let gl = gl.gl.glow();
+    // SAFETY: the function of that name has this type. The context is current; no memory is as large. The
+    // buffer is deleted, and nothing was bound.
     unsafe {
-        let [side, layers] = sides.map(|limit| gl.get_parameter_i32(limit));
-        let side = side.max(gl.get_parameter_i32(glow::MAX_TEXTURE_SIZE));
-        let texture = gl.create_texture().map_err(anyhow::Error::msg)?;
-        let target = glow::TEXTURE_2D_ARRAY;
-        gl.bind_texture(target, Some(texture));
-        gl.tex_storage_3d(target, 1, glow::RGBA32F, side, side, layers);
-        gl.bind_texture(target, None);
-        gl.delete_texture(texture);
+        let buffer_data = std::mem::transmute::<*const c_void, BufferData>(address);
+        let buffer = gl.create_buffer().map_err(anyhow::Error::msg)?;
+        gl.bind_buffer(glow::COPY_WRITE_BUFFER, Some(buffer));
+        buffer_data(glow::COPY_WRITE_BUFFER, 1 << 62, ptr::null(), glow::STREAM_DRAW);
+        gl.bind_buffer(glow::COPY_WRITE_BUFFER, None);
+        gl.delete_buffer(buffer);
     }
     Ok(())
 }
 
-fn invalid_framebuffer_operation(gl: &glow::Context) -> Result<()> {
+fn invalid_framebuffer_operation(gl: &GlContext) -> Result<()> {
+    let gl = gl.gl.glow();
     // SAFETY: see `invalid_enum`; a new framebuffer is incomplete. It is deleted.
     unsafe {
         let framebuffer = gl.create_framebuffer().map_err(anyhow::Error::msg)?;
@@ -102,13 +114,15 @@ fn invalid_framebuffer_operation(gl: &glow::Context) -> Result<()> {
     Ok(())
 }
 
-fn stack_underflow(gl: &glow::Context) -> Result<()> {
+fn stack_underflow(gl: &GlContext) -> Result<()> {
+    let gl = gl.gl.glow();
     // SAFETY: see `invalid_enum`; the suite leaves no debug group open.
     unsafe { gl.pop_debug_group() };
     Ok(())
 }
 
-fn stack_overflow(gl: &glow::Context) -> Result<()> {
+fn stack_overflow(gl: &GlContext) -> Result<()> {
+    let gl = gl.gl.glow();
     // SAFETY: see `invalid_enum`; what was pushed is popped.
     unsafe {
         let max = gl.get_parameter_i32(glow::MAX_DEBUG_GROUP_STACK_DEPTH);
@@ -132,7 +146,10 @@ impl Pending<'_> {
         // SAFETY: the context is current; the parameter is one integer.
         let depth = || unsafe { context.get_parameter_i32(glow::DEBUG_GROUP_STACK_DEPTH) };
         let before = depth();
-        raise(context)?;
+        raise(gl)?;
+        let raised = pending_error(gl)?;
+        ensure!(raised == code, "the driver reports {raised:#06x} instead of {name}");
+        raise(gl)?;
         let result = run().with_context(|| format!("{call}, {name} pending"))?;
         let after = pending_error(gl)?;
         ensure!(after == code, "{name} was pending before {call}, and {after:#06x} is after it");
