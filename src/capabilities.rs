@@ -17,7 +17,7 @@ use crate::payload::SemaphoreKind;
 /// `Ok` if it is supported; otherwise what is missing.
 pub type Support = std::result::Result<(), Missing>;
 
-/// Whether a resource may, should or must have an allocation of its own.
+/// Whether a resource needs an allocation of its own.
 #[doc(alias = "VkMemoryDedicatedRequirements")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dedicated {
@@ -125,8 +125,8 @@ pub fn plan(exporter: &Capabilities, importer: &Capabilities, desc: &ResourceDes
     plan_all(exporter, std::slice::from_ref(importer), desc)
 }
 
-/// Plans how `exporter` shares `desc` with all of `importers`: with one handle type that all of them
-/// can import, and with a dedicated allocation if any of them prefers or requires it.
+/// Plans how `exporter` shares `desc` with all of `importers`: with one handle type that all of
+/// them can import, and with a dedicated allocation if any of them prefers or requires it.
 ///
 /// # Errors
 /// Same as [`plan`].
@@ -290,7 +290,7 @@ pub enum Rejected {
     Missing(Missing),
     /// The caller asked for another method.
     NotWanted,
-    /// The APIs report that they support the method, but a semaphore could not be created or imported.
+    /// The APIs report support for the method, but a semaphore could not be created or imported.
     Failed(Error),
 }
 
@@ -304,9 +304,9 @@ impl fmt::Display for Rejected {
     }
 }
 
-/// Plans how a handoff from `from` to `to` is synchronised, with semaphores that `owner` creates and
-/// exports: a timeline semaphore if all support it, otherwise a binary semaphore, otherwise a host
-/// wait.
+/// Plans how a handoff from `from` to `to` is synchronised, with semaphores that `owner` creates
+/// and exports: a timeline semaphore if all support it, otherwise a binary semaphore, otherwise a
+/// host wait.
 ///
 /// If `wanted` is given, only that method is considered.
 ///

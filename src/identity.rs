@@ -62,7 +62,7 @@ impl FromStr for Uuid {
     fn from_str(text: &str) -> Result<Self> {
         let refuse = || {
             Invalid::new("UUID", format!("'{text}' is not a UUID"))
-                .help("give 32 hexadecimal digits, as in 6d657361-3232-2e33-2e36-000000000000")
+                .help("pass 32 hexadecimal digits, as in 6d657361-3232-2e33-2e36-000000000000")
         };
         let digits = text.strip_prefix("GPU-").unwrap_or(text);
         let mut bytes = [0u8; 16];
@@ -154,7 +154,7 @@ impl Identity {
         let mesa = self.device.is_mesas_version()
             && importer.iter().any(|other| other.device.is_mesas_version());
         let help = if mesa {
-            "both run on the CPU by Mesa's driver, but in different versions: install the same one \
+            "both are Mesa's software driver, but in different versions: install the same one \
              on both sides (a container or a flatpak has its own)"
         } else {
             "open the importer on the exporter's GPU: select it by UUID, not by index"

@@ -14,7 +14,8 @@ use super::library::{check, record};
 use crate::error::{Api, Invalid, Mismatch, Result};
 use crate::fd;
 
-/// Memory created with `cuMemCreate`, here or by the app, which its own GPU can read and write.
+/// Memory created with `cuMemCreate`, here or by the application, which its own GPU can read and
+/// write.
 #[derive(Debug)]
 pub(super) struct Allocation {
     context: Arc<CudaContext>,
@@ -41,8 +42,8 @@ impl Allocation {
         let granularity = granularity(&prop, option)?;
         let size = padded(size, granularity)?;
         let mut handle = 0;
-        // SAFETY: the context is current; `prop` is complete and `handle` is writable; the size is a
-        // multiple of the granularity and the flags are 0, as required.
+        // SAFETY: the context is current; `prop` is complete and `handle` is writable; the size is
+        // a multiple of the granularity and the flags are 0, as required.
         check("cuMemCreate", unsafe { sys::cuMemCreate(&mut handle, size, prop.as_ptr(), 0) })?;
         // From here on, dropping it undoes the steps so far.
         let mut allocation = Self {
@@ -56,7 +57,7 @@ impl Allocation {
         Ok(allocation)
     }
 
-    /// Maps memory that the app created, of `size` bytes, and keeps it alive.
+    /// Maps memory of `size` bytes that the application created, and keeps it alive.
     ///
     /// # Safety
     /// `handle` is valid, and `size` is the size it was created with.
@@ -82,7 +83,7 @@ impl Allocation {
             let problem =
                 format!("{size} bytes are not a multiple of {granularity}, the granularity");
             return Err(Invalid::new("size", problem)
-                .help("pass the size that cuMemCreate was given")
+                .help("pass the size that was passed to cuMemCreate")
                 .into());
         }
         let size = padded(size, granularity)?;
@@ -108,8 +109,8 @@ impl Allocation {
             sys::cuMemAddressReserve(&mut address, size, granularity, 0, 0)
         })?;
         self.address = address;
-        // SAFETY: the whole allocation is mapped to the whole range, which was reserved just now and
-        // is of the same size; offset and flags are 0, as required.
+        // SAFETY: the whole allocation is mapped to the whole range, which was reserved just now
+        // and is of the same size; offset and flags are 0, as required.
         check("cuMemMap", unsafe { sys::cuMemMap(address, size, 0, handle, 0) })?;
         self.is_mapped = true;
         let access = descriptors::read_write(self.context.cu_device());
@@ -117,12 +118,12 @@ impl Allocation {
         check("cuMemSetAccess", unsafe { sys::cuMemSetAccess(address, size, &access, 1) })
     }
 
-    /// The handle, which this owns.
+    /// Returns the handle, which this owns.
     pub(super) fn handle(&self) -> sys::CUmemGenericAllocationHandle {
         self.handle.unwrap_or_default()
     }
 
-    /// The size in bytes, padding included.
+    /// Returns the size in bytes, including padding.
     pub(super) fn size(&self) -> u64 {
         self.size as u64
     }
@@ -158,12 +159,13 @@ impl Drop for Allocation {
         let Self { handle, size, address, is_mapped, .. } = *self;
         free(&self.context, move |context| {
             if is_mapped {
-                // SAFETY: exactly the range that was mapped. Each buffer in it is gone and has waited
-                // for its use (`Buffer::drop`).
+                // SAFETY: exactly the range that was mapped. Each buffer in it is gone and has
+                // waited for its use (`Buffer::drop`).
                 record(context, "cuMemUnmap", unsafe { sys::cuMemUnmap(address, size) });
             }
             if address != 0 {
-                // SAFETY: address and size are those of the reservation, and nothing is mapped there.
+                // SAFETY: address and size are those of the reservation, and nothing is mapped
+                // there.
                 record(context, "cuMemAddressFree", unsafe {
                     sys::cuMemAddressFree(address, size)
                 });
@@ -176,20 +178,21 @@ impl Drop for Allocation {
     }
 }
 
-/// The granularity of memory with these properties. The context must be current.
+/// Returns the granularity of memory with these properties. The context must be current.
 fn granularity(
     prop: &MaybeUninit<sys::CUmemAllocationProp>,
     option: sys::CUmemAllocationGranularity_flags,
 ) -> Result<usize> {
     let mut granularity = 0;
-    // SAFETY: the caller has made the context current; `prop` is complete and `granularity` writable.
+    // SAFETY: the caller has made the context current; `prop` is complete and `granularity`
+    // writable.
     check("cuMemGetAllocationGranularity", unsafe {
         sys::cuMemGetAllocationGranularity(&mut granularity, prop.as_ptr(), option)
     })?;
     Ok(granularity)
 }
 
-/// Rejects memory of the app's that can't be exported, and memory that is not on `device`.
+/// Rejects the application's memory if it can't be exported or is not on `device`.
 fn check_adopted(
     prop: &MaybeUninit<sys::CUmemAllocationProp>,
     device: sys::CUdevice,
@@ -205,13 +208,13 @@ fn check_adopted(
     if place != Some(device) {
         let found = place.map_or("the host".to_owned(), |place| format!("device {place}"));
         return Err(Mismatch::new("the allocation's location", format!("device {device}"), found)
-            .help("adopt it by an endpoint of the device that it is on")
+            .help("adopt it with an endpoint of its own device")
             .into());
     }
     Ok(())
 }
 
-/// `size` rounded up to a multiple of `granularity`.
+/// Returns `size`, rounded up to a multiple of `granularity`.
 fn padded(size: u64, granularity: usize) -> Result<usize> {
     usize::try_from(size)
         .ok()

@@ -63,14 +63,14 @@ use crate::payload::{ImagePayload, LinearLayout, MemoryInfo, check_range};
 /// ```
 ///
 /// # Order
-/// Order reads and writes, in CUDA's streams and in the other APIs, with events, semaphores and fences.
-/// Within one kernel, a write through a surface is not visible through a texture.
+/// Order reads and writes, in CUDA's streams and in the other APIs, with events, semaphores and
+/// fences. Within one kernel, a write through a surface is not visible through a texture.
 ///
 /// # Dropping
-/// The array is destroyed with the last of its clones and of the objects that read and write it.
-/// Dropping waits up to ten seconds for the copies [`copy_to`](Self::copy_to) and
-/// [`copy_from`](Self::copy_from), then leaks the array. It does not wait for copies that use a bare
-/// [`level`](Self::level): synchronise their streams first.
+/// The array is destroyed with its last clone and the last texture or surface object of it.
+/// Dropping waits up to ten seconds for copies made by [`copy_to`](Self::copy_to) and
+/// [`copy_from`](Self::copy_from), then leaks the array. It does not wait for copies that use a
+/// bare [`level`](Self::level): synchronise their streams first.
 #[derive(Clone, Debug)]
 pub struct Array {
     shared: Arc<Shared>,
@@ -95,20 +95,21 @@ enum Texels {
     Linear { address: sys::CUdeviceptr, layout: LinearLayout },
 }
 
-// SAFETY: arrays belong to a context, not to a thread, and the driver API may be called from several
-// threads at once.
+// SAFETY: arrays belong to a context, not to a thread, and the driver API may be called from
+// several threads at once.
 unsafe impl Send for Texels {}
 // SAFETY: as above.
 unsafe impl Sync for Texels {}
 
 impl Endpoint {
-    /// Imports an image and its memory: an optimal image as a mipmapped array, a linear image as rows
-    /// of texels.
+    /// Imports an image and its memory: an optimal image as a mipmapped array, a linear image as
+    /// rows of texels.
     ///
     /// # Errors
-    /// Those of [`import_memory`](Self::import_memory), [`Memory::array`] and [`Memory::linear_array`]; the
-    /// payload is returned. Also [`Error::Invalid`](crate::Error::Invalid) for a linear image whose payload
-    /// has no [`LinearLayout`].
+    /// The errors of [`import_memory`](Self::import_memory), [`Memory::array`] and
+    /// [`Memory::linear_array`]; the payload is returned. Also
+    /// [`Error::Invalid`](crate::Error::Invalid) for a linear image whose payload has no
+    /// [`LinearLayout`].
     ///
     /// # References
     /// `cuImportExternalMemory`, `cuExternalMemoryGetMappedMipmappedArray`,
@@ -135,7 +136,7 @@ impl Endpoint {
         }
     }
 
-    /// The shape of a valid image at `offset` bytes into an allocation.
+    /// Returns the shape of a valid image at `offset` bytes into an allocation.
     fn check_array(&self, offset: u64, desc: &ImageDesc, memory: &MemoryInfo) -> Result<Shape> {
         let shape = self.check_image(desc)?;
         check_range(offset, desc.least_bytes(), memory.allocation_size)?;
@@ -144,14 +145,15 @@ impl Endpoint {
 }
 
 impl Memory {
-    /// Creates an optimal image of `desc`, with all its levels, at `offset` bytes into the allocation.
+    /// Creates an optimal image of `desc`, with all its levels, at `offset` bytes into the
+    /// allocation.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if `desc` is invalid or linear, or the image reaches
-    /// past the end; [`Error::Missing`](crate::Error::Missing) for a format that CUDA lacks, several
-    /// samples, several layers with several levels ([driver bugs](super#driver-bugs)), a size beyond
-    /// the device's limits, or memory that CUDA has created; [`Error::Driver`](crate::Error::Driver) if a
-    /// CUDA call fails.
+    /// [`Error::Invalid`](crate::Error::Invalid) if `desc` is invalid or linear, or the image
+    /// reaches past the end; [`Error::Missing`](crate::Error::Missing) for a format that CUDA
+    /// lacks, several samples, several layers with several levels ([driver
+    /// bugs](super#driver-bugs)), a size beyond the device's limits, or memory that CUDA has
+    /// created; [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
     ///
     /// # References
     /// `cuExternalMemoryGetMappedMipmappedArray`, `cuMipmappedArrayGetLevel`.
@@ -168,9 +170,9 @@ impl Memory {
         let _current = self.endpoint().enter()?;
         let mapped = image_descriptors::mapped_array(offset, &shape, desc.levels);
         let mut all = ptr::null_mut();
-        // SAFETY: the context is current, the external memory is alive (this holds it), the structure
-        // is complete, and `all` is writable. Only the driver knows how long the image is; it refuses
-        // a range that the memory doesn't have.
+        // SAFETY: the context is current, the external memory is alive (this holds it), the
+        // structure is complete, and `all` is writable. Only the driver knows how long the image
+        // is; it refuses a range that the memory doesn't have.
         check("cuExternalMemoryGetMappedMipmappedArray", unsafe {
             sys::cuExternalMemoryGetMappedMipmappedArray(&mut all, external, mapped.as_ptr())
         })?;
@@ -184,13 +186,13 @@ impl Memory {
         Ok(Array { shared: Arc::new(shared) })
     }
 
-    /// Creates a linear image of `desc` at `offset` bytes into the allocation; `layout` describes its
-    /// first level.
+    /// Creates a linear image of `desc` at `offset` bytes into the allocation; `layout` describes
+    /// its first level.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if `desc` is invalid or optimal, or rows overlap or
-    /// reach past the end; [`Error::Missing`](crate::Error::Missing) for a format that CUDA lacks;
-    /// [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
+    /// [`Error::Invalid`](crate::Error::Invalid) if `desc` is invalid or optimal, or rows overlap
+    /// or reach past the end; [`Error::Missing`](crate::Error::Missing) for a format that CUDA
+    /// lacks; [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
     ///
     /// # References
     /// `cuExternalMemoryGetMappedBuffer`.
@@ -249,7 +251,7 @@ impl Array {
         &self.shared.memory
     }
 
-    /// Returns the CUDA handle of all levels, valid for as long as this or a clone of it lives; `None` for a
+    /// Returns the CUDA handle of all levels, valid as long as this or a clone of it; `None` for a
     /// linear image.
     pub fn handle(&self) -> Option<sys::CUmipmappedArray> {
         match &self.shared.texels {
@@ -258,8 +260,8 @@ impl Array {
         }
     }
 
-    /// Returns the CUDA handle of one level, for copies (`cuMemcpy2DAsync`, `cuMemcpy3DAsync`), valid for as
-    /// long as this or a clone of it lives.
+    /// Returns the CUDA handle of one level, for copies (`cuMemcpy2DAsync`, `cuMemcpy3DAsync`),
+    /// valid as long as this or a clone of it.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if the level doesn't exist or the image is linear.
@@ -288,7 +290,7 @@ impl Array {
     /// Creates a buffer over the bytes of a linear image's first level, from its first texel to its
     /// last, for kernels (row `y` begins at `y * linear().row_pitch`) and for cudarc's copies.
     ///
-    /// Each call creates another buffer over the same bytes.
+    /// Each call creates a new buffer over the same bytes.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) for an optimal image;
@@ -318,7 +320,7 @@ impl Array {
         &self.shared.shape
     }
 
-    /// The rows of a linear image with one layer and one slice; `None` for other images.
+    /// Returns the rows of a linear image with one layer and one slice; `None` for other images.
     pub(super) fn rows(&self) -> Option<Rows> {
         let Texels::Linear { address, layout } = &self.shared.texels else { return None };
         let desc = self.desc();
@@ -385,8 +387,8 @@ impl Drop for Shared {
                 memory.leak();
                 return;
             }
-            // SAFETY: mapped once, destroyed once, here; no object reads or writes it any longer, and no
-            // copy does.
+            // SAFETY: mapped once, destroyed once, here; no object reads or writes it any longer,
+            // and no copy does.
             let result = unsafe { destroyed.destroy() };
             record(context, "cuMipmappedArrayDestroy", result);
             drop(memory);

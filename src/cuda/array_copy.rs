@@ -1,4 +1,4 @@
-//! Copies between an array's level and the host or the device's memory.
+//! Copies between a level of an array and memory of the host or the device.
 
 use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, sys};
 
@@ -8,10 +8,10 @@ use super::library::check;
 use crate::desc::{ImageDesc, ImageKind};
 use crate::error::{Invalid, Result};
 
-/// The bytes at the other side of a copy are the level's texels as they are stored, in rows without gaps:
-/// row after row, then slice after slice, layer after layer or face after face.
+/// In memory, a copy has the level's texels as they are stored, in rows without gaps: row after
+/// row, then slice after slice, layer after layer or face after face.
 impl Array {
-    /// Returns how many bytes a copy of a level has.
+    /// Returns the size of a copy of a level, in bytes.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if the level doesn't exist or the image is linear.
@@ -20,12 +20,12 @@ impl Array {
         Ok(copy_size(self.desc(), level).bytes())
     }
 
-    /// Returns a level's bytes, after all work that `stream` has been given so far. Blocks until then; there
-    /// is no timeout.
+    /// Returns a level's bytes, after all work enqueued on `stream` so far. Blocks until the copy
+    /// is done; there is no timeout.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if the level doesn't exist, the image is linear (read
-    /// [`buffer`](Self::buffer)), or the stream is being captured;
+    /// [`Error::Invalid`](crate::Error::Invalid) if the level doesn't exist, the image is linear
+    /// (read [`buffer`](Self::buffer)), or the stream is being captured;
     /// [`Error::Mismatch`](crate::Error::Mismatch) for a stream of another context;
     /// [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
     ///
@@ -40,12 +40,12 @@ impl Array {
         Ok(bytes)
     }
 
-    /// Writes a level's bytes, after all work that `stream` has been given so far. Blocks until then; there
-    /// is no timeout.
+    /// Writes a level's bytes, after all work enqueued on `stream` so far. Blocks until the copy is
+    /// done; there is no timeout.
     ///
     /// # Errors
-    /// Same as [`read`](Self::read); also [`Error::Invalid`](crate::Error::Invalid) if there are not as many
-    /// bytes as [`level_bytes`](Self::level_bytes).
+    /// Same as [`read`](Self::read); also [`Error::Invalid`](crate::Error::Invalid) if the number
+    /// of bytes is not [`level_bytes`](Self::level_bytes).
     ///
     /// # References
     /// `cuMemcpy3DAsync`, `cuStreamSynchronize`.
@@ -53,16 +53,17 @@ impl Array {
     pub fn write(&self, stream: &CudaStream, level: u32, bytes: &[u8]) -> Result<()> {
         self.check_length(level, bytes.len())?;
         let host = CopyMemory::Host(bytes.as_ptr().cast_mut().cast());
-        // SAFETY: the slice is as long as the level, is only read, and is borrowed until the copy is done.
+        // SAFETY: the slice is as long as the level, is only read, and is borrowed until the copy
+        // is done.
         unsafe { self.copy_host(stream, level, true, host) }
     }
 
-    /// Copies a level into memory on the device, in order with the work on `stream`: into a view of a
-    /// [`Buffer`](super::Buffer), or into memory of cudarc's own.
+    /// Copies a level into memory on the device, in order with the work on `stream`: into a view of
+    /// a [`Buffer`](super::Buffer), or into memory of cudarc's own.
     ///
     /// # Errors
-    /// Same as [`read`](Self::read); also [`Error::Invalid`](crate::Error::Invalid) if the memory does not
-    /// have as many bytes as [`level_bytes`](Self::level_bytes), and
+    /// Same as [`read`](Self::read); also [`Error::Invalid`](crate::Error::Invalid) if the memory
+    /// does not have [`level_bytes`](Self::level_bytes) bytes, and
     /// [`Error::Mismatch`](crate::Error::Mismatch) for memory of another context.
     ///
     /// # References
@@ -78,17 +79,18 @@ impl Array {
         self.check_memory(to.stream())?;
         let current = self.memory().endpoint().enter_stream(stream)?;
         self.uses().prepare(&current, stream)?;
-        // cudarc orders the copy after other uses of the memory, and notes it when `_use` is dropped.
+        // cudarc orders the copy after other uses of the memory, and records it when `_use` is
+        // dropped.
         let (address, _use) = to.device_ptr_mut(stream);
-        // SAFETY: the memory has room for the level, and belongs to this context (checked above); cudarc
-        // does not free it before the copy is done.
+        // SAFETY: the memory has room for the level, and belongs to this context (checked above);
+        // cudarc does not free it before the copy is done.
         unsafe { self.copy(stream, level, false, CopyMemory::Device(address)) }?;
         self.uses().note(&current, stream);
         Ok(())
     }
 
-    /// Copies memory on the device into a level, in order with the work on `stream`: from a view of a
-    /// [`Buffer`](super::Buffer), or from memory of cudarc's own.
+    /// Copies memory on the device into a level, in order with the work on `stream`: from a view of
+    /// a [`Buffer`](super::Buffer), or from memory of cudarc's own.
     ///
     /// # Errors
     /// Same as [`copy_to`](Self::copy_to).
@@ -148,7 +150,8 @@ impl Array {
     /// Enqueues a copy. The context must be current, and the stream of it.
     ///
     /// # Safety
-    /// The memory has as many bytes as the level, and is used by nothing else until the copy is done.
+    /// The memory has as many bytes as the level, and is used by nothing else until the copy is
+    /// done.
     unsafe fn copy(
         &self,
         stream: &CudaStream,
@@ -158,16 +161,16 @@ impl Array {
     ) -> Result<()> {
         let size = copy_size(self.desc(), level);
         let copy = image_descriptors::copy(self.level(level)?, to_array, memory, size);
-        // SAFETY: the structure is complete and is read before the call returns; the copy stays within the
-        // level and, as the caller promises, within the memory; the array lives until the copy is done
-        // (`Shared::drop`).
+        // SAFETY: the structure is complete and is read before the call returns; the copy stays
+        // within the level and, as the caller promises, within the memory; the array lives until
+        // the copy is done (`Shared::drop`).
         check("cuMemcpy3DAsync", unsafe {
             sys::cuMemcpy3DAsync_v2(copy.as_ptr(), stream.cu_stream())
         })
     }
 }
 
-/// The size of a level of a valid description.
+/// Returns the size of a level of a valid description.
 fn copy_size(desc: &ImageDesc, level: u32) -> CopySize {
     let extent = desc.extent.at_level(level);
     let slices = if desc.kind == ImageKind::D3 { extent.depth } else { desc.layers };

@@ -1,4 +1,4 @@
-//! The shape of a CUDA array: which kind of array an image becomes, its format and flags.
+//! The shape of a CUDA array: the kind of array that an image becomes, its format and flags.
 
 use cudarc::driver::sys;
 
@@ -28,10 +28,10 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// The shape of the array for a valid `desc`.
+    /// Returns the shape of the array for a valid `desc`.
     ///
-    /// Every array can be written as a surface. That the other API may use it as a colour target "must
-    /// be specified" (`cuExternalMemoryGetMappedMipmappedArray`).
+    /// Every array can be written as a surface. If the other API may use the image as a colour
+    /// target, a flag "must be specified" (`cuExternalMemoryGetMappedMipmappedArray`).
     ///
     /// # References
     /// `cuMipmappedArrayCreate`, for the extents that are 0 in each kind of array.
@@ -96,7 +96,7 @@ impl Shape {
         Ok(())
     }
 
-    /// The attributes that limit width, height and depth of this kind of array.
+    /// Returns the attributes that limit width, height and depth of this kind of array.
     ///
     /// # References
     /// The table of `cuMipmappedArrayCreate`.
@@ -138,7 +138,8 @@ impl Shape {
 }
 
 impl Endpoint {
-    /// The shape of a valid `desc`, or what CUDA lacks for it: [`Error::Missing`](crate::Error::Missing).
+    /// Returns the shape of a valid `desc`, or [`Error::Missing`](crate::Error::Missing) with what
+    /// CUDA lacks for it.
     pub(crate) fn check_image(&self, desc: &ImageDesc) -> Result<Shape> {
         let shape = Shape::of(desc)?;
         shape.check_driver(|| self.driver_version())?;

@@ -12,7 +12,8 @@ use crate::payload::{BufferPayload, check_range};
 /// A type that shared memory can be viewed as ("plain old data").
 ///
 /// The memory holds whatever another API or process has written to it, so a type that is valid only
-/// for some bit patterns can't be used. (cudarc's `ValidAsZeroBits` only promises that zero is valid.)
+/// for some bit patterns can't be used. (cudarc's `ValidAsZeroBits` only promises that zero is
+/// valid.)
 ///
 /// # Safety
 /// Every bit pattern is a value of the type. The type has no padding, no pointers and no interior
@@ -34,20 +35,21 @@ unsafe impl<T: Pod, const N: usize> Pod for [T; N] {}
 ///
 /// [`as_view`](Self::as_view) and [`as_view_mut`](Self::as_view_mut) return cudarc's own views, for
 /// its copies, its libraries' wrappers and `launch_builder(&f).arg(&mut view)`. A buffer is not
-/// `Clone`, because a mutable view borrows it exclusively; clone its [`memory`](Self::memory) instead.
+/// `Clone`, because a mutable view borrows it exclusively; clone its [`memory`](Self::memory)
+/// instead.
 ///
 /// # Order
 /// cudarc orders uses of one buffer in several streams of one context, as it does for its own
-/// slices. It does not know the other APIs that share the memory, or other `Buffer`s in the same
+/// slices. It knows nothing of other APIs that share the memory, or other `Buffer`s in the same
 /// memory: order those with semaphores or fences.
 ///
 /// # Dropping
 /// Synchronise the streams that use the buffer before dropping it. Dropping waits up to ten seconds
 /// for the uses that cudarc knows of (views in its copies and launches) and for the default stream.
-/// After that the memory stays mapped (it is leaked), and `CUDA_ERROR_NOT_READY` is recorded in the
-/// context. Not tracked are kernels that use the bare [`device_ptr`](Self::device_ptr),
-/// streams that are dropped already, and all uses if cudarc's event tracking is off; unmapping may
-/// wait for them (`cuMemFree`) or make them fail.
+/// After that the memory is leaked, and `CUDA_ERROR_NOT_READY` is recorded in the context. Kernels
+/// that use the bare [`device_ptr`](Self::device_ptr), streams that are dropped already, and all
+/// uses if cudarc's event tracking is off, are not tracked: unmapping may wait for them
+/// (`cuMemFree`) or make them fail.
 #[derive(Debug)]
 pub struct Buffer {
     bytes: TrackedSlice,
@@ -62,7 +64,8 @@ impl Endpoint {
     /// Imports a buffer and its memory.
     ///
     /// # Errors
-    /// Those of [`import_memory`](Self::import_memory) and [`Memory::buffer`]; the payload is returned.
+    /// The errors of [`import_memory`](Self::import_memory) and [`Memory::buffer`]; the payload is
+    /// returned.
     ///
     /// # References
     /// `cuImportExternalMemory`, `cuExternalMemoryGetMappedBuffer`.
@@ -93,13 +96,13 @@ impl Endpoint {
 impl Memory {
     /// Creates a buffer of `desc` at `offset` bytes into the allocation.
     ///
-    /// Imported memory is mapped once, as a whole, when its first buffer is created, and all buffers
-    /// are ranges of that mapping. So two buffers that overlap have overlapping addresses and see each
-    /// other's writes, which CUDA does not promise for separate mappings.
+    /// Imported memory is mapped once, as a whole, when its first buffer is created, and all
+    /// buffers are ranges of that mapping. So two buffers that overlap have overlapping addresses
+    /// and see each other's writes, which CUDA does not promise for separate mappings.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if `desc` is invalid or the buffer reaches past the
-    /// end; [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
+    /// [`Error::Invalid`](crate::Error::Invalid) if `desc` is invalid or the buffer reaches past
+    /// the end; [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
     ///
     /// # References
     /// `cuExternalMemoryGetMappedBuffer`.
@@ -121,7 +124,7 @@ impl Memory {
 }
 
 impl Buffer {
-    /// Returns the address on the GPU, valid for as long as the buffer lives. Prefer a view as a kernel's
+    /// Returns the address on the GPU, valid as long as the buffer. Prefer a view as a kernel's
     /// argument: cudarc does not track uses of the bare address and does not order them.
     pub fn device_ptr(&self) -> sys::CUdeviceptr {
         self.address
@@ -148,11 +151,11 @@ impl Buffer {
         &self.memory
     }
 
-    /// Views the whole buffer as `T`s, to read.
+    /// Returns a view of the whole buffer as `T`s, for reading.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if the buffer's size is not a multiple of `T`'s, or
-    /// its address is not a multiple of `T`'s alignment.
+    /// [`Error::Invalid`](crate::Error::Invalid) if the buffer's size is not a multiple of `T`'s,
+    /// or its address is not a multiple of `T`'s alignment.
     pub fn as_view<T: Pod>(&self) -> Result<CudaView<'_, T>> {
         let len = elements::<T>(self.desc.size, self.address)?;
         // SAFETY: the memory has room for that many at that alignment (checked above), and any bits
@@ -161,7 +164,7 @@ impl Buffer {
         view.ok_or_else(|| too_large(self.desc.size))
     }
 
-    /// Views the whole buffer as `T`s, to read and write.
+    /// Returns a view of the whole buffer as `T`s, for reading and writing.
     ///
     /// # Errors
     /// Same as [`as_view`](Self::as_view).
@@ -188,7 +191,7 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let (endpoint, memory) = (self.memory.endpoint().clone(), self.memory.clone());
-        // SAFETY: once, here; `memory` keeps the bytes mapped until the uses are done.
+        // SAFETY: called once, here; `memory` keeps the bytes mapped until the uses are done.
         unsafe {
             self.bytes.finish(endpoint, "waiting for the last use of a buffer", move |is_done| {
                 if !is_done {
@@ -199,7 +202,7 @@ impl Drop for Buffer {
     }
 }
 
-/// The number of `T`s in `size` bytes at `address`.
+/// Returns the number of `T`s in `size` bytes at `address`.
 fn elements<T: Pod>(size: u64, address: sys::CUdeviceptr) -> Result<usize> {
     let (each, align) = (size_of::<T>() as u64, align_of::<T>() as u64);
     let name = std::any::type_name::<T>();

@@ -1,7 +1,7 @@
 //! What CUDA can export and import.
 //!
-//! CUDA has no query per format and usage, as Vulkan has. The answers come from its documentation and
-//! the device's attributes.
+//! Unlike Vulkan, CUDA has no query per format and usage. The answers come from its documentation
+//! and the device's attributes.
 
 use std::ptr;
 
@@ -20,10 +20,10 @@ use crate::error::{Api, Missing, Result};
 use crate::fd::MemoryHandleType;
 
 impl Endpoint {
-    /// Returns whether CUDA can export and import `desc`, per handle type, and semaphores.
+    /// Returns what CUDA can do with `desc`, per handle type, and with semaphores.
     ///
-    /// The allocation may be dedicated or not. CUDA has no query for a format's usages; an image can be
-    /// imported if CUDA has its format and its kind of array.
+    /// The allocation may be dedicated or not. CUDA has no query for a format's usages; an image
+    /// can be imported if CUDA has its format and its kind of array.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if `desc` is invalid. What CUDA doesn't support is
@@ -81,7 +81,8 @@ crate::peer::impl_peer! {
     Endpoint, Api::Cuda, super::Memory, super::Buffer, super::Array, super::Semaphore,
     unsafe fn wait_idle(&self) -> Result<()> {
         let _current = self.enter()?;
-        // Otherwise this would invalidate the capture of a stream that synchronises with the default one.
+        // Otherwise this would invalidate the capture of a stream that synchronises with the
+        // default one.
         refuse_captured(ptr::null_mut())?;
         // SAFETY: libcuda is loaded, and the endpoint's context is current.
         check("cuCtxSynchronize", unsafe { sys::cuCtxSynchronize() })

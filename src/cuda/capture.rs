@@ -1,15 +1,17 @@
-//! The current context, and stream captures: what the library calls on its own never touches a capture.
+//! The current context, and stream captures, which the library's own calls never invalidate.
 //!
-//! While a stream is being captured into a graph, CUDA refuses "potentially unsafe" calls (allocations,
-//! frees, imports, queries of events), and the refusal invalidates the capture. A thread in the relaxed
-//! mode may make them; [`Current`] sets that mode for the library's calls and restores the thread's own
-//! mode afterwards. Three kinds of calls conflict with a capture in every mode, and are not made:
+//! While a stream is being captured into a graph, CUDA refuses "potentially unsafe" calls
+//! (allocations, frees, imports, queries of events), and the refusal invalidates the capture. A
+//! thread in the relaxed mode may make them; [`Current`] sets that mode for the library's calls and
+//! restores the thread's own mode afterwards. Three kinds of calls conflict with a capture in every
+//! mode, and are not made:
 //!
-//! - Work on a captured stream, and events recorded in one. [`refuse_captured`] refuses such a stream
-//!   before anything is changed.
+//! - Work on a captured stream, and events recorded in one. [`refuse_captured`] refuses such a
+//!   stream before anything is changed.
 //! - The default stream while a stream that synchronises with it is captured (one created without
-//!   `CU_STREAM_NON_BLOCKING`). [`free`] puts off what would wait for it.
-//! - `cuCtxSynchronize` while a stream of the context is captured. The library never calls it on its own.
+//!   `CU_STREAM_NON_BLOCKING`). [`free`] postpones calls that would wait for it.
+//! - `cuCtxSynchronize` while a stream of the context is captured. The library never calls it on
+//!   its own.
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
@@ -27,13 +29,13 @@ use sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED as RELAXED;
 use sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_ACTIVE as ACTIVE;
 use sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE as NONE;
 
-/// Keeps the context current on this thread until it is dropped, then restores the previous one. Stream
-/// captures are not disturbed in the meantime ([`Relaxed`]).
+/// Keeps the context current on this thread until it is dropped, then restores the previous one.
+/// Stream captures are not disturbed in the meantime ([`Relaxed`]).
 ///
-/// cudarc's `bind_to_thread` replaces the current context and does not restore it. A caller of this
-/// crate may be on a thread on which the CUDA runtime or another library works in a context of its
-/// own; `cuCtxPushCurrent` and `cuCtxPopCurrent` are made for that. Within the guard, cudarc finds
-/// its context current and changes nothing.
+/// cudarc's `bind_to_thread` replaces the current context and does not restore it. A caller's
+/// thread may be one on which the CUDA runtime or another library uses a context of its own;
+/// `cuCtxPushCurrent` and `cuCtxPopCurrent` are made for that. Within the guard, cudarc finds its
+/// context current and changes nothing.
 pub(crate) struct Current<'a> {
     context: &'a Arc<CudaContext>,
     is_pushed: bool,
@@ -66,7 +68,7 @@ impl<'a> Current<'a> {
         Ok(Self { context, is_pushed, _relaxed: None })
     }
 
-    /// The context that is current.
+    /// Returns the context that is current.
     pub(crate) fn context(&self) -> &Arc<CudaContext> {
         self.context
     }
@@ -90,7 +92,7 @@ impl Drop for Current<'_> {
     }
 }
 
-/// Until it is dropped, this thread may make calls that CUDA otherwise refuses while any stream is
+/// While this lives, its thread may make calls that CUDA otherwise refuses while any stream is
 /// captured. Needs no current context.
 pub(crate) struct Relaxed {
     /// The thread's own mode, as a number; `None` if it could not be changed.
@@ -116,13 +118,13 @@ impl Drop for Relaxed {
 /// Sets the thread's capture mode, and returns the previous one.
 fn exchange_mode(mut mode: u32) -> Option<u32> {
     const { assert!(size_of::<sys::CUstreamCaptureMode>() == size_of::<u32>()) }
-    // SAFETY: libcuda is loaded, since the callers have a context. `mode` is a value of the C enum, and
-    // the driver writes another to it.
+    // SAFETY: libcuda is loaded, since the callers have a context. `mode` is a value of the C enum,
+    // and the driver writes another to it.
     let result = unsafe { sys::cuThreadExchangeStreamCaptureMode((&raw mut mode).cast()) };
     (result == sys::CUresult::CUDA_SUCCESS).then_some(mode)
 }
 
-/// Whether a stream is being captured.
+/// The capture status of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Capturing {
     No,
@@ -133,11 +135,11 @@ enum Capturing {
     ByAnother,
 }
 
-/// Returns whether `stream` is being captured. The context must be current.
+/// Returns the capture status of `stream`. The context must be current.
 fn capturing(stream: sys::CUstream) -> Result<Capturing> {
     let mut status = NONE as u32;
-    // SAFETY: the caller's stream is alive, and its context current; `status` is writable and as large
-    // as the C enum.
+    // SAFETY: the caller's stream is alive, and its context current; `status` is writable and as
+    // large as the C enum.
     let result = unsafe { sys::cuStreamIsCapturing(stream, (&raw mut status).cast()) };
     if result == sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_IMPLICIT {
         // "The blocking stream capture is not invalidated."
@@ -156,7 +158,7 @@ fn state(status: u32) -> Capturing {
     }
 }
 
-/// Refuses to put work on a stream in this state.
+/// Refuses to enqueue work on a stream in this state.
 fn refuse(state: Capturing) -> Result<()> {
     let (problem, help) = match state {
         Capturing::No => return Ok(()),
@@ -176,8 +178,8 @@ fn refuse(state: Capturing) -> Result<()> {
     Err(Invalid::new("stream", problem).help(help).into())
 }
 
-/// Refuses a stream that can't be given work because it, or one that it synchronises with, is being
-/// captured; the capture stays valid. The context must be current.
+/// Refuses a stream on which no work can be enqueued because it, or one that it synchronises with,
+/// is being captured; the capture stays valid. The context must be current.
 pub(super) fn refuse_captured(stream: sys::CUstream) -> Result<()> {
     refuse(capturing(stream)?)
 }
@@ -197,8 +199,8 @@ impl Capture {
         let info = capture_info()?;
         let (mut status, mut id, mut graph) = (NONE as u32, 0u64, ptr::null_mut());
         let (mut nodes, mut count) = (ptr::null(), 0usize);
-        // SAFETY: the stream is alive, and its context current; all results are writable, the status
-        // as large as the C enum.
+        // SAFETY: the stream is alive, and its context current; all results are writable, the
+        // status as large as the C enum.
         let result = unsafe {
             info(stream.cu_stream(), &mut status, &mut id, &mut graph, &mut nodes, &mut count)
         };
@@ -211,8 +213,9 @@ impl Capture {
         let last = if nodes.is_null() {
             Vec::new()
         } else {
-            // SAFETY: the driver's array has `count` elements and "may be freed or modified on the next
-            // operation on the stream"; it is copied here, and no other thread uses a captured stream.
+            // SAFETY: the driver's array has `count` elements and "may be freed or modified on the
+            // next operation on the stream"; it is copied here, and no other thread uses a captured
+            // stream.
             unsafe { std::slice::from_raw_parts(nodes, count) }.to_vec()
         };
         Ok(Self { graph, last })
@@ -224,18 +227,18 @@ fn not_captured() -> Invalid {
         .help("begin the capture first (CudaStream::begin_capture)")
 }
 
-/// What could not be freed when it was dropped.
+/// The frees that could not be done at the drop.
 static LATER: Mutex<Vec<Box<dyn FnOnce() + Send>>> = Mutex::new(Vec::new());
 static LATER_COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Runs `run` in the course of a later call, by [`sweep`].
+/// Makes [`sweep`] call `run` during a later call.
 pub(super) fn later(run: impl FnOnce() + Send + 'static) {
     let mut list = LATER.lock().unwrap_or_else(PoisonError::into_inner);
     list.push(Box::new(run));
     LATER_COUNT.store(list.len(), Ordering::Relaxed);
 }
 
-/// Frees what was put off, if possible now. Called by whatever imports, creates or drops something.
+/// Frees what was postponed, if that is possible now. Called by every import, creation and drop.
 pub(super) fn sweep() {
     if LATER_COUNT.load(Ordering::Relaxed) == 0 {
         return;
@@ -245,12 +248,12 @@ pub(super) fn sweep() {
         LATER_COUNT.store(0, Ordering::Relaxed);
         mem::take(&mut *list)
     };
-    // Without the lock: what can't be freed yet is put back.
+    // Without the lock: what can't be freed yet is added again.
     list.into_iter().for_each(|run| run());
 }
 
-/// For `Drop`: runs `run` with the context current. While a capture forbids the use of the default
-/// stream, which frees and waits at drop imply, it is put off until a later call.
+/// For `Drop`: calls `run` with the context current. If a capture forbids the use of the default
+/// stream, which frees and waits imply, this is postponed until a later call.
 pub(super) fn free(
     context: &Arc<CudaContext>,
     run: impl FnOnce(&Arc<CudaContext>) + Send + 'static,
@@ -272,8 +275,8 @@ fn free_boxed(context: Arc<CudaContext>, run: Box<Free>) {
     drop(current);
 }
 
-/// Keeps `object` alive for as long as `graph`, the executable graphs made from it, and their launches. It
-/// is then dropped in the course of a later call of the library.
+/// Keeps `object` alive as long as `graph`, its executable graphs, and their launches. It is then
+/// dropped during a later call of the library.
 ///
 /// # Safety
 /// `graph` is valid, and no other thread uses it during the call. The context is current.
@@ -283,8 +286,8 @@ pub(super) unsafe fn keep(graph: sys::CUgraph, object: impl Send + 'static) -> R
     let kept = Box::into_raw(kept).cast::<c_void>();
     let mut user_object = ptr::null_mut();
     let flags = sys::CUuserObject_flags::CU_USER_OBJECT_NO_DESTRUCTOR_SYNC as u32;
-    // SAFETY: the destructor is given the box once, when the last reference is gone; this is the first
-    // reference; the flag is the required one; `user_object` is writable.
+    // SAFETY: the destructor is given the box once, when the last reference is gone; this is the
+    // first reference; the flag is the required one; `user_object` is writable.
     let created = check("cuUserObjectCreate", unsafe {
         sys::cuUserObjectCreate(&mut user_object, kept, Some(released), 1, flags)
     });
@@ -350,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_off_runs_once_at_a_later_call_even_if_it_is_put_off_again() {
+    fn what_is_postponed_runs_once_even_if_it_is_postponed_again() {
         static RUNS: AtomicU32 = AtomicU32::new(0);
         let _alone = SWEEPING.lock();
         later(|| {

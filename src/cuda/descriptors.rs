@@ -1,9 +1,10 @@
-//! The structures that CUDA's functions for memory and semaphores read; `image_descriptors` has those for
-//! arrays and textures.
+//! The structures that CUDA's functions for memory and semaphores read; `image_descriptors` has
+//! those for arrays and textures.
 //!
-//! They hold enums without a zero value, and unions with one member in use. So they are built in zeroed
-//! `MaybeUninit` memory: fields that aren't written are zero, as CUDA requires of the reserved ones, and
-//! no invalid value ever exists. A format may be newer than cudarc's enum, so it is written as a number.
+//! They hold enums without a zero value, and unions with one member in use. So they are built in
+//! zeroed `MaybeUninit` memory: fields that aren't written are zero, as CUDA requires of the
+//! reserved ones, and no invalid value ever exists. A format may be newer than cudarc's enum, so it
+//! is written as a number.
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
@@ -21,8 +22,8 @@ macro_rules! structure {
         let at = structure.as_mut_ptr();
         $({
             let value = $value;
-            // SAFETY: `at` is valid for writes of the structure, and this writes one of its fields, as
-            // its own type or as a number of the same size.
+            // SAFETY: `at` is valid for writes of the structure, and this writes one of its fields,
+            // as its own type or as a number of the same size.
             unsafe { (&raw mut (*at).$($field).+)$(.cast::<$number>())?.write(value) };
         })+
         structure
@@ -84,14 +85,14 @@ pub(crate) fn exportable_memory(device: sys::CUdevice) -> MaybeUninit<sys::CUmem
     })
 }
 
-/// The handle types that memory with these properties can be exported as, and the device that it is on;
-/// `None` if it is elsewhere.
+/// Returns the handle types for export of memory with these properties, and its device; `None` if
+/// it is not on a device.
 pub(super) fn handle_types_and_place(
     prop: &MaybeUninit<sys::CUmemAllocationProp>,
 ) -> (u32, Option<sys::CUdevice>) {
     let at = prop.as_ptr();
-    // SAFETY: the structure is complete. Its enums are read as numbers, since a newer driver may have
-    // more values; the location's layout is asserted in `on_device`.
+    // SAFETY: the structure is complete. Its enums are read as numbers, since a newer driver may
+    // have more values; the location's layout is asserted in `on_device`.
     unsafe {
         let handle_types = (&raw const (*at).requestedHandleTypes).cast::<u32>().read();
         let location = (&raw const (*at).location).cast::<c_int>();
@@ -100,7 +101,7 @@ pub(super) fn handle_types_and_place(
     }
 }
 
-/// Allows `device` to read and write.
+/// Describes read and write access by `device`.
 pub(crate) fn read_write(device: sys::CUdevice) -> sys::CUmemAccessDesc {
     sys::CUmemAccessDesc {
         location: on_device(device),

@@ -15,7 +15,7 @@ use crate::identity::Identity;
 
 /// A borrowed CUDA context that can export and import. Cheap to clone; `Send` and `Sync`.
 ///
-/// The endpoint and everything made from it keep the context alive.
+/// The endpoint and everything created from it keep the context alive.
 #[derive(Clone, Debug)]
 pub struct Endpoint(Arc<Inner>);
 
@@ -26,7 +26,7 @@ struct Inner {
     export_fd: bool,
     timeline: bool,
     workarounds: Workarounds,
-    /// The last `wait_before_drop` timed out.
+    /// Whether the last `wait_before_drop` timed out.
     is_stuck: AtomicBool,
 }
 
@@ -34,12 +34,14 @@ impl Endpoint {
     /// Creates an endpoint over the application's context, primary or not.
     ///
     /// # Errors
-    /// Those of [`require`](super::require), and [`Error::Driver`](crate::Error::Driver) if a query fails.
+    /// The errors of [`require`](super::require), and [`Error::Driver`](crate::Error::Driver) if a
+    /// query fails.
     ///
     /// # References
     /// `cuDeviceGetUuid_v2`; `CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED`,
     /// `CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED`,
-    /// `CU_DEVICE_ATTRIBUTE_TIMELINE_SEMAPHORE_INTEROP_SUPPORTED`, `CU_DEVICE_ATTRIBUTE_INTEGRATED`.
+    /// `CU_DEVICE_ATTRIBUTE_TIMELINE_SEMAPHORE_INTEROP_SUPPORTED`,
+    /// `CU_DEVICE_ATTRIBUTE_INTEGRATED`.
     pub fn new(context: Arc<CudaContext>) -> Result<Self> {
         use sys::CUdevice_attribute as Attribute;
         // libcuda is loaded, since there is a context. This looks up the functions that cudarc
@@ -66,14 +68,14 @@ impl Endpoint {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Creates an endpoint over a bare context, which another library or the CUDA runtime opened. It is
-    /// borrowed: the endpoint never destroys it.
+    /// Creates an endpoint over a bare context, which another library or the CUDA runtime opened.
+    /// It is borrowed: the endpoint never destroys it.
     ///
-    /// [`CudaContext::wrap_borrowed_stream`] gives the bare streams of that context to this crate.
+    /// [`CudaContext::wrap_borrowed_stream`] wraps the bare streams of that context for this crate.
     ///
     /// # Safety
-    /// `context` is a valid context, and stays valid until the endpoint, everything made from it and all
-    /// cudarc objects of [`context`](Self::context) are dropped.
+    /// `context` is a valid context, and stays valid until the endpoint, everything created from it
+    /// and all cudarc objects of [`context`](Self::context) are dropped.
     ///
     /// # Errors
     /// Same as [`new`](Self::new).
@@ -84,7 +86,7 @@ impl Endpoint {
     /// use gpu_interop::cudarc::driver::sys::{CUcontext, CUstream};
     /// use gpu_interop::{Result, SemaphorePayload};
     ///
-    /// /// Makes the later work in a stream of another library wait for `value`.
+    /// /// Makes later work in another library's stream wait for `value`.
     /// ///
     /// /// # Safety
     /// /// Both are valid, and outlive the call.
@@ -116,15 +118,15 @@ impl Endpoint {
         opened
     }
 
-    /// The endpoint of a bare context, which is current and outlives it.
+    /// Returns the endpoint of a bare context, which is current and outlives it.
     fn from_current(context: sys::CUcontext) -> Result<Self> {
         let mut device: sys::CUdevice = 0;
         // SAFETY: a context is current, and `device` is writable.
         check("cuCtxGetDevice", unsafe { sys::cuCtxGetDevice(&mut device) })?;
         // A CUdevice is its ordinal.
         let ordinal = usize::try_from(device).unwrap_or(0);
-        // SAFETY: a valid context of that device. It is never destroyed by cudarc, since one reference is
-        // leaked on the next line.
+        // SAFETY: a valid context of that device. It is never destroyed by cudarc, since one
+        // reference is leaked on the next line.
         let owned = unsafe { CudaContext::from_raw_context(ordinal, device, context) };
         let owned =
             owned.map_err(|DriverError(result)| library::failed("cuCtxSetCurrent", result))?;
@@ -146,22 +148,22 @@ impl Endpoint {
         &self.0.identities[0]
     }
 
-    /// Whether memory made by CUDA can be exported as a descriptor.
+    /// Returns whether memory that CUDA creates can be exported as a descriptor.
     pub(crate) fn exports_fd(&self) -> bool {
         self.0.export_fd
     }
 
-    /// Whether timeline semaphores can be imported.
+    /// Returns whether timeline semaphores can be imported.
     pub(crate) fn has_timeline(&self) -> bool {
         self.0.timeline
     }
 
-    /// The value of a device attribute.
+    /// Returns the value of a device attribute.
     pub(crate) fn attribute(&self, name: sys::CUdevice_attribute) -> Result<c_int> {
         attribute(self.context().cu_device(), name)
     }
 
-    /// The newest CUDA version that the driver supports: 12080 for 12.8.
+    /// Returns the newest CUDA version that the driver supports: 12080 for 12.8.
     pub(crate) fn driver_version(&self) -> Result<c_int> {
         let mut version: c_int = 0;
         // SAFETY: libcuda is loaded and `version` is writable.
@@ -173,7 +175,7 @@ impl Endpoint {
         self.0.workarounds
     }
 
-    /// Set while `wait_before_drop` times out: the GPU seems to hang.
+    /// Returns the flag that is set while `wait_before_drop` times out: the GPU seems to hang.
     pub(super) fn is_stuck(&self) -> &AtomicBool {
         &self.0.is_stuck
     }
@@ -183,8 +185,8 @@ impl Endpoint {
         Current::enter(&self.0.context)
     }
 
-    /// Makes the context current for putting work on `stream`. Refuses a stream of another context, and
-    /// one that is being captured, whose capture stays valid.
+    /// Makes the context current for enqueueing work on `stream`. Refuses a stream of another
+    /// context, and one that is being captured, whose capture stays valid.
     pub(crate) fn enter_stream(&self, stream: &CudaStream) -> Result<Current<'_>> {
         self.check_stream(stream)?;
         let current = self.enter()?;
@@ -229,15 +231,15 @@ fn show(context: &CudaContext) -> String {
 
 fn attribute(device: sys::CUdevice, attribute: sys::CUdevice_attribute) -> Result<c_int> {
     let mut value: c_int = 0;
-    // SAFETY: libcuda is initialised and `value` is writable; the driver refuses an unknown attribute
-    // or device.
+    // SAFETY: libcuda is initialised and `value` is writable; the driver refuses an unknown
+    // attribute or device.
     check("cuDeviceGetAttribute", unsafe {
         sys::cuDeviceGetAttribute(&mut value, attribute, device)
     })?;
     Ok(value)
 }
 
-/// The workarounds that the present driver needs; those not listed are always on.
+/// The workarounds that depend on the device; the others are always on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Workarounds {
     /// `NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS`.

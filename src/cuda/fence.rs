@@ -12,8 +12,9 @@ use super::endpoint::Endpoint;
 use super::library::{check, failed, record};
 use crate::error::{Error, Result};
 
-/// How long dropping waits for work that still uses the dropped object. After a synchronise there is
-/// nothing to wait for; a stream that waits for a signal that never comes must not hang the program.
+/// How long dropping waits for work that still uses the dropped object. After a synchronisation
+/// there is nothing to wait for; a stream that waits for a signal that never comes must not hang
+/// the program.
 const DROP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A point in a stream that the host can wait for. `Send`, `Sync` and cheap to clone.
@@ -26,11 +27,11 @@ pub struct Fence {
 }
 
 impl Endpoint {
-    /// Creates a fence after all work that `stream` has been given so far.
+    /// Creates a fence after all work enqueued on `stream` so far.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for a stream from another context; [`Error::Invalid`] for one that is being
-    /// captured into a graph; [`Error::Driver`], also for work that failed earlier.
+    /// [`Error::Mismatch`] for a stream from another context; [`Error::Invalid`] for one that is
+    /// being captured into a graph; [`Error::Driver`], also for work that failed earlier.
     ///
     /// # References
     /// `cuEventCreate` with `CU_EVENT_DISABLE_TIMING`, `cuEventRecord`.
@@ -76,7 +77,7 @@ impl Fence {
         Self { event: Arc::new(event) }
     }
 
-    /// Whether both are the same point.
+    /// Returns whether both are the same point.
     #[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
     pub(crate) fn is_same(&self, other: &Fence) -> bool {
         Arc::ptr_eq(&self.event, &other.event)
@@ -96,13 +97,13 @@ impl Fence {
 
     /// Waits until the work is done, for at most `timeout`; `Duration::MAX` waits indefinitely.
     ///
-    /// `cuEventSynchronize` has no timeout, so the event is polled: first without a pause, which
-    /// suits a handoff, then yielding to other threads, then sleeping up to a millisecond between
-    /// queries.
+    /// `cuEventSynchronize` has no timeout, so the event is polled: first without a pause, because
+    /// a handoff is short, then yielding to other threads, then sleeping up to a millisecond
+    /// between queries.
     ///
     /// # Errors
-    /// [`Error::Timeout`], after which the fence may be waited for again; [`Error::Driver`], also if
-    /// the work itself failed.
+    /// [`Error::Timeout`], after which the fence may be waited for again; [`Error::Driver`], also
+    /// if the work itself failed.
     ///
     /// # References
     /// `cuEventQuery`.
@@ -140,17 +141,17 @@ impl Event {
         Ok(Self { raw, context: current.context().clone() })
     }
 
-    /// Makes the event stand for all work that `stream`, of the same context and alive, has been given so
-    /// far. The stream must not be captured: an event recorded in a capture can't be queried.
+    /// Records the event after all work enqueued so far on `stream`, which is alive and of the same
+    /// context. The stream must not be captured: an event recorded in a capture can't be queried.
     pub(super) fn record(&self, _current: &Current<'_>, stream: sys::CUstream) -> Result<()> {
-        // SAFETY: the event is valid until it is dropped, and the stream is alive; another context's
-        // stream would be refused (CUDA_ERROR_INVALID_HANDLE).
+        // SAFETY: the event is valid until it is dropped, and the stream is alive; another
+        // context's stream would be refused (CUDA_ERROR_INVALID_HANDLE).
         check("cuEventRecord", unsafe { sys::cuEventRecord(self.raw, stream) })
     }
 
     /// Returns whether the event's work is done. Needs no current context, so a query is cheap.
     ///
-    /// A failure may be that of the work itself.
+    /// A failure may be of the work itself.
     pub(super) fn is_complete(&self) -> Result<bool, sys::CUresult> {
         let _relaxed = Relaxed::enter();
         // SAFETY: the event is valid until it is dropped.
@@ -168,7 +169,7 @@ impl Drop for Event {
     }
 }
 
-/// Returns whether all work that `stream` has been given so far is done. The stream must not be captured.
+/// Returns whether all work enqueued on `stream` so far is done. The stream must not be captured.
 pub(super) fn is_idle(stream: &CudaStream) -> Result<bool, sys::CUresult> {
     // SAFETY: the stream is valid for as long as it is borrowed. (The default stream's number means
     // that of the current context, which the caller has made current.)
@@ -183,18 +184,18 @@ fn done(result: sys::CUresult) -> Result<bool, sys::CUresult> {
     }
 }
 
-/// A handoff between two APIs takes some hundred microseconds, and a sleeping thread wakes up tens of
-/// microseconds late; so polling begins without a pause.
+/// The duration of polling without a pause. A handoff between two APIs takes a few hundred
+/// microseconds, and a sleeping thread wakes up tens of microseconds late.
 const SPIN: Duration = Duration::from_millis(1);
-/// Until then, other threads run between two queries.
+/// The time until which other threads may run between two queries.
 const YIELD: Duration = Duration::from_millis(10);
-/// After that the thread sleeps, first for this long and twice as long each time,
+/// The first sleep after that; each later one is twice as long,
 const FIRST_SLEEP: Duration = Duration::from_micros(50);
 /// but at most for this long.
 const LONGEST_SLEEP: Duration = Duration::from_millis(1);
 
-/// Calls `ready` until it returns true, fails, or `timeout` has passed; at least once. CUDA's own host
-/// waits have no timeout.
+/// Calls `ready` until it returns true, fails, or `timeout` has passed; at least once. CUDA's own
+/// host waits have no timeout.
 pub(crate) fn poll<E>(
     timeout: Duration,
     mut ready: impl FnMut() -> Result<bool, E>,

@@ -1,4 +1,4 @@
-//! Semaphores in CUDA graphs: nodes that wait or signal, and what a graph keeps alive.
+//! Semaphores in CUDA graphs: nodes that wait or signal, and objects that a graph keeps alive.
 
 use std::ptr;
 
@@ -12,14 +12,13 @@ use super::memory::Memory;
 use super::semaphore::{Operation, Semaphore};
 use crate::error::{Invalid, Result};
 
-/// A wait for a semaphore, or a signal of one, in a CUDA graph. Cheap to clone.
+/// A node of a CUDA graph that waits for or signals a semaphore. Cheap to clone.
 ///
 /// Every launch of the graph waits for or signals the same semaphore with the same value, until
-/// [`set`](Self::set) changes them. A timeline needs another value for each launch.
+/// [`set`](Self::set) changes them. A timeline needs a new value for each launch.
 /// `handoff::GraphHandoff` does that for a handoff.
 ///
-/// The graph, and the executable graphs made from it, keep the semaphore that the node was created with
-/// alive.
+/// The graph and its executable graphs keep the semaphore that the node was created with alive.
 #[derive(Clone, Debug)]
 pub struct SemaphoreNode {
     endpoint: Endpoint,
@@ -30,8 +29,8 @@ pub struct SemaphoreNode {
 #[derive(Clone, Copy, Debug)]
 struct Node(sys::CUgraphNode);
 
-// SAFETY: a node is the number of a part of a graph. Those who use the graph order their calls
-// (`SemaphoreNode::set`).
+// SAFETY: a node only identifies a part of a graph. The callers of the unsafe methods order the
+// uses of the graph (`SemaphoreNode::set`).
 unsafe impl Send for Node {}
 // SAFETY: as above.
 unsafe impl Sync for Node {}
@@ -39,17 +38,18 @@ unsafe impl Sync for Node {}
 impl Endpoint {
     /// Captures a wait for `semaphore` into the graph that `stream` is being captured into.
     ///
-    /// The work that is captured into `stream` afterwards waits for it, at each launch of the graph.
+    /// At each launch of the graph, the work captured into `stream` afterwards waits for it.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if the stream is not being captured, for a timeline
-    /// semaphore without a value and a binary one with a value;
-    /// [`Error::Mismatch`](crate::Error::Mismatch) for a stream or a semaphore from another context;
-    /// [`Error::Driver`](crate::Error::Driver) if a CUDA call fails. The capture stays valid unless the
-    /// driver fails.
+    /// [`Error::Invalid`](crate::Error::Invalid) if the stream is not being captured, for a
+    /// timeline semaphore without a value and a binary one with a value;
+    /// [`Error::Mismatch`](crate::Error::Mismatch) for a stream or a semaphore from another
+    /// context; [`Error::Driver`](crate::Error::Driver) if a CUDA call fails. The capture stays
+    /// valid unless the driver fails.
     ///
     /// # References
-    /// `cuWaitExternalSemaphoresAsync` in a capture, `cuStreamGetCaptureInfo`, `cuGraphRetainUserObject`.
+    /// `cuWaitExternalSemaphoresAsync` in a capture, `cuStreamGetCaptureInfo`,
+    /// `cuGraphRetainUserObject`.
     #[doc(alias = "cuWaitExternalSemaphoresAsync")]
     #[doc(alias = "cuStreamGetCaptureInfo")]
     pub fn capture_wait(
@@ -61,12 +61,12 @@ impl Endpoint {
         self.capture(Operation::Wait, stream, semaphore, value)
     }
 
-    /// Captures a signal of `semaphore` into the graph that `stream` is being captured into, after the
-    /// work captured so far.
+    /// Captures a signal of `semaphore` into the graph that `stream` is being captured into, after
+    /// the work captured so far.
     ///
     /// # Errors
-    /// Same as [`capture_wait`](Self::capture_wait); also [`Error::Invalid`](crate::Error::Invalid) for
-    /// value 0.
+    /// Same as [`capture_wait`](Self::capture_wait); also [`Error::Invalid`](crate::Error::Invalid)
+    /// for value 0.
     ///
     /// # References
     /// `cuSignalExternalSemaphoresAsync` in a capture, `cuStreamGetCaptureInfo`,
@@ -94,7 +94,8 @@ impl Endpoint {
         sweep();
         let current = self.enter()?;
         let capture = Capture::of(stream)?;
-        // SAFETY: the graph of a capture in progress, to which anything but destroying it may be done.
+        // SAFETY: the graph of a capture in progress, to which anything but destroying it may be
+        // done.
         unsafe { keep(capture.graph, semaphore.clone()) }?;
         self.enqueue(&current, operation, stream.cu_stream(), &[(semaphore, value)], 1)?;
         match Capture::of(stream)?.last[..] {
@@ -117,8 +118,8 @@ impl Endpoint {
     /// Adds a node that waits for `semaphore` to a graph that is built by hand.
     ///
     /// # Safety
-    /// `graph` is a valid graph that no other thread uses during the call, and `dependencies` are nodes
-    /// of it.
+    /// `graph` is a valid graph that no other thread uses during the call, and `dependencies` are
+    /// nodes of it.
     ///
     /// # Errors
     /// Same as [`capture_wait`](Self::capture_wait), except for the stream.
@@ -176,8 +177,8 @@ impl Endpoint {
         unsafe { keep(graph, semaphore.clone()) }?;
         let mut node = ptr::null_mut();
         let (from, count) = (dependencies.as_ptr(), dependencies.len());
-        // SAFETY: the context is current; graph and dependencies are valid (the caller's promise); the
-        // driver copies the parameters; `node` is writable.
+        // SAFETY: the context is current; graph and dependencies are valid (the caller's promise);
+        // the driver copies the parameters; `node` is writable.
         unsafe {
             with_params(operation, semaphore, value, |params| match params {
                 Params::Wait(params) => check(
@@ -199,22 +200,22 @@ impl Endpoint {
 }
 
 impl SemaphoreNode {
-    /// Returns the CUDA handle, valid for as long as the graph.
+    /// Returns the CUDA handle, valid as long as the graph.
     pub fn handle(&self) -> sys::CUgraphNode {
         self.node.0
     }
 
-    /// Sets the semaphore and the value of later launches of `exec`; launches that were enqueued
-    /// already are not affected.
+    /// Sets the semaphore and the value for later launches of `exec`. Launches that are already
+    /// enqueued are not affected.
     ///
     /// # Safety
-    /// - `exec` was instantiated from the node's graph, which still exists, and no other thread uses
-    ///   either during the call.
-    /// - `semaphore` stays alive until the launches of `exec` are done. The graph keeps only the one that
-    ///   the node was created with.
+    /// - `exec` was instantiated from the node's graph, which still exists, and no other thread
+    ///   uses either during the call.
+    /// - `semaphore` stays alive until the launches of `exec` are done. The graph keeps only the
+    ///   one that the node was created with.
     ///
     /// # Errors
-    /// Those of [`Endpoint::wait`] or [`Endpoint::signal`], except for the stream.
+    /// The errors of [`Endpoint::wait`] or [`Endpoint::signal`], except for the stream.
     ///
     /// # References
     /// `cuGraphExecExternalSemaphoresWaitNodeSetParams`,
@@ -230,8 +231,9 @@ impl SemaphoreNode {
         self.endpoint.check_operation(self.operation, semaphore, value)?;
         let _current = self.endpoint.enter()?;
         let node = self.node.0;
-        // SAFETY: the context is current; the executable graph has this node and exists, and so does the
-        // graph (the caller's promise); the driver copies the parameters, of one semaphore as before.
+        // SAFETY: the context is current; the executable graph has this node and exists, and so
+        // does the graph (the caller's promise); the driver copies the parameters, of one semaphore
+        // as before.
         unsafe {
             with_params(self.operation, semaphore, value, |params| match params {
                 Params::Wait(params) => check(
@@ -284,8 +286,8 @@ fn with_node_params<R>(
 }
 
 impl Semaphore {
-    /// Keeps the semaphore alive for as long as the graph that `stream` is being captured into, the
-    /// executable graphs made from it, and their launches.
+    /// Keeps the semaphore alive as long as the graph that `stream` is being captured into, its
+    /// executable graphs, and their launches.
     #[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
     pub(crate) fn keep_in_capture(&self, stream: &CudaStream) -> Result<()> {
         keep_in_capture(self.endpoint(), stream, self.clone())
@@ -293,12 +295,12 @@ impl Semaphore {
 }
 
 impl Memory {
-    /// Keeps the memory alive for as long as the graph that `stream` is being captured into, the
-    /// executable graphs made from it, and their launches.
+    /// Keeps the memory alive as long as the graph that `stream` is being captured into, its
+    /// executable graphs, and their launches.
     ///
-    /// The kernels of a graph use bare addresses ([`Buffer::device_ptr`](super::Buffer::device_ptr)):
-    /// the views of cudarc order their uses by events, which fails in a capture. With this, a buffer may
-    /// be dropped before the graph.
+    /// Pass bare addresses ([`Buffer::device_ptr`](super::Buffer::device_ptr)) to a graph's
+    /// kernels: cudarc's views order accesses with events, which fails in a capture. After this
+    /// call, a buffer may be dropped before the graph.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if the stream is not being captured;
@@ -322,7 +324,7 @@ fn keep_in_capture(
     sweep();
     let _current = endpoint.enter()?;
     let capture = Capture::of(stream)?;
-    // SAFETY: the graph of a capture in progress, to which anything but destroying it may be done.
+    // SAFETY: the graph of a capture in progress, which may be used in any way but destroyed.
     unsafe { keep(capture.graph, object) }
 }
 

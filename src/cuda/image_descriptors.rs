@@ -1,4 +1,4 @@
-//! The structures that CUDA's functions for arrays, textures and surfaces read, and for copies of arrays;
+//! The structures that CUDA's functions for arrays, textures, surfaces and copies of arrays read,
 //! built as in `descriptors`.
 
 use std::ffi::c_void;
@@ -124,7 +124,7 @@ pub(super) struct CopySize {
 }
 
 impl CopySize {
-    /// The bytes of rows and slices without gaps.
+    /// Returns the size in bytes of rows and slices without gaps.
     pub(super) fn bytes(self) -> usize {
         self.row * self.rows * self.slices
     }
@@ -210,8 +210,8 @@ mod tests {
         let shape = Shape { width: 7, height: 5, depth: 3, format, flags: 0x21 };
         let desc = mapped_array(0x1_0000_0040, &shape, 9);
         let at = desc.as_ptr();
-        // SAFETY: every field is written or zero. The format, which may be outside its enum, is read
-        // as a number.
+        // SAFETY: every field is written or zero. The format, which may be outside its enum, is
+        // read as a number.
         unsafe {
             assert_eq!((&raw const (*at).offset).read(), 0x1_0000_0040);
             assert_eq!((&raw const (*at).numLevels).read(), 9);
@@ -234,8 +234,8 @@ mod tests {
         let rows =
             Rows { address: 0x7000_0200, format: RGBA8, width: 113, height: 211, pitch: 512 };
         let linear = pitched(&rows);
-        // SAFETY: the enum is written (the format is one that cudarc has), and zero is a value of all
-        // other fields.
+        // SAFETY: the enum is written (the format is one that cudarc has), and zero is a value of
+        // all other fields.
         let [one, all, linear] =
             [one, all, linear].map(|resource| unsafe { resource.assume_init() });
         assert_eq!([one.resType, all.resType, linear.resType].map(|ty| ty as u32), [0, 1, 3]);

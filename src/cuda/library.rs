@@ -1,5 +1,5 @@
-//! libcuda: whether it is installed and complete, which GPUs it finds, and its result codes as this
-//! crate's errors.
+//! libcuda: whether it is installed and complete, the GPUs that it finds, and its result codes as
+//! this crate's errors.
 
 use std::ffi::{CStr, c_int};
 use std::mem::MaybeUninit;
@@ -14,8 +14,8 @@ use crate::identity::{Identity, Uuid};
 /// Every function of libcuda that this peer calls, itself or through cudarc, and those with which
 /// cudarc opens a context.
 ///
-/// cudarc looks a function up when it is first called, and panics if libcuda lacks it. Here they are
-/// looked up together, before the first call. The newest is from CUDA 11.4.
+/// cudarc looks a function up when it is first called, and panics if libcuda lacks it. Here they
+/// are looked up together, before the first call. The newest is from CUDA 11.4.
 const FUNCTIONS: &[&str] = &[
     "cuInit",
     "cuDriverGetVersion",
@@ -84,7 +84,7 @@ const FUNCTIONS: &[&str] = &[
     "cuLinkDestroy",
 ];
 
-/// Returns whether CUDA can be used: libcuda is installed, new enough, and finds a GPU.
+/// Returns whether CUDA can be used: whether libcuda is installed, is new enough and finds a GPU.
 ///
 /// [`require`] returns what is missing.
 pub fn is_available() -> bool {
@@ -121,7 +121,7 @@ fn hiding() -> Option<String> {
     std::env::var_os("CUDA_VISIBLE_DEVICES").map(|value| value.to_string_lossy().into_owned())
 }
 
-/// The error if `CUDA_VISIBLE_DEVICES` is set and CUDA finds no GPU.
+/// Returns the error for `CUDA_VISIBLE_DEVICES` being set and CUDA finding no GPU.
 fn no_device(visible: &str, reason: &str) -> Missing {
     Missing::new(Api::Cuda, "a visible device", "any use of CUDA").help(format!(
         "CUDA_VISIBLE_DEVICES is \"{visible}\", which hides every GPU: unset it, or list GPUs that this \
@@ -129,7 +129,7 @@ fn no_device(visible: &str, reason: &str) -> Missing {
     ))
 }
 
-/// The result of `cuInit`: codes that report an absent GPU or library become [`Missing`].
+/// Converts the result of `cuInit`: codes that report an absent GPU or library become [`Missing`].
 fn initialised(result: sys::CUresult) -> Result<()> {
     let (what, help) = match result {
         sys::CUresult::CUDA_ERROR_NO_DEVICE => {
@@ -144,7 +144,7 @@ fn initialised(result: sys::CUresult) -> Result<()> {
         }
         sys::CUresult::CUDA_ERROR_STUB_LIBRARY => (
             "a driver's libcuda.so.1",
-            "the one found is the toolkit's stub, made for linking only: remove its directory \
+            "the one found is the toolkit's stub, which is for linking only: remove its directory \
              from LD_LIBRARY_PATH (CUDA_ERROR_STUB_LIBRARY)",
         ),
         sys::CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => (
@@ -163,8 +163,8 @@ fn initialised(result: sys::CUresult) -> Result<()> {
 }
 
 fn find_library() -> Result<(), Missing> {
-    // SAFETY: searches for libcuda as dlopen does. Its initialisers run; they are the driver's own and
-    // do not touch this program's state.
+    // SAFETY: searches for libcuda as dlopen does. Its initialisers run; they are the driver's own
+    // and do not touch this program's state.
     if !unsafe { sys::is_culib_present() } {
         return Err(Missing::new(Api::Cuda, "libcuda.so.1", "any use of CUDA")
             .help("install NVIDIA's driver with its CUDA part (Debian: libcuda1)"));
@@ -186,17 +186,17 @@ fn find_library() -> Result<(), Missing> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Device {
-    /// The index is unstable: use it only for `CudaContext::new`; select GPUs by UUID. It depends
-    /// on `CUDA_VISIBLE_DEVICES` and on the order that CUDA prefers.
+    /// The index, for `CudaContext::new` only. It depends on `CUDA_VISIBLE_DEVICES` and on CUDA's
+    /// order of devices: select GPUs by UUID.
     pub ordinal: usize,
     /// The GPU. CUDA has no driver UUID.
     pub identity: Identity,
 }
 
-/// Lists the GPUs that CUDA can use, to select one by its UUID and open it by its ordinal.
+/// Returns the GPUs that CUDA can use, to select one by its UUID and open it by its ordinal.
 ///
-/// Creates no context. A GPU in MIG mode is listed as one of its instances, with the instance's UUID,
-/// which no graphics API reports.
+/// This creates no context. A GPU in MIG mode is listed as one of its instances, with the
+/// instance's UUID, which no graphics API reports.
 ///
 /// # Errors
 /// Same as [`require`].
@@ -221,7 +221,8 @@ pub fn devices() -> Result<Vec<Device>> {
         .collect()
 }
 
-/// The identity of `device`. libcuda must be initialised; an invalid number is a driver error.
+/// Returns the identity of `device`. libcuda must be initialised; an invalid number is a driver
+/// error.
 pub(crate) fn identity(device: sys::CUdevice) -> Result<Identity> {
     let mut uuid = MaybeUninit::<sys::CUuuid>::zeroed();
     // SAFETY: libcuda is initialised and `uuid` is writable. The device is only looked up.
@@ -246,7 +247,7 @@ pub(crate) fn identity(device: sys::CUdevice) -> Result<Identity> {
 
 /// Returns `Ok` if `call` returned `CUDA_SUCCESS`.
 ///
-/// A failure may be that of work queued earlier: nearly every CUDA call reports those too.
+/// A failure may be of work enqueued earlier: nearly every CUDA call reports those too.
 pub(crate) fn check(call: &'static str, result: sys::CUresult) -> Result<()> {
     match result {
         sys::CUresult::CUDA_SUCCESS => Ok(()),
@@ -272,7 +273,7 @@ fn name(result: sys::CUresult) -> Text {
     // Not by `Debug`: a driver newer than cudarc's bindings has codes that its enum lacks.
     match CudarcError(result).error_name() {
         Ok(name) => name.to_string_lossy().into_owned().into(),
-        Err(_) => "a code that cuGetErrorName doesn't know".into(),
+        Err(_) => "a code without a name".into(),
     }
 }
 
@@ -286,12 +287,13 @@ pub(crate) type CaptureInfo = unsafe extern "C" fn(
     *mut usize,
 ) -> sys::CUresult;
 
-/// Looks up a function that cudarc's bindings lack for some versions of CUDA, though every libcuda since
-/// 11.3 exports it.
+/// Looks up a function that cudarc's bindings lack for some versions of CUDA, though every libcuda
+/// since 11.3 exports it.
 pub(crate) fn capture_info() -> Result<CaptureInfo> {
     static FOUND: OnceLock<Option<CaptureInfo>> = OnceLock::new();
     const NAME: &str = "cuStreamGetCaptureInfo_v2";
-    // SAFETY: libcuda is loaded, and the type is that of the function (cuda.h of CUDA 11.3 to 12.9).
+    // SAFETY: libcuda is loaded, and the type is that of the function (cuda.h of CUDA 11.3 to
+    // 12.9).
     let find =
         || unsafe { sys::culib().get::<CaptureInfo>(NAME.as_bytes()) }.ok().map(|found| *found);
     FOUND.get_or_init(find).ok_or_else(|| {
@@ -301,8 +303,8 @@ pub(crate) fn capture_info() -> Result<CaptureInfo> {
     })
 }
 
-/// Identifies a stream for the life of the process. Before CUDA 12.0 it is the stream's address, which a
-/// later stream may get. The context must be current.
+/// Identifies a stream for the life of the process. Before CUDA 12.0 it is the stream's address,
+/// which a later stream may get. The context must be current.
 pub(crate) fn stream_id(stream: &CudaStream) -> u64 {
     type GetId = unsafe extern "C" fn(sys::CUstream, *mut u64) -> sys::CUresult;
     static FOUND: OnceLock<Option<GetId>> = OnceLock::new();

@@ -15,11 +15,11 @@ use crate::error::{Api, ImportError, ImportResult, Missing, Result};
 use crate::fd::{MemoryHandleType, transfer_duplicate};
 use crate::payload::{MemoryInfo, MemoryPayload};
 
-/// An allocation of GPU memory that CUDA shares with another API. Cheap to clone: clones are the same
-/// allocation, which is freed with the last of them and of the resources in it.
+/// An allocation of GPU memory that CUDA shares with another API. Cheap to clone: clones are the
+/// same allocation, which is freed with the last of them and of the resources in it.
 ///
-/// What the host writes through a mapping of the memory is visible to CUDA only after a release by Vulkan
-/// that is submitted after the write, and its acquire here (`vulkan::Mapping`).
+/// Host writes through a mapping of the memory are visible to CUDA only after a release by Vulkan,
+/// submitted after the write, and its acquire by CUDA (`vulkan::Mapping`).
 #[derive(Clone, Debug)]
 pub struct Memory {
     shared: Arc<Shared>,
@@ -46,7 +46,7 @@ enum Backing {
 struct External(sys::CUexternalMemory);
 
 impl External {
-    /// Takes the handle out. (A closure that used the field would capture the bare pointer.)
+    /// Returns the handle. (A closure that used the field would capture the bare pointer.)
     fn into_raw(self) -> sys::CUexternalMemory {
         self.0
     }
@@ -65,8 +65,8 @@ impl Endpoint {
     /// Returns the payload with [`Error::Mismatch`](crate::Error::Mismatch) for another GPU,
     /// [`Error::Invalid`](crate::Error::Invalid) for a descriptor that is not GPU memory,
     /// [`Error::Missing`](crate::Error::Missing) for a dma-buf, and
-    /// [`Error::Driver`](crate::Error::Driver). An allocation that is shorter than the payload states
-    /// is detected when a resource is created in it, not here.
+    /// [`Error::Driver`](crate::Error::Driver). An allocation that is shorter than the payload's
+    /// description is detected when a resource is created in it.
     ///
     /// # Examples
     /// Several suballocations of one allocation, imported once; the buffers keep the memory:
@@ -92,8 +92,8 @@ impl Endpoint {
         self.import_duplicate(&payload).map_err(|error| ImportError::new(payload, error))
     }
 
-    /// Imports a duplicate of the descriptor, so that the payload stays usable if this or a later step
-    /// fails.
+    /// Imports a duplicate of the descriptor, so that the payload can be returned if this or a
+    /// later step fails.
     pub(crate) fn import_duplicate(&self, payload: &MemoryPayload) -> Result<Memory> {
         self.check_memory(payload)?;
         self.import_checked(payload)
@@ -137,14 +137,15 @@ impl Endpoint {
         Ok(self.own_memory(Allocation::new(self.context(), size)?))
     }
 
-    /// Adopts memory that the app created with `cuMemCreate`, so that it can be exported.
+    /// Adopts memory that the application created with `cuMemCreate`, so that it can be exported.
     ///
-    /// The allocation is mapped a second time, for the buffers that [`Memory::buffer`] creates; the app's
-    /// own mappings and its handle stay the app's, and may be released at any time. Uses through two
-    /// mappings must be ordered: one kernel must not use both.
+    /// The allocation is mapped a second time, for the buffers that [`Memory::buffer`] creates. The
+    /// application still owns its handle and its mappings, and may release them at any time.
+    /// Accesses through different mappings must be ordered: one kernel must not use both.
     ///
     /// # Safety
-    /// `allocation` is a valid handle, and `size` is the size in bytes that `cuMemCreate` was given.
+    /// `allocation` is a valid handle, and `size` is the size in bytes that was passed to
+    /// `cuMemCreate`.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if the memory was created without
@@ -181,7 +182,7 @@ impl Endpoint {
     }
 }
 
-/// Whether memory that CUDA creates can be exported as an opaque fd.
+/// Returns whether memory that CUDA creates can be exported as an opaque fd.
 pub(crate) fn export_of_buffers(endpoint: &Endpoint) -> Support {
     if endpoint.exports_fd() {
         return Ok(());
@@ -211,13 +212,13 @@ impl Memory {
         Self { shared: Arc::new(Shared { endpoint, info, backing }) }
     }
 
-    /// Returns the endpoint that imported or created it.
+    /// Returns the endpoint that imported or created the memory.
     pub fn endpoint(&self) -> &Endpoint {
         &self.shared.endpoint
     }
 
-    /// Returns the CUDA handle of imported memory, valid for as long as this, a clone of it or a resource
-    /// in it lives; `None` for memory that CUDA created.
+    /// Returns the CUDA handle of imported memory, valid as long as this, a clone of it or a
+    /// resource in it; `None` for memory that CUDA created.
     pub fn handle(&self) -> Option<sys::CUexternalMemory> {
         match &self.shared.backing {
             Backing::Imported { external, .. } => Some(external.0),
@@ -225,8 +226,8 @@ impl Memory {
         }
     }
 
-    /// Returns the CUDA handle of memory that was created or adopted, valid for as long as this, a clone of
-    /// it or a resource in it lives; `None` for imported memory.
+    /// Returns the CUDA handle of memory that was created or adopted, valid as long as this, a
+    /// clone of it or a resource in it; `None` for imported memory.
     pub fn allocation_handle(&self) -> Option<sys::CUmemGenericAllocationHandle> {
         match &self.shared.backing {
             Backing::Imported { .. } => None,
@@ -234,7 +235,7 @@ impl Memory {
         }
     }
 
-    /// Returns what an importer must know about the allocation: size, exporter and other properties.
+    /// Returns the allocation's description for importers: size, exporter and other properties.
     pub fn info(&self) -> &MemoryInfo {
         &self.shared.info
     }
@@ -256,19 +257,20 @@ impl Memory {
             Backing::Imported { .. } => Err(Missing::new(
                 Api::Cuda,
                 "export of imported memory",
-                "sharing it further",
+                "sharing it again",
             )
             .help("export it from the API that created it, or duplicate its payload before the import")
             .into()),
         }
     }
 
-    /// The imported memory that arrays are mapped from. Memory created by CUDA can hold none.
+    /// Returns the imported memory from which arrays are mapped. Memory created by CUDA can hold no
+    /// arrays.
     pub(crate) fn external(&self) -> Result<sys::CUexternalMemory> {
         self.handle().ok_or_else(|| no_created_images().into())
     }
 
-    /// The address of the allocation's first byte.
+    /// Returns the address of the allocation's first byte.
     pub(crate) fn address(&self) -> Result<sys::CUdeviceptr> {
         let (external, mapping) = match &self.shared.backing {
             Backing::Created(allocation) => return Ok(allocation.address()),
@@ -308,8 +310,8 @@ impl Drop for Shared {
         let mapping = mapping.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         free(self.endpoint.context(), move |context| {
             if let Some(address) = mapping {
-                // SAFETY: mapped by cuExternalMemoryGetMappedBuffer, freed once, here. All buffers in
-                // it are gone (each holds this memory) and have waited for their last use.
+                // SAFETY: mapped by cuExternalMemoryGetMappedBuffer, freed once, here. All buffers
+                // in it are gone (each holds this memory) and have waited for their last use.
                 record(context, "cuMemFree", unsafe { sys::cuMemFree_v2(address) });
             }
             // SAFETY: imported once, destroyed once, here, and no mapping of it is left: each array

@@ -7,25 +7,26 @@
 //! and signalled in the application's streams; a [`Fence`] lets the host wait.
 //!
 //! # Without CUDA
-//! libcuda is loaded at run time, so a program with this feature also builds and starts on a machine
-//! without it. cudarc's own functions then panic: call [`require`] or [`devices`] before the first
-//! `CudaContext::new`.
+//! libcuda is loaded at run time, so a program with this feature also builds and starts on a
+//! machine without it. cudarc's own functions then panic: call [`require`] or [`devices`] before
+//! the first `CudaContext::new`.
 //!
 //! # Contexts
-//! Each call makes the endpoint's context current while it runs and then restores the previous one, so
-//! other CUDA libraries on the thread are not disturbed. (cudarc's own calls leave their context
+//! Each call makes the endpoint's context current while it runs and then restores the previous one,
+//! so other CUDA libraries on the thread are not disturbed. (cudarc's own calls leave their context
 //! current.)
 //!
 //! # Errors while dropping
-//! As in cudarc, a failure while an object is dropped is recorded in the context; the context's next
-//! call, or `CudaContext::check_err`, returns it.
+//! As in cudarc, a failure while an object is dropped is recorded in the context; the context's
+//! next call, or `CudaContext::check_err`, returns it.
 //!
 //! # Stream captures
-//! While a stream is captured into a CUDA graph, the library's calls and drops leave the capture valid: they
-//! run in the relaxed capture mode, and what CUDA forbids even then is put off until a later call. A captured
-//! stream is refused ([`Error::Invalid`](crate::Error::Invalid)), except by [`Endpoint::capture_wait`],
-//! [`Endpoint::capture_signal`], [`Memory::keep_in_capture`] and `handoff::GraphHandoff`. In a capture, pass
-//! [`Buffer::device_ptr`] to kernels: cudarc's views order their uses by events, which fails there.
+//! While a stream is captured into a CUDA graph, the library's calls and drops leave the capture
+//! valid: they run in the relaxed capture mode, and what CUDA forbids even then is postponed until
+//! a later call. A captured stream is refused ([`Error::Invalid`](crate::Error::Invalid)), except
+//! by [`Endpoint::capture_wait`], [`Endpoint::capture_signal`], [`Memory::keep_in_capture`] and
+//! `handoff::GraphHandoff`. In a capture, pass [`Buffer::device_ptr`] to kernels: cudarc's views
+//! order their uses by events, which fails there.
 //!
 //! # Example
 //! ```no_run
@@ -65,13 +66,13 @@
 //!
 //! | name | driver | the bug | the workaround |
 //! |---|---|---|---|
-//! | `NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS` | NVIDIA 580.159, discrete GPUs (the descriptors of integrated GPUs may be dma-bufs) | `cuImportExternalMemory` closes a descriptor that it rejects (an eventfd), against its documentation; in Vulkan and OpenGL the same driver fails every later import in the process after one such descriptor | a descriptor that NVIDIA's driver can't have made is rejected before the driver sees it |
+//! | `NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS` | NVIDIA 580.159, discrete GPUs (the descriptors of integrated GPUs may be dma-bufs) | `cuImportExternalMemory` closes a descriptor that it rejects (an eventfd), against its documentation; in Vulkan and OpenGL the same driver fails every later import in the process after one such descriptor | a descriptor that NVIDIA's driver can't have created is rejected before the driver sees it |
 //! | `NVIDIA_LAYERED_LEVELS_LAID_OUT_DIFFERENTLY` | NVIDIA 580.159 | in a mipmapped array with layers, CUDA expects the second layer at a different place than Vulkan: only the first layer is read correctly. Layers without levels and levels without layers are correct | an image with several layers and several levels is refused ([`Memory::array`]) |
 //! | `NVIDIA_SRGB_DECODES_ONLY_RED_OF_TWO_CHANNELS` | NVIDIA 580.159 | a texture object of two channels of bytes with `CU_TRSF_SRGB` returns green as it is stored | [`ReadMode::DecodeSrgb`] is refused for two channels |
 //!
 //! # References
-//! CUDA driver API: "External Resource Interoperability", "Virtual Memory Management", "Texture Object
-//! Management", "Surface Object Management".
+//! CUDA driver API: "External Resource Interoperability", "Virtual Memory Management", "Texture
+//! Object Management", "Surface Object Management".
 
 mod allocation;
 mod array;

@@ -15,19 +15,19 @@ use crate::error::{Api, Invalid, Missing, Result};
 
 use sys::CUdevice_attribute as Attribute;
 
-/// An object with which kernels read an image: all its levels, or one. `Send` and `Sync`.
+/// An object through which kernels read an image: all its levels, or one. `Send` and `Sync`.
 ///
 /// Pass it as a kernel's argument: `launch_builder(&f).arg(&texture)` for a parameter of the type
 /// `cudaTextureObject_t`. [`ReadMode`](super::ReadMode) describes the values that the kernel reads.
 ///
 /// # Order
 /// cudarc does not order uses of one texture object in several streams of one context, because they
-/// only read. Order writes to the image, through surfaces or by other APIs, with events, semaphores and
-/// fences.
+/// only read. Order writes to the image, through surfaces or by other APIs, with events, semaphores
+/// and fences.
 ///
 /// # Dropping
-/// Dropping waits up to ten seconds for the launches that took the object as an argument (if they are
-/// in several streams, only for the last one). After that the object is leaked with its image and
+/// Dropping waits up to ten seconds for launches with the object as an argument (if they are in
+/// several streams, only for the last one). After that the object is leaked with its image and
 /// memory, and `CUDA_ERROR_NOT_READY` is recorded in the context. Kernels that use the bare
 /// [`handle`](Self::handle) are not tracked, nor is any use if cudarc's event tracking is off:
 /// synchronise their streams first. Keep the object alive to avoid the wait.
@@ -36,21 +36,23 @@ pub struct TextureObject {
     object: Object,
 }
 
-/// An object with which kernels write one level of an image, and read it back. `Send` and `Sync`.
+/// An object through which kernels write one level of an image, and read it back. `Send` and
+/// `Sync`.
 ///
 /// Pass it as a kernel's argument for a parameter of the type `cudaSurfaceObject_t`:
-/// `launch_builder(&f).arg(&mut surface)` for a kernel that writes, `.arg(&surface)` for one that only
-/// reads.
+/// `launch_builder(&f).arg(&mut surface)` for a kernel that writes, `.arg(&surface)` for one that
+/// only reads.
 ///
-/// A kernel writes the bytes of texels as they are stored, without conversion: for a `UNORM` format it
-/// multiplies by 255 and rounds, for an `SRGB` format it encodes, for a 16-bit float it uses
-/// `__float2half_rn`, and for a format that stores blue first it writes blue first. The written type is
-/// as large as the texel (`surf2Dwrite<uchar4>` for `R8G8B8A8_UNORM`), and x counts bytes:
-/// `surf2Dwrite(texel, surface, x * sizeof(uchar4), y)`.
+/// CUDA stores the bytes that a kernel writes without conversion. So for a `UNORM` format of bytes
+/// the kernel multiplies by 255 and rounds, for an `SRGB` format it also encodes, for a 16-bit
+/// float it uses `__float2half_rn`, and for a format that stores blue first it writes blue first.
+/// The written type is as large as the texel (`surf2Dwrite<uchar4>` for `R8G8B8A8_UNORM`), and x
+/// counts bytes: `surf2Dwrite(texel, surface, x * sizeof(uchar4), y)`.
 ///
 /// # Order
-/// cudarc orders the uses of one surface object in several streams of one context, as those of a slice.
-/// Order uses of other objects on the same image, and by other APIs, with events, semaphores and fences.
+/// cudarc orders uses of one surface object in several streams of one context, as it does for
+/// slices. Order uses of other objects on the same image, and uses by other APIs, with events,
+/// semaphores and fences.
 ///
 /// # Dropping
 /// Same as for [`TextureObject`].
@@ -60,13 +62,14 @@ pub struct SurfaceObject {
 }
 
 impl Array {
-    /// Creates a texture object that reads all levels (`tex2DLod` and the like). The coordinates must
-    /// be normalized.
+    /// Creates a texture object that reads all levels (`tex2DLod` and the like). The coordinates
+    /// must be normalized.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for options that CUDA does not support for this image,
-    /// among them coordinates that count texels, and for a linear image (use
-    /// [`level_texture`](Self::level_texture)); [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
+    /// [`Error::Invalid`](crate::Error::Invalid) for options that CUDA does not support for this
+    /// image, among them coordinates that count texels, and for a linear image (use
+    /// [`level_texture`](Self::level_texture)); [`Error::Driver`](crate::Error::Driver) if a CUDA
+    /// call fails.
     ///
     /// # References
     /// `cuTexObjectCreate` with `CU_RESOURCE_TYPE_MIPMAPPED_ARRAY`.
@@ -87,14 +90,14 @@ impl Array {
         self.create_texture(&resource, options, self.desc().levels)
     }
 
-    /// Creates a texture object that reads one level. A linear image has only level 0, and is read with
-    /// the two-dimensional functions.
+    /// Creates a texture object that reads one level. A linear image has only level 0, and is read
+    /// with the two-dimensional functions.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if the level doesn't exist, for options that CUDA does
-    /// not support for this image, and if the rows of a linear image don't have the device's alignment;
-    /// [`Error::Missing`](crate::Error::Missing) for a linear image of several layers or slices;
-    /// [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
+    /// [`Error::Invalid`](crate::Error::Invalid) if the level doesn't exist, for options that CUDA
+    /// does not support for this image, and if the rows of a linear image don't have the device's
+    /// alignment; [`Error::Missing`](crate::Error::Missing) for a linear image of several layers or
+    /// slices; [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
     ///
     /// # References
     /// `cuTexObjectCreate` with `CU_RESOURCE_TYPE_ARRAY` and `CU_RESOURCE_TYPE_PITCH2D`.
@@ -161,26 +164,26 @@ impl Array {
 }
 
 impl TextureObject {
-    /// Returns the handle (`cudaTextureObject_t`), valid for as long as this lives. Prefer the object itself as
-    /// a kernel's argument: cudarc does not track uses of the bare handle.
+    /// Returns the handle (`cudaTextureObject_t`), valid as long as this object. Prefer the object
+    /// itself as a kernel's argument: cudarc does not track uses of the bare handle.
     pub fn handle(&self) -> sys::CUtexObject {
         self.object.handle
     }
 
-    /// Returns the image that it reads.
+    /// Returns the image that the object reads.
     pub fn array(&self) -> &Array {
         &self.object.array
     }
 }
 
 impl SurfaceObject {
-    /// Returns the handle (`cudaSurfaceObject_t`), valid for as long as this lives. Prefer the object itself as
-    /// a kernel's argument: cudarc does not track uses of the bare handle.
+    /// Returns the handle (`cudaSurfaceObject_t`), valid as long as this object. Prefer the object
+    /// itself as a kernel's argument: cudarc does not track uses of the bare handle.
     pub fn handle(&self) -> sys::CUsurfObject {
         self.object.handle
     }
 
-    /// Returns the image that it writes.
+    /// Returns the image that the object writes.
     pub fn array(&self) -> &Array {
         &self.object.array
     }
@@ -233,7 +236,8 @@ impl Object {
     /// Takes ownership of the object `handle` on `array`; destroys it if this fails.
     fn new(array: &Array, kind: Kind, handle: u64) -> Result<Self> {
         // The handle is passed to a kernel like an address, as a 64-bit number. So an empty cudarc
-        // slice at that "address" serves as the argument, and its events show when the kernel is done.
+        // slice at that "address" serves as the argument, and its events show when the kernel is
+        // done.
         const { assert!(size_of::<sys::CUdeviceptr>() == size_of::<u64>()) }
         // SAFETY: the length is 0, for which nothing needs to be mapped.
         let argument = unsafe { TrackedSlice::new(array.memory().endpoint(), handle, 0) };

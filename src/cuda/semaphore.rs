@@ -21,11 +21,11 @@ use crate::payload::{SemaphoreKind, SemaphorePayload};
 /// An imported semaphore. Cheap to clone: clones are the same semaphore.
 ///
 /// # Dropping
-/// CUDA forbids destroying a semaphore before its waits and signals are done. So dropping the last
-/// clone waits up to ten seconds for those that were submitted here. After that the semaphore is
-/// leaked, and `CUDA_ERROR_NOT_READY` is recorded in the context. After a synchronise there is nothing
-/// to wait for. The semaphore is also leaked if a use could not be recorded in an event. A graph keeps
-/// the semaphores of its nodes ([`Endpoint::capture_wait`]).
+/// CUDA forbids destroying a semaphore before its waits and signals are done, so dropping the last
+/// clone waits up to ten seconds for those submitted through it. After that the semaphore is
+/// leaked, and `CUDA_ERROR_NOT_READY` is recorded in the context. After a synchronisation there is
+/// nothing to wait for. The semaphore is also leaked if a use could not be recorded in an event. A
+/// graph keeps the semaphores of its nodes ([`Endpoint::capture_wait`]).
 #[derive(Clone, Debug)]
 pub struct Semaphore {
     shared: Arc<Shared>,
@@ -44,7 +44,7 @@ struct Shared {
 struct External(sys::CUexternalSemaphore);
 
 impl External {
-    /// Takes the handle out. (A closure that used the field would capture the bare pointer.)
+    /// Returns the handle. (A closure that used the field would capture the bare pointer.)
     fn into_raw(self) -> sys::CUexternalSemaphore {
         self.0
     }
@@ -66,9 +66,9 @@ impl Endpoint {
     /// Imports a semaphore.
     ///
     /// # Errors
-    /// Returns the payload with [`Error::Mismatch`] for another GPU, [`Error::Invalid`] for a descriptor
-    /// that is not a semaphore, [`Error::Missing`] for a sync fd or if the driver doesn't support
-    /// timeline semaphores, and [`Error::Driver`] if a CUDA call fails.
+    /// Returns the payload with [`Error::Mismatch`] for another GPU, [`Error::Invalid`] for a
+    /// descriptor that is not a semaphore, [`Error::Missing`] for a sync fd or if the driver
+    /// doesn't support timeline semaphores, and [`Error::Driver`] if a CUDA call fails.
     ///
     /// # References
     /// `cuImportExternalSemaphore` with `CU_EXTERNAL_SEMAPHORE_HANDLE_TYPE_OPAQUE_FD` or
@@ -81,7 +81,7 @@ impl Endpoint {
         self.try_import_semaphore(&payload).map_err(|error| ImportError::new(payload, error))
     }
 
-    /// Imports a duplicate of the descriptor, so that the payload stays usable if this fails.
+    /// Imports a duplicate of the descriptor, so that the payload can be returned if this fails.
     fn try_import_semaphore(&self, payload: &SemaphorePayload) -> Result<Semaphore> {
         payload.check(self.identities())?;
         let kind = payload.info().kind;
@@ -103,16 +103,16 @@ impl Endpoint {
         Ok(Semaphore { shared: Arc::new(Shared { endpoint, external, kind, uses }) })
     }
 
-    /// Makes all later work in `stream` wait until `semaphore` is signalled, or a timeline semaphore
-    /// has reached `value`.
+    /// Makes all later work in `stream` wait until `semaphore` is signalled, or a timeline
+    /// semaphore has reached `value`.
     ///
-    /// The wait unsignals a binary semaphore: one wait per signal.
+    /// The wait resets a binary semaphore: one wait per signal.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a timeline semaphore without a value or a binary one with a value, and for a
-    /// stream that is being captured into a graph (see [`capture_wait`](Self::capture_wait));
-    /// [`Error::Mismatch`] for a stream or a semaphore from another context; [`Error::Driver`] if a CUDA
-    /// call fails.
+    /// [`Error::Invalid`] for a timeline semaphore without a value or a binary one with a value,
+    /// and for a stream that is being captured into a graph (see
+    /// [`capture_wait`](Self::capture_wait)); [`Error::Mismatch`] for a stream or a semaphore from
+    /// another context; [`Error::Driver`] if a CUDA call fails.
     ///
     /// # References
     /// `cuWaitExternalSemaphoresAsync`.
@@ -139,15 +139,16 @@ impl Endpoint {
         self.submit(Operation::Wait, stream, waits)
     }
 
-    /// Signals `semaphore`, a timeline semaphore with `value`, after all work that `stream` has been
-    /// given so far.
+    /// Signals `semaphore`, a timeline semaphore with `value`, after all work enqueued on `stream`
+    /// so far.
     ///
-    /// Each signal of a timeline semaphore, in any API, must have a larger value than the one before. A
-    /// binary semaphore may be signalled again only after it was waited for. Neither is checked.
+    /// Each signal of a timeline semaphore, in any API, must have a larger value than the one
+    /// before. A binary semaphore may be signalled again only after it was waited for. Neither is
+    /// checked.
     ///
     /// # Errors
-    /// Same as [`wait`](Self::wait); also [`Error::Invalid`] for value 0, which is the initial value of a
-    /// timeline semaphore.
+    /// Same as [`wait`](Self::wait); also [`Error::Invalid`] for value 0, which is the initial
+    /// value of a timeline semaphore.
     ///
     /// # References
     /// `cuSignalExternalSemaphoresAsync`; VUID-VkSemaphoreSignalInfo-value-03258 for the values.
@@ -187,9 +188,10 @@ impl Endpoint {
         for (semaphore, value) in list {
             self.check_operation(operation, semaphore, *value)?;
         }
-        let too_many = |_| Invalid::new("semaphores", format!("{} are too many", list.len()));
+        let too_many =
+            |_| Invalid::new("semaphores", format!("{} are more than CUDA accepts", list.len()));
         let count = c_uint::try_from(list.len()).map_err(too_many)?;
-        // Everything that can fail comes first, because a submission can't be taken back.
+        // Everything that can fail comes first, because a submission can't be undone.
         for (semaphore, _) in list {
             semaphore.prepare_use(&current, stream)?;
         }
@@ -225,10 +227,10 @@ impl Endpoint {
             |handles| match operation {
                 Operation::Wait => {
                     let params = |(_, value): &(_, Option<u64>)| wait_params(value.unwrap_or(0));
-                    // SAFETY: the context is current; both arrays have `count` elements, which the driver
-                    // copies; the stream and the semaphores are of this context and alive, and the
-                    // semaphores stay alive until the operation is done (`Shared::drop`), or as long as
-                    // the graph (`keep_in_graph`).
+                    // SAFETY: the context is current; both arrays have `count` elements, which the
+                    // driver copies; the stream and the semaphores are of this context and alive,
+                    // and the semaphores stay alive until the operation is done (`Shared::drop`),
+                    // or as long as the graph (`keep_in_graph`).
                     let result = with_each(list, params, |params| unsafe {
                         let (handles, params) = (handles.as_ptr(), params.as_ptr().cast());
                         sys::cuWaitExternalSemaphoresAsync(handles, params, count, stream)
@@ -251,7 +253,7 @@ impl Endpoint {
 
 const HANDOFF: &str = "a handoff on the GPU";
 
-/// Whether semaphores of `kind` can be imported by `handle_type`.
+/// Returns whether semaphores of `kind` can be imported as `handle_type`.
 pub(crate) fn import_of_semaphores(
     endpoint: &Endpoint,
     kind: SemaphoreKind,
@@ -273,7 +275,7 @@ pub(crate) fn import_of_semaphores(
     }
 }
 
-/// Calls `apply` with `make` of each element. A list of one, as every handoff has, is not allocated.
+/// Calls `apply` with `make` of each element. A list of one, as in most handoffs, is not allocated.
 fn with_each<T, U, R>(list: &[T], make: impl Fn(&T) -> U, apply: impl FnOnce(&[U]) -> R) -> R {
     match list {
         [one] => apply(&[make(one)]),
@@ -282,7 +284,7 @@ fn with_each<T, U, R>(list: &[T], make: impl Fn(&T) -> U, apply: impl FnOnce(&[U
 }
 
 impl Semaphore {
-    /// Returns the endpoint that imported it.
+    /// Returns the endpoint that imported the semaphore.
     pub fn endpoint(&self) -> &Endpoint {
         &self.shared.endpoint
     }
@@ -292,29 +294,29 @@ impl Semaphore {
         self.shared.kind
     }
 
-    /// Returns the CUDA handle, valid for as long as this or a clone of it lives. Waits and signals
-    /// that are submitted with it are not tracked: synchronise their streams before the last clone is
-    /// dropped.
+    /// Returns the CUDA handle, valid as long as this or a clone of it. Waits and signals submitted
+    /// with the handle are not tracked: synchronise their streams before the last clone is dropped.
     pub fn handle(&self) -> sys::CUexternalSemaphore {
         self.shared.external.0
     }
 
-    /// Returns a fence that is signalled once a timeline semaphore has reached `value`.
+    /// Returns a fence that is signalled once a timeline semaphore reaches `value`.
     ///
-    /// CUDA can't read a timeline's value; this waits for one in a stream of its own, and so doesn't
-    /// delay the application's streams. `fence(value)?.is_signaled()` may return false for a short time after the
-    /// value was reached. In the process that exported the semaphore, `vulkan::Semaphore::value` is
-    /// simpler.
+    /// CUDA can't read a timeline's value, so this waits for it in a stream of its own, which
+    /// doesn't delay the application's streams. `fence(value)?.is_signaled()` may return false for
+    /// a short time after the value was reached. In the process that exported the semaphore, use
+    /// `vulkan::Semaphore::value`.
     ///
-    /// Drop the last clone of the semaphore only after the value was reached; otherwise the semaphore is
-    /// leaked after ten seconds.
+    /// Drop the last clone of the semaphore only after the value was reached; otherwise the
+    /// semaphore is leaked after ten seconds.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a binary semaphore, whose signal the wait would take;
+    /// [`Error::Invalid`] for a binary semaphore, whose signal the wait would consume;
     /// [`Error::Driver`] if a CUDA call fails.
     ///
     /// # References
-    /// `cuWaitExternalSemaphoresAsync`, `cuStreamCreate` with `CU_STREAM_NON_BLOCKING`, `cuEventRecord`.
+    /// `cuWaitExternalSemaphoresAsync`, `cuStreamCreate` with `CU_STREAM_NON_BLOCKING`,
+    /// `cuEventRecord`.
     pub fn fence(&self, value: u64) -> Result<Fence> {
         let Shared { endpoint, kind, uses, .. } = &*self.shared;
         if *kind != SemaphoreKind::Timeline {
@@ -335,13 +337,13 @@ impl Semaphore {
         self.shared.uses.prepare(current, stream)
     }
 
-    /// Notes a use that was submitted to `stream`.
+    /// Records a use that was submitted to `stream`.
     pub(crate) fn note_use(&self, current: &Current<'_>, stream: &CudaStream) {
         self.shared.uses.note(current, stream);
     }
 
-    /// Waits on the host until all waits and signals that were submitted here, in any stream, and the
-    /// work before them, are done.
+    /// Waits on the host until all waits and signals that were submitted here, in any stream, and
+    /// the work before them, are done.
     #[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
     pub(crate) fn wait_for_uses(&self, timeout: Duration) -> Result<()> {
         self.shared.uses.wait(timeout, "the last use of a semaphore in CUDA")
@@ -356,8 +358,8 @@ impl Drop for Shared {
             if !uses.wait_before_drop(&endpoint, "waiting for the last use of a semaphore") {
                 return;
             }
-            // SAFETY: imported once, destroyed once, here; all waits and signals are done, and no graph
-            // has it, since a graph holds a clone.
+            // SAFETY: imported once, destroyed once, here; all waits and signals are done, and no
+            // graph has it, since a graph holds a clone.
             let result = unsafe { sys::cuDestroyExternalSemaphore(external.into_raw()) };
             record(context, "cuDestroyExternalSemaphore", result);
         });

@@ -21,11 +21,12 @@ use crate::format::Format;
 /// | a [raw format](crate::format::RawFormat) | as `Stored`, or if that is refused as `Normalized` | by its CUDA format | by its CUDA format |
 ///
 /// A kernel reads floats with `tex2D<float4>` (or another texture function), unsigned integers with
-/// `tex2D<uint4>` or `tex2D<uchar4>`, and signed integers with `tex2D<int4>`; with another type it reads
-/// the bits of the value. 16-bit floats are read as `float`. The signed bytes -128 and -127 are both
-/// read as -1.
+/// `tex2D<uint4>` or `tex2D<uchar4>`, and signed integers with `tex2D<int4>`; with another type it
+/// reads the bits of the value. 16-bit floats are read as `float`. The signed bytes -128 and -127
+/// are both read as -1.
 ///
-/// `x` is red and `z` is blue, except in a format that stores blue first, because CUDA has no swizzle.
+/// `x` is red and `z` is blue, except in a format that stores blue first, because CUDA has no
+/// swizzle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ReadMode {
     /// As Vulkan's and OpenGL's samplers read the format.
@@ -40,7 +41,7 @@ pub enum ReadMode {
     DecodeSrgb,
 }
 
-/// The texel that a coordinate outside of the image reads.
+/// The texel that is read at a coordinate outside the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum AddressMode {
     /// The texel at the edge.
@@ -54,7 +55,7 @@ pub enum AddressMode {
     Mirror,
 }
 
-/// The value that a coordinate between two texels, or two levels, reads.
+/// The value that is read at a coordinate between two texels or two levels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Filter {
     /// The nearest one.
@@ -83,21 +84,22 @@ pub struct TextureOptions {
     pub filter: Filter,
     /// The filter between levels.
     pub mip_filter: Filter,
-    /// Coordinates outside of the image, in x, y and z.
+    /// The mode for coordinates outside the image, in x, y and z.
     pub address: [AddressMode; 3],
     /// Whether coordinates run from 0 to 1 across the image (`CU_TRSF_NORMALIZED_COORDINATES`).
     /// Otherwise they count texels, and the centre of the first is at 0.5. A texture of all levels
     /// requires normalized coordinates.
     pub normalized_coordinates: bool,
-    /// Red, green, blue and alpha for [`AddressMode::Border`]. If the read mode returns integers, these
-    /// are their bits.
+    /// Red, green, blue and alpha for [`AddressMode::Border`]. If the read mode returns integers,
+    /// these are their bits.
     pub border_color: [f32; 4],
     /// The maximum anisotropy ratio, 1 to 16; CUDA clamps other values.
     pub max_anisotropy: u32,
 }
 
 impl TextureOptions {
-    /// Reads single texels: coordinates count texels, are clamped to the edge, and nothing is filtered.
+    /// Returns the options for reading single texels: coordinates count texels and are clamped to
+    /// the edge, without filtering.
     pub const fn texels() -> Self {
         Self {
             read: ReadMode::AsFormat,
@@ -110,8 +112,8 @@ impl TextureOptions {
         }
     }
 
-    /// Samples an image: normalized coordinates, clamped to the edge, and linear filtering in and
-    /// between levels.
+    /// Returns the options for sampling an image: normalized coordinates, clamped to the edge, and
+    /// linear filtering within and between levels.
     pub const fn sampled() -> Self {
         Self {
             filter: Filter::Linear,
@@ -121,11 +123,11 @@ impl TextureOptions {
         }
     }
 
-    /// The flags of `CU_TRSF_` for an image of `format`, which is `array_format` in CUDA.
+    /// Returns the `CU_TRSF_` flags for an image of `format`, which is `array_format` in CUDA.
     ///
     /// # Errors
-    /// [`Invalid`] for combinations that CUDA's documentation excludes, and for those with which CUDA
-    /// would silently read other values.
+    /// [`Invalid`] for combinations that CUDA's documentation excludes, and for those with which
+    /// CUDA would silently read other values.
     pub(crate) fn flags(&self, format: Format, array_format: u32) -> Result<u32> {
         let (mut flags, values) = read_flags(self.read, format, array_format)?;
         let is_linear = self.filter == Filter::Linear || self.mip_filter == Filter::Linear;
@@ -219,7 +221,7 @@ fn channel(array_format: u32) -> Channel {
     }
 }
 
-/// The meaning of a format's numbers, which CUDA's array formats don't have.
+/// The meaning of a format's numbers, which CUDA's array formats don't express.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Numeric {
     /// The numbers themselves.

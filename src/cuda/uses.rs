@@ -1,5 +1,5 @@
-//! Work that still uses an object: events after its last uses, and kernel arguments whose uses cudarc
-//! tracks.
+//! Work that still uses an object: events after its last uses, and kernel arguments whose uses
+//! cudarc tracks.
 
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 pub(super) struct Uses {
     /// For each stream it was used in, an event after its last use there.
     events: Mutex<Vec<(StreamId, Event)>>,
-    /// A use was submitted that is not in `events`.
+    /// Whether a use was submitted that is not in `events`.
     is_one_lost: AtomicBool,
 }
 
@@ -29,18 +29,18 @@ pub(super) struct Uses {
 type StreamId = Option<u64>;
 
 impl Uses {
-    /// Creates the event that [`note`](Self::note) records, so that less can fail after the submission.
-    /// The stream must not be captured.
+    /// Creates the event that [`note`](Self::note) records, so that less can fail after the
+    /// submission. The stream must not be captured.
     pub(super) fn prepare(&self, current: &Current<'_>, stream: &CudaStream) -> Result<()> {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         event_of(&mut events, current, stream)?;
         Ok(())
     }
 
-    /// Notes a use that was submitted to `stream`.
+    /// Records a use that was submitted to `stream`.
     ///
-    /// The work is already submitted. Returning an error would make the caller submit it twice, so it
-    /// is logged, and the object is leaked, because its last use is no longer known.
+    /// The work is already submitted. Returning an error would make the caller submit it twice, so
+    /// it is logged, and the object is leaked, because its last use is no longer known.
     pub(super) fn note(&self, current: &Current<'_>, stream: &CudaStream) {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let noted = event_of(&mut events, current, stream)
@@ -48,7 +48,7 @@ impl Uses {
         self.log(noted);
     }
 
-    /// Notes a use that was submitted to a stream that is used once, with an event for it.
+    /// Records a use in a stream that is used once, with its event.
     pub(super) fn add(&self, current: &Current<'_>, stream: &OwnStream<'_>, event: Event) {
         let noted = event.record(current, stream.raw);
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,8 +79,8 @@ impl Uses {
         Ok(())
     }
 
-    /// For `Drop`: waits for the uses, and returns whether the object may be destroyed. If not, it must
-    /// be leaked.
+    /// For `Drop`: waits for the uses, and returns whether the object may be destroyed. If not, it
+    /// must be leaked.
     pub(super) fn wait_before_drop(self, endpoint: &Endpoint, what: &'static str) -> bool {
         if self.is_one_lost.into_inner() {
             return false;
@@ -92,8 +92,8 @@ impl Uses {
     }
 }
 
-/// The event for `stream`; created if it is absent, also because another thread has removed it since
-/// `prepare`.
+/// Returns the event for `stream`; creates it if it is absent, for example because another thread
+/// has removed it since `prepare`.
 fn event_of<'a>(
     events: &'a mut Vec<(StreamId, Event)>,
     current: &Current<'_>,
@@ -132,15 +132,15 @@ impl<'a> OwnStream<'a> {
 
 impl Drop for OwnStream<'_> {
     fn drop(&mut self) {
-        // SAFETY: created once, destroyed once, here. If work is left, the driver releases the stream
-        // when it is done.
+        // SAFETY: created once, destroyed once, here. If work is left, the driver releases the
+        // stream when it is done.
         let result = unsafe { sys::cuStreamDestroy_v2(self.raw) };
         record(self.current.context(), "cuStreamDestroy", result);
     }
 }
 
-/// A 64-bit kernel argument in a cudarc slice, so that cudarc's launches and copies record their uses
-/// in the slice's events.
+/// A 64-bit kernel argument in a cudarc slice, so that cudarc's launches and copies record their
+/// uses in the slice's events.
 ///
 /// Dropping it does nothing and leaks the events; call [`finish`](Self::finish) first.
 #[derive(Debug)]
@@ -153,8 +153,8 @@ impl TrackedSlice {
     /// Tracks `len` bytes at the address `number`.
     ///
     /// # Safety
-    /// `len` bytes are mapped at that address until `finish` returns. If `len` is 0, `number` may be
-    /// any number.
+    /// `len` bytes are mapped at that address until `finish` returns. If `len` is 0, `number` may
+    /// be any number.
     pub(crate) unsafe fn new(
         endpoint: &Endpoint,
         number: sys::CUdeviceptr,
@@ -163,8 +163,9 @@ impl TrackedSlice {
         let context = endpoint.context();
         let _current = endpoint.enter()?;
         if context.is_event_tracking() {
-            // `upgrade_device_ptr` creates two events and panics if that fails, so its preconditions
-            // are checked first: no error recorded earlier, a context that is not lost, free memory.
+            // `upgrade_device_ptr` creates two events and panics if that fails, so its
+            // preconditions are checked first: no error recorded earlier, a context that is not
+            // lost, free memory.
             let earlier = context.check_err();
             earlier.map_err(|CudarcError(result)| {
                 failed("a call made while an object was dropped", result)
@@ -173,34 +174,35 @@ impl TrackedSlice {
             event.map_err(|CudarcError(result)| failed("cuEventCreate", result))?;
         }
         let stream = context.default_stream();
-        // SAFETY: the caller promises that the memory is mapped there and is that long, and any bits
-        // are valid bytes. The slice itself is never dropped, which would free memory that cudarc did
-        // not allocate.
+        // SAFETY: the caller promises that the memory is mapped there and is that long, and any
+        // bits are valid bytes. The slice itself is never dropped, which would free memory that
+        // cudarc did not allocate.
         let upgraded = catch_unwind(AssertUnwindSafe(|| unsafe {
             stream.upgrade_device_ptr::<u8>(number, len)
         }));
-        // Happens only if another thread has lost the context or recorded an error since the checks.
+        // Happens only if another thread has lost the context or recorded an error since the
+        // checks.
         let slice =
             upgraded.map_err(|_| failed("cuEventCreate", sys::CUresult::CUDA_ERROR_UNKNOWN))?;
         Ok(Self { slice: ManuallyDrop::new(slice) })
     }
 
-    /// The argument of a kernel that only reads.
+    /// Returns the argument of a kernel that only reads.
     pub(crate) fn slice(&self) -> &CudaSlice<u8> {
         &self.slice
     }
 
-    /// The argument of a kernel that also writes.
+    /// Returns the argument of a kernel that also writes.
     pub(crate) fn slice_mut(&mut self) -> &mut CudaSlice<u8> {
         &mut self.slice
     }
 
-    /// For `Drop`: waits for the last use that cudarc has recorded, and passes `then` whether the object,
-    /// which `what` names, may be destroyed. If a capture forbids the use of the default stream, this
-    /// happens in the course of a later call.
+    /// For `Drop`: waits for the last use that cudarc has recorded, and passes to `then` whether
+    /// the object, which `what` describes, may be destroyed. If a capture forbids the use of the
+    /// default stream, this happens during a later call.
     ///
     /// # Safety
-    /// Must be called only once, and no other method afterwards.
+    /// Called only once, and no other method is called afterwards.
     pub(crate) unsafe fn finish(
         &mut self,
         endpoint: Endpoint,
@@ -211,13 +213,13 @@ impl TrackedSlice {
         let slice = ManuallyDrop::new(unsafe { ManuallyDrop::take(&mut self.slice) });
         let context = endpoint.context().clone();
         free(&context, move |context| {
-            // A cudarc call that finds an error recorded earlier returns it and does nothing. So it is
-            // taken out while waiting, and recorded again afterwards.
+            // A cudarc call that finds an error recorded earlier returns it and does nothing. So it
+            // is taken out while waiting, and recorded again afterwards.
             let earlier = context.check_err();
             let slice = ManuallyDrop::into_inner(slice);
             let stream = slice.stream().clone();
-            // Makes the default stream wait for the recorded uses, then drops the slice's events and
-            // keeps the memory.
+            // Makes the default stream wait for the recorded uses, then drops the slice's events
+            // and keeps the memory.
             let _number = slice.leak();
             if let Err(CudarcError(result)) = context.check_err() {
                 // The events were recorded in a capture, or the context is lost.

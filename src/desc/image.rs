@@ -1,4 +1,4 @@
-//! Descriptions of images, and what follows from them: the least size, and what is invalid.
+//! Descriptions of images, their minimum size, and the rules that they must follow.
 
 use super::shape::{Extent, ImageKind, Origin, Tiling, full_mip_chain};
 use super::usage::{ImageFlags, ImageUsage, ViewFormats};
@@ -22,14 +22,14 @@ pub struct ImageDesc {
     pub samples: u32,
     /// Arrangement in memory; the importer creates its image with the same tiling.
     pub tiling: Tiling,
-    /// What it is used for; the importer creates its image with the same usage.
+    /// Uses of the image; the importer creates its image with the same usage.
     pub usage: ImageUsage,
-    /// How it is created; the importer creates its image with the same flags.
+    /// Creation flags; the importer creates its image with the same flags.
     pub flags: ImageFlags,
-    /// The formats that its views have; the importer creates its image with the same list. With
-    /// several, [`ImageFlags::MUTABLE_FORMAT`] must be set.
+    /// The formats of its views; the importer creates its image with the same list. With several,
+    /// [`ImageFlags::MUTABLE_FORMAT`] must be set.
     pub view_formats: ViewFormats,
-    /// The corner that the texel (0, 0) is.
+    /// The corner of the picture at which the texel (0, 0) is.
     pub origin: Origin,
 }
 
@@ -52,9 +52,9 @@ impl ImageDesc {
         }
     }
 
-    /// Returns the same image with every usage that an OpenGL texture may have, and open to views of
-    /// other formats. An image that is shared with OpenGL is created like this, as far as the
-    /// exporter supports it: [`peer::widest_for_gl`](crate::peer::widest_for_gl) finds out.
+    /// Returns the same image with every usage that an OpenGL texture may have, and open to views
+    /// of other formats. Create an image to be shared with OpenGL like this, as far as the exporter
+    /// supports it, which [`peer::widest_for_gl`](crate::peer::widest_for_gl) determines.
     ///
     /// # References
     /// `GL_EXT_memory_object`, issues 13 and 17.
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_of_an_apps_own_may_have_raw_usages_flags_and_formats() {
+    fn an_applications_own_image_may_have_raw_usages_flags_and_formats() {
         let raw = ImageUsage::SAMPLED | ImageUsage::from_bits_retain(0x40_0000);
         let good = ImageDesc::d2(Format::Rgba8Unorm, 113, 211, raw);
         let mutable = ImageFlags::MUTABLE_FORMAT | ImageFlags::EXTENDED_USAGE;

@@ -1,4 +1,4 @@
-//! Image layouts: the one name for a layout in every API.
+//! Image layouts: one name for each layout in all APIs.
 
 use std::fmt;
 
@@ -6,9 +6,8 @@ use super::usage::ImageUsage;
 
 /// The layout of an image, as the raw value of `VkImageLayout`.
 ///
-/// The constants are the layouts that the library knows something about. Any other value of
-/// `VkImageLayout` can be given by [`from_raw`](Self::from_raw). OpenGL's `GL_NONE` is
-/// [`UNDEFINED`](Self::UNDEFINED).
+/// The constants are the layouts in the library's table. For any other value of `VkImageLayout`,
+/// use [`from_raw`](Self::from_raw). OpenGL's `GL_NONE` is [`UNDEFINED`](Self::UNDEFINED).
 ///
 /// Prints as its C name (`VK_IMAGE_LAYOUT_GENERAL`), or as `VkImageLayout 77` if it isn't in the
 /// table.

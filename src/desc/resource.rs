@@ -18,7 +18,7 @@ impl ResourceDesc {
     /// Checks the rules that hold in every API.
     ///
     /// # Errors
-    /// As [`BufferDesc::validate`] and [`ImageDesc::validate`].
+    /// Same as [`BufferDesc::validate`] and [`ImageDesc::validate`].
     pub fn validate(&self) -> Result<()> {
         match self {
             Self::Buffer(desc) => desc.validate(),
@@ -44,7 +44,7 @@ impl From<ImageDesc> for ResourceDesc {
 pub struct BufferDesc {
     /// Size in bytes; at least 1. The allocation may be larger.
     pub size: u64,
-    /// What it is used for; the importer creates its buffer with the same usage.
+    /// Uses of the buffer; the importer creates its buffer with the same usage.
     pub usage: BufferUsage,
 }
 

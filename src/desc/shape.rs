@@ -1,4 +1,4 @@
-//! The shape of an image: its dimensions, their sizes, and how its texels are arranged.
+//! The shape of an image: its dimensions, sizes and tiling.
 
 /// The dimensionality of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,10 +24,10 @@ pub enum Tiling {
     Linear,
 }
 
-/// The corner of the picture that the texel (0, 0) is.
+/// The corner of the picture at which the texel (0, 0) is.
 ///
-/// It describes what the exporter draws, and changes nothing: neither memory nor coordinates. An
-/// importer that expects the other corner flips the picture when it samples or draws it.
+/// It describes what the exporter draws; it changes neither memory nor coordinates. An importer
+/// that expects the other corner flips the picture when it samples or draws it.
 ///
 /// # References
 /// `GL_UPPER_LEFT` and `GL_LOWER_LEFT` of `glClipControl`.

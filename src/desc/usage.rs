@@ -11,7 +11,7 @@ bitflags! {
     /// What a buffer is used for, in any of the APIs. The bits are those of
     /// `VkBufferUsageFlagBits`.
     ///
-    /// A usage without a constant is given by [`from_bits_retain`](Self::from_bits_retain). Its
+    /// For a usage without a constant, use [`from_bits_retain`](Self::from_bits_retain). Its
     /// feature or extension must be enabled on the exporting and on the importing device.
     ///
     /// Prints as `TRANSFER_SRC | 0x800`.
@@ -45,7 +45,7 @@ bitflags! {
     /// What an image is used for, in any of the APIs. The bits are those of
     /// `VkImageUsageFlagBits`.
     ///
-    /// A usage without a constant is given by [`from_bits_retain`](Self::from_bits_retain). Its
+    /// For a usage without a constant, use [`from_bits_retain`](Self::from_bits_retain). Its
     /// feature or extension must be enabled on the exporting and on the importing device.
     ///
     /// Prints as `SAMPLED | 0x400000`.
@@ -71,11 +71,11 @@ bitflags! {
 
 bitflags! {
     /// How an image is created, apart from its shape. The bits are those of
-    /// `VkImageCreateFlagBits`. A flag without a constant is given by
+    /// `VkImageCreateFlagBits`. For a flag without a constant, use
     /// [`from_bits_retain`](Self::from_bits_retain).
     ///
-    /// `VK_IMAGE_CREATE_CUBE_COMPATIBLE_BIT` follows from [`ImageKind::Cube`](super::ImageKind::Cube)
-    /// and need not be set.
+    /// `VK_IMAGE_CREATE_CUBE_COMPATIBLE_BIT` follows from
+    /// [`ImageKind::Cube`](super::ImageKind::Cube) and need not be set.
     ///
     /// Prints as `MUTABLE_FORMAT | 0x20`.
     #[doc(alias = "VkImageCreateFlags")]
@@ -89,7 +89,7 @@ bitflags! {
         const ARRAY_2D_COMPATIBLE = 0x20;
         /// Blocks of a compressed format may be seen as texels of another format.
         const BLOCK_TEXEL_VIEW_COMPATIBLE = 0x80;
-        /// The usage may be one that only the formats of views support.
+        /// The usage may be one that only the views' formats support.
         const EXTENDED_USAGE = 0x100;
         /// Several images in the same memory share its content.
         const ALIAS = 0x400;
@@ -148,7 +148,7 @@ pub struct ViewFormats {
 }
 
 impl ViewFormats {
-    /// The most formats of a list.
+    /// The maximum number of formats in a list.
     pub const MAX: usize = 8;
 
     const FIELD: &str = "desc.view_formats";
@@ -193,13 +193,13 @@ impl ViewFormats {
             let problem = format!("{} formats without MUTABLE_FORMAT", views.len());
             return refuse(problem, "VUID-VkImageCreateInfo-flags-04738");
         }
-        // Views of blocks and of planes have another size.
+        // Views of blocks and of planes may have texels of another size.
         let by_block = flags.contains(ImageFlags::BLOCK_TEXEL_VIEW_COMPATIBLE);
         let mut known = views.iter().filter_map(|&view| Format::from_vulkan(view));
         let other = known.find(|view| view.block_bytes() != format.block_bytes());
         match other {
             Some(view) if !by_block && !format.is_multi_planar() => {
-                let problem = format!("{view} has another size than {format}");
+                let problem = format!("texels of {view} and {format} differ in size");
                 refuse(problem, "VUID-VkImageCreateInfo-pNext-06722")
             }
             _ => Ok(()),

@@ -1,6 +1,7 @@
-//! What the kernel reports about a file descriptor or a socket's peer, duplicates, and FD_CLOEXEC.
+//! What the kernel reports about a file descriptor or a socket's peer; duplicates; FD_CLOEXEC.
 //!
-//! The only `unsafe` below the peers is in this file: `F_SETSIG` and `SO_PEERCRED`, which rustix lacks.
+//! The only `unsafe` below the peers is in this file: `F_SETSIG` and `SO_PEERCRED`, which rustix
+//! lacks.
 
 use std::fmt;
 use std::fs::File;
@@ -103,7 +104,7 @@ pub(crate) fn check_descriptor(api: Api, call: &'static str, raw: RawFd) -> Resu
     if raw >= 0 {
         return Ok(raw);
     }
-    Err(explain(DriverError::new(api, call, raw, "success, but without a descriptor")).into())
+    Err(explain(DriverError::new(api, call, raw, "success but returned no descriptor")).into())
 }
 
 /// Adds to `error` that the process is out of descriptors, if it is.
@@ -112,7 +113,7 @@ pub(crate) fn check_descriptor(api: Api, call: &'static str, raw: RawFd) -> Resu
 /// 580.159), `VK_ERROR_OUT_OF_HOST_MEMORY`, `GL_OUT_OF_MEMORY`.
 #[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 pub(crate) fn explain(error: DriverError) -> DriverError {
-    /// A call may need several, and has closed them again when it fails.
+    /// A call may need several, which it has closed again by the time it fails.
     const NEARLY: u64 = 8;
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let is_out = match File::open("/") {
@@ -141,12 +142,12 @@ pub(crate) fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
     fd.as_fd().try_clone_to_owned().map_err(|error| Error::io("fcntl(F_DUPFD_CLOEXEC)", &error))
 }
 
-/// Returns `fd` with a high number, from half of the process's limit on (`RLIMIT_NOFILE`) but at most
-/// 1024; `fd` itself if none is free there.
+/// Returns `fd` with a high number, from half of the process's limit on (`RLIMIT_NOFILE`) but at
+/// most 1024; `fd` itself if none is free there.
 ///
-/// Drivers give exports the lowest numbers. A validation layer (1.4.309) remembers what was exported
-/// by the descriptor's number, even after the descriptor was closed, and reports an import of
-/// anything else by that number. So no import uses a number that an export may have had.
+/// Drivers give exports the lowest numbers. A validation layer (1.4.309) remembers what was
+/// exported by the descriptor's number, even after the descriptor was closed, and reports an import
+/// of anything else by that number. So no import uses a number that an export may have had.
 fn with_high_number(fd: OwnedFd) -> OwnedFd {
     /// Not higher, since the kernel's table of a process has an entry for each lower number.
     const HIGH: u64 = 1024;
@@ -159,7 +160,7 @@ fn with_high_number(fd: OwnedFd) -> OwnedFd {
 /// number: with a file offset of its own if `fd` is a regular file that is open for reading and
 /// writing, otherwise a duplicate.
 ///
-/// It never allows more than `fd` does.
+/// The result never allows more than `fd` does.
 #[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 pub(crate) fn reopen(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     if matches!(file_kind(fd)?, FileKind::Regular { .. }) && is_read_write(fd) {
@@ -192,9 +193,10 @@ pub(crate) fn close_refused(refused: OwnedFd, probe: BorrowedFd<'_>) {
 /// Whether the number `raw` is open and a duplicate of `original`. The same file is not enough:
 /// another thread may have opened it at that number since.
 ///
-/// Duplicates share the signal that `F_SETSIG` sets, and it is sent only to a process that asks for
+/// Duplicates share the signal that `F_SETSIG` sets, and it is sent only to a process that requests
 /// it with `O_ASYNC`. So it is changed for a moment, to one that is ignored by default. Unlike
-/// kcmp(2), no kernel lacks this and no container forbids it, and unlike /proc it is always there.
+/// kcmp(2), every kernel has this and no container forbids it; unlike /proc, it is always
+/// available.
 ///
 /// # References
 /// fcntl(2), `F_SETSIG`: the open file description has the signal.
@@ -218,8 +220,8 @@ fn is_duplicate(raw: RawFd, original: BorrowedFd<'_>) -> bool {
     is_marked && signal_of(raw) == before
 }
 
-/// The credentials of the process at the other end of a Unix socket, as the kernel recorded them when
-/// the socket was connected or began to listen.
+/// The credentials of the process at the other end of a Unix socket, as the kernel recorded them
+/// when the socket was connected or began to listen.
 ///
 /// rustix can't return them: its process IDs are never 0, but the kernel reports 0 for a process of
 /// another PID namespace, such as a container.
@@ -244,8 +246,8 @@ impl PeerCredentials {
     pub(crate) fn of(socket: BorrowedFd<'_>) -> Result<Self> {
         let mut found = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
         let mut len = size_of_val(&found) as libc::socklen_t;
-        // SAFETY: the socket is open while it is borrowed. `found` is writable and has `len` bytes, and
-        // any bytes are valid for it, since it consists of integers.
+        // SAFETY: the socket is open while it is borrowed. `found` is writable and has `len` bytes,
+        // and any bytes are valid for it, since it consists of integers.
         let result = unsafe {
             let into = (&raw mut found).cast();
             let raw = socket.as_raw_fd();

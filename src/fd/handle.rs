@@ -8,7 +8,7 @@ use crate::error::{Invalid, Result};
 
 const PASS_AS_EXPORTED: &str = "pass the fd that the exporter returned, unchanged";
 
-/// The kind of file descriptor that memory is shared by.
+/// The kind of file descriptor that shares memory.
 #[doc(alias = "VkExternalMemoryHandleTypeFlagBits")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -30,7 +30,7 @@ impl fmt::Display for MemoryHandleType {
     }
 }
 
-/// The kind of file descriptor that a semaphore is shared by.
+/// The kind of file descriptor that shares a semaphore.
 #[doc(alias = "VkExternalSemaphoreHandleTypeFlagBits")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -55,7 +55,7 @@ impl fmt::Display for SemaphoreHandleType {
 ///
 /// All import calls of Vulkan, OpenGL and CUDA have the same rule: on success the driver owns the
 /// descriptor and the application must not use the number again; on failure the application still
-/// owns it. So it is released on success, and comes back on failure.
+/// owns it. So this gives it up on success and returns it on failure.
 ///
 /// # References
 /// `VkImportMemoryFdInfoKHR`, `VkImportSemaphoreFdInfoKHR`, `glImportMemoryFdEXT`,
@@ -86,8 +86,8 @@ pub(crate) fn transfer_fd<T, E>(
 /// lavapipe closes every one (22.3.6, 23.2.1 and 25.0.7; 25.2.8 none), NVIDIA's driver (580.159)
 /// those that it made itself in Vulkan and OpenGL, and others in CUDA. So after a failure the
 /// duplicate is closed only if it is still open: closing it twice could close another thread's
-/// descriptor, and not closing it would leak it. A second duplicate, which the driver never sees, is
-/// compared to find out.
+/// descriptor, and not closing it would leak it. Comparing it with a second duplicate, which the
+/// driver never sees, shows whether it is.
 #[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 pub(crate) fn transfer_duplicate<T>(
     fd: impl AsFd,
@@ -104,8 +104,8 @@ pub(crate) fn transfer_duplicate<T>(
 /// Refuses a descriptor that NVIDIA's driver can't have exported, before that driver sees it.
 ///
 /// An opaque fd of that driver is an open `/dev/nvidiactl`. The driver refuses anything else (a
-/// memfd, an eventfd, a pipe), but from then on refuses *every* import of that kind through that API
-/// in the process, in other contexts and devices too (580.159, Vulkan and OpenGL).
+/// memfd, an eventfd, a pipe), but from then on refuses *every* import of that kind through that
+/// API in the process, in other contexts and devices too (580.159, Vulkan and OpenGL).
 #[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 pub(crate) fn check_nvidia_fd(fd: impl AsFd) -> Result<()> {
     match fd::file_kind(fd.as_fd())? {
@@ -121,11 +121,11 @@ pub(crate) fn check_nvidia_fd(fd: impl AsFd) -> Result<()> {
 
 /// Refuses a descriptor that can't be GPU memory, before a driver sees it.
 ///
-/// Drivers trust an opaque fd: Mesa's software drivers map it and read a header, so that a file that
-/// is too short ends in SIGBUS. They also accept any file as a dma-buf. What the kernel reports about
+/// Drivers trust an opaque fd: Mesa's software drivers map it and read a header, so a file that is
+/// too short causes a SIGBUS. They also accept any file as a dma-buf. What the kernel reports about
 /// a descriptor rules out pipes, sockets, directories, `/dev/null` and similar devices, files that
-/// are shorter than the allocation, and files that are described as a dma-buf but are not. The rest,
-/// for example the descriptor of another allocation, only the driver can check.
+/// are shorter than the allocation, and files that are described as a dma-buf but are not. Only the
+/// driver can check the rest, for example that it is not the descriptor of another allocation.
 pub(crate) fn check_memory_fd(
     fd: impl AsFd,
     handle_type: MemoryHandleType,
@@ -150,7 +150,7 @@ pub(crate) fn check_memory_fd(
     }
 }
 
-/// Refuses everything but a regular file, which is what memory of a driver on the CPU is.
+/// Refuses everything but a regular file, which a software driver's memory is.
 ///
 /// For drivers that read from any descriptor: a read from an eventfd or a terminal may block
 /// indefinitely.
@@ -168,7 +168,7 @@ fn not_memory(what: &str) -> Invalid {
 
 /// Refuses a descriptor that can't be a semaphore, before a driver sees it.
 ///
-/// An opaque fd may be a file: a driver on the CPU (SwiftShader) has its semaphores in memory.
+/// An opaque fd may be a file: SwiftShader, a software driver, keeps its semaphores in memory.
 pub(crate) fn check_semaphore_fd(fd: impl AsFd, handle_type: SemaphoreHandleType) -> Result<()> {
     match fd::file_kind(fd.as_fd())? {
         FileKind::Anonymous => Ok(()),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_import_gives_the_same_descriptor_back() {
+    fn a_failed_import_returns_the_same_descriptor() {
         let fd = null();
         let number = fd.as_raw_fd();
         let (back, error) = transfer_fd(fd, |_| Err::<(), _>("no")).unwrap_err();
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_may_be_a_semaphore_only_of_a_driver_on_the_cpu() {
+    fn a_file_may_be_a_semaphore_only_of_a_software_driver() {
         let (opaque, sync) = (SemaphoreHandleType::OpaqueFd, SemaphoreHandleType::SyncFd);
         let file = tempfile::tempfile().unwrap();
         assert!(check_semaphore_fd(&file, opaque).is_err(), "it is empty");
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_regular_file_passes_for_memory_on_the_cpu() {
+    fn only_a_regular_file_passes_as_a_software_drivers_memory() {
         check_file(tempfile::tempfile().unwrap()).unwrap();
         let terminal = File::options().read(true).write(true).open("/dev/ptmx");
         for fd in terminal.into_iter().map(OwnedFd::from).chain([null()]) {

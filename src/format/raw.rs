@@ -1,4 +1,4 @@
-//! What describes a format, and formats that are given as the APIs' raw values.
+//! The parts that describe a format, and formats given as the APIs' raw values.
 
 use bitflags::bitflags;
 
@@ -65,7 +65,8 @@ impl CudaFormat {
     }
 }
 
-/// A format as the APIs' raw values, for an image of an app's own whose format isn't in the table.
+/// A format as the APIs' raw values, for an application's own image whose format isn't in the
+/// table.
 ///
 /// The driver decides whether it can be shared, as for any other format. OpenGL and CUDA can import
 /// it if they have a format with the same bits.
@@ -88,12 +89,11 @@ impl CudaFormat {
 pub struct RawFormat {
     /// The `VkFormat` value.
     pub vulkan: i32,
-    /// Bytes per texel block, at least 1. For a format of several planes, the bytes that all planes
-    /// have per block.
+    /// Bytes per texel block, at least 1. For a multi-planar format, the sum over all planes.
     pub block_bytes: u32,
     /// Width and height of a texel block in texels. Default: 1 × 1.
     pub block_extent: (u32, u32),
-    /// What a texel holds. Default: colour. A format of several planes holds colour, too.
+    /// What a texel holds. Default: colour. Multi-planar formats also hold colour.
     pub aspects: Aspects,
     /// The OpenGL names. Default: none, and OpenGL refuses the format. The library uses
     /// [`GlFormat::internal`] only.
@@ -133,7 +133,7 @@ impl RawFormat {
         Self { cuda: Some(cuda), ..self }
     }
 
-    /// Whether the texels are in several planes (`VK_FORMAT_G8_B8R8_2PLANE_420_UNORM`).
+    /// Returns whether the format is multi-planar (`VK_FORMAT_G8_B8R8_2PLANE_420_UNORM`).
     pub(crate) const fn is_multi_planar(self) -> bool {
         const YCBCR: i32 = 1_000_156_000;
         const YCBCR_444: i32 = 1_000_330_000;
@@ -181,8 +181,8 @@ impl RawFormat {
     }
 }
 
-/// Rejects a number that can't be a `VkFormat`: core Vulkan numbers formats from 1, and an extension
-/// from 1000000000 plus 1000 times its own number less one.
+/// Rejects a number that can't be a `VkFormat`: core Vulkan numbers formats from 1, and an
+/// extension from 1000000000 plus 1000 times its own number less one.
 pub(crate) fn check_number(parameter: &'static str, vk_format: i32) -> Result<()> {
     const LAST_OF_CORE: i32 = 184;
     if matches!(vk_format, 1..=LAST_OF_CORE | 1_000_000_000..=1_000_999_999) {
@@ -226,7 +226,7 @@ mod tests {
 
     #[cfg(feature = "vulkan")]
     #[test]
-    fn formats_of_several_planes_are_known_by_their_number() {
+    fn multi_planar_formats_are_known_by_their_number() {
         use ash::vk::Format;
         for (format, is_multi_planar) in [
             (Format::G8_B8_R8_3PLANE_420_UNORM, true),

@@ -207,13 +207,14 @@ impl Format {
         self.row().name
     }
 
-    /// Returns the bytes per texel block, which is one texel unless the format is compressed: in a
-    /// linear image, and in OpenGL's and CUDA's uploads.
+    /// Returns the bytes per texel block, which is one texel unless the format is compressed. The
+    /// same in a linear image and in OpenGL's and CUDA's uploads.
     pub const fn block_bytes(self) -> u32 {
         self.row().bytes
     }
 
-    /// Returns the width and height of a texel block in texels: 1 × 1 unless the format is compressed.
+    /// Returns the width and height of a texel block in texels: 1 × 1 unless the format is
+    /// compressed.
     pub const fn block_extent(self) -> (u32, u32) {
         self.row().block
     }
@@ -223,15 +224,15 @@ impl Format {
         !matches!(self.block_extent(), (1, 1))
     }
 
-    /// Returns the bytes of a row of `width` texels, without padding. A row of a compressed format is
-    /// a row of blocks, the last of which may reach past the image.
+    /// Returns the bytes of a row of `width` texels, without padding. A row of a compressed format
+    /// is a row of blocks, the last of which may reach past the image.
     pub const fn row_bytes(self, width: u32) -> u64 {
         let Row { bytes, block: (across, _), .. } = self.row();
         let across = if across == 0 { 1 } else { across };
         width.div_ceil(across) as u64 * bytes as u64
     }
 
-    /// Returns the rows of blocks that `height` rows of texels are stored in: `height` unless the
+    /// Returns the number of rows of blocks that store `height` rows of texels: `height` unless the
     /// format is compressed.
     pub const fn rows(self, height: u32) -> u32 {
         let (_, down) = self.row().block;
@@ -264,25 +265,26 @@ impl Format {
         self.row().cuda.ok_or_else(|| self.missing(Api::Cuda).into())
     }
 
-    /// Returns the format with this `VkFormat` value, if the table has it. For one that it lacks, see
-    /// [`RawFormat`].
+    /// Returns the format with this `VkFormat` value, if the table has it. For one that it lacks,
+    /// see [`RawFormat`].
     pub fn from_vulkan(vk_format: i32) -> Option<Self> {
         Self::ALL.iter().copied().find(|format| format.vulkan() == vk_format)
     }
 
-    /// Whether the texels are in several planes.
+    /// Returns whether the format is multi-planar.
     pub(crate) const fn is_multi_planar(self) -> bool {
         matches!(self, Self::Raw(raw) if raw.is_multi_planar())
     }
 
-    /// Whether OpenGL can render to a texture of the format, and store to one from a shader.
+    /// Returns whether OpenGL can render to a texture of the format, and store to one from a
+    /// shader.
     pub(crate) fn is_written_by_gl(self) -> bool {
         !self.is_compressed() && self != Self::E5b9g9r9Float
     }
 
     fn missing(self, api: Api) -> Missing {
         let help = match self {
-            Self::Raw(_) => "give its name in that API (RawFormat), if it has the format",
+            Self::Raw(_) => "set its name in that API (RawFormat), if it has the format",
             _ => "share the image in a format that all its APIs have",
         };
         Missing::new(api, format!("the format {self}"), "a shared image").help(help)

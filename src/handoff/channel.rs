@@ -180,13 +180,13 @@ impl InFlight {
         let (problem, help) = if self.lost.iter().any(|lost| lost.sequence == oldest) {
             (
                 "the ticket of number {} was dropped",
-                "get it back from `lost_tickets` and acquire it",
+                "get a new one from `lost_tickets` and acquire it",
             )
         } else {
             match state {
                 State::Recorded => (
                     "number {} is not submitted yet",
-                    "submit its SubmitSync, or drop it, which takes the release back",
+                    "submit its SubmitSync, or drop it, which cancels the release",
                 ),
                 State::Submitted => ("number {} is not yet acquired", "acquire it first"),
                 State::Acquiring => (

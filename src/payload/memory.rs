@@ -8,7 +8,7 @@ use crate::fd::{MemoryHandleType, check_memory_fd, duplicate};
 use crate::format::Aspects;
 use crate::identity::Identity;
 
-/// What an importer must know about an allocation, apart from its descriptor.
+/// What an importer must know about an allocation besides its descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryInfo {
     /// The handle type of the descriptor.
@@ -42,16 +42,16 @@ impl MemoryPayload {
     /// An importer checks what can be checked: that `info` names its own GPU and driver, that the
     /// descriptor may be GPU memory at all, that a file is as long as `info` says, that sizes are
     /// within the device's limits, that the memory type exists and suits the resource, and that the
-    /// driver knows a dma-buf.
+    /// driver recognises a dma-buf.
     ///
-    /// An opaque fd of a GPU can't be queried for its allocation's size, its memory type, whether it
-    /// is dedicated, or which GPU and driver made it. The driver relies on `info` for these, and if
-    /// they are wrong its behaviour is undefined (VUID-VkMemoryAllocateInfo-allocationSize-01742,
-    /// -01743). Import only payloads whose exporter you trust as you trust your own process.
+    /// A GPU's opaque fd reveals neither its allocation's size and memory type, nor whether it is
+    /// dedicated, nor which GPU and driver made it. The driver relies on `info` for these; if it is
+    /// wrong, the behaviour is undefined (VUID-VkMemoryAllocateInfo-allocationSize-01742, -01743).
+    /// Import only payloads whose exporter you trust as much as your own process.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if `info.allocation_size` is 0; the descriptor
-    /// comes back.
+    /// [`Error::Invalid`](crate::Error::Invalid) if `info.allocation_size` is 0; the descriptor is
+    /// returned.
     pub fn new(fd: OwnedFd, info: MemoryInfo) -> ImportResult<Self, OwnedFd> {
         if info.allocation_size == 0 {
             let error = Invalid::new("payload.allocation_size", "is 0")
@@ -62,7 +62,7 @@ impl MemoryPayload {
         Ok(Self { fd, info })
     }
 
-    /// Returns what an importer must know.
+    /// Returns the description.
     pub fn info(&self) -> &MemoryInfo {
         &self.info
     }
@@ -89,7 +89,7 @@ impl MemoryPayload {
     /// [`Error::Mismatch`](crate::Error::Mismatch) for another GPU or driver,
     /// [`Error::Invalid`](crate::Error::Invalid) for a descriptor that can't be GPU memory.
     pub fn check(&self, importer: &[Identity]) -> Result<()> {
-        // A dma-buf may cross drivers and GPUs; the importing driver decides by memory types.
+        // A dma-buf may be shared between drivers and GPUs; the importing driver decides by memory types.
         if self.info.handle_type == MemoryHandleType::OpaqueFd {
             self.info.identity.check_same(importer)?;
         }
@@ -130,8 +130,8 @@ impl BufferPayload {
     /// Describes a buffer at `offset` bytes into `memory`.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if `desc` is invalid, or if the buffer reaches past
-    /// the end of the allocation; the memory comes back.
+    /// [`Error::Invalid`](crate::Error::Invalid) if `desc` is invalid, or if the buffer reaches
+    /// past the end of the allocation; the memory is returned.
     pub fn new(
         memory: MemoryPayload,
         offset: u64,
@@ -252,7 +252,7 @@ impl ImagePayload {
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if `desc` is invalid, or if the image starts past
-    /// the end of the allocation; the memory comes back.
+    /// the end of the allocation; the memory is returned.
     pub fn new(
         memory: MemoryPayload,
         offset: u64,
@@ -270,7 +270,7 @@ impl ImagePayload {
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) for an image of optimal tiling, for rows or slices
     /// that overlap, and for a mip level 0 that reaches past the end of the allocation; the payload
-    /// comes back.
+    /// is returned.
     pub fn with_linear(mut self, linear: LinearLayout) -> ImportResult<Self, Self> {
         let room = self.memory.info().allocation_size - self.offset;
         match linear.check(&self.desc, room) {

@@ -1,12 +1,12 @@
 //! Payloads: a file descriptor and *everything* that an importer needs to know about it.
 //!
 //! A payload owns its descriptor. It is neither `Copy` nor `Clone`: an import consumes it, as the
-//! driver consumes the descriptor. To import twice, export twice or use
-//! [`try_clone`](BufferPayload::try_clone), which duplicates the descriptor.
+//! driver consumes the descriptor. To import twice, export twice, or duplicate the descriptor with
+//! [`try_clone`](BufferPayload::try_clone).
 //!
 //! A payload is validated once, when it is made: descriptions, ranges, sizes and kinds. If that
-//! fails, what was given comes back in an [`ImportError`]. An import then checks
-//! the GPU, the driver and the descriptor, which only the importer can.
+//! fails, the arguments are returned in an [`ImportError`]. An import then checks the GPU, the
+//! driver and the descriptor, which only the importer can.
 
 #![forbid(unsafe_code)]
 
@@ -52,7 +52,7 @@ macro_rules! each {
 }
 
 impl Payload {
-    /// Returns the kind of payload in words: `memory`, `buffer`, `image` or `semaphore`.
+    /// Returns the kind of payload: `memory`, `buffer`, `image` or `semaphore`.
     pub const fn kind_name(&self) -> &'static str {
         match self {
             Self::Memory(_) => "memory",
@@ -70,7 +70,7 @@ impl Payload {
         }
     }
 
-    /// Returns the allocation, which all but a semaphore have.
+    /// Returns the allocation, which every payload except a semaphore has.
     fn memory(&self) -> Result<&MemoryPayload, &SemaphorePayload> {
         match self {
             Self::Memory(memory) => Ok(memory),
@@ -120,7 +120,7 @@ macro_rules! variants {
                 ///
                 /// # Errors
                 /// [`Error::Mismatch`](crate::Error::Mismatch) if it is something else; the payload
-                /// comes back.
+                /// is returned.
                 pub fn $into(self) -> ImportResult<$inner, Self> {
                     match self {
                         Self::$variant(payload) => Ok(payload),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allocation_of_no_bytes_is_refused_and_its_descriptor_comes_back() {
+    fn an_empty_allocation_is_refused_and_its_descriptor_is_returned() {
         let file = file(64);
         let raw = file.as_raw_fd();
         let (fd, error) = MemoryPayload::new(file.into(), info(0)).unwrap_err().into_parts();
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn any_payload_is_taken_out_as_what_it_is_or_comes_back() {
+    fn a_payload_converts_to_its_own_kind_or_is_returned() {
         let buffer = BufferPayload::new(memory(file(64), 64), 0, BufferDesc::storage(64)).unwrap();
         let raw = buffer.as_fd().as_raw_fd();
         let payload = Payload::from(buffer);
@@ -231,7 +231,7 @@ mod tests {
 
     #[cfg(any(feature = "vulkan", feature = "gl", feature = "cuda"))]
     #[test]
-    fn a_timeline_semaphore_needs_a_value_and_a_binary_one_has_none() {
+    fn a_timeline_semaphore_requires_a_value_and_a_binary_one_rejects_it() {
         SemaphoreKind::Binary.check_value(None).unwrap();
         SemaphoreKind::Timeline.check_value(Some(0)).unwrap();
         let given = SemaphoreKind::Binary.check_value(Some(1)).unwrap_err().to_string();

@@ -28,7 +28,7 @@ impl fmt::Display for SemaphoreKind {
 
 #[cfg(any(feature = "vulkan", feature = "gl", feature = "cuda"))]
 impl SemaphoreKind {
-    /// Checks that a timeline semaphore is given a value, and a binary semaphore none.
+    /// Checks that `value` is given for a timeline semaphore, and left out for a binary one.
     pub(crate) fn check_value(self, value: Option<u64>) -> Result<()> {
         let (problem, help) = match (self, value) {
             (Self::Binary, None) | (Self::Timeline, Some(_)) => return Ok(()),
@@ -44,7 +44,7 @@ impl SemaphoreKind {
     }
 }
 
-/// What an importer must know about a semaphore, apart from its descriptor.
+/// What an importer must know about a semaphore besides its descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SemaphoreInfo {
     /// The handle type of the descriptor.
@@ -66,15 +66,15 @@ impl SemaphorePayload {
     /// Combines a descriptor with its description.
     ///
     /// # Trust
-    /// An importer checks that `info` names its own GPU and driver, and that the descriptor may be a
-    /// semaphore at all. An opaque fd of a GPU can't be queried whether it is a semaphore, whether
-    /// it is binary or a timeline, or which GPU and driver made it: the driver relies on `info`, and
-    /// if that is wrong its behaviour is undefined. Import only payloads whose exporter you trust as
-    /// you trust your own process.
+    /// An importer checks that `info` names its own GPU and driver, and that the descriptor may be
+    /// a semaphore at all. A GPU's opaque fd reveals neither whether it is a semaphore, nor its
+    /// kind, nor which GPU and driver made it. The driver relies on `info` for these; if it is
+    /// wrong, the behaviour is undefined. Import only payloads whose exporter you trust as much as
+    /// your own process.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) for a timeline semaphore as a sync fd; the
-    /// descriptor comes back.
+    /// descriptor is returned.
     pub fn new(fd: OwnedFd, info: SemaphoreInfo) -> ImportResult<Self, OwnedFd> {
         let sync_fd = info.handle_type == SemaphoreHandleType::SyncFd;
         if sync_fd && info.kind == SemaphoreKind::Timeline {
@@ -86,7 +86,7 @@ impl SemaphorePayload {
         Ok(Self { fd, info })
     }
 
-    /// Returns what an importer must know.
+    /// Returns the description.
     pub fn info(&self) -> &SemaphoreInfo {
         &self.info
     }

@@ -1,28 +1,29 @@
 //! Rings: several payloads in flight between two or three endpoints.
 //!
-//! Handing a single payload back and forth costs two switches between GPU contexts per round, whatever
-//! the semaphore. With several payloads in flight, one side works on one payload while the other side
-//! works on the next.
+//! Handing a single payload back and forth costs two GPU context switches per round trip, with any
+//! kind of semaphore. With several payloads in flight, one side works on one payload while the
+//! other works on the next.
 //!
-//! A ring has a [`RingStage`] for each endpoint ([`pair`], [`triple`]). Initially the first stage has all
-//! slots. A stage takes slots, works on their buffers, and releases them to the next stage; the last one
-//! releases to the first. The buffer of a slot is only accessible to the stage that holds the slot. If no
-//! slot has arrived, [`Wait`] decides whether to wait for one (backpressure) or to return at once.
+//! A ring has a [`RingStage`] for each endpoint ([`pair`], [`triple`]). Initially the first stage
+//! has all slots. A stage takes slots, works on their buffers, and releases them to the next stage;
+//! the last stage releases to the first. Only the stage that holds a slot may access its buffer. If
+//! no slot has arrived, [`Wait`] decides whether to wait for one (backpressure) or to return at
+//! once.
 //!
-//! Slots are taken and released in a [`Batch`], often of one. A batch pays the handoff cost once: one wait,
-//! one signal and one submit with a timeline, one fence if the host waits. (With binary semaphores there is
-//! one semaphore per slot, but still one call.) Small payloads are fast in a deep ring if each batch is a
-//! half or a quarter of it.
+//! Slots are taken and released in a [`Batch`], often of one slot. A batch pays the handoff cost
+//! once: one wait, one signal and one submit with a timeline semaphore, or one fence with a host
+//! wait. Binary semaphores are one per slot, but still need only one call. For small payloads, use
+//! a deep ring and batches of a half or a quarter of its depth.
 //!
-//! The `tune` module measures which depth, which batch and which route are best, and
-//! `RingOptions::calibrated` applies its choice.
+//! The `tune` module measures which depth, batch and route are best, and `RingOptions::calibrated`
+//! applies its choice.
 //!
-//! The payloads of a ring are buffers. Images are handed over by [`handoff::open`](crate::handoff::open),
-//! whose tickets carry their layouts.
+//! The payloads of a ring are buffers. For images, use [`handoff::open`](crate::handoff::open),
+//! whose tickets carry the layouts.
 //!
-//! What submitted work uses is kept until it is done, whatever is dropped. Dropping a stage waits for its
-//! work, within the timeout of the handoffs with Vulkan, and closes the ring: the other stages return an
-//! error instead of waiting indefinitely.
+//! Whatever submitted work uses is kept until the work is done, in any order of drops. Dropping a
+//! stage waits for its work (a Vulkan stage waits at most the handoffs' timeout) and closes the
+//! ring: the other stages then return an error instead of waiting indefinitely.
 //!
 //! # Example
 //!

@@ -1,4 +1,4 @@
-//! What a ring requires of a peer, implemented for the three peers.
+//! The trait that a ring requires of a peer, implemented for the three peers.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use crate::error::Result;
 use crate::handoff::{HandoffPeer, Releaser, VulkanCommands};
 use crate::vulkan::{self, AfterSubmit as _, Buffer, BufferAccess, SubmitSync};
 
-/// How long dropping a stage of OpenGL or CUDA waits for its last work. Work that takes longer hangs, or waits for a signal
-/// that never comes.
+/// How long dropping an OpenGL or CUDA stage waits for its last work. Work that takes longer is
+/// assumed to hang, or to wait for a signal that never comes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A peer that can be a stage of a ring. Implemented by the crate's endpoints.
@@ -41,13 +41,13 @@ pub trait RingPeer: HandoffPeer {
     where
         Self: 'b;
 
-    /// The acquire of slots is recorded, or submitted already.
+    /// Called after the acquire of slots was recorded or submitted.
     #[doc(hidden)]
     fn taken(_sync: &mut Self::Sync, mut pending: PendingTake) {
         pending.submitted();
     }
 
-    /// The release of slots is recorded, or submitted already.
+    /// Called after the release of slots was recorded or submitted.
     #[doc(hidden)]
     fn released(
         _releaser: &Releaser<Self>,
@@ -76,9 +76,9 @@ pub struct SlotCommands {
 type AccessOf = for<'b> fn(&'b Buffer) -> BufferAccess<'b>;
 
 impl SlotCommands {
-    /// Records one barrier for all slots into `command_buffer`: an acquire before the commands that will
-    /// use the buffers as `used` says, a release after the commands that did. For example
-    /// `|buffer| BufferAccess::compute(buffer)`.
+    /// Records one barrier for all slots into `command_buffer`: an acquire before the commands that
+    /// will use the buffers, a release after the commands that used them. `used` returns how they
+    /// use a buffer, for example `|buffer| BufferAccess::compute(buffer)`.
     ///
     /// # Safety
     /// The same as for [`VulkanCommands::record`].
@@ -90,10 +90,10 @@ impl SlotCommands {
         Self { record: Some((command_buffer, queue_family, used)) }
     }
 
-    /// Records nothing, as [`VulkanCommands::recorded`].
+    /// Records nothing, like [`VulkanCommands::recorded`].
     ///
-    /// A slot that [is new](super::Slot::is_new) has nothing to acquire: submit it with commands that have
-    /// no acquire barrier.
+    /// For a slot that [is new](super::Slot::is_new), submit commands without an acquire barrier:
+    /// there is nothing to acquire.
     pub fn recorded() -> Self {
         Self { record: None }
     }
@@ -144,7 +144,7 @@ impl RingPeer for crate::gl::Endpoint {
     }
 
     fn finish(releaser: &Releaser<Self>, (): &()) -> Result<()> {
-        // Everything that the context was given so far.
+        // After everything that was submitted to the context so far.
         releaser.endpoint().fence()?.wait(TIMEOUT)
     }
 }
@@ -152,7 +152,7 @@ impl RingPeer for crate::gl::Endpoint {
 #[cfg(feature = "cuda")]
 impl RingPeer for crate::cuda::Endpoint {
     type SlotCommands<'a> = crate::handoff::CudaCommands<'a>;
-    /// The last release of each slot, if the host waits; a semaphore tracks its own uses.
+    /// The last release of each slot, for a host wait; a semaphore tracks its own uses.
     type Work = Vec<Option<crate::cuda::Fence>>;
 
     fn with_commands<'b, R>(

@@ -1,4 +1,4 @@
-//! The slots queued for a stage, and those that it holds.
+//! The slots that are queued for a stage, and the slots that it holds.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -27,7 +27,7 @@ pub(crate) struct Arrival {
     pub(crate) ticket: Option<Ticket>,
 }
 
-/// Slots queued for one stage, and those that it holds.
+/// The slots queued for one stage, and the slots that it holds.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -37,7 +37,7 @@ pub(crate) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     arrivals: VecDeque<Arrival>,
-    /// Taken and not yet released, the oldest first.
+    /// Slots that were taken and not yet released, oldest first.
     held: Vec<usize>,
     /// The tickets of held slots whose acquire was never submitted.
     unacquired: Vec<(usize, Ticket)>,
@@ -56,7 +56,7 @@ impl State {
 /// The slots of one batch, usually few.
 pub(crate) type Arrivals = SmallVec<[Arrival; 4]>;
 
-/// Slots that were taken and are not acquired yet. Dropping it puts them back at the front.
+/// Slots that were taken and are not acquired yet. Dropping this puts them back at the front.
 #[derive(Debug)]
 pub(crate) struct Taken<'a> {
     queue: &'a Queue,
@@ -102,8 +102,9 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Takes the first slots, as many as `how_many` allows; `None` if there are too few and `wait` is
-    /// [`Wait::No`]. A closed queue returns the slots that are left, even if they are too few.
+    /// Takes slots from the front, as many as `how_many` allows; `None` if there are too few and
+    /// `wait` is [`Wait::No`]. A closed queue returns the slots that are left, even if they are too
+    /// few.
     pub(crate) fn take(
         &self,
         wait: Wait,
@@ -124,7 +125,7 @@ impl Queue {
                 }));
             }
             if state.closed {
-                return Err(Invalid::new("ring", "another stage of it was dropped")
+                return Err(Invalid::new("ring", "another of its stages was dropped")
                     .help("open a new ring")
                     .into());
             }
@@ -143,13 +144,13 @@ impl Queue {
         }
     }
 
-    /// The stage no longer holds these slots.
+    /// Removes these slots from those that the stage holds.
     pub(crate) fn forget(&self, indices: impl Iterator<Item = usize>) {
         let mut state = self.state();
         indices.for_each(|index| state.forget(index));
     }
 
-    /// Appends a slot that was held.
+    /// Queues a held slot again.
     pub(crate) fn return_slot(&self, index: usize) {
         let mut state = self.state();
         state.forget(index);
@@ -160,7 +161,7 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// The acquire of a slot was never submitted: its ticket goes back to the slot.
+    /// Gives a slot its ticket back, because its acquire was never submitted.
     pub(crate) fn return_ticket(&self, index: usize, ticket: Ticket) {
         let mut state = self.state();
         match state.arrivals.iter_mut().find(|arrival| arrival.index == index) {
@@ -176,8 +177,8 @@ impl Queue {
             && slots.any(|slot| state.unacquired.iter().any(|(held, _)| *held == slot))
     }
 
-    /// Checks that `slots` are those that the stage has held longest, in their order; otherwise returns
-    /// the one that it has held longest.
+    /// Checks that `slots` are the slots that the stage has held longest, in order; otherwise
+    /// returns the one that it has held longest.
     pub(crate) fn are_oldest(
         &self,
         slots: impl Iterator<Item = usize>,
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn too_few_slots_are_not_taken_until_no_more_will_come() {
+    fn too_few_slots_are_taken_only_if_no_more_will_come() {
         let queue = Queue::new((0..3).map(arrival));
         assert_eq!(taken(&queue, Wait::No, 4..=8), Ok(vec![]));
         let short = Wait::UpTo(Duration::from_millis(5));

@@ -8,12 +8,12 @@ use super::queue::{Arrivals, Queue};
 use crate::handoff::{Channel, Ticket};
 use crate::vulkan::AfterSubmit;
 
-/// A slot of a ring, held by a stage: the right to use its buffer.
+/// A slot of a ring, held by a stage, which may use its buffer.
 ///
-/// Slots come and go in a [`Batch`]. Dropping one returns it to the same stage, to be taken again; its
-/// buffer then holds whatever was last written.
+/// Slots are taken and released in a [`Batch`]. Dropping a slot returns it to the same stage, to be
+/// taken again; its buffer keeps its content.
 ///
-/// It is neither `Copy` nor `Clone`: once released, it can't be used any more.
+/// A slot is neither `Copy` nor `Clone`: once released, it can't be used any more.
 ///
 /// ```no_run
 /// use gpu_interop::ring::{RingStage, Slot, SlotCommands};
@@ -72,15 +72,15 @@ use crate::vulkan::AfterSubmit;
 /// # }
 /// ```
 ///
-/// A slot from another stage, and with binary semaphores one that is released out of order, are refused
-/// at run time.
+/// A slot of another stage is refused at run time, and so is a release out of order with binary
+/// semaphores.
 #[derive(Debug)]
 #[must_use = "release it to the next stage; dropping it returns it to this one"]
 pub struct Slot {
     pub(crate) index: usize,
     pub(crate) ring: u64,
     pub(crate) is_new: bool,
-    /// Where it returns when it is dropped; `None` once it was released.
+    /// The queue to which a drop returns it; `None` once it is released.
     pub(crate) home: Option<Arc<Queue>>,
 }
 
@@ -90,14 +90,13 @@ impl Slot {
         self.index
     }
 
-    /// Returns whether no other stage has held the slot since this one: initially, and after it was taken
-    /// and dropped. Then there is nothing to acquire.
+    /// Returns whether no other stage has held the slot since this one, so that there is nothing to
+    /// acquire: initially, and after it was taken and dropped.
     pub fn is_new(&self) -> bool {
         self.is_new
     }
 
-    /// Ends the hold of a slot that is released. The caller removes it from those that the queue counts
-    /// as held.
+    /// Consumes a slot that is released. The caller removes it from the queue's held slots.
     pub(crate) fn into_index(mut self) -> usize {
         self.home = None;
         self.index
@@ -112,12 +111,12 @@ impl Drop for Slot {
     }
 }
 
-/// Slots that a stage took together and releases together, in their order.
+/// Slots that a stage takes together and releases together, in order.
 ///
-/// A batch pays the handoff cost once: one wait, one signal, one submit. This makes small payloads fast
-/// if each switch to the other API is expensive.
+/// A batch pays the handoff cost once, which makes small payloads fast if each switch to the other
+/// API is expensive.
 ///
-/// A batch of one has a [`single`](Self::single) slot. Slots can be taken out of a batch and released
+/// A batch of one has a [`single`](Self::single) slot. The slots of a batch can be released
 /// individually, and several slots can be collected into a batch.
 #[derive(Debug, Default)]
 #[must_use = "release it to the next stage; dropping it returns it to this one"]
@@ -186,15 +185,15 @@ impl<'a> IntoIterator for &'a Batch {
     }
 }
 
-/// Slots whose release is recorded. The submit passes them to the next stage; if there is none, they
-/// return to their stage.
+/// Slots whose release is recorded. The submit passes them to the next stage; if it is never made,
+/// they return to their own stage.
 #[derive(Debug)]
 pub struct PendingRelease {
     /// Empty once the next stage has them.
     pub(crate) slots: Arrivals,
-    /// Where the slots came from.
+    /// The queue that the slots came from.
     pub(crate) home: Arc<Queue>,
-    /// Where they go.
+    /// The queue that they go to.
     pub(crate) next: Arc<Queue>,
 }
 
@@ -206,7 +205,7 @@ impl AfterSubmit for PendingRelease {
 
 impl Drop for PendingRelease {
     fn drop(&mut self) {
-        // The tickets are of releases that were never submitted.
+        // Their tickets are dropped: the releases were never submitted.
         for slot in self.slots.drain(..) {
             self.home.return_slot(slot.index);
         }
@@ -216,9 +215,9 @@ impl Drop for PendingRelease {
 /// Slots whose acquire is recorded. If it is never submitted, their tickets return to the stage.
 #[derive(Debug)]
 pub struct PendingTake {
-    /// Of the handoff through which they arrived.
+    /// The channel of the handoff through which they arrived.
     pub(crate) channel: Arc<Channel>,
-    /// Where they arrived.
+    /// The queue in which they arrived.
     pub(crate) home: Arc<Queue>,
     /// Their indices, and the numbers of their releases. Empty once the acquire is submitted.
     pub(crate) slots: SmallVec<[(usize, u64); 4]>,
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_batch_returns_in_its_order() {
+    fn a_dropped_batch_returns_in_order() {
         let queue = Queue::new((0..3).map(|index| Arrival { index, ticket: None }));
         let all = batch(&queue, 3..=3);
         assert_eq!((all.len(), queue.len()), (3, 0));

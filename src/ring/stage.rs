@@ -16,9 +16,10 @@ use crate::error::{Invalid, Mismatch, Result};
 use crate::handoff::{Acquirer, Contents, Handoff, HandoffOptions, Releaser, open};
 use crate::vulkan;
 
-/// One endpoint's place in a ring: takes slots from the stage before it and releases them to the next.
+/// One endpoint's place in a ring: takes slots from the stage before it and releases them to the
+/// next.
 ///
-/// An OpenGL stage stays on the thread of its context.
+/// An OpenGL stage is used on the thread on which its context is current.
 pub struct RingStage<P: RingPeer> {
     // First: dropping them waits for Vulkan's work.
     pub(crate) acquirer: Acquirer<P>,
@@ -48,12 +49,12 @@ impl<P: RingPeer> RingStage<P> {
         self.buffers.len()
     }
 
-    /// Returns how many slots have arrived and can be taken.
+    /// Returns the number of slots that have arrived and can be taken.
     pub fn arrived(&self) -> usize {
         self.arrivals.len()
     }
 
-    /// Returns how this stage waits for the previous one.
+    /// Returns the method by which this stage waits for the previous one.
     pub fn acquires_by(&self) -> SyncMethod {
         self.acquirer.method()
     }
@@ -63,8 +64,8 @@ impl<P: RingPeer> RingStage<P> {
         self.releaser.endpoint()
     }
 
-    /// Returns the buffers of all slots, by slot index, so that they can be bound, or recorded in command
-    /// buffers, in advance. The content of a buffer may be used only while this stage holds its slot.
+    /// Returns the buffers of all slots, by slot index, so that they can be bound or recorded in
+    /// advance. Access a buffer's content only while this stage holds its slot.
     pub fn buffers(&self) -> &[P::Buffer] {
         &self.buffers
     }
@@ -87,23 +88,25 @@ impl<P: RingPeer> RingStage<P> {
         Ok(&mut self.buffers[slot.index])
     }
 
-    /// Takes the next slots and acquires them with one wait. Returns them with what to add to the submit
-    /// (`()` with OpenGL and CUDA), or `None` if too few slots have arrived and `wait` is [`Wait::No`].
+    /// Takes the next slots and acquires them with one wait. Returns them and what to add to the
+    /// submit (`()` for OpenGL and CUDA), or `None` if too few slots have arrived and `wait` is
+    /// [`Wait::No`].
     ///
-    /// `how_many` is the number of slots to take: `1..=1` takes one, `1..=8` all that have arrived but at
-    /// most 8, and `4..=4` waits for four. Fewer are returned only after a stage of the ring was dropped.
+    /// `how_many` is the number of slots to take: `1..=1` takes one, `1..=8` all that have arrived
+    /// but at most 8, and `4..=4` waits for four. Fewer are returned only after a stage of the ring
+    /// was dropped.
     ///
-    /// With Vulkan, `commands` are [`SlotCommands`](super::SlotCommands). If the returned
-    /// [`SubmitSync`](crate::vulkan::SubmitSync) is dropped without a submit, drop the slots too: they can
-    /// be taken again. With OpenGL they are `()`: the OpenGL commands
-    /// that follow see what the previous stage wrote. With CUDA they are the stream: the work that follows
-    /// on it sees the same.
+    /// For Vulkan, `commands` is a [`SlotCommands`](super::SlotCommands). If the returned
+    /// [`SubmitSync`](crate::vulkan::SubmitSync) is dropped without a submit, drop the slots too:
+    /// they can be taken again. For OpenGL, `commands` is `()`, and later OpenGL commands see what
+    /// the previous stage wrote. For CUDA, `commands` is a stream, and later work on it sees what
+    /// the previous stage wrote.
     ///
     /// # Errors
-    /// [`Timeout`](crate::Error::Timeout) if too few slots arrived in time, or if the host waited too long
-    /// for the previous stage: the slots stay queued, and the ring stays usable. [`Invalid`] if a stage of
-    /// the ring was dropped, if `how_many` is empty, begins with 0 or exceeds the ring's depth, or if the
-    /// OpenGL context is not current.
+    /// [`Timeout`](crate::Error::Timeout) if too few slots arrived in time, or if the host waited
+    /// too long for the previous stage: the slots stay queued, and the ring stays usable.
+    /// [`Invalid`] if a stage of the ring was dropped, if `how_many` is empty, begins with 0 or
+    /// exceeds the ring's depth, or if the OpenGL context is not current.
     pub fn take<'a>(
         &mut self,
         wait: Wait,
@@ -137,16 +140,17 @@ impl<P: RingPeer> RingStage<P> {
 
     /// Releases a batch, or a slot, to the next stage with one signal.
     ///
-    /// With Vulkan, `commands` are [`SlotCommands`](super::SlotCommands); the submit of the returned
-    /// [`SubmitSync`](crate::vulkan::SubmitSync) passes the slots on. If it is dropped instead, they return
-    /// to this stage. With OpenGL they are `()`: the slots are released after the OpenGL commands so far. With CUDA they
-    /// are the stream that the slots were taken on, or one that waits for it: the slots are released after
-    /// the work on it so far.
+    /// For Vulkan, `commands` is a [`SlotCommands`](super::SlotCommands); the submit of the
+    /// returned [`SubmitSync`](crate::vulkan::SubmitSync) passes the slots on. If it is dropped
+    /// instead, they return to this stage. For OpenGL, `commands` is `()`, and the release follows
+    /// the OpenGL commands issued so far. For CUDA, `commands` is the stream on which the slots
+    /// were taken, or one that waits for it, and the release follows the work enqueued on it so
+    /// far.
     ///
     /// # Errors
-    /// [`Mismatch`] for a slot from another stage or a stream from another context; [`Invalid`] for an empty
-    /// batch, for slots whose acquire was never submitted, for slots out of order with binary semaphores,
-    /// and if the OpenGL context is not current. The slots return to this stage.
+    /// [`Mismatch`] for a slot from another stage or a stream from another context; [`Invalid`] for
+    /// an empty batch, for slots whose acquire was never submitted, for slots out of order with
+    /// binary semaphores, and if the OpenGL context is not current. The slots return to this stage.
     pub fn release<'a>(
         &mut self,
         batch: impl Into<Batch>,
@@ -181,8 +185,8 @@ impl<P: RingPeer> RingStage<P> {
 
     /// Checks that slots may be released now.
     ///
-    /// Binary semaphores are used in rotation, so slots must be released in the order in which they were
-    /// taken: otherwise one might be signalled again before its wait has executed.
+    /// Binary semaphores are used in rotation, so slots must be released in the order in which they
+    /// were taken: otherwise a semaphore might be signalled again before its wait has executed.
     fn check_releasable(&self, slots: &[Slot]) -> Result<()> {
         if slots.is_empty() {
             return Err(Invalid::new("batch", "has no slot").help("take one first").into());
@@ -211,7 +215,7 @@ impl<P: RingPeer> RingStage<P> {
         if (1..=depth).contains(how_many.start()) && how_many.start() <= how_many.end() {
             return Ok(());
         }
-        let what = format!("{how_many:?} slots of a ring that has {depth}");
+        let what = format!("{how_many:?} slots of a ring of {depth}");
         Err(Invalid::new("how_many", what)
             .help("begin with 1 or more, and no more than the ring's depth")
             .into())
@@ -222,7 +226,7 @@ impl<P: RingPeer> Drop for RingStage<P> {
     fn drop(&mut self) {
         self.all.iter().for_each(|queue| queue.close());
         if let Err(error) = P::finish(&self.releaser, &self.work) {
-            // The GPU may still use all of it, and would fault if it were freed.
+            // The GPU may still use all of this, and would fault if it were freed.
             tracing::warn!(%error, "a stage of a ring was dropped before its work was done");
             std::mem::forget(std::mem::take(&mut self.buffers));
             self.acquirer.leak();
@@ -239,7 +243,8 @@ pub(crate) const MAX_DEPTH: u32 = 64;
 pub struct RingOptions {
     /// The number of slots, 1 to 64; default 4. Each has a buffer of its own.
     pub depth: u32,
-    /// How the handoffs between the stages are synchronised. `in_flight` is ignored; it is set to the depth.
+    /// How the handoffs between the stages are synchronised. `in_flight` is ignored: the depth is
+    /// used.
     pub handoff: HandoffOptions,
 }
 
@@ -261,10 +266,10 @@ impl RingOptions {
     }
 }
 
-/// Opens a ring of two stages. `first` initially has all slots; `owner` creates the semaphores and the
-/// buffers, which `desc` describes.
+/// Opens a ring of two stages. `first` initially has all slots; `owner` creates the semaphores and
+/// the buffers, which `desc` describes.
 ///
-/// Returns the stages, and how the handoffs there and back are synchronised.
+/// Returns the stages, and how the handoffs in each direction are synchronised.
 ///
 /// # Errors
 /// [`Invalid`] for a depth out of range or an invalid description; the errors of

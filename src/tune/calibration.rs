@@ -9,7 +9,7 @@ use crate::error::{Api, Invalid, Mismatch, Missing, Result};
 use crate::identity::Uuid;
 use crate::ring::RingOptions;
 
-/// The GPU, driver and APIs that a calibration was measured with.
+/// The GPU, driver and APIs with which a calibration was measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -25,8 +25,8 @@ pub struct CalibrationKey {
 }
 
 impl CalibrationKey {
-    /// Creates a key with the GPU and driver of `owner`, a Vulkan endpoint's capabilities, for payloads
-    /// that visit `apis` in this order.
+    /// Creates a key with the GPU and driver of `owner`, the capabilities of a Vulkan endpoint, for
+    /// payloads that visit `apis` in this order.
     ///
     /// # Errors
     /// [`Missing`] if `owner` has no device UUID.
@@ -128,7 +128,8 @@ pub struct Choice {
 }
 
 impl SizeResult {
-    /// The first of the `allowed` candidates that is at most `noise` slower than the fastest of them.
+    /// The first of the `allowed` candidates that is at most `noise` slower than the fastest of
+    /// them.
     pub(super) fn choose(
         &self,
         noise: f64,
@@ -150,22 +151,23 @@ impl SizeResult {
 }
 
 impl Calibration {
-    /// The GPU, driver and APIs that it was measured with.
+    /// Returns the GPU, driver and APIs with which the calibration was measured.
     pub fn key(&self) -> &CalibrationKey {
         &self.key
     }
 
-    /// The largest relative difference between two timings that counts as a tie: 0.03 is 3%.
+    /// Returns the largest relative difference between two timings that counts as a tie: 0.03 is
+    /// 3%.
     pub fn noise(&self) -> f64 {
         self.noise
     }
 
-    /// The measurements per payload size.
+    /// Returns the measurements per payload size.
     pub fn sizes(&self) -> &[SizeResult] {
         &self.sizes
     }
 
-    /// Checks that it was measured with the GPU, driver and APIs of `key`.
+    /// Checks that the calibration was measured with the GPU, driver and APIs of `key`.
     ///
     /// # Errors
     /// [`Mismatch`](crate::Error::Mismatch) with both values.
@@ -175,14 +177,14 @@ impl Calibration {
 
     /// Returns the best candidate for payloads of `payload_bytes`, from the nearest measured size.
     ///
-    /// Candidates are ordered simplest first; differences within [`noise`](Self::noise) are ties, of
-    /// which the first is chosen. `None` if nothing was measured.
+    /// Candidates are ordered simplest first; of those within [`noise`](Self::noise) of the
+    /// fastest, the first is chosen. `None` if nothing was measured.
     pub fn choice(&self, payload_bytes: u64) -> Option<Choice> {
         self.nearest(payload_bytes)?.choose(self.noise, |_| true)
     }
 
-    /// As [`choice`](Self::choice), among the candidates that a [`ring`](crate::ring) supports: all but
-    /// [`Route::SameQueue`].
+    /// Same as [`choice`](Self::choice), among the candidates that a [`ring`](crate::ring)
+    /// supports: all but [`Route::SameQueue`].
     pub fn ring_choice(&self, payload_bytes: u64) -> Option<Choice> {
         let is_ring = |config: RouteConfig| config.route != Route::SameQueue;
         self.nearest(payload_bytes)?.choose(self.noise, is_ring)
@@ -270,7 +272,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_nearest_size_decides_and_a_ring_is_never_in_the_queue() {
+    fn the_nearest_size_decides_and_a_ring_never_uses_the_same_queue() {
         let data = calibration();
         assert_eq!(shown(data.choice(65_536)), ("in-queue:1x16".into(), 65_536));
         assert_eq!(shown(data.choice(0)), ("in-queue:1x16".into(), 65_536));

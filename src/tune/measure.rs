@@ -9,17 +9,18 @@ use super::timing::Timing;
 use crate::capabilities::Support;
 use crate::error::{Error, Invalid, Result};
 
-/// The work that candidates are measured with; implemented by the caller.
+/// The work with which candidates are measured; implemented by the caller.
 pub trait Benchmark {
-    /// Returns whether this machine supports a candidate. Otherwise it is recorded with what is missing.
+    /// Returns whether this machine supports a candidate; otherwise, what is missing, which is
+    /// recorded.
     ///
     /// # Errors
     /// [`Missing`](crate::error::Missing) with the API and what it lacks.
     fn support(&self, config: RouteConfig) -> Support;
 
-    /// Sends `iterations` payloads of `payload_bytes` through all endpoints and back, with as many in
-    /// flight as `config` has. Returns the time until the last work is done, without the time to open
-    /// endpoints, handoffs or rings.
+    /// Sends `iterations` payloads of `payload_bytes` through all endpoints and back, with as many
+    /// in flight as `config` has. Returns the time until the last work is done, without the time to
+    /// open endpoints, handoffs or rings.
     ///
     /// # Errors
     /// Any failure; it is recorded, and the candidate is not measured again.
@@ -32,19 +33,19 @@ pub trait Benchmark {
 pub struct CalibrationOptions {
     /// Number of rounds, each of which measures every candidate once; at least 1. Default: 15.
     pub rounds: u32,
-    /// Number of runs of each candidate before the first round; at least 1. They are not part of the
-    /// result, but determine the number of payloads per round. Default: 1.
+    /// Number of runs of each candidate before the first round; at least 1. They are not part of
+    /// the result, but determine the number of payloads per round. Default: 1.
     pub warm_up: u32,
     /// Approximate time of one round of one candidate. Default: 20 ms.
     pub round_time: Duration,
-    /// Approximate time per payload size, after which no further round begins. The first round always
-    /// runs, with the candidates that were warmed up in time. Default: 10 s.
+    /// Approximate time per payload size, after which no further round begins. The first round
+    /// always runs, with the candidates that were warmed up in time. Default: 10 s.
     pub budget: Duration,
-    /// Maximum size of all payloads in flight together, in bytes; candidates that exceed it are skipped.
-    /// Default: 16 GiB.
+    /// Maximum size of all payloads in flight together, in bytes; candidates that exceed it are
+    /// skipped. Default: 16 GiB.
     pub memory: u64,
-    /// The largest relative difference between two timings that counts as a tie, of which the simpler
-    /// candidate is chosen. Default: 0.03, which is 3%.
+    /// The largest relative difference between two timings that counts as a tie; of a tie, the
+    /// simpler candidate is chosen. Default: 0.03, which is 3%.
     pub noise: f64,
 }
 
@@ -88,8 +89,8 @@ impl CalibrationOptions {
 /// The maximum number of payloads per round.
 const MAX_ITERATIONS: u32 = 100_000;
 
-/// The number of payloads of the first run, and the minimum of any round: each slot of a full ring is
-/// used twice. A multiple of the batch size.
+/// The number of payloads of the first run, and the minimum of any round: each slot of a full ring
+/// is used twice. A multiple of the batch size.
 fn first_iterations(config: RouteConfig) -> u32 {
     (2 * config.depth.max(config.batch)).next_multiple_of(config.batch)
 }
@@ -98,12 +99,12 @@ impl Calibration {
     /// Measures `candidates` with payloads of `sizes` bytes.
     ///
     /// Candidates are ordered simplest first, as in [`RouteConfig::usual`]; differences within
-    /// `options.noise` are ties, of which the first is chosen. Each round measures every candidate once,
-    /// so that changes over time affect all of them.
+    /// `options.noise` are ties, of which the first is chosen. Each round measures every candidate
+    /// once, so that changes over time affect all of them.
     ///
     /// # Errors
-    /// [`Invalid`] if `sizes` or `candidates` are empty, a size is 0, or a candidate is repeated. If
-    /// nothing could be measured, the benchmark's first error.
+    /// [`Invalid`] if `sizes` or `candidates` are empty, a size is 0, or a candidate is repeated.
+    /// If nothing could be measured, the benchmark's first error.
     pub fn measure(
         key: CalibrationKey,
         sizes: &[u64],

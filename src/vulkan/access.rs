@@ -1,4 +1,4 @@
-//! How commands use what is shared: the stages, accesses and layouts of a release or an acquire.
+//! How commands use shared resources: the stages, accesses and layouts of a release or an acquire.
 
 use std::fmt;
 use std::ops::BitOr;
@@ -32,10 +32,10 @@ pub struct BufferAccess<'a> {
 /// the *same* two layouts: `old_layout`, in which the commands before the release leave the image,
 /// and `new_layout`, in which the commands after the acquire find it.
 ///
-/// A layout that is left out is [`ImageLayout::GENERAL`], except that an acquire with a ticket takes
-/// it from the ticket: name the layouts at the release, and leave them out at the acquire. OpenGL has
-/// a single layout, the one in which the image is handed over: after a release by OpenGL, the acquire
-/// may name a different `new_layout`. CUDA has no layouts.
+/// Name the layouts at the release and leave them out at the acquire, which gets them from the
+/// ticket. Otherwise a layout that is left out is [`ImageLayout::GENERAL`]. OpenGL names a single
+/// layout, in which the image is handed over: after a release by OpenGL, the acquire may name a
+/// different `new_layout`. CUDA has no layouts.
 ///
 /// Two uses of one image are combined with `|`, which keeps the layouts and the range of the left
 /// one.
@@ -59,7 +59,7 @@ pub struct ImageAccess<'a> {
     pub old_layout: Option<ImageLayout>,
     /// The layout after the handoff.
     pub new_layout: Option<ImageLayout>,
-    /// The part that is handed over, with all its aspects. Default: the whole image.
+    /// The levels and layers that are handed over, with all aspects. Default: the whole image.
     pub range: vk::ImageSubresourceRange,
 }
 
@@ -95,8 +95,8 @@ impl<'a> BufferAccess<'a> {
         Self::new(buffer, transfer())
     }
 
-    /// Describes a buffer that any command reads and writes. Always correct, but commands that don't use the
-    /// buffer wait too.
+    /// Describes a buffer that any command reads and writes. Always correct, but commands that
+    /// don't use the buffer wait too.
     pub fn any(buffer: &'a Buffer) -> Self {
         Self::new(buffer, any())
     }
@@ -145,23 +145,23 @@ impl<'a> ImageAccess<'a> {
         Self { new_layout: Some(new_layout.into()), ..self }
     }
 
-    /// Returns the layouts before and after the handoff: general if they are left out.
+    /// Returns the layouts before and after the handoff, `GENERAL` if left out.
     pub(crate) fn layouts(&self) -> (ImageLayout, ImageLayout) {
         let general = ImageLayout::GENERAL;
         (self.old_layout.unwrap_or(general), self.new_layout.unwrap_or(general))
     }
 
-    /// Describes the whole of an image that compute shaders read and write.
+    /// Describes a whole image that compute shaders read and write.
     pub fn compute(image: &'a Image) -> Self {
         Self::new(image, compute())
     }
 
-    /// Describes the whole of an image that is copied from and to, cleared or resolved.
+    /// Describes a whole image that is copied from and to, cleared or resolved.
     pub fn transfer(image: &'a Image) -> Self {
         Self::new(image, transfer())
     }
 
-    /// Describes the whole of an image that shaders of any stage sample.
+    /// Describes a whole image that shaders of any stage sample.
     pub fn sampled(image: &'a Image) -> Self {
         let stage = vk::PipelineStageFlags::VERTEX_SHADER
             | vk::PipelineStageFlags::FRAGMENT_SHADER
@@ -169,7 +169,8 @@ impl<'a> ImageAccess<'a> {
         Self::new(image, (stage, vk::AccessFlags::SHADER_READ))
     }
 
-    /// Describes the whole of an image that is drawn to: as colour, or as depth and stencil, by its format.
+    /// Describes a whole image that is drawn to: as colour or as depth and stencil, depending on
+    /// its format.
     pub fn attachment(image: &'a Image) -> Self {
         let color = conv::aspects(image.desc().format).contains(vk::ImageAspectFlags::COLOR);
         let used = if color {
@@ -188,7 +189,7 @@ impl<'a> ImageAccess<'a> {
         Self::new(image, used)
     }
 
-    /// Describes the whole of an image that any command reads and writes. Always correct, but commands that
+    /// Describes a whole image that any command reads and writes. Always correct, but commands that
     /// don't use the image wait too.
     pub fn any(image: &'a Image) -> Self {
         Self::new(image, any())
@@ -203,7 +204,7 @@ impl<'a> ImageAccess<'a> {
             layer_count,
             ..
         } = self.range;
-        // Also what remains: a count of u32::MAX.
+        // A count of u32::MAX means all that remain.
         Part {
             levels: base_mip_level..base_mip_level.saturating_add(level_count),
             layers: base_array_layer..base_array_layer.saturating_add(layer_count),
@@ -218,7 +219,7 @@ impl<'a> ImageAccess<'a> {
             let problem = "VK_IMAGE_LAYOUT_UNDEFINED: an image can't be acquired in it";
             return Err(Invalid::new("images.new_layout", problem)
                 .vuid("VUID-VkImageMemoryBarrier-newLayout-01198")
-                .help("name the layout that the acquiring side finds the image in")
+                .help("name the layout in which the acquiring side finds the image")
                 .into());
         }
         self.check_range()

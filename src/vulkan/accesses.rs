@@ -1,4 +1,4 @@
-//! All that one release or acquire covers.
+//! The resources that one release or acquire covers.
 
 use std::ops::Deref;
 
@@ -32,11 +32,11 @@ impl<T> Deref for List<'_, T> {
     }
 }
 
-/// All that a release or an acquire covers: buffers, images, or both. Both sides of a handoff list as
-/// many of each, in the same order.
+/// The resources that a release or an acquire covers: buffers, images, or both. Both sides of a
+/// handoff list the same number of each, in the same order.
 ///
-/// Made from one [`BufferAccess`] or [`ImageAccess`], from a slice, an array or a `Vec` of either by
-/// reference, or from a pair of slices: `(&buffers[..], &images[..])`.
+/// Converts from one [`BufferAccess`] or [`ImageAccess`]; from a slice, or a reference to an array
+/// or `Vec`, of either; or from a pair of slices: `(&buffers[..], &images[..])`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Accesses<'a> {
     buffers: List<'a, BufferAccess<'a>>,
@@ -97,7 +97,7 @@ impl<'a> Accesses<'a> {
         &self.images
     }
 
-    /// The same buffers with other images.
+    /// Returns the same buffers with other images.
     pub(crate) fn with_images<'b>(self, images: &'b [ImageAccess<'b>]) -> Accesses<'b>
     where
         'a: 'b,

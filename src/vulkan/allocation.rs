@@ -1,4 +1,5 @@
-//! Several resources in one exportable allocation: their offsets, and the memory type that suits all.
+//! Several resources in one exportable allocation: their offsets, and the memory type that suits
+//! all.
 
 use super::buffer::Buffer;
 use super::endpoint::Endpoint;
@@ -21,9 +22,9 @@ impl Endpoint {
     /// or to export memory before anything is bound to it.
     ///
     /// # Errors
-    /// [`Missing`](crate::error::Missing) if a resource can't be exported as the options ask, or if no
-    /// memory type suits all of them; [`Invalid`] for an invalid description, and if a resource needs
-    /// a dedicated allocation.
+    /// [`Missing`](crate::error::Missing) if a resource can't be exported with these options, or if
+    /// no memory type suits all of them; [`Invalid`] for an invalid description, and if a resource
+    /// needs a dedicated allocation.
     ///
     /// # References
     /// `bufferImageGranularity`: the distance kept between optimal images and other resources.
@@ -71,8 +72,8 @@ impl Endpoint {
     /// Creates several buffers at offsets of one exportable allocation.
     ///
     /// # Errors
-    /// Same as [`create_buffer`](Self::create_buffer); also [`Invalid`] if one of them needs a dedicated
-    /// allocation.
+    /// Same as [`create_buffer`](Self::create_buffer); also [`Invalid`] if one of them needs a
+    /// dedicated allocation.
     #[doc(alias = "vkCreateBuffer")]
     pub fn create_buffers(
         &self,
@@ -86,8 +87,8 @@ impl Endpoint {
     /// Creates several images at offsets of one exportable allocation.
     ///
     /// # Errors
-    /// Same as [`create_image`](Self::create_image); also [`Invalid`] if one of them needs a dedicated
-    /// allocation.
+    /// Same as [`create_image`](Self::create_image); also [`Invalid`] if one of them needs a
+    /// dedicated allocation.
     #[doc(alias = "vkCreateImage")]
     pub fn create_images(&self, descs: &[ImageDesc], options: ImageOptions) -> Result<Vec<Image>> {
         let (memory, offsets) = self.allocate(descs, options)?;

@@ -9,11 +9,11 @@ use crate::error::Result;
 
 impl Endpoint {
     /// Records the release of `used` from `queue_family` to outside this Vulkan device, after the
-    /// commands that use them as described.
+    /// commands that use the resources.
     ///
     /// # Safety
-    /// - `command_buffer` is being recorded, outside a render pass, for a queue of `queue_family` of
-    ///   this device.
+    /// - `command_buffer` is being recorded, outside a render pass, for a queue of `queue_family`
+    ///   of this device.
     /// - The queue family owns the resources and supports the stages; each access belongs to one of
     ///   the stages.
     /// - The images are in their `old_layout`.
@@ -39,12 +39,12 @@ impl Endpoint {
     }
 
     /// Records the acquire of `used` by `queue_family` from outside this Vulkan device, before the
-    /// commands that use them as described.
+    /// commands that use the resources.
     ///
     /// # Safety
-    /// The same as for [`record_release`](Self::record_release), except that the other side owns the
-    /// resources and has released the images with the same layouts, and the submit waits for that
-    /// release.
+    /// The same as for [`record_release`](Self::record_release), except that the other side owns
+    /// the resources and has released the images with the same layouts, and the submit waits for
+    /// that release.
     ///
     /// # Errors
     /// Same as [`record_release`](Self::record_release).

@@ -16,9 +16,9 @@ use crate::payload::{BufferPayload, check_range};
 
 /// A buffer in shared memory. Cheap to clone.
 ///
-/// Dropping the last clone destroys the `VkBuffer` and, with the last user of its allocation, frees
-/// the memory. A submitted handoff keeps a clone of what it names until its work is done; keep one
-/// yourself for other work that uses the buffer.
+/// Dropping the last clone destroys the `VkBuffer`, and frees the memory if no other resource uses
+/// it. A submitted handoff keeps a clone until its work is done; keep one yourself for other work
+/// that uses the buffer.
 #[derive(Clone)]
 pub struct Buffer(pub(super) Bound<vk::Buffer>);
 
@@ -58,8 +58,8 @@ impl Resource for vk::Buffer {
 impl Endpoint {
     /// Creates a buffer in memory that can be exported.
     ///
-    /// `options.dedicated` decides whether the memory is the buffer's own; by default it is if the
-    /// driver requires or prefers that. The content is undefined.
+    /// `options.dedicated` determines whether the buffer has an allocation of its own; by default
+    /// it has one if the driver requires or prefers that. The content is undefined.
     ///
     /// # Errors
     /// [`Invalid`] for an invalid description, [`Missing`](crate::error::Missing) if the driver
@@ -95,7 +95,7 @@ impl Endpoint {
     ) -> Result<Unbound<vk::Buffer>> {
         let limit = self.max_buffer_size();
         if desc.size > limit {
-            let problem = format!("{}, but a buffer has at most {limit} bytes", desc.size);
+            let problem = format!("{}, but the device's limit is {limit} bytes", desc.size);
             return Err(Invalid::new("desc.size", problem)
                 .vuid("VUID-VkBufferCreateInfo-size-06409")
                 .into());
@@ -109,8 +109,8 @@ impl Endpoint {
             .usage(conv::buffer_usage(desc))
             .sharing_mode(vk::SharingMode::EXCLUSIVE)
             .push_next(&mut external);
-        // SAFETY: the description is valid, and the device reported that it supports this usage with
-        // this handle type, whose extension is enabled.
+        // SAFETY: the description is valid, and the device reported that it supports this usage
+        // with this handle type, whose extension is enabled.
         let handle =
             unsafe { self.device().create_buffer(&info, None) }.context("vkCreateBuffer")?;
         Ok(Unbound::created(self, handle, support.dedicated))
@@ -123,8 +123,8 @@ impl Memory {
     /// # Errors
     /// [`Invalid`] if the description is invalid, if the buffer is misaligned or reaches past the
     /// end, or if the memory is a dedicated allocation, is of an unsuitable type, or was not
-    /// allocated for the device address that the buffer needs; [`Missing`](crate::error::Missing) if
-    /// the device can't share such a buffer.
+    /// allocated for the device address that the buffer needs; [`Missing`](crate::error::Missing)
+    /// if the device can't share such a buffer.
     ///
     /// # References
     /// `vkBindBufferMemory` and its VUIDs.
@@ -169,8 +169,8 @@ impl Buffer {
                 .into());
         }
         let info = vk::BufferDeviceAddressInfo::default().buffer(self.handle());
-        // SAFETY: the buffer is alive, bound, and created with SHADER_DEVICE_ADDRESS, and the feature
-        // is enabled.
+        // SAFETY: the buffer is alive, bound, and created with SHADER_DEVICE_ADDRESS, and the
+        // feature is enabled.
         Ok(unsafe { self.endpoint().device().get_buffer_device_address(&info) })
     }
 

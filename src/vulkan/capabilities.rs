@@ -44,11 +44,11 @@ impl Endpoint {
         Ok(Capabilities { api: Api::Vulkan, identities, desc: *desc, memory, semaphores })
     }
 
-    /// Returns whether CUDA kernels can be recorded into command buffers of this device, between its
-    /// own commands. That avoids handoffs altogether.
+    /// Returns whether CUDA kernels can be recorded into command buffers of this device, which
+    /// needs no handoffs.
     ///
-    /// This depends only on what was enabled; no driver is called. The method exists without the
-    /// cargo feature `nvx`, too, which adds the launches themselves.
+    /// This depends only on what was enabled; no driver is called. The method also exists without
+    /// the cargo feature `nvx`, which adds the launches themselves.
     ///
     /// # Errors
     /// What is missing: the cargo feature, `VK_NVX_binary_import` or `bufferDeviceAddress`.
@@ -146,7 +146,8 @@ impl Endpoint {
         };
         let (limits, found) = match self.image_properties(desc, handle_type) {
             Err(vk::Result::ERROR_FORMAT_NOT_SUPPORTED) => {
-                // Name the usages that are the reason, if it is not all of them or their combination.
+                // Name the usages that are the reason, unless it is all of them or their
+                // combination.
                 let fails = |usage| {
                     self.image_properties(&ImageDesc { usage, ..*desc }, handle_type).is_err()
                 };
@@ -180,8 +181,8 @@ impl Endpoint {
         }
         let mut shared = vk::ExternalImageFormatProperties::default();
         let mut found = vk::ImageFormatProperties2::default().push_next(&mut shared);
-        // SAFETY: the instance and physical device are valid (Endpoint::new), Vulkan 1.1 has the call,
-        // and the callers checked that the extensions of the chained structures are enabled.
+        // SAFETY: the instance and physical device are valid (Endpoint::new), Vulkan 1.1 has the
+        // call, and the callers checked that the extensions of the chained structures are enabled.
         unsafe {
             self.instance().get_physical_device_image_format_properties2(
                 self.physical_device(),
@@ -234,7 +235,7 @@ impl Endpoint {
                 return refuse(missing);
             }
             if handle_type == SemaphoreHandleType::SyncFd {
-                // Whatever a driver reports: VUID-VkSemaphoreGetFdInfoKHR-handleType-03253 and
+                // Regardless of what a driver reports: VUID-VkSemaphoreGetFdInfoKHR-handleType-03253 and
                 // VUID-VkImportSemaphoreFdInfoKHR-flags-03323.
                 let what = "timeline semaphores as sync fd";
                 return refuse(

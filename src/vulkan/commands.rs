@@ -1,4 +1,4 @@
-//! Command buffers of the library's own, for those who own no submit.
+//! Command buffers of the library's own, for code that controls no submit.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ pub(super) struct OwnCommands(Arc<Shared>);
 
 struct Shared {
     family: u32,
-    /// Those that no submit uses.
+    /// The command buffers that no submit uses.
     free: Mutex<Vec<Raw>>,
     // Last: it may destroy the device.
     endpoint: Endpoint,
@@ -36,7 +36,7 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     fn free(&self) -> MutexGuard<'_, Vec<Raw>> {
-        // Nothing panics while it is locked.
+        // No code panics while it holds the lock.
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -44,14 +44,14 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         for Raw { pool, .. } in self.free().drain(..) {
-            // SAFETY: created here, owned by this structure alone. The command buffer is not pending:
-            // the endpoint keeps it until its submit is done.
+            // SAFETY: created here, owned by this structure alone. The command buffer is not
+            // pending: the endpoint keeps it until its submit is done.
             unsafe { self.endpoint.device().destroy_command_pool(pool, None) };
         }
     }
 }
 
-/// A command buffer. Dropping it, which the endpoint does when its submit is done, lets it be used again.
+/// A command buffer. The endpoint drops it when its submit is done, after which it is used again.
 pub(crate) struct Commands {
     raw: Raw,
     home: Arc<Shared>,
@@ -87,8 +87,9 @@ impl OwnCommands {
         let commands = Commands { raw, home: self.0.clone() };
         let begin = vk::CommandBufferBeginInfo::default()
             .flags(vk::CommandBufferUsageFlags::ONE_TIME_SUBMIT);
-        // SAFETY: neither is in use: no submit has the command buffer (`Commands`), and this function
-        // alone has taken it. A pool that is reset returns its command buffer to the initial state.
+        // SAFETY: neither is in use: no submit has the command buffer (`Commands`), and this
+        // function alone has taken it. A pool that is reset returns its command buffer to the
+        // initial state.
         unsafe {
             device
                 .reset_command_pool(raw.pool, vk::CommandPoolResetFlags::empty())

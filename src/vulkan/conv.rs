@@ -11,7 +11,7 @@ use crate::format::Format;
 use crate::payload::SemaphoreKind;
 
 pub(crate) trait VkResultExt<T> {
-    /// Turns a failure into an error that names the call.
+    /// Converts a failure to an error that names the call.
     fn context(self, call: &'static str) -> Result<T>;
 }
 

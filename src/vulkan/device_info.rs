@@ -7,8 +7,8 @@ use ash::vk;
 
 use crate::error::{Api, Missing, Result};
 
-/// A Vulkan device that the application owns, with the extensions and features that were enabled when it
-/// was created. Vulkan has no query for those.
+/// A Vulkan device that the application owns, with the extensions and features that were enabled
+/// when it was created. Vulkan has no query for those.
 ///
 /// ```no_run
 /// # fn open(instance: &ash::Instance, physical_device: ash::vk::PhysicalDevice,
@@ -37,8 +37,8 @@ pub struct DeviceInfo<'a> {
     pub physical_device: vk::PhysicalDevice,
     /// The device.
     pub device: &'a ash::Device,
-    /// The Vulkan version that it is used with: the lower of `VkApplicationInfo::apiVersion` and the
-    /// physical device's. At least 1.1.
+    /// The Vulkan version that it is used with: the lower of `VkApplicationInfo::apiVersion` and
+    /// the physical device's. At least 1.1.
     pub api_version: u32,
     /// Device extensions that were *enabled*. Default: none.
     pub enabled_extensions: &'a [&'a CStr],
@@ -127,12 +127,12 @@ impl<'a> DeviceInfo<'a> {
     }
 }
 
-/// The device's functions that are called of Vulkan 1.1.
+/// The device functions of Vulkan 1.1 that are called.
 const VULKAN_1_1: [&CStr; 2] =
     [c"vkGetBufferMemoryRequirements2", c"vkGetImageMemoryRequirements2"];
 
-/// The functions that are called of each extension that has any. Those of timeline semaphores are
-/// called only if the version doesn't include them; `nvx` looks for its own when it loads a kernel.
+/// The functions of each extension that are called. Those of timeline semaphores are called only if
+/// the version doesn't include them; `nvx` looks for its own when it loads a kernel.
 const EXTENSIONS: &[(&CStr, &[&CStr])] = &[
     (ash::khr::external_memory_fd::NAME, &[c"vkGetMemoryFdKHR", c"vkGetMemoryFdPropertiesKHR"]),
     (ash::khr::external_semaphore_fd::NAME, &[c"vkGetSemaphoreFdKHR", c"vkImportSemaphoreFdKHR"]),

@@ -1,7 +1,7 @@
 //! The endpoint: the application's device, borrowed.
 //!
-//! Everything that the peer knows about the device is reached by methods of [`Endpoint`], and every
-//! object that is made from an endpoint holds a clone of it.
+//! [`Endpoint`]'s methods return everything that the peer knows about the device. Every object
+//! created from an endpoint holds a clone of it.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -23,15 +23,15 @@ use crate::identity::Identity;
 ///
 /// The endpoint keeps what submitted handoffs use until the GPU is done with it. Dropping the last
 /// clone waits up to 10 seconds for that. What is still in use then is leaked together with the
-/// device, and reported by `tracing`.
+/// device, which `tracing` reports.
 #[derive(Clone)]
 pub struct Endpoint(
     Arc<Inner>,
     #[expect(dead_code, reason = "the last one to be dropped waits")] Option<Arc<UserClones>>,
 );
 
-/// The application's clones of an endpoint. Those that objects hold don't count: what the endpoint keeps for
-/// the GPU would keep the endpoint.
+/// The application's clones of an endpoint. The clones that objects hold don't count: otherwise an
+/// endpoint would be kept alive by the objects that it keeps for the GPU.
 struct UserClones(Arc<Inner>);
 
 /// How long dropping the last clone of an endpoint waits for work.
@@ -93,10 +93,10 @@ impl Endpoint {
     /// Returns the device extensions to enable: those that this library uses, that
     /// `physical_device` supports, and that Vulkan `api_version` doesn't include.
     ///
-    /// None of them is required. Without `VK_KHR_external_memory_fd` no memory can be shared; without
-    /// `VK_KHR_external_semaphore_fd` handoffs wait on the host. `VK_NVX_binary_import`, for CUDA
-    /// kernels in a Vulkan queue, is not among them: enable it only if CUDA works on the machine.
-    /// [`wanted_features`](Self::wanted_features) returns the features to enable.
+    /// None of them is required. Without `VK_KHR_external_memory_fd` no memory can be shared;
+    /// without `VK_KHR_external_semaphore_fd` handoffs wait on the host. `VK_NVX_binary_import`,
+    /// for CUDA kernels in a Vulkan queue, is not among them: enable it only if CUDA works on the
+    /// machine. [`wanted_features`](Self::wanted_features) returns the features to enable.
     ///
     /// # Safety
     /// `instance` is valid, and `physical_device` belongs to it.
@@ -167,14 +167,14 @@ impl Endpoint {
 
     /// Creates an endpoint over the application's device.
     ///
-    /// `owner` is kept until the endpoint and everything made from it are dropped. Pass the object
-    /// that destroys the device, or pass `None` and keep the device alive yourself.
+    /// `owner` is kept until the endpoint and everything created from it are dropped. Pass the
+    /// object that destroys the device, or pass `None` and keep the device alive yourself.
     ///
     /// # Safety
-    /// - `info` is accurate: the handles are valid and belong together, and exactly the extensions and
-    ///   features that it lists were enabled.
-    /// - The device outlives the endpoint and everything made from it, unless `owner` ensures that.
-    ///   No work that was submitted through the endpoint is left when the device is destroyed.
+    /// - `info` is accurate: the handles are valid and belong together, and exactly the extensions
+    ///   and features that it lists were enabled.
+    /// - The device outlives the endpoint and everything created from it, unless `owner` ensures
+    ///   that. When it is destroyed, all work that was submitted through the endpoint is done.
     ///
     /// # Errors
     /// [`Missing`] for Vulkan 1.0, which lacks the queries for external memory, and if the device
@@ -230,12 +230,12 @@ impl Endpoint {
         Ok(Self(inner.clone(), Some(Arc::new(UserClones(inner)))))
     }
 
-    /// Returns the reference of an object to its device.
+    /// Returns a clone for an object to hold.
     pub(super) fn for_object(&self) -> Self {
         Self(self.0.clone(), None)
     }
 
-    /// Where the endpoint keeps what the GPU uses.
+    /// Returns what the endpoint keeps for the GPU.
     pub(super) fn kept(&self) -> &OnceLock<Box<dyn KeptForGpu>> {
         &self.0.kept
     }
@@ -246,8 +246,8 @@ impl Endpoint {
     ///
     /// # Safety
     /// - The promises of [`new`](Self::new).
-    /// - `raw.get_instance_proc_addr` is the address of `vkGetInstanceProcAddr` of the loader that the
-    ///   instance was created with.
+    /// - `raw.get_instance_proc_addr` is the address of `vkGetInstanceProcAddr` of the loader that
+    ///   the instance was created with.
     ///
     /// # Errors
     /// Same as [`new`](Self::new); also [`Invalid`](crate::error::Invalid) for a null handle.
@@ -307,7 +307,7 @@ impl Endpoint {
         self.device().handle() == other.device().handle()
     }
 
-    /// Whether images may be created with a list of the formats of their views.
+    /// Returns whether images may be created with a list of view formats.
     pub(super) fn has_format_list(&self) -> bool {
         self.0.has_format_list
     }
@@ -320,17 +320,18 @@ impl Endpoint {
         &self.0.identities[0]
     }
 
-    /// The distance that a linear resource must keep from an optimal image in one allocation, in bytes.
+    /// Returns the distance in bytes that a linear resource must keep from an optimal image in one
+    /// allocation.
     pub(super) fn buffer_image_granularity(&self) -> u64 {
         self.0.buffer_image_granularity
     }
 
-    /// The unit in which mapped memory that is not coherent is flushed, in bytes.
+    /// Returns the unit in bytes in which mapped memory that is not coherent is flushed.
     pub(super) fn non_coherent_atom_size(&self) -> u64 {
         self.0.non_coherent_atom_size.max(1)
     }
 
-    /// The maximum size of a buffer, in bytes.
+    /// Returns the maximum size of a buffer in bytes.
     pub(super) fn max_buffer_size(&self) -> u64 {
         self.0.max_buffer_size
     }

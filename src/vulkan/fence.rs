@@ -11,7 +11,7 @@ use super::endpoint::Endpoint;
 use super::semaphore::Semaphore;
 use crate::error::{Error, Result};
 
-/// Reports when a submit is done. Cheap to clone; `Send` and `Sync`.
+/// A fence that is signalled when a submit is done. Cheap to clone; `Send` and `Sync`.
 #[derive(Clone, Debug)]
 pub struct Fence(Kind);
 
@@ -23,7 +23,7 @@ enum Kind {
 
 struct RawFence {
     handle: vk::Fence,
-    /// The fence that the submit uses instead, if it was made of two that had one each.
+    /// The fence that the submit uses instead, if two with a fence each were merged.
     replaced_by: OnceLock<Arc<RawFence>>,
     // Last: it may destroy the device.
     endpoint: Endpoint,
@@ -67,7 +67,7 @@ impl Fence {
         Ok(Self(Kind::Fence(Arc::new(RawFence { handle, replaced_by, endpoint }))))
     }
 
-    /// Whether both belong to the same submit.
+    /// Returns whether both belong to the same submit.
     pub(crate) fn is_same(&self, other: &Fence) -> bool {
         match (&self.0, &other.0) {
             (
@@ -81,13 +81,13 @@ impl Fence {
         }
     }
 
-    /// Returns the fence of a submit made of two, neither of which is submitted yet.
+    /// Returns the fence of two merged submits, neither of which is submitted yet.
     pub(super) fn merge(self, other: Self) -> Self {
         match (&self.0, &other.0) {
             (Kind::Fence(fence), Kind::Fence(other)) => {
                 let (fence, other) = (fence.submitted(), other.submitted());
                 if !Arc::ptr_eq(fence, other) {
-                    // Unset: `submitted` follows it as far as it is set.
+                    // It was unset: `submitted` follows the chain to its end.
                     let _ = other.replaced_by.set(fence.clone());
                 }
                 self
@@ -121,8 +121,8 @@ impl Fence {
         }
     }
 
-    /// Returns whether the submit is done, without blocking. Polling it avoids the latency of waking
-    /// up a thread.
+    /// Returns whether the submit is done, without blocking. Polling it avoids the latency of
+    /// waking up a thread.
     ///
     /// # Errors
     /// [`Driver`](crate::Error::Driver) if the device is lost.

@@ -16,10 +16,9 @@ use crate::payload::{ImagePayload, LinearLayout};
 
 /// An image in shared memory. Cheap to clone.
 ///
-/// Dropping the last clone destroys the `VkImage` and, with the last user of its allocation, frees
-/// the memory. A submitted handoff keeps a clone of what it names until its work is done; keep one
-/// yourself for other work that uses the image. Image views are the
-/// user's.
+/// Dropping the last clone destroys the `VkImage`, and frees the memory if no other resource uses
+/// it. A submitted handoff keeps a clone until its work is done; keep one yourself for other work
+/// that uses the image. The application creates the image views.
 #[derive(Clone)]
 pub struct Image(pub(super) Bound<vk::Image>);
 
@@ -98,9 +97,9 @@ impl Unbound<vk::Image> {
 impl Endpoint {
     /// Creates an image in memory that can be exported.
     ///
-    /// `options.dedicated` decides whether the memory is the image's own; by default it is if the
-    /// driver requires or prefers that. The content is undefined, and so is the layout
-    /// (`VK_IMAGE_LAYOUT_UNDEFINED`; VUID-VkImageCreateInfo-pNext-01443 allows no other).
+    /// `options.dedicated` determines whether the image has an allocation of its own; by default it
+    /// has one if the driver requires or prefers that. The content is undefined, and so is the
+    /// layout (`VK_IMAGE_LAYOUT_UNDEFINED`; VUID-VkImageCreateInfo-pNext-01443 allows no other).
     ///
     /// # Errors
     /// [`Invalid`] for an invalid description, [`Missing`](crate::Error::Missing) if the driver
@@ -144,8 +143,8 @@ impl Endpoint {
         if !views.is_empty() {
             info = info.push_next(&mut list);
         }
-        // SAFETY: the description is valid, and the device reported that it supports this very image
-        // with this handle type, whose extension is enabled.
+        // SAFETY: the description is valid, and the device reported that it supports this very
+        // image with this handle type, whose extension is enabled.
         let handle = unsafe { self.device().create_image(&info, None) }.context("vkCreateImage")?;
         Ok(Unbound::created(self, handle, support.dedicated))
     }
@@ -155,9 +154,10 @@ impl Memory {
     /// Creates the image that `desc` describes, `offset` bytes into this memory.
     ///
     /// # Errors
-    /// [`Invalid`] if the description is invalid, if the image is misaligned, reaches past the end or
-    /// needs a dedicated allocation, or if the memory is a dedicated allocation or of an unsuitable
-    /// type; [`Missing`](crate::Error::Missing) if the device doesn't support such an image.
+    /// [`Invalid`] if the description is invalid, if the image is misaligned, reaches past the end
+    /// or needs a dedicated allocation, or if the memory is a dedicated allocation or of an
+    /// unsuitable type; [`Missing`](crate::Error::Missing) if the device doesn't support such an
+    /// image.
     ///
     /// # References
     /// `vkBindImageMemory` and its VUIDs. Resources of one allocation must not overlap, and buffers

@@ -1,5 +1,5 @@
-//! Memory, buffers and images that were created elsewhere: imported from payloads, or adopted from the
-//! user.
+//! Memory, buffers and images that were created elsewhere: imported from payloads, or adopted from
+//! the user.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
@@ -25,10 +25,10 @@ impl Endpoint {
     /// The payload is consumed; on failure it is returned, its descriptor still open.
     ///
     /// # Errors
-    /// [`Mismatch`](crate::Error::Mismatch) for a payload from another GPU or driver, [`Invalid`] for a
-    /// descriptor that isn't GPU memory, a memory type that doesn't exist, or a dedicated allocation
-    /// (import it with its resource), [`Missing`](crate::Error::Missing) for a handle type that is not
-    /// enabled, [`Driver`](crate::Error::Driver) if the driver rejects the import.
+    /// [`Mismatch`](crate::Error::Mismatch) for a payload from another GPU or driver, [`Invalid`]
+    /// for a descriptor that isn't GPU memory, a memory type that doesn't exist, or a dedicated
+    /// allocation (import it with its resource), [`Missing`](crate::Error::Missing) for a handle
+    /// type that is not enabled, [`Driver`](crate::Error::Driver) if the driver rejects the import.
     ///
     /// # References
     /// `VkImportMemoryFdInfoKHR`; VUID-VkMemoryAllocateInfo-allocationSize-01742,
@@ -43,8 +43,8 @@ impl Endpoint {
     /// The payload is consumed; on failure it is returned, its descriptor still open.
     ///
     /// # Errors
-    /// Same as [`import_memory`](Self::import_memory); also [`Invalid`] if the buffer doesn't fit the
-    /// allocation or exceeds the device's maximum buffer size, and
+    /// Same as [`import_memory`](Self::import_memory); also [`Invalid`] if the buffer doesn't fit
+    /// the allocation or exceeds the device's maximum buffer size, and
     /// [`Missing`](crate::Error::Missing) if the device can't import such a buffer.
     #[doc(alias = "VkImportMemoryFdInfoKHR")]
     pub fn import_buffer(&self, payload: BufferPayload) -> ImportResult<Buffer, BufferPayload> {
@@ -54,16 +54,16 @@ impl Endpoint {
     /// Imports an image: creates one of the same description in the same memory.
     ///
     /// Its content is kept, although its layout starts as `VK_IMAGE_LAYOUT_UNDEFINED`: acquire it
-    /// from `VK_QUEUE_FAMILY_EXTERNAL` with the layouts that the other side released it with
+    /// from `VK_QUEUE_FAMILY_EXTERNAL` with the layouts with which the other side released it
     /// ([`ImageAccess`](super::ImageAccess)).
     ///
     /// The payload is consumed; on failure it is returned, its descriptor still open.
     ///
     /// # Errors
-    /// Same as [`import_memory`](Self::import_memory); also [`Invalid`] if the image doesn't fit the
-    /// allocation, [`Missing`](crate::Error::Missing) if the device can't import such an image, and
-    /// [`Mismatch`](crate::Error::Mismatch) if the rows of a linear image have a different layout
-    /// on this device, or if a dedicated allocation is not exactly as large as the image.
+    /// Same as [`import_memory`](Self::import_memory); also [`Invalid`] if the image doesn't fit
+    /// the allocation, [`Missing`](crate::Error::Missing) if the device can't import such an image,
+    /// and [`Mismatch`](crate::Error::Mismatch) if the rows of a linear image have a different
+    /// layout on this device, or if a dedicated allocation is not exactly as large as the image.
     ///
     /// # References
     /// VUID-VkMemoryDedicatedAllocateInfo-image-01878: the image is created with the same create
@@ -73,7 +73,7 @@ impl Endpoint {
         self.try_import_image(&payload).map_err(|error| ImportError::new(payload, error))
     }
 
-    /// Returns the memory types that `fd` can be imported as: bit i stands for type i.
+    /// Returns the memory types with which `fd` can be imported: bit i stands for type i.
     ///
     /// # Errors
     /// [`Invalid`] for an opaque fd, which has no such query: its type is part of the payload.
@@ -213,16 +213,16 @@ pub struct AdoptedBuffer {
     /// with `VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT` if `desc.usage` has
     /// [`BufferUsage::DEVICE_ADDRESS`].
     pub memory: vk::DeviceMemory,
-    /// The offset that it is bound at, in bytes.
+    /// The offset at which it is bound, in bytes.
     pub offset: u64,
     /// `VkMemoryAllocateInfo::allocationSize`, in bytes. If an allocator places several resources
-    /// into one `VkDeviceMemory`, this is the size of that block, not of the suballocation. Only
-    /// drivers whose memory is a file let this be checked; with others, importers fail or read
-    /// other bytes.
+    /// into one `VkDeviceMemory`, this is the size of that block, not of the suballocation. It can
+    /// be checked only with drivers whose memory is a file; with others, a wrong value makes
+    /// imports fail or read other bytes.
     pub allocation_size: u64,
     /// `VkMemoryAllocateInfo::memoryTypeIndex`.
     pub memory_type_index: u32,
-    /// Whether it was allocated with `VkMemoryDedicatedAllocateInfo` for this buffer. Only its size
+    /// Whether it was allocated with `VkMemoryDedicatedAllocateInfo` for this buffer. Only the size
     /// can be checked: a dedicated allocation is exactly as large as its buffer.
     pub dedicated: bool,
     /// The handle type that it can be exported as.
@@ -234,22 +234,22 @@ pub struct AdoptedBuffer {
 pub struct AdoptedImage {
     /// The image, created with `VkExternalMemoryImageCreateInfo` of `handle_type`.
     pub image: vk::Image,
-    /// The description that it was created with, its flags and the formats of its views included. The
-    /// importer creates its image from this alone; what the application's `VkImageCreateInfo` has beyond it
-    /// must not affect the memory's layout.
+    /// The description that it was created with, its flags and the formats of its views included.
+    /// The importer creates its image from this alone; anything else in the application's
+    /// `VkImageCreateInfo` must not affect the memory's layout.
     pub desc: ImageDesc,
     /// The memory it is bound to, allocated with `VkExportMemoryAllocateInfo` of `handle_type`.
     pub memory: vk::DeviceMemory,
-    /// The offset that it is bound at, in bytes.
+    /// The offset at which it is bound, in bytes.
     pub offset: u64,
     /// `VkMemoryAllocateInfo::allocationSize`, in bytes. If an allocator places several resources
-    /// into one `VkDeviceMemory`, this is the size of that block, not of the suballocation. Only
-    /// drivers whose memory is a file let this be checked; with others, importers fail or read
-    /// other bytes.
+    /// into one `VkDeviceMemory`, this is the size of that block, not of the suballocation. It can
+    /// be checked only with drivers whose memory is a file; with others, a wrong value makes
+    /// imports fail or read other bytes.
     pub allocation_size: u64,
     /// `VkMemoryAllocateInfo::memoryTypeIndex`.
     pub memory_type_index: u32,
-    /// Whether it was allocated with `VkMemoryDedicatedAllocateInfo` for this image. Only its size
+    /// Whether it was allocated with `VkMemoryDedicatedAllocateInfo` for this image. Only the size
     /// can be checked: a dedicated allocation is exactly as large as its image.
     pub dedicated: bool,
     /// The handle type that it can be exported as.
@@ -266,13 +266,13 @@ impl<R: Resource> Unbound<R> {
 }
 
 impl Endpoint {
-    /// Wraps the application's own buffer for export. The application keeps the buffer and its memory, and destroys
-    /// them after the last clone of the returned buffer is dropped. The memory is exported once, as a
-    /// check.
+    /// Wraps the application's own buffer for export. The application still owns the buffer and its
+    /// memory, and destroys them after the last clone of the returned buffer is dropped. The memory
+    /// is exported once, as a check.
     ///
     /// # Safety
-    /// `adopted` describes the buffer and its memory correctly, both handles belong to this device, and
-    /// they outlive the returned buffer.
+    /// `adopted` describes the buffer and its memory correctly, both handles belong to this device,
+    /// and they outlive the returned buffer.
     ///
     /// # Errors
     /// [`Invalid`] and [`Mismatch`](crate::Error::Mismatch) if the values contradict each other or
@@ -300,13 +300,13 @@ impl Endpoint {
         raw.adopt(memory, offset, desc).map(Buffer)
     }
 
-    /// Wraps the application's own image for export. The application keeps the image and its memory, and destroys
-    /// them after the last clone of the returned image is dropped. The memory is exported once, as a
-    /// check.
+    /// Wraps the application's own image for export. The application still owns the image and its
+    /// memory, and destroys them after the last clone of the returned image is dropped. The memory
+    /// is exported once, as a check.
     ///
     /// # Safety
-    /// `adopted` describes the image and its memory correctly, both handles belong to this device, and
-    /// they outlive the returned image.
+    /// `adopted` describes the image and its memory correctly, both handles belong to this device,
+    /// and they outlive the returned image.
     ///
     /// # Errors
     /// [`Invalid`] and [`Mismatch`](crate::Error::Mismatch) if the values contradict each other or

@@ -1,4 +1,4 @@
-//! What submitted work still uses, kept until the GPU is done with it.
+//! What submitted work uses, kept until the GPU is done with it.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use super::image::Image;
 use super::semaphore::{Semaphore, SemaphoreSignal, SemaphoreWait};
 use crate::error::{Error, Result};
 
-/// What a submit names.
+/// What a submit uses.
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) fence: Fence,
@@ -26,7 +26,7 @@ pub(super) struct Kept {
     pub(super) objects: SmallVec<[Object; 4]>,
 }
 
-/// What commands use.
+/// An object that commands use.
 #[derive(Debug)]
 pub(crate) enum Object {
     Buffer(Buffer),
@@ -36,7 +36,7 @@ pub(crate) enum Object {
 }
 
 impl Object {
-    /// Whether dropping it would free it.
+    /// Returns whether this is the last reference.
     fn is_last(&self) -> bool {
         match self {
             Self::Buffer(buffer) => buffer.0.is_last(),
@@ -46,8 +46,8 @@ impl Object {
     }
 }
 
-/// So many submits are kept before the GPU is queried which of them are done. A query may be a system
-/// call.
+/// The number of submits that are kept before the GPU is queried for those that are done. A query
+/// may be a system call.
 const QUERY_AT: usize = 16;
 
 /// What the submits to one device use.
@@ -74,7 +74,8 @@ impl Default for State {
 }
 
 impl State {
-    /// Removes the submits that are done, and returns them, to be dropped while the list is not locked.
+    /// Removes the submits that are done, and returns them, to be dropped while the list is not
+    /// locked.
     fn take_done(&mut self) -> Vec<Kept> {
         let (mut done, mut queries) = (Vec::new(), Queries::default());
         for _ in 0..self.submits.len() {
@@ -90,7 +91,7 @@ impl State {
     }
 }
 
-/// Whether fences are signalled. Each semaphore is queried once.
+/// The states of fences. Each semaphore is queried once.
 #[derive(Default)]
 struct Queries(SmallVec<[(vk::Semaphore, u64); 4]>);
 
@@ -116,7 +117,7 @@ impl Queries {
     }
 }
 
-/// Nothing runs on a device that is lost.
+/// Returns whether the device is lost, on which nothing runs any more.
 fn is_lost<T>(result: &Result<T>) -> bool {
     let lost = i64::from(vk::Result::ERROR_DEVICE_LOST.as_raw());
     matches!(result, Err(Error::Driver(driver)) if driver.code == lost)
@@ -135,7 +136,7 @@ impl KeptList {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is locked.
+        // No code panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -172,7 +173,7 @@ impl KeptList {
             drop(state);
             return drop(done);
         }
-        // What nothing else holds is freed soon: it is usually the last use of it.
+        // Objects that nothing else holds are freed soon: this is usually their last use.
         let mut queries = Queries::default();
         while let Some(first) = state.submits.front() {
             let is_last = first.objects.iter().any(Object::is_last);
@@ -192,8 +193,8 @@ impl KeptList {
         drop(done);
     }
 
-    /// Waits for the submits that `is_meant` selects, at most `timeout`, and drops what the GPU is
-    /// done with. Returns how many of them are still in use. Other threads can submit meanwhile.
+    /// Waits at most `timeout` for the submits that `is_meant` selects, and drops what the GPU is
+    /// done with. Returns how many of them are not done. Other threads can submit meanwhile.
     pub(super) fn wait(&self, is_meant: impl Fn(&Kept) -> bool, timeout: Duration) -> usize {
         self.collect();
         let meant = self
@@ -234,18 +235,17 @@ impl KeptForGpu for KeptList {
 }
 
 impl Endpoint {
-    /// Drops what submits have named and the GPU is done with.
+    /// Drops everything that submits used and the GPU is done with.
     ///
-    /// Submits do this too, but only now and then, since it may take a system call. Call it before
-    /// counting what a program holds, or to free large resources early.
+    /// Submits do this only occasionally, since it may take a system call. Call it to free large
+    /// resources early, or before counting objects.
     pub fn free_finished(&self) {
         if self.kept().get().is_some() {
             KeptList::of(self).collect();
         }
     }
 
-    /// Returns a command buffer of the library's own, for a queue of `family`.
-    /// It is being recorded.
+    /// Begins a command buffer of the library's own for a queue of `family`, and returns it.
     pub(crate) fn own_commands(&self, family: u32) -> Result<Commands> {
         let list = KeptList::of(self);
         list.collect();
@@ -263,8 +263,8 @@ impl Endpoint {
         commands.begin()
     }
 
-    /// Waits for what the end `end` of a handoff has submitted. What is left afterwards is dropped by a
-    /// later operation of the endpoint.
+    /// Waits for the work that the end `end` of a handoff has submitted. What is still in use
+    /// afterwards is dropped by a later operation of the endpoint.
     pub(crate) fn wait_for_end(&self, end: u64, timeout: Duration) {
         if self.kept().get().is_none() {
             return;

@@ -14,15 +14,14 @@ use crate::error::{Invalid, Result};
 ///
 /// # Visibility
 /// Vulkan commands that are submitted after a write by the host see it: `vkQueueSubmit` makes host
-/// writes available. **Nothing makes them visible to another API or process except such a submit.**
-/// With NVIDIA's driver (580.159), a CUDA kernel saw what the host had written first, but not what it
-/// wrote next without a Vulkan submit in between.
+/// writes available. **Only such a submit makes them visible to another API or process.** With
+/// NVIDIA's driver (580.159), a CUDA kernel saw the host's first write, but not its second one
+/// without a Vulkan submit in between.
 ///
-/// - After a write, pass the payload on: record a release into a command buffer that is submitted
-///   after the write, even if it contains nothing else, and acquire it on the other side
-///   ([`handoff`](crate::handoff)).
-/// - Before a read, let Vulkan acquire the payload, and wait for that submit. The access that the
-///   acquire names includes `VK_PIPELINE_STAGE_HOST_BIT` and `VK_ACCESS_HOST_READ_BIT`
+/// - After a write, record a release into a command buffer, even if it contains nothing else,
+///   submit it, and acquire the payload on the other side ([`handoff`](crate::handoff)).
+/// - Before a read, let Vulkan acquire the payload, and wait for that submit. The acquire's access
+///   must include `VK_PIPELINE_STAGE_HOST_BIT` and `VK_ACCESS_HOST_READ_BIT`
 ///   ([`BufferAccess::stage`](super::BufferAccess#structfield.stage)).
 ///
 /// # References
@@ -34,8 +33,8 @@ pub struct Mapping {
     memory: Memory,
 }
 
-// SAFETY: the address is that of memory which the mapping keeps alive and mapped, on whichever thread
-// it is. Only unsafe methods access the bytes.
+// SAFETY: the address is that of memory which the mapping keeps alive and mapped, on whichever
+// thread it is. Only unsafe methods access the bytes.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
@@ -55,8 +54,8 @@ impl Memory {
     ///
     /// # Errors
     /// [`Invalid`] for memory whose type is not host-visible
-    /// ([`MemoryLocation::HostVisible`](super::MemoryLocation::HostVisible)), and for adopted memory,
-    /// which its owner maps; [`Driver`](crate::Error::Driver) if the driver can't map it.
+    /// ([`MemoryLocation::HostVisible`](super::MemoryLocation::HostVisible)), and for adopted
+    /// memory, which its owner maps; [`Driver`](crate::Error::Driver) if the driver can't map it.
     ///
     /// # References
     /// `vkMapMemory`.
@@ -112,34 +111,35 @@ impl Mapping {
     /// the type's rules of [visibility](Self#visibility) apply.
     ///
     /// # Errors
-    /// [`Invalid`] if the bytes reach past the end; as [`flush`](Self::flush).
+    /// [`Invalid`] if the bytes reach past the end; the errors of [`flush`](Self::flush).
     pub unsafe fn write(&self, offset: usize, data: &[u8]) -> Result<()> {
         let at = self.at(offset, data.len())?;
-        // SAFETY: the bytes lie within the mapping (`at`), and `data` is a reference to other memory.
-        // The caller promises that nothing else accesses them.
+        // SAFETY: the bytes lie within the mapping (`at`), and `data` is a reference to other
+        // memory. The caller promises that nothing else accesses them.
         unsafe { at.copy_from_nonoverlapping(data.as_ptr(), data.len()) };
         self.flush()
     }
 
-    /// Copies bytes from `offset` after the start into `data`, as far as they are visible to the host.
+    /// Copies bytes from `offset` after the start into `data`, as far as they are visible to the
+    /// host.
     ///
     /// # Safety
     /// During the call neither a GPU nor another thread or process writes these bytes.
     ///
     /// # Errors
-    /// [`Invalid`] if the bytes reach past the end; as [`invalidate`](Self::invalidate).
+    /// [`Invalid`] if the bytes reach past the end; the errors of [`invalidate`](Self::invalidate).
     pub unsafe fn read(&self, offset: usize, data: &mut [u8]) -> Result<()> {
         let at = self.at(offset, data.len())?;
         self.invalidate()?;
-        // SAFETY: the bytes lie within the mapping (`at`), and `data` is a reference to other memory.
-        // The caller promises that nothing else writes them.
+        // SAFETY: the bytes lie within the mapping (`at`), and `data` is a reference to other
+        // memory. The caller promises that nothing else writes them.
         unsafe { at.copy_to_nonoverlapping(data.as_mut_ptr(), data.len()) };
         Ok(())
     }
 
-    /// Makes what the host wrote through [`as_ptr`](Self::as_ptr) available to the device. Needed only
-    /// for memory that is not coherent, which only
-    /// [`MemoryLocation::Type`](super::MemoryLocation::Type) chooses; otherwise it does nothing.
+    /// Makes what the host wrote through [`as_ptr`](Self::as_ptr) available to the device. Needed
+    /// only for memory that is not coherent, which only
+    /// [`MemoryLocation::Type`](super::MemoryLocation::Type) can select; otherwise it does nothing.
     ///
     /// # Errors
     /// [`Driver`](crate::Error::Driver) if memory runs out.
@@ -156,7 +156,7 @@ impl Mapping {
     }
 
     /// Makes what the device wrote, and made available to the host, visible to reads through
-    /// [`as_ptr`](Self::as_ptr). Needed only for memory that is not coherent, as
+    /// [`as_ptr`](Self::as_ptr). Needed only for memory that is not coherent, like
     /// [`flush`](Self::flush).
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::error::{Api, Error, Invalid, Result};
 use crate::fd::{self, FileKind, MemoryHandleType, file_kind, transfer_duplicate};
 use crate::payload::{MemoryInfo, MemoryPayload};
 
-/// Device memory that can be shared. Cheap to clone: several buffers and images may lie in one
+/// Device memory that can be shared. Cheap to clone: several buffers and images may share an
 /// allocation, which is freed with the last of them.
 #[derive(Clone)]
 pub struct Memory {
@@ -78,7 +78,8 @@ impl Memory {
         Self { inner: Arc::new(Inner { handle, info, origin, addressable, mapped, endpoint }) }
     }
 
-    /// Wraps the application's memory. It is `addressable` if it was allocated for device addresses.
+    /// Wraps the application's memory. It is `addressable` if it was allocated for device
+    /// addresses.
     pub(super) fn adopted(
         endpoint: &Endpoint,
         handle: vk::DeviceMemory,
@@ -118,8 +119,8 @@ impl Memory {
         types.get(index).map_or(vk::MemoryPropertyFlags::empty(), |ty| ty.property_flags)
     }
 
-    /// Maps the whole allocation and returns its address. It remains mapped until it is freed, which
-    /// unmaps it.
+    /// Maps the whole allocation and returns its address. It remains mapped until it is freed,
+    /// which unmaps it.
     pub(super) fn map_whole(&self) -> Result<*mut u8> {
         let Inner { handle, origin, mapped, endpoint, .. } = &*self.inner;
         if *origin == Origin::Adopted {
@@ -137,8 +138,8 @@ impl Memory {
         let mut mapped = mapped.lock().unwrap_or_else(PoisonError::into_inner);
         if *mapped == 0 {
             let flags = vk::MemoryMapFlags::empty();
-            // SAFETY: the memory is alive, of this device, host-visible and not mapped; the lock keeps
-            // other threads from mapping it.
+            // SAFETY: the memory is alive, of this device, host-visible and not mapped; the lock
+            // keeps other threads from mapping it.
             let address =
                 unsafe { endpoint.device().map_memory(*handle, 0, vk::WHOLE_SIZE, flags) };
             *mapped = address.context("vkMapMemory")?.expose_provenance();
@@ -185,7 +186,7 @@ impl Memory {
     }
 }
 
-/// Which side of a payload a resource is created for.
+/// The side of a payload for which a resource is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Exporter,
@@ -193,7 +194,7 @@ pub(super) enum Side {
 }
 
 impl Side {
-    /// Returns what the device lacks to be that side.
+    /// Checks that the device supports that side.
     pub(super) fn check(self, support: &MemorySupport) -> Support {
         match self {
             Self::Exporter => support.export.clone(),
@@ -203,7 +204,7 @@ impl Side {
 }
 
 impl Memory {
-    /// Adds to the error of an export what the owner of adopted memory can do about it.
+    /// Adds to an export's error what the owner of adopted memory can do about it.
     fn explain_export(&self, error: Error) -> Error {
         match error {
             Error::Driver(error)
@@ -221,8 +222,8 @@ impl Memory {
         }
     }
 
-    /// Checks adopted memory by an export, since nothing else shows that it was allocated for export,
-    /// and with drivers whose memory is a file, how large it is.
+    /// Checks adopted memory by exporting it: nothing else shows that it was allocated for export
+    /// and, with drivers whose memory is a file, how large it is.
     pub(super) fn check_export(&self) -> Result<()> {
         /// More than a driver adds to a file: a header, and the rest of the last page.
         const OVERHEAD: u64 = 64 << 10;
@@ -232,7 +233,7 @@ impl Memory {
                 let problem = format!("is {size} bytes, but the driver's memory has about {len}");
                 Err(Invalid::new("adopted.allocation_size", problem)
                     .help(
-                        "give VkMemoryAllocateInfo::allocationSize of the whole block, not the \
+                        "pass VkMemoryAllocateInfo::allocationSize of the whole block, not the \
                          size of a suballocation",
                     )
                     .into())
@@ -251,7 +252,8 @@ pub(super) enum DedicatedTo {
 }
 
 impl Endpoint {
-    /// Allocates `size` bytes of exportable memory. The caller found `handle_type` to be exportable.
+    /// Allocates `size` bytes of exportable memory. The caller found `handle_type` to be
+    /// exportable.
     pub(super) fn allocate_exportable(
         &self,
         size: u64,
@@ -271,8 +273,8 @@ impl Endpoint {
         self.allocate_memory(info, memory_type_index, to, addressable, None)
     }
 
-    /// Imports a duplicate of the payload's descriptor, so that the payload stays usable if this or
-    /// a later step fails. The caller checked the payload.
+    /// Imports a duplicate of the payload's descriptor, so that the payload can be returned if this
+    /// or a later step fails. The caller checked the payload.
     pub(super) fn allocate_imported(
         &self,
         payload: &MemoryPayload,

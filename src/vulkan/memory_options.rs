@@ -1,5 +1,4 @@
-//! How the memory of a shared resource is allocated: the application's options, and the memory type that they
-//! select.
+//! How a shared resource's memory is allocated: the options, and the memory type that they select.
 
 use ash::vk;
 
@@ -42,11 +41,11 @@ pub struct MemoryOptions {
     /// Whether the resource gets an allocation of its own. Default: if the driver requires or
     /// prefers it.
     pub dedicated: DedicatedAllocation,
-    /// Bytes to allocate in addition to what the resources require here, for importers whose driver
-    /// requires more. Default: 0.
+    /// Bytes to allocate beyond the resources' requirements on this device, for importers whose
+    /// driver requires more. Default: 0.
     ///
-    /// A dedicated allocation is exactly as large as its resource and has none; with `Auto`, a
-    /// dedicated allocation is made only if the driver requires it.
+    /// A dedicated allocation is exactly as large as its resource, so it can't have spare bytes;
+    /// with `Auto`, a dedicated allocation is then made only if the driver requires it.
     pub spare_bytes: u64,
 }
 
@@ -143,7 +142,7 @@ pub(super) fn check_memory_type(
         .into())
 }
 
-/// Returns `size` and `more` bytes together.
+/// Returns the sum of `size` and `more`.
 pub(super) fn sum(size: u64, more: &[u64]) -> Result<u64> {
     let total = more.iter().try_fold(size, |total, &bytes| total.checked_add(bytes));
     total.ok_or_else(|| Invalid::new("desc", "is too large to be allocated").into())

@@ -1,13 +1,14 @@
 //! The Vulkan peer, over the application's own `ash` device.
 //!
-//! [`Endpoint`] borrows a device. [`Buffer`]s, [`Image`]s and [`Semaphore`]s are created for export,
-//! imported from payloads, or adopted from the application; each export makes a new descriptor.
-//! Command buffers and queues remain the application's: [`Endpoint::record_release`] and
-//! [`Endpoint::record_acquire`] record barriers, and [`SubmitSync`] is what to add to the submit.
+//! [`Endpoint`] borrows a device. [`Buffer`]s, [`Image`]s and [`Semaphore`]s are created for
+//! export, imported from payloads, or adopted from the application; each export makes a new
+//! descriptor. The application keeps control of its command buffers and queues:
+//! [`Endpoint::record_release`] and [`Endpoint::record_acquire`] record barriers, and
+//! [`SubmitSync`] holds what to add to the submit.
 //!
-//! Objects are handles that are cheap to clone. The last clone destroys the Vulkan object. The endpoint
-//! keeps a clone of what a submitted handoff names until its work is done; keep one yourself until
-//! other work that uses the object is done.
+//! Objects are cheap to clone; dropping the last clone destroys the Vulkan object. The endpoint
+//! keeps a clone of everything that a submitted handoff uses until its work is done. For other
+//! work, keep a clone yourself until it is done.
 //!
 //! # References
 //! `VK_KHR_external_memory_fd`, `VK_KHR_external_semaphore_fd`, `VK_EXT_external_memory_dma_buf`.

@@ -1,4 +1,4 @@
-//! Which parts of a shared resource are handed over, so that none is handed over twice.
+//! Tracks which parts of a shared resource are released, so that none is released twice.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,8 +8,8 @@ use smallvec::SmallVec;
 use crate::error::Result;
 use crate::peer::released_already;
 
-/// What handoffs have released of one resource and not acquired again. Each API's object of a resource
-/// has its own.
+/// The parts of one resource that handoffs have released and not acquired again. Each API's object
+/// of a resource has its own.
 #[derive(Debug, Default)]
 pub(super) struct Ownership(Mutex<SmallVec<[Released; 1]>>);
 
@@ -21,7 +21,7 @@ struct Released {
     acquired_by: Option<Half>,
 }
 
-/// One half of a handoff: the end of it, and a sequence number.
+/// One half of a handoff: its end, and a sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Half {
     /// Twice the number of the handoff, plus 1 for the acquiring end.
@@ -29,7 +29,7 @@ pub(super) struct Half {
     pub(super) number: u64,
 }
 
-/// A part of an image: its levels and layers. A buffer has only a whole.
+/// A part of an image: levels and layers. For a buffer, always the whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) levels: Range<u32>,
@@ -48,7 +48,7 @@ impl Part {
 
 impl Ownership {
     fn released(&self) -> MutexGuard<'_, SmallVec<[Released; 1]>> {
-        // Nothing panics while it is locked.
+        // No code panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -73,12 +73,12 @@ impl Ownership {
         }
     }
 
-    /// An acquire is submitted.
+    /// Records that an acquire was submitted.
     pub(super) fn acquired(&self, by: Half) {
         self.released().retain(|released| released.acquired_by != Some(by));
     }
 
-    /// A release or an acquire is never submitted.
+    /// Cancels a release or an acquire that will never be submitted.
     pub(super) fn abandon(&self, half: Half) {
         let mut released = self.released();
         released.retain(|released| released.by != half);
@@ -87,7 +87,7 @@ impl Ownership {
         }
     }
 
-    /// Nothing counts as released any more.
+    /// Records that nothing is released.
     pub(super) fn reclaim(&self) {
         self.released().clear();
     }
@@ -103,13 +103,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_released_is_not_released_again_before_it_is_back() {
+    fn a_released_part_is_not_released_again_before_it_is_acquired() {
         let buffer = Ownership::default();
         let release = |number| buffer.release(half(number), &Part::WHOLE, "buffers");
         release(1).unwrap();
         let refused = release(2).unwrap_err().to_string();
         assert!(refused.contains("handoff 3") && refused.contains("reclaim"), "{refused}");
-        // Acquired and released in one submit, which is made, or not.
+        // Acquired and released in one submit, which is made or not.
         for (is_submitted, acquire, next) in [(true, half(7), 2), (false, half(8), 3)] {
             buffer.acquire(acquire, &Part::WHOLE);
             release(next).unwrap();

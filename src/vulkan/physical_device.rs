@@ -1,4 +1,4 @@
-//! What a physical device supports, of what this library uses.
+//! The extensions, features and properties of a physical device that this library uses.
 
 use std::ffi::{CStr, CString};
 
@@ -14,7 +14,7 @@ use crate::identity::{Identity, Uuid};
 pub(super) struct SupportedExtensions(Vec<CString>);
 
 impl SupportedExtensions {
-    /// Queries them.
+    /// Queries them from the driver.
     ///
     /// # Safety
     /// `instance` is valid, and `physical_device` belongs to it.
@@ -50,7 +50,7 @@ const WANTED: &[(&CStr, Option<u32>)] = &[
 ];
 
 impl Features {
-    /// Queries which of them a device of `api_version` can enable.
+    /// Queries which features a device of `api_version` can enable.
     ///
     /// # Safety
     /// `instance` is valid and of Vulkan 1.1 at least, and `physical_device` belongs to it.
@@ -71,8 +71,8 @@ impl Features {
         if is_1_2 {
             found = found.push_next(&mut address);
         }
-        // SAFETY: the caller's promise; each structure of the chain is part of the version, or of an
-        // extension that the physical device supports.
+        // SAFETY: the caller's promise; each structure of the chain is part of the version, or of
+        // an extension that the physical device supports.
         unsafe { instance.get_physical_device_features2(physical_device, &mut found) };
         let multisample = found.features.shader_storage_image_multisample;
         Ok(Self {
@@ -94,7 +94,7 @@ pub(super) struct Properties {
 }
 
 impl Properties {
-    /// Queries them.
+    /// Queries them from the driver.
     ///
     /// # Safety
     /// The instance is valid, and the physical device belongs to it.

@@ -9,11 +9,12 @@ use super::device_info::Features;
 use crate::error::{Api, Invalid, Missing, Result};
 
 /// A Vulkan device as the address of its loader and integer handles, for bindings other than `ash`
-/// (vulkanalia, for example) and for other languages. Otherwise like [`DeviceInfo`](super::DeviceInfo).
+/// (vulkanalia, for example) and for other languages. Otherwise like
+/// [`DeviceInfo`](super::DeviceInfo).
 ///
 /// # Examples
-/// A C function that makes an endpoint. A Rust app on vulkanalia fills in the same fields:
-/// `instance.handle().as_raw() as u64`, and likewise for the devices.
+/// A C function that creates an endpoint. A Rust application that uses vulkanalia fills in the same
+/// fields: `instance.handle().as_raw() as u64`, and likewise for the devices.
 /// ```no_run
 /// use std::ffi::c_void;
 ///
@@ -66,7 +67,8 @@ pub struct RawDeviceInfo<'a> {
     pub device: u64,
     /// Same as [`DeviceInfo::api_version`](super::DeviceInfo::api_version).
     pub api_version: u32,
-    /// Same as [`DeviceInfo::enabled_extensions`](super::DeviceInfo#structfield.enabled_extensions).
+    /// Same as
+    /// [`DeviceInfo::enabled_extensions`](super::DeviceInfo#structfield.enabled_extensions).
     pub enabled_extensions: &'a [&'a CStr],
     /// Same as [`DeviceInfo::features`](super::DeviceInfo#structfield.features).
     pub features: Features,
@@ -76,7 +78,8 @@ impl RawDeviceInfo<'_> {
     /// Loads the functions of the instance and of the device.
     ///
     /// # Safety
-    /// The address is that of `vkGetInstanceProcAddr`, and the handles are valid and belong together.
+    /// The address is that of `vkGetInstanceProcAddr`, and the handles are valid and belong
+    /// together.
     pub(super) unsafe fn load(&self) -> Result<(ash::Instance, ash::Device)> {
         for (field, is_null) in [
             ("raw.get_instance_proc_addr", self.get_instance_proc_addr.is_null()),
@@ -113,7 +116,7 @@ impl RawDeviceInfo<'_> {
     }
 }
 
-/// The instance's functions that are called, some of Vulkan 1.1.
+/// The instance functions that are called, some of them of Vulkan 1.1.
 const INSTANCE: [&CStr; 8] = [
     c"vkGetDeviceProcAddr",
     c"vkEnumerateDeviceExtensionProperties",

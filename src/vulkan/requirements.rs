@@ -17,7 +17,7 @@ pub(super) struct Requirements {
     rules: Rules,
 }
 
-/// How one kind of resource is named, and the specification's rules for binding it.
+/// The name of a kind of resource, and the specification's rules for binding it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
     /// `buffer` or `image`.
@@ -28,7 +28,7 @@ pub(super) struct Rules {
     needs_dedicated: &'static str,
     is_dedicated_to_another: &'static str,
     dedicated_size: &'static str,
-    /// What creates such a resource together with its memory.
+    /// The advice for creating such a resource together with its memory.
     created_by: &'static str,
     imported_by: &'static str,
 }
@@ -57,7 +57,8 @@ pub(super) const IMAGE: Rules = Rules {
     imported_by: "import it together with its resource, with import_image",
 };
 
-/// The origin of the description of the memory, which decides what an error names and what would help.
+/// The origin of the description of the memory, which decides what an error names and what would
+/// help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// The caller chose an offset in memory of this library.
@@ -100,7 +101,7 @@ impl Requirements {
         }
     }
 
-    /// Adds what the handle type that the resource is shared by requires.
+    /// Adds what the handle type requires.
     pub(super) fn shared_by(mut self, dedicated: Dedicated) -> Self {
         if dedicated > self.dedicated {
             self.dedicated = dedicated;
@@ -131,8 +132,8 @@ impl Requirements {
         self.check(offset, memory, Source::Placed)
     }
 
-    /// Checks that the resource can be bound at `offset` of `memory`, which is its own if `memory` is
-    /// a dedicated allocation. An importer and an adopted object are described by `source`.
+    /// Checks that the resource can be bound at `offset` of `memory`, which is the resource's own
+    /// if it is a dedicated allocation. `source` is an import or an adoption.
     pub(super) fn check_described(
         &self,
         offset: u64,
@@ -237,7 +238,7 @@ impl Requirements {
                 ))
             }
             Source::Adopted => Invalid::new("adopted.allocation_size", needs).help(
-                "give VkMemoryAllocateInfo::allocationSize of the whole block, not the size of a \
+                "pass VkMemoryAllocateInfo::allocationSize of the whole block, not the size of a \
                  suballocation",
             ),
         }

@@ -51,10 +51,11 @@ pub(super) trait Resource: Copy + fmt::Debug {
     unsafe fn destroy(self, device: &ash::Device);
 }
 
-/// A resource that is not bound to memory yet. Destroyed when dropped, unless it is the application's.
+/// A resource that is not bound to memory yet. Destroyed when dropped, unless it is the
+/// application's.
 pub(super) struct Unbound<R: Resource> {
     pub(super) handle: R,
-    /// What the handle type that it is shared by requires.
+    /// Whether its handle type needs a dedicated allocation.
     dedicated: Dedicated,
     owned: bool,
     endpoint: Endpoint,
@@ -64,8 +65,8 @@ impl<R: Resource> Drop for Unbound<R> {
     fn drop(&mut self) {
         if self.owned {
             // SAFETY: this library created the handle, and this structure is its only owner. The
-            // endpoint keeps what a submitted handoff names until the work is done; the caller promises
-            // to keep what other work uses (`SubmitSync::submit`).
+            // endpoint keeps what a submitted handoff names until the work is done; the caller
+            // promises to keep what other work uses (`SubmitSync::submit`).
             unsafe { self.handle.destroy(self.endpoint.device()) };
         }
     }
@@ -151,7 +152,7 @@ impl<R: Resource> Bound<R> {
         &self.0.ownership
     }
 
-    /// Whether there is no other clone.
+    /// Returns whether there is no other clone.
     pub(super) fn is_last(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
@@ -187,7 +188,7 @@ macro_rules! bound {
                 self.0.desc()
             }
 
-            /// Returns the allocation that it lies in.
+            /// Returns the allocation in which it lies.
             pub fn memory(&self) -> &Memory {
                 self.0.memory()
             }
@@ -197,8 +198,8 @@ macro_rules! bound {
                 self.0.offset()
             }
 
-            /// Makes a resource that was released, and will not be acquired again, one that can be
-            /// released. Its content is undefined, and so is the layout of an image.
+            /// Gives up on acquiring a released resource, so that it can be released again. Its
+            /// content is undefined, and so is the layout of an image.
             pub fn reclaim(&self) {
                 self.0.ownership().reclaim();
             }

@@ -15,8 +15,8 @@ use crate::payload::{SemaphoreInfo, SemaphoreKind, SemaphorePayload};
 
 /// A semaphore that is shared with another API, device or process. Cheap to clone.
 ///
-/// Dropping the last clone destroys the `VkSemaphore`. A submit by [`SubmitSync`](super::SubmitSync)
-/// keeps a clone until its work is done.
+/// Dropping the last clone destroys the `VkSemaphore`. A submit by
+/// [`SubmitSync`](super::SubmitSync) keeps a clone until its work is done.
 #[derive(Clone)]
 pub struct Semaphore {
     inner: Arc<Inner>,
@@ -25,7 +25,7 @@ pub struct Semaphore {
 struct Inner {
     handle: vk::Semaphore,
     kind: SemaphoreKind,
-    /// The handle type that it can be exported as; `None` for an imported semaphore.
+    /// The handle type for export; `None` for an imported semaphore.
     exportable: Option<SemaphoreHandleType>,
     // Last: it may destroy the device.
     endpoint: Endpoint,
@@ -43,9 +43,10 @@ impl fmt::Debug for Semaphore {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // SAFETY: this library created the handle, and this structure is its only owner. The endpoint
-        // keeps what a submit waits for and signals until the work is done
-        // (VUID-vkDestroySemaphore-semaphore-05149); the caller promises the same for other submits.
+        // SAFETY: this library created the handle, and this structure is its only owner. The
+        // endpoint keeps what a submit waits for and signals until the work is done
+        // (VUID-vkDestroySemaphore-semaphore-05149); the caller promises the same for other
+        // submits.
         unsafe { self.endpoint.device().destroy_semaphore(self.handle, None) };
     }
 }
@@ -75,8 +76,8 @@ impl Endpoint {
     /// The payload is consumed; on failure it is returned, its descriptor still open.
     ///
     /// # Errors
-    /// [`Mismatch`](crate::Error::Mismatch) for a payload from another GPU or driver, [`Invalid`] for a
-    /// descriptor that isn't a semaphore and for a timeline semaphore as a sync fd,
+    /// [`Mismatch`](crate::Error::Mismatch) for a payload from another GPU or driver, [`Invalid`]
+    /// for a descriptor that isn't a semaphore and for a timeline semaphore as a sync fd,
     /// [`Missing`](crate::Error::Missing) if the driver can't import such a semaphore,
     /// [`Driver`](crate::Error::Driver) if the driver rejects this one.
     ///
@@ -97,7 +98,8 @@ impl Endpoint {
         self.workarounds().check_semaphore_fd(handle_type, payload.as_fd())?;
         let semaphore = self.create_raw_semaphore(kind, None)?;
         let functions = self.semaphore_fd()?;
-        // A sync fd can only be imported temporarily (VUID-VkImportSemaphoreFdInfoKHR-handleType-07307).
+        // A sync fd can only be imported temporarily
+        // (VUID-VkImportSemaphoreFdInfoKHR-handleType-07307).
         let flags = match handle_type {
             SemaphoreHandleType::OpaqueFd => vk::SemaphoreImportFlags::empty(),
             SemaphoreHandleType::SyncFd => vk::SemaphoreImportFlags::TEMPORARY,

@@ -15,18 +15,18 @@ use super::semaphore::{Semaphore, SemaphoreSignal, SemaphoreWait};
 use super::submit_end::{SubmitEnd, check_device};
 use crate::error::{Error, Result};
 
-/// What to add to the submit of the command buffer that a release or an acquire was recorded in.
+/// What to add to the submit of the command buffer into which a release or an acquire was recorded.
 ///
-/// [`merge`](Self::merge) joins those of several handoffs. [`submit`](Self::submit) makes the whole
-/// submit; [`submit_with`](Self::submit_with) and [`into_parts`](Self::into_parts) serve those who
-/// submit in another way (`vkQueueSubmit2`, an engine's own queue).
+/// [`merge`](Self::merge) combines those of several handoffs. [`submit`](Self::submit) calls
+/// `vkQueueSubmit`; to submit in another way (`vkQueueSubmit2`, an engine's own queue), use
+/// [`submit_with`](Self::submit_with) or [`into_parts`](Self::into_parts).
 ///
-/// From the submit on, the endpoint keeps what the handoffs name (buffers, images, semaphores) until
-/// the GPU is done with it. Dropped without a submit, by `?` or a panic for instance, it takes the
-/// handoffs back: a release counts as never made, and its ticket is refused; what was acquired can be
-/// acquired again with the ticket that `lost_tickets` returns.
+/// Once submitted, the endpoint keeps the handoffs' buffers, images and semaphores until the GPU is
+/// done with them. If this is dropped without a submit, by an early return or a panic for instance,
+/// the handoffs are cancelled: a release counts as never made, and its ticket is refused; what was
+/// acquired can be acquired again with the ticket that `lost_tickets` returns.
 #[derive(Debug, Default)]
-#[must_use = "the handoff is incomplete until this is submitted; dropping it takes the handoff back"]
+#[must_use = "the handoff is incomplete until this is submitted; dropping it cancels the handoff"]
 pub struct SubmitSync {
     waits: Vec<SemaphoreWait>,
     signals: Vec<SemaphoreSignal>,
@@ -38,7 +38,7 @@ pub struct SubmitSync {
     commands: Option<Commands>,
 }
 
-/// What to submit with, for those who call `vkQueueSubmit` themselves.
+/// The semaphores and the fence of a submit, for code that calls `vkQueueSubmit` itself.
 #[derive(Debug)]
 pub struct SubmitParts {
     /// Semaphores to wait for.
@@ -49,7 +49,8 @@ pub struct SubmitParts {
     pub fence: vk::Fence,
 }
 
-/// A list of one submit, on the stack if it is short: a handoff each way and a fence, twice, fit.
+/// A list of one submit, on the stack if it is short: two handoffs in each direction and their
+/// fences fit.
 type List<T> = SmallVec<[T; 8]>;
 
 impl SubmitSync {
@@ -63,12 +64,12 @@ impl SubmitSync {
         &self.waits
     }
 
-    /// Returns the semaphores that the submit signals, as far as they are known before it.
+    /// Returns the semaphores that the submit signals, except those added by the submit itself.
     pub fn signals(&self) -> &[SemaphoreSignal] {
         &self.signals
     }
 
-    /// Adds what another handoff of the same submit needs.
+    /// Adds another handoff of the same submit.
     pub fn merge(&mut self, other: SubmitSync) {
         append(&mut self.waits, other.waits);
         append(&mut self.signals, other.signals);
@@ -84,15 +85,16 @@ impl SubmitSync {
     /// Submits `command_buffers` to `queue` with these waits, signals and fence.
     ///
     /// # Safety
-    /// The requirements of `vkQueueSubmit`: `queue` belongs to `endpoint`'s device and is externally
-    /// synchronised, and the command buffers are executable. They, and what they use besides the
-    /// resources that the handoffs name, live until the work is done.
+    /// The requirements of `vkQueueSubmit`: `queue` belongs to `endpoint`'s device and is
+    /// externally synchronised, and the command buffers are executable. They, and whatever they use
+    /// besides the handoffs' resources, live until the work is done.
     ///
     /// # Errors
     /// Before anything is submitted, [`Invalid`](crate::error::Invalid) for a timeline semaphore
-    /// without a value, a binary one with a value, and a release that was made before another one of
-    /// its handoff that is submitted already; [`Mismatch`](crate::error::Mismatch) for a
-    /// semaphore or fence of another device; [`Driver`](Error::Driver) if `vkQueueSubmit` fails. The handoffs are taken back then.
+    /// without a value, a binary one with a value, and a release that is older than a submitted one
+    /// of the same handoff; [`Mismatch`](crate::error::Mismatch) for a semaphore or fence of
+    /// another device; [`Driver`](Error::Driver) if `vkQueueSubmit` fails. The handoffs are then
+    /// cancelled.
     ///
     /// # References
     /// `vkQueueSubmit`, `VkTimelineSemaphoreSubmitInfo`.
@@ -123,25 +125,28 @@ impl SubmitSync {
             info = info.push_next(&mut timeline);
         }
         let raw = fence.as_ref().map_or(vk::Fence::null(), Fence::handle);
-        // SAFETY: the caller promises queue, command buffers and lifetimes. Semaphores and fence are
-        // of this device, timeline semaphores have values (`prepare`), and the endpoint keeps them.
-        // The arrays of waits have one length, those of signals too, and all outlive the call.
+        // SAFETY: the caller promises queue, command buffers and lifetimes. Semaphores and fence
+        // are of this device, timeline semaphores have values (`prepare`), and the endpoint keeps
+        // them. The arrays of waits have one length, those of signals too, and all outlive the
+        // call.
         unsafe { endpoint.device().queue_submit(queue, &[info], raw) }.context("vkQueueSubmit")?;
         prepared.submitted(endpoint, fence);
         Ok(())
     }
 
-    /// Calls `submit`, which submits work to `queue` with these waits, signals and fence, through an
-    /// engine for instance.
+    /// Calls `submit`, which must submit work to `queue` with these waits, signals and fence, for
+    /// example through an engine.
     ///
     /// # Safety
-    /// If `submit` returns `Ok`, one `vkQueueSubmit` or `vkQueueSubmit2` to `queue`, which belongs to
-    /// `endpoint`'s device and is externally synchronised meanwhile, has had all of the waits,
-    /// signals and the fence, and the commands of the handoffs. If it returns an error, none has. What
-    /// the commands use besides the resources that the handoffs name lives until the work is done.
+    /// If `submit` returns `Ok`, it has made one `vkQueueSubmit` or `vkQueueSubmit2` to `queue`
+    /// with all of the waits and signals, the fence, and the commands of the handoffs. If it
+    /// returns an error, it has made none. `queue` belongs to `endpoint`'s device and is externally
+    /// synchronised meanwhile. Whatever the commands use besides the handoffs' resources lives
+    /// until the work is done.
     ///
     /// # Errors
-    /// Same as [`submit`](Self::submit), converted; otherwise those of `submit`.
+    /// Same as [`submit`](Self::submit), converted to `E`; otherwise the error that `submit`
+    /// returns.
     #[doc(alias = "vkQueueSubmit2")]
     pub unsafe fn submit_with<T, E: From<Error>>(
         self,
@@ -161,14 +166,14 @@ impl SubmitSync {
         Ok(value)
     }
 
-    /// Returns what to submit with, for a submit to `queue` that is made later. The handoffs count as
-    /// submitted from now on. Prefer [`submit_with`](Self::submit_with), which takes them back if the
-    /// submit fails.
+    /// Returns the semaphores and the fence, for a submit to `queue` that is made later. The
+    /// handoffs count as submitted from now on. Prefer [`submit_with`](Self::submit_with), which
+    /// cancels them if the submit fails.
     ///
     /// # Safety
-    /// The next submit to `queue` has all of the waits, signals and the fence, and the commands of the
-    /// handoffs. If it is never made, what the handoffs name is never freed. What the commands use
-    /// besides lives until the work is done.
+    /// The next submit to `queue` has all of the waits and signals, the fence, and the commands of
+    /// the handoffs. If it is never made, the handoffs' resources are never freed. Whatever else
+    /// the commands use lives until the work is done.
     ///
     /// # Errors
     /// Same as [`submit`](Self::submit), except that nothing is submitted.
@@ -184,8 +189,8 @@ impl SubmitSync {
     /// Submits the library's own command buffer.
     ///
     /// # Safety
-    /// `queue` belongs to `endpoint`'s device, is of the family that the command buffer was recorded
-    /// for, and is externally synchronised.
+    /// `queue` belongs to `endpoint`'s device, is of the family that the command buffer was
+    /// recorded for, and is externally synchronised.
     pub(crate) unsafe fn submit_own(self, endpoint: &Endpoint, queue: vk::Queue) -> Result<()> {
         let commands = self.commands.as_ref().map(Commands::handle);
         // SAFETY: the caller's promise; the command buffer was recorded, and the endpoint keeps it.
@@ -206,7 +211,7 @@ impl SubmitSync {
         Ok((self, fence))
     }
 
-    /// Rejects what would make a submit to `endpoint`'s device undefined behaviour.
+    /// Rejects anything that would make a submit to `endpoint`'s device undefined behaviour.
     fn check(&self, endpoint: &Endpoint) -> Result<()> {
         let waits = self.waits.iter().map(|wait| (&wait.semaphore, wait.value));
         let signals = self.signals.iter().map(|signal| (&signal.semaphore, signal.value));
@@ -219,7 +224,7 @@ impl SubmitSync {
         self.ends.iter().try_for_each(|end| end.check(endpoint))
     }
 
-    /// The submit is made: keeps what it uses, and completes the handoffs.
+    /// Called after the submit: keeps what it uses, and completes the handoffs.
     fn submitted(self, endpoint: &Endpoint, fence: Option<Fence>) {
         let Self { waits, signals, mut ends, after, commands, .. } = self;
         if let Some(fence) = fence {
@@ -271,9 +276,10 @@ impl SubmitSync {
     }
 }
 
-/// Something that a submit completes. Dropped without this call, it takes itself back.
+/// Something that a submit completes. If it is dropped without `submitted` being called, it cancels
+/// itself.
 pub(crate) trait AfterSubmit: fmt::Debug + Send + Sync {
-    /// The submit is made.
+    /// Called after the submit.
     fn submitted(&mut self);
 }
 
@@ -286,7 +292,7 @@ fn append<T>(list: &mut Vec<T>, more: Vec<T>) {
     }
 }
 
-/// Makes [`Fence`]s for the submits to one queue, in the order of the submits.
+/// Creates [`Fence`]s for the submits to one queue, in the order of the submits.
 ///
 /// Uses one timeline semaphore of its own, or a new `VkFence` per submit if the device has none.
 #[derive(Debug)]

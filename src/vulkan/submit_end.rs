@@ -12,13 +12,13 @@ use super::kept::Object;
 use super::ownership::{self, Ownership, Part};
 use crate::error::{Mismatch, Result};
 
-/// A handoff, as the submits of its Vulkan ends see it.
+/// The part of a handoff that the submits of its Vulkan ends call.
 pub(crate) trait SubmitHandoff: fmt::Debug + Send + Sync {
-    /// Rejects a submit that comes too late.
+    /// Rejects a submit that is out of order.
     fn check(&self, half: &Half) -> Result<()>;
-    /// The submit is made.
+    /// Called after the submit.
     fn submitted(&self, half: &Half);
-    /// There will be no submit.
+    /// Called if there will be no submit.
     fn abandoned(&self, half: &Half);
 }
 
@@ -31,13 +31,14 @@ pub(crate) enum Half {
     Acquire(u64),
 }
 
-/// One end of a handoff in a submit. Dropped before the submit, it takes its half of the handoff back.
+/// One end of a handoff in a submit. If it is dropped before the submit, its half of the handoff is
+/// cancelled.
 #[derive(Debug)]
 pub(crate) struct SubmitEnd {
     endpoint: Endpoint,
     pub(super) id: u64,
     half: Half,
-    /// `None` once the submit is made.
+    /// `None` after the submit.
     handoff: Option<Arc<dyn SubmitHandoff>>,
     objects: SmallVec<[Object; 2]>,
 }
@@ -73,12 +74,12 @@ impl SubmitEnd {
                 Half::Acquire(_) => ownership.acquire(half, part),
             }
         }
-        // From here on it is taken back if a later one fails.
+        // From here on it is cancelled if a later one fails.
         self.objects.push(object);
         Ok(())
     }
 
-    /// This half of the handoff, as the resources know it.
+    /// Returns this half of the handoff as the resources identify it.
     fn ownership_half(&self) -> ownership::Half {
         let number = match &self.half {
             Half::Release(numbers) => numbers.start,
@@ -92,7 +93,7 @@ impl SubmitEnd {
         self.handoff.as_ref().map_or(Ok(()), |handoff| handoff.check(&self.half))
     }
 
-    /// The submit is made; it uses the objects, which are moved to `kept`.
+    /// Called after the submit, which uses the objects: moves them to `kept`.
     pub(super) fn submitted(&mut self, kept: &mut SmallVec<[Object; 4]>) {
         let Some(handoff) = self.handoff.take() else { return };
         if matches!(self.half, Half::Acquire(_)) {
@@ -125,7 +126,7 @@ impl Object {
     }
 }
 
-/// Rejects what belongs to another device than `endpoint`'s.
+/// Rejects an object of a device other than `endpoint`'s.
 pub(super) fn check_device(
     field: &'static str,
     endpoint: &Endpoint,

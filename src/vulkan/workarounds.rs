@@ -31,17 +31,18 @@ bitflags! {
         /// has exactly the buffer's size (VUID-VkMemoryDedicatedAllocateInfo-buffer-02965) and
         /// can't be lengthened.
         const LLVMPIPE_BUFFER_TAIL = 1 << 0;
-        /// Imports memory only from regular files, as lavapipe's own memory is (a memfd).
+        /// Imports memory only from regular files, since lavapipe's own memory is one (a memfd).
         ///
         /// `vkAllocateMemory` reads a header from the descriptor that it imports
         /// (`os_import_memory_fd`). If the other end never writes, as with an eventfd or a
         /// terminal, that read never returns.
         const LAVAPIPE_READS_FROM_DESCRIPTORS = 1 << 1;
-        /// Rejects a descriptor that NVIDIA's driver can't have exported, before the driver sees it.
+        /// Rejects a descriptor that NVIDIA's driver can't have exported, before the driver sees
+        /// it.
         ///
-        /// After one failed import of a foreign descriptor (a memfd, an eventfd, a pipe) every later
-        /// import of that kind in the process fails, on every device. Integrated GPUs are exempt:
-        /// their descriptors may be dma-bufs.
+        /// After one failed import of a foreign descriptor (a memfd, an eventfd, a pipe) every
+        /// later import of that kind in the process fails, on every device. Integrated GPUs are
+        /// exempt: their descriptors may be dma-bufs.
         const NVIDIA_FOREIGN_FD_BREAKS_LATER_IMPORTS = 1 << 2;
         /// Lowers the shared memory of a kernel launch in a Vulkan queue by
         /// [`NVIDIA_KEEPS_SHARED_MEMORY_BYTES`].
@@ -51,10 +52,10 @@ bitflags! {
         /// correct. Since compute capability 8.0 the system reserves 1 KiB of each block's shared
         /// memory. `cuLaunchKernel` adds it to the requested size; this call seems not to.
         const NVIDIA_KEEPS_SHARED_MEMORY = 1 << 3;
-        /// Imports only files (memfds) of the length that its own have: for memory
+        /// Imports only files (memfds) as long as SwiftShader's own: for memory
         /// [`SWIFTSHADER_PADDING_BYTES`] more than the allocation, for a semaphore
-        /// [`SWIFTSHADER_SEMAPHORE_BYTES`]. Any other driver's semaphores are not files, and files
-        /// are refused there.
+        /// [`SWIFTSHADER_SEMAPHORE_BYTES`]. Other drivers' semaphores are not files, so files are
+        /// refused there.
         ///
         /// `vkAllocateMemory` and `vkImportSemaphoreFdKHR` map any file; accesses past the end of a
         /// shorter one raise SIGBUS.
@@ -107,7 +108,7 @@ impl Workarounds {
         if reserved { NVIDIA_KEEPS_SHARED_MEMORY_BYTES } else { 0 }
     }
 
-    /// Rejects a descriptor that would hang the driver or break its later imports.
+    /// Rejects a descriptor that would make the driver hang or break its later imports.
     pub(super) fn check_memory_fd(
         self,
         handle_type: MemoryHandleType,

@@ -14,7 +14,7 @@ fn lists_are_joined_in_order() {
     assert_eq!(list, [1, 2, 3]);
 }
 
-/// What a handoff was called with.
+/// The calls that a handoff received.
 #[derive(Debug, Default)]
 struct Log(Mutex<Vec<String>>);
 
@@ -71,7 +71,7 @@ fn is_last(buffer: &crate::vulkan::Buffer) -> bool {
 }
 
 #[test]
-fn what_a_submit_names_is_kept_until_its_work_is_done() {
+fn what_a_submit_uses_is_kept_until_its_work_is_done() {
     for (timelines, half) in [(true, RELEASE), (true, ACQUIRE), (false, RELEASE), (false, ACQUIRE)]
     {
         fake::set_work_done(false);
@@ -101,7 +101,7 @@ fn what_a_submit_names_is_kept_until_its_work_is_done() {
 }
 
 #[test]
-fn what_is_never_done_is_leaked_and_not_destroyed() {
+fn what_endless_work_uses_is_leaked_and_not_destroyed() {
     fake::set_work_done(false);
     let endpoint = fake::endpoint();
     let (log, buffer) = (Arc::new(Log::default()), fake::buffer(&endpoint, 7));
@@ -112,7 +112,7 @@ fn what_is_never_done_is_leaked_and_not_destroyed() {
 }
 
 #[test]
-fn without_a_submit_the_handoff_is_taken_back() {
+fn without_a_submit_the_handoff_is_cancelled() {
     let endpoint = fake::endpoint();
     let (log, buffer) = (Arc::new(Log::default()), fake::buffer(&endpoint, 7));
     drop(sync_of(&log, RELEASE, &buffer).unwrap());
@@ -121,7 +121,7 @@ fn without_a_submit_the_handoff_is_taken_back() {
     assert!(submit(sync_of(&log, RELEASE, &buffer).unwrap(), &endpoint, 5).is_err());
     fake::set_submits_fail(false);
     assert_eq!(log.take(), ["abandoned Release(1..2)"]);
-    // By an error of the caller's own submit, too.
+    // An error of the caller's own submit cancels it, too.
     // SAFETY: nothing is submitted.
     let refused: Result<(), Error> = unsafe {
         let sync = sync_of(&log, ACQUIRE, &buffer).unwrap();
