@@ -12,8 +12,8 @@ use crate::vulkan::{Endpoint, SubmitSync};
 /// A recorded primary command buffer. It can be submitted any number of times, but not again before
 /// it has completed.
 ///
-/// If it was submitted, dropping it first waits up to 5 seconds for the work of the queue. If the work does
-/// not end by then, the command buffer is leaked, and reported by `tracing`.
+/// If it was submitted, dropping it first waits up to 5 seconds for the queue's work. If the work
+/// does not end by then, the command buffer is leaked, which `tracing` reports.
 #[must_use = "commands do nothing until they are submitted"]
 pub struct Commands {
     vulkan: Vulkan,
@@ -78,11 +78,12 @@ impl Commands {
     /// Submits the commands to the device's queue, with the waits and signals of `sync`.
     ///
     /// # Safety
-    /// As [`SubmitSync::submit`], but for the queue's external synchronisation, which is provided, and
-    /// the lifetime of the command buffer. An earlier submit of these commands has finished.
+    /// Same as [`SubmitSync::submit`], except for the queue's external synchronisation and the
+    /// lifetime of the command buffer, which are ensured here. An earlier submit of these commands
+    /// has finished.
     ///
     /// # Errors
-    /// As [`SubmitSync::submit`].
+    /// Same as [`SubmitSync::submit`].
     #[doc(alias = "vkQueueSubmit")]
     pub unsafe fn submit(&mut self, endpoint: &Endpoint, sync: SubmitSync) -> Result<()> {
         self.is_submitted = true;
@@ -100,8 +101,8 @@ impl Drop for Commands {
             return;
         }
         let device = self.vulkan.device();
-        // SAFETY: the pool is owned by this structure alone, and its command buffer is not pending: it
-        // was never submitted, has executed, or the device is lost.
+        // SAFETY: the pool is owned by this structure alone, and its command buffer is not pending:
+        // it was never submitted, has executed, or the device is lost.
         unsafe { device.destroy_command_pool(self.pool, None) };
     }
 }

@@ -38,8 +38,8 @@ pub(super) fn devices() -> Result<Vec<Device>> {
 
 /// Returns the initialised display of a device.
 ///
-/// A device has one display per process, and `eglTerminate` ends it for all its users. So each is
-/// opened once and kept for the rest of the process.
+/// A device has one display per process, and `eglTerminate` ends it for all its users. So each
+/// display is opened once and kept for the rest of the process.
 pub(super) fn display_of(device: &Device) -> Result<Display> {
     static OPEN: Mutex<Vec<(Device, Display)>> = Mutex::new(Vec::new());
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,7 +86,8 @@ pub(super) fn create_context(
         }
         let attributes = attributes.build(None);
         let context = guarded("eglCreateContext", "OpenGL", || {
-            // SAFETY: the attributes name no native window, and only a context that lives to share with.
+            // SAFETY: the attributes name no native window, and only a context that lives to share
+            // with.
             unsafe { display.create_context(&config, &attributes) }
         });
         match context {
@@ -104,8 +105,8 @@ pub(super) fn create_context(
 }
 
 /// Returns the UUID of a device if EGL reports it without a context
-/// (`EGL_EXT_device_persistent_id`). It only decides which device to try first; the UUID that OpenGL
-/// reports decides.
+/// (`EGL_EXT_device_persistent_id`). It only determines which device to try first; the UUID that
+/// OpenGL reports is what counts.
 pub(super) fn device_uuid(device: &Device) -> Option<Uuid> {
     /// `EGL_DEVICE_UUID_EXT`.
     const DEVICE_UUID: i32 = 0x335C;
@@ -136,8 +137,8 @@ pub(super) struct Context {
     egl: Option<PossiblyCurrentContext>,
 }
 
-// SAFETY: a handle of EGL, whose functions may be called on any thread. glutin ties it to the thread on
-// which it is current; EGL refuses to make it current on a second one.
+// SAFETY: a handle of EGL, whose functions may be called on any thread. glutin ties it to the
+// thread on which it is current; EGL refuses to make it current on a second one.
 unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
@@ -166,13 +167,14 @@ impl Context {
 }
 
 impl Drop for Context {
-    /// Destroys the context, and releases the thread from EGL unless another context is current on it.
+    /// Destroys the context, and releases the thread from EGL unless another context is current on
+    /// it.
     ///
     /// A destroyed context must not stay current. And NVIDIA's EGL (580.159) has a deadlock: when a
-    /// thread ends, EGL clears its data under a lock. `vkDestroyDevice` on another thread holds that
-    /// lock while it waits for a thread of its own, which waits for the first. That happened in most
-    /// runs of a few seconds. After `eglReleaseThread`, called under the [`InitLock`], no data is left
-    /// to clear.
+    /// thread ends, EGL clears its data under a lock. `vkDestroyDevice` on another thread holds
+    /// that lock while it waits for a thread of its own, which waits for the first. That happened
+    /// in most runs of a few seconds. After `eglReleaseThread`, called under the [`InitLock`], no
+    /// data is left to clear.
     fn drop(&mut self) {
         let _lock = InitLock::take();
         let Some(context) = self.egl.take() else { return };
@@ -231,8 +233,8 @@ impl Current {
 
     /// Makes no context current and resets EGL's state of this thread, except the bound API.
     fn release_thread(self) {
-        // SAFETY: both calls change this thread's state only. No other code's context is current: the
-        // caller made its own context current or found none.
+        // SAFETY: both calls change this thread's state only. No other code's context is current:
+        // the caller made its own context current or found none.
         let released = unsafe {
             let released = self.egl.ReleaseThread();
             self.egl.BindAPI(self.api);
@@ -245,15 +247,15 @@ impl Current {
 
     /// Makes the context current again and binds its API.
     pub(super) fn restore(self) {
-        // SAFETY: the handles were current on this thread; if one is no longer valid, the call fails
-        // and changes nothing.
+        // SAFETY: the handles were current on this thread; if one is no longer valid, the call
+        // fails and changes nothing.
         let restored = unsafe {
             self.egl.BindAPI(self.api);
             !self.is_some()
                 || self.egl.MakeCurrent(self.display, self.draw, self.read, self.context) != 0
         };
         if !restored {
-            tracing::error!("the OpenGL context that was current before could not be put back");
+            tracing::error!("the OpenGL context that was current before could not be restored");
         }
     }
 }

@@ -9,14 +9,14 @@ use crate::error::{Api, DriverError, Error, Missing};
 use crate::identity::{Identity, Uuid};
 use crate::vulkan::driver_error;
 
-/// What the Vulkan loader and a driver are needed for.
+/// The purpose of the Vulkan loader and a driver in errors.
 pub(super) const OPEN_VULKAN: &str = "opening a Vulkan device";
 
-/// What EGL is needed for.
+/// The purpose of EGL in errors.
 pub(super) const OPEN_GL: &str = "an OpenGL context without a display";
 
-/// Describes a failed Vulkan call. If no instance can be created for lack of a driver, the driver is
-/// missing.
+/// Describes a failed Vulkan call. If no instance can be created for lack of a driver, the driver
+/// is missing.
 pub(super) fn vulkan(call: &'static str) -> impl Fn(vk::Result) -> Error {
     move |result| {
         if result == vk::Result::ERROR_INCOMPATIBLE_DRIVER && call == "vkCreateInstance" {
@@ -59,7 +59,7 @@ pub(super) fn missing_in_egl(what: &'static str) -> Error {
     Missing::new(Api::Egl, what, OPEN_GL).help(INSTALL_EGL).into()
 }
 
-/// Reports that `api` has no GPU with this UUID; `seen` are those it has.
+/// Reports that `api` has no GPU with this UUID; `seen` are the GPUs that it has.
 pub(super) fn no_such_gpu<'a>(
     api: Api,
     uuid: Uuid,

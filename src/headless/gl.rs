@@ -1,4 +1,4 @@
-//! An OpenGL context, opened without a display on a GPU with a UUID.
+//! An OpenGL context, opened without a display on a GPU selected by UUID.
 
 use std::ffi::{CStr, c_void};
 use std::fmt;
@@ -21,9 +21,9 @@ use crate::identity::{Identity, Uuid};
 /// A surfaceless OpenGL core context on EGL's device platform.
 ///
 /// The context is current on at most one thread at a time: to move it to another thread, call
-/// [`release_current`](Self::release_current), and [`make_current`](Self::make_current) there. It is
-/// destroyed when this and the last object created from its [`endpoint`](Self::endpoint)s are dropped;
-/// if it is current then, it is released first. Any number of contexts may be open.
+/// [`release_current`](Self::release_current), and [`make_current`](Self::make_current) there. It
+/// is destroyed when this and the last object created from its [`endpoint`](Self::endpoint)s are
+/// dropped; if it is current then, it is released first. Any number of contexts may be open.
 ///
 /// # References
 /// `EGL_EXT_device_enumeration`, `EGL_EXT_platform_device`, `EGL_KHR_surfaceless_context`.
@@ -41,16 +41,17 @@ struct Context {
 }
 
 impl Gl {
-    /// Opens a context on the selected GPU and makes it current on this thread. If opening fails, the
-    /// context that was current before is current again.
+    /// Opens a context on the selected GPU and makes it current on this thread. If opening fails,
+    /// the context that was current before is current again.
     ///
-    /// EGL can't select a GPU by UUID, so its devices are tried until the `GL_DEVICE_UUID_EXT` of one
-    /// matches. The context is of OpenGL 4.5 core or newer if the driver has it, else of 4.3 or 3.3.
+    /// EGL can't select a GPU by UUID, so its devices are tried until the `GL_DEVICE_UUID_EXT` of
+    /// one matches. The context has OpenGL 4.5 core or newer if the driver supports it, otherwise
+    /// 4.3 or 3.3.
     ///
     /// # Errors
-    /// [`Missing`] if libEGL, one of its extensions or the GPU (the error lists the GPUs that OpenGL
-    /// sees) is absent, or if OpenGL can't share memory at all; [`Driver`](Error::Driver) if EGL
-    /// refuses a call.
+    /// [`Missing`] if libEGL, one of its extensions or the GPU (the error lists the GPUs that
+    /// OpenGL sees) is absent, or if OpenGL can't share memory at all; [`Driver`](Error::Driver) if
+    /// EGL refuses a call.
     #[doc(alias = "eglCreateContext")]
     pub fn open(gpu: &GpuSelector) -> Result<Self> {
         let _lock = InitLock::take();
@@ -84,13 +85,14 @@ impl Gl {
         }
     }
 
-    /// Opens another context on the same GPU, which shares its objects with this one, and makes it current
-    /// on this thread. If opening fails, the context that was current before is current again.
+    /// Opens another context on the same GPU, which shares its objects with this one, and makes it
+    /// current on this thread. If opening fails, the context that was current before is current
+    /// again.
     ///
     /// Create its endpoint with [`Endpoint::new_shared`].
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// Same as [`open`](Self::open).
     #[doc(alias = "eglCreateContext")]
     pub fn open_shared(&self) -> Result<Self> {
         let _lock = InitLock::take();
@@ -170,7 +172,7 @@ impl Gl {
         self.context.egl.is_current()
     }
 
-    /// Makes no context current on this thread if this one is; else does nothing.
+    /// Makes no context current on this thread if this one is; otherwise does nothing.
     ///
     /// # Errors
     /// [`Driver`](Error::Driver) if EGL refuses.
@@ -199,13 +201,13 @@ impl Gl {
     /// Creates an endpoint over the context, which it keeps alive. Makes the context current.
     ///
     /// # Errors
-    /// As [`make_current`](Self::make_current) and [`Endpoint::new`].
+    /// Same as [`make_current`](Self::make_current) and [`Endpoint::new`].
     pub fn endpoint(&self) -> Result<Endpoint> {
         self.make_current()?;
         let mut loader = self.loader();
         let owner = Box::new(self.context.clone());
-        // SAFETY: the context is current, the functions and the loader are its own, and the endpoint
-        // keeps what destroys it, which any thread may drop.
+        // SAFETY: the context is current, the functions and the loader are its own, and the
+        // endpoint keeps what destroys it, which any thread may drop.
         unsafe { Endpoint::new(self.glow().clone(), &mut loader, Some(owner)) }
     }
 }

@@ -18,9 +18,9 @@ use crate::identity::{Identity, Uuid};
 
 /// The APIs that could be opened on one GPU.
 ///
-/// OpenGL and CUDA are opened by the UUID of Vulkan's GPU. If one of them can't be opened, the error is
-/// kept. Dropping this closes CUDA, then OpenGL, then Vulkan, each when nothing created from it is
-/// left.
+/// OpenGL and CUDA are opened by the UUID of Vulkan's GPU. If one of them can't be opened, the
+/// error is kept. Dropping this closes CUDA, then OpenGL, then Vulkan, each once everything created
+/// from it is dropped.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Headless {
@@ -36,7 +36,7 @@ impl Headless {
     /// Opens Vulkan on the selected GPU, and OpenGL and CUDA on the same one.
     ///
     /// # Errors
-    /// Those of [`Vulkan::open`]. Errors of OpenGL and CUDA are kept in [`gl`](Self::gl) and
+    /// The errors of [`Vulkan::open`]. Errors of OpenGL and CUDA are kept in [`gl`](Self::gl) and
     /// [`cuda`](Self::cuda).
     pub fn open(gpu: &GpuSelector, options: &VulkanOptions) -> Result<Self> {
         let vulkan = Vulkan::open(gpu, options)?;
@@ -97,8 +97,8 @@ impl fmt::Display for Gpu {
 
 /// Returns the GPUs of this machine as Vulkan, OpenGL and CUDA see them, those of Vulkan first.
 ///
-/// Missing APIs are omitted: opening one returns the reason. Slow: opens an instance, and one OpenGL
-/// context per GPU on a thread of its own.
+/// Missing APIs are omitted: opening one returns the reason. This is slow: it opens an instance,
+/// and one OpenGL context per GPU on a thread of its own.
 pub fn enumerate_gpus() -> Vec<Gpu> {
     let mut gpus = Gpus(Vec::new());
     for device in seen(Api::Vulkan, vulkan_gpus()) {
@@ -168,8 +168,8 @@ impl Cuda {
     /// [`GpuSelector::Any`] is CUDA's first GPU.
     ///
     /// # Errors
-    /// [`Missing`](crate::Error::Missing) if libcuda or the GPU is absent (the error lists the GPUs that
-    /// CUDA sees); [`Driver`](crate::Error::Driver) if CUDA refuses a call.
+    /// [`Missing`](crate::Error::Missing) if libcuda or the GPU is absent (the error lists the GPUs
+    /// that CUDA sees); [`Driver`](crate::Error::Driver) if CUDA refuses a call.
     #[doc(alias = "cuDevicePrimaryCtxRetain")]
     pub fn open(gpu: &GpuSelector) -> Result<Self> {
         let _lock = InitLock::take();
@@ -198,7 +198,7 @@ impl Cuda {
     /// Creates an endpoint over the context, which it keeps alive.
     ///
     /// # Errors
-    /// As [`Endpoint::new`].
+    /// Same as [`Endpoint::new`].
     pub fn endpoint(&self) -> Result<Endpoint> {
         Endpoint::new(self.context.clone())
     }

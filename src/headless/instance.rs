@@ -1,4 +1,5 @@
-//! The Vulkan loader, an instance with its messenger, and the lock under which contexts are opened and closed.
+//! The Vulkan loader, an instance with its messenger, and the lock under which contexts are opened
+//! and closed.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -33,8 +34,8 @@ pub(super) struct Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         let _lock = InitLock::take();
-        // SAFETY: everything that uses the instance or its devices holds this object, so nothing does
-        // any more. The messenger is a child of the instance and is destroyed first
+        // SAFETY: everything that uses the instance or its devices holds this object, so nothing
+        // does any more. The messenger is a child of the instance and is destroyed first
         // (VUID-vkDestroyInstance-instance-00629).
         unsafe {
             if let Some((debug_utils, messenger)) = self.messenger.take() {
@@ -93,8 +94,8 @@ impl Instance {
         if checks_hazards {
             info = info.push_next(&mut features);
         }
-        // SAFETY: every name and structure that the info points to outlives the call, and the layers
-        // and extensions are supported.
+        // SAFETY: every name and structure that the info points to outlives the call, and the
+        // layers and extensions are supported.
         let raw = unsafe { entry.create_instance(&info, None) };
         let raw = raw.map_err(error::vulkan("vkCreateInstance"))?;
         keep_drivers_loaded(&entry);
@@ -104,7 +105,8 @@ impl Instance {
         if sends {
             let debug_utils = ash::ext::debug_utils::Instance::new(&instance.entry, &instance.raw);
             let info = instance._receiver.create_info();
-            // SAFETY: the extension is enabled; the receiver stays in its box until after the instance.
+            // SAFETY: the extension is enabled; the receiver stays in its box until after the
+            // instance.
             let messenger = unsafe { debug_utils.create_debug_utils_messenger(&info, None) }
                 .map_err(error::vulkan("vkCreateDebugUtilsMessengerEXT"))?;
             instance.messenger = Some((debug_utils, messenger));
@@ -177,7 +179,8 @@ fn use_validation(entry: &ash::Entry, options: &VulkanOptions) -> Result<bool> {
     Ok(installed)
 }
 
-/// Returns the instance extensions of the loader, the drivers and, if enabled, the validation layer.
+/// Returns the instance extensions of the loader, the drivers and, if enabled, the validation
+/// layer.
 fn supported_extensions(entry: &ash::Entry, validated: bool) -> Result<BTreeSet<CString>> {
     let mut supported = BTreeSet::new();
     for layer in [None, validated.then_some(VALIDATION_LAYER)] {
@@ -209,11 +212,11 @@ thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Held while an instance, a device or a context is opened or closed: one thread at a time. A thread
-/// may take it again, so that what it opened is closed if the next step fails.
+/// Held while an instance, a device or a context is opened or closed, by one thread at a time. A
+/// thread may lock it again, to close what it opened if the next step fails.
 ///
-/// Drivers are poorly tested against concurrent initialisation and teardown across APIs. The `drop` of
-/// an EGL context describes a deadlock of NVIDIA's.
+/// Drivers are poorly tested against concurrent initialisation and teardown across APIs. The `drop`
+/// of an EGL context describes a deadlock of NVIDIA's.
 pub(super) struct InitLock {
     _lock: Option<MutexGuard<'static, ()>>,
 }

@@ -25,7 +25,7 @@ pub enum Severity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MessageKind {
-    /// The loader, a layer or a driver reports about itself.
+    /// The state of the loader, a layer or a driver.
     General,
     /// Vulkan is used in violation of the specification.
     Validation,
@@ -59,8 +59,8 @@ impl fmt::Display for Message {
 
 /// Called with each warning and error, on the thread whose Vulkan call caused it.
 ///
-/// It must neither call Vulkan, which the specification forbids, nor wait for a lock that another thread
-/// holds around Vulkan calls.
+/// It must neither call Vulkan, which the specification forbids, nor wait for a lock that another
+/// thread holds around Vulkan calls.
 pub type MessageHandler = Arc<dyn Fn(Message) + Send + Sync>;
 
 /// Newer validation layers (1.4.309, not yet 1.3.239) warn of this for each device that ash 0.38
@@ -118,14 +118,15 @@ unsafe extern "system" fn callback(
     data: *const vk::DebugUtilsMessengerCallbackDataEXT<'_>,
     user: *mut c_void,
 ) -> vk::Bool32 {
-    // SAFETY: `user` is the pointer of `create_info`, to a receiver that outlives the instance; it is
-    // only read, and `Sync`.
+    // SAFETY: `user` is the pointer of `create_info`, to a receiver that outlives the instance; it
+    // is only read, and `Sync`.
     let messenger = unsafe { user.cast::<DebugMessenger>().as_ref() };
     // SAFETY: the specification guarantees valid callback data during the call.
     let data = unsafe { data.as_ref() };
     if let (Some(messenger), Some(data)) = (messenger, data) {
         // SAFETY: both strings are null or null-terminated and live as long as `data`
-        // (VUID-VkDebugUtilsMessengerCallbackDataEXT-pMessage-parameter, -pMessageIdName-parameter).
+        // (VUID-VkDebugUtilsMessengerCallbackDataEXT-pMessage-parameter,
+        // -pMessageIdName-parameter).
         let (id, text) = unsafe { (data.message_id_name_as_c_str(), data.message_as_c_str()) };
         let owned = |text: &CStr| text.to_string_lossy().into_owned();
         messenger.receive(Message {

@@ -1,4 +1,4 @@
-//! Which GPU to open, and how to open a Vulkan device.
+//! The GPU to open, and the options of a Vulkan device.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -12,14 +12,15 @@ use crate::cuda::{self, Device};
 use crate::error::{Api, Error, Invalid, Missing, Result};
 use crate::identity::Uuid;
 
-/// Which GPU to open.
+/// The GPU to open.
 ///
 /// Prints and parses as `any`, as a UUID (with or without the `GPU-` of `nvidia-smi -L`) or as
 /// `cuda:0`, for command lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GpuSelector {
-    /// The first discrete GPU, else an integrated one, else a virtual one, else the CPU. The default.
+    /// The first discrete GPU, otherwise an integrated one, otherwise a virtual one, otherwise the
+    /// CPU. The default.
     #[default]
     Any,
     /// The GPU with this device UUID, which is the same in every API.
@@ -145,7 +146,7 @@ pub enum Validation {
     Required,
 }
 
-/// Which queue family the device's one queue comes from.
+/// The family of the device's one queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum QueuePreference {
     /// One with graphics and compute, else one with compute. The default.
@@ -155,15 +156,15 @@ pub enum QueuePreference {
     ComputeOnly,
 }
 
-/// How to open a Vulkan device. By default without validation, with the extensions and features for
-/// sharing only.
+/// The options of a Vulkan device. By default without validation, and with only the extensions and
+/// features for sharing.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct VulkanOptions {
     /// Whether to enable the validation layer. [`Validation::Off`] by default.
     pub validation: Validation,
-    /// Whether the validation layer, if enabled, also looks for hazards between commands. `false` by
-    /// default.
+    /// Whether the validation layer, if enabled, also looks for hazards between commands. `false`
+    /// by default.
     pub synchronisation_validation: bool,
     /// Receives each warning and error. By default they are `tracing` events.
     pub messages: Option<MessageHandler>,

@@ -1,4 +1,4 @@
-//! The physical devices that Vulkan sees, what they support, and the choice among them.
+//! The physical devices that Vulkan sees, their features, and the choice among them.
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
@@ -105,8 +105,8 @@ const SHARING: &[&CStr] = &[
 
 /// `VK_NVX_binary_import`, which is enabled only on a GPU that CUDA sees.
 ///
-/// With it, NVIDIA's `vkCreateDevice` (580.159) calls libcuda, and crashes (SIGSEGV) if `cuInit` fails:
-/// for example, if `CUDA_VISIBLE_DEVICES` hides every GPU.
+/// With it, NVIDIA's `vkCreateDevice` (580.159) calls libcuda, and crashes (SIGSEGV) if `cuInit`
+/// fails: for example, if `CUDA_VISIBLE_DEVICES` hides every GPU.
 const NVIDIA_BINARY_IMPORT_NEEDS_CUDA: &CStr = ash::nvx::binary_import::NAME;
 
 /// Which of the features that are used here a GPU supports.
@@ -147,8 +147,8 @@ impl Supported {
     }
 }
 
-/// Returns the device extensions to enable, of those that the GPU has: for sharing, for the features,
-/// and from the options.
+/// Returns the device extensions to enable, of those that the GPU has: for sharing, for the
+/// features, and from the options.
 pub(super) fn extensions_to_enable(
     physical: &PhysicalDevice,
     options: &VulkanOptions,
@@ -157,7 +157,7 @@ pub(super) fn extensions_to_enable(
 ) -> Vec<&'static CStr> {
     let mut extensions = Vec::new();
     let can_enable = |name: &CStr| {
-        // CUDA is asked only about a GPU that has the extension.
+        // CUDA is queried only for a GPU that has the extension.
         name != NVIDIA_BINARY_IMPORT_NEEDS_CUDA
             || {
                 let uuid = physical.identity.device;
@@ -216,7 +216,7 @@ fn driver_text(driver: &vk::PhysicalDeviceDriverProperties<'_>, version: u32) ->
     }
 }
 
-/// Chooses the GPU with this UUID, or without one the first of the best kind.
+/// Chooses the GPU with this UUID or, without a UUID, the first of the best kind.
 pub(super) fn choose(devices: Vec<PhysicalDevice>, uuid: Option<Uuid>) -> Result<PhysicalDevice> {
     if devices.is_empty() {
         return Err(Missing::new(Api::Vulkan, "a GPU of Vulkan 1.1 or newer", OPEN_VULKAN)

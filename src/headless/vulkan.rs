@@ -23,7 +23,7 @@ use crate::vulkan::{DeviceInfo, Endpoint, Features};
 /// The device is destroyed when the last clone and the last object created from its
 /// [`endpoint`](Self::endpoint)s are dropped, the instance after the last of its devices. That drop
 /// waits up to 5 seconds for submitted work. A device whose work does not end by then, for example
-/// because a semaphore is never signalled, is leaked, and reported by `tracing`.
+/// because a semaphore is never signalled, is leaked, which `tracing` reports.
 ///
 /// # References
 /// `vkCreateInstance`, `vkCreateDevice`, `VK_EXT_debug_utils`.
@@ -36,10 +36,11 @@ impl Vulkan {
     /// Opens a new instance, and a device on the selected GPU.
     ///
     /// Enables what the GPU has of `VK_KHR_external_memory_fd`, `VK_KHR_external_semaphore_fd`,
-    /// `VK_KHR_external_fence_fd`, `VK_EXT_external_memory_dma_buf`, with the cargo feature `nvx` also
-    /// `VK_NVX_binary_import` (if CUDA sees the GPU: NVIDIA's driver crashes otherwise), and of the
-    /// features `timelineSemaphore`, `bufferDeviceAddress` and `synchronization2`. [`enabled_extensions`](Self::enabled_extensions) and
-    /// [`features`](Self::features) return what was enabled. The version is 1.1 to 1.3.
+    /// `VK_KHR_external_fence_fd`, `VK_EXT_external_memory_dma_buf`, with the cargo feature `nvx`
+    /// also `VK_NVX_binary_import` (if CUDA sees the GPU: NVIDIA's driver crashes otherwise), and
+    /// of the features `timelineSemaphore`, `bufferDeviceAddress` and `synchronization2`.
+    /// [`enabled_extensions`](Self::enabled_extensions) and [`features`](Self::features) return
+    /// what was enabled. The version is 1.1 to 1.3.
     ///
     /// # Errors
     /// [`Missing`](crate::Error::Missing) if the loader, the GPU (the error lists the GPUs that
@@ -72,7 +73,7 @@ impl Vulkan {
     /// Creates an endpoint over the device, which it keeps alive.
     ///
     /// # Errors
-    /// As [`Endpoint::new`].
+    /// Same as [`Endpoint::new`].
     pub fn endpoint(&self) -> Result<Endpoint> {
         let info = DeviceInfo::new(
             self.instance(),
@@ -82,8 +83,8 @@ impl Vulkan {
         )
         .enabled_extensions(self.enabled_extensions())
         .features(self.features());
-        // SAFETY: the handles belong together, the extensions and features are those that the device
-        // was created with, and the endpoint keeps what destroys the device.
+        // SAFETY: the handles belong together, the extensions and features are those that the
+        // device was created with, and the endpoint keeps what destroys the device.
         unsafe { Endpoint::new(&info, Some(self.device.clone())) }
     }
 
@@ -152,8 +153,8 @@ impl Vulkan {
         self.device.physical.timestamp_period
     }
 
-    /// Returns the Vulkan version of the device: the lower of `VkApplicationInfo::apiVersion` and the
-    /// physical device's.
+    /// Returns the Vulkan version of the device: the lower of `VkApplicationInfo::apiVersion` and
+    /// the physical device's.
     pub fn api_version(&self) -> u32 {
         self.device.physical.api_version
     }
@@ -189,8 +190,8 @@ impl Vulkan {
         self.device.synchronization2
     }
 
-    /// Returns the core features that were enabled: those of [`VulkanOptions::core_features`] that the
-    /// GPU has.
+    /// Returns the core features that were enabled: those of [`VulkanOptions::core_features`] that
+    /// the GPU has.
     pub fn core_features(&self) -> &vk::PhysicalDeviceFeatures {
         &self.device.core_features
     }
@@ -324,16 +325,16 @@ impl Device {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits up to [`IDLE_TIMEOUT`] for all submitted work, and returns whether it is done. Other threads
-    /// can use the queue meanwhile.
+    /// Waits up to [`IDLE_TIMEOUT`] for all submitted work, and returns whether it is done. Other
+    /// threads can use the queue meanwhile.
     fn is_done_soon(&self) -> bool {
         let info = vk::FenceCreateInfo::default();
         // SAFETY: the device is alive, here and below.
         let Ok(fence) = (unsafe { self.raw.create_fence(&info, None) }) else { return false };
         let submitted = {
             let _queue = self.lock_queue();
-            // SAFETY: the lock keeps other threads from the queue, and the fence is new. Its signal waits
-            // for everything that was submitted before.
+            // SAFETY: the lock keeps other threads from the queue, and the fence is new. Its signal
+            // waits for everything that was submitted before.
             unsafe { self.raw.queue_submit(self.queue, &[], fence) }
         };
         let timeout = IDLE_TIMEOUT.as_nanos() as u64;
@@ -342,8 +343,8 @@ impl Device {
         let result = submitted.and_then(wait);
         // Only then a submit may still use the fence.
         if result != Err(vk::Result::TIMEOUT) {
-            // SAFETY: created above, and in use by no submit: it is signalled, was not submitted, or the
-            // device is lost.
+            // SAFETY: created above, and in use by no submit: it is signalled, was not submitted,
+            // or the device is lost.
             unsafe { self.raw.destroy_fence(fence, None) };
         }
         // A lost device executes nothing any more.

@@ -1,5 +1,5 @@
-//! Payloads as messages: sending one, and making one of what a peer sent, with every check that needs
-//! no driver.
+//! Payloads as messages: sending one, and creating one from what a peer sent, with every check that
+//! needs no driver.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -19,21 +19,22 @@ use crate::payload::{
 
 /// Sends a payload.
 ///
-/// The kernel duplicates the descriptor for the receiver. This payload keeps its own, and can be sent
-/// again, to the same peer or another one. What was sent stays valid after this payload is dropped,
-/// even before the peer has read it.
+/// The kernel duplicates the descriptor for the receiver. This payload keeps its own, and can be
+/// sent again, to the same peer or another one. What was sent stays valid after this payload is
+/// dropped, even before the peer has read it.
 ///
-/// A message is sent whole. If the socket is full, the call waits for the socket's write timeout, or
-/// not at all if the socket is non-blocking.
+/// A message is sent whole. If the socket is full, the call waits for the socket's write timeout,
+/// or not at all if the socket is non-blocking.
 ///
 /// # Errors
-/// - [`Error::Timeout`](crate::Error::Timeout): the socket stayed full. Nothing was sent; the call can
-///   be repeated.
-/// - [`Error::Closed`](crate::Error::Closed): the peer has closed the connection. SIGPIPE is not raised.
-/// - [`Error::Invalid`](crate::Error::Invalid): the socket stayed full after a part of the message. Close
-///   the socket.
-/// - [`Error::Driver`](crate::Error::Driver): a system call failed, for example with `ETOOMANYREFS`:
-///   too many descriptors have been sent and not yet received.
+/// - [`Error::Timeout`](crate::Error::Timeout): the socket stayed full. Nothing was sent; the call
+///   can be repeated.
+/// - [`Error::Closed`](crate::Error::Closed): the peer has closed the connection. SIGPIPE is not
+///   raised.
+/// - [`Error::Invalid`](crate::Error::Invalid): the socket stayed full after a part of the message.
+///   Close the socket.
+/// - [`Error::Driver`](crate::Error::Driver): a system call failed, for example with
+///   `ETOOMANYREFS`: too many descriptors have been sent and not yet received.
 ///
 /// # References
 /// sendmsg(2), unix(7) `SCM_RIGHTS`.
@@ -65,11 +66,11 @@ pub(super) fn message_of(payload: &Payload) -> Message {
     }
 }
 
-/// Makes a payload of a message and the descriptor that accompanied it.
+/// Creates a payload from a message and the descriptor that accompanied it.
 ///
 /// # Errors
-/// `Mismatch` if the message belongs to a session, `Invalid` if the description is
-/// invalid or the descriptor can't be what it says.
+/// `Mismatch` if the message belongs to a session, `Invalid` if the description is invalid or if
+/// the descriptor can't match it.
 pub(crate) fn payload_of(message: Message, descriptor: Option<OwnedFd>) -> Result<Payload> {
     let kind = message.kind();
     let payload = match (message, descriptor) {
@@ -101,12 +102,11 @@ pub(crate) fn payload_of(message: Message, descriptor: Option<OwnedFd>) -> Resul
     Ok(payload)
 }
 
-/// Makes a memory payload of a peer's descriptor.
+/// Creates a memory payload from a peer's descriptor.
 ///
-/// An importer maps a file (the memory of a driver that runs on the CPU) for reading and writing.
-/// Accessing pages past the end of the file raises SIGBUS. So the file must be open for both and not
-/// sealed against writing, and it is sealed against shrinking, if possible, *before* its length is
-/// compared.
+/// An importer maps a file (a software driver's memory) for reading and writing. Accessing pages
+/// past the end of the file raises SIGBUS. So the file must be open for both and not sealed against
+/// writing, and it is sealed against shrinking, if possible, *before* its length is compared.
 fn memory(fd: OwnedFd, info: MemoryInfo) -> Result<MemoryPayload> {
     let is_file = matches!(file_kind(fd.as_fd())?, FileKind::Regular { .. });
     // A dma-buf has no seals, and may be shared for reading only.

@@ -13,25 +13,25 @@ use crate::error::{Error, Invalid, Mismatch, Result, counted};
 use crate::fd::failed;
 use crate::payload::Payload;
 
-/// The maximum number of descriptors per message, whatever its kind. More end the connection.
+/// The maximum number of descriptors per message of any kind. More end the connection.
 const MAX_DESCRIPTORS: usize = 1;
 
-/// The number of attempts to receive descriptors that the kernel does not deliver although this process
-/// has room for them.
+/// The number of attempts to receive descriptors that the kernel does not deliver although this
+/// process has room for them.
 const MAX_TRIES: u32 = 16;
 
-/// Receives the next payload, whatever its kind.
+/// Receives the next payload, of any kind.
 ///
-/// Waits for the socket's read timeout, or not at all if the socket is non-blocking. Only one thread
-/// at a time may receive from a socket.
+/// Waits for the socket's read timeout, or not at all if the socket is non-blocking. Only one
+/// thread at a time may receive from a socket.
 ///
-/// Nothing is kept between two calls. Use a [`Receiver`] to continue after a timeout in the middle of
-/// a message.
+/// Nothing is kept between two calls. Use a [`Receiver`] to continue after a timeout in the middle
+/// of a message.
 ///
 /// # Errors
 /// The errors of [`Receiver::receive`], except that a timeout in the middle of a message is
-/// [`Error::Invalid`], since the part that has arrived is lost. Close the socket after any error but
-/// [`Error::Timeout`].
+/// [`Error::Invalid`], since the part that has arrived is lost. Close the socket after any error
+/// but [`Error::Timeout`].
 ///
 /// # References
 /// recvmsg(2), unix(7) `SCM_RIGHTS`.
@@ -50,9 +50,9 @@ pub fn receive(socket: &UnixStream) -> Result<Payload> {
 
 /// Receives the messages of one socket.
 ///
-/// A timeout leaves it as it was, even in the middle of a message: what has arrived is kept, and the
-/// next call continues. Use one receiver per socket. It holds one message at most, and never reads
-/// past the end of a message.
+/// After a timeout, even in the middle of a message, what has arrived is kept, and the next call
+/// continues. Use one receiver per socket. It holds one message at most, and never reads past the
+/// end of a message.
 #[derive(Debug, Default)]
 pub struct Receiver {
     /// The header, then the whole message; the first `filled` bytes have arrived.
@@ -99,7 +99,7 @@ impl Receiver {
         Self::default()
     }
 
-    /// Receives the next payload, whatever its kind. Its descriptor has FD_CLOEXEC set.
+    /// Receives the next payload, of any kind. Its descriptor has FD_CLOEXEC set.
     ///
     /// Waits for the socket's read timeout, which covers the whole message, or not at all if the
     /// socket is non-blocking. Only one thread at a time may receive from a socket.
@@ -109,12 +109,12 @@ impl Receiver {
     /// # Errors
     /// The receiver can still be used after these errors:
     /// - [`Error::Timeout`]: no whole message arrived in time. Nothing is lost.
-    /// - [`Error::Driver`] with `EMFILE` or `ENFILE`: this process can't have another descriptor. The
-    ///   message stays in the socket and is received by the next call.
-    /// - [`Error::Invalid`] and [`Error::Mismatch`] for a message that arrived whole: a field of the
-    ///   body (`body.`…) or of the description (`desc.`…, `offset`, `payload.linear`) is invalid, the
-    ///   descriptor can't be what the message says (`payload.fd`), or the message belongs to a session
-    ///   (`message kind`). The next call receives the next message.
+    /// - [`Error::Driver`] with `EMFILE` or `ENFILE`: this process can't have another descriptor.
+    ///   The message stays in the socket and is received by the next call.
+    /// - [`Error::Invalid`] and [`Error::Mismatch`] for a message that arrived whole: a field of
+    ///   the body (`body.`…) or of the description (`desc.`…, `offset`, `payload.linear`) is
+    ///   invalid, the descriptor can't be what the message says (`payload.fd`), or the message
+    ///   belongs to a session (`message kind`). The next call receives the next message.
     ///
     /// These errors are final. Every later call returns the same error; close the socket:
     /// - [`Error::Closed`]: the peer closed the connection between two messages.
@@ -203,8 +203,8 @@ impl Receiver {
         self.message.resize(expected, 0);
         let mut tries = 0;
         while self.filled < expected {
-            // Descriptors may accompany the first byte. It is read with MSG_PEEK until they have all
-            // arrived, so that none is lost while this process can't have another descriptor.
+            // Descriptors may accompany the first byte. It is read with MSG_PEEK until they have
+            // all arrived, so that none is lost while this process can't have another descriptor.
             let first = self.filled == 0;
             let flags = if first { RecvFlags::PEEK } else { RecvFlags::empty() };
             match socket::receive(socket, &mut self.message[self.filled..], flags) {
@@ -244,8 +244,8 @@ impl Receiver {
         };
         self.filled = taken.bytes;
         // Only these descriptors certainly belong to this message: a peek that has all the bytes it
-        // asked for goes on and also shows the descriptors of the next message. If there was no room
-        // for a second set of descriptors, the peeked ones are the same files.
+        // asked for goes on and also shows the descriptors of the next message. If there was no
+        // room for a second set of descriptors, the peeked ones are the same files.
         self.descriptors = if taken.truncated { peeked.descriptors } else { taken.descriptors };
         let count = self.descriptors.len();
         if count > MAX_DESCRIPTORS {
@@ -276,8 +276,8 @@ fn in_the_middle() -> ReceiveError {
 
 /// Returns an error if descriptors did not arrive because this process can't have another one.
 ///
-/// The control buffer has room for all that the kernel delivers, so the only other cause is a security
-/// module that withholds a descriptor.
+/// The control buffer has room for all that the kernel delivers, so the only other cause is a
+/// security module that withholds a descriptor.
 fn out_of_descriptors(socket: &UnixStream, arrived: Arrived) -> Result<(), ReceiveError> {
     // Those that did arrive are still open, so that this fails for the same reason.
     let duplicate = socket.try_clone();

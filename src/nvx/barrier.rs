@@ -11,8 +11,8 @@ use crate::vulkan::{Buffer, BufferAccess, Endpoint};
 ///
 /// The specification doesn't define the stage in which CUDA kernels run. They are dispatched like
 /// compute shaders (`VK_NV_cuda_kernel_launch`: "a global workgroup ... is assembled"), so
-/// [`KERNEL`](Self::KERNEL) is the compute stage with a shader's reads and writes. This orders them on
-/// NVIDIA's driver (measured with 580.159). [`ANY`](Self::ANY) needs no such assumption.
+/// [`KERNEL`](Self::KERNEL) is the compute stage with a shader's reads and writes. This orders them
+/// on NVIDIA's driver (measured with 580.159). [`ANY`](Self::ANY) needs no such assumption.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MemoryUse {
     /// The pipeline stages.
@@ -48,7 +48,7 @@ impl MemoryUse {
             vk::AccessFlags::TRANSFER_READ.as_raw() | vk::AccessFlags::TRANSFER_WRITE.as_raw(),
         ),
     };
-    /// Reads of the host, after the submission is done.
+    /// Reads by the host after the submission is done.
     pub const HOST_READ: Self =
         Self { stage: vk::PipelineStageFlags::HOST, access: vk::AccessFlags::HOST_READ };
     /// All reads and writes of all commands.
@@ -63,7 +63,7 @@ impl MemoryUse {
 impl BitOr for MemoryUse {
     type Output = Self;
 
-    /// Both uses.
+    /// Combines both uses.
     fn bitor(self, other: Self) -> Self {
         Self { stage: self.stage | other.stage, access: self.access | other.access }
     }
@@ -79,13 +79,13 @@ impl fmt::Debug for MemoryUse {
 }
 
 impl Endpoint {
-    /// Records a barrier for all memory of the device: uses `before` of earlier commands are finished
-    /// and their writes visible when later commands begin uses `after`.
+    /// Records a barrier for all memory of the device: the uses `before` by earlier commands are
+    /// finished, and their writes are visible, when later commands begin the uses `after`.
     ///
     /// # Safety
-    /// `commands` is being recorded outside a render pass, for a queue of the endpoint's device that
-    /// supports the stages (VUID-vkCmdPipelineBarrier-srcStageMask-06461 and -dstStageMask-06462), and
-    /// each access belongs to one of its stages.
+    /// `commands` is being recorded outside a render pass, for a queue of the endpoint's device
+    /// that supports the stages (VUID-vkCmdPipelineBarrier-srcStageMask-06461 and
+    /// -dstStageMask-06462), and each access belongs to one of its stages.
     ///
     /// # References
     /// `vkCmdPipelineBarrier`, `VkMemoryBarrier`.
@@ -117,8 +117,8 @@ impl Endpoint {
 }
 
 impl<'a> BufferAccess<'a> {
-    /// The reads and writes of a buffer by CUDA kernels in the queue, for a handoff to or from another
-    /// API.
+    /// Describes a buffer that CUDA kernels in the queue read and write, for a handoff to or from
+    /// another API.
     pub fn kernel(buffer: &'a Buffer) -> Self {
         let MemoryUse { stage, access } = MemoryUse::KERNEL;
         Self { buffer, stage, access }

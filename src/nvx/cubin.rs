@@ -26,22 +26,22 @@ pub struct Cubin {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct KernelInfo {
-    /// The name: as in the source if that declares it `extern "C"`, otherwise as C++ mangles it.
+    /// The name: as in the source if it is declared `extern "C"`, otherwise mangled by C++.
     pub name: String,
-    /// The parameters in their order; `None` if it has none or the image describes them in an unknown
-    /// way.
+    /// The parameters in order; `None` if there are none, or if the image describes them in an
+    /// unknown way.
     pub parameters: Option<Vec<Parameter>>,
 }
 
 impl Cubin {
     /// Creates a cubin from its bytes.
     ///
-    /// The headers are checked, but not the machine code, which the driver runs as it is: load only
-    /// cubins from a trusted source.
+    /// The headers are checked, but not the machine code, which the driver runs unchecked: load
+    /// only cubins from a trusted source.
     ///
     /// # Errors
-    /// [`Invalid`] for PTX, which is text and must be linked first, for a fat binary, for an image that
-    /// is not linked or not for CUDA, and for one that is cut off.
+    /// [`Invalid`] for PTX, which is text and must be linked first, for a fat binary, for an image
+    /// that is not linked or not for CUDA, and for one that is cut off.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self> {
         let bytes = bytes.into();
         if let Some(refused) = another_format(&bytes) {
@@ -60,17 +60,18 @@ impl Cubin {
         Ok(Self { bytes, architecture, kernels })
     }
 
-    /// The bytes of the image.
+    /// Returns the bytes of the image.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The GPU architecture: 90 for sm_90. `None` if the image encodes it in an unknown way.
+    /// Returns the GPU architecture: 90 for sm_90. `None` if the image encodes it in an unknown
+    /// way.
     pub fn architecture(&self) -> Option<u32> {
         self.architecture
     }
 
-    /// The kernels in the image. Also empty if the image names them in an unknown way.
+    /// Returns the kernels in the image. Empty if the image names them in an unknown way.
     pub fn kernels(&self) -> &[KernelInfo] {
         &self.kernels
     }
@@ -94,7 +95,7 @@ impl fmt::Debug for Cubin {
     }
 }
 
-/// The kernel of `kernels` with this name.
+/// Returns the kernel of `kernels` with this name.
 pub(crate) fn find<'a>(kernels: &'a [KernelInfo], name: &str) -> Result<&'a KernelInfo> {
     let found = kernels.iter().find(|kernel| kernel.name == name);
     found.ok_or_else(|| {
@@ -106,7 +107,7 @@ pub(crate) fn find<'a>(kernels: &'a [KernelInfo], name: &str) -> Result<&'a Kern
     })
 }
 
-/// The error for `bytes` in another format of compiled kernels.
+/// Returns the error for `bytes` in another format of compiled kernels.
 fn another_format(bytes: &[u8]) -> Option<Invalid> {
     if FAT.iter().any(|magic| bytes.starts_with(magic)) {
         return Some(
@@ -151,8 +152,8 @@ mod tests {
     const SYMBOLS: u32 = 23;
     const KERNEL_INFO: u32 = 31;
 
-    /// A cubin with one kernel, one function that is not a kernel, and the section that ptxas writes for the
-    /// kernel.
+    /// A cubin with one kernel, one function that is not a kernel, and the section that ptxas
+    /// writes for the kernel.
     fn image() -> Vec<u8> {
         let symbol = |name: u32, other: u8| {
             let mut row = [0u8; 24];

@@ -1,9 +1,9 @@
-//! The ELF file of a cubin: sections, kernels and their parameters. Every read is checked against the
-//! end.
+//! The ELF file of a cubin: sections, kernels and their parameters. Every read is checked against
+//! the end.
 //!
-//! NVIDIA documents how a cubin describes parameters (section `.nv.info.` and the kernel's name) only by
-//! the output of `cuobjdump -elf`. If a description is not understood, it counts as absent, and the
-//! parameters are not checked.
+//! NVIDIA documents how a cubin describes parameters (section `.nv.info.` and the kernel's name)
+//! only through the output of `cuobjdump -elf`. If a description is not understood, it counts as
+//! absent, and the parameters are not checked.
 //!
 //! # References
 //! The System V gABI, "Object Files"; `EM_CUDA` in its list of machines; `STO_CUDA_ENTRY`.
@@ -92,7 +92,7 @@ impl<'a> Elf<'a> {
         Ok(Self { bytes, sections: sections(bytes, &table, names)? })
     }
 
-    /// The GPU architecture that the image is for: 90 for sm_90. `None` if the file encodes it in an
+    /// Returns the GPU architecture of the image: 90 for sm_90. `None` if the file encodes it in an
     /// unknown way.
     pub(crate) fn architecture(&self) -> Option<u32> {
         let flags = u32_at(self.bytes, 48)?;
@@ -107,7 +107,7 @@ impl<'a> Elf<'a> {
         self.sections.iter().find(|section| section.name == name)
     }
 
-    /// The names of the kernels, in the order of the file.
+    /// Returns the names of the kernels, in the file's order.
     pub(crate) fn kernels(&self) -> Vec<&'a str> {
         let mut found = Vec::new();
         for table in self.sections.iter().filter(|section| section.kind == SECTION_SYMBOLS) {
@@ -155,7 +155,7 @@ struct Table {
 }
 
 impl Table {
-    /// The table described by these three fields of the header.
+    /// Returns the table described by these three fields of the header.
     fn at(header: &[u8], offset: usize, row_bytes: usize, count: usize) -> Option<Self> {
         Some(Self {
             offset: u64_at(header, offset)?,
@@ -186,7 +186,7 @@ impl Table {
     }
 }
 
-/// The parameters in their order, if the section `.nv.info.` of a kernel describes all of them.
+/// Returns the parameters in order, if a kernel's section `.nv.info.` describes all of them.
 ///
 /// A kernel without parameters has no entries; this can't be distinguished from an unknown format.
 pub(crate) fn parameters(info: &[u8]) -> Option<Vec<Parameter>> {
@@ -212,21 +212,21 @@ pub(crate) fn parameters(info: &[u8]) -> Option<Vec<Parameter>> {
     (rest.is_empty() && in_order && end == Some(total)).then_some(parameters)
 }
 
-/// The parameter's number, and the parameter: an index (4 bytes), the number, the offset (2 bytes
-/// each), and a word whose upper 14 bits are the size.
+/// Returns the parameter's number and the parameter. The bytes are an index (4 bytes), the number
+/// and the offset (2 bytes each), and a word whose upper 14 bits are the size.
 fn parameter(payload: &[u8]) -> Option<(u16, Parameter)> {
     let (number, offset) = (u16_at(payload, 4)?, u16_at(payload, 6)?);
     let size = u32_at(payload, 8)? >> 18;
     Some((number, Parameter { offset: offset.into(), size }))
 }
 
-/// The error for an image that can't be loaded.
+/// Returns the error for an image that can't be loaded.
 pub(crate) fn refuse(problem: impl Into<crate::error::Text>) -> Invalid {
     Invalid::new("cubin", problem)
         .help("pass a whole cubin for this GPU, as cuda::Endpoint::link, ptxas or NVRTC create it")
 }
 
-/// The range of `size` bytes at `at`, if it lies inside.
+/// Returns the range of `size` bytes at `at`, if it lies inside.
 fn range(bytes: &[u8], at: Option<u64>, size: Option<u64>) -> Option<Range<usize>> {
     let at = usize::try_from(at?).ok()?;
     let end = at.checked_add(usize::try_from(size?).ok()?)?;

@@ -20,7 +20,8 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// A one-dimensional launch of `blocks` blocks of `threads` threads, without dynamic shared memory.
+    /// Describes a one-dimensional launch of `blocks` blocks of `threads` threads, without dynamic
+    /// shared memory.
     pub const fn linear(blocks: u32, threads: u32) -> Self {
         Self { grid: [blocks, 1, 1], block: [threads, 1, 1], dynamic_shared_bytes: 0 }
     }
@@ -29,8 +30,8 @@ impl Launch {
 /// The device's limits for launches, which are those for its compute shaders.
 ///
 /// # References
-/// `VkCudaLaunchInfoNV` limits the grid by `maxComputeWorkGroupCount` and the dynamic shared memory by
-/// `maxComputeSharedMemorySize`. NVIDIA's driver reports CUDA's own limits for a block as
+/// `VkCudaLaunchInfoNV` limits the grid by `maxComputeWorkGroupCount` and the dynamic shared memory
+/// by `maxComputeSharedMemorySize`. NVIDIA's driver reports CUDA's own limits for a block as
 /// `maxComputeWorkGroupSize` and `maxComputeWorkGroupInvocations`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -76,7 +77,7 @@ impl Limits {
 fn check_extent(parameter: &'static str, extent: [u32; 3], limit: [u32; 3]) -> Result<()> {
     if extent.contains(&0) {
         return Err(Invalid::new(parameter, format!("{extent:?} has a size of 0"))
-            .help("give unused dimensions the size 1")
+            .help("set unused dimensions to 1")
             .into());
     }
     if extent.iter().zip(limit).any(|(&size, limit)| size > limit) {
@@ -100,23 +101,24 @@ enum Value<'a> {
 }
 
 impl<'a> Argument<'a> {
-    /// A pointer to the beginning of `buffer`, made with
+    /// Passes a pointer to the beginning of `buffer`, which was created with
     /// [`BufferUsage::DEVICE_ADDRESS`](crate::BufferUsage::DEVICE_ADDRESS).
     pub const fn buffer(buffer: &'a Buffer) -> Self {
         Self::buffer_at(buffer, 0)
     }
 
-    /// A pointer to the byte at `offset` of `buffer`. The kernel's type may require an alignment.
+    /// Passes a pointer to the byte at `offset` of `buffer`. The kernel's type may require an
+    /// alignment.
     pub const fn buffer_at(buffer: &'a Buffer, offset: u64) -> Self {
         Self(Value::Buffer { buffer, offset })
     }
 
-    /// A parameter of any other type, such as a structure, as its bytes in device code.
+    /// Passes a parameter of any other type, such as a structure, as its bytes in device code.
     pub const fn bytes(bytes: &'a [u8]) -> Self {
         Self(Value::Bytes(bytes))
     }
 
-    /// The bytes that the driver copies, for a kernel of `device`.
+    /// Returns the bytes that the driver copies, for a kernel of `device`.
     pub(crate) fn resolve(self, device: vk::Device) -> Result<Resolved<'a>> {
         match self.0 {
             Value::Number { bytes, size } => Ok(Resolved::Inline { bytes, size }),
@@ -174,14 +176,14 @@ impl Resolved<'_> {
         }
     }
 
-    /// The address that the driver copies from, valid until this is moved or dropped.
+    /// Returns the address from which the driver copies, valid until this is moved or dropped.
     pub(crate) fn as_ptr(&self) -> *const c_void {
         self.as_bytes().as_ptr().cast()
     }
 }
 
-/// Refuses arguments that don't match the kernel's parameters in number and size: the driver would read
-/// past them.
+/// Refuses arguments that don't match the kernel's parameters in number and size: the driver would
+/// read past them.
 pub(crate) fn check(arguments: &[Resolved<'_>], parameters: &[Parameter]) -> Result<()> {
     if arguments.len() != parameters.len() {
         let (given, expected) = (arguments.len(), parameters.len());

@@ -11,19 +11,19 @@ use crate::cuda::Endpoint;
 use crate::cuda::library::{check, record};
 use crate::error::{Api, DriverError, Error, Invalid, Missing, Result};
 
-/// The size of the linker's error log. ptxas stops after some errors, and the first one matters.
+/// The size of the linker's error log. ptxas stops after a few errors, and the first one matters.
 const LOG_BYTES: usize = 8 << 10;
 
 impl Endpoint {
     /// Links `ptx` into a cubin for the context's GPU.
     ///
     /// CUDA itself loads PTX (cudarc's `load_module`); a Vulkan queue requires a cubin
-    /// (`vulkan::Endpoint::load_module`). The driver compiles at each call, which takes milliseconds:
-    /// link once, and keep the cubin.
+    /// (`vulkan::Endpoint::load_module`). The driver compiles at each call, which takes
+    /// milliseconds: link once, and keep the cubin.
     ///
     /// # Errors
-    /// [`Invalid`] for invalid PTX, with the linker's message; [`Missing`] for PTX that is newer than
-    /// the driver or for a newer GPU, and if the driver's PTX compiler is not installed;
+    /// [`Invalid`] for invalid PTX, with the linker's message; [`Missing`] for PTX that is newer
+    /// than the driver or for a newer GPU, and if the driver's PTX compiler is not installed;
     /// [`Error::Driver`].
     ///
     /// # References
@@ -81,8 +81,8 @@ impl<'a> Linker<'a> {
     /// Links `ptx` and returns a copy of the image.
     fn link(&self, ptx: &CStr) -> Result<Vec<u8>> {
         let text = ptx.to_bytes_with_nul();
-        // SAFETY: the context is current and the linker alive; PTX is text with its zero byte, which
-        // the driver reads and doesn't keep; there are no options.
+        // SAFETY: the context is current and the linker alive; PTX is text with its zero byte,
+        // which the driver reads and doesn't keep; there are no options.
         let added = unsafe {
             sys::cuLinkAddData_v2(
                 self.state,
@@ -116,7 +116,7 @@ impl<'a> Linker<'a> {
         })
     }
 
-    /// The message that the linker has written.
+    /// Returns the message that the linker has written.
     fn message(&self) -> String {
         let text: Vec<u8> = self.log.iter().map(Cell::get).take_while(|&byte| byte != 0).collect();
         String::from_utf8_lossy(&text).trim().to_owned()
@@ -125,14 +125,14 @@ impl<'a> Linker<'a> {
 
 impl Drop for Linker<'_> {
     fn drop(&mut self) {
-        // SAFETY: created once, destroyed once, here; its image is no longer used, and the memory that
-        // it writes to is freed afterwards.
+        // SAFETY: created once, destroyed once, here; its image is no longer used, and the memory
+        // that it writes to is freed afterwards.
         let result = unsafe { sys::cuLinkDestroy(self.state) };
         record(self.endpoint.context(), "cuLinkDestroy", result);
     }
 }
 
-/// Translates failures that the caller can do something about, with the linker's message.
+/// Explains failures that the caller can act on, with the linker's message.
 fn explained(error: DriverError, result: sys::CUresult, message: &str) -> Error {
     use sys::CUresult as Code;
     const NEEDED_FOR: &str = "linking PTX";

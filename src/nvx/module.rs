@@ -14,8 +14,8 @@ use crate::vulkan::{Endpoint, VkResultExt, driver_error};
 
 /// CUDA kernels that were loaded into a Vulkan device. Cheap to clone; `Send` and `Sync`.
 ///
-/// The module is destroyed with its last clone and its last [`Function`]. Keep it until submitted work
-/// that uses it is done.
+/// The module is destroyed with its last clone and its last [`Function`]. Keep it until submitted
+/// work that uses it is done.
 #[derive(Clone)]
 pub struct Module {
     inner: Arc<ModuleInner>,
@@ -33,9 +33,9 @@ struct ModuleInner {
 impl Drop for ModuleInner {
     fn drop(&mut self) {
         let device = self.endpoint.device().handle();
-        // SAFETY: the module was created by this device, which is alive (`endpoint`), this structure
-        // alone owns it, and its functions are gone, since each holds it. The caller of every launch
-        // promised that no submitted work uses it.
+        // SAFETY: the module was created by this device, which is alive (`endpoint`), this
+        // structure alone owns it, and its functions are gone, since each holds it. The caller of
+        // every launch promised that no submitted work uses it.
         unsafe { (self.fns.destroy_cu_module_nvx)(device, self.handle, ptr::null()) };
     }
 }
@@ -70,8 +70,9 @@ impl Drop for FunctionInner {
     fn drop(&mut self) {
         let module = &self.module.inner;
         let device = module.endpoint.device().handle();
-        // SAFETY: the function was created by this device, which the module keeps, and this structure
-        // alone owns it. The caller of every launch promised that no submitted work uses it.
+        // SAFETY: the function was created by this device, which the module keeps, and this
+        // structure alone owns it. The caller of every launch promised that no submitted work uses
+        // it.
         unsafe { (module.fns.destroy_cu_function_nvx)(device, self.handle, ptr::null()) };
     }
 }
@@ -90,9 +91,9 @@ impl Endpoint {
     /// Loads the kernels of `cubin` into the device, which copies its bytes.
     ///
     /// # Errors
-    /// [`Missing`] as [`supports_cuda_launch`](Self::supports_cuda_launch); [`Invalid`] if the driver
-    /// rejects the cubin, for example one built for another GPU; [`Driver`](crate::Error::Driver) for
-    /// other failures.
+    /// [`Missing`] like [`supports_cuda_launch`](Self::supports_cuda_launch); [`Invalid`] if the
+    /// driver rejects the cubin, for example one built for another GPU;
+    /// [`Driver`](crate::Error::Driver) for other failures.
     ///
     /// # References
     /// `vkCreateCuModuleNVX`.
@@ -157,12 +158,12 @@ fn load_fns(endpoint: &Endpoint) -> Result<ash::nvx::binary_import::DeviceFn> {
 }
 
 impl Module {
-    /// The kernels in the module, as [`Cubin::kernels`].
+    /// Returns the kernels in the module, like [`Cubin::kernels`].
     pub fn kernels(&self) -> &[KernelInfo] {
         &self.inner.kernels
     }
 
-    /// The Vulkan handle, owned by this object.
+    /// Returns the Vulkan handle, which this object owns.
     pub fn handle(&self) -> vk::CuModuleNVX {
         self.inner.handle
     }
@@ -170,8 +171,8 @@ impl Module {
     /// Returns the kernel with this name, as in a source that declares it `extern "C"`.
     ///
     /// # Errors
-    /// [`Invalid`] if there is no such kernel (the error lists the module's kernels) or the name has a
-    /// zero byte; [`Driver`](crate::Error::Driver).
+    /// [`Invalid`] if there is no such kernel (the error lists the module's kernels) or the name
+    /// has a zero byte; [`Driver`](crate::Error::Driver).
     ///
     /// # References
     /// `vkCreateCuFunctionNVX`.
@@ -201,42 +202,44 @@ impl Module {
 }
 
 impl Function {
-    /// The kernel's name.
+    /// Returns the kernel's name.
     pub fn name(&self) -> &str {
         &self.inner.name
     }
 
-    /// The kernel's parameters, if the cubin describes them.
+    /// Returns the kernel's parameters, if the cubin describes them.
     pub fn parameters(&self) -> Option<&[Parameter]> {
         self.inner.parameters.as_deref()
     }
 
-    /// The module that contains it.
+    /// Returns the module that contains the kernel.
     pub fn module(&self) -> &Module {
         &self.inner.module
     }
 
-    /// The Vulkan handle, owned by this object.
+    /// Returns the Vulkan handle, which this object owns.
     pub fn handle(&self) -> vk::CuFunctionNVX {
         self.inner.handle
     }
 
-    /// Records a launch of the kernel into `commands`, with `arguments` in the order of its parameters.
-    /// The arguments are copied; only the memory that they point to is used later.
+    /// Records a launch of the kernel into `commands`, with `arguments` in the order of its
+    /// parameters. The arguments are copied; only the memory that they point to is used later.
     ///
-    /// Recording orders nothing: record a [barrier](Endpoint::record_barrier) between this and commands
-    /// that write what the kernel reads, read what it writes, or write the same memory.
+    /// The launch is not ordered with other commands: record a [barrier](Endpoint::record_barrier)
+    /// between it and commands that write what the kernel reads, read what it writes, or write the
+    /// same memory.
     ///
     /// # Safety
-    /// - `commands` is being recorded outside a render pass, belongs to the function's device and to a
-    ///   queue family with compute or graphics, and no other thread uses its pool meanwhile.
+    /// - `commands` is being recorded outside a render pass, belongs to the function's device and
+    ///   to a queue family with compute or graphics, and no other thread uses its pool meanwhile.
     /// - The function and the buffers in `arguments` live until the work is done.
-    /// - The kernel accesses only memory that it is given and may use, and it ends. If
-    ///   [`parameters`](Self::parameters) is `None`, `arguments` match its parameters in number and size.
+    /// - The kernel accesses only memory that it may use, and it ends. If
+    ///   [`parameters`](Self::parameters) is `None`, `arguments` match its parameters in number and
+    ///   size.
     ///
     /// # Errors
-    /// Nothing is recorded. [`Invalid`] for a size of 0 or beyond the device's limits, for arguments
-    /// that don't match the parameters in number and size, and for a buffer without
+    /// Nothing is recorded. [`Invalid`] for a size of 0 or beyond the device's limits, for
+    /// arguments that don't match the parameters in number and size, and for a buffer without
     /// [`BufferUsage::DEVICE_ADDRESS`](crate::BufferUsage::DEVICE_ADDRESS);
     /// [`Mismatch`](crate::error::Mismatch) for a buffer of another device.
     ///
@@ -270,8 +273,8 @@ impl Function {
             .shared_mem_bytes(launch.dynamic_shared_bytes)
             .params(&pointers);
         // SAFETY: the caller's promise covers the command buffer, lifetimes and the kernel. The
-        // function is alive, the sizes are within the limits, and each pointer is to as many bytes as
-        // its parameter has; all outlive the call, which copies them.
+        // function is alive, the sizes are within the limits, and each pointer is to as many bytes
+        // as its parameter has; all outlive the call, which copies them.
         unsafe { (module.fns.cmd_cu_launch_kernel_nvx)(commands, &info) };
         Ok(())
     }

@@ -26,9 +26,9 @@ const WORK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The side of a session that uses the ring.
 ///
-/// Every wait has a timeout, and ends at once when the producer is gone. Dropping the consumer leaves
-/// the session: the slots that it holds are released. Before that, it waits up to 5 seconds for the
-/// [work](Frame::add_work) that was added to frames.
+/// Every wait has a timeout, and ends at once when the producer is gone. Dropping the consumer
+/// leaves the session: the slots that it holds are released. Before that, it waits up to 5 seconds
+/// for the [work](Frame::add_work) that was added to frames.
 #[derive(Debug)]
 pub struct Consumer {
     connection: Arc<ProducerConnection>,
@@ -38,15 +38,16 @@ pub struct Consumer {
 impl Consumer {
     /// Joins the session of the producer that listens at `path`.
     ///
-    /// The caller imports the payloads of the ring. No frame arrives before [`ready`](Self::ready), so
-    /// the import may take as long as the producer's
+    /// The caller imports the payloads of the ring. No frame arrives before [`ready`](Self::ready),
+    /// so the import may take as long as the producer's
     /// [`join_timeout`](super::ProducerOptions::join_timeout).
     ///
     /// # Errors
     /// - [`Error::Missing`]: no process listens there, and `wait_for_producer` is off.
-    /// - [`Error::Timeout`]: no producer, or not the whole ring, in time.
-    /// - [`Error::Closed`]: the producer refused this consumer, for the reason that the error states, or
-    ///   it is gone.
+    /// - [`Error::Timeout`]: no producer accepted the connection, or the ring did not arrive, in
+    ///   time.
+    /// - [`Error::Closed`]: the producer refused this consumer, with the reason in the error, or it
+    ///   is gone.
     /// - [`Error::Mismatch`]: the producer's user is not allowed (`peer.uid`), or the producer uses
     ///   another version of the format.
     /// - [`Error::Invalid`] and [`Error::Mismatch`]: the producer violated the protocol, or sent an
@@ -100,7 +101,7 @@ impl Consumer {
         Ok((Self { connection, drops_frames: info.drops_frames }, ring))
     }
 
-    /// Asks the producer to send frames. The first [`next_frame`](Self::next_frame) does so too.
+    /// Asks the producer to send frames. The first [`next_frame`](Self::next_frame) does this too.
     ///
     /// # Errors
     /// [`Error::Closed`] if the session has ended.
@@ -113,10 +114,10 @@ impl Consumer {
     /// # Errors
     /// - [`Error::Timeout`]: none arrived in time, or, with a timeout of 0, none has arrived. The
     ///   session continues.
-    /// - [`Error::Closed`]: the session has ended; see [`end`](Self::end). If the producer is done, all
-    ///   its frames were returned before.
-    /// - [`Error::Invalid`] and [`Error::Mismatch`]: the producer violated the protocol. The session has
-    ///   ended.
+    /// - [`Error::Closed`]: the session has ended; see [`end`](Self::end). If the producer is done,
+    ///   all its frames were returned before.
+    /// - [`Error::Invalid`] and [`Error::Mismatch`]: the producer violated the protocol. The
+    ///   session has ended.
     /// - [`Error::Driver`]: a system call failed.
     pub fn next_frame(&mut self, timeout: Duration) -> Result<Frame> {
         let deadline = Deadline::after(timeout);
@@ -135,12 +136,13 @@ impl Consumer {
         }
     }
 
-    /// Returns how the session ended, as far as other methods have noticed; `None` while it continues.
+    /// Returns how the session ended, as far as other methods have noticed; `None` while it
+    /// continues.
     pub fn end(&self) -> Option<SessionEnd> {
         self.connection.end()
     }
 
-    /// Returns how many frames this consumer has missed between others because it held too many slots.
+    /// Returns the number of frames that this consumer has missed because it held too many slots.
     /// Always 0 unless the producer [drops frames](Self::drops_frames).
     pub fn missed(&self) -> u64 {
         self.connection.missed()
@@ -162,8 +164,8 @@ impl Consumer {
 }
 
 impl AsFd for Consumer {
-    /// Returns a descriptor that is readable when a frame has arrived or the session has ended. It does
-    /// not reflect frames that other methods have already received: call
+    /// Returns a descriptor that is readable when a frame has arrived or the session has ended. It
+    /// does not reflect frames that other methods have already received: call
     /// [`next_frame`](Self::next_frame) until it times out before you wait for this descriptor.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.connection.socket().as_fd()
@@ -240,9 +242,9 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A slot that contains a frame. The producer does not write to it until it is released.
 ///
-/// Dropping the frame releases the slot too, but does not report whether the frame was valid to the
-/// end. If [work](Self::add_work) was added that goes on, the slot is released by a later call of
-/// [`Consumer::next_frame`].
+/// Dropping the frame also releases the slot, but does not report whether the frame was valid to
+/// the end. If added [work](Self::add_work) is not done yet, a later call of
+/// [`Consumer::next_frame`] releases the slot.
 #[derive(Debug)]
 #[must_use = "release the frame when all work on it is done; the producer runs out of slots otherwise"]
 pub struct Frame {
@@ -263,21 +265,21 @@ impl Frame {
         self.token.sequence
     }
 
-    /// Returns what must be waited for before the slot is used, or `None` if the frame is complete.
+    /// Returns the point to wait for before the slot is used, or `None` if the frame is complete.
     ///
-    /// Wait on the host, for example with [`wait`](Self::wait). A producer that dies never signals; a
-    /// wait that was submitted to the GPU would then never end.
+    /// Wait on the host, for example with [`wait`](Self::wait). A producer that dies never signals;
+    /// a wait that was submitted to the GPU would then never end.
     pub fn point(&self) -> Option<TimelinePoint> {
         self.token.point
     }
 
-    /// Returns the layouts of the producer's release. The acquire of the slot's image must use the same
-    /// two.
+    /// Returns the layouts of the producer's release. The acquire of the slot's image must use the
+    /// same two.
     pub fn layouts(&self) -> Option<Layouts> {
         self.token.layouts
     }
 
-    /// Returns the number that the producer's app gave to the frame.
+    /// Returns the number that the producer's application gave to the frame.
     pub fn tag(&self) -> u64 {
         self.token.tag
     }
@@ -291,7 +293,8 @@ impl Frame {
         monotonic().saturating_sub(Duration::from_nanos(self.token.published))
     }
 
-    /// Waits for the frame's [`point`](Self::point), if it has one, but not after the session has ended.
+    /// Waits for the frame's [`point`](Self::point), if it has one, but not after the session has
+    /// ended.
     ///
     /// `semaphore` waits on the host until the imported semaphore has the value, and returns
     /// [`Error::Timeout`] if it does not within the given time.
@@ -319,17 +322,17 @@ impl Frame {
         }
     }
 
-    /// Adds submitted GPU work that uses the slot, as [described](super#work-on-the-gpu). The slot is not
-    /// released before the work is done, even if the frame or the consumer is dropped.
+    /// Adds submitted GPU work that uses the slot, as [described](super#work-on-the-gpu). The slot
+    /// is not released before the work is done, even if the frame or the consumer is dropped.
     ///
     /// `wait` waits on the host for at most the given time (0: not at all), and returns
-    /// [`Error::Timeout`] if the work is not done by then. It owns what the work uses, and must not use
-    /// this session.
+    /// [`Error::Timeout`] if the work is not done by then. It owns what the work uses, and must not
+    /// use this session.
     pub fn add_work(&mut self, wait: impl FnMut(Duration) -> Result<()> + Send + 'static) {
         self.connection.add_work(&self.token, wait);
     }
 
-    /// Checks that the frame is still valid: everything that was read until now was not written over.
+    /// Checks that the frame is still valid, that is, that nothing read so far was overwritten.
     ///
     /// # Errors
     /// [`Error::Closed`] if the consumer was evicted, or the connection ended without *leave*. The
@@ -340,14 +343,14 @@ impl Frame {
 
     /// Releases the slot, and checks that the frame was valid to the end.
     ///
-    /// All use of the slot must be over *on the host*: if the GPU read it, its fence was waited for. This
-    /// waits up to 5 seconds for [work](Self::add_work) that was added. The producer writes to the slot
-    /// once all consumers have released it.
+    /// All use of the slot must have ended as seen *on the host*: if the GPU read it, wait for the
+    /// fence first. This waits up to 5 seconds for added [work](Self::add_work). The producer
+    /// writes to the slot once all consumers have released it.
     ///
     /// # Errors
-    /// The errors of [`check`](Self::check), after which the slot is released nevertheless. And
-    /// [`Error::Timeout`] if added work goes on: the slot is released when it is done, as if the frame
-    /// had been dropped.
+    /// The errors of [`check`](Self::check); the slot is released nevertheless. [`Error::Timeout`]
+    /// if added work is not done: the slot is released when it is, as if the frame had been
+    /// dropped.
     pub fn release(mut self) -> Result<()> {
         self.released = true;
         self.connection.release(&self.token)

@@ -102,15 +102,15 @@ impl ConsumerConnection {
         self.stage == Stage::Ready
     }
 
-    /// Returns for how long it has been joining, or `None` if it has joined.
+    /// Returns how long it has been joining, or `None` if it has joined.
     pub(super) fn joining(&self) -> Option<Duration> {
         (!self.is_ready()).then(|| self.connected.elapsed())
     }
 
     /// Returns the next message, or `None` if none has arrived.
     ///
-    /// A consumer can't flood the producer. Each message either changes the stage or releases a slot
-    /// that the consumer holds, or it is the last one.
+    /// A consumer can't flood the producer. Each message either changes the stage or releases a
+    /// slot that the consumer holds, or it is the last one.
     pub(super) fn read(&mut self) -> Result<Option<ConsumerMessage>, Disconnect> {
         let (message, _descriptor) = match self.receiver.message(&self.socket) {
             Ok(received) => received,
@@ -141,7 +141,7 @@ impl ConsumerConnection {
         }
     }
 
-    /// Sends as much of the ring as the socket has room for. Returns whether that was all.
+    /// Sends as much of the ring as the socket has room for. Returns whether all of it was sent.
     pub(super) fn announce(&mut self, ring: &Ring, info: &RingInfo) -> Result<bool, Disconnect> {
         let Stage::Announcing(mut sent) = self.stage else { return Ok(true) };
         let (slots, socket) = (ring.slots.len(), &self.socket);
@@ -168,8 +168,8 @@ impl ConsumerConnection {
         outcome.map_err(|error| self.disconnect(error))
     }
 
-    /// Sends a frame. Returns `false` if the consumer is gone: its last message names the reason, and
-    /// is still to be [read](Self::read).
+    /// Sends a frame. Returns `false` if the consumer is gone: its last message names the reason,
+    /// and is still to be [read](Self::read).
     pub(super) fn send(&mut self, frame: &FrameToken) -> Result<bool, Disconnect> {
         match send_message(&self.socket, &Message::Frame(*frame), None) {
             Ok(()) => {
@@ -177,7 +177,8 @@ impl ConsumerConnection {
                 Ok(true)
             }
             Err(Error::Closed { .. }) => Ok(false),
-            // A socket has room for more frames than a ring has slots, so the consumer does not read.
+            // A socket has room for more frames than a ring has slots, so the consumer does not
+            // read.
             Err(Error::Timeout { .. }) => {
                 let silent = self.held.silent().unwrap_or_default();
                 Err(Disconnect::Left(LeaveKind::Evicted { silent }))
@@ -232,7 +233,7 @@ pub enum Event {
     Joined {
         /// The consumer.
         consumer: ConsumerId,
-        /// The name that it gave itself.
+        /// The name that it joined with.
         name: String,
         /// Its process ID; 0 if it is outside the PID namespace of this process.
         pid: u32,
@@ -288,7 +289,7 @@ impl LeaveKind {
     }
 }
 
-/// Events that the app has not fetched yet. The oldest are dropped when there are too many.
+/// Events that the application has not fetched yet. If there are too many, the oldest are dropped.
 #[derive(Debug, Default)]
 pub(super) struct Events(VecDeque<Event>);
 

@@ -31,7 +31,8 @@ const READ: epoll::EventFlags =
 /// Number of events that are fetched at once. The others come with the next call.
 const MAX_READY: usize = 32;
 
-/// Number of connections that are accepted at once, so that a flood of them delays no other consumer.
+/// Number of connections that are accepted at once, so that a flood of them delays no other
+/// consumer.
 const MAX_ACCEPTED: usize = 16;
 
 /// How long the listener is ignored when this process can't have another descriptor.
@@ -191,7 +192,8 @@ impl Consumers {
             let Some(listener) = &self.listener else { return Ok(()) };
             let error = match listener.accept() {
                 Ok((socket, _)) => {
-                    // An error of one connection concerns no other. It is reported as an event.
+                    // An error of one connection does not affect others. It is reported as an
+                    // event.
                     let _ = self.admit(socket, options);
                     continue;
                 }
@@ -262,8 +264,8 @@ impl Consumers {
         let _ = epoll::delete(&self.epoll, &connection);
         let PeerCredentials { pid, uid } = connection.peer;
         let held: Vec<_> = connection.held.slots().collect();
-        // Before its slots are free: a consumer that checks after a read must find out that they may
-        // have been written to.
+        // Before its slots are freed: a consumer that checks after a read must learn that they may
+        // have been overwritten.
         connection.close(disconnect.reason());
         held.iter().for_each(|slot| slots.released(*slot));
         match disconnect {
@@ -292,8 +294,8 @@ impl Consumers {
         true
     }
 
-    /// Evicts the consumers that hold slots and have released none for `limit`. Returns whether there
-    /// were any.
+    /// Evicts the consumers that hold slots and have released none for `limit`. Returns whether
+    /// there were any.
     pub(super) fn evict_silent(&mut self, limit: Duration, slots: &mut SlotTable) -> bool {
         let silent =
             self.connections.iter().filter(|c| c.held.silent().is_some_and(|s| s >= limit));

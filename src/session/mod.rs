@@ -1,11 +1,11 @@
 //! Sessions: a producer publishes frames to consumers in other processes.
 //!
-//! The producer announces a [`Ring`] on a socket: one payload per slot, timeline semaphores, and a text
-//! that describes what a frame contains. Consumers join and leave at any time. Several can be connected at
-//! once, and each imports the payloads through its own descriptors. From then on only small messages are
-//! exchanged. The producer takes a free slot, fills it and [publishes](Producer::publish) it. Each
-//! consumer gets a [`Frame`] and [releases](Frame::release) it. When all have released it, the slot is
-//! free again.
+//! The producer announces a [`Ring`] on a socket: one payload per slot, timeline semaphores, and a
+//! text that describes what a frame contains. Consumers join and leave at any time. Several can be
+//! connected at once, and each imports the payloads through its own descriptors. From then on only
+//! small messages are exchanged. The producer takes a free slot, fills it and
+//! [publishes](Producer::publish) it. Each consumer gets a [`Frame`] and [releases](Frame::release)
+//! it. When all have released it, the slot is free again.
 //!
 //! ```
 //! # use std::os::fd::OwnedFd;
@@ -83,28 +83,29 @@
 //! producer or a consumer can be written in another language.
 //!
 //! # Waiting
-//! No thread is started, and every wait has a timeout. All waits also watch the socket, so that they end
-//! at once when the other side is gone.
+//! No thread is started, and every wait has a timeout. All waits also watch the socket, so that
+//! they end at once when the other side is gone.
 //!
-//! A producer that has no free slot waits for one ([`Producer::free_slot`]). By default no frame is lost:
-//! every consumer that is ready gets every frame, and the producer waits for the slowest one. With
-//! [`SlowConsumer::DropFrames`] a slow consumer misses frames instead. A consumer that releases nothing
-//! for [`evict_after`](ProducerOptions::evict_after) while the producer waits is evicted. This happens,
-//! for example, to a process that was stopped by a debugger or by SIGSTOP.
+//! A producer that has no free slot waits for one ([`Producer::free_slot`]). By default no frame is
+//! lost: every consumer that is ready gets every frame, and the producer waits for the slowest one.
+//! With [`SlowConsumer::DropFrames`] a slow consumer misses frames instead. A consumer that
+//! releases nothing for [`evict_after`](ProducerOptions::evict_after) while the producer waits is
+//! evicted. This happens, for example, to a process that was stopped by a debugger or by SIGSTOP.
 //!
 //! # Synchronisation
-//! A frame without a [`point`](FrameInfo::point) is complete: the producer waited for its work on the
-//! host before it published the frame. A frame with a point is complete once that timeline semaphore has
-//! that value. It can be published before its work has begun.
+//! A frame without a [`point`](FrameInfo::point) is complete: the producer waited for its work on
+//! the host before it published the frame. A frame with a point is complete once that timeline
+//! semaphore has that value. It can be published before its work has begun.
 //!
-//! A release means that the consumer has waited for its own work on the host. There is no semaphore for
-//! it: a consumer that dies would never signal, and the producer's next work in the slot would never
-//! begin.
+//! A release means that the consumer has waited for its own work on the host. There is no semaphore
+//! for it: a consumer that dies would never signal, and the producer's next work in the slot would
+//! never begin.
 //!
 //! # Work on the GPU
-//! A slot must not be reused, and what its work uses must not be freed, before the GPU is done with it,
-//! even if an error or a panic drops everything in between. So add submitted work to the slot
-//! ([`WritableSlot::add_work`]) or to the frame ([`Frame::add_work`]), with clones of what it uses:
+//! A slot must not be reused, and what its work uses must not be freed, before the GPU is done with
+//! it, even if an error or a panic drops everything in between. Therefore add submitted work to the
+//! slot ([`WritableSlot::add_work`]) or to the frame ([`Frame::add_work`]), with clones of what it
+//! uses:
 //!
 //! ```no_run
 //! # use gpu_interop::session::Frame;
@@ -119,45 +120,47 @@
 //! ```
 //!
 //! The slot is reused or released when the work is done, and what the work uses is dropped then.
-//! Dropping the producer or the consumer waits up to 5 seconds for work. What is used by work that does
-//! not end by then is leaked, and reported by `tracing`.
+//! Dropping the producer or the consumer waits up to 5 seconds for work. What is used by work that
+//! does not end by then is leaked, and reported by `tracing`.
 //!
-//! Fences of Vulkan and CUDA can be added. A fence of OpenGL can't, since it belongs to one thread: wait
-//! for it before the frame or the slot is dropped. OpenGL itself keeps the objects that its commands use.
+//! Fences of Vulkan and CUDA can be added. OpenGL's can't, since it belongs to one thread: wait for
+//! it before the frame or the slot is dropped. OpenGL itself keeps the objects that its commands
+//! use.
 //!
 //! # What happens when a peer dies or stops
 //! - *A consumer dies.* The kernel closes its socket, which releases its slots. Results of its
-//!   outstanding GPU reads are discarded. GPU work that *writes* to a slot (no consumer should have any)
-//!   may go on for a moment, until the driver has ended it.
-//! - *A producer dies.* Every call of its consumers returns [`Error::Closed`](crate::Error::Closed), with
-//!   [`SessionEnd::Lost`]. The memory lives as long as a consumer has imported it. Frames that had
-//!   arrived are dropped, and frames that the consumer holds are [not valid](Frame::check): the
-//!   connection also ends without a reason if the producer evicted a consumer whose socket was full.
-//! - *A semaphore of a producer that died* is never signalled. A wait on the host ends with its timeout;
-//!   [`Frame::wait`] also checks the session. A wait that was submitted to the GPU blocks its queue
-//!   indefinitely, so submit one only if you trust the producer to live.
-//! - *A consumer that was stopped continues.* It finds out that it was evicted, with
-//!   [`SessionEnd::Evicted`]. The producer sends this and closes the connection before it writes to the
-//!   slots, and [`Frame::release`] and [`Frame::check`] look for it after the read. So if the release
-//!   of a frame returns `Ok`, all that was read from it is valid; otherwise it may be a mixture of two
-//!   frames.
-//! - *A producer that was stopped* is merely slow: a wait for a frame ends with its timeout. The consumer
-//!   can leave and join another producer.
+//!   outstanding GPU reads are discarded. GPU work that *writes* to a slot (which no consumer
+//!   should submit) may continue until the driver has ended it.
+//! - *A producer dies.* Every call of its consumers returns
+//!   [`Error::Closed`](crate::Error::Closed), with [`SessionEnd::Lost`]. The memory lives as long
+//!   as a consumer has imported it. Frames that had arrived are dropped, and frames that the
+//!   consumer holds are [not valid](Frame::check): the connection also ends without a reason if the
+//!   producer evicted a consumer whose socket was full.
+//! - *A semaphore of a producer that died* is never signalled. A wait on the host ends with its
+//!   timeout; [`Frame::wait`] also checks the session. A wait that was submitted to the GPU blocks
+//!   its queue indefinitely, so submit one only if you trust the producer to live.
+//! - *A consumer that was stopped continues.* It gets [`SessionEnd::Evicted`]. The producer sends
+//!   this and closes the connection before it writes to the slots, and [`Frame::release`] and
+//!   [`Frame::check`] look for it after the read. So if the release of a frame returns `Ok`,
+//!   everything read from it is valid; otherwise it may be a mixture of two frames.
+//! - *A producer that was stopped* is merely slow: a wait for a frame ends with its timeout. The
+//!   consumer can leave and join another producer.
 //!
 //! # Trust
 //! The socket's file has mode 0600 from the start. Both sides check the user of the other
-//! (`SO_PEERCRED`), and accept only their own unless [`PeerPolicy`] allows others. A process of the same
-//! user can disturb a session, for example by connecting so often that the producer is full. But it can't:
+//! (`SO_PEERCRED`), and accept only their own unless [`PeerPolicy`] allows others. A process of the
+//! same user can disturb a session, for example by connecting so often that the producer is full.
+//! But it can't:
 //!
 //! - *Make the other side wait indefinitely, spin, or allocate memory.* A message that violates the
-//!   protocol ends the connection with a typed error. The number of other messages is bounded by the
-//!   number of slots.
-//! - *Free a slot that another consumer holds*, or free a slot twice. A release names the slot and the
-//!   frame, and is compared with what this consumer was sent.
+//!   protocol ends the connection with a typed error. The number of other messages is bounded by
+//!   the number of slots.
+//! - *Free a slot that another consumer holds*, or free a slot twice. A release names the slot and
+//!   the frame, and is compared with what this consumer was sent.
 //!
-//! The following can't be verified: that a consumer does not write to the memory, or read it after the
-//! release; that the frames are what the ring's [`format`](Ring::format) says; and everything that
-//! [can't be verified](crate::ipc#trust) about payloads.
+//! The following can't be verified: that a consumer does not write to the memory, or read it after
+//! the release; that the frames are what the ring's [`format`](Ring::format) says; and everything
+//! that [can't be verified](crate::ipc#trust) about payloads.
 //!
 //! # References
 //! unix(7), `SO_PEERCRED`; shutdown(2); `CLOCK_MONOTONIC`.

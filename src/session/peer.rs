@@ -1,7 +1,7 @@
 //! How a connection begins and ends: the socket's file, the users that may connect, and the close.
 //!
-//! The file is created so that only processes of the same user can connect, replaced if its owner is gone, and removed
-//! at the end.
+//! The file admits only processes of the same user. It is replaced if its owner is gone, and
+//! removed at the end.
 //!
 //! # References
 //! unix(7), flock(2).
@@ -78,8 +78,9 @@ fn id(file: &fs::Metadata) -> (u64, u64) {
 
 /// Listens at `path`, to which only processes of the same user can connect.
 ///
-/// The socket gets its mode before it gets its name, and the kernel creates the file with this mode.
-/// So there is no moment at which other users could connect, whatever the umask of the process.
+/// The socket gets its mode before it gets its name, and the kernel creates the file with this
+/// mode. So there is no moment at which other users could connect, whatever the umask of the
+/// process.
 pub(super) fn listen(path: &Path) -> Result<(UnixListener, SocketFile)> {
     let address = address(path)?;
     // The file is removed later, when the current directory may be another one.
@@ -113,7 +114,8 @@ pub(super) fn connect(path: &Path, timeout: Duration) -> Result<UnixStream> {
         let set = socket.set_write_timeout(timeout);
         set.map_err(|error| Error::io("setsockopt(SO_SNDTIMEO)", &error))
     };
-    // If the listener's queue is full, connect(2) waits for the write timeout. 0 would mean no limit.
+    // If the listener's queue is full, connect(2) waits for the write timeout. 0 would mean no
+    // limit.
     let timeout = timeout.max(Duration::from_millis(1));
     set_timeout(Some(timeout))?;
     let deadline = Deadline::after(timeout);
@@ -251,8 +253,8 @@ pub(super) fn open(socket: &UnixStream) -> Result<PeerCredentials> {
 
 /// Sends *leave* with the reason, if there is one and the socket has room, and ends the connection.
 ///
-/// A peer that doesn't get the reason learns the same from the end of the connection: its slots are no
-/// longer its own.
+/// A peer that doesn't get the reason learns the same from the end of the connection: its slots are
+/// no longer its own.
 pub(super) fn close(socket: &UnixStream, reason: Option<LeaveReason>) {
     if let Some(reason) = reason
         && let Err(error) = send_message(socket, &Message::Leave(reason), None)

@@ -19,11 +19,12 @@ const WORK_INTERVAL: Duration = Duration::from_millis(1);
 /// The description of a frame. The default is a complete frame in a buffer, with tag 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrameInfo {
-    /// What consumers must wait for; `None` if this process has already waited for the work.
+    /// The point that consumers must wait for; `None` if this process has already waited for the
+    /// work.
     pub point: Option<TimelinePoint>,
     /// The layouts of the release to `VK_QUEUE_FAMILY_EXTERNAL`, if the slot is an image.
     pub layouts: Option<Layouts>,
-    /// A number of the app's own.
+    /// A number with a meaning of the application's own.
     pub tag: u64,
 }
 
@@ -41,11 +42,12 @@ pub struct Published {
 /// The side of a session that has the ring and fills it.
 ///
 /// A producer starts no thread and does all its work within its methods. Consumers are not served
-/// between the calls: call [`poll`](Self::poll) from time to time if you call nothing else. The
-/// producer's descriptor ([`AsFd`]) is readable when there is something to do.
+/// between calls: call [`poll`](Self::poll) regularly if you call nothing else. The producer's
+/// descriptor ([`AsFd`]) is readable when there is something to do.
 ///
-/// Dropping the producer ends the session with [`SessionEnd::Done`](super::SessionEnd::Done), removes the
-/// socket's file, and waits up to 5 seconds for the [work](WritableSlot::add_work) that was added to slots.
+/// Dropping the producer ends the session with [`SessionEnd::Done`](super::SessionEnd::Done),
+/// removes the socket's file, and waits up to 5 seconds for the [work](WritableSlot::add_work)
+/// added to slots.
 #[derive(Debug)]
 pub struct Producer {
     consumers: Consumers,
@@ -90,7 +92,7 @@ impl Producer {
         Ok(Self { consumers, options, slots, sequence: 0, values })
     }
 
-    /// Adds a connected socket as that of a consumer. Its peer is checked as if it had connected to the
+    /// Adds a connected socket of a consumer. Its peer is checked as if it had connected to the
     /// producer's path.
     ///
     /// # Errors
@@ -115,8 +117,7 @@ impl Producer {
     /// Handles what is pending and returns the next event, or `None` after the timeout.
     ///
     /// # Errors
-    /// [`Error::Driver`] if a system call failed that concerns more than one
-    /// consumer.
+    /// [`Error::Driver`] if a system call failed that affects more than one consumer.
     pub fn poll(&mut self, timeout: Duration) -> Result<Option<Event>> {
         self.until(timeout, |this| this.consumers.events.pop())
     }
@@ -135,15 +136,16 @@ impl Producer {
         })
     }
 
-    /// Returns the slot that has been free for longest. Waits for one if no slot is free; a timeout of
-    /// 0 never waits.
+    /// Returns the slot that has been free for longest. Waits for one if no slot is free; a timeout
+    /// of 0 never waits.
     ///
-    /// Consumers that hold slots and have released none for [`evict_after`](ProducerOptions::evict_after)
-    /// are evicted, which [`poll`](Self::poll) reports.
+    /// Consumers that hold slots and have released none for
+    /// [`evict_after`](ProducerOptions::evict_after) are evicted, which [`poll`](Self::poll)
+    /// reports.
     ///
     /// # Errors
     /// [`Error::Timeout`] if all slots are held by consumers or the caller, or are in use by
-    /// [work](WritableSlot::add_work) that goes on; and the errors of [`poll`](Self::poll).
+    /// [work](WritableSlot::add_work) that is not done; and the errors of [`poll`](Self::poll).
     pub fn free_slot(&mut self, timeout: Duration) -> Result<WritableSlot> {
         let deadline = Deadline::after(timeout);
         loop {
@@ -151,7 +153,7 @@ impl Producer {
             if let Some(slot) = self.slots.take() {
                 return Ok(slot);
             }
-            // No consumer is evicted because the producer's own work goes on.
+            // The producer's own work must not cause the eviction of a consumer.
             let evict_after = self.options.evict_after;
             let in_work = self.slots.is_any_in_work();
             if !in_work && self.consumers.evict_silent(evict_after, &mut self.slots) {
@@ -174,25 +176,23 @@ impl Producer {
 
     /// Sends a slot to all consumers that are ready, as the next frame. Never waits.
     ///
-    /// Without a [`point`](FrameInfo::point) all work on the slot must be done, as this process has
-    /// seen on the host. If no consumer gets the slot, it is free again.
+    /// Without a [`point`](FrameInfo::point), this process must have waited on the host for all
+    /// work on the slot. If no consumer gets the slot, it is free again.
     ///
     /// # Errors
     /// After an error the frame is not published, and the slot is free again.
     /// - [`Error::Mismatch`]: the slot belongs to another producer.
-    /// - [`Error::Invalid`]: the ring has no such semaphore, or the value is less than the semaphore's
-    ///   last one; or there is no point, and [work](WritableSlot::add_work) on the slot goes on.
+    /// - [`Error::Invalid`]: the ring has no such semaphore, or the value is less than the
+    ///   semaphore's last one; or there is no point, and [work](WritableSlot::add_work) on the slot
+    ///   is not done.
     /// - The errors of [`poll`](Self::poll).
     pub fn publish(&mut self, slot: WritableSlot, frame: FrameInfo) -> Result<Published> {
         self.slots.check_own(&slot)?;
         self.progress()?;
         if frame.point.is_none() && !slot.is_done() {
-            return Err(Invalid::new(
-                "frame.point",
-                "is absent, but work on the slot still goes on",
-            )
-            .help("wait for the work on the host, or publish a value of a timeline semaphore")
-            .into());
+            return Err(Invalid::new("frame.point", "is absent, but work on the slot is not done")
+                .help("wait for the work on the host, or publish a value of a timeline semaphore")
+                .into());
         }
         self.check_point(frame.point)?;
         self.sequence += 1;
@@ -274,9 +274,9 @@ impl Producer {
 }
 
 impl AsFd for Producer {
-    /// Returns a descriptor that is readable when [`poll`](Self::poll) has something to do. It does not
-    /// reflect events that other methods have already seen: call `poll` until it returns `None` before
-    /// you wait for this descriptor.
+    /// Returns a descriptor that is readable when [`poll`](Self::poll) has something to do. It does
+    /// not reflect events that other methods have already seen: call `poll` until it returns `None`
+    /// before you wait for this descriptor.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.consumers.as_fd()
     }

@@ -1,4 +1,4 @@
-//! The ring: what a producer announces, and the state of each slot: free, being written, or held by
+//! The ring that a producer announces, and the state of each slot: free, being written, or held by
 //! consumers.
 
 use std::collections::VecDeque;
@@ -12,14 +12,15 @@ use crate::payload::{Payload, SemaphoreKind, SemaphorePayload};
 
 /// The ring of a session: one payload per slot, timeline semaphores, and what a frame contains.
 ///
-/// The producer makes it of its exports. Each consumer gets its own copy to import, with its own
+/// The producer fills it with its exports. Each consumer gets its own copy to import, with its own
 /// descriptors.
 #[derive(Debug, Default)]
 pub struct Ring {
     /// The ring's name, for people to read. At most 256 bytes, without control characters.
     pub name: String,
-    /// What a frame contains, as far as the payloads don't say it. Producer and consumer agree on its
-    /// meaning; an example is `rgba8 1920x1080`. At most 256 bytes, without control characters.
+    /// What a frame contains, as far as the payloads don't describe it, for example `rgba8
+    /// 1920x1080`. Producer and consumer agree on its meaning. At most 256 bytes, without control
+    /// characters.
     pub format: String,
     /// One memory, buffer or image payload per slot, 1 to 64.
     pub slots: Vec<Payload>,
@@ -99,7 +100,7 @@ pub(super) fn check_timeline(semaphore: &SemaphorePayload) -> Result<()> {
 /// A slot of the ring that only the producer uses, and may write to.
 ///
 /// [`Producer::publish`](super::Producer::publish) sends it to the consumers. Dropping it frees the
-/// slot, as soon as the [work](Self::add_work) that was added is done.
+/// slot as soon as the added [work](Self::add_work) is done.
 #[derive(Debug)]
 #[must_use = "publish the slot; no consumer sees it otherwise"]
 pub struct WritableSlot {
@@ -108,7 +109,7 @@ pub struct WritableSlot {
 }
 
 fn locked(work: &Mutex<SlotWork>) -> MutexGuard<'_, SlotWork> {
-    // A panic of the app's own wait leaves the list as it was.
+    // A panic in the application's wait leaves the list unchanged.
     work.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -119,9 +120,9 @@ impl WritableSlot {
         self.index
     }
 
-    /// Adds submitted GPU work that uses the slot, as [described](super#work-on-the-gpu). The producer
-    /// does not return the slot again before the work is done, even if it is dropped, is published, or
-    /// loses its consumers.
+    /// Adds submitted GPU work that uses the slot, as [described](super#work-on-the-gpu). The
+    /// producer does not return the slot again before the work is done, even if the slot is dropped
+    /// or published, or its consumers leave.
     ///
     /// `wait` waits on the host for at most the given time (0: not at all), and returns
     /// [`Error::Timeout`] if the work is not done by then. It owns what the work uses.
@@ -181,7 +182,7 @@ impl SlotTable {
         Some(WritableSlot { index, work: slot.work.clone() })
     }
 
-    /// Returns whether there is a slot that is free but for the producer's own work.
+    /// Returns whether some slot is free except for the producer's own work.
     pub(super) fn is_any_in_work(&self) -> bool {
         !self.free.is_empty()
     }
@@ -227,7 +228,7 @@ impl SlotTable {
 
 impl Drop for SlotTable {
     fn drop(&mut self) {
-        // One timeout for all. A slot that the app still has waits when it is dropped.
+        // One timeout for all. A slot that the application still has waits when it is dropped.
         let deadline = Deadline::after(WORK_TIMEOUT);
         for slot in self.slots.iter().filter(|slot| Arc::strong_count(&slot.work) == 1) {
             locked(&slot.work).end(deadline.left().unwrap_or_default());
@@ -254,7 +255,7 @@ impl HeldSlots {
         self.count
     }
 
-    /// Returns for how long it has released none of its slots, or `None` if it holds none.
+    /// Returns how long it has released none of its slots, or `None` if it holds none.
     pub(super) fn silent(&self) -> Option<Duration> {
         (self.count > 0).then(|| self.since.elapsed())
     }
@@ -272,7 +273,8 @@ impl HeldSlots {
     /// Removes a slot.
     ///
     /// # Errors
-    /// [`Invalid`](crate::Error::Invalid) if it does not hold the slot, or holds it with another frame.
+    /// [`Invalid`](crate::Error::Invalid) if it does not hold the slot, or holds it with another
+    /// frame.
     pub(super) fn remove(&mut self, release: &ReleaseToken) -> Result<usize> {
         let ReleaseToken { slot, sequence } = *release;
         let index = slot as usize;

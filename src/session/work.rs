@@ -20,12 +20,12 @@ impl Deadline {
         Self { started: Instant::now(), timeout }
     }
 
-    /// Returns how much time is left, or `None` if it has passed.
+    /// Returns the remaining time, or `None` if the timeout has passed.
     pub(super) fn left(&self) -> Option<Duration> {
         self.timeout.checked_sub(self.started.elapsed()).filter(|left| !left.is_zero())
     }
 
-    /// Returns the error for `what` not having happened in time.
+    /// Returns the error for `what`, which did not happen in time.
     pub(super) fn error(&self, what: impl Into<Text>) -> Error {
         let waited = self.started.elapsed().min(self.timeout);
         Error::Timeout { what: what.into(), waited }
@@ -62,7 +62,7 @@ impl SlotWork {
         self.0.retain_mut(|wait| match wait(deadline.left().unwrap_or_default()) {
             Ok(()) => false,
             Err(Error::Timeout { .. }) => true,
-            // Most likely a lost device, which executes nothing any more.
+            // Most likely a lost device, which no longer executes anything.
             Err(error) => {
                 tracing::error!(%error, "waiting for GPU work on a slot");
                 false
@@ -71,8 +71,8 @@ impl SlotWork {
         self.0.is_empty()
     }
 
-    /// Waits for at most `timeout`. What is used by work that is not done then is leaked, since the GPU
-    /// may still access it.
+    /// Waits for at most `timeout`. What is used by work that is not done then is leaked, since the
+    /// GPU may still access it.
     pub(super) fn end(&mut self, timeout: Duration) {
         if !self.is_done(timeout) {
             let running = counted(self.0.len(), "submission");

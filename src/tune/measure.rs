@@ -98,8 +98,8 @@ fn first_iterations(config: RouteConfig) -> u32 {
 impl Calibration {
     /// Measures `candidates` with payloads of `sizes` bytes.
     ///
-    /// Candidates are ordered simplest first, as in [`RouteConfig::usual`]; differences within
-    /// `options.noise` are ties, of which the first is chosen. Each round measures every candidate
+    /// Order the candidates simplest first, as in [`RouteConfig::usual`]: of those within
+    /// `options.noise` of the fastest, the first is chosen. Each round measures every candidate
     /// once, so that changes over time affect all of them.
     ///
     /// # Errors
@@ -140,7 +140,7 @@ struct Run {
     config: RouteConfig,
     iterations: u32,
     rounds: Vec<Duration>,
-    /// The reason why it is not measured any longer.
+    /// The reason why it is no longer measured.
     rejected: Option<Outcome>,
 }
 
@@ -217,7 +217,7 @@ fn reason_to_skip(
     let all = bytes.saturating_mul(config.depth.into());
     if all > options.memory {
         let (all, limit) = (Bytes(all), Bytes(options.memory));
-        return Some(format!("its payloads take {all}; the limit is {limit}"));
+        return Some(format!("its payloads need {all}; the limit is {limit}"));
     }
     (start.elapsed() >= options.budget).then(|| "the time budget was used up".into())
 }

@@ -1,18 +1,19 @@
 //! Measures which route and ring configuration is fastest on this machine, and chooses one.
 //!
-//! The best [`Route`] and the best number of payloads in flight depend on the GPU, its driver, the pair
-//! of APIs and the size of the payload. [`Calibration::measure`] measures candidates in turn with a
-//! [`Benchmark`], the caller's own work. A candidate that is not supported is recorded with what is
-//! missing, and the others are measured.
+//! The best [`Route`] and the best number of payloads in flight depend on the GPU, its driver, the
+//! pair of APIs and the size of the payload. [`Calibration::measure`] measures candidates in turn
+//! with a [`Benchmark`], which is the caller's own work. For a candidate that is not supported, it
+//! records what is missing.
 //!
-//! A calibration is data. It prints as a table. With the cargo feature `serde` it can be stored, for
-//! example as JSON, and [`Calibration::check`] refuses it for another GPU, driver or pair of APIs.
+//! A calibration is data. It prints as a table. With the cargo feature `serde` it can be stored,
+//! for example as JSON, and [`Calibration::check`] refuses it for another GPU, driver or pair of
+//! APIs.
 //!
 //! ```
 //! use gpu_interop::ring::RingOptions;
 //! use gpu_interop::tune::{Calibration, CalibrationKey};
 //!
-//! /// The options of a ring for payloads of `bytes` bytes, from a calibration that was stored.
+//! /// Returns the options of a ring for payloads of `bytes` bytes, from a stored calibration.
 //! fn ring_options(
 //!     stored: &Calibration,
 //!     here: &CalibrationKey,

@@ -20,8 +20,8 @@ pub enum Route {
     /// One endpoint signals a semaphore that the other waits for, on the GPU.
     Semaphore(SemaphoreKind),
     /// CUDA kernels are recorded into the Vulkan queue, between Vulkan's own commands
-    /// (`VK_NVX_binary_import`). Pipeline barriers order them, without a handoff and its switch between
-    /// two GPU contexts.
+    /// (`VK_NVX_binary_import`). Pipeline barriers order them, without a handoff and its switch
+    /// between two GPU contexts.
     SameQueue,
 }
 
@@ -38,8 +38,8 @@ pub struct RouteEndpoints<'a> {
 }
 
 impl Route {
-    /// All routes, simplest first: those that keep the host free first, the one with an experimental
-    /// extension last.
+    /// All routes, simplest first: those that keep the host free first, the one with an
+    /// experimental extension last.
     pub const ALL: [Route; 5] = [
         Self::Semaphore(SemaphoreKind::Timeline),
         Self::Semaphore(SemaphoreKind::Binary),
@@ -61,8 +61,8 @@ impl Route {
         Ok(())
     }
 
-    /// The method that synchronises its handoffs; `None` for [`SameQueue`](Self::SameQueue), which has
-    /// none.
+    /// Returns the method that synchronises its handoffs; `None` for
+    /// [`SameQueue`](Self::SameQueue), which has no handoffs.
     pub fn method(self) -> Option<SyncMethod> {
         match self {
             Self::Semaphore(SemaphoreKind::Timeline) => Some(SyncMethod::Timeline),
@@ -72,7 +72,8 @@ impl Route {
         }
     }
 
-    /// The options of its handoffs; `None` for [`SameQueue`](Self::SameQueue), which has none.
+    /// Returns the options of its handoffs; `None` for [`SameQueue`](Self::SameQueue), which has no
+    /// handoffs.
     pub fn handoff(self) -> Option<HandoffOptions> {
         let method = Some(self.method()?);
         let wait = match self {
@@ -144,8 +145,8 @@ pub struct RouteConfig {
     pub route: Route,
     /// Payloads in flight: the slots of a ring, 1 to 64.
     pub depth: u32,
-    /// Payloads per [`Batch`](crate::ring::Batch), at most `depth`. For [`Route::SameQueue`], the pairs
-    /// of kernels per submission, 1 to 64.
+    /// Payloads per [`Batch`](crate::ring::Batch), at most `depth`. For [`Route::SameQueue`], the
+    /// pairs of kernels per submission, 1 to 64.
     pub batch: u32,
 }
 
@@ -179,8 +180,8 @@ impl RouteConfig {
         Err(Invalid::new("batch", what).help(format!("use 1 to {most}")).into())
     }
 
-    /// Returns candidates that are worth measuring on any machine, simplest first: ordered by memory,
-    /// then as in [`Route::ALL`].
+    /// Returns candidates that are worth measuring on any machine, simplest first: ordered by
+    /// memory, then as in [`Route::ALL`].
     pub fn usual() -> Vec<Self> {
         let routes = [
             Route::Semaphore(SemaphoreKind::Timeline),

@@ -1,4 +1,4 @@
-//! Timings of rounds, and which of several candidates to prefer.
+//! Timings of rounds, and the choice among several candidates.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// The timing of rounds with `iterations` payloads each; `None` without a round.
+    /// Returns the timing of rounds with `iterations` payloads each; `None` without a round.
     pub(crate) fn of(rounds: &[Duration], iterations: u32) -> Option<Self> {
         let mut times: Vec<_> = rounds.iter().map(|round| *round / iterations.max(1)).collect();
         times.sort_unstable();
@@ -34,13 +34,13 @@ impl Timing {
         })
     }
 
-    /// The number of payloads per second.
+    /// Returns the number of payloads per second.
     pub fn payloads_per_second(&self) -> f64 {
         1.0 / self.median.as_secs_f64().max(1e-9)
     }
 }
 
-/// The index of the first median that is at most `noise` slower than the best.
+/// Returns the index of the first median that is at most `noise` slower than the best.
 ///
 /// Candidates are ordered simplest first; differences within `noise` are ties.
 pub(crate) fn select(medians: impl Iterator<Item = Duration> + Clone, noise: f64) -> Option<usize> {

@@ -1,14 +1,15 @@
 //! The fields of a message, written and read one after the other.
 //!
 //! A body is a part of fixed length, then its texts, then an appendix. The length of each text is a
-//! field of the fixed part; the texts follow in the order of their lengths. Which fields the appendix
-//! has is in the fixed part, too.
+//! field of the fixed part; the texts follow in the order of their lengths. Which fields the
+//! appendix has is in the fixed part, too.
 
 use std::ops::RangeInclusive;
 
 use crate::error::{Error, Invalid, Mismatch, Result, counted};
 
-/// Maximum length of a text in bytes: the name of a device, a ring or a consumer, or a ring's format.
+/// Maximum length of a text in bytes: the name of a device, a ring or a consumer, or a ring's
+/// format.
 ///
 /// A longer text is cut at the end of a character, and control characters are sent as U+FFFD. Names
 /// are for people to read; comparing devices ignores them.
@@ -61,7 +62,7 @@ impl Writer {
         self.u32((self.texts.len() - start) as u32);
     }
 
-    /// Ends the fixed part: what is written from here on stands after the texts.
+    /// Ends the fixed part: what is written from here on follows the texts.
     pub(super) fn appendix(&mut self) {
         self.appendix = Some(self.fixed.len());
     }
@@ -161,7 +162,7 @@ impl<'a> Reader<'a> {
         Err(Invalid::new(field, problem).into())
     }
 
-    /// Reads one of `values`, each of which `number` turns into its number on the wire.
+    /// Reads one of `values`, which `number` converts to their numbers on the wire.
     pub(super) fn one_of<T: Copy>(
         &mut self,
         field: &'static str,
@@ -190,7 +191,8 @@ impl<'a> Reader<'a> {
         self.texts = rest;
         let text = std::str::from_utf8(bytes)
             .map_err(|error| Invalid::new(field, format!("is not UTF-8: {error}")))?;
-        // Names appear in error messages and logs, where control characters would act on a terminal.
+        // Names appear in error messages and logs, where control characters would act on a
+        // terminal.
         match text.chars().find(|c| c.is_control()) {
             None => Ok(text.to_owned()),
             Some(control) => {
@@ -200,7 +202,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Ends the fixed part and the texts: what is read from here on stands after them.
+    /// Ends the fixed part and the texts: what is read from here on follows them.
     pub(super) fn appendix(&mut self) {
         // All of the fixed part was read; otherwise its length in the table of kinds is wrong.
         debug_assert!(self.fixed.is_empty());

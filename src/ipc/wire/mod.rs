@@ -1,34 +1,34 @@
 //! The wire format, version 1, byte by byte.
 //!
-//! This page is complete: a client in another language can be written from it. The module itself only
-//! turns bytes into values and back; it uses no socket and no descriptor.
+//! This page is complete: a client in another language can be written from it. The module itself
+//! only converts between bytes and values; it uses no socket and no descriptor.
 //!
 //! # The stream
-//! The transport is an `AF_UNIX` `SOCK_STREAM` socket. It carries messages one after the other, with
-//! nothing in between. A message is a 16-byte header followed by a body.
+//! The transport is an `AF_UNIX` `SOCK_STREAM` socket. It carries messages one after the other,
+//! with nothing in between. A message is a 16-byte header followed by a body.
 //!
 //! A message has at most one file descriptor, attached as `SCM_RIGHTS` to the **first byte** of the
-//! message. The sender passes it to the `sendmsg` call that sends this byte; the receiver gets it from
-//! the `recvmsg` call that returns this byte. A receiver reads 16 bytes, then as many bytes as `body
-//! length` says. It must never read past the end of a message, because it could then receive the
-//! descriptor of the next one.
+//! message. The sender passes it to the `sendmsg` call that sends this byte; the receiver gets it
+//! from the `recvmsg` call that returns this byte. A receiver reads 16 bytes, then as many bytes as
+//! the field `body length` states. It must never read past the end of a message, because it could
+//! then receive the descriptor of the next one.
 //!
 //! A message has at most 4096 bytes ([`MAX_MESSAGE`]), header included.
 //!
 //! # Conventions
 //! - Integers are little-endian and unsigned, except for `VkFormat` and `VkImageLayout`, which are
 //!   signed.
-//! - Offsets and lengths are in bytes. The offsets in the tables of bodies count from the start of the
-//!   body.
+//! - Offsets and lengths are in bytes. The offsets in the tables of bodies count from the start of
+//!   the body.
 //! - A flag is 0 or 1.
 //! - Reserved bytes are 0. A value whose flag is 0 is 0 as well.
-//! - A text is UTF-8 of at most 256 bytes ([`MAX_NAME`]), without control characters (Unicode category
-//!   Cc) and without a terminating 0. Its length may be 0.
-//! - Texts stand after the fields of fixed length, in the order of their length fields.
+//! - A text is UTF-8 of at most 256 bytes ([`MAX_NAME`]), without control characters (Unicode
+//!   category Cc) and without a terminating 0. Its length may be 0.
+//! - Texts follow the fields of fixed length, in the order of their length fields.
 //! - Fields that only some messages of a kind have follow the texts.
 //!
-//! Each message has exactly one encoding. A receiver must refuse everything else: an unknown version,
-//! kind or value, a reserved byte that is not 0, and a body that is too short or too long.
+//! Each message has exactly one encoding. A receiver must refuse everything else: an unknown
+//! version, kind or value, a reserved byte that is not 0, and a body that is too short or too long.
 //!
 //! # Header: 16 bytes
 //! | offset | bytes | field | value |
@@ -108,7 +108,7 @@
 //! | 100 | 4 | usage | `VkImageUsageFlags`, any bits of [`ImageUsage`](crate::ImageUsage) and others |
 //! | 104 | 4 | flags | `VkImageCreateFlags`, any bits of [`ImageFlags`](crate::desc::ImageFlags) and others |
 //! | 108 | 1 | has linear layout | flag: the four fields from 112 on are present |
-//! | 109 | 1 | origin | the corner that texel (0, 0) is: 0 upper left, 1 lower left |
+//! | 109 | 1 | origin | the corner at which texel (0, 0) is: 0 upper left, 1 lower left |
 //! | 110 | 1 | view formats *v* | number of view formats, 0 to 8 |
 //! | 111 | 1 | has raw format *r* | flag: the raw format is present |
 //! | 112 | 8 | linear offset | from the start of the image to its first texel |
@@ -119,15 +119,15 @@
 //! | 144 + *n* | 4 *v* | view formats | `VkFormat` values: `VkImageFormatListCreateInfo` |
 //! | 144 + *n* + 4 *v* | 40 *r* | raw format | |
 //!
-//! Usages, flags and formats are passed on as they are: whether the receiver's driver has them is known
-//! only when the image is imported. Flags that a shared image can't have, and a raw format that
-//! contradicts itself, are well formed; the receiver refuses the payload.
+//! Usages, flags and formats are passed on unchanged: only the import shows whether the receiver's
+//! driver supports them. Flags that a shared image can't have, and a raw format that contradicts
+//! itself, are well formed; the receiver refuses the payload.
 //!
 //! The linear layout is that of mip level 0, `VkSubresourceLayout` without its size; see
-//! [`LinearLayout`](crate::payload::LinearLayout). It is optional for a linear image. A pitch that has
-//! no meaning for the image, such as the depth pitch of a 2D image, may have any value. A message that
-//! has a linear layout for an optimal image, or one that does not fit into the allocation, is well
-//! formed; the receiver refuses the payload.
+//! [`LinearLayout`](crate::payload::LinearLayout). It is optional for a linear image. A pitch that
+//! has no meaning for the image, such as the depth pitch of a 2D image, may have any value. A
+//! message that has a linear layout for an optimal image, or one that does not fit into the
+//! allocation, is well formed; the receiver refuses the payload.
 //!
 //! # Raw format: 40 bytes
 //! A format that isn't in the receiver's table, or that has other names in OpenGL or CUDA; see
@@ -164,20 +164,20 @@
 //! A [session](crate::session) is one connection between a producer, which listens, and a consumer:
 //!
 //! 1. The consumer sends *join*.
-//! 2. The producer sends *ring*, then one payload per slot in the order of the slots (kind 1, 2 or 3),
-//!    then one payload per semaphore (kind 4, timeline).
+//! 2. The producer sends *ring*, then one payload per slot in the order of the slots (kind 1, 2 or
+//!    3), then one payload per semaphore (kind 4, timeline).
 //! 3. The consumer imports the payloads and sends *ready*.
-//! 4. The producer sends *frame* for each frame. The slot of a frame must not be held by the consumer,
-//!    so that a consumer never has more frames than the ring has slots. The consumer sends *release*
-//!    when it no longer uses the slot. It may release its slots in any order.
+//! 4. The producer sends *frame* for each frame. The slot of a frame must not be held by the
+//!    consumer, so that a consumer never has more frames than the ring has slots. The consumer
+//!    sends *release* when it no longer uses the slot. It may release its slots in any order.
 //! 5. Either side may send *leave* at any time, and closes the socket. Nothing follows *leave*.
 //!
-//! A side that receives any other message, or a message at another time, sends *leave* with reason 4
-//! and closes the socket.
+//! A side that receives any other message, or a message at another time, sends *leave* with reason
+//! 4 and closes the socket.
 //!
-//! Frames that arrived before a *leave* with reason 0 are valid. If the connection ends with another
-//! reason or without *leave*, the producer may already have written over the frames that the consumer
-//! has.
+//! Frames that arrived before a *leave* with reason 0 are valid. If the connection ends with
+//! another reason or without *leave*, the producer may already have written over the frames that
+//! the consumer has.
 //!
 //! # Kind 16, join: 4 + *n* bytes
 //! | offset | bytes | field | value |
@@ -195,7 +195,7 @@
 //! | 12 | 4 | name length *n* | |
 //! | 16 | 4 | format length *m* | |
 //! | 20 | *n* | name | of the ring, for people to read |
-//! | 20 + *n* | *m* | format | what a frame contains; the two apps agree on its meaning |
+//! | 20 + *n* | *m* | format | what a frame contains; the two applications agree on its meaning |
 //!
 //! # Kind 18, ready: 0 bytes
 //!
@@ -213,7 +213,7 @@
 //! | 32 | 4 | old layout | `VkImageLayout` before the release to `VK_QUEUE_FAMILY_EXTERNAL` |
 //! | 36 | 4 | new layout | `VkImageLayout` after this release |
 //! | 40 | 8 | published | `CLOCK_MONOTONIC` when the frame was sent, in nanoseconds |
-//! | 48 | 8 | tag | a number of the app's own |
+//! | 48 | 8 | tag | a number with a meaning of the application's own |
 //!
 //! A frame without semaphore and value is already complete.
 //!

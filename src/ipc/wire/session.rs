@@ -21,11 +21,12 @@ pub struct RingInfo {
     pub drops_frames: bool,
     /// The ring's name, for people to read.
     pub name: String,
-    /// What a frame contains, in terms that the two apps agree on.
+    /// What a frame contains, in terms that the two applications agree on.
     pub format: String,
 }
 
-/// A value of one of the ring's timeline semaphores. The work is done once the semaphore reaches it.
+/// A value of one of the ring's timeline semaphores. The work is done once the semaphore reaches
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimelinePoint {
     /// Index of the semaphore in the ring, from 0.
@@ -34,7 +35,8 @@ pub struct TimelinePoint {
     pub value: u64,
 }
 
-/// The `VkImageLayout`s of a release to `VK_QUEUE_FAMILY_EXTERNAL`. The acquire must use the same two.
+/// The `VkImageLayout`s of a release to `VK_QUEUE_FAMILY_EXTERNAL`. The acquire must use the same
+/// two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Layouts {
     /// The layout before the release.
@@ -56,7 +58,7 @@ pub struct FrameToken {
     pub layouts: Option<Layouts>,
     /// `CLOCK_MONOTONIC` when the producer published the frame, in nanoseconds.
     pub published: u64,
-    /// A number of the app's own.
+    /// A number with a meaning of the application's own.
     pub tag: u64,
 }
 

@@ -127,8 +127,8 @@ fn linear_image_message() -> (Message, Vec<u8>) {
     (message, bytes)
 }
 
-/// An image of an app's own: a raw format, raw usages and flags, two view formats, and an origin at
-/// the lower left.
+/// An application's own image: a raw format, raw usages and flags, two view formats, and an origin
+/// at the lower left.
 fn raw_image_message() -> (Message, Vec<u8>) {
     let (mut message, mut bytes) = image_message();
     let gl = GlFormat { internal: 0x8229, format: 0x1903, ty: 0x1401 };
@@ -161,7 +161,8 @@ fn raw_image_message() -> (Message, Vec<u8>) {
     (message, bytes)
 }
 
-/// One message of each kind of payload; an image with and without a layout, and one with every field.
+/// One message of each kind of payload; an image with and without a layout, and one with every
+/// field.
 fn messages() -> [(Message, Vec<u8>); 6] {
     let (image, linear_image, raw_image) =
         (image_message(), linear_image_message(), raw_image_message());
