@@ -34,8 +34,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
 
     // Vulkan writes, then releases. The buffer is kept until the GPU is done with it.
     let (family, used) = (gpu.vulkan.queue_family(), BufferAccess::transfer(&buffer));
-    // SAFETY: the command buffer is being recorded for the queue's family, the buffer has room for the
-    // data, and the submit includes what the release returned.
+    // SAFETY: the command buffer is being recorded for the queue's family, the buffer has room for
+    // the data, and the submit includes what the release returned.
     let (mut commands, (ticket, sync)) = gpu.vulkan.record(|commands| unsafe {
         gpu.vulkan.device().cmd_update_buffer(commands, buffer.handle(), 0, &data);
         to_gl.release.release(VulkanCommands::record(commands, family, used))
@@ -50,7 +50,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     Ok(seen == data)
 }
 
-/// Reads a buffer through a private one, because NVIDIA's driver caches what it reads from an import.
+/// Reads a buffer through a private one, because NVIDIA's driver caches what it reads from an
+/// import.
 fn read(gl: &glow::Context, buffer: glow::Buffer, len: usize) -> Result<Vec<u8>, String> {
     let mut bytes = vec![0; len];
     // SAFETY: the context is current, and both buffers have `len` bytes.

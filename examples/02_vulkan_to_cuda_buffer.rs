@@ -34,8 +34,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
 
     // Vulkan writes, then releases.
     let used = [BufferAccess::transfer(&buffer)];
-    // SAFETY: the command buffer is being recorded for the queue's family, the buffer has room for the
-    // data and lives until `wait_idle`, and the submit includes what the release returned.
+    // SAFETY: the command buffer is being recorded for the queue's family, the buffer has room for
+    // the data and lives until `wait_idle`, and the submit includes what the release returned.
     let (mut commands, (ticket, sync)) = gpu.vulkan.record(|commands| unsafe {
         gpu.vulkan.device().cmd_update_buffer(commands, buffer.handle(), 0, &data);
         to_cuda.release.release(VulkanCommands::record(commands, gpu.vulkan.queue_family(), &used))
@@ -43,7 +43,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     // SAFETY: as above.
     unsafe { commands.submit(&vulkan, sync) }?;
 
-    // The work that follows on the stream waits for Vulkan. `as_view` returns a slice of cudarc's.
+    // Later work on the stream waits for Vulkan. `as_view` returns a view for cudarc's functions.
     to_cuda.acquire.acquire(ticket, &stream)?;
     let seen: Vec<u8> = stream.clone_dtoh(&in_cuda.as_view::<u8>()?)?;
     stream.synchronize()?;

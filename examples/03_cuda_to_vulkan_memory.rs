@@ -33,7 +33,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let in_vulkan = vulkan.import_buffer(buffer.export()?)?;
     let mut to_vulkan = handoff::open(&vulkan, &cuda, &vulkan, HandoffOptions::default())?;
 
-    // CUDA writes, then releases: the release follows the work that is on the stream.
+    // CUDA writes, then releases: the release follows the work on the stream.
     stream.memcpy_htod(&data, &mut buffer.as_view_mut::<u8>()?)?;
     let (ticket, ()) = to_vulkan.release.release(&stream)?;
 
@@ -41,8 +41,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let host = BufferOptions { memory: MemoryLocation::HostVisible, ..BufferOptions::default() };
     let staging = vulkan.create_buffer(&desc, host)?;
     let used = [BufferAccess::transfer(&in_vulkan)];
-    // SAFETY: the command buffer is being recorded for the queue's family, both buffers have room for the
-    // copy and live until `wait_idle`, and the submit includes what the acquire returned.
+    // SAFETY: the command buffer is being recorded for the queue's family, both buffers have room
+    // for the copy and live until `wait_idle`, and the submit includes what the acquire returned.
     let (mut commands, sync) = gpu.vulkan.record(|commands| unsafe {
         let acquire = VulkanCommands::record(commands, gpu.vulkan.queue_family(), &used);
         let sync = to_vulkan.acquire.acquire(ticket, acquire)?;
@@ -62,7 +62,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
 /// Reads a buffer in host-visible memory that no work uses.
 fn read(vulkan: &vulkan::Endpoint, buffer: &vulkan::Buffer) -> Result<Vec<u8>, vk::Result> {
     let (memory, len) = (buffer.memory().handle(), buffer.desc().size);
-    // SAFETY: the memory is host-visible and coherent, not mapped, and has `len` bytes at the offset.
+    // SAFETY: the memory is host-visible and coherent, not mapped, and has `len` bytes at the
+    // offset.
     unsafe {
         let flags = vk::MemoryMapFlags::empty();
         let mapped = vulkan.device().map_memory(memory, buffer.offset(), len, flags)?;

@@ -46,8 +46,9 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let (old, new) = (vk::ImageLayout::TRANSFER_DST_OPTIMAL, vk::ImageLayout::GENERAL);
     let used = [ImageAccess::transfer(&image).with_layouts(old, new)];
     let (device, family) = (gpu.vulkan.device(), gpu.vulkan.queue_family());
-    // SAFETY: the command buffer is being recorded for the queue's family, the buffer has the image's
-    // texels, both live until `wait_idle`, and the submit includes what the release returned.
+    // SAFETY: the command buffer is being recorded for the queue's family, the buffer has the
+    // image's texels, both live until `wait_idle`, and the submit includes what the release
+    // returned.
     let (mut commands, (ticket, sync)) = gpu.vulkan.record(|commands| unsafe {
         let discard = [vk::ImageMemoryBarrier::default()
             .image(image.handle())
@@ -69,7 +70,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     // SAFETY: as above.
     unsafe { commands.submit(&vulkan, sync) }?;
 
-    // OpenGL acquires the texture in the layout that Vulkan released it in, then reads it.
+    // OpenGL acquires the texture in the layout in which Vulkan released it, then reads it.
     to_gl.acquire.acquire(ticket, &[TextureAccess::from(&in_gl)])?;
     let mut seen = vec![0; texels.len()];
     // SAFETY: the context is current, and `seen` has room for the texels.

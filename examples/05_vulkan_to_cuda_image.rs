@@ -47,8 +47,9 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let (old, new) = (vk::ImageLayout::TRANSFER_DST_OPTIMAL, vk::ImageLayout::GENERAL);
     let used = [ImageAccess::transfer(&image).with_layouts(old, new)];
     let (device, family) = (gpu.vulkan.device(), gpu.vulkan.queue_family());
-    // SAFETY: the command buffer is being recorded for the queue's family, the buffer has the image's
-    // texels, both live until `wait_idle`, and the submit includes what the release returned.
+    // SAFETY: the command buffer is being recorded for the queue's family, the buffer has the
+    // image's texels, both live until `wait_idle`, and the submit includes what the release
+    // returned.
     let (mut commands, (ticket, sync)) = gpu.vulkan.record(|commands| unsafe {
         let discard = [vk::ImageMemoryBarrier::default()
             .image(image.handle())
@@ -70,8 +71,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     // SAFETY: as above.
     unsafe { commands.submit(&vulkan, sync) }?;
 
-    // The work that follows on the stream waits for Vulkan. `level` returns an ordinary CUarray; kernels
-    // use it through `in_cuda.texture(..)` and `in_cuda.surface(..)`.
+    // Later work on the stream waits for Vulkan. `level` returns an ordinary CUarray; kernels use
+    // it through `in_cuda.texture(..)` and `in_cuda.surface(..)`.
     to_cuda.acquire.acquire(ticket, &stream)?;
     let mut seen = vec![0u8; texels.len()];
     let row = WIDTH as usize * 4;

@@ -1,4 +1,4 @@
-//! A counter is passed from Vulkan to OpenGL and back, many times: a handoff in each direction.
+//! Passes a counter from Vulkan to OpenGL and back many times, with a handoff in each direction.
 //!
 //! `cargo run -p gpu-interop --features headless --example 06_handoff_loop`
 
@@ -41,8 +41,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let mut ticket_back = None;
     for round in 0..ROUNDS {
         let word = round.wrapping_mul(0x9e37_79b9);
-        // SAFETY: the command buffer is being recorded for the queue's family, and the submit includes what
-        // the acquire and the release return.
+        // SAFETY: the command buffer is being recorded for the queue's family, and the submit
+        // includes what the acquire and the release return.
         let (mut commands, (ticket, sync)) = gpu.vulkan.record(|commands| unsafe {
             let barriers = || VulkanCommands::record(commands, family, used);
             let mut sync = match ticket_back.take() {
@@ -70,8 +70,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     Ok(history == expected)
 }
 
-/// Reads the first word through a private buffer, because NVIDIA's driver caches what it reads from an
-/// import.
+/// Reads the first word through a private buffer, because NVIDIA's driver caches what it reads from
+/// an import.
 fn read_word(gl: &glow::Context, buffer: glow::Buffer) -> Result<u32, String> {
     let mut word = [0; 4];
     // SAFETY: the context is current, and both buffers have at least 4 bytes.

@@ -1,4 +1,5 @@
-//! Four payloads in flight between Vulkan, which fills them, and OpenGL, which reads them: a ring.
+//! Keeps four payloads in flight between Vulkan, which fills them, and OpenGL, which reads them: a
+//! ring.
 //!
 //! `cargo run -p gpu-interop --features headless --example 07_ring`
 
@@ -38,11 +39,12 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
 
     let (mut submitted, mut filled, mut right) = (Vec::new(), 0, 0);
     while right < FRAMES {
-        // Fills all slots that have arrived: at first all four, later those that OpenGL has released.
+        // Fills all slots that have arrived: at first all four, later those that OpenGL has
+        // released.
         while filled < FRAMES && fill.arrived() > 0 {
             let data = frame(filled);
-            // SAFETY: the command buffer is being recorded for the queue's family, the slot's buffer has
-            // room for the data, and the submit includes what take and release return.
+            // SAFETY: the command buffer is being recorded for the queue's family, the slot's
+            // buffer has room for the data, and the submit includes what take and release return.
             let (mut commands, sync) = gpu.vulkan.record(|commands| unsafe {
                 let barriers = || {
                     SlotCommands::record(commands, family, |buffer| BufferAccess::transfer(buffer))
@@ -81,7 +83,8 @@ fn frame(number: u32) -> Vec<u8> {
     (0..BYTES as u32 / 4).flat_map(|i| word(i).to_le_bytes()).collect()
 }
 
-/// Reads a buffer through a private one, because NVIDIA's driver caches what it reads from an import.
+/// Reads a buffer through a private one, because NVIDIA's driver caches what it reads from an
+/// import.
 fn read(gl: &glow::Context, buffer: glow::Buffer) -> Result<Vec<u8>, String> {
     let mut bytes = vec![0; BYTES];
     // SAFETY: the context is current, and both buffers have `BYTES` bytes.

@@ -1,6 +1,8 @@
-//! An application's own Vulkan device and OpenGL context share a buffer: nothing is opened by the library.
+//! Shares a buffer between an application's own Vulkan device and OpenGL context; the library opens
+//! neither.
 //!
-//! `cargo run -p gpu-interop --features headless --example 08_own_contexts` (the feature only brings glutin)
+//! `cargo run -p gpu-interop --features headless --example 08_own_contexts` (the feature only
+//! brings glutin)
 
 use std::ffi::CStr;
 use std::process::ExitCode;
@@ -63,8 +65,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let info = DeviceInfo::new(&instance, physical, &device, version)
         .enabled_extensions(&extensions)
         .features(features);
-    // SAFETY: the handles belong together, exactly these extensions and features were enabled, and the
-    // device outlives the endpoint.
+    // SAFETY: the handles belong together, exactly these extensions and features were enabled, and
+    // the device outlives the endpoint.
     let vulkan = unsafe { vulkan::Endpoint::new(&info, None) }?;
 
     // The application's OpenGL context, on the same GPU: found by UUID.
@@ -81,8 +83,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let in_gl = gl.import_buffer(buffer.export()?)?;
     let mut to_gl = handoff::open(&vulkan, &vulkan, &gl, HandoffOptions::default())?;
     let mut seen = vec![0; data.len()];
-    // SAFETY: ordinary calls on handles that live until the end of the program; the submit includes what the
-    // release returned, and the context is current.
+    // SAFETY: ordinary calls on handles that live until the end of the program; the submit includes
+    // what the release returned, and the context is current.
     unsafe {
         let pool = device.create_command_pool(&vk::CommandPoolCreateInfo::default(), None)?;
         let info =
@@ -105,8 +107,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
 
 /// Opens a context without a surface, makes it current, and creates an endpoint over it.
 fn open_gl(device: &EglDevice) -> Result<gl::Endpoint, Box<dyn std::error::Error>> {
-    // SAFETY: no native display is passed; the context is current when its functions are loaded, and
-    // stays current on this thread; the endpoint keeps it.
+    // SAFETY: no native display is passed; the context is current when its functions are loaded,
+    // and stays current on this thread; the endpoint keeps it.
     unsafe {
         let display = Display::with_device(device, None)?;
         let template = ConfigTemplateBuilder::new().with_surface_type(ConfigSurfaceTypes::empty());

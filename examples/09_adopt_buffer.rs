@@ -1,4 +1,4 @@
-//! A buffer that the application has created is made exportable and imported by OpenGL.
+//! Adopts a buffer that the application created, and imports it into OpenGL.
 //!
 //! `cargo run -p gpu-interop --features headless --example 09_adopt_buffer`
 
@@ -44,12 +44,12 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         let buffer = device.create_buffer(&info, None)?;
         (buffer, device.get_buffer_memory_requirements(buffer))
     };
-    // Mesa's llvmpipe needs 48 spare bytes after a buffer.
+    // Mesa's llvmpipe requires 48 spare bytes after a buffer.
     let (memory, allocation_size, memory_type_index) = allocate(device, needs, 4096)?;
     // SAFETY: as above; the memory has a type and a size that suit the buffer.
     unsafe { device.bind_buffer_memory(buffer, memory, 0) }?;
 
-    // Describe to the library how the buffer was created.
+    // Describes to the library how the buffer was created.
     let adopted = AdoptedBuffer {
         buffer,
         desc,
@@ -67,8 +67,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let in_gl = gl.import_buffer(shared.export()?)?;
     let mut to_gl = handoff::open(&vulkan, &vulkan, &gl, HandoffOptions::default())?;
     let used = BufferAccess::transfer(&shared);
-    // SAFETY: the command buffer is being recorded for the queue's family, the buffer has room for the
-    // data, and the submit includes what the release returned.
+    // SAFETY: the command buffer is being recorded for the queue's family, the buffer has room for
+    // the data, and the submit includes what the release returned.
     let (mut commands, (ticket, sync)) = gpu.vulkan.record(|commands| unsafe {
         device.cmd_update_buffer(commands, buffer, 0, &data);
         to_gl.release.release(VulkanCommands::record(commands, gpu.vulkan.queue_family(), used))
@@ -77,8 +77,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     unsafe { commands.submit(&vulkan, sync) }?;
     to_gl.acquire.acquire(ticket, &in_gl)?;
     let mut seen = vec![0; data.len()];
-    // SAFETY: the context is current, and `seen` has room. The handles are destroyed when neither work nor
-    // the library uses them.
+    // SAFETY: the context is current, and `seen` has room. The handles are destroyed when neither
+    // work nor the library uses them.
     unsafe {
         gl.gl().bind_buffer(glow::COPY_READ_BUFFER, Some(in_gl.name()));
         gl.gl().get_buffer_sub_data(glow::COPY_READ_BUFFER, 0, &mut seen);

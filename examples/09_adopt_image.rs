@@ -1,4 +1,4 @@
-//! An image that the application has created is made exportable and imported by OpenGL.
+//! Adopts an image that the application created, and imports it into OpenGL.
 //!
 //! `cargo run -p gpu-interop --features headless --example 09_adopt_image`
 
@@ -14,7 +14,7 @@ use gpu_interop::vulkan::{AdoptedImage, ImageAccess};
 use gpu_interop::{Error, ImageDesc, ImageUsage};
 
 const OPAQUE_FD: vk::ExternalMemoryHandleTypeFlags = vk::ExternalMemoryHandleTypeFlags::OPAQUE_FD;
-/// 0.2, 0.4, 0.6 and 0.8 of 255, none of which has to be rounded.
+/// 0.2, 0.4, 0.6 and 0.8 of 255, none of which needs rounding.
 const TEXEL: [u8; 4] = [51, 102, 153, 204];
 
 fn main() -> ExitCode {
@@ -54,7 +54,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     // SAFETY: as above; the memory has a type and a size that suit the image.
     unsafe { device.bind_image_memory(image, memory, 0) }?;
 
-    // Describe to the library how the image was created.
+    // Describes to the library how the image was created.
     let usage = ImageUsage::TRANSFER_SRC | ImageUsage::TRANSFER_DST | ImageUsage::SAMPLED;
     let adopted = AdoptedImage {
         image,
@@ -74,8 +74,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let mut to_gl = handoff::open(&vulkan, &vulkan, &gl, HandoffOptions::default())?;
     let (old, new) = (vk::ImageLayout::TRANSFER_DST_OPTIMAL, vk::ImageLayout::GENERAL);
     let used = ImageAccess::transfer(&shared).with_layouts(old, new);
-    // SAFETY: the command buffer is being recorded for the queue's family, and the submit includes what the
-    // release returned.
+    // SAFETY: the command buffer is being recorded for the queue's family, and the submit includes
+    // what the release returned.
     let (mut commands, (ticket, sync)) = gpu.vulkan.record(|commands| unsafe {
         let whole = shared.full_range();
         let discard = [vk::ImageMemoryBarrier::default()
@@ -96,8 +96,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     unsafe { commands.submit(&vulkan, sync) }?;
     to_gl.acquire.acquire(ticket, &in_gl)?;
     let mut seen = vec![0; 64 * 32 * 4];
-    // SAFETY: the context is current, and `seen` has room. The handles are destroyed when neither work nor
-    // the library uses them.
+    // SAFETY: the context is current, and `seen` has room. The handles are destroyed when neither
+    // work nor the library uses them.
     unsafe {
         gl.gl().bind_texture(glow::TEXTURE_2D, Some(in_gl.name()));
         let pixels = glow::PixelPackData::Slice(Some(&mut seen));

@@ -1,5 +1,5 @@
-//! Sends a Vulkan buffer to another process over a Unix socket; the other process reads it with its own
-//! Vulkan device.
+//! Sends a Vulkan buffer to another process over a Unix socket; the other process reads it with its
+//! own Vulkan device.
 //!
 //! `cargo run -p gpu-interop --features headless,ipc --example 10_send_to_process`
 
@@ -52,8 +52,8 @@ fn receive(gpu: &Vulkan, vulkan: &vulkan::Endpoint) -> Result<bool, Box<dyn std:
 
     let host = BufferOptions { memory: MemoryLocation::HostVisible, ..BufferOptions::default() };
     let mut staging = vulkan.create_buffer(buffer.desc(), host)?;
-    // SAFETY: the command buffer is being recorded, both buffers have room for the copy, and they live
-    // until `wait_idle`. The producer wrote the buffer before it was sent.
+    // SAFETY: the command buffer is being recorded, both buffers have room for the copy, and they
+    // live until `wait_idle`. The producer wrote the buffer before it was sent.
     let (mut commands, ()) = gpu.record(|commands| unsafe {
         let whole = [vk::BufferCopy::default().size(buffer.desc().size)];
         gpu.device().cmd_copy_buffer(commands, buffer.handle(), staging.handle(), &whole);
@@ -82,7 +82,8 @@ unsafe fn mapped<'a>(
 ) -> Result<&'a mut [u8], vk::Result> {
     let (memory, len, flags) =
         (buffer.memory().handle(), buffer.desc().size, vk::MemoryMapFlags::empty());
-    // SAFETY: the memory is host-visible and coherent, and stays mapped until the buffer is dropped.
+    // SAFETY: the memory is host-visible and coherent, and stays mapped until the buffer is
+    // dropped.
     unsafe {
         let start = vulkan.device().map_memory(memory, buffer.offset(), len, flags)?;
         Ok(std::slice::from_raw_parts_mut(start.cast(), len as usize))

@@ -56,7 +56,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     Ok(frames > 0 && right == frames)
 }
 
-/// Copies a buffer to one that the host can map, and reads that.
+/// Copies a buffer to one that the host can map, and reads the copy.
 fn read(
     gpu: &Vulkan,
     vulkan: &vulkan::Endpoint,
@@ -64,8 +64,8 @@ fn read(
     staging: &vulkan::Buffer,
 ) -> Result<Vec<u32>, Box<dyn std::error::Error>> {
     let (memory, len) = (staging.memory().handle(), staging.desc().size);
-    // SAFETY: the command buffer is being recorded, both buffers have `len` bytes, and the producer doesn't
-    // write the slot before it is released.
+    // SAFETY: the command buffer is being recorded, both buffers have `len` bytes, and the producer
+    // doesn't write the slot before it is released.
     let (mut commands, ()) = gpu.record(|commands| unsafe {
         let whole = [vk::BufferCopy::default().size(len)];
         gpu.device().cmd_copy_buffer(commands, buffer.handle(), staging.handle(), &whole);

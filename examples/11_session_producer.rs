@@ -1,4 +1,5 @@
-//! Publishes frames to other processes. Run `11_session_consumer` beside it, any number of times.
+//! Publishes frames to other processes. Run `11_session_consumer` at the same time, any number of
+//! times.
 //!
 //! `cargo run -p gpu-interop --features headless,session --example 11_session_producer`
 
@@ -49,8 +50,9 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         let word = |i: u32| (i ^ number << 16).wrapping_mul(0x9e37_79b9);
         let data: Vec<u8> = (0..BYTES / 4).flat_map(|i| word(i).to_le_bytes()).collect();
         let buffer = &slots[slot.index()];
-        // SAFETY: the command buffer is being recorded, and no consumer has the slot. The host waits for
-        // the work before the frame is published; with a semaphore in the ring the GPU would wait instead.
+        // SAFETY: the command buffer is being recorded, and no consumer has the slot. The host
+        // waits for the work before the frame is published; with a semaphore in the ring the GPU
+        // would wait instead.
         let (mut commands, ()) = gpu.record(|commands| unsafe {
             gpu.device().cmd_update_buffer(commands, buffer.handle(), 0, &data);
             Ok(())

@@ -1,4 +1,5 @@
-//! A CUDA kernel runs in a Vulkan queue, between Vulkan's own commands: no handoff and no context switch.
+//! Runs a CUDA kernel in a Vulkan queue, between Vulkan's own commands, without a handoff or a
+//! context switch.
 //!
 //! `cargo run -p gpu-interop --features headless,nvx --example 12_cuda_in_vulkan_queue`
 
@@ -30,7 +31,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let vulkan = gpu.vulkan.endpoint()?;
     vulkan.supports_cuda_launch().map_err(Error::from)?;
 
-    // CUDA's linker produces machine code for this GPU; without CUDA, load a cubin from nvcc instead.
+    // CUDA's linker produces machine code for this GPU; without CUDA, load a cubin from nvcc
+    // instead.
     let cubin = gpu.cuda()?.endpoint()?.link(PTX)?;
     let fill = vulkan.load_module(&cubin)?.function("fill")?;
 
@@ -42,8 +44,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
 
     let (count, seed) = (WORDS / 4, 7);
     let arguments = [Argument::buffer(&buffer), 0u32.into(), count.into(), u32::into(seed)];
-    // SAFETY: the command buffer is being recorded outside a render pass, the kernel writes `count` times
-    // 16 bytes, and everything lives until `wait_idle`.
+    // SAFETY: the command buffer is being recorded outside a render pass, the kernel writes `count`
+    // times 16 bytes, and everything lives until `wait_idle`.
     let (mut commands, ()) = gpu.vulkan.record(|commands| unsafe {
         fill.launch(commands, &Launch::linear(count.div_ceil(256), 256), &arguments)?;
         vulkan.record_barrier(commands, MemoryUse::KERNEL, MemoryUse::TRANSFER);
@@ -72,7 +74,8 @@ fn mixed(mut x: u32) -> u32 {
 /// Reads a buffer in host-visible memory that no work uses.
 fn read(vulkan: &vulkan::Endpoint, buffer: &vulkan::Buffer) -> Result<Vec<u32>, vk::Result> {
     let (memory, len) = (buffer.memory().handle(), buffer.desc().size);
-    // SAFETY: the memory is host-visible and coherent, not mapped, and has `len` bytes at the offset.
+    // SAFETY: the memory is host-visible and coherent, not mapped, and has `len` bytes at the
+    // offset.
     unsafe {
         let flags = vk::MemoryMapFlags::empty();
         let mapped = vulkan.device().map_memory(memory, buffer.offset(), len, flags)?;

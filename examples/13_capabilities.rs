@@ -40,7 +40,8 @@ fn capabilities(peer: &impl Peer) -> Result<Capabilities, Error> {
     peer.capabilities(&BufferDesc::storage(4096).into())
 }
 
-/// Prints how a Vulkan buffer can be shared with another endpoint, and how the two would be synchronised.
+/// Prints how a Vulkan buffer can be shared with another endpoint, and how the two would be
+/// synchronised.
 fn report(vulkan: &Capabilities, other: &Capabilities) {
     match plan(vulkan, other, &BufferDesc::storage(4096).into()) {
         Ok(plan) => println!("Vulkan -> {}: buffers as {}", other.api, plan.handle_type),

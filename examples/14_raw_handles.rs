@@ -1,5 +1,6 @@
-//! Endpoints over handles from other bindings, from C or from another language: integers for Vulkan, a function loader
-//! for OpenGL, a `CUcontext` for CUDA. Here they come from `headless`.
+//! Creates endpoints over handles from other bindings, from C or from another language: integers
+//! for Vulkan, a function loader for OpenGL, a `CUcontext` for CUDA. Here they come from
+//! `headless`.
 //!
 //! `cargo run -p gpu-interop --features headless --example 14_raw_handles`
 
@@ -36,8 +37,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         enabled_extensions: gpu.vulkan.enabled_extensions(),
         features: gpu.vulkan.features(),
     };
-    // SAFETY: the handles belong together, exactly these extensions and features are enabled, and `gpu` outlives the
-    // endpoint.
+    // SAFETY: the handles belong together, exactly these extensions and features are enabled, and
+    // `gpu` outlives the endpoint.
     let vulkan = unsafe { vulkan::Endpoint::from_raw(&raw, None) }?;
 
     // OpenGL: the context that is current, and eglGetProcAddress.
@@ -54,8 +55,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let in_gl = gl.import_buffer(buffer.export()?)?;
     let mut to_gl = handoff::open(&vulkan, &vulkan, &gl, HandoffOptions::default())?;
     let used = [BufferAccess::transfer(&buffer)];
-    // SAFETY: the command buffer is being recorded for the queue's family, the buffer has room for the data and lives
-    // until `wait_idle`, and the submit includes what the release returned.
+    // SAFETY: the command buffer is being recorded for the queue's family, the buffer has room for
+    // the data and lives until `wait_idle`, and the submit includes what the release returned.
     let (mut commands, (ticket, sync)) = gpu.vulkan.record(|commands| unsafe {
         gpu.vulkan.device().cmd_update_buffer(commands, buffer.handle(), 0, &data);
         to_gl.release.release(VulkanCommands::record(commands, gpu.vulkan.queue_family(), &used))
@@ -75,7 +76,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
 
     // CUDA, if it is installed: a CUcontext. OpenGL passes the buffer on.
     if let Ok(opened) = gpu.cuda() {
-        // SAFETY: the context is valid, and `gpu` outlives the endpoint and what is made from it.
+        // SAFETY: the context is valid, and `gpu` outlives the endpoint and what is created from
+        // it.
         let cuda = unsafe { cuda::Endpoint::from_raw(opened.context().cu_ctx()) }?;
         let in_cuda = cuda.import_buffer(buffer.export()?)?;
         let mut to_cuda = handoff::open(&vulkan, &gl, &cuda, HandoffOptions::default())?;

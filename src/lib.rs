@@ -1,9 +1,10 @@
 //! Shares GPU memory between Vulkan, OpenGL, CUDA and processes on Linux, without a copy.
 //!
-//! Vulkan device memory is exported as a file descriptor (`VK_KHR_external_memory_fd`) and imported by
-//! OpenGL (`GL_EXT_memory_object_fd`), CUDA (`cuImportExternalMemory`) and other Vulkan devices
-//! (`VkImportMemoryFdInfoKHR`), in this process or another one. The library works on the application's own
-//! `ash`, `glow` and `cudarc` contexts and never creates or destroys one; only `headless` opens contexts.
+//! Vulkan device memory is exported as a file descriptor (`VK_KHR_external_memory_fd`) and imported
+//! by OpenGL (`GL_EXT_memory_object_fd`), CUDA (`cuImportExternalMemory`) and other Vulkan devices
+//! (`VkImportMemoryFdInfoKHR`), in this process or another one. The library works on the
+//! application's own `ash`, `glow` and `cudarc` contexts and never creates or destroys one; only
+//! `headless` opens contexts.
 //!
 //! # Modules
 //!

@@ -51,8 +51,8 @@ impl<'a> Current<'a> {
         Ok(current)
     }
 
-    /// Same as [`enter`](Self::enter), for putting work on a stream that is not captured, which CUDA
-    /// allows in every mode: each handoff saves two calls.
+    /// Same as [`enter`](Self::enter), for putting work on a stream that is not captured, which
+    /// CUDA allows in every mode: each handoff saves two calls.
     pub(crate) fn enter_for_stream(context: &'a Arc<CudaContext>) -> Result<Self> {
         let mut current = ptr::null_mut();
         // SAFETY: libcuda is loaded and initialised, otherwise there would be no context; `current`
@@ -311,7 +311,7 @@ pub(super) unsafe fn keep(graph: sys::CUgraph, object: impl Send + 'static) -> R
 /// The destructor of a user object. The driver calls it once, on a thread on which no CUDA call is
 /// allowed.
 unsafe extern "C" fn released(kept: *mut c_void) {
-    // SAFETY: the box that `keep` passed, given back once.
+    // SAFETY: the box that `keep` passed, returned once.
     let kept = unsafe { Box::from_raw(kept.cast::<Box<dyn Send>>()) };
     later(move || drop(kept));
 }

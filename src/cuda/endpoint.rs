@@ -202,8 +202,8 @@ impl Endpoint {
         Ok(current)
     }
 
-    /// Frees what was dropped during a stream capture that is over now. Whatever creates, imports or
-    /// drops something does this too. A graph that kept objects leaves them to it.
+    /// Frees what was dropped during a stream capture that has ended, and what destroyed graphs
+    /// kept. Every creation, import and drop does this too.
     pub fn free_finished(&self) {
         sweep();
     }

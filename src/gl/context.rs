@@ -64,7 +64,7 @@ impl CurrentContext {
                 return Ok(Self { query, core });
             }
         }
-        // Neither has a current context: there is none, or it is of another kind (OSMesa).
+        // Neither has a current context: no context is current, or it is of another kind (OSMesa).
         let current = Self { query: ContextQuery::Version { on: thread::current().id() }, core };
         current.check()?;
         tracing::debug!("neither EGL nor GLX has a current context; checking GL_VERSION instead");

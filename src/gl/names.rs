@@ -165,8 +165,8 @@ impl ShareGroup {
         self.names().textures.clone()
     }
 
-    /// Returns whether `memory` contains a resource for which `is_held` is true. If there is none,
-    /// forgets what was placed in it.
+    /// Returns whether `memory` contains a resource for which `is_held` is true. Otherwise forgets
+    /// what was placed in it.
     pub(super) fn is_held(&self, memory: MemoryName, is_held: impl Fn(&Placed) -> bool) -> bool {
         let mut names = self.names();
         let held = names.placed.get(&memory).is_some_and(|placed| placed.iter().any(is_held));

@@ -35,7 +35,7 @@ impl Endpoint {
         let name = name.map_err(|_| driver_error("glGenBuffers", glow::NO_ERROR))?;
         let buffer = Owned::new(self, name);
         // SAFETY: the context is current. Every version has the target, and its binding belongs to
-        // the context, not to a vertex array; it is read here and put back below.
+        // the context, not to a vertex array; it is read here and restored below.
         let before = checked(gl, "glBindBuffer", || unsafe {
             let before = gl.get_parameter_buffer(glow::ARRAY_BUFFER_BINDING);
             gl.bind_buffer(TARGET, Some(name));
@@ -70,7 +70,7 @@ impl Endpoint {
         let texture = Owned::new(self, name);
         let target = storage.target;
         // SAFETY: the context is current and has the target (the caller's promise). What is bound
-        // to it in the active texture unit is read here and put back below.
+        // to it in the active texture unit is read here and restored below.
         let before = checked(gl, "glBindTexture", || unsafe {
             let before = gl.get_parameter_texture(target.binding());
             gl.bind_texture(target.token(), Some(name));

@@ -1,9 +1,9 @@
 //! Opens Vulkan, OpenGL and CUDA on one GPU, without a display.
 //!
 //! The rest of the library borrows an application's contexts. This module creates them, by UUID and
-//! never by index, so that all three are on the same GPU. [`Headless::open`] opens every API that is
-//! present; [`Vulkan::open`], [`Gl::open`] and [`Cuda::open`] open one each, any number of times.
-//! Their `endpoint()` methods are safe, since the endpoint keeps the context alive.
+//! never by index, so that all three are on the same GPU. [`Headless::open`] opens every API that
+//! is present; [`Vulkan::open`], [`Gl::open`] and [`Cuda::open`] open one each, any number of
+//! times. Their `endpoint()` methods are safe, since the endpoint keeps the context alive.
 //!
 //! ```no_run
 //! use gpu_interop::headless::{GpuSelector, Headless, VulkanOptions};

@@ -244,7 +244,7 @@ impl Receiver {
         };
         self.filled = taken.bytes;
         // Only these descriptors certainly belong to this message: a peek that has all the bytes it
-        // asked for goes on and also shows the descriptors of the next message. If there was no
+        // requested continues, and also shows the descriptors of the next message. If there was no
         // room for a second set of descriptors, the peeked ones are the same files.
         self.descriptors = if taken.truncated { peeked.descriptors } else { taken.descriptors };
         let count = self.descriptors.len();

@@ -26,10 +26,10 @@ const SCM_MAX_FD: usize = 253;
 
 /// Bytes of the buffer for received control messages.
 ///
-/// It has room for all descriptors that the kernel delivers at once, and for the credentials and the
-/// security label that it adds if the socket has asked for them. Therefore every descriptor that a
-/// peer attaches is received and closed, and truncation means that this process can't have another
-/// descriptor.
+/// It has room for all descriptors that the kernel delivers at once, and for the credentials and
+/// the security label that it adds if the socket has asked for them. Therefore every descriptor
+/// that a peer attaches is received and closed, and truncation means that this process can't have
+/// another descriptor.
 const CONTROL_LEN: usize = rustix::cmsg_space!(ScmRights(SCM_MAX_FD)) + 512;
 
 /// The result of one `recvmsg`.
@@ -67,8 +67,8 @@ pub(crate) fn receive(
     Ok(Arrived { bytes: received.bytes, descriptors, truncated })
 }
 
-/// Calls `sendmsg` without waiting and without SIGPIPE. Returns how many bytes were sent; a descriptor
-/// accompanies the first.
+/// Calls `sendmsg` without waiting and without SIGPIPE. Returns how many bytes were sent; a
+/// descriptor accompanies the first.
 fn send(
     socket: &UnixStream,
     bytes: &[u8],
@@ -134,8 +134,8 @@ pub(crate) enum Direction {
 /// A wait for one message, as long as a blocking call on the socket would wait: not at all if the
 /// socket is non-blocking, for its timeout if it has one, else until something happens.
 ///
-/// The timeout covers the whole message, starting with the call. A peer that sends single bytes can't
-/// extend it.
+/// The timeout covers the whole message, starting with the call. A peer that sends single bytes
+/// can't extend it.
 #[derive(Debug)]
 pub(crate) struct Wait {
     direction: Direction,
@@ -176,7 +176,8 @@ impl Wait {
     }
 }
 
-/// Waits until `fd` is ready or its connection has ended, `limit` has passed, or a signal has arrived.
+/// Waits until `fd` is ready or its connection has ended, `limit` has passed, or a signal has
+/// arrived.
 ///
 /// # Errors
 /// [`Error::Invalid`] if the peer has sent out-of-band data.
@@ -198,8 +199,8 @@ pub(crate) fn wait(fd: impl AsFd, direction: Direction, limit: Option<Duration>)
     }
 }
 
-/// The error for out-of-band data. It makes a socket ready although there is nothing to read: if it were
-/// ignored, every wait would return at once.
+/// The error for out-of-band data. It makes a socket ready although there is nothing to read: if it
+/// were ignored, every wait would return at once.
 pub(crate) fn out_of_band() -> Error {
     Invalid::new("socket", "received out-of-band data, which the format does not use")
         .help("close the socket; the peer must not send with MSG_OOB")

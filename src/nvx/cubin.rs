@@ -28,8 +28,8 @@ pub struct Cubin {
 pub struct KernelInfo {
     /// The name: as in the source if it is declared `extern "C"`, otherwise mangled by C++.
     pub name: String,
-    /// The parameters in order; `None` if there are none, or if the image describes them in an
-    /// unknown way.
+    /// The parameters in order; `None` if the kernel has no parameters, or if the image describes
+    /// them in an unknown way.
     pub parameters: Option<Vec<Parameter>>,
 }
 

@@ -89,7 +89,8 @@ impl MemoryPayload {
     /// [`Error::Mismatch`](crate::Error::Mismatch) for another GPU or driver,
     /// [`Error::Invalid`](crate::Error::Invalid) for a descriptor that can't be GPU memory.
     pub fn check(&self, importer: &[Identity]) -> Result<()> {
-        // A dma-buf may be shared between drivers and GPUs; the importing driver decides by memory types.
+        // A dma-buf may be shared between drivers and GPUs; the importing driver decides by memory
+        // types.
         if self.info.handle_type == MemoryHandleType::OpaqueFd {
             self.info.identity.check_same(importer)?;
         }

@@ -237,7 +237,7 @@ fn unexpected(expected: &str, found: &Message) -> Error {
         .into()
 }
 
-/// How long a wait for a semaphore goes on before the session is checked.
+/// The duration of a wait for a semaphore, after which the session is checked.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A slot that contains a frame. The producer does not write to it until it is released.

@@ -69,11 +69,11 @@ pub enum SlowConsumer {
     /// The producer waits for the slowest consumer. Every consumer gets every frame.
     #[default]
     Wait,
-    /// A consumer that holds `max_held` slots gets no frames until it releases one. Afterwards it can
-    /// see how many it has [missed](super::Consumer::missed).
+    /// A consumer that holds `max_held` slots gets no frames until it releases one. Afterwards it
+    /// can see how many it has [missed](super::Consumer::missed).
     DropFrames {
-        /// Maximum number of slots that a consumer holds, at least 1. If the sum over all consumers is
-        /// less than the number of slots, the producer never waits.
+        /// Maximum number of slots that a consumer holds, at least 1. If the sum over all consumers
+        /// is less than the number of slots, the producer never waits.
         max_held: usize,
     },
 }

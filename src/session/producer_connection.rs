@@ -263,8 +263,8 @@ impl ProducerConnection {
 
     /// Processes everything that has arrived. Never waits.
     ///
-    /// A producer can't flood a consumer. Each frame has a slot that the consumer does not hold, or it
-    /// is the last message.
+    /// A producer can't flood a consumer. Each frame has a slot that the consumer does not hold, or
+    /// it is the last message.
     fn receive(&self, state: &mut State) {
         while state.end.is_none() {
             let result = match state.receiver.message(&self.socket) {

@@ -235,7 +235,8 @@ impl Endpoint {
                 return refuse(missing);
             }
             if handle_type == SemaphoreHandleType::SyncFd {
-                // Regardless of what a driver reports: VUID-VkSemaphoreGetFdInfoKHR-handleType-03253 and
+                // Regardless of what a driver reports:
+                // VUID-VkSemaphoreGetFdInfoKHR-handleType-03253 and
                 // VUID-VkImportSemaphoreFdInfoKHR-flags-03323.
                 let what = "timeline semaphores as sync fd";
                 return refuse(

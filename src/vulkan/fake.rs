@@ -277,8 +277,8 @@ unsafe extern "system" fn queue_submit(
     if SUBMITS_FAIL.get() {
         return vk::Result::ERROR_OUT_OF_HOST_MEMORY;
     }
-    // SAFETY: the call's rules: one structure, with as many semaphores and values as it says. The chain
-    // has the values and nothing else.
+    // SAFETY: the call's rules: one structure, with as many semaphores and values as it says. The
+    // chain has the values and nothing else.
     let signals = unsafe {
         let submit = &*submits;
         let timeline = submit.p_next.cast::<vk::TimelineSemaphoreSubmitInfo<'_>>();

@@ -14,7 +14,8 @@ pub const TIMEOUT: Duration = Duration::from_secs(60);
 /// A kernel that runs over a payload.
 #[derive(Clone, Copy, Debug)]
 pub enum Work {
-    /// The kernel over the whole payload, with this number of work groups; 0 is one thread per element.
+    /// The kernel over the whole payload, with this number of work groups; 0 is one thread per
+    /// element.
     Whole(Kernel, u32),
     /// The kernel over the first 256 elements only, so that the handoff dominates.
     Touch(Kernel),
@@ -26,7 +27,7 @@ pub const TOUCHED_BYTES: u64 = 4096;
 /// The buffer that a user has imported.
 pub type BufferOf<U> = <<U as PayloadUser>::Endpoint as Peer>::Buffer;
 
-/// A user's end of the handoff to it and of the one from it, and the payload that goes through both.
+/// A user's ends of the handoffs to it and from it, and the payload that passes through both.
 #[derive(Debug)]
 pub struct Ends<U: PayloadUser + ?Sized> {
     /// Acquires from the user before this one.
@@ -58,8 +59,9 @@ pub trait PayloadUser: 'static {
     /// Prepares `work` over each of `buffers`, which are acquired and released together.
     fn prepare(&self, buffers: &[BufferOf<Self>], work: Work) -> Result<Self::Prepared>;
 
-    /// Acquires the payload, runs the prepared work and releases the payload. `ticket` is `None` for a payload
-    /// that was filled and released without one. Does not wait, if the handoff allows.
+    /// Acquires the payload, runs the prepared work and releases the payload. `ticket` is `None`
+    /// for a payload that was filled and released without one. Does not wait, if the handoff
+    /// allows.
     fn pass(
         &mut self,
         ticket: Option<Ticket>,
@@ -67,8 +69,9 @@ pub trait PayloadUser: 'static {
         prepared: &Self::Prepared,
     ) -> Result<Ticket>;
 
-    /// Takes the next `batch` slots of a ring, runs the work over each and releases them together. `prepared` has
-    /// one entry for every `batch` slots. Calls `passed` with the index of each slot.
+    /// Takes the next `batch` slots of a ring, runs the work over each and releases them together.
+    /// `prepared` has one entry for every `batch` slots. Calls `passed` with the index of each
+    /// slot.
     fn ring_pass(
         &mut self,
         stage: &mut RingStage<Self::Endpoint>,

@@ -33,7 +33,7 @@ pub struct Production {
 pub enum Update<'a> {
     /// This many frames have been published.
     Published(u64),
-    /// A consumer was lost. The text says which one and how.
+    /// A consumer was lost. The text describes which one and how.
     Lost(&'a str),
 }
 
@@ -68,8 +68,8 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(20);
 /// Draws and publishes frames. Calls `update` at once with whatever happens.
 ///
 /// # Errors
-/// If no consumer joins, if all leave and no new one joins, or if a driver fails. An interruption is not an
-/// error.
+/// If no consumer joins, if all leave and no new one joins, or if a driver fails. An interruption
+/// is not an error.
 pub fn produce(
     mut producer: Producer,
     renderer: &mut FrameRenderer,
@@ -133,7 +133,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Draws one frame after the other. If the host waits for them, the next one is drawn meanwhile.
+    /// Draws one frame after the other. If the host waits for them, the next one is drawn
+    /// meanwhile.
     fn frames(&mut self, renderer: &mut FrameRenderer, started: Instant) -> Result<()> {
         let mut drawn: Option<(WritableSlot, u32)> = None;
         for frame in 0..self.production.frames {

@@ -30,7 +30,7 @@ pub fn class(format: Format) -> Class {
     }
 }
 
-/// Whether shaders draw to the format in OpenGL, and in Vulkan where the driver can.
+/// Whether shaders draw to the format in OpenGL and, if the driver supports it, in Vulkan.
 pub fn drawable(format: Format) -> bool {
     let color = format.aspects() == Aspects::COLOR;
     color && !format.is_compressed() && format != Format::E5b9g9r9Float
@@ -75,8 +75,8 @@ fn packed(format: Format) -> Option<&'static [Bits]> {
     })
 }
 
-/// Returns the bits of the four floats or integers that a shader reads from a texel, through a view that is
-/// not sRGB. Channels that the format lacks are 0.
+/// Returns the bits of the four floats or integers that a shader reads from a texel, through a view
+/// that is not sRGB. Channels that the format lacks are 0.
 pub fn decode(format: Format, texel: &[u8]) -> [u32; 4] {
     let mut channels = [0; 4];
     if format == Format::E5b9g9r9Float {
@@ -159,8 +159,9 @@ pub fn encode(format: Format, channels: [u32; 4]) -> Vec<u8> {
     texel
 }
 
-/// Whether a value that a shader read or wrote is close enough to the stored one. A float has 24 bits, as many as
-/// depth: a driver that converts by 2^24 - 1 in floats (llvmpipe, lavapipe) is one code off.
+/// Whether a value that a shader read or wrote is close enough to the stored one. A float has 24
+/// bits, as many as depth: a driver that converts by 2^24 - 1 in floats (llvmpipe, lavapipe) is one
+/// code off.
 pub fn is_near(format: Format, aspect: Aspects, sampled: &[u8], there: &[u8]) -> bool {
     let has_24_bits = matches!(format, Format::D24UnormS8Uint | Format::X8D24Unorm);
     if !has_24_bits || aspect != Aspects::DEPTH {
@@ -191,7 +192,8 @@ fn from_half(half: u16) -> u32 {
     sign << 31 | (exponent + 127 - 15) << 23 | mantissa << 13
 }
 
-/// Converts a float that is exactly a normal half; anything else becomes NaN, which no test expects.
+/// Converts a float that is exactly a normal half; anything else becomes NaN, which no test
+/// expects.
 fn to_half(float: u32) -> u16 {
     const NAN: u16 = 0x7e00;
     let (sign, exponent, mantissa) = (float >> 31, float >> 23 & 0xff, float & 0x7f_ffff);

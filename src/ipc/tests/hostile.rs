@@ -8,8 +8,9 @@ use super::*;
 use crate::desc::{Extent, ImageKind};
 use crate::ipc::wire::HEADER_LEN;
 
-/// Returns the error for `bytes` with `count` descriptors, writing ends of one pipe, on the first byte.
-/// Checks that they are all closed while the socket is still open, and that the error is final.
+/// Returns the error for `bytes` with `count` descriptors, writing ends of one pipe, on the first
+/// byte. Checks that they are all closed while the socket is still open, and that the error is
+/// final.
 fn refuse(bytes: &[u8], count: usize) -> Error {
     let (producer, consumer) = pair();
     let (mut read, write) = pipe();
@@ -25,7 +26,8 @@ fn refuse(bytes: &[u8], count: usize) -> Error {
     error
 }
 
-/// Returns when the writing end of the pipe is closed everywhere, in this process and in the kernel.
+/// Returns when the writing end of the pipe is closed everywhere, in this process and in the
+/// kernel.
 fn read_to_end(read: &mut OwnedFd, error: &Error) -> usize {
     let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
     let ready = poll(&mut [PollFd::new(read, PollFlags::IN)], Some(&limit));
@@ -155,8 +157,8 @@ fn out_of_band_data_is_refused_without_spinning() {
     assert_eq!(field_of(&receive(&consumer).unwrap_err()), "socket");
 }
 
-/// Receives `message` with `fd`. If it is refused, checks that the descriptor is closed and that the
-/// next message is received.
+/// Receives `message` with `fd`. If it is refused, checks that the descriptor is closed and that
+/// the next message is received.
 fn receive_with(message: &Message, fd: impl AsFd) -> Result<Payload> {
     let path = fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())).unwrap();
     // Other tests open these as well.

@@ -1,5 +1,5 @@
-//! Real sockets and real descriptors. Here: payloads arrive as they were sent, how long receiving and
-//! sending wait, and a process without descriptors. In `hostile`: peers that send anything.
+//! Real sockets and real descriptors. Here: payloads arrive as they were sent, how long receiving
+//! and sending wait, and a process without descriptors. In `hostile`: peers that send anything.
 
 mod hostile;
 
@@ -133,8 +133,8 @@ pub(crate) fn send_raw(
     assert_eq!(sent, Ok(bytes.len()));
 }
 
-/// Runs `check` in a process of its own, since the limit of descriptors applies to the whole process.
-/// `test` is the test that calls this.
+/// Runs `check` in a process of its own, since the limit of descriptors applies to the whole
+/// process. `test` is the test that calls this.
 pub(crate) fn run_alone(test: &str, check: impl FnOnce()) {
     const ALONE: &str = "GPU_INTEROP_TEST_ALONE";
     if std::env::var_os(ALONE).is_some() {
@@ -215,7 +215,8 @@ fn every_kind_arrives_with_its_own_descriptor_and_none_stays_open() {
     let semaphore = semaphore(SemaphoreKind::Timeline);
     let payloads: [Payload; 5] =
         [memory().into(), buffer(1).into(), image().into(), semaphore.into(), memory().into()];
-    // All are in the socket at once: a descriptor must not arrive with the bytes of another message.
+    // All are in the socket at once: a descriptor must not arrive with the bytes of another
+    // message.
     payloads.iter().for_each(|payload| send(&producer, payload).unwrap());
     for sent in &payloads {
         // The file of an eventfd is shared by all of them.

@@ -9,8 +9,8 @@ use crate::payload::{LinearLayout, MemoryInfo, SemaphoreInfo};
 
 /// A message: a payload without its descriptor, or one of a session's messages.
 ///
-/// Decoding checks the format: each field has a value of this version, and no byte is missing or left
-/// over. The constructor of the payload checks whether the description is valid.
+/// Decoding checks the format: each field has a value of this version, and no byte is missing or
+/// left over. The constructor of the payload checks whether the description is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Message {
@@ -118,9 +118,10 @@ impl Message {
     /// Reads the body that follows `header`.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) or [`Error::Mismatch`](crate::Error::Mismatch) that
-    /// names the field (`body.handle_type`): a value that this version does not know, a reserved byte
-    /// that is not 0, a text that is not UTF-8, or a body that is too short or too long.
+    /// [`Error::Invalid`](crate::Error::Invalid) or [`Error::Mismatch`](crate::Error::Mismatch)
+    /// that names the field (`body.handle_type`): a value that this version does not know, a
+    /// reserved byte that is not 0, a text that is not UTF-8, or a body that is too short or too
+    /// long.
     pub fn decode_body(header: &Header, body: &[u8]) -> Result<Self> {
         if header.body_len as usize != body.len() {
             let problem =
@@ -164,7 +165,8 @@ pub const VERSION: u16 = 1;
 /// Length of a header in bytes.
 pub const HEADER_LEN: usize = 16;
 
-/// Maximum length of a message in bytes, including the header. No larger allocation is made for a message.
+/// Maximum length of a message in bytes, including the header. No larger allocation is made for a
+/// message.
 pub const MAX_MESSAGE: usize = 4096;
 
 const MAX_BODY: u32 = (MAX_MESSAGE - HEADER_LEN) as u32;
@@ -247,8 +249,8 @@ pub struct Header {
 }
 
 impl Header {
-    /// Returns the length of the whole message in bytes. It is at most [`MAX_MESSAGE`] if the header
-    /// was decoded.
+    /// Returns the length of the whole message in bytes. It is at most [`MAX_MESSAGE`] if the
+    /// header was decoded.
     pub const fn message_len(&self) -> usize {
         HEADER_LEN.saturating_add(self.body_len as usize)
     }

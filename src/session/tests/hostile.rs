@@ -36,8 +36,8 @@ fn hostile(producer: &mut Producer) -> UnixStream {
     there
 }
 
-/// Returns the error for a consumer that is ready, holds frame 1 in slot 0 and then sends `bytes` with
-/// `count` descriptors.
+/// Returns the error for a consumer that is ready, holds frame 1 in slot 0 and then sends `bytes`
+/// with `count` descriptors.
 fn error_for(bytes: &[u8], count: usize, flags: SendFlags) -> Error {
     let mut producer = producer(2);
     let mut good = join(&mut producer);

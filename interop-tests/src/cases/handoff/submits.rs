@@ -1,4 +1,5 @@
-//! Family E: who submits a handoff: the library, the application in its own way, or nobody yet.
+//! Family E: handoffs that the library submits, that the application submits in its own way, and
+//! that are not submitted yet.
 
 use anyhow::{Context, Result, ensure};
 use gpu_interop::ash::vk;
@@ -75,7 +76,7 @@ fn library_submits(test_gpu: &TestGpu, route: Route) -> Result<()> {
     Ok(oracle::check(&gpu.download(ours.handle(), 0, BYTES)?, 8, &passes)?)
 }
 
-/// `vkQueueSubmit` by the application, with what the library adds. Its failure takes the handoff back.
+/// `vkQueueSubmit` by the application, with what the library adds. Its failure cancels the handoff.
 fn other_submit(test_gpu: &TestGpu, route: Route) -> Result<()> {
     let (gpu, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
     let (ours, theirs) = shared(test_gpu, &DESC, BufferOptions::default())?;
@@ -85,8 +86,8 @@ fn other_submit(test_gpu: &TestGpu, route: Route) -> Result<()> {
     engine(gpu, Kernel::Fill { seed: 9 }, ours.handle())?;
     let mut release = || {
         gpu.vulkan.record(|commands| {
-            // SAFETY: the command buffer is being recorded for this family, and lives until the queue is
-            // idle.
+            // SAFETY: the command buffer is being recorded for this family, and lives until the
+            // queue is idle.
             let record = unsafe { VulkanCommands::record(commands, family, all_access(&ours)) };
             there.release.release(record)
         })
@@ -133,7 +134,8 @@ unsafe fn submit(
     Ok(unsafe { gpu.device().queue_submit(queue, &[info], parts.fence) }?)
 }
 
-/// An acquire that lists fewer or more buffers than the release is refused, and the ticket stays valid.
+/// An acquire that lists fewer or more buffers than the release is refused, and the ticket stays
+/// valid.
 fn left_out(test_gpu: &TestGpu) -> Result<()> {
     let (gpu, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
     let (one, in_gl) = shared(test_gpu, &DESC, BufferOptions::default())?;
