@@ -64,7 +64,7 @@ impl<P: HandoffPeer> Releaser<P> {
         self.channel.method
     }
 
-    /// Releases what `commands` list to the acquiring side, and returns a ticket.
+    /// Releases the resources of `commands` to the acquiring side, and returns a ticket.
     ///
     /// For Vulkan, `commands` is a [`VulkanCommands`](super::VulkanCommands): the release is
     /// recorded, and the returned [`SubmitSync`](crate::vulkan::SubmitSync) must be added to the

@@ -24,7 +24,7 @@
 //! - Once submitted, a handoff keeps the buffers, images and semaphores that it uses until the GPU
 //!   is done with them. An early return, a panic and any order of drops are therefore safe.
 //!   Dropping an end waits for its work, for at most [`HandoffOptions::timeout`]; after that the
-//!   Vulkan endpoint keeps what is in use. What work that never ends uses is leaked, which
+//!   Vulkan endpoint keeps what is in use. Anything used by work that never ends is leaked, which
 //!   `tracing` reports.
 //! - The [`SubmitSync`](crate::vulkan::SubmitSync) of a release or an acquire may be dropped
 //!   instead of submitted. The release then counts as never made, and its ticket is refused; after

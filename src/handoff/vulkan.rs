@@ -19,7 +19,7 @@ use crate::vulkan::{
 /// A command buffer that a release or an acquire is recorded into, and what its commands use.
 #[derive(Clone, Copy, Debug)]
 pub struct VulkanCommands<'a> {
-    /// The command buffer and its queue family; `None` if the barriers are recorded already.
+    /// The command buffer and its queue family; `None` if the barriers are prerecorded.
     record: Option<(vk::CommandBuffer, u32)>,
     used: Accesses<'a>,
 }

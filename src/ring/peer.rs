@@ -68,7 +68,7 @@ pub trait RingPeer: HandoffPeer {
 /// What a Vulkan stage records for the slots that it takes or releases.
 #[derive(Clone, Copy, Debug)]
 pub struct SlotCommands {
-    /// `None` if the barriers are recorded already.
+    /// `None` if the barriers are prerecorded.
     record: Option<(vk::CommandBuffer, u32, AccessOf)>,
 }
 

@@ -79,8 +79,7 @@ fn id(file: &fs::Metadata) -> (u64, u64) {
 /// Listens at `path`, to which only processes of the same user can connect.
 ///
 /// The socket gets its mode before it gets its name, and the kernel creates the file with this
-/// mode. So there is no moment at which other users could connect, whatever the umask of the
-/// process.
+/// mode. So other users can't connect at any moment, whatever the process's umask is.
 pub(super) fn listen(path: &Path) -> Result<(UnixListener, SocketFile)> {
     let address = address(path)?;
     // The file is removed later, when the current directory may be another one.

@@ -161,7 +161,7 @@ fn a_connection_without_a_join_is_dropped_or_times_out() {
 }
 
 #[test]
-fn a_flood_of_messages_or_connections_takes_neither_memory_nor_time() {
+fn a_flood_of_messages_or_connections_costs_neither_memory_nor_time() {
     let mut producer = producer(1);
     let mut good = join(&mut producer);
     let hostile = hostile(&mut producer);
