@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::capabilities::Capabilities;
 use crate::desc::{ImageDesc, ImageFlags, ResourceDesc};
-use crate::error::{Api, ImportResult, Invalid, Result};
+use crate::error::{Api, ImportResult, Result};
 use crate::fd::MemoryHandleType;
 use crate::identity::Identity;
 use crate::payload::{BufferPayload, ImagePayload, MemoryPayload, SemaphorePayload};
@@ -130,11 +130,14 @@ pub fn widest_for_gl<P: Peer>(exporter: &P, desc: &ImageDesc) -> Result<ImageDes
 }
 
 /// The error for a resource, listed by `parameter`, that `handoff` has released already.
-#[cfg(any(feature = "vulkan", feature = "gl"))]
+#[cfg(feature = "vulkan")]
 pub(crate) fn released_already(parameter: &'static str, handoff: u64) -> crate::Error {
-    Invalid::new(parameter, format!("one of them is released already, through handoff {handoff}"))
-        .help("acquire it first, or call its `reclaim`, after which its content is undefined")
-        .into()
+    crate::error::Invalid::new(
+        parameter,
+        format!("one of them is released already, through handoff {handoff}"),
+    )
+    .help("acquire it first, or call its `reclaim`, after which its content is undefined")
+    .into()
 }
 
 /// Implements [`Peer`] with the endpoint's own methods, and `wait_idle` with the given body.

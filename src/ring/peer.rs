@@ -1,6 +1,7 @@
 //! The trait that a ring requires of a peer, implemented for the three peers.
 
 use std::fmt;
+#[cfg(any(feature = "gl", feature = "cuda"))]
 use std::time::Duration;
 
 use ash::vk;
@@ -15,6 +16,7 @@ use crate::vulkan::{self, AfterSubmit as _, Buffer, BufferAccess, SubmitSync};
 
 /// How long dropping an OpenGL or CUDA stage waits for its last work. Work that takes longer is
 /// assumed to hang, or to wait for a signal that never comes.
+#[cfg(any(feature = "gl", feature = "cuda"))]
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A peer that can be a stage of a ring. Implemented by the crate's endpoints.

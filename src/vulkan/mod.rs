@@ -44,6 +44,7 @@ pub mod workarounds;
 
 pub use access::{BufferAccess, ImageAccess};
 pub use accesses::Accesses;
+#[cfg(feature = "gl")]
 pub(crate) use accesses::List;
 pub use buffer::Buffer;
 pub(crate) use commands::Commands;

@@ -40,6 +40,28 @@ pub enum Shape {
     Multisample,
 }
 
+/// Whether a format of the same block size and kind has images of every shape.
+fn is_variant(format: Format) -> bool {
+    use Format::*;
+    matches!(
+        format,
+        R8Uint
+            | R8Sint
+            | R16Uint
+            | R16Sint
+            | Rg16Uint
+            | Rg16Sint
+            | R16Unorm
+            | Rg16Unorm
+            | Rgba16Unorm
+            | Rg32Float
+            | Bgr10a2Unorm
+            | Rgb10a2Uint
+            | Bc1RgbaSrgb
+            | Bc7Srgb
+    )
+}
+
 impl Shape {
     /// Every shape.
     pub const ALL: [Shape; 9] = [
@@ -70,10 +92,12 @@ impl Shape {
     }
 
     /// Whether the tests have images of this shape and `format`. Multisample images are optimal and are
-    /// drawn to by shaders, which write neither stencil nor compressed formats.
+    /// drawn to by shaders, which write neither stencil nor compressed formats. A format that only reads
+    /// the bits of another one in a different way has two shapes, which include every level and layer.
     pub fn has(self, format: Format, tiling: Tiling) -> bool {
         let is_drawn = drawable(format) || format.aspects() == Aspects::DEPTH;
-        self != Self::Multisample || (tiling == Tiling::Optimal && is_drawn)
+        (self != Self::Multisample || (tiling == Tiling::Optimal && is_drawn))
+            && (!is_variant(format) || matches!(self, Self::D2 | Self::MipArray))
     }
 
     /// Describes an image of this shape. One-dimensional shapes use the width only.
