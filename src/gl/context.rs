@@ -5,6 +5,7 @@
 //! A call into another context is worse: names refer to other objects there. So EGL or GLX is
 //! queried before each operation.
 
+use std::any::Any;
 use std::ffi::{CStr, c_void};
 use std::fmt;
 use std::thread::{self, ThreadId};
@@ -18,6 +19,15 @@ use super::ffi::{
 };
 use crate::error::{Api, Invalid, Missing, Result};
 use crate::identity::{Identity, Uuid};
+
+/// What keeps the context alive.
+pub(super) struct Owner(#[expect(dead_code, reason = "dropped")] pub(super) Option<Box<dyn Any>>);
+
+// SAFETY: an owner is only dropped, once; the caller of `Endpoint::new` promised that any thread may do
+// that.
+unsafe impl Send for Owner {}
+// SAFETY: nothing is accessed through a shared reference.
+unsafe impl Sync for Owner {}
 
 type GetCurrentContext = unsafe extern "system" fn() -> *const c_void;
 

@@ -1,18 +1,19 @@
 //! The endpoint: the application's context, borrowed, and the deletion of objects in it.
 
 use std::any::Any;
+use std::collections::HashSet;
 use std::ffi::{CStr, c_void};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use glow::HasContext as _;
 
-use super::context::{self, CurrentContext};
+use super::context::{self, CurrentContext, Owner};
 use super::errors::{AppErrors, checked};
 use super::features::Features;
 use super::ffi::{CoreFns, Functions, Loader};
-use super::holders::Holders;
-use super::names::{MemoryName, Name, ShareGroup};
+use super::holders::{Found, Holders};
+use super::names::{MemoryName, Name, Placed, ShareGroup};
 use super::workarounds::Workarounds;
 use crate::error::{Invalid, Missing, Result};
 use crate::identity::Identity;
@@ -30,22 +31,12 @@ pub(super) struct Inner {
     pub(super) features: Features,
     pub(super) workarounds: Workarounds,
     identities: Vec<Identity>,
-    current: CurrentContext,
+    pub(super) current: CurrentContext,
     group: Arc<ShareGroup>,
+    found: Mutex<Found>,
     // Last, since it may destroy the context: it must be dropped after everything that uses it.
     _owner: Owner,
 }
-
-/// The object that keeps the context alive.
-struct Owner {
-    _owner: Option<Box<dyn Any>>,
-}
-
-// SAFETY: an owner is only dropped, once; the caller of `Endpoint::new` promised that any thread
-// may do that.
-unsafe impl Send for Owner {}
-// SAFETY: nothing is accessed through a shared reference.
-unsafe impl Sync for Owner {}
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -172,7 +163,6 @@ impl Endpoint {
         };
         let workarounds = Workarounds::of(&renderer, version);
         tracing::debug!(gpu = %renderer, ?current, ?features, ?workarounds, "OpenGL endpoint");
-        let _owner = Owner { _owner: owner };
         Ok(Self(Arc::new(Inner {
             gl,
             functions,
@@ -181,7 +171,8 @@ impl Endpoint {
             identities,
             current,
             group,
-            _owner,
+            found: Mutex::default(),
+            _owner: Owner(owner),
         })))
     }
 
@@ -218,13 +209,13 @@ impl Endpoint {
     /// number. Every other operation does this first.
     ///
     /// With [`LLVMPIPE_FREES_HELD_MEMORY`](super::workarounds::LLVMPIPE_FREES_HELD_MEMORY), also
-    /// frees the memory that the application's objects no longer hold.
+    /// frees all dropped memory that the application's objects don't hold.
     ///
     /// # Errors
     /// [`Invalid`] if the context is not current.
     pub fn delete_dropped(&self) -> Result<usize> {
         self.0.current.check()?;
-        Ok(self.0.delete_dropped())
+        Ok(self.0.delete_dropped(true))
     }
 
     /// Makes what another API wrote visible to the OpenGL commands that follow. Call it after a
@@ -250,7 +241,7 @@ impl Endpoint {
     /// operation ends when the returned value is dropped.
     pub(super) fn enter(&self) -> Result<AppErrors<'_>> {
         self.0.current.check()?;
-        self.0.delete_dropped();
+        self.0.delete_dropped(false);
         AppErrors::take(&self.0.gl, self.0.functions.core, &self.0.features)
     }
 
@@ -315,43 +306,54 @@ impl<N: Copy + Into<Name>> Drop for Owned<N> {
         let inner = &self.endpoint.0;
         inner.group.delete_later([self.name.into()]);
         if inner.current.is_current() {
-            inner.delete_dropped();
+            inner.delete_dropped(false);
         }
     }
 }
 
 impl Inner {
-    /// Notes that a buffer, or a texture whose levels have `sizes`, was placed in `memory`, if the
-    /// driver requires that to be known. The context must be current.
+    /// Notes that a buffer of `bytes`, or a texture whose levels have `sizes`, was placed in
+    /// `memory`, if the driver requires that to be known. The context must be current.
     pub(super) fn placed(
         &self,
         memory: MemoryName,
         name: impl Into<Name>,
+        bytes: u64,
         sizes: impl FnOnce() -> Vec<(u32, u32)>,
     ) {
-        if let Some(holders) = self.holders() {
-            holders.place(&self.group, memory, name.into(), sizes());
+        if !self.keeps_held_memory() {
+            return;
         }
+        let (name, sizes, mut older) = (name.into(), sizes(), HashSet::new());
+        if let (Name::Texture(_), Some(mut holders)) = (name, self.holders()) {
+            older = holders.similar(&sizes);
+        }
+        self.group.place(memory, Placed { name, sizes, older, bytes });
     }
 
-    /// Returns the queries of what holds memory, if the driver requires them and has them.
+    /// Returns whether the driver requires the queries of what holds memory, and has them.
+    fn keeps_held_memory(&self) -> bool {
+        self.workarounds.keep_held_memory && self.functions.holders.is_ok()
+    }
+
+    /// Returns the queries of what holds memory. The context must be current.
     fn holders(&self) -> Option<Holders<'_>> {
-        if !self.workarounds.keep_held_memory {
-            return None;
-        }
         let functions = self.functions.holders.as_ref().ok()?;
         let errors = AppErrors::take(&self.gl, self.functions.core, &self.features).ok()?;
-        Some(Holders { gl: &self.gl, functions, errors })
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Holders { gl: &self.gl, functions, found, errors })
     }
 
-    /// Deletes the dropped objects in order and returns their number. The context must be current.
-    fn delete_dropped(&self) -> usize {
+    /// Deletes the dropped objects in order and returns their number. The context must be current. With
+    /// `all`, also frees all memory that nothing holds any more.
+    pub(super) fn delete_dropped(&self, all: bool) -> usize {
         let mut names = self.group.take_dropped();
         let is_memory = |name: &Name| matches!(name, Name::Memory(_));
-        if names.iter().any(is_memory)
-            && let Some(holders) = self.holders()
+        if self.keeps_held_memory()
+            && self.group.let_wait(&mut names, all)
+            && let Some(mut holders) = self.holders()
         {
-            holders.keep_held(&self.group, &mut names);
+            names.extend(holders.take_free(&self.group).into_iter().map(Name::Memory));
         }
         if self.workarounds.finish_before_freeing && names.iter().any(is_memory) {
             // SAFETY: the context is current, and glFinish takes nothing.
@@ -365,7 +367,7 @@ impl Inner {
 
     /// Deletes one object. This generates no error. Errors are not queried: a pending one is the
     /// application's.
-    fn delete(&self, name: Name) {
+    pub(super) fn delete(&self, name: Name) {
         match name {
             // SAFETY: the context is current; the name is a buffer that an endpoint of the share
             // group created, and it is deleted once, here.
@@ -393,7 +395,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if self.current.is_current() {
-            self.delete_dropped();
+            self.delete_dropped(true);
         }
     }
 }

@@ -3,8 +3,9 @@
 //!
 //! [`LLVMPIPE_FREES_HELD_MEMORY`]: super::workarounds::LLVMPIPE_FREES_HELD_MEMORY
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::num::NonZeroU32;
+use std::sync::MutexGuard;
 
 use glow::HasContext as _;
 
@@ -12,53 +13,43 @@ use super::errors::AppErrors;
 use super::ffi::HolderFns;
 use super::names::{MemoryName, Name, Placed, ShareGroup};
 
-/// The number of consecutive unused names after which the search ends. Drivers return the lowest
-/// unused names.
+/// The number of names that are searched in addition: consecutive unused ones after the last, or
+/// those before the newest name of the previous search.
 const UNUSED: u32 = 1024;
 
 /// The queries of a context, which must be current.
 pub(super) struct Holders<'a> {
     pub(super) gl: &'a glow::Context,
     pub(super) functions: &'a HolderFns,
+    pub(super) found: MutexGuard<'a, Found>,
     /// Some of the queries may generate errors.
     pub(super) errors: AppErrors<'a>,
 }
 
 impl Holders<'_> {
-    /// Records that a buffer, or a texture whose levels have `sizes`, was placed in `memory`.
-    pub(super) fn place(
-        &self,
-        group: &ShareGroup,
-        memory: MemoryName,
-        name: Name,
-        sizes: Vec<(u32, u32)>,
-    ) {
-        let mut older = HashSet::new();
-        if !sizes.is_empty() {
-            let held = self.errors.ignore(|| Held::query_textures(self.gl, self.functions));
-            let similar = held.immutable.iter().filter(|texture| sizes.contains(&texture.size));
-            older.extend(similar.map(|texture| texture.name));
-        }
-        group.place(memory, Placed { name, sizes, older });
+    /// Returns the textures that have one of these sizes and could be views.
+    pub(super) fn similar(&mut self, sizes: &[(u32, u32)]) -> HashSet<u32> {
+        let Self { gl, functions, found, errors } = self;
+        let held = errors.ignore(|| Held::query_textures(gl, functions, found));
+        let similar = held.immutable.iter().filter(|texture| sizes.contains(&texture.size));
+        similar.map(|texture| texture.name).collect()
     }
 
-    /// Removes the memory in which the application's objects hold something from `names`, and keeps
-    /// it to be deleted later.
-    pub(super) fn keep_held(&self, group: &ShareGroup, names: &mut Vec<Name>) {
-        let held = self.errors.ignore(|| Held::query(self.gl, self.functions));
-        let own = group.textures();
-        let is_held = |name: &mut Name| match *name {
-            Name::Memory(memory) => {
-                group.is_held(memory, |placed| held.contains(placed, |name| own.contains(&name)))
-            }
-            _ => false,
-        };
-        let kept: Vec<_> = names.extract_if(.., is_held).collect();
-        if !kept.is_empty() {
-            tracing::debug!(?kept, "the application's objects still hold memory");
-            group.delete_later(kept);
-        }
+    /// Removes and returns the waiting memory in which the application's objects hold nothing.
+    pub(super) fn take_free(&mut self, group: &ShareGroup) -> Vec<MemoryName> {
+        let Self { gl, functions, found, errors } = self;
+        let held = errors.ignore(|| Held::query(gl, functions, found));
+        group.take_free(|placed, own| held.contains(placed, |name| own.contains(&name)))
     }
+}
+
+/// The names that the previous searches found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    textures: Names,
+    framebuffers: Names,
+    vertex_arrays: Names,
+    transform_feedbacks: Names,
 }
 
 /// The names of the buffers and textures that framebuffers, vertex arrays, transform feedback
@@ -82,11 +73,11 @@ struct Immutable {
 impl Held {
     /// Queries the objects of the context, which must be current. Objects that belong to another
     /// context of the share group are not found.
-    fn query(gl: &glow::Context, functions: &HolderFns) -> Self {
-        let mut held = Self::query_textures(gl, functions);
-        held.add_framebuffers(gl, functions);
-        held.add_vertex_arrays(gl, functions);
-        held.add_transform_feedbacks(gl, functions);
+    fn query(gl: &glow::Context, functions: &HolderFns, found: &mut Found) -> Self {
+        let mut held = Self::query_textures(gl, functions, found);
+        held.add_framebuffers(gl, functions, &mut found.framebuffers);
+        held.add_vertex_arrays(gl, functions, &mut found.vertex_arrays);
+        held.add_transform_feedbacks(gl, functions, &mut found.transform_feedbacks);
         held
     }
 
@@ -107,12 +98,23 @@ impl Held {
         }
     }
 
-    fn add_framebuffers(&mut self, gl: &glow::Context, functions: &HolderFns) {
+    fn add_framebuffers(
+        &mut self,
+        gl: &glow::Context,
+        functions: &HolderFns,
+        framebuffers: &mut Names,
+    ) {
         // SAFETY: the context is current (`Holders`) and has the functions. Only names that exist
-        // are queried, and each parameter is one integer.
+        // are queried, each parameter is one integer, and only new objects are deleted.
         unsafe {
+            let newest = || {
+                let new = gl.create_framebuffer().ok()?;
+                gl.delete_framebuffer(new);
+                Some(new.0)
+            };
+            let exists = |name| gl.is_framebuffer(glow::NativeFramebuffer(name));
             let colors = gl.get_parameter_i32(glow::MAX_COLOR_ATTACHMENTS).unsigned_abs();
-            for name in names(|name| gl.is_framebuffer(glow::NativeFramebuffer(name))) {
+            for name in framebuffers.search(newest, exists) {
                 let colors = (0..colors).map(|at| glow::COLOR_ATTACHMENT0 + at);
                 for point in colors.chain([glow::DEPTH_ATTACHMENT, glow::STENCIL_ATTACHMENT]) {
                     let of = |parameter| {
@@ -129,12 +131,23 @@ impl Held {
         }
     }
 
-    fn add_vertex_arrays(&mut self, gl: &glow::Context, functions: &HolderFns) {
+    fn add_vertex_arrays(
+        &mut self,
+        gl: &glow::Context,
+        functions: &HolderFns,
+        vertex_arrays: &mut Names,
+    ) {
         // SAFETY: as in `add_framebuffers`; the binding is restored.
         unsafe {
+            let newest = || {
+                let new = gl.create_vertex_array().ok()?;
+                gl.delete_vertex_array(new);
+                Some(new.0)
+            };
+            let exists = |name: NonZeroU32| (functions.is_vertex_array)(name.get()) != 0;
             let bindings = gl.get_parameter_i32(glow::MAX_VERTEX_ATTRIB_BINDINGS).unsigned_abs();
             let before = gl.get_parameter_vertex_array(glow::VERTEX_ARRAY_BINDING);
-            for name in names(|name| (functions.is_vertex_array)(name.get()) != 0) {
+            for name in vertex_arrays.search(newest, exists) {
                 gl.bind_vertex_array(Some(glow::NativeVertexArray(name)));
                 let elements = gl.get_parameter_i32(glow::ELEMENT_ARRAY_BUFFER_BINDING);
                 self.buffers.insert(elements as u32);
@@ -147,12 +160,22 @@ impl Held {
         }
     }
 
-    fn add_transform_feedbacks(&mut self, gl: &glow::Context, functions: &HolderFns) {
+    fn add_transform_feedbacks(
+        &mut self,
+        gl: &glow::Context,
+        functions: &HolderFns,
+        transform_feedbacks: &mut Names,
+    ) {
         // SAFETY: as in `add_framebuffers`.
         unsafe {
+            let newest = || {
+                let new = gl.create_transform_feedback().ok()?;
+                gl.delete_transform_feedback(new);
+                Some(new.0)
+            };
+            let exists = |name| gl.is_transform_feedback(glow::NativeTransformFeedback(name));
             let count = gl.get_parameter_i32(glow::MAX_TRANSFORM_FEEDBACK_BUFFERS).unsigned_abs();
-            for name in names(|name| gl.is_transform_feedback(glow::NativeTransformFeedback(name)))
-            {
+            for name in transform_feedbacks.search(newest, exists) {
                 for at in 0..count {
                     let (parameter, mut buffer) = (glow::TRANSFORM_FEEDBACK_BUFFER_BINDING, 0);
                     (functions.get_transform_feedbacki_v)(name.get(), parameter, at, &mut buffer);
@@ -163,11 +186,17 @@ impl Held {
     }
 
     /// Queries the buffers that buffer textures hold, and the textures that may be views.
-    fn query_textures(gl: &glow::Context, functions: &HolderFns) -> Self {
+    fn query_textures(gl: &glow::Context, functions: &HolderFns, found: &mut Found) -> Self {
         let mut held = Self::default();
         // SAFETY: as in `add_framebuffers`.
         unsafe {
-            for name in names(|name| gl.is_texture(glow::NativeTexture(name))) {
+            let newest = || {
+                let new = gl.create_texture().ok()?;
+                gl.delete_texture(new);
+                Some(new.0)
+            };
+            let exists = |name| gl.is_texture(glow::NativeTexture(name));
+            for name in found.textures.search(newest, exists) {
                 let of_level_0 = |parameter| {
                     let mut value = 0;
                     (functions.get_texture_level_parameteriv)(name.get(), 0, parameter, &mut value);
@@ -188,8 +217,41 @@ impl Held {
     }
 }
 
-/// Returns the names that exist, in order.
-fn names(exists: impl Fn(NonZeroU32) -> bool) -> Vec<NonZeroU32> {
+/// The names of the objects of one kind.
+#[derive(Debug, Default)]
+struct Names {
+    existing: BTreeSet<NonZeroU32>,
+    /// The newest name at the last search.
+    newest: u32,
+}
+
+impl Names {
+    /// Returns the names that exist. `generate` generates a name and deletes it again.
+    ///
+    /// Mesa 22.3 doesn't reuse the names of deleted objects, so a new name is greater than all
+    /// others. Then only names that can have begun to exist since the last search are searched:
+    /// newer ones, and the [`UNUSED`] before them, because a name exists only once it was bound.
+    fn search(
+        &mut self,
+        generate: impl Fn() -> Option<NonZeroU32>,
+        exists: impl Fn(NonZeroU32) -> bool,
+    ) -> impl Iterator<Item = NonZeroU32> {
+        match (generate(), generate()) {
+            (Some(one), Some(newest)) if one < newest => {
+                let begin = NonZeroU32::MIN.saturating_add(self.newest.saturating_sub(UNUSED));
+                let new = (begin.get()..newest.get()).filter_map(NonZeroU32::new);
+                let known = self.existing.range(..begin).copied();
+                self.existing = known.chain(new).filter(|&name| exists(name)).collect();
+                self.newest = newest.get();
+            }
+            _ => self.existing = least_names(exists).into_iter().collect(),
+        }
+        self.existing.iter().copied()
+    }
+}
+
+/// Returns the names that exist, in order, if a driver generates the least unused names.
+fn least_names(exists: impl Fn(NonZeroU32) -> bool) -> Vec<NonZeroU32> {
     let mut found = Vec::new();
     let mut end = UNUSED;
     for name in (1..).map_while(NonZeroU32::new) {
@@ -205,6 +267,8 @@ fn names(exists: impl Fn(NonZeroU32) -> bool) -> Vec<NonZeroU32> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -214,6 +278,7 @@ mod tests {
             name: glow::NativeTexture(name).into(),
             sizes: vec![(16, 8), (8, 4)],
             older: HashSet::from([7]),
+            bytes: 16 * 8,
         };
         let held_by = |name, size| {
             let held = Held { immutable: vec![Immutable { name, size }], ..Held::default() };
@@ -228,9 +293,30 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_not_used_again_are_searched_once() {
+        let (next, searched) = (Cell::new(5000), Cell::new(0));
+        let generate = || NonZeroU32::new(next.replace(next.get() + 1));
+        let mut names = Names::default();
+        let mut search = |exist: &[u32]| {
+            searched.set(0);
+            let found = names.search(generate, |name| {
+                searched.set(searched.get() + 1);
+                exist.contains(&name.get())
+            });
+            found.map(NonZeroU32::get).collect::<Vec<_>>()
+        };
+        assert_eq!(search(&[7, 4999]), [7, 4999]);
+        next.set(9000);
+        // 4500 was generated before, but not bound.
+        assert_eq!(search(&[7, 4500, 8999]), [7, 4500, 8999]);
+        assert_eq!(search(&[8999]), [8999]);
+        assert!(searched.get() < 2 * UNUSED, "{}", searched.get());
+    }
+
+    #[test]
     fn names_are_searched_beyond_gaps() {
         let found = |exist: &[u32]| {
-            let found = names(|name| exist.contains(&name.get()));
+            let found = least_names(|name| exist.contains(&name.get()));
             found.into_iter().map(NonZeroU32::get).collect::<Vec<_>>()
         };
         assert_eq!(found(&[]), []);

@@ -285,7 +285,9 @@ impl Buffer {
             .endpoint()
             .create_buffer(memory.object(), offset, desc.size)
             .map_err(|error| explain_tail(error, memory, offset, desc.size))?;
-        memory.endpoint().group().imported(name.name);
+        let endpoint = memory.endpoint();
+        endpoint.group().imported(name.name);
+        endpoint.0.placed(memory.object(), name.name, desc.size, Vec::new);
         let memory = memory.clone();
         Ok(Self(Arc::new(BufferObject { name, offset, desc: *desc, memory })))
     }

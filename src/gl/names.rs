@@ -59,6 +59,11 @@ name_from!(
     Fence(FenceName)
 );
 
+/// The most operations between two checks whether dropped memory is held.
+const WAITING_OPERATIONS: u32 = 256;
+/// The most bytes that are dropped between two checks.
+const WAITING_BYTES: u64 = 32 << 20;
+
 /// A group of contexts that share their objects. Any of them can delete an object while it is
 /// current.
 #[derive(Debug, Default)]
@@ -68,6 +73,11 @@ pub(super) struct ShareGroup(Mutex<Names>);
 struct Names {
     /// In the order in which the objects were dropped.
     dropped: Vec<Name>,
+    /// The memory objects that were dropped, but that the application's objects may still use.
+    waiting: Vec<MemoryName>,
+    /// The bytes that were dropped since the last check, and the operations since.
+    new_bytes: u64,
+    operations: u32,
     /// What was placed in each memory object, if the driver requires that to be known
     /// (`Workarounds::keep_held_memory`).
     placed: HashMap<MemoryName, Vec<Placed>>,
@@ -85,6 +95,7 @@ pub(super) struct Placed {
     pub(super) sizes: Vec<(u32, u32)>,
     /// Textures of the application that could be views of this one, but are older.
     pub(super) older: HashSet<u32>,
+    pub(super) bytes: u64,
 }
 
 impl ShareGroup {
@@ -100,6 +111,7 @@ impl ShareGroup {
     /// Returns the objects to be deleted, which the caller deletes.
     pub(super) fn take_dropped(&self) -> Vec<Name> {
         let mut names = self.names();
+        names.operations = names.operations.saturating_add(1);
         let dropped = mem::take(&mut names.dropped);
         for name in &dropped {
             // OpenGL may give the name to another object.
@@ -160,26 +172,54 @@ impl ShareGroup {
         names.placed.entry(memory).or_default().push(placed);
     }
 
-    /// Returns the textures that were placed in memory and are not dropped.
-    pub(super) fn textures(&self) -> HashSet<u32> {
-        self.names().textures.clone()
+    /// Removes the memory from `dropped` in which something was placed. It waits until
+    /// [`take_free`](Self::take_free) finds that nothing holds it. Returns whether that check is
+    /// due; with `all`, whether any memory waits.
+    pub(super) fn let_wait(&self, dropped: &mut Vec<Name>, all: bool) -> bool {
+        let mut names = self.names();
+        let Names { placed, waiting, new_bytes, operations, .. } = &mut *names;
+        if waiting.is_empty() {
+            *operations = 0;
+        }
+        dropped.retain(|name| {
+            let Name::Memory(memory) = name else { return true };
+            let Some(placed) = placed.get(memory) else { return true };
+            waiting.push(*memory);
+            *new_bytes = placed.iter().fold(*new_bytes, |sum, one| sum.saturating_add(one.bytes));
+            false
+        });
+        let is_due = all || *operations >= WAITING_OPERATIONS || *new_bytes >= WAITING_BYTES;
+        is_due && !waiting.is_empty()
     }
 
-    /// Returns whether `memory` contains a resource for which `is_held` is true. Otherwise forgets
-    /// what was placed in it.
-    pub(super) fn is_held(&self, memory: MemoryName, is_held: impl Fn(&Placed) -> bool) -> bool {
+    /// Removes and returns the waiting memory in which nothing is held, and forgets what was placed
+    /// in it. `is_held` also gets the textures that were placed in memory and are not dropped.
+    pub(super) fn take_free(
+        &self,
+        is_held: impl Fn(&Placed, &HashSet<u32>) -> bool,
+    ) -> Vec<MemoryName> {
         let mut names = self.names();
-        let held = names.placed.get(&memory).is_some_and(|placed| placed.iter().any(is_held));
-        if !held {
-            names.placed.remove(&memory);
+        (names.new_bytes, names.operations) = (0, 0);
+        let Names { waiting, placed, textures, .. } = &mut *names;
+        let is_free = |memory: &mut MemoryName| {
+            let of_memory = placed.get(memory).map_or(&[][..], Vec::as_slice);
+            !of_memory.iter().any(|placed| is_held(placed, textures))
+        };
+        let free: Vec<_> = waiting.extract_if(.., is_free).collect();
+        for memory in &free {
+            placed.remove(memory);
         }
-        held
+        if !waiting.is_empty() {
+            tracing::debug!(?waiting, "the application's objects still hold memory");
+        }
+        free
     }
 }
 
 impl Drop for ShareGroup {
     fn drop(&mut self) {
-        let names = self.names().dropped.len();
+        let names = self.names();
+        let names = names.dropped.len() + names.waiting.len();
         if names > 0 {
             // The last context of the group frees its objects when it is destroyed.
             tracing::warn!(names, "the last OpenGL endpoint of a context ended before its objects");
@@ -222,17 +262,49 @@ mod tests {
             [1, 2].map(|name| Name::from(glow::NativeTexture(NonZeroU32::new(name).unwrap())));
         let place = |name| {
             let (sizes, older) = (Vec::new(), HashSet::new());
-            group.place(memory, Placed { name, sizes, older });
+            group.place(memory, Placed { name, sizes, older, bytes: 1 });
         };
-        assert!(!group.is_held(memory, |_| true));
+        let wait = || {
+            let mut dropped = vec![two, Name::Memory(memory)];
+            group.let_wait(&mut dropped, false);
+            dropped
+        };
+        assert_eq!(wait(), [two, Name::Memory(memory)], "nothing was placed in it");
         place(one);
         place(two);
-        assert!(group.is_held(memory, |placed| placed.name == two));
-        assert_eq!(group.textures(), HashSet::from([1, 2]));
         group.delete_later([two]);
         assert_eq!(group.take_dropped(), [two]);
-        assert_eq!(group.textures(), HashSet::from([1]));
-        assert!(!group.is_held(memory, |_| false));
-        assert!(!group.is_held(memory, |_| true), "it was forgotten");
+        assert_eq!(wait(), [two]);
+        let held = group.take_free(|placed, own| {
+            assert_eq!(*own, HashSet::from([1]));
+            placed.name == two
+        });
+        assert_eq!(held, []);
+        assert_eq!(group.take_free(|_, _| false), [memory]);
+        assert_eq!(wait(), [two, Name::Memory(memory)], "it was forgotten");
+    }
+
+    #[test]
+    fn a_check_is_due_after_many_operations_or_bytes() {
+        let group = ShareGroup::default();
+        let memory = |bytes| {
+            let memory = MemoryName(NonZeroU32::MIN);
+            let name = Name::Texture(glow::NativeTexture(NonZeroU32::MIN));
+            let (sizes, older) = (Vec::new(), HashSet::new());
+            group.place(memory, Placed { name, sizes, older, bytes });
+            group.let_wait(&mut vec![Name::Memory(memory)], false);
+        };
+        let operations = |count| (0..count).for_each(|_| drop(group.take_dropped()));
+        let is_due = |all| group.let_wait(&mut Vec::new(), all);
+        operations(WAITING_OPERATIONS);
+        assert!(!is_due(true), "nothing waits");
+        memory(1);
+        assert!(is_due(true) && !is_due(false));
+        operations(WAITING_OPERATIONS);
+        assert!(is_due(false));
+        group.take_free(|_, _| true);
+        assert!(!is_due(false), "it was checked");
+        memory(WAITING_BYTES);
+        assert!(is_due(false));
     }
 }

@@ -49,7 +49,6 @@ impl Endpoint {
         // SAFETY: the context is current, and `before` is the name that was bound, or none.
         let restored = checked(gl, "glBindBuffer", || unsafe { gl.bind_buffer(TARGET, before) });
         stored.and(restored)?;
-        self.0.placed(memory, name, Vec::new);
         Ok(buffer)
     }
 
@@ -92,10 +91,6 @@ impl Endpoint {
             gl.bind_texture(target.token(), before);
         });
         stored.and(restored)?;
-        self.0.placed(memory, name, || {
-            let extents = (0..desc.levels).map(|level| desc.extent.at_level(level));
-            extents.map(|extent| (extent.width, extent.height)).collect()
-        });
         Ok(texture)
     }
 }

@@ -123,8 +123,13 @@ impl Endpoint {
     /// `glFenceSync` (`GL_SYNC_GPU_COMMANDS_COMPLETE`), `glFlush`.
     #[doc(alias = "glFenceSync")]
     pub fn fence(&self) -> Result<Fence> {
-        self.0.functions.sync.as_ref().map_err(Missing::clone)?;
         let _errors = self.enter()?;
+        Ok(Fence(Owned::new(self, self.create_fence()?)))
+    }
+
+    /// Creates a fence. The context must be current.
+    fn create_fence(&self) -> Result<FenceName> {
+        self.0.functions.sync.as_ref().map_err(Missing::clone)?;
         // Shader writes to buffers and images are not ordered without a barrier.
         self.barrier()?;
         let gl = &self.0.gl;
@@ -137,14 +142,37 @@ impl Endpoint {
             .ok()
             .and_then(FenceName::new)
             .ok_or_else(|| driver_error("glFenceSync", glow::NO_ERROR))?;
-        let fence = Fence(Owned::new(self, sync));
-        self.flush()?;
-        Ok(fence)
+        self.flush().inspect_err(|_| self.0.delete(sync.into()))?;
+        Ok(sync)
     }
 }
 
 #[cfg(feature = "vulkan")]
 impl Endpoint {
+    /// Creates a fence, calls `wait` with it, and deletes it. The context is checked once, which is
+    /// what takes the time: `eglGetCurrentContext` is slow.
+    pub(crate) fn with_fence(
+        &self,
+        wait: impl FnOnce(&CurrentFence<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let _errors = self.enter()?;
+        let fence = CurrentFence { endpoint: self, sync: self.create_fence()? };
+        let result = wait(&fence);
+        self.0.delete(fence.sync.into());
+        result
+    }
+
+    /// Returns the first name that isn't a texture.
+    pub(crate) fn find_no_texture(
+        &self,
+        mut names: impl Iterator<Item = glow::Texture>,
+    ) -> Result<Option<glow::Texture>> {
+        self.0.current.check()?;
+        self.0.delete_dropped(false);
+        // SAFETY: the context is current, and any name may be queried.
+        Ok(names.find(|&name| !unsafe { self.0.gl.is_texture(name) }))
+    }
+
     /// Records that `handoff` releases these resources.
     ///
     /// # Errors
@@ -262,10 +290,8 @@ impl Fence {
     /// `glClientWaitSync`.
     #[doc(alias = "glClientWaitSync")]
     pub fn wait(&self, timeout: Duration) -> Result<()> {
-        if self.poll(timeout)? {
-            return Ok(());
-        }
-        Err(Error::Timeout { what: "the OpenGL fence".into(), waited: timeout })
+        let _errors = self.0.endpoint.enter()?;
+        self.current().wait(timeout)
     }
 
     /// Returns whether the fence is signalled, without waiting.
@@ -277,18 +303,43 @@ impl Fence {
     /// `glClientWaitSync`.
     #[doc(alias = "glClientWaitSync")]
     pub fn is_signaled(&self) -> Result<bool> {
+        let _errors = self.0.endpoint.enter()?;
+        self.current().is_signaled()
+    }
+
+    /// Returns the fence in its context, which must be current.
+    fn current(&self) -> CurrentFence<'_> {
+        CurrentFence { endpoint: &self.0.endpoint, sync: self.0.name }
+    }
+}
+
+/// A fence while its context is current, within an operation.
+pub(crate) struct CurrentFence<'a> {
+    endpoint: &'a Endpoint,
+    sync: FenceName,
+}
+
+impl CurrentFence<'_> {
+    /// As [`Fence::wait`].
+    pub(crate) fn wait(&self, timeout: Duration) -> Result<()> {
+        if self.poll(timeout)? {
+            return Ok(());
+        }
+        Err(Error::Timeout { what: "the OpenGL fence".into(), waited: timeout })
+    }
+
+    /// As [`Fence::is_signaled`].
+    pub(crate) fn is_signaled(&self) -> Result<bool> {
         self.poll(Duration::ZERO)
     }
 
     fn poll(&self, timeout: Duration) -> Result<bool> {
-        let endpoint = &self.0.endpoint;
+        let Self { endpoint, sync } = self;
         let functions = endpoint.0.functions.sync.as_ref().map_err(Missing::clone)?;
-        let _errors = endpoint.enter()?;
-        let sync = self.0.name.pointer();
         // SAFETY: the context is current, and the sync object is one of its own and lives as long
         // as `self`. The commands were flushed with the fence, so no flag is needed.
         let status = checked(&endpoint.0.gl, "glClientWaitSync", || unsafe {
-            (functions.client_wait_sync)(sync, 0, nanoseconds(timeout))
+            (functions.client_wait_sync)(sync.pointer(), 0, nanoseconds(timeout))
         })?;
         match status {
             glow::ALREADY_SIGNALED | glow::CONDITION_SATISFIED => Ok(true),

@@ -185,7 +185,13 @@ impl Texture {
             .endpoint()
             .create_texture(memory.object(), offset, desc)
             .map_err(|error| explain_size(error, memory.info().allocation_size - offset))?;
-        memory.endpoint().group().imported(name.name);
+        let endpoint = memory.endpoint();
+        endpoint.group().imported(name.name);
+        let bytes = endpoint.0.workarounds.texture_bytes(desc);
+        endpoint.0.placed(memory.object(), name.name, bytes, || {
+            let extents = (0..desc.levels).map(|level| desc.extent.at_level(level));
+            extents.map(|extent| (extent.width, extent.height)).collect()
+        });
         let memory = memory.clone();
         Ok(Self(Arc::new(TextureObject { name, offset, desc: *desc, memory })))
     }

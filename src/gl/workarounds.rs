@@ -8,7 +8,7 @@
 //! | Mesa llvmpipe, 22.3.6 | `glImportMemoryFdEXT` closes a descriptor that isn't Mesa's and reports no error (`import_memoryobj_fd`). The first resource in that memory fails with `GL_OUT_OF_MEMORY`. | Creates a buffer of one byte after each import, and deletes it. |
 //! | Mesa llvmpipe, 22.3.6 | `glImportMemoryFdEXT` reads from the descriptor (`os_import_memory_fd`) and blocks indefinitely if nothing is written to it, as with an eventfd or a terminal. | Refuses descriptors that aren't regular files, which llvmpipe's memory is. |
 //! | Mesa llvmpipe, 22.3.6 | Deleting a memory object unmaps the memory at once. The rasteriser's threads crash if they still use it. | Calls `glFinish` before it deletes a memory object. |
-//! | Mesa llvmpipe, 22.3.6, fixed by 25.0.7 ([`LLVMPIPE_FREES_HELD_MEMORY`]) | The memory is unmapped although a framebuffer, a view, a vertex array or another object of the application still holds a texture or buffer in it. Using that object crashes. | Queries the context's framebuffers, vertex arrays, transform feedback objects and textures, and deletes the memory object when none of them holds, or may hold, anything in it. Objects of another context that shares with this one are not found. |
+//! | Mesa llvmpipe, 22.3.6, fixed by 25.0.7 ([`LLVMPIPE_FREES_HELD_MEMORY`]) | The memory is unmapped although a framebuffer, a view, a vertex array or another object of the application still holds a texture or buffer in it. Using that object crashes. | Queries the context's framebuffers, vertex arrays, transform feedback objects and textures, and deletes the memory object when none of them holds, or may hold, anything in it. This is slow, so it is done once per 256 operations or 32 MiB. Objects of another context that shares with this one are not found. |
 //! | Mesa llvmpipe, all versions so far | The rows of linear images have a pitch of its own; OpenGL can't set another. | Refuses an image whose payload gives another pitch. |
 //! | NVIDIA 580.159 | After one failed import of a foreign descriptor (a memfd, an eventfd, `/dev/null`), every later `glImportMemoryFdEXT` in the process fails with `GL_OUT_OF_MEMORY`, and after a failed `glImportSemaphoreFdEXT` Vulkan can create no exportable semaphores. | Refuses descriptors that aren't NVIDIA's, except on integrated GPUs, whose descriptors may be dma-bufs. |
 //! | NVIDIA 580.159 | A semaphore can be imported [`NVIDIA_IMPORTS_OF_ONE_SEMAPHORE`] times. The next import fails with `GL_OUT_OF_MEMORY`, even if the earlier names were deleted. | Nothing. Import a semaphore once and keep it. |
@@ -30,9 +30,11 @@ pub const LLVMPIPE_BUFFER_TAIL_BYTES: u64 = 48;
 /// Before, deleting a memory object unmaps the memory even while a framebuffer, a vertex array or
 /// another object of the application still holds a buffer or texture in it, and using that object
 /// crashes. Measured with 22.3.6; 25.0.7 has no such bug. So the memory object is deleted only when
-/// no object of the context holds anything in it. Objects of another context that shares with this
-/// one are not found: delete them, and finish that context's commands, before the texture or buffer
-/// is dropped.
+/// no object of the context holds anything in it. Finding that out is slow, so dropped memory is
+/// freed after at most 256 further operations of the endpoint, when 32 MiB wait, or by
+/// [`Endpoint::delete_dropped`](super::Endpoint::delete_dropped). Objects of another context that
+/// shares with this one are not found: delete them, and finish that context's commands, before the
+/// texture or buffer is dropped.
 pub const LLVMPIPE_FREES_HELD_MEMORY: u32 = 25;
 
 /// The number of times that NVIDIA's driver can import one semaphore.

@@ -1,6 +1,5 @@
 //! OpenGL's ends of a handoff: waits and signals with lists of buffers and textures.
 
-use glow::HasContext as _;
 use smallvec::SmallVec;
 
 use super::contents::{Contents, acquired_by_gl};
@@ -187,8 +186,9 @@ fn release(
 ) -> Result<((), Option<HostFence>)> {
     match completion {
         Completion::HostWait(host) => {
-            let fence = endpoint.fence()?;
-            host.run(|timeout| fence.wait(timeout), || fence.is_signaled())?;
+            endpoint.with_fence(|fence| {
+                host.run(|timeout| fence.wait(timeout), || fence.is_signaled())
+            })?;
             Ok(((), Some(HostFence::Done)))
         }
         Completion::Signal(ops) => {
@@ -216,15 +216,11 @@ fn check_own(endpoint: &Endpoint, commands: &GlCommands<'_>) -> Result<()> {
     if textures.is_empty() {
         return Ok(());
     }
-    endpoint.delete_dropped()?;
-    for TextureAccess { texture, .. } in textures.iter() {
-        // SAFETY: the context is current: `delete_dropped` has checked it. Any name may be queried.
-        if !unsafe { endpoint.gl().is_texture(*texture) } {
-            let found = format!("texture {}, which doesn't exist in this context", texture.0);
-            return Err(Mismatch::new("the textures' OpenGL context", "the endpoint's", found)
-                .help("list textures of the endpoint's own context")
-                .into());
-        }
+    if let Some(texture) = endpoint.find_no_texture(names(commands))? {
+        let found = format!("texture {}, which doesn't exist in this context", texture.0);
+        return Err(Mismatch::new("the textures' OpenGL context", "the endpoint's", found)
+            .help("list textures of the endpoint's own context")
+            .into());
     }
     Ok(())
 }

@@ -155,7 +155,8 @@ fn exporter_alone(test_gpu: &TestGpu) -> Result<()> {
     pair.vulkan_checks_after(ticket, 19, ImageLayout::GENERAL).map(drop)
 }
 
-/// Dropping deletes the names: at once if the context is current, otherwise with the next operation.
+/// Dropping deletes the names: at once if the context is current, otherwise with the next operation. Some
+/// drivers require that the memory waits.
 fn dropped(test_gpu: &TestGpu) -> Result<()> {
     let gl = test_gpu.gl()?;
     let raw = MemoryObjects::load(gl)?;
@@ -172,9 +173,9 @@ fn dropped(test_gpu: &TestGpu) -> Result<()> {
         }
         drop(texture);
         gl.gl.make_current()?;
+        ensure!(is_texture(name) != current, "current: {current}");
         let deleted = gl.endpoint.delete_dropped()?;
-        let expected = if current { 0 } else { 2 };
-        ensure!(deleted == expected, "{deleted} names were left, current: {current}");
+        ensure!(current || deleted >= 2, "{deleted} names were left");
         ensure!(!is_texture(name) && !raw.is_memory_object(memory), "still there");
     }
     Ok(())

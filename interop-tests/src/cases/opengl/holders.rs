@@ -15,13 +15,16 @@ use crate::harness::{Case, Need, ProcessResources, Role, TestGpu, child_argument
 
 /// What holds the texture or buffer, what the child does, and whether the memory is freed before the context
 /// is destroyed.
-const HOLDERS: [(&str, fn(&Child) -> Result<()>, bool); 6] = [
+type Holder = (&'static str, fn(&Child) -> Result<()>, bool);
+
+const HOLDERS: [Holder; 7] = [
     ("texture/dropped_while_a_framebuffer_holds_it", framebuffer, true),
     ("texture/dropped_with_its_endpoint_while_a_framebuffer_holds_it", without_endpoint, false),
     ("texture/dropped_while_a_view_holds_it", view, true),
     ("buffer/dropped_while_a_vertex_array_holds_it", vertex_array, true),
     ("buffer/dropped_while_a_buffer_texture_holds_it", buffer_texture, true),
     ("buffer/dropped_while_a_transform_feedback_holds_it", feedback, true),
+    ("buffer/dropped_many_times_while_nothing_holds_it", many, true),
 ];
 
 const ROLE: &str = "uses what is dropped";
@@ -29,7 +32,7 @@ const ROLE: &str = "uses what is dropped";
 const HOLDER: &str = "INTEROP_HOLDER";
 
 pub(crate) fn cases() -> Vec<Case> {
-    let case = |(at, (what, ..)): (usize, &(&str, fn(&Child) -> Result<()>, bool))| {
+    let case = |(at, (what, ..)): (usize, &Holder)| {
         // In a child, since a driver that frees the memory too early crashes.
         let run = move |gpu: &TestGpu| {
             let mut child = child_arguments(ROLE)?;
@@ -51,6 +54,7 @@ pub(crate) fn roles() -> Vec<Role> {
         let (_, run, is_freed) = HOLDERS.get(at).context("no such holder")?;
         let child = Child::open()?;
         let run = || {
+            child.use_names();
             run(&child)?;
             // Nothing of the application's holds the memory any more.
             child.endpoint.delete_dropped()?;
@@ -70,6 +74,8 @@ pub(crate) fn roles() -> Vec<Role> {
 
 const SIDE: i32 = 512;
 const BYTES: usize = 4 << 20;
+/// More names than a search for the next name in use skips.
+const NAMES: usize = 2000;
 
 struct Child {
     vulkan: Vulkan,
@@ -98,6 +104,21 @@ impl Child {
         Ok(Self { vulkan, gl, endpoint })
     }
 
+    /// Generates and deletes names. Some drivers don't use them again.
+    fn use_names(&self) {
+        let gl = self.gl.glow();
+        for _ in 0..NAMES {
+            // SAFETY: the context is current, and the names are new.
+            unsafe {
+                gl.create_texture().into_iter().for_each(|name| gl.delete_texture(name));
+                gl.create_framebuffer().into_iter().for_each(|name| gl.delete_framebuffer(name));
+                gl.create_vertex_array().into_iter().for_each(|name| gl.delete_vertex_array(name));
+                let feedback = gl.create_transform_feedback();
+                feedback.into_iter().for_each(|name| gl.delete_transform_feedback(name));
+            }
+        }
+    }
+
     fn texture(&self, endpoint: &gl::Endpoint) -> Result<gl::Texture> {
         let side = SIDE as u32;
         let desc = ImageDesc::d2(Format::Rgba8Unorm, side, side, ImageUsage::SAMPLED);
@@ -108,8 +129,12 @@ impl Child {
     }
 
     fn buffer(&self) -> Result<gl::Buffer> {
+        self.buffer_of(BYTES)
+    }
+
+    fn buffer_of(&self, bytes: usize) -> Result<gl::Buffer> {
         let usage = BufferUsage::all();
-        let desc = BufferDesc { usage, ..BufferDesc::storage(BYTES as u64) };
+        let desc = BufferDesc { usage, ..BufferDesc::storage(bytes as u64) };
         let buffer = self.vulkan.endpoint()?.create_buffer(&desc, BufferOptions::default())?;
         Ok(self.endpoint.import_buffer(buffer.export()?)?)
     }
@@ -246,6 +271,23 @@ fn vertex_array(child: &Child) -> Result<()> {
         child.draw(source, (BYTES / 16) as i32)?;
         gl.bind_vertex_array(None);
         gl.delete_vertex_array(array);
+    }
+    Ok(())
+}
+
+/// What waits until it is known that nothing holds it is bounded, in number and in bytes.
+fn many(child: &Child) -> Result<()> {
+    const MOST_KIB: u64 = 48 << 10;
+    const MOST: usize = 256;
+    let before = ProcessResources::now()?;
+    for (bytes, count) in [(BYTES, 40), (64 << 10, 2 * MOST)] {
+        for _ in 0..count {
+            drop(child.buffer_of(bytes)?);
+        }
+        let after = ProcessResources::now()?;
+        let (kib, mappings) = (after.shared_kib, after.shared_mappings);
+        ensure!(kib <= before.shared_kib + MOST_KIB, "{bytes} bytes: {before:?}, {after:?}");
+        ensure!(mappings <= before.shared_mappings + MOST, "{bytes} bytes: {before:?}, {after:?}");
     }
     Ok(())
 }

@@ -222,7 +222,8 @@ fn mapping(test_gpu: &TestGpu) -> Result<()> {
     Ok(oracle::check_from(&read[12_288..], 12_288 / 4, 2, &Passes::default())?)
 }
 
-/// Dropping deletes the names: at once if the context is current, otherwise with the next operation.
+/// Dropping deletes the names: at once if the context is current, otherwise with the next operation. Some
+/// drivers require that the memory waits.
 fn dropped(test_gpu: &TestGpu) -> Result<()> {
     let gl = test_gpu.gl()?;
     let objects = MemoryObjects::load(gl)?;
@@ -241,9 +242,10 @@ fn dropped(test_gpu: &TestGpu) -> Result<()> {
         if by_barrier {
             gl.endpoint.memory_barrier()?;
         }
+        let at_once = current || by_barrier;
+        ensure!(is_buffer(name) != at_once, "current: {current}, by a barrier: {by_barrier}");
         let deleted = gl.endpoint.delete_dropped()?;
-        let expected = if current || by_barrier { 0 } else { 2 };
-        ensure!(deleted == expected, "{deleted} names were left, current: {current}");
+        ensure!(at_once || deleted >= 2, "{deleted} names were left");
         ensure!(!is_buffer(name) && !objects.is_memory_object(memory), "still there");
     }
     Ok(())
