@@ -312,8 +312,8 @@ impl<N: Copy + Into<Name>> Drop for Owned<N> {
 }
 
 impl Inner {
-    /// Notes that a buffer of `bytes`, or a texture whose levels have `sizes`, was placed in
-    /// `memory`, if the driver requires that to be known. The context must be current.
+    /// Notes what was placed in `memory`, if the driver requires that to be known. `sizes` are those
+    /// of a texture's levels. The context must be current.
     pub(super) fn placed(
         &self,
         memory: MemoryName,
@@ -324,11 +324,11 @@ impl Inner {
         if !self.keeps_held_memory() {
             return;
         }
-        let (name, sizes, mut older) = (name.into(), sizes(), HashSet::new());
-        if let (Name::Texture(_), Some(mut holders)) = (name, self.holders()) {
+        let (sizes, mut older) = (sizes(), HashSet::new());
+        if let (false, Some(mut holders)) = (sizes.is_empty(), self.holders()) {
             older = holders.similar(&sizes);
         }
-        self.group.place(memory, Placed { name, sizes, older, bytes });
+        self.group.place(memory, Placed { name: name.into(), sizes, older, bytes });
     }
 
     /// Returns whether the driver requires the queries of what holds memory, and has them.
@@ -348,13 +348,13 @@ impl Inner {
     /// `all`, also frees all memory that nothing holds any more.
     pub(super) fn delete_dropped(&self, all: bool) -> usize {
         let mut names = self.group.take_dropped();
-        let is_memory = |name: &Name| matches!(name, Name::Memory(_));
         if self.keeps_held_memory()
             && self.group.let_wait(&mut names, all)
             && let Some(mut holders) = self.holders()
         {
             names.extend(holders.take_free(&self.group).into_iter().map(Name::Memory));
         }
+        let is_memory = |name: &Name| matches!(name, Name::Memory(_));
         if self.workarounds.finish_before_freeing && names.iter().any(is_memory) {
             // SAFETY: the context is current, and glFinish takes nothing.
             unsafe { self.gl.finish() };

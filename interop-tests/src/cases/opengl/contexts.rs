@@ -126,7 +126,7 @@ fn shared_objects(test_gpu: &TestGpu) -> Result<()> {
         ensure!(unsafe { other.glow().is_texture(texture.name()) }, "not shared");
         let (name, memory) = (buffer.name(), buffer.memory().name());
         drop(buffer);
-        ensure!(endpoint.delete_dropped()? == 2, "the other context deletes it");
+        ensure!(endpoint.delete_dropped()? >= 2, "the other context deletes it");
         // SAFETY: the context is current.
         ensure!(!unsafe { other.glow().is_buffer(name) }, "still there");
         ensure!(!objects.is_memory_object(memory), "still there");
