@@ -97,14 +97,16 @@ struct Stalled<'a> {
     // Dropped last: the command buffers are the application's.
     queue: StalledQueue<'a>,
     gpu: &'a VulkanContext,
+    /// Of another device.
+    other: &'a Endpoint,
     endpoint: Endpoint,
     commands: Vec<Commands>,
 }
 
 impl<'a> Stalled<'a> {
-    fn new(gpu: &'a VulkanContext) -> Result<Self> {
+    fn new(gpu: &'a VulkanContext, test_gpu: &'a TestGpu) -> Result<Self> {
         let (endpoint, queue) = (gpu.vulkan.endpoint()?, StalledQueue::new(gpu)?);
-        Ok(Self { queue, gpu, endpoint, commands: Vec::new() })
+        Ok(Self { queue, gpu, other: &test_gpu.vulkan().endpoint, endpoint, commands: Vec::new() })
     }
 
     /// Records a fill of `buffer` beside what `record` records.
@@ -195,7 +197,7 @@ where
     A::Peer: 'static,
 {
     for_each_order(test_gpu, 5, |gpu, order| {
-        let mut stalled = Stalled::new(gpu)?;
+        let mut stalled = Stalled::new(gpu, test_gpu)?;
         let ours = stalled.endpoint.create_buffer(&DESC, BufferOptions::default())?;
         let theirs = to.import(&ours)?;
         let owner = &stalled.endpoint;
@@ -224,9 +226,7 @@ fn fail<A: Acquirer>(
         let (ticket, sync) = release(stalled)?;
         match step {
             Step::SubmitRefused => {
-                // Another device's endpoint.
-                let other = stalled.gpu.vulkan.second_device()?.endpoint()?;
-                let refused = stalled.submit_by(&other, sync);
+                let refused = stalled.submit_by(stalled.other, sync);
                 ensure!(matches!(refused, Err(Error::Mismatch(_))), "{refused:?}");
             }
             Step::Panic => {
@@ -297,7 +297,7 @@ fn fail<A: Acquirer>(
 fn from_gl(test_gpu: &TestGpu, step: Step, route: Route) -> Result<()> {
     for_each_order(test_gpu, 5, |gpu, order| {
         let from = test_gpu.gl()?;
-        let mut stalled = Stalled::new(gpu)?;
+        let mut stalled = Stalled::new(gpu, test_gpu)?;
         let ours = stalled.endpoint.create_buffer(&DESC, BufferOptions::default())?;
         let theirs = from.endpoint.import_buffer(ours.export()?)?;
         let owner = &stalled.endpoint;
@@ -318,8 +318,7 @@ fn from_gl(test_gpu: &TestGpu, step: Step, route: Route) -> Result<()> {
                 .record(&ours, |commands| Ok(handoff.acquire.acquire(ticket, commands)?))?;
             match step {
                 Step::SubmitRefused => {
-                    let other = gpu.vulkan.second_device()?.endpoint()?;
-                    let refused = stalled.submit_by(&other, sync);
+                    let refused = stalled.submit_by(stalled.other, sync);
                     ensure!(matches!(refused, Err(Error::Mismatch(_))), "{refused:?}");
                 }
                 _ => drop(sync),
