@@ -22,7 +22,8 @@ mod validation;
 
 pub use case::{Case, ExpectedFailure};
 pub use process::{
-    Descriptors, ProcessResources, Role, child_arguments, open_descriptors, run_as_child,
+    Descriptors, NVIDIA_UNMAPS_IN_BATCHES, ProcessResources, Role, child_arguments,
+    open_descriptors, run_as_child,
 };
 pub use run::run;
 pub use test_gpu::{Need, TestGpu};

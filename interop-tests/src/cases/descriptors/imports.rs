@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use gpu_interop::SemaphoreKind;
 use rustix::io::DupFlags;
 
@@ -15,7 +15,7 @@ use crate::cases::support::importers::{
     for_each_importer, for_each_importer_in_rows, for_each_semaphore,
 };
 use crate::cases::support::views::{AnyContext, Semaphore, View, check_aliases, check_signals};
-use crate::harness::{Case, TestGpu};
+use crate::harness::{Case, NVIDIA_UNMAPS_IN_BATCHES, ProcessResources, TestGpu};
 
 /// NVIDIA's driver (580.159, OpenGL) refuses the 253rd import of one semaphore, even if the others were
 /// dropped.
@@ -36,6 +36,7 @@ pub(in crate::cases) fn cases() -> Vec<Case> {
         ),
         for_each_importer("buffer/4096_duplicates_imported/16c", many_buffers),
         for_each_semaphore("4096_duplicates_imported/16d", many_semaphores),
+        for_each_semaphore("dropped_semaphores_leave_few_mappings/16f", dropped_semaphores),
         for_each_importer("buffer/dup_dup2_and_dup3_alias_the_payload/17", duplicated),
         for_each_importer("buffer/outlives_the_exporter/18", outlives_the_exporter),
         for_each_importer("buffer/the_exporter_outlives_it/18a", outlived_by_the_exporter),
@@ -102,6 +103,25 @@ fn many_buffers(test_gpu: &TestGpu, peer: &dyn AnyContext) -> Result<()> {
     })?;
     let mut view = peer.import_buffer(payload)?;
     check_aliases(&mut View::new(test_gpu.vulkan(), exported), &mut view)
+}
+
+/// A driver may unmap late, but it may not keep ever more mappings.
+fn dropped_semaphores(
+    test_gpu: &TestGpu,
+    peer: &dyn AnyContext,
+    kind: SemaphoreKind,
+) -> Result<()> {
+    let import = || -> Result<()> {
+        let exported = test_gpu.vulkan().endpoint.create_semaphore(kind)?;
+        peer.import_semaphore(exported.export()?)?;
+        Ok(())
+    };
+    import()?;
+    let before = ProcessResources::now()?;
+    for round in 0..3 * NVIDIA_UNMAPS_IN_BATCHES {
+        import().with_context(|| format!("semaphore {round}"))?;
+    }
+    before.require_at_most(&ProcessResources::now()?, NVIDIA_UNMAPS_IN_BATCHES)
 }
 
 /// [`many_buffers`] for semaphores.
