@@ -175,14 +175,21 @@ fn for_each_order(
 ) -> Result<()> {
     let gpu = VulkanContext::new(test_gpu.vulkan().vulkan.second_device()?)?;
     let orders = orders(count);
+    // OpenGL may free what was dropped later.
+    let resources = || {
+        if let Ok(gl) = test_gpu.gl() {
+            gl.endpoint.delete_dropped()?;
+        }
+        ProcessResources::now()
+    };
     let mut before = None;
     for (round, order) in orders.iter().cycle().take(orders.len() + WARM_UP).enumerate() {
         if round == WARM_UP {
-            before = Some(ProcessResources::now()?);
+            before = Some(resources()?);
         }
         run(&gpu, order).with_context(|| format!("dropped in the order {order:?}"))?;
     }
-    let (before, now) = (before.context("there are orders")?, ProcessResources::now()?);
+    let (before, now) = (before.context("there are orders")?, resources()?);
     // valgrind takes address space for itself.
     let is_valgrind = std::env::var("LD_PRELOAD").is_ok_and(|name| name.contains("vgpreload"));
     let address_space_kib =
