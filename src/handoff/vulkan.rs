@@ -212,22 +212,32 @@ impl Acquirer<Endpoint> {
         queue_family: u32,
         used: impl Into<Accesses<'a>>,
     ) -> Result<(), AcquireError> {
-        let commands = match self.endpoint().own_commands(queue_family) {
-            Ok(commands) => commands,
-            Err(error) => return Err(ImportError::new(ticket, error)),
-        };
-        let number = ticket.sequence();
+        // SAFETY: the caller's promise.
+        match unsafe { self.try_acquire_on(&ticket, queue, queue_family, used.into()) } {
+            Ok(()) => {
+                self.channel().in_flight().acquire(ticket.finish().sequence);
+                Ok(())
+            }
+            Err(error) => Err(ImportError::new(ticket, error)),
+        }
+    }
+
+    /// # Safety
+    /// Same as [`acquire_on`](Self::acquire_on).
+    unsafe fn try_acquire_on(
+        &self,
+        ticket: &Ticket,
+        queue: vk::Queue,
+        queue_family: u32,
+        used: Accesses<'_>,
+    ) -> Result<()> {
+        let commands = self.endpoint().own_commands(queue_family)?;
         // SAFETY: the command buffer is being recorded for that family, outside a render pass, and
         // is submitted with what is returned; the rest is the caller's promise.
         let record = unsafe { VulkanCommands::record(commands.handle(), queue_family, used) };
-        let sync = self.acquire(ticket, record)?;
+        let sync = self.enqueue(std::iter::once(ticket), &ticket.release().contents, record)?;
         // SAFETY: the caller's promise.
-        let Err(error) = (unsafe { submit_own(self.endpoint(), queue, commands, sync) }) else {
-            return Ok(());
-        };
-        // Takes back the acquire that was not submitted.
-        let release = self.channel().in_flight().take_lost(number).unwrap_or_default();
-        Err(ImportError::new(Ticket::new(self.channel().clone(), release), error))
+        unsafe { submit_own(self.endpoint(), queue, commands, sync) }
     }
 }
 
@@ -244,4 +254,56 @@ unsafe fn submit_own(
     sync.set_commands(commands);
     // SAFETY: the caller's promise.
     unsafe { sync.submit_own(endpoint, queue) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use ash::vk::Handle;
+
+    use super::*;
+    use crate::handoff::{self, Handoff, HandoffOptions};
+    use crate::vulkan::{BufferAccess, fake};
+
+    /// Another thread looks for lost tickets meanwhile.
+    #[test]
+    fn a_submit_that_fails_returns_its_own_ticket() {
+        let endpoint = fake::endpoint();
+        let (buffer, queue) = (fake::buffer(&endpoint, 7), vk::Queue::from_raw(1));
+        let used = BufferAccess::compute(&buffer);
+        let options = HandoffOptions { in_flight: 2, ..Default::default() };
+        let opened = handoff::open(&endpoint, &endpoint, &endpoint, options);
+        let Handoff { mut release, mut acquire, .. } = opened.unwrap();
+        fake::set_work_done(true);
+        // SAFETY: the fake driver only records the calls.
+        let ticket = unsafe { release.release_on(queue, 0, used) }.unwrap();
+        fake::set_submits_fail(true);
+        let is_over = AtomicBool::new(false);
+        let (ticket, found) = thread::scope(|scope| {
+            let found = scope.spawn(|| {
+                let mut found = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    found += release.lost_tickets().len();
+                }
+                found
+            });
+            let mut ticket = Some(ticket);
+            for _ in 0..10_000 {
+                // SAFETY: as above.
+                let acquired = ticket.map(|own| unsafe { acquire.acquire_on(own, queue, 0, used) });
+                ticket = acquired.and_then(Result::err).map(ImportError::into_payload);
+            }
+            // Nothing above panics, so that the other thread ends.
+            is_over.store(true, Ordering::Relaxed);
+            (ticket.unwrap(), found.join().unwrap())
+        });
+        assert_eq!(found, 0);
+        assert_eq!(ticket.sequence(), 1);
+        fake::set_submits_fail(false);
+        // SAFETY: as above.
+        unsafe { acquire.acquire_on(ticket, queue, 0, used) }.unwrap();
+        assert!(acquire.lost_tickets().is_empty());
+    }
 }

@@ -18,7 +18,7 @@ use crate::payload::MemoryInfo;
 
 /// A call that reached the driver.
 #[derive(Debug)]
-pub(super) enum Call {
+pub(crate) enum Call {
     Barrier(RecordedBarrier),
     /// The semaphores that are signalled, with their values, and the fence.
     Submit(Vec<(vk::Semaphore, u64)>, vk::Fence),
@@ -28,10 +28,10 @@ pub(super) enum Call {
 
 /// The arguments of `vkCmdPipelineBarrier`.
 #[derive(Debug, Default)]
-pub(super) struct RecordedBarrier {
-    pub(super) stages: (vk::PipelineStageFlags, vk::PipelineStageFlags),
-    pub(super) buffers: Vec<vk::BufferMemoryBarrier<'static>>,
-    pub(super) images: Vec<vk::ImageMemoryBarrier<'static>>,
+pub(crate) struct RecordedBarrier {
+    pub(crate) stages: (vk::PipelineStageFlags, vk::PipelineStageFlags),
+    pub(crate) buffers: Vec<vk::BufferMemoryBarrier<'static>>,
+    pub(crate) images: Vec<vk::ImageMemoryBarrier<'static>>,
 }
 
 thread_local! {
@@ -43,17 +43,17 @@ thread_local! {
 }
 
 /// Returns the calls since the last time.
-pub(super) fn take_calls() -> Vec<Call> {
+pub(crate) fn take_calls() -> Vec<Call> {
     CALLS.take()
 }
 
 /// Sets whether the driver reports that all work is done.
-pub(super) fn set_work_done(is_done: bool) {
+pub(crate) fn set_work_done(is_done: bool) {
     WORK_IS_DONE.set(is_done);
 }
 
 /// Sets whether the driver refuses submits.
-pub(super) fn set_submits_fail(fail: bool) {
+pub(crate) fn set_submits_fail(fail: bool) {
     SUBMITS_FAIL.set(fail);
 }
 
@@ -73,7 +73,7 @@ pub(super) fn get_instance_proc_addr() -> *const c_void {
 }
 
 /// An endpoint with timeline semaphores.
-pub(super) fn endpoint() -> Endpoint {
+pub(crate) fn endpoint() -> Endpoint {
     endpoint_of(1, true)
 }
 
@@ -119,7 +119,7 @@ fn memory(endpoint: &Endpoint) -> Memory {
     Memory::adopted(endpoint, vk::DeviceMemory::from_raw(1), info, false)
 }
 
-pub(super) fn buffer(endpoint: &Endpoint, handle: u64) -> Buffer {
+pub(crate) fn buffer(endpoint: &Endpoint, handle: u64) -> Buffer {
     let raw = Unbound::adopted(endpoint, vk::Buffer::from_raw(handle), Dedicated::NotNeeded);
     Buffer(raw.bound(memory(endpoint), 0, BufferDesc::storage(4096)))
 }
@@ -151,6 +151,12 @@ fn instance_function(name: &CStr) -> *const c_void {
 
 fn device_function(name: &CStr) -> *const c_void {
     functions!(name, {
+        b"vkCreateCommandPool" => create_command_pool: vk::PFN_vkCreateCommandPool,
+        b"vkDestroyCommandPool" => destroy_command_pool: vk::PFN_vkDestroyCommandPool,
+        b"vkResetCommandPool" => reset_command_pool: vk::PFN_vkResetCommandPool,
+        b"vkAllocateCommandBuffers" => allocate_command_buffers: vk::PFN_vkAllocateCommandBuffers,
+        b"vkBeginCommandBuffer" => begin_command_buffer: vk::PFN_vkBeginCommandBuffer,
+        b"vkEndCommandBuffer" => end_command_buffer: vk::PFN_vkEndCommandBuffer,
         b"vkCmdPipelineBarrier" => pipeline_barrier: vk::PFN_vkCmdPipelineBarrier,
         b"vkQueueSubmit" => queue_submit: vk::PFN_vkQueueSubmit,
         b"vkCreateFence" => create_fence: vk::PFN_vkCreateFence,
@@ -236,6 +242,53 @@ unsafe extern "system" fn get_device_proc_addr(
 ) -> vk::PFN_vkVoidFunction {
     // SAFETY: the call's rule.
     unsafe { find(name, device_function) }
+}
+
+unsafe extern "system" fn create_command_pool(
+    _: vk::Device,
+    _: *const vk::CommandPoolCreateInfo<'_>,
+    _: *const vk::AllocationCallbacks<'_>,
+    pool: *mut vk::CommandPool,
+) -> vk::Result {
+    // SAFETY: the pool is an output of the call.
+    unsafe { *pool = vk::CommandPool::from_raw(next_handle()) };
+    vk::Result::SUCCESS
+}
+
+extern "system" fn destroy_command_pool(
+    _: vk::Device,
+    _: vk::CommandPool,
+    _: *const vk::AllocationCallbacks<'_>,
+) {
+}
+
+extern "system" fn reset_command_pool(
+    _: vk::Device,
+    _: vk::CommandPool,
+    _: vk::CommandPoolResetFlags,
+) -> vk::Result {
+    vk::Result::SUCCESS
+}
+
+unsafe extern "system" fn allocate_command_buffers(
+    _: vk::Device,
+    _: *const vk::CommandBufferAllocateInfo<'_>,
+    command_buffer: *mut vk::CommandBuffer,
+) -> vk::Result {
+    // SAFETY: the command buffer is an output of the call; the library allocates one at a time.
+    unsafe { *command_buffer = vk::CommandBuffer::from_raw(next_handle()) };
+    vk::Result::SUCCESS
+}
+
+extern "system" fn begin_command_buffer(
+    _: vk::CommandBuffer,
+    _: *const vk::CommandBufferBeginInfo<'_>,
+) -> vk::Result {
+    vk::Result::SUCCESS
+}
+
+extern "system" fn end_command_buffer(_: vk::CommandBuffer) -> vk::Result {
+    vk::Result::SUCCESS
 }
 
 unsafe extern "system" fn pipeline_barrier(

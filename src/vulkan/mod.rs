@@ -24,7 +24,7 @@ mod conv;
 mod device_info;
 mod endpoint;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod fence;
 mod image;
 mod import;
