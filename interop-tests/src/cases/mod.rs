@@ -119,6 +119,7 @@ pub fn roles() -> Vec<Role> {
         session::payloads::roles(),
         session::images::roles(),
         session::peers::roles(),
+        handoff::submits::roles(),
         headless::roles(),
         opengl::holders::roles(),
         opengl::contexts::roles(),

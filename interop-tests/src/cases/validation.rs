@@ -1,7 +1,7 @@
 //! Family G: the validation layer works. The harness checks after each case that it is silent; these cases
 //! check that it would not be.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use gpu_interop::ash::vk;
 use gpu_interop::format::Format;
 use gpu_interop::handoff::{self, HandoffOptions};
@@ -10,7 +10,7 @@ use gpu_interop::{BufferDesc, ImageDesc, ImageUsage, SemaphoreKind};
 
 use crate::cases::support::contexts::ApiContext;
 use crate::cases::support::payload_user::{PayloadUser, pass};
-use crate::harness::{Case, Need, Role, TestGpu, ValidationLog, child_arguments};
+use crate::harness::{Case, Need, Role, TestGpu, ValidationLog};
 use interop_gpu::Kernel;
 use interop_gpu::vulkan::{PrivateBuffer, VulkanContext};
 
@@ -61,10 +61,7 @@ fn a_mistake(test_gpu: &TestGpu) -> Result<()> {
 /// Destroys a device before its fence: messages during destruction arrive too. In a child, since a driver
 /// may leak what belongs to the fence: NVIDIA's leaks a descriptor.
 fn a_leak(test_gpu: &TestGpu) -> Result<()> {
-    let device = test_gpu.selector().to_string();
-    let output = child_arguments(LEAKS)?.env("INTEROP_DEVICE", device).output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
+    test_gpu.run_child(LEAKS, &[])
 }
 
 const LEAKS: &str = "leaks a fence";

@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use gpu_interop::capabilities::{Capabilities, Plan, plan};
 use gpu_interop::fd::{MemoryHandleType, SemaphoreHandleType};
 use gpu_interop::headless::{DeviceType, GpuSelector, Validation, VulkanOptions};
 use gpu_interop::vulkan::{BufferOptions, ImageOptions, MemoryLocation};
 use gpu_interop::{Api, BufferDesc, Error, ImageDesc, ResourceDesc, SemaphoreKind};
 
+use super::process::child_arguments;
 use super::validation;
 use interop_gpu::GpuContexts;
 use interop_gpu::cuda::CudaContext;
@@ -83,6 +84,19 @@ impl TestGpu {
     /// Selects this GPU, to open it again.
     pub fn selector(&self) -> &GpuSelector {
         &self.selector
+    }
+
+    /// Runs a role in a child process, which finds this GPU in `INTEROP_DEVICE`.
+    ///
+    /// # Errors
+    /// If the child can't be started, or fails.
+    pub fn run_child(&self, role: &str, environment: &[(&str, &str)]) -> Result<()> {
+        let mut child = child_arguments(role)?;
+        child.env("INTEROP_DEVICE", self.selector.to_string()).envs(environment.iter().copied());
+        let output = child.output()?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{environment:?}: {}: {errors}", output.status);
+        Ok(())
     }
 
     /// All contexts, for the demos and the benchmark.

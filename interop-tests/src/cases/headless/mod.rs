@@ -7,7 +7,7 @@ use gpu_interop::ash::vk;
 use gpu_interop::headless::{Cuda, Gl, GpuSelector, Headless, Vulkan, enumerate_gpus};
 use gpu_interop::{Api, Uuid};
 
-use crate::harness::{Case, Need, Role, TestGpu, child_arguments};
+use crate::harness::{Case, Need, Role, TestGpu};
 
 const NO_INSTANCE_LEFT: &str = "closes the last Vulkan instance";
 const ENDLESS: &str = "drops a device whose work does not end";
@@ -30,7 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("threads_end_while_others_open_and_close/63j", ending_threads, &[Need::Gl]),
         case(
             "a_device_whose_work_does_not_end_is_leaked/63l",
-            |gpu| in_child(gpu, ENDLESS, &[]),
+            |gpu| gpu.run_child(ENDLESS, &[]),
             &[],
         ),
         case("a_gpu_that_is_hidden_from_cuda_opens_without_it/63m", hidden_from_cuda, &[]),
@@ -158,26 +158,16 @@ fn contexts_on_threads(gpu: &TestGpu) -> Result<()> {
     Ok(())
 }
 
-/// Runs a child with the GPU of this process, and checks that it succeeds.
-fn in_child(gpu: &TestGpu, role: &str, environment: &[(&str, &str)]) -> Result<()> {
-    let mut child = child_arguments(role)?;
-    child.env("INTEROP_DEVICE", gpu.selector().to_string()).envs(environment.iter().copied());
-    let output = child.output()?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{environment:?}: {}: {errors}", output.status);
-    Ok(())
-}
-
 /// In a child, which has no other instance.
 fn last_instance(gpu: &TestGpu) -> Result<()> {
-    in_child(gpu, NO_INSTANCE_LEFT, &[])
+    gpu.run_child(NO_INSTANCE_LEFT, &[])
 }
 
 /// In children, since libcuda reads the variable once per process. NVIDIA's driver crashed there.
 fn hidden_from_cuda(gpu: &TestGpu) -> Result<()> {
     ["", "-1"]
         .iter()
-        .try_for_each(|hidden| in_child(gpu, NO_CUDA_DEVICE, &[("CUDA_VISIBLE_DEVICES", hidden)]))
+        .try_for_each(|hidden| gpu.run_child(NO_CUDA_DEVICE, &[("CUDA_VISIBLE_DEVICES", hidden)]))
 }
 
 fn without_cuda() -> Result<()> {

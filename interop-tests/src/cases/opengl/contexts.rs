@@ -17,7 +17,7 @@ use gpu_interop::{BufferDesc, Error, gl};
 
 use crate::cases::images_vulkan::USAGE;
 use crate::cases::opengl::raw::MemoryObjects;
-use crate::harness::{Case, Need, Role, TestGpu, child_arguments};
+use crate::harness::{Case, Need, Role, TestGpu};
 use interop_gpu::image::{SIZES, Shape};
 use interop_gpu::oracle::{self, Passes};
 use interop_gpu::vulkan::ImageIo;
@@ -53,12 +53,7 @@ pub(crate) fn roles() -> Vec<Role> {
 }
 
 fn old_opengl(test_gpu: &TestGpu) -> Result<()> {
-    let output = child_arguments(OLD_OPENGL)?
-        .env("INTEROP_DEVICE", test_gpu.selector().to_string())
-        .env("MESA_GL_VERSION_OVERRIDE", "2.1")
-        .output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
+    test_gpu.run_child(OLD_OPENGL, &[("MESA_GL_VERSION_OVERRIDE", "2.1")])
 }
 
 /// Reads the content of a buffer in the context that is current.

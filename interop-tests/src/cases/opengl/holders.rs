@@ -11,7 +11,7 @@ use gpu_interop::peer::widest_for_gl;
 use gpu_interop::vulkan::{BufferOptions, ImageOptions};
 use gpu_interop::{BufferDesc, BufferUsage, ImageDesc, ImageUsage, gl};
 
-use crate::harness::{Case, Need, ProcessResources, Role, TestGpu, child_arguments};
+use crate::harness::{Case, Need, ProcessResources, Role, TestGpu};
 
 /// What holds the texture or buffer, what the child does, and whether the memory is freed before the context
 /// is destroyed.
@@ -34,14 +34,7 @@ const HOLDER: &str = "INTEROP_HOLDER";
 pub(crate) fn cases() -> Vec<Case> {
     let case = |(at, (what, ..)): (usize, &Holder)| {
         // In a child, since a driver that frees the memory too early crashes.
-        let run = move |gpu: &TestGpu| {
-            let mut child = child_arguments(ROLE)?;
-            child.env("INTEROP_DEVICE", gpu.selector().to_string()).env(HOLDER, at.to_string());
-            let output = child.output()?;
-            let errors = String::from_utf8_lossy(&output.stderr);
-            ensure!(output.status.success(), "{}: {errors}", output.status);
-            Ok(())
-        };
+        let run = move |gpu: &TestGpu| gpu.run_child(ROLE, &[(HOLDER, &at.to_string())]);
         Case::new(format!("vulkan→gl/opaque_fd/{what}/35c"), run).needs(&[Need::Gl])
     };
     HOLDERS.iter().enumerate().map(case).collect()
