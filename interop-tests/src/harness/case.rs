@@ -4,12 +4,13 @@ use std::fmt;
 
 use anyhow::Result;
 
-use super::test_gpu::{Need, TestGpu};
+use super::fixture::Need;
+use super::test_gpu::TestGpu;
 
 /// A driver's bug that makes a case fail.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpectedFailure {
-    /// Part of the driver's name and version, as [`TestGpu::driver`] returns it.
+    /// Part of the driver's name and version, as [`Fixture::driver`](super::Fixture::driver) returns it.
     pub driver: &'static str,
     /// What the driver does wrong.
     pub why: &'static str,
@@ -18,33 +19,35 @@ pub struct ExpectedFailure {
 }
 
 /// What a case does. An error fails it.
-pub(super) type CaseFn = Box<dyn Fn(&TestGpu) -> Result<()> + Send>;
+type CaseFn<F> = Box<dyn Fn(&F) -> Result<()>>;
 
-/// One case of the conformance matrix.
-pub struct Case {
+/// A case that runs on a GPU.
+pub type Case = CaseOn<TestGpu>;
+
+/// One case of the conformance matrix, which runs on a fixture.
+pub struct CaseOn<F> {
     pub(super) name: String,
     pub(super) needs: Vec<Need>,
     pub(super) expected_failures: Vec<ExpectedFailure>,
-    pub(super) run: CaseFn,
+    pub(super) alone: bool,
+    pub(super) run: CaseFn<F>,
 }
 
-impl fmt::Debug for Case {
+impl<F> fmt::Debug for CaseOn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Case").field("name", &self.name).field("needs", &self.needs).finish()
     }
 }
 
-impl Case {
+impl<F> CaseOn<F> {
     /// Makes a case with a name like `vulkan→gl/opaque_fd/buffer/aliases/31`, which ends in its row of
     /// the conformance matrix.
-    pub fn new(
-        name: impl Into<String>,
-        run: impl Fn(&TestGpu) -> Result<()> + Send + 'static,
-    ) -> Self {
+    pub fn new(name: impl Into<String>, run: impl Fn(&F) -> Result<()> + 'static) -> Self {
         Self {
             name: name.into(),
             needs: Vec::new(),
             expected_failures: Vec::new(),
+            alone: false,
             run: Box::new(run),
         }
     }
@@ -58,6 +61,14 @@ impl Case {
     #[must_use]
     pub fn needs(mut self, needs: &[Need]) -> Self {
         self.needs.extend_from_slice(needs);
+        self
+    }
+
+    /// Marks a case that other cases would disturb, or that would disturb them: it measures time, or needs much
+    /// of the machine's memory. It runs after the others, with no case beside it.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
         self
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::RawFd;
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
@@ -136,21 +136,18 @@ pub fn child_arguments(role: &str) -> std::io::Result<Command> {
 }
 
 /// A child's role and what it does.
-pub type Role = (&'static str, fn() -> anyhow::Result<()>);
+pub type Role = (&'static str, fn() -> Result<()>);
 
-/// Runs this process's role if it is a child.
-pub fn run_as_child(roles: &[Role]) -> Option<ExitCode> {
-    let role = std::env::var(VARIABLE).ok()?;
-    let found = roles.iter().find(|(name, _)| *name == role);
-    let result = match found {
-        Some((_, run)) => run(),
-        None => Err(anyhow::anyhow!("no child has the role '{role}'")),
-    };
-    Some(match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{role}: {error:#}");
-            ExitCode::FAILURE
-        }
-    })
+/// This process's role if it is a child.
+pub(super) fn child_role() -> Option<String> {
+    std::env::var(VARIABLE).ok()
+}
+
+/// Does what a role does.
+pub(super) fn run_role(role: &str, roles: &[Role]) -> Result<()> {
+    let (_, run) = roles
+        .iter()
+        .find(|(name, _)| *name == role)
+        .with_context(|| format!("no child has the role '{role}'"))?;
+    run()
 }

@@ -1,231 +1,255 @@
-//! Runs the cases one after the other, since many count file descriptors.
+//! Runs the cases that the command line selects: a process per batch, several at once.
 
-use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::{HashMap, VecDeque};
+use std::io::Write as _;
 use std::process::ExitCode;
-use std::rc::Rc;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use anyhow::{Context, Result, bail, ensure};
+use libtest_mimic::{Arguments, FormatSetting, Trial};
 
-use super::case::Case;
-use super::process::open_descriptors;
-use super::report::{ApiState, DescriptorCounts, Device, Entry, Report, Totals, Verdict};
-use super::test_gpu::TestGpu;
-use super::validation;
+use super::batch;
+use super::case::CaseOn;
+use super::fixture::Fixture;
+use super::process::{Role, child_role, run_role};
+use super::report::{DescriptorCounts, Entry, Report, Totals, Verdict};
+use super::worker::{Outcome, Worker};
 
-thread_local! {
-    /// libtest-mimic requires trials that are `Send`; with one test thread they run on this one.
-    static TEST_GPU: RefCell<Option<Rc<TestGpu>>> = const { RefCell::new(None) };
-}
+/// How many cases a process runs. With Mesa's software drivers, a process takes 0.4 s to open the GPU three
+/// times: a twentieth of what 300 cases take.
+const BATCH: usize = 300;
 
-/// Runs the cases that the command line selects.
-pub fn run(cases: Vec<Case>) -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-    match run_with(cases, &arguments) {
-        Ok(code) => code,
+/// So many cases are worth a process of their own if there are fewer batches than jobs.
+const WORTH_A_PROCESS: usize = 20;
+
+/// Far longer than any case takes.
+const CASE_LIMIT: Duration = Duration::from_secs(300);
+
+/// The `main` of a suite: runs the cases that the command line selects, or what this process does if it is a
+/// child.
+pub fn run<F: Fixture>(cases: impl FnOnce() -> Vec<CaseOn<F>>, roles: &[Role]) -> ExitCode {
+    let (process, result) = match child_role() {
+        Some(role) if role == batch::ROLE => (role, batch::serve(cases())),
+        Some(role) => (role.clone(), run_role(&role, roles)),
+        None => ("the suite".into(), run_selected(&cases(), &Arguments::from_args())),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("the suite can't run: {error:#}");
+            eprintln!("{process}: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run_with(cases: Vec<Case>, arguments: &Arguments) -> Result<ExitCode> {
-    let entries = Arc::new(Mutex::new(Vec::new()));
-    let trials: Vec<_> = cases.into_iter().map(|case| trial(case, entries.clone())).collect();
+fn run_selected<F: Fixture>(cases: &[CaseOn<F>], arguments: &Arguments) -> Result<()> {
+    let trial = |case: &CaseOn<F>| Trial::test(case.name(), || Ok(()));
     if arguments.list {
-        return Ok(libtest_mimic::run(arguments, trials).exit_code());
+        let _ = libtest_mimic::run(arguments, cases.iter().map(trial).collect());
+        return Ok(());
     }
-    if trials.iter().all(|trial| arguments.is_filtered_out(trial)) {
-        bail!("no case matches the filter; --list prints their names");
-    }
-    // Drivers keep descriptors of their own from the first opening on, and NVIDIA's (580.159) sometimes
-    // keeps one until the next opening. These are not counted: both counts follow the same steps.
-    open_and_close()?;
-    let before = open_descriptors();
-    let test_gpu = TestGpu::open()?;
-    require(&test_gpu)?;
-    println!("GPU: {} ({})", test_gpu.vulkan().vulkan.identity().name, test_gpu.driver());
-    let about = about(&test_gpu);
-    TEST_GPU.with_borrow_mut(|slot| *slot = Some(test_gpu));
-    let conclusion = libtest_mimic::run(arguments, trials);
-    let _ = validation::take();
-    let test_gpu = TEST_GPU.take();
-    if let Some(test_gpu) = &test_gpu {
-        test_gpu.free_finished();
-    }
-    drop(test_gpu);
-    open_and_close()?;
-    let messages = validation::take();
-    let after = open_descriptors();
+    ensure!(
+        arguments.logfile.is_none() && arguments.format != Some(FormatSetting::Json),
+        "--logfile and --format=json are not supported; INTEROP_REPORT=FILE writes a report"
+    );
+    let is_selected = |case: &&CaseOn<F>| !arguments.is_filtered_out(&trial(case));
+    let (alone, beside): (Vec<_>, Vec<_>) =
+        cases.iter().filter(is_selected).partition(|case| case.alone);
+    let names = |cases: Vec<&CaseOn<F>>| cases.iter().map(|case| case.name.clone()).collect();
+    let (alone, beside): (Vec<_>, Vec<_>) = (names(alone), names(beside));
+    let total = alone.len() + beside.len();
+    ensure!(total > 0, "no case matches the filter; --list prints their names");
 
-    let cases = entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let totals = Totals::of(&cases);
+    let limit = variable("INTEROP_CASE_LIMIT")?.map_or(CASE_LIMIT, Duration::from_secs);
+    let (first, about) = Worker::start(limit, !arguments.nocapture)?;
+    about.require()?;
+    let jobs = match arguments.test_threads {
+        Some(jobs) => Some(jobs),
+        None => variable("INTEROP_JOBS")?.map(|jobs| jobs as usize),
+    };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let jobs = jobs.unwrap_or(if about.hardware { 1 } else { cores.min(2) }).max(1);
+    println!("GPU: {} ({})", about.device.name, about.device.driver);
+    println!("running {total} tests, {jobs} at once");
+
+    let suite = Suite {
+        arguments,
+        limit,
+        total,
+        started: Instant::now(),
+        first: Some(first).into(),
+        progress: Mutex::default(),
+    };
+    suite.run(deal(&beside, jobs), jobs);
+    suite.run(deal(&alone, 1), 1);
+    let Suite { started, progress, .. } = suite;
+    let Progress { mut entries, failures, mut problems, descriptors } =
+        progress.into_inner().unwrap_or_else(PoisonError::into_inner);
+
+    let order: HashMap<_, _> =
+        cases.iter().enumerate().map(|(at, case)| (case.name(), at)).collect();
+    entries.sort_by_key(|entry| order.get(&*entry.name));
+    if !failures.is_empty() {
+        println!("\nfailures:\n\n{}", failures.join("\n"));
+    }
+    let totals = Totals::of(&entries);
+    let DescriptorCounts { before, after, processes } = descriptors;
     println!(
-        "{} passed, {} failed, {} skipped; {} expected failures; file descriptors: {} before, {} after",
-        totals.passed,
-        totals.failed,
-        totals.skipped,
-        totals.expected_failures,
-        before.count(),
-        after.count()
+        "\n{totals}; file descriptors of {processes} processes: {before} before, {after} after; {:.1} s",
+        started.elapsed().as_secs_f64()
     );
     let unfiltered = arguments.filter.is_none() && arguments.skip.is_empty();
-    let nothing_ran = unfiltered && totals.passed + totals.failed + totals.expected_failures == 0;
-    let (device, apis, validated) = about;
-    let descriptors = DescriptorCounts { before: before.count(), after: after.count() };
+    if unfiltered && totals.passed + totals.failures() + totals.expected_failures == 0 {
+        problems.push("no case ran: each was skipped".into());
+    }
     if let Some(path) = std::env::var_os("INTEROP_REPORT") {
-        let report = Report { device, apis, validated, descriptors, totals, cases };
-        report.write(path.as_ref()).context("INTEROP_REPORT")?;
+        Report::new(about, descriptors, entries).write(path.as_ref()).context("INTEROP_REPORT")?;
     }
-    before.require_same(&after).context("the suite leaves descriptors open")?;
-    if !messages.is_empty() {
-        bail!("the validation layer reports, after everything was closed: {}", messages.join("\n"));
+    if totals.failures() > 0 {
+        problems.push(format!("{} cases failed", totals.failures()));
     }
-    if nothing_ran {
-        bail!("no case ran: each was skipped");
-    }
-    Ok(conclusion.exit_code())
-}
-
-/// Far longer than any case takes. A driver that never returns can't be stopped otherwise.
-const CASE_LIMIT: Duration = Duration::from_secs(300);
-
-/// Ends the process with the case's name if `run` hangs.
-fn watched<T>(name: &str, run: impl FnOnce() -> T) -> T {
-    let (done, is_done) = mpsc::channel::<()>();
-    let name = name.to_owned();
-    let limit = std::env::var("INTEROP_CASE_LIMIT").ok().and_then(|text| text.parse().ok());
-    let limit = limit.map_or(CASE_LIMIT, Duration::from_secs);
-    let watch = thread::spawn(move || {
-        if is_done.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("\n{name}: still running after {limit:?}; the run ends here");
-            std::process::exit(1);
-        }
-    });
-    let result = run();
-    drop(done);
-    let _ = watch.join();
-    result
-}
-
-fn open_and_close() -> Result<()> {
-    let test_gpu = TestGpu::open()?;
-    test_gpu.second_device()?;
-    test_gpu.second_instance()?;
-    Ok(())
-}
-
-fn about(test_gpu: &TestGpu) -> (Device, Vec<ApiState>, bool) {
-    let identity = test_gpu.vulkan().vulkan.identity();
-    let device = Device {
-        name: identity.name.clone(),
-        uuid: identity.device.to_string(),
-        driver: test_gpu.driver().to_owned(),
-    };
-    let state = |(api, state): (_, Result<(), gpu_interop::Error>)| ApiState {
-        api,
-        absent: state.err().map(|error| error.to_string()),
-    };
-    let apis = test_gpu.apis().into_iter().map(state).collect();
-    (device, apis, test_gpu.vulkan().vulkan.is_validated())
-}
-
-/// Fails if an API that `INTEROP_REQUIRE` names is absent.
-fn require(test_gpu: &TestGpu) -> Result<()> {
-    let Ok(required) = std::env::var("INTEROP_REQUIRE") else { return Ok(()) };
-    let apis = test_gpu.apis();
-    for name in required.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        match apis.iter().find(|(api, _)| *api == name) {
-            Some((_, Ok(()))) => {}
-            Some((_, Err(error))) => {
-                bail!("INTEROP_REQUIRE names {name}, which is absent: {error}")
-            }
-            None => bail!("INTEROP_REQUIRE takes vulkan, gl and cuda, not '{name}'"),
-        }
+    if !problems.is_empty() {
+        bail!("{}", problems.join("\n"));
     }
     Ok(())
 }
 
-fn trial(case: Case, entries: Arc<Mutex<Vec<Entry>>>) -> Trial {
-    Trial::ignorable_test(case.name.clone(), move || {
-        let test_gpu = TEST_GPU.with_borrow(Clone::clone).ok_or("the GPU is not open")?;
-        let entry = watched(&case.name, || judge(&case, &test_gpu));
-        if let (Verdict::Failed, Some(reason)) = (entry.verdict, &entry.reason) {
-            // Printed now as well as at the end: a later case may hang.
-            eprintln!("\n{}: {reason}", entry.name);
-        }
-        entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry.clone());
-        let reason = entry.reason.unwrap_or_default();
-        match entry.verdict {
-            Verdict::Passed => Ok(Completion::Completed),
-            Verdict::Failed => Err(Failed::from(reason)),
-            Verdict::Skipped => Ok(Completion::ignored_with(reason)),
-            Verdict::ExpectedFailure => {
-                Ok(Completion::ignored_with(format!("expected failure: {reason}")))
-            }
-        }
-    })
+/// The value of an environment variable that is a number.
+fn variable(name: &str) -> Result<Option<u64>> {
+    let Ok(text) = std::env::var(name) else { return Ok(None) };
+    Ok(Some(text.parse().with_context(|| format!("{name}={text}"))?))
 }
 
-/// Runs one case and returns its verdict.
-fn judge(case: &Case, test_gpu: &TestGpu) -> Entry {
-    let start = Instant::now();
-    let entry = |verdict, reason| Entry {
-        name: case.name.clone(),
-        verdict,
-        reason,
-        seconds: start.elapsed().as_millis() as f64 / 1000.0,
-        descriptors: open_descriptors().count(),
+/// Deals the cases out to batches of similar size. Neighbours, which take similar time, go to different batches.
+/// The batches depend on nothing but the cases and the number of jobs, so that a run can be repeated.
+fn deal(names: &[String], jobs: usize) -> Vec<VecDeque<String>> {
+    let count = match names.len().div_ceil(BATCH) {
+        few if few < jobs => jobs.min(names.len().div_ceil(WORTH_A_PROCESS)),
+        many => many.next_multiple_of(jobs),
     };
-    for need in &case.needs {
-        match test_gpu.lacks(*need) {
-            Ok(None) => {}
-            Ok(Some(reason)) => return entry(Verdict::Skipped, Some(reason)),
-            Err(error) => return entry(Verdict::Failed, Some(format!("{error:#}"))),
-        }
-    }
-    let _ = validation::take();
-    let result = match catch_unwind(AssertUnwindSafe(|| (case.run)(test_gpu))) {
-        Ok(result) => result,
-        Err(panic) => Err(anyhow::anyhow!("panicked: {}", panic_text(&*panic))),
-    };
-    let messages = validation::take().join("\n");
-    let result = match result {
-        result if messages.is_empty() => result,
-        Ok(()) => Err(anyhow::anyhow!("the validation layer reports: {messages}")),
-        Err(error) => Err(error.context(format!("the validation layer reports: {messages}"))),
-    };
-    let expected = case.expected_failures.iter().find(|bug| test_gpu.driver().contains(bug.driver));
-    match (result, expected) {
-        (Ok(()), None) => entry(Verdict::Passed, None),
-        (Err(error), None) => entry(Verdict::Failed, Some(format!("{error:#}"))),
-        (Err(error), Some(bug)) => {
-            let text = format!("{error:#}");
-            if text.contains(bug.error) {
-                let reason = format!("{}: {}: {text}", bug.driver, bug.why);
-                return entry(Verdict::ExpectedFailure, Some(reason));
-            }
-            let reason = format!("not the expected failure ('{}'): {text}", bug.error);
-            entry(Verdict::Failed, Some(reason))
-        }
-        (Ok(()), Some(bug)) => {
-            let reason = format!("passes, but is expected to fail on {}: {}", bug.driver, bug.why);
-            entry(Verdict::Failed, Some(reason))
-        }
-    }
+    let batch = |first| names.iter().skip(first).step_by(count).cloned().collect();
+    (0..count).map(batch).collect()
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("without a message")
+/// A run.
+struct Suite<'a> {
+    arguments: &'a Arguments,
+    limit: Duration,
+    total: usize,
+    started: Instant,
+    /// The process that described the GPU. The first batch continues with it.
+    first: Mutex<Option<Worker>>,
+    progress: Mutex<Progress>,
+}
+
+/// What has been found so far.
+#[derive(Default)]
+struct Progress {
+    entries: Vec<Entry>,
+    /// The failed cases' names, reasons and output.
+    failures: Vec<String>,
+    /// What fails the run beside the cases.
+    problems: Vec<String>,
+    descriptors: DescriptorCounts,
+}
+
+impl Suite<'_> {
+    /// Runs batches, so many at once.
+    fn run(&self, batches: Vec<VecDeque<String>>, jobs: usize) {
+        let batches = Mutex::new(batches.into_iter());
+        let next = || batches.lock().unwrap_or_else(PoisonError::into_inner).next();
+        thread::scope(|scope| {
+            for _ in 0..jobs {
+                scope.spawn(|| {
+                    while let Some(batch) = next() {
+                        self.run_batch(batch);
+                    }
+                });
+            }
+        });
+    }
+
+    /// Runs a batch in one process, or in several if cases crash or hang.
+    fn run_batch(&self, mut left: VecDeque<String>) {
+        while !left.is_empty() {
+            if let Err(error) = self.run_in_one_process(&mut left) {
+                self.progress().problems.push(format!("{error:#}"));
+            }
+        }
+        if !self.is_terse() {
+            let done = self.progress().entries.len();
+            let seconds = self.started.elapsed().as_secs_f64();
+            println!("progress: {done} of {} tests, {seconds:.0} s", self.total);
+        }
+    }
+
+    /// Runs cases until none is left or the process ends.
+    fn run_in_one_process(&self, left: &mut VecDeque<String>) -> Result<()> {
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let started = match first {
+            Some(worker) => Ok(worker),
+            None => Worker::start(self.limit, !self.arguments.nocapture).map(|(worker, _)| worker),
+        };
+        let mut worker = match started {
+            Ok(worker) => worker,
+            // The next process would hardly do better.
+            Err(error) => {
+                left.drain(..).for_each(|name| self.record(Outcome::failed(name, &error)));
+                return Ok(());
+            }
+        };
+        let mut ran = Vec::new();
+        while let Some(name) = left.pop_front() {
+            let outcome = worker.run(&name);
+            let outcome = outcome.unwrap_or_else(|error| Outcome::failed(name.clone(), &error));
+            ran.push(name);
+            let alive = outcome.alive;
+            self.record(outcome);
+            if !alive {
+                return Ok(());
+            }
+        }
+        let cases = || format!("the process of these cases: {}", ran.join(", "));
+        let closed = worker.close().with_context(cases)?;
+        self.progress().descriptors.add(closed.descriptors);
+        ensure!(closed.problems.is_empty(), "{}: {}", cases(), closed.problems.join("\n"));
+        Ok(())
+    }
+
+    /// Prints how a case ended and keeps it for the report.
+    fn record(&self, Outcome { entry, output, .. }: Outcome) {
+        let mut progress = self.progress();
+        let reason = entry.reason.as_deref().unwrap_or_default();
+        let (letter, text) = match entry.verdict {
+            Verdict::Passed => ('.', "ok".into()),
+            Verdict::Skipped => ('i', format!("ignored, {reason}")),
+            Verdict::ExpectedFailure => ('i', format!("ignored, expected failure: {reason}")),
+            Verdict::Failed => ('F', "FAILED".into()),
+            Verdict::Crashed => ('F', "FAILED, crashed".into()),
+            Verdict::TimedOut => ('F', "FAILED, timed out".into()),
+        };
+        if self.is_terse() {
+            print!("{letter}");
+            let _ = std::io::stdout().flush();
+        } else {
+            println!("test {} ... {text}", entry.name);
+        }
+        if entry.verdict.is_failure() {
+            let details = format!("---- {} ----\n{reason}\n{output}", entry.name);
+            // Now as well as at the end: a later case may hang.
+            eprintln!("\n{details}");
+            progress.failures.push(details);
+        }
+        progress.entries.push(entry);
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_terse(&self) -> bool {
+        self.arguments.quiet || self.arguments.format == Some(FormatSetting::Terse)
+    }
 }

@@ -1,49 +1,19 @@
 //! The GPU that the suite runs on, opened once in every API.
 
-use std::rc::Rc;
-
 use anyhow::{Context, Result, ensure};
 use gpu_interop::capabilities::{Capabilities, Plan, plan};
 use gpu_interop::fd::{MemoryHandleType, SemaphoreHandleType};
 use gpu_interop::headless::{DeviceType, GpuSelector, Validation, VulkanOptions};
 use gpu_interop::vulkan::{BufferOptions, ImageOptions, MemoryLocation};
-use gpu_interop::{Api, BufferDesc, Error, ImageDesc, ResourceDesc, SemaphoreKind};
+use gpu_interop::{Api, BufferDesc, Error, ImageDesc, ResourceDesc};
 
+use super::fixture::{About, ApiState, Device, Fixture, Need};
 use super::process::child_arguments;
 use super::validation;
 use interop_gpu::GpuContexts;
 use interop_gpu::cuda::CudaContext;
 use interop_gpu::gl::GlContext;
 use interop_gpu::vulkan::VulkanContext;
-
-/// A requirement of a case. If it is missing, the case is skipped with the reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// OpenGL with memory objects.
-    Gl,
-    /// CUDA.
-    Cuda,
-    /// A semaphore of this kind that Vulkan exports and this API imports, as opaque fd.
-    Semaphore(Api, SemaphoreKind),
-    /// Such an image, which Vulkan exports and this API imports, as opaque fd.
-    Image(Api, ImageDesc),
-    /// Memory as dma-buf, exported by Vulkan.
-    DmaBufExport,
-    /// Memory that the host can map, exported by Vulkan as opaque fd.
-    HostVisibleExport,
-    /// Such an image in memory that the host can map, exported by Vulkan as opaque fd.
-    HostVisibleImage(ImageDesc),
-    /// This many bytes of memory, free on the host and present on the GPU.
-    MemoryBytes(u64),
-    /// CUDA kernels in a Vulkan queue (`VK_NVX_binary_import`).
-    SameQueue,
-    /// A device with the timeline semaphore feature; they need not be exportable.
-    TimelineFeature,
-    /// A driver that runs work asynchronously on a GPU.
-    Hardware,
-    /// The Khronos validation layer.
-    Validation,
-}
 
 /// One GPU, opened in every API it has, with the kernels loaded.
 ///
@@ -55,24 +25,6 @@ pub struct TestGpu {
 }
 
 impl TestGpu {
-    /// Opens the GPU that `INTEROP_DEVICE` names, else the first discrete one, else any.
-    ///
-    /// # Errors
-    /// If Vulkan is absent, or a driver that is installed fails: only what is missing is a reason to
-    /// skip.
-    pub fn open() -> Result<Rc<Self>> {
-        let selector = match std::env::var("INTEROP_DEVICE") {
-            Ok(device) => device.parse().context("INTEROP_DEVICE")?,
-            Err(_) => GpuSelector::Any,
-        };
-        let contexts = GpuContexts::open(&selector, &Self::options())?;
-        fail_unless_missing(&contexts.gl).context("OpenGL")?;
-        fail_unless_missing(&contexts.cuda).context("CUDA")?;
-        // From here on by UUID: a second opening must not find another GPU.
-        let selector = GpuSelector::Uuid(contexts.vulkan.vulkan.identity().device);
-        Ok(Rc::new(Self { contexts, selector }))
-    }
-
     /// How every Vulkan device of the suite is opened: with the validation layer if it is installed,
     /// unless `INTEROP_VALIDATION=off`.
     pub fn options() -> VulkanOptions {
@@ -165,15 +117,6 @@ impl TestGpu {
         self.contexts.vulkan.vulkan.device_type() != DeviceType::Cpu
     }
 
-    /// Which APIs are available, and why the others are not.
-    pub fn apis(&self) -> Vec<(&'static str, Result<(), Error>)> {
-        vec![
-            ("vulkan", Ok(())),
-            ("gl", self.contexts.gl.as_ref().map(drop).map_err(Clone::clone)),
-            ("cuda", self.contexts.cuda.as_ref().map(drop).map_err(Clone::clone)),
-        ]
-    }
-
     /// Whether an API is available.
     pub fn has(&self, api: Api) -> bool {
         match api {
@@ -181,49 +124,6 @@ impl TestGpu {
             Api::Cuda => self.contexts.cuda.is_ok(),
             _ => true,
         }
-    }
-
-    /// Returns why a requirement is not met, or `None` if it is.
-    ///
-    /// # Errors
-    /// If a driver fails: never a reason to skip.
-    pub(super) fn lacks(&self, need: Need) -> Result<Option<String>> {
-        let desc = BufferDesc::storage(4096).into();
-        let vulkan = self.contexts.vulkan.endpoint.capabilities(&desc)?;
-        let reason = match need {
-            Need::Gl => self.contexts.gl.as_ref().err().map(ToString::to_string),
-            Need::Cuda => self.contexts.cuda.as_ref().err().map(ToString::to_string),
-            Need::SameQueue => match self.contexts.vulkan.endpoint.supports_cuda_launch() {
-                Ok(()) => self.contexts.cuda.as_ref().err().map(ToString::to_string),
-                Err(missing) => Some(missing.to_string()),
-            },
-            Need::Hardware => {
-                (!self.is_hardware()).then(|| format!("{} runs on the CPU", self.driver()))
-            }
-            Need::Validation => (!self.contexts.vulkan.vulkan.is_validated())
-                .then(|| "the Khronos validation layer is not installed".to_owned()),
-            Need::TimelineFeature => (!self.contexts.vulkan.endpoint.features().timeline_semaphore)
-                .then(|| "the device has no timeline semaphores".to_owned()),
-            Need::DmaBufExport => match vulkan.memory(MemoryHandleType::DmaBuf) {
-                Ok(support) => support.export.clone().err(),
-                Err(missing) => Some(missing),
-            }
-            .map(|missing| missing.to_string()),
-            Need::HostVisibleExport => self.lacks_host_visible_export()?,
-            Need::HostVisibleImage(image) => self.lacks_host_visible_image(&image)?,
-            Need::MemoryBytes(bytes) => self.lacks_memory(bytes)?,
-            Need::Image(api, image) => self.lacks_image(api, &image)?,
-            Need::Semaphore(api, kind) => {
-                let importer = self.capabilities(api, &desc)?;
-                let handle_type = SemaphoreHandleType::OpaqueFd;
-                let pair = (|| {
-                    vulkan.semaphore(kind, handle_type)?.export.clone()?;
-                    importer?.semaphore(kind, handle_type)?.import.clone().map_err(Error::from)
-                })();
-                pair.err().map(|error: Error| error.to_string())
-            }
-        };
-        Ok(reason)
     }
 
     /// What is missing for an image that Vulkan exports and `api` imports.
@@ -282,6 +182,95 @@ impl TestGpu {
             },
             _ => Ok(self.contexts.vulkan.endpoint.capabilities(desc)?),
         })
+    }
+}
+
+impl Fixture for TestGpu {
+    /// Opens the GPU that `INTEROP_DEVICE` names, else the first discrete one, else any.
+    ///
+    /// # Errors
+    /// If Vulkan is absent, or a driver that is installed fails: only what is missing is a reason to
+    /// skip.
+    fn open() -> Result<Self> {
+        let selector = match std::env::var("INTEROP_DEVICE") {
+            Ok(device) => device.parse().context("INTEROP_DEVICE")?,
+            Err(_) => GpuSelector::Any,
+        };
+        let contexts = GpuContexts::open(&selector, &Self::options())?;
+        fail_unless_missing(&contexts.gl).context("OpenGL")?;
+        fail_unless_missing(&contexts.cuda).context("CUDA")?;
+        // From here on by UUID: a second opening must not find another GPU.
+        let selector = GpuSelector::Uuid(contexts.vulkan.vulkan.identity().device);
+        Ok(Self { contexts, selector })
+    }
+
+    fn about(&self) -> About {
+        let identity = self.vulkan().vulkan.identity();
+        let state = |api: &str, error: Option<&Error>| ApiState {
+            api: api.to_owned(),
+            absent: error.map(ToString::to_string),
+        };
+        About {
+            device: Device {
+                name: identity.name.clone(),
+                uuid: identity.device.to_string(),
+                driver: self.driver().to_owned(),
+            },
+            apis: vec![
+                state("vulkan", None),
+                state("gl", self.contexts.gl.as_ref().err()),
+                state("cuda", self.contexts.cuda.as_ref().err()),
+            ],
+            validated: self.vulkan().vulkan.is_validated(),
+            hardware: self.is_hardware(),
+        }
+    }
+
+    fn driver(&self) -> &str {
+        self.driver()
+    }
+
+    fn lacks(&self, need: Need) -> Result<Option<String>> {
+        let desc = BufferDesc::storage(4096).into();
+        let vulkan = self.contexts.vulkan.endpoint.capabilities(&desc)?;
+        let reason = match need {
+            Need::Gl => self.contexts.gl.as_ref().err().map(ToString::to_string),
+            Need::Cuda => self.contexts.cuda.as_ref().err().map(ToString::to_string),
+            Need::SameQueue => match self.contexts.vulkan.endpoint.supports_cuda_launch() {
+                Ok(()) => self.contexts.cuda.as_ref().err().map(ToString::to_string),
+                Err(missing) => Some(missing.to_string()),
+            },
+            Need::Hardware => {
+                (!self.is_hardware()).then(|| format!("{} runs on the CPU", self.driver()))
+            }
+            Need::Validation => (!self.contexts.vulkan.vulkan.is_validated())
+                .then(|| "the Khronos validation layer is not installed".to_owned()),
+            Need::TimelineFeature => (!self.contexts.vulkan.endpoint.features().timeline_semaphore)
+                .then(|| "the device has no timeline semaphores".to_owned()),
+            Need::DmaBufExport => match vulkan.memory(MemoryHandleType::DmaBuf) {
+                Ok(support) => support.export.clone().err(),
+                Err(missing) => Some(missing),
+            }
+            .map(|missing| missing.to_string()),
+            Need::HostVisibleExport => self.lacks_host_visible_export()?,
+            Need::HostVisibleImage(image) => self.lacks_host_visible_image(&image)?,
+            Need::MemoryBytes(bytes) => self.lacks_memory(bytes)?,
+            Need::Image(api, image) => self.lacks_image(api, &image)?,
+            Need::Semaphore(api, kind) => {
+                let importer = self.capabilities(api, &desc)?;
+                let handle_type = SemaphoreHandleType::OpaqueFd;
+                let pair = (|| {
+                    vulkan.semaphore(kind, handle_type)?.export.clone()?;
+                    importer?.semaphore(kind, handle_type)?.import.clone().map_err(Error::from)
+                })();
+                pair.err().map(|error: Error| error.to_string())
+            }
+        };
+        Ok(reason)
+    }
+
+    fn free_finished(&self) {
+        self.free_finished();
     }
 }
 
