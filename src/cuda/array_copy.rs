@@ -9,7 +9,8 @@ use crate::desc::{ImageDesc, ImageKind};
 use crate::error::{Invalid, Result};
 
 /// In memory, a copy has the level's texels as they are stored, in rows without gaps: row after
-/// row, then slice after slice, layer after layer or face after face.
+/// row, then slice after slice, layer after layer or face after face. A row of a compressed format
+/// is a row of blocks.
 impl Array {
     /// Returns the size of a copy of a level, in bytes.
     ///
@@ -198,6 +199,7 @@ mod tests {
             (ImageDesc { levels: 3, ..plain }, 1, (12, 2, 1)),
             (ImageDesc { levels: 3, ..plain }, 2, (4, 1, 1)),
             (ImageDesc { layers: 3, ..plain }, 0, (28, 5, 3)),
+            (ImageDesc { format: Format::Bc1RgbaUnorm, ..plain }, 0, (2 * 8, 2, 1)),
             (ImageDesc { kind: ImageKind::D1, extent: d1, layers: 4, ..plain }, 0, (28, 1, 4)),
             (ImageDesc { kind: ImageKind::D3, extent: d3, levels: 3, ..plain }, 1, (12, 2, 3)),
             (ImageDesc { kind: ImageKind::Cube, extent: cube, layers: 6, ..plain }, 0, (32, 8, 6)),

@@ -1,5 +1,7 @@
 //! The shape of a CUDA array: the kind of array that an image becomes, its format and flags.
 
+use std::ops::RangeInclusive;
+
 use cudarc::driver::sys;
 
 use super::endpoint::Endpoint;
@@ -13,7 +15,16 @@ const IMAGE: &str = "a shared image";
 
 /// `CU_AD_FORMAT_UNORM_INT_101010_2`, which cudarc's enum has only if it is built for CUDA 12.8.
 pub(crate) const UNORM_101010_2: u32 = 0x50;
-const UNORM_101010_2_SINCE: i32 = 12080;
+
+/// `CU_AD_FORMAT_BC1_UNORM` to `CU_AD_FORMAT_BC7_UNORM_SRGB`.
+const BLOCK_COMPRESSED: RangeInclusive<u32> = 0x91..=0x9e;
+
+/// The array formats that older drivers lack, with the value of `cuDriverGetVersion` and the
+/// version of NVIDIA's driver from which on they are supported.
+const SINCE: [(RangeInclusive<u32>, i32, &str); 2] = [
+    (UNORM_101010_2..=UNORM_101010_2, 12080, "CUDA 12.8 (driver 570)"),
+    (BLOCK_COMPRESSED, 11050, "CUDA 11.5 (driver 495)"),
+];
 
 /// The fields of `CUDA_ARRAY3D_DESCRIPTOR` for an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +41,10 @@ pub(crate) struct Shape {
 impl Shape {
     /// Returns the shape of the array for a valid `desc`.
     ///
-    /// Every array can be written as a surface. If the other API may use the image as a colour
-    /// target, a flag "must be specified" (`cuExternalMemoryGetMappedMipmappedArray`).
+    /// Every array can be written as a surface, unless its format is compressed. If the other API
+    /// may use the image as a colour target, a flag "must be specified"
+    /// (`cuExternalMemoryGetMappedMipmappedArray`). The extent is in texels for compressed formats
+    /// too.
     ///
     /// # References
     /// `cuMipmappedArrayCreate`, for the extents that are 0 in each kind of array.
@@ -43,7 +56,17 @@ impl Shape {
                 .help("resolve the image to one sample and share that")
                 .into());
         }
-        let mut flags = sys::CUDA_ARRAY3D_SURFACE_LDST;
+        let is_flat = matches!(desc.kind, ImageKind::D2 | ImageKind::Cube);
+        if desc.format.is_compressed() && (!is_flat || desc.tiling == Tiling::Linear) {
+            let what = format!("1D, 3D and linear images of {}", desc.format);
+            return Err(Missing::new(Api::Cuda, what, IMAGE)
+                .help("share a compressed image as an optimal 2D image, with layers or faces")
+                .into());
+        }
+        let mut flags = match desc.format.is_compressed() {
+            true => 0,
+            false => sys::CUDA_ARRAY3D_SURFACE_LDST,
+        };
         if desc.usage.contains(ImageUsage::COLOR_ATTACHMENT) {
             flags |= sys::CUDA_ARRAY3D_COLOR_ATTACHMENT;
         }
@@ -68,11 +91,16 @@ impl Shape {
 
     /// Rejects a format that the driver lacks; `version` is what `cuDriverGetVersion` returns.
     fn check_driver(&self, version: impl FnOnce() -> Result<i32>) -> Result<()> {
-        if self.format.array_format != UNORM_101010_2 || version()? >= UNORM_101010_2_SINCE {
+        let number = self.format.array_format;
+        let Some((_, since, name)) = SINCE.iter().find(|(formats, ..)| formats.contains(&number))
+        else {
+            return Ok(());
+        };
+        if version()? >= *since {
             return Ok(());
         }
-        Err(Missing::new(Api::Cuda, "CU_AD_FORMAT_UNORM_INT_101010_2", IMAGE)
-            .help("update NVIDIA's driver to CUDA 12.8 (driver 570) or newer")
+        Err(Missing::new(Api::Cuda, format!("CUarray_format {number:#x}"), IMAGE)
+            .help(format!("update NVIDIA's driver to {name} or newer"))
             .into())
     }
 
@@ -226,9 +254,27 @@ mod tests {
         let packed = ImageDesc::d2(Format::Rgb10a2Unorm, 4, 4, ImageUsage::SAMPLED);
         let shape = Shape::of(&packed).unwrap();
         shape.check_driver(|| Ok(12080)).unwrap();
-        assert!(missing(shape.check_driver(|| Ok(12070))).contains("101010_2"));
+        assert!(missing(shape.check_driver(|| Ok(12070))).contains("12.8"));
         let plain = Shape::of(&image(ImageKind::D2, 4, 4, 1, 1)).unwrap();
         plain.check_driver(|| panic!("the version doesn't matter")).unwrap();
+    }
+
+    #[test]
+    fn compressed_images_are_flat_and_are_no_surfaces() {
+        for format in [Format::Bc1RgbaUnorm, Format::Bc1RgbaSrgb, Format::Bc7Unorm, Format::Bc7Srgb]
+        {
+            let of = |desc| Shape::of(&ImageDesc { format, ..desc });
+            let shape = of(image(ImageKind::D2, 13, 9, 1, 1)).unwrap();
+            assert_eq!((shape.width, shape.height, shape.flags), (13, 9, 0));
+            assert_eq!(shape.format.channels, 4);
+            shape.check_driver(|| Ok(11050)).unwrap();
+            assert!(missing(shape.check_driver(|| Ok(11040))).contains("11.5"));
+            assert_eq!(of(image(ImageKind::Cube, 8, 8, 1, 6)).unwrap().flags, 4);
+            assert!(missing(of(image(ImageKind::D1, 8, 1, 1, 1))).contains(format.name()));
+            assert!(missing(of(image(ImageKind::D3, 8, 8, 3, 1))).contains(format.name()));
+            let linear = image(ImageKind::D2, 8, 8, 1, 1);
+            missing(of(ImageDesc { tiling: Tiling::Linear, ..linear }));
+        }
     }
 
     #[test]

@@ -139,7 +139,8 @@ impl Array {
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if the level doesn't exist;
     /// [`Error::Missing`](crate::Error::Missing) for a linear image, whose bytes kernels write
-    /// ([`buffer`](Self::buffer)); [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
+    /// ([`buffer`](Self::buffer)), and for a compressed format;
+    /// [`Error::Driver`](crate::Error::Driver) if a CUDA call fails.
     ///
     /// # References
     /// `cuSurfObjectCreate`.
@@ -148,6 +149,12 @@ impl Array {
         if self.linear().is_some() {
             return Err(Missing::new(Api::Cuda, "surfaces of linear images", "writing an image")
                 .help("write its bytes (Array::buffer), or create it with optimal tiling")
+                .into());
+        }
+        if self.desc().format.is_compressed() {
+            let what = format!("surfaces of {}", self.desc().format);
+            return Err(Missing::new(Api::Cuda, what, "writing an image")
+                .help("write whole levels of blocks (Array::copy_from)")
                 .into());
         }
         let resource = image_descriptors::array(self.level(level)?);

@@ -14,6 +14,8 @@ use crate::format::Format;
 /// | `SNORM` of 8 bits | floats from -1 to 1 | signed integers | floats from -1 to 1 |
 /// | `SRGB` | floats from 0 to 1, the colour linear | unsigned integers, still encoded | floats from 0 to 1, still encoded |
 /// | `A2B10G10R10_UNORM_PACK32`, `A2R10G10B10_UNORM_PACK32` | floats from 0 to 1 | refused | floats from 0 to 1 |
+/// | BC1, BC7 (`UNORM`) | floats from 0 to 1 | refused | floats from 0 to 1 |
+/// | BC1, BC7 (`SRGB`) | floats from 0 to 1, the colour linear | refused | refused |
 /// | `UINT` of 8 or 16 bits | unsigned integers | unsigned integers | floats from 0 to 1 |
 /// | `UINT` of 32 bits | unsigned integers | unsigned integers | refused |
 /// | `SINT` of 8 or 16 bits | signed integers | signed integers | floats from -1 to 1 |
@@ -37,7 +39,8 @@ pub enum ReadMode {
     /// Integers of 8 and 16 bits as floats, without decoding.
     Normalized,
     /// Bytes as floats, with red, green and blue decoded from sRGB, also for a format that is not
-    /// `SRGB` (`CU_TRSF_SRGB`). For formats of one or four unsigned bytes.
+    /// `SRGB` (`CU_TRSF_SRGB`). For formats of one or four unsigned bytes, and the compressed
+    /// `SRGB` formats.
     DecodeSrgb,
 }
 
@@ -168,6 +171,8 @@ enum Channel {
     Float,
     /// Always promoted.
     Normalized,
+    /// Always promoted, and decoded from sRGB.
+    Decoded,
 }
 
 fn read_flags(read: ReadMode, format: Format, array_format: u32) -> Result<(u32, Values)> {
@@ -177,14 +182,15 @@ fn read_flags(read: ReadMode, format: Format, array_format: u32) -> Result<(u32,
         Channel::Short => Some((sys::CU_TRSF_READ_AS_INTEGER, Values::Integers)),
         Channel::Integer => Some((0, Values::Integers)),
         Channel::Float => Some((0, Values::Floats)),
-        Channel::Normalized => None,
+        Channel::Normalized | Channel::Decoded => None,
     };
     let normalized = match channel {
         Channel::Short | Channel::Normalized => Some((0, Values::Floats)),
-        Channel::Integer | Channel::Float => None,
+        Channel::Integer | Channel::Float | Channel::Decoded => None,
     };
     // Not of two channels: the workaround NVIDIA_SRGB_DECODES_ONLY_RED_OF_TWO_CHANNELS.
-    let is_decoded = array_format == BYTE && format != Format::Rg8Unorm;
+    let is_bytes = array_format == BYTE && format != Format::Rg8Unorm;
+    let is_decoded = is_bytes || channel == Channel::Decoded;
     let decoded = is_decoded.then_some((sys::CU_TRSF_SRGB, Values::Floats));
     let found = match read {
         ReadMode::AsFormat if matches!(format, Format::Raw(_)) => as_stored.or(normalized),
@@ -215,6 +221,10 @@ fn channel(array_format: u32) -> Channel {
     const FLOAT: [u32; 2] = [CU_AD_FORMAT_HALF as u32, CU_AD_FORMAT_FLOAT as u32];
     match array_format {
         UNORM_101010_2 => Channel::Normalized,
+        // CU_AD_FORMAT_BC1_UNORM to BC3 and BC7, with sRGB after UNORM; BC4 and BC5; BC6H.
+        0x92 | 0x94 | 0x96 | 0x9e => Channel::Decoded,
+        0x91 | 0x93 | 0x95 | 0x97..=0x9a | 0x9d => Channel::Normalized,
+        0x9b | 0x9c => Channel::Float,
         other if SHORT.contains(&other) => Channel::Short,
         other if FLOAT.contains(&other) => Channel::Float,
         _ => Channel::Integer,
@@ -265,7 +275,7 @@ mod tests {
     }
 
     /// The table of [`ReadMode`]: flags of `AsFormat`, `Stored`, `Normalized` and `DecodeSrgb`.
-    const TABLE: [(Format, [Option<u32>; 4]); 21] = [
+    const TABLE: [(Format, [Option<u32>; 4]); 25] = [
         (Format::R8Unorm, [Some(0), Some(AS_INTEGER), Some(0), Some(SRGB)]),
         (Format::Rg8Unorm, [Some(0), Some(AS_INTEGER), Some(0), None]),
         (Format::Rgba8Unorm, [Some(0), Some(AS_INTEGER), Some(0), Some(SRGB)]),
@@ -274,6 +284,10 @@ mod tests {
         (Format::Rgba8Srgb, [Some(SRGB), Some(AS_INTEGER), Some(0), Some(SRGB)]),
         (Format::Bgra8Srgb, [Some(SRGB), Some(AS_INTEGER), Some(0), Some(SRGB)]),
         (Format::Rgb10a2Unorm, [Some(0), None, Some(0), None]),
+        (Format::Bc1RgbaUnorm, [Some(0), None, Some(0), None]),
+        (Format::Bc1RgbaSrgb, [Some(SRGB), None, None, Some(SRGB)]),
+        (Format::Bc7Unorm, [Some(0), None, Some(0), None]),
+        (Format::Bc7Srgb, [Some(SRGB), None, None, Some(SRGB)]),
         (Format::Rgba8Uint, [Some(AS_INTEGER), Some(AS_INTEGER), Some(0), Some(SRGB)]),
         (Format::Rgba16Uint, [Some(AS_INTEGER), Some(AS_INTEGER), Some(0), None]),
         (Format::R32Uint, [Some(0), Some(0), None, None]),

@@ -108,6 +108,11 @@ const CU_F16: u32 = 0x10;
 const CU_F32: u32 = 0x20;
 /// `CU_AD_FORMAT_UNORM_INT_101010_2`: since CUDA 12.8.
 const CU_UNORM_10_10_10_2: u32 = 0x50;
+// CU_AD_FORMAT_BC1_UNORM and so on: since CUDA 11.5.
+const CU_BC1: u32 = 0x91;
+const CU_BC1_SRGB: u32 = 0x92;
+const CU_BC7: u32 = 0x9d;
+const CU_BC7_SRGB: u32 = 0x9e;
 
 formats! {
     /// One 8-bit channel.
@@ -187,13 +192,13 @@ formats! {
     /// 32-bit float depth and 8-bit stencil.
     D32FloatS8Uint = 130 "D32_SFLOAT_S8_UINT", 8, DS, Rgba, gl gl(0x8CAD, DEPTH_STENCIL, F32_U24_8_REV), cuda None;
     /// BC1 (DXT1): 4 × 4 texels in 8 bytes, with 1 bit of alpha.
-    Bc1RgbaUnorm = 133 "BC1_RGBA_UNORM_BLOCK", 8 per 4 x 4, C, Rgba, gl blocks(0x83F1), cuda None;
+    Bc1RgbaUnorm = 133 "BC1_RGBA_UNORM_BLOCK", 8 per 4 x 4, C, Rgba, gl blocks(0x83F1), cuda cuda(CU_BC1, 4);
     /// BC1 (DXT1), colour sRGB-encoded.
-    Bc1RgbaSrgb = 134 "BC1_RGBA_SRGB_BLOCK", 8 per 4 x 4, C, Rgba, gl blocks(0x8C4D), cuda None;
+    Bc1RgbaSrgb = 134 "BC1_RGBA_SRGB_BLOCK", 8 per 4 x 4, C, Rgba, gl blocks(0x8C4D), cuda cuda(CU_BC1_SRGB, 4);
     /// BC7 (BPTC): 4 × 4 texels in 16 bytes.
-    Bc7Unorm = 145 "BC7_UNORM_BLOCK", 16 per 4 x 4, C, Rgba, gl blocks(0x8E8C), cuda None;
+    Bc7Unorm = 145 "BC7_UNORM_BLOCK", 16 per 4 x 4, C, Rgba, gl blocks(0x8E8C), cuda cuda(CU_BC7, 4);
     /// BC7 (BPTC), colour sRGB-encoded.
-    Bc7Srgb = 146 "BC7_SRGB_BLOCK", 16 per 4 x 4, C, Rgba, gl blocks(0x8E8D), cuda None;
+    Bc7Srgb = 146 "BC7_SRGB_BLOCK", 16 per 4 x 4, C, Rgba, gl blocks(0x8E8D), cuda cuda(CU_BC7_SRGB, 4);
 }
 
 impl Format {
@@ -333,9 +338,11 @@ mod tests {
     fn cuda_channels_fill_the_texel() {
         for &format in Format::ALL {
             let Ok(names) = format.cuda() else { continue };
-            // Otherwise four channels side by side in one word.
-            let bytes = names.bytes().unwrap_or(4);
-            assert_eq!(bytes, format.block_bytes(), "{format:?}");
+            match names.bytes() {
+                Some(bytes) => assert_eq!(bytes, format.block_bytes(), "{format:?}"),
+                // Four channels side by side in one word, or in a block.
+                None => assert!(format.block_bytes() == 4 || format.is_compressed(), "{format:?}"),
+            }
         }
     }
 

@@ -82,6 +82,7 @@ pub fn all() -> Vec<Case> {
         images_cuda::reads::cases(),
         images_cuda::linear::cases(),
         images_cuda::copies::cases(),
+        images_cuda::compressed::cases(),
         images_cuda::life::cases(),
         images_gl::cuda::cases(),
         images_cuda::postprocess::cases(),

@@ -31,7 +31,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// The bytes of all parts of a level, in order.
-fn expected(desc: &ImageDesc, level: u32, seed: u32) -> Vec<u8> {
+pub(super) fn expected(desc: &ImageDesc, level: u32, seed: u32) -> Vec<u8> {
     let parts = parts(desc).into_iter().filter(|part| part.level == level);
     parts.flat_map(|part| part.filled(desc, seed)).collect()
 }

@@ -162,6 +162,8 @@ fn lacks(test_gpu: &TestGpu) -> Result<()> {
             bad.push((ImageDesc { format, ..plain }, format.name()));
         }
     }
+    let blocks = Shape::D3.desc(Format::Bc7Unorm, Tiling::Optimal, SIZES[0], USAGE);
+    bad.push((blocks, blocks.format.name()));
     ensure!(bad.len() > 5, "{bad:?}");
     for (desc, text) in bad {
         let capabilities = cuda.endpoint.capabilities(&ResourceDesc::Image(desc))?;
