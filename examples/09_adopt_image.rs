@@ -1,5 +1,8 @@
 //! Adopts an image that the application created, and imports it into OpenGL.
 //!
+//! 22 lines call gpu-interop or build one of its values. The rest is the application's own Vulkan
+//! and OpenGL code, and `headless`, which stands in for the application's contexts.
+//!
 //! `cargo run -p gpu-interop --features headless --example 09_adopt_image`
 
 use std::process::ExitCode;

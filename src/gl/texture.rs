@@ -47,8 +47,9 @@ impl Endpoint {
     ///
     /// OpenGL chooses the layout of a linear image itself and has no query for it. If the driver's
     /// choice is known ([`workarounds`](super::workarounds)), a payload with another
-    /// [layout](ImagePayload::linear) is refused. On other drivers, import only linear images that
-    /// the same driver's Vulkan created.
+    /// [layout](ImagePayload::linear) is refused. On other drivers, NVIDIA's included, the layout
+    /// can't be checked, and a texture of another one has its texels in the wrong places: import
+    /// only linear images that the same driver's Vulkan created.
     ///
     /// # Errors
     /// On failure the payload is returned, still open, with the errors of
@@ -99,7 +100,9 @@ impl Endpoint {
 impl Memory {
     /// Creates the texture that `desc` describes, `offset` bytes into the memory.
     ///
-    /// The offset must be the one at which the exporter bound the image.
+    /// The offset must be the one at which the exporter bound the image. The layout of a linear
+    /// image is not checked: it must be the one that OpenGL chooses
+    /// ([`import_image`](Endpoint::import_image)).
     ///
     /// # Errors
     /// [`Invalid`] if `desc` is invalid, the image certainly ends beyond the allocation or has an
