@@ -3,7 +3,8 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::endpoint::{Endpoint, Owned};
+use super::deletion::Owned;
+use super::endpoint::Endpoint;
 use super::errors::{AppErrors, checked, driver_error};
 use super::ffi::{DEDICATED_MEMORY_OBJECT_EXT, HANDLE_TYPE_OPAQUE_FD_EXT, MemoryFns};
 use super::names::MemoryName;

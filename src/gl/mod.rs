@@ -24,6 +24,7 @@
 
 mod capabilities;
 mod context;
+mod deletion;
 mod endpoint;
 mod errors;
 mod features;

@@ -3,7 +3,8 @@
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::endpoint::{Endpoint, Owned};
+use super::deletion::Owned;
+use super::endpoint::Endpoint;
 use super::errors::{AppErrors, checked, driver_error};
 use super::ffi::{
     HANDLE_TYPE_OPAQUE_FD_EXT, SEMAPHORE_TYPE_NV, SEMAPHORE_TYPE_TIMELINE_NV, SemaphoreFns,

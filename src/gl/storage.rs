@@ -3,7 +3,8 @@
 
 use glow::HasContext as _;
 
-use super::endpoint::{Endpoint, Owned};
+use super::deletion::Owned;
+use super::endpoint::Endpoint;
 use super::errors::{checked, driver_error};
 use super::ffi::TEXTURE_TILING_EXT;
 use super::names::MemoryName;

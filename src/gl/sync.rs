@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use glow::HasContext as _;
 
-use super::endpoint::{Endpoint, Owned};
+use super::deletion::Owned;
+use super::endpoint::Endpoint;
 use super::errors::{AppErrors, checked, driver_error};
 use super::ffi::{SemaphoreFns, TIMELINE_SEMAPHORE_VALUE_NV};
 use super::memory::{Buffer, Memory};

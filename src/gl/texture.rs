@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::endpoint::{Endpoint, Owned};
+use super::deletion::Owned;
+use super::endpoint::Endpoint;
 use super::memory::Memory;
 use super::target::Target;
 use crate::desc::{Extent, ImageDesc, ImageLayout};

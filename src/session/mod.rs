@@ -123,9 +123,11 @@
 //! Dropping the producer or the consumer waits up to 5 seconds for work. What is used by work that
 //! does not end by then is leaked, and reported by `tracing`.
 //!
-//! Fences of Vulkan and CUDA can be added. OpenGL's can't, since it belongs to one thread: wait for
-//! it before the frame or the slot is dropped. OpenGL itself keeps the objects that its commands
-//! use.
+//! Fences of Vulkan and CUDA can be added. OpenGL's can't: it can be queried only while its context
+//! is current, and the session may wait on any thread. Before the frame or the slot is dropped,
+//! wait for a `gl::Fence`, or for all commands (`wait_idle`, which is glFinish). To continue
+//! meanwhile, hand the payload over to Vulkan and add the fence of the submit that acquires it.
+//! OpenGL itself keeps the objects that its commands use.
 //!
 //! # What happens when a peer dies or stops
 //! - *A consumer dies.* The kernel closes its socket, which releases its slots. Results of its

@@ -244,15 +244,26 @@ unsafe extern "system" fn get_device_proc_addr(
     unsafe { find(name, device_function) }
 }
 
-unsafe extern "system" fn create_command_pool(
-    _: vk::Device,
-    _: *const vk::CommandPoolCreateInfo<'_>,
-    _: *const vk::AllocationCallbacks<'_>,
-    pool: *mut vk::CommandPool,
-) -> vk::Result {
-    // SAFETY: the pool is an output of the call.
-    unsafe { *pool = vk::CommandPool::from_raw(next_handle()) };
-    vk::Result::SUCCESS
+/// Functions that create an object.
+macro_rules! creates {
+    ($($function:ident($info:ident) -> $handle:ident;)*) => { $(
+        unsafe extern "system" fn $function(
+            _: vk::Device,
+            _: *const vk::$info<'_>,
+            _: *const vk::AllocationCallbacks<'_>,
+            created: *mut vk::$handle,
+        ) -> vk::Result {
+            // SAFETY: the handle is an output of the call.
+            unsafe { *created = vk::$handle::from_raw(next_handle()) };
+            vk::Result::SUCCESS
+        }
+    )* };
+}
+
+creates! {
+    create_command_pool(CommandPoolCreateInfo) -> CommandPool;
+    create_fence(FenceCreateInfo) -> Fence;
+    create_semaphore(SemaphoreCreateInfo) -> Semaphore;
 }
 
 extern "system" fn destroy_command_pool(
@@ -347,17 +358,6 @@ unsafe extern "system" fn queue_submit(
     vk::Result::SUCCESS
 }
 
-unsafe extern "system" fn create_fence(
-    _: vk::Device,
-    _: *const vk::FenceCreateInfo<'_>,
-    _: *const vk::AllocationCallbacks<'_>,
-    fence: *mut vk::Fence,
-) -> vk::Result {
-    // SAFETY: the fence is an output of the call.
-    unsafe { *fence = vk::Fence::from_raw(next_handle()) };
-    vk::Result::SUCCESS
-}
-
 extern "system" fn destroy_fence(
     _: vk::Device,
     fence: vk::Fence,
@@ -378,17 +378,6 @@ extern "system" fn wait_for_fences(
     _: u64,
 ) -> vk::Result {
     if WORK_IS_DONE.get() { vk::Result::SUCCESS } else { vk::Result::TIMEOUT }
-}
-
-unsafe extern "system" fn create_semaphore(
-    _: vk::Device,
-    _: *const vk::SemaphoreCreateInfo<'_>,
-    _: *const vk::AllocationCallbacks<'_>,
-    semaphore: *mut vk::Semaphore,
-) -> vk::Result {
-    // SAFETY: the semaphore is an output of the call.
-    unsafe { *semaphore = vk::Semaphore::from_raw(next_handle()) };
-    vk::Result::SUCCESS
 }
 
 extern "system" fn destroy_semaphore(
