@@ -130,7 +130,7 @@ fn proven(path: Result<Path>) -> Result<Vec<SyncPlan>> {
     Ok(path.plans)
 }
 
-/// Makes a row of a result: how the two are synchronised (`None` for a host wait), or why they can't share.
+/// Makes a row from a result: how the two are synchronised (`None` for a host wait), or why they can't share.
 fn row(
     from: &'static str,
     to: &'static str,

@@ -16,7 +16,7 @@ use scene::vulkan::ImageView;
 use crate::compute::ComputePass;
 use crate::finish::{Finish, FinishTimes};
 use crate::host_pages::HostPages;
-use crate::source::by_anyone;
+use crate::source::any_access;
 use crate::worker::Worker;
 
 const VIGNETTE: &[u8] = include_bytes!("../../../shaders/vignette.comp.spv");
@@ -131,22 +131,22 @@ impl Finish for VulkanFinish {
         let family = self.worker.gpu.vulkan.queue_family();
         self.worker.submit(|recording| {
             let command = recording.command;
-            let found = [by_anyone(picture, OUTSIDE, SAMPLED)];
-            // SAFETY: the command buffer is being recorded for a queue of that family; the part is
-            // submitted with it; the picture lives until the work was waited for.
-            let part = acquirer
+            let found = [any_access(picture, OUTSIDE, SAMPLED)];
+            // SAFETY: the command buffer is being recorded for a queue of that family; the
+            // returned `sync` is added to its submit; the picture lives until the work was waited for.
+            let sync = acquirer
                 .acquire(ticket, unsafe { VulkanCommands::record(command, family, &found) })?;
-            recording.part.merge(part);
+            recording.sync.merge(sync);
             recording.stamp();
             // A shared picture needs no upload.
             recording.stamp();
             vignette.record(command);
             recording.stamp();
-            let left = [by_anyone(picture, SAMPLED, OUTSIDE)];
+            let left = [any_access(picture, SAMPLED, OUTSIDE)];
             // SAFETY: as above; this queue has the picture, in this layout.
-            let (ticket, part) =
+            let (ticket, sync) =
                 releaser.release(unsafe { VulkanCommands::record(command, family, &left) })?;
-            recording.part.merge(part);
+            recording.sync.merge(sync);
             Ok(ticket)
         })
     }

@@ -193,7 +193,7 @@ impl Pinned {
     /// The memory that `copy` names is large enough and lives until `stream` has done the copy.
     unsafe fn copy(&self, copy: &sys::CUDA_MEMCPY2D, stream: &CudaStream) -> Result<()> {
         self.context.bind_to_thread()?;
-        // SAFETY: the context is current, the description is complete, and the caller's promise.
+        // SAFETY: the context is current, the description is complete, and the rest is the caller's promise.
         let result = unsafe { sys::cuMemcpy2DAsync_v2(copy, stream.cu_stream()) };
         result.result().context("cuMemcpy2DAsync")
     }

@@ -119,19 +119,19 @@ impl Sharing {
         self.worker.submit(|recording| {
             let command = recording.command;
             let found = [source.found(&image)];
-            // SAFETY: the command buffer is being recorded for a queue of that family; the part is
-            // submitted with it; the image lives until the work was waited for.
-            let part =
+            // SAFETY: the command buffer is being recorded for a queue of that family; the
+            // returned `sync` is added to its submit; the image lives until the work was waited for.
+            let sync =
                 back.acquire(ticket, unsafe { VulkanCommands::record(command, family, &found) })?;
-            recording.part.merge(part);
+            recording.sync.merge(sync);
             recording.stamp();
             source.record(&context, command, &image, index)?;
             recording.stamp();
             let left = [source.left(&image)];
             // SAFETY: as above; this queue has the image, in this layout.
-            let (ticket, part) =
+            let (ticket, sync) =
                 there.release(unsafe { VulkanCommands::record(command, family, &left) })?;
-            recording.part.merge(part);
+            recording.sync.merge(sync);
             Ok(ticket)
         })
     }

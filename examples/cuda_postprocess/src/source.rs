@@ -84,12 +84,12 @@ impl Source {
 
     /// The access that the image is acquired for, from the general layout.
     pub(crate) fn found<'a>(&self, image: &'a Image) -> ImageAccess<'a> {
-        by_anyone(image, vk::ImageLayout::GENERAL, self.first_layout())
+        any_access(image, vk::ImageLayout::GENERAL, self.first_layout())
     }
 
     /// The access that the image is released from, to the general layout.
     pub(crate) fn left<'a>(&self, image: &'a Image) -> ImageAccess<'a> {
-        by_anyone(image, self.last_layout(), vk::ImageLayout::GENERAL)
+        any_access(image, self.last_layout(), vk::ImageLayout::GENERAL)
     }
 
     /// Records the drawing of frame `index`.
@@ -126,7 +126,7 @@ impl Source {
 }
 
 /// An access of any kind to all of an image.
-pub(crate) fn by_anyone(
+pub(crate) fn any_access(
     image: &Image,
     old_layout: vk::ImageLayout,
     new_layout: vk::ImageLayout,

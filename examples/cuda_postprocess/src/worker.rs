@@ -30,7 +30,7 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 pub(crate) struct Recording<'a> {
     pub(crate) command: vk::CommandBuffer,
-    pub(crate) part: SubmitSync,
+    pub(crate) sync: SubmitSync,
     gpu: &'a VulkanContext,
     queries: vk::QueryPool,
     stamped: u32,
@@ -75,12 +75,12 @@ impl Worker {
         let (command, queries) = (self.command, self.queries);
         // SAFETY: the command buffer is being recorded; no submitted work uses the queries.
         unsafe { gpu.device().cmd_reset_query_pool(command, queries, 0, STAMPS) };
-        let part = SubmitSync::default();
-        let mut recording = Recording { command, part, gpu: &gpu, queries, stamped: 0 };
+        let sync = SubmitSync::default();
+        let mut recording = Recording { command, sync, gpu: &gpu, queries, stamped: 0 };
         let made = record(&mut recording)?;
-        let Recording { mut part, stamped, .. } = recording;
-        let done = self.fences.next(&mut part)?;
-        gpu.submit(command, part)?;
+        let Recording { mut sync, stamped, .. } = recording;
+        let done = self.fences.next(&mut sync)?;
+        gpu.submit(command, sync)?;
         (self.last, self.stamped) = (Some(done), stamped);
         Ok(made)
     }

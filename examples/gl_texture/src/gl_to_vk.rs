@@ -72,11 +72,11 @@ impl GlToVk {
         let family = vulkan.queue_family();
         // SAFETY: the command buffer is being recorded for a queue of that family; the images are new, and
         // live until this structure is dropped, which waits.
-        let (ticket, part) = handoffs
+        let (ticket, sync) = handoffs
             .to_gl
             .release
             .release(unsafe { VulkanCommands::record(command, family, &used) })?;
-        vulkan.submit(part)?;
+        vulkan.submit(sync)?;
         let (_sampler, _views, ticket) = (sampler, views, Some(ticket));
         Ok(Self {
             knot,
@@ -108,7 +108,7 @@ impl GlToVk {
     }
 
     /// Begins a Vulkan frame that samples the shared picture and draws the other one.
-    fn vulkan_takes(&mut self) -> Result<(vk::CommandBuffer, SubmitSync)> {
+    fn acquire_in_vulkan(&mut self) -> Result<(vk::CommandBuffer, SubmitSync)> {
         let (ticket, ()) = self.handoffs.to_vulkan.release.release(&self.textures())?;
         let command = self.vulkan.begin()?;
         let used = [
@@ -118,14 +118,18 @@ impl GlToVk {
         let family = self.vulkan.queue_family();
         let acquirer = &mut self.handoffs.to_vulkan.acquire;
         // SAFETY: the command buffer is being recorded for a queue of that family; OpenGL has released both
-        // images in this layout, and the part goes into the submit.
-        let part =
+        // images in this layout, and the returned `sync` is added to the submit.
+        let sync =
             acquirer.acquire(ticket, unsafe { VulkanCommands::record(command, family, &used) })?;
-        Ok((command, part))
+        Ok((command, sync))
     }
 
     /// Ends the frame: releases the pictures, and copies the result's first level for the host.
-    fn vulkan_gives(&mut self, command: vk::CommandBuffer, mut part: SubmitSync) -> Result<()> {
+    fn release_from_vulkan(
+        &mut self,
+        command: vk::CommandBuffer,
+        mut sync: SubmitSync,
+    ) -> Result<()> {
         let handle = self.result.image.handle();
         self.vulkan.record_transition(handle, (0, 1), Use::DRAWN, Use::COPIED_FROM);
         self.vulkan.record_read(handle, self.result.size(), 1, &self.read_result);
@@ -141,8 +145,8 @@ impl GlToVk {
             .to_gl
             .release
             .release(unsafe { VulkanCommands::record(command, family, &used) })?;
-        part.merge(signal);
-        self.vulkan.submit(part)?;
+        sync.merge(signal);
+        self.vulkan.submit(sync)?;
         self.ticket = Some(ticket);
         Ok(())
     }
@@ -197,7 +201,7 @@ impl Demo for GlToVk {
         })?;
         let seen = if verify { gl.read(texture, size, levels)? } else { Vec::new() };
 
-        let (command, part) = self.vulkan_takes()?;
+        let (command, sync) = self.acquire_in_vulkan()?;
         self.vulkan.stamp();
         self.cube.record(command, &scene::turntable(time, aspect))?;
         self.vulkan.stamp();
@@ -207,7 +211,7 @@ impl Demo for GlToVk {
             self.vulkan.record_read(handle, size, levels, &self.read_back);
             self.vulkan.record_transition(handle, (0, levels), Use::COPIED_FROM, Use::SAMPLED);
         }
-        self.vulkan_gives(command, part)?;
+        self.release_from_vulkan(command, sync)?;
         if verify {
             require_same(&self.vulkan.read(&self.read_back)?, &seen)?;
         }
@@ -232,9 +236,9 @@ impl Demo for GlToVk {
 
     fn compare(&mut self, samples: u32, step: &mut dyn FnMut()) -> Result<Compared> {
         self.gl_takes()?;
-        let (command, part) = self.vulkan_takes()?;
+        let (command, sync) = self.acquire_in_vulkan()?;
         let own = self.own_copy(command)?;
-        self.vulkan.submit(part)?;
+        self.vulkan.submit(sync)?;
         let shared = self.vulkan.view(&self.shared.image, 1)?;
         let (format, size) = (self.shared.image.format(), self.shared.size());
         let usage = vk::ImageUsageFlags::COLOR_ATTACHMENT | vk::ImageUsageFlags::TRANSFER_SRC;

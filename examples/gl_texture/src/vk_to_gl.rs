@@ -30,7 +30,7 @@ pub(crate) struct VkToGl {
     gl: GlSide,
     vulkan: VulkanRunner,
     /// Whether OpenGL owns the picture. If not, it was never drawn.
-    gl_has_it: bool,
+    gl_owns_picture: bool,
 }
 
 impl VkToGl {
@@ -50,13 +50,24 @@ impl VkToGl {
         let fragment = scene::gl::FRAGMENT_CUBE;
         let cube = scene::gl::Painter::new(&gl.gl, fragment, format, Canvas::scene(size), result)?;
         let read_back = vulkan.read_buffer(size, shared.levels())?;
-        let (_view, gl_has_it) = (view, false);
-        Ok(Self { cube, result, knot, _view, read_back, handoffs, shared, gl, vulkan, gl_has_it })
+        let (_view, gl_owns_picture) = (view, false);
+        Ok(Self {
+            cube,
+            result,
+            knot,
+            _view,
+            read_back,
+            handoffs,
+            shared,
+            gl,
+            vulkan,
+            gl_owns_picture,
+        })
     }
 
     /// Vulkan draws and releases.
     fn draw(&mut self, time: f32, aspect: f32, verify: bool) -> Result<Ticket> {
-        let back = match self.gl_has_it {
+        let back = match self.gl_owns_picture {
             true => {
                 let textures = [TextureAccess::from(self.shared.texture.in_layout(LAYOUT))];
                 Some(self.handoffs.to_vulkan.release.release(&textures)?.0)
@@ -65,14 +76,14 @@ impl VkToGl {
         };
         let command = self.vulkan.begin()?;
         let (family, image) = (self.vulkan.queue_family(), &self.shared.image);
-        let mut part = SubmitSync::default();
+        let mut sync = SubmitSync::default();
         if let Some(ticket) = back {
             let drawn = Use::DRAWN.layout;
             let used = [ImageAccess::attachment(image).with_new_layout(drawn)];
             let acquirer = &mut self.handoffs.to_vulkan.acquire;
             // SAFETY: the command buffer is being recorded for a queue of that family; OpenGL has released
-            // the image in this layout, and the part goes into the submit.
-            part = acquirer
+            // the image in this layout, and the returned `sync` is added to the submit.
+            sync = acquirer
                 .acquire(ticket, unsafe { VulkanCommands::record(command, family, &used) })?;
         }
         self.vulkan.stamp();
@@ -93,8 +104,8 @@ impl VkToGl {
             .to_gl
             .release
             .release(unsafe { VulkanCommands::record(command, family, &used) })?;
-        part.merge(signal);
-        self.vulkan.submit(part)?;
+        sync.merge(signal);
+        self.vulkan.submit(sync)?;
         Ok(ticket)
     }
 }
@@ -106,7 +117,7 @@ impl Demo for VkToGl {
         let ticket = self.draw(time, aspect, verify)?;
         let textures = [TextureAccess::from(&self.shared.texture)];
         self.handoffs.to_gl.acquire.acquire(ticket, &textures)?;
-        self.gl_has_it = true;
+        self.gl_owns_picture = true;
         let picture = Some((self.shared.texture.name(), self.gl.sampler));
         let drawing = scene::turntable(time, aspect);
         let cube = self.gl.time(|| self.cube.paint(&drawing, picture))?;
@@ -133,7 +144,7 @@ impl Demo for VkToGl {
     }
 
     fn compare(&mut self, samples: u32, step: &mut dyn FnMut()) -> Result<Compared> {
-        anyhow::ensure!(self.gl_has_it, "no frame was drawn yet");
+        anyhow::ensure!(self.gl_owns_picture, "no frame was drawn yet");
         let (size, gl) = (self.shared.size(), &self.gl);
         let format = FORMAT.gl()?.internal;
         let shared = self.shared.texture.name();

@@ -181,7 +181,7 @@ impl VulkanRunner {
         let (copy, host) = (vk::PipelineStageFlags::TRANSFER, vk::PipelineStageFlags::HOST);
         let none = vk::DependencyFlags::empty();
         // SAFETY: the command buffer is being recorded; the callers' image has these levels, of four bytes
-        // a texel, and the buffer room for them.
+        // per texel, and the buffer has room for them.
         unsafe {
             let (device, command) = (self.device(), self.command);
             device.cmd_copy_image_to_buffer(command, image, layout, to.buffer, &regions);

@@ -126,8 +126,8 @@ impl Shown {
         let mut loader = |name: &CStr| display.get_proc_address(name);
         // SAFETY: the context is current, and the loader is its own.
         let gl = Arc::new(unsafe { glow::Context::from_loader_function_cstr(&mut loader) });
-        // SAFETY: as above; the endpoint keeps the context, which stays current on this thread, as no
-        // other is ever made.
+        // SAFETY: as above; the endpoint keeps the context, which stays current on this thread: the
+        // program has no other.
         let endpoint =
             unsafe { Endpoint::new(gl.clone(), &mut loader, Some(Box::new(context.clone()))) }?;
         // Vulkan on the GPU that shows the window.

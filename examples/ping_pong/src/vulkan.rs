@@ -42,7 +42,7 @@ impl Recorded {
     /// Records commands by `record`.
     ///
     /// # Errors
-    /// Those of `record`, and if the driver fails.
+    /// The errors of `record`, and if the driver fails.
     pub fn new(
         gpu: &Rc<VulkanContext>,
         record: impl FnOnce(vk::CommandBuffer) -> Result<()>,

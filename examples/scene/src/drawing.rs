@@ -38,7 +38,7 @@ impl Default for Uniforms {
     }
 }
 
-/// A mesh's place and surface (attributes 3 to 8 of `scene.vert`).
+/// A mesh's position and surface (attributes 3 to 8 of `scene.vert`).
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Instance {

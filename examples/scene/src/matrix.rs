@@ -1,6 +1,6 @@
 //! The linear algebra of the scenes. Matrices are stored by columns, as in GLSL.
 
-/// A place, a direction or a colour.
+/// A position, a direction or a colour.
 pub type Vec3 = [f32; 3];
 
 /// Four columns.

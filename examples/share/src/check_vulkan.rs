@@ -165,7 +165,7 @@ impl Checker for VulkanChecker {
 
 impl Drop for VulkanChecker {
     fn drop(&mut self) {
-        // Before what the work uses. A lost device has nothing in flight.
+        // Waits before the fields that the work uses are dropped. A lost device has nothing in flight.
         let _ = self.gpu.vulkan.wait_idle();
     }
 }

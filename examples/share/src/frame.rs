@@ -16,7 +16,7 @@ use interop_gpu::vulkan::{Bound, ShaderLayout};
 /// Maximum bytes of a frame: its words are counted in 32 bits.
 const MAX_BYTES: u64 = 8 << 30;
 
-/// Frames that may be bound at once, times their windows.
+/// Descriptor sets: one for each window of each frame that is bound at the same time.
 const MAX_SETS: u32 = 1024;
 
 /// The maximum number of work groups of a launch: every GPU supports this many, and each has several elements

@@ -157,7 +157,7 @@ impl FrameRenderer {
 
 impl Drop for FrameRenderer {
     fn drop(&mut self) {
-        // Before what the work uses. A lost device has nothing in flight.
+        // Waits before the fields that the work uses are dropped. A lost device has nothing in flight.
         let _ = self.gpu.vulkan.wait_idle();
     }
 }
