@@ -139,10 +139,11 @@ impl SubmitSync {
     ///
     /// # Safety
     /// If `submit` returns `Ok`, it has made one `vkQueueSubmit` or `vkQueueSubmit2` to `queue`
-    /// with all of the waits and signals, the fence, and the commands of the handoffs. If it
-    /// returns an error, it has made none. `queue` belongs to `endpoint`'s device and is externally
-    /// synchronised meanwhile. Whatever the commands use besides the handoffs' resources lives
-    /// until the work is done.
+    /// with all of the waits and signals, the fence, and the commands of the handoffs; or several,
+    /// if the commands execute after all of the waits and before all of the signals and the fence.
+    /// If it returns an error, it has made none. `queue` belongs to `endpoint`'s device and is
+    /// externally synchronised meanwhile. Whatever the commands use besides the handoffs' resources
+    /// lives until the work is done.
     ///
     /// # Errors
     /// Same as [`submit`](Self::submit), converted to `E`; otherwise the error that `submit`
