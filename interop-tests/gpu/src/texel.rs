@@ -3,7 +3,9 @@
 //! For what can't be copied (multisample images), and for what a shader wrote. Exact both ways for
 //! everything that [`Part::filled`](super::image::Part::filled) makes.
 
-use gpu_interop::format::{Aspects, Format};
+use std::cell::Cell;
+
+use gpu_interop::format::{Aspects, ChannelOrder, Format};
 
 /// How shaders read and write a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +20,51 @@ pub enum Class {
     Depth,
 }
 
+/// What every texel of a format needs.
+#[derive(Clone, Copy)]
+struct Facts {
+    class: Class,
+    channels: usize,
+    bytes: usize,
+    blue_first: bool,
+}
+
+impl Facts {
+    fn of(format: Format) -> Self {
+        Self {
+            class: find_class(format),
+            channels: count_channels(format),
+            bytes: format.block_bytes() as usize,
+            blue_first: format.channel_order() == ChannelOrder::Bgra,
+        }
+    }
+}
+
+/// Looks up what a format needs. The last one is kept: a search of its name per texel would take half of the
+/// image cases' time.
+fn facts(format: Format) -> Facts {
+    thread_local!(static LAST: Cell<Option<(Format, Facts)>> = const { Cell::new(None) });
+    match LAST.get() {
+        Some((last, facts)) if last == format => facts,
+        _ => {
+            let facts = Facts::of(format);
+            LAST.set(Some((format, facts)));
+            facts
+        }
+    }
+}
+
+/// Whether blue is the first channel in memory.
+pub fn is_blue_first(format: Format) -> bool {
+    facts(format).blue_first
+}
+
 /// How shaders read and write `format`.
 pub fn class(format: Format) -> Class {
+    facts(format).class
+}
+
+fn find_class(format: Format) -> Class {
     match format.name() {
         // The tests have only one (`raw_format`).
         _ if matches!(format, Format::Raw(_)) => Class::Uint,
@@ -38,6 +83,10 @@ pub fn drawable(format: Format) -> bool {
 
 /// How many channels the format has; depth and stencil have one each.
 pub fn channels(format: Format) -> usize {
+    facts(format).channels
+}
+
+fn count_channels(format: Format) -> usize {
     if let Format::Raw(raw) = format {
         return raw.cuda.map_or(1, |cuda| cuda.channels as usize);
     }
@@ -123,7 +172,7 @@ pub fn decode(format: Format, texel: &[u8]) -> [u32; 4] {
 /// The texel that a shader reads as `channels`: the reverse of [`decode`], rounded to nearest.
 pub fn encode(format: Format, channels: [u32; 4]) -> Vec<u8> {
     let float = |bits| f64::from(f32::from_bits(bits));
-    let bytes = format.block_bytes() as usize;
+    let bytes = facts(format).bytes;
     if format == Format::E5b9g9r9Float {
         let numbers = [channels[0], channels[1], channels[2]].map(float);
         let largest = numbers.into_iter().fold(0.0, f64::max);
@@ -176,7 +225,10 @@ pub fn is_near(format: Format, aspect: Aspects, sampled: &[u8], there: &[u8]) ->
 fn channel_bytes(format: Format) -> usize {
     match format {
         Format::D32Float | Format::D32FloatS8Uint => 4,
-        _ => format.block_bytes() as usize / channels(format),
+        _ => {
+            let Facts { bytes, channels, .. } = facts(format);
+            bytes / channels
+        }
     }
 }
 

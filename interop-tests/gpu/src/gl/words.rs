@@ -2,11 +2,11 @@
 //! swizzle gives them.
 
 use anyhow::{Context, Result, bail, ensure};
-use gpu_interop::format::{Aspects, ChannelOrder, Format};
+use gpu_interop::format::{Aspects, Format};
 
 use super::shaders::Type;
 use crate::image::texel_bytes;
-use crate::texel::{Class, channels, class, decode, drawable, encode};
+use crate::texel::{Class, channels, class, decode, drawable, encode, is_blue_first};
 
 /// Whether OpenGL has image variables of the format (OpenGL 4.6, table 8.26). An sRGB texture has none, as
 /// its texels would be stored unencoded.
@@ -45,7 +45,7 @@ pub(super) fn to_write(format: Format, texel: &[u8]) -> [u32; 4] {
             *word = (srgb_to_linear(f64::from(f32::from_bits(*word))) as f32).to_bits();
         }
     }
-    if format.channel_order() == ChannelOrder::Bgra {
+    if is_blue_first(format) {
         words.swap(0, 2);
     }
     words
@@ -101,7 +101,7 @@ mod tests {
             for format in [Format::Rgba8Srgb, Format::Bgra8Srgb] {
                 let texel = [code, 255 - code, code / 2, code];
                 let mut seen = to_write(format, &texel);
-                if format.channel_order() == ChannelOrder::Bgra {
+                if is_blue_first(format) {
                     // The swizzle that OpenGL applies on a read.
                     seen.swap(0, 2);
                 }
