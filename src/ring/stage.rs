@@ -54,11 +54,6 @@ impl<P: RingPeer> RingStage<P> {
         self.arrivals.len()
     }
 
-    /// Returns the method by which this stage waits for the previous one.
-    pub fn acquires_by(&self) -> SyncMethod {
-        self.acquirer.method()
-    }
-
     /// Returns the endpoint.
     pub fn endpoint(&self) -> &P {
         self.releaser.endpoint()
