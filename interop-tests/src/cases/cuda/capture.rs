@@ -49,7 +49,8 @@ pub(crate) fn cases() -> Vec<Case> {
         case("calls_on_another_thread_leave_a_global_capture_valid", other_thread),
         case("the_threads_own_mode_is_restored", own_mode),
         case("captured_streams_are_refused_and_stay_valid", refused),
-        case("drops_during_a_capture_of_a_blocking_stream_are_put_off", put_off),
+        // It compares the GPU's free memory.
+        case("drops_during_a_capture_of_a_blocking_stream_are_put_off", put_off).alone(),
     ]
 }
 

@@ -9,7 +9,7 @@ use gpu_interop::session::{ConsumerId, Event, LeaveKind, ProducerOptions};
 use rustix::process::Signal;
 
 use crate::cases::session::kill_report::{
-    EndedBy, KillReport, SplitMix64, WARM_UP, kills, processor_shortage,
+    EndedBy, KillReport, SplitMix64, WARM_UP, kills, measured, processor_shortage,
 };
 use crate::cases::session::peers::{
     BreakOff, CONSUMES, Child, TIMEOUT, TestProducer, directory, monotonic,
@@ -17,7 +17,8 @@ use crate::cases::session::peers::{
 use crate::harness::{Case, ProcessResources, TestGpu};
 
 pub(in crate::cases) fn cases() -> Vec<Case> {
-    vec![Case::new("vulkan→vulkan/opaque_fd/session/consumers_are_killed/60", consumers_are_killed)]
+    let name = "vulkan→vulkan/opaque_fd/session/consumers_are_killed/60";
+    vec![measured(Case::new(name, consumers_are_killed))]
 }
 
 /// One consumer stays and gets every frame, however the others end.

@@ -13,7 +13,7 @@ use gpu_interop::session::{Consumer, JoinOptions, SessionEnd};
 use rustix::process::Signal;
 
 use crate::cases::session::kill_report::{
-    EndedBy, KillReport, SplitMix64, WARM_UP, kills, processor_shortage,
+    EndedBy, KillReport, SplitMix64, WARM_UP, kills, measured, processor_shortage,
 };
 use crate::cases::session::peers::{
     BreakOff, Child, PRODUCES, TIMEOUT, TestConsumer, directory, is_closed, is_timeout, monotonic,
@@ -22,10 +22,8 @@ use crate::cases::session::peers::{
 use crate::harness::{Case, ProcessResources, TestGpu};
 
 pub(in crate::cases) fn cases() -> Vec<Case> {
-    vec![Case::new(
-        "vulkan→vulkan/opaque_fd/session/producers_are_killed/60a",
-        producers_are_killed,
-    )]
+    let name = "vulkan→vulkan/opaque_fd/session/producers_are_killed/60a";
+    vec![measured(Case::new(name, producers_are_killed))]
 }
 
 /// A producer that publishes no frame for so long counts as stopped.
