@@ -28,6 +28,7 @@ use crate::payload::{ImagePayload, LinearLayout, MemoryInfo, check_range};
 /// | 2D; with layers | `tex2D`; `tex2DLayered` | `surf2Dwrite`; `surf2DLayeredwrite` |
 /// | 3D | `tex3D` | `surf3Dwrite` |
 /// | cube; several | `texCubemap`; `texCubemapLayered` | `surfCubemapwrite`; `surfCubemapLayeredwrite` |
+/// | compressed, 2D and cube | as above | not supported: see [`copy_from`](Self::copy_from) |
 /// | linear, 1D and 2D | `tex2D` | not supported: see [`buffer`](Self::buffer) |
 ///
 /// The faces of a cube are in the same order as in Vulkan and OpenGL.

@@ -146,10 +146,10 @@ pub fn send(
     iterations: u32,
 ) -> Result<Sent> {
     let mut benchmark = Candidates::new(gpus, kind, bytes)?.open(config)?;
-    let granule = benchmark.granule();
-    benchmark.submit(granule)?;
+    let fewest_pairs = benchmark.fewest_pairs();
+    benchmark.submit(fewest_pairs)?;
     benchmark.finish()?;
-    let pairs = iterations.next_multiple_of(granule);
+    let pairs = iterations.next_multiple_of(fewest_pairs);
     let start = Instant::now();
     benchmark.submit(pairs)?;
     benchmark.finish()?;

@@ -191,12 +191,12 @@ fn skipped(kind: BenchmarkKind, path: PathKind, payload_bytes: u64, reason: Stri
 impl Timed {
     /// Runs the benchmark twice and determines the number of pairs per batch.
     fn warm_up(&mut self, plan: &Plan) -> Result<()> {
-        let granule = self.benchmark.granule();
-        time(&mut *self.benchmark, granule)?;
-        let pair = time(&mut *self.benchmark, granule)?.wall.as_secs_f64().max(1e-9);
+        let fewest_pairs = self.benchmark.fewest_pairs();
+        time(&mut *self.benchmark, fewest_pairs)?;
+        let pair = time(&mut *self.benchmark, fewest_pairs)?.wall.as_secs_f64().max(1e-9);
         let wanted = (plan.batch.as_secs_f64() / pair).min(1e5) as u32;
         let fewest = if self.kind.depth() > 1 { plan.laps * self.kind.depth() } else { 1 };
-        self.pairs = wanted.max(fewest).next_multiple_of(granule);
+        self.pairs = wanted.max(fewest).next_multiple_of(fewest_pairs);
         let batch = pair * f64::from(self.pairs);
         let stride = (batch / plan.batch.as_secs_f64() / 2.0).ceil() as u32;
         self.stride = stride.clamp(1, (plan.rounds / FEWEST_BATCHES).max(1));

@@ -14,7 +14,8 @@ pub const SECOND_STEP: u32 = 0x0246_8ace;
 
 /// A way to hand payloads over, ready to run: payloads are filled, and command buffers recorded.
 pub trait Benchmark {
-    /// Submits `pairs` pairs, a multiple of [`granule`](Self::granule), without waiting for the last of them.
+    /// Submits `pairs` pairs, a multiple of [`fewest_pairs`](Self::fewest_pairs), without waiting for the
+    /// last of them.
     ///
     /// # Errors
     /// If a driver fails.
@@ -26,8 +27,8 @@ pub trait Benchmark {
     /// If a driver fails.
     fn finish(&mut self) -> Result<()>;
 
-    /// Returns the number of pairs that one submit needs: pairs are submitted in multiples of it.
-    fn granule(&self) -> u32 {
+    /// Returns the smallest number of pairs that can be submitted. Others are multiples of it.
+    fn fewest_pairs(&self) -> u32 {
         1
     }
 

@@ -104,8 +104,8 @@ impl<'a> Candidates<'a> {
             self.open.insert(key.clone(), benchmark);
         }
         let benchmark = self.open.get_mut(&key).context("inserted above")?;
-        let pairs = iterations.next_multiple_of(benchmark.granule());
-        // Scaled to the requested number, which may not be a multiple of the granule.
+        let pairs = iterations.next_multiple_of(benchmark.fewest_pairs());
+        // Scaled to the requested number, which may not be such a multiple.
         Ok(time(&mut **benchmark, pairs)?.wall * iterations)
     }
 }

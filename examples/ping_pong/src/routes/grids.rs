@@ -92,10 +92,10 @@ fn best(
 }
 
 fn try_grid(benchmark: &mut dyn Benchmark) -> Result<Duration> {
-    let granule = benchmark.granule();
-    let first = time(benchmark, granule)?.wall;
+    let fewest_pairs = benchmark.fewest_pairs();
+    let first = time(benchmark, fewest_pairs)?.wall;
     let pairs = (TRY.as_secs_f64() / first.as_secs_f64().max(1e-9)) as u32;
-    let pairs = pairs.min(4096).next_multiple_of(granule).max(granule);
+    let pairs = pairs.min(4096).next_multiple_of(fewest_pairs).max(fewest_pairs);
     let mut times = Vec::new();
     for _ in 0..TRIES {
         times.push(time(benchmark, pairs)?.wall);

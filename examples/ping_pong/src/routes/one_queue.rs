@@ -34,7 +34,7 @@ impl<K> OneQueue<K> {
     /// Records `pairs` pairs per submit, each by `record`, on `bytes` bytes of `buffer`, which `kept` keeps.
     ///
     /// # Errors
-    /// Those of `record`, and if the driver fails.
+    /// The errors of `record`, and if the driver fails.
     pub fn new(
         gpu: Rc<VulkanContext>,
         (buffer, bytes): (vk::Buffer, u64),
@@ -72,7 +72,7 @@ impl<K> Benchmark for OneQueue<K> {
         self.user.finish()
     }
 
-    fn granule(&self) -> u32 {
+    fn fewest_pairs(&self) -> u32 {
         self.pairs
     }
 

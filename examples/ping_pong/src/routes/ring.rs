@@ -111,7 +111,7 @@ impl<S: PayloadUser> Benchmark for Ring<S> {
         self.second.finish()
     }
 
-    fn granule(&self) -> u32 {
+    fn fewest_pairs(&self) -> u32 {
         self.depth()
     }
 
