@@ -72,7 +72,7 @@ fn run_selected<F: Fixture>(cases: &[CaseOn<F>], arguments: &Arguments) -> Resul
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let jobs = jobs.unwrap_or(if about.hardware { 1 } else { cores.min(2) }).max(1);
     println!("GPU: {} ({})", about.device.name, about.device.driver);
-    println!("running {total} tests, {jobs} at once");
+    println!("cases: {total}, at once: {jobs}");
 
     let suite = Suite {
         arguments,
@@ -97,7 +97,7 @@ fn run_selected<F: Fixture>(cases: &[CaseOn<F>], arguments: &Arguments) -> Resul
     let totals = Totals::of(&entries);
     let DescriptorCounts { before, after, processes } = descriptors;
     println!(
-        "\n{totals}; file descriptors of {processes} processes: {before} before, {after} after; {:.1} s",
+        "\n{totals}; file descriptors: {before} before, {after} after; processes: {processes}; {:.1} s",
         started.elapsed().as_secs_f64()
     );
     let unfiltered = arguments.filter.is_none() && arguments.skip.is_empty();
@@ -108,7 +108,7 @@ fn run_selected<F: Fixture>(cases: &[CaseOn<F>], arguments: &Arguments) -> Resul
         Report::new(about, descriptors, entries).write(path.as_ref()).context("INTEROP_REPORT")?;
     }
     if totals.failures() > 0 {
-        problems.push(format!("{} cases failed", totals.failures()));
+        problems.push(format!("failed cases: {}", totals.failures()));
     }
     if !problems.is_empty() {
         bail!("{}", problems.join("\n"));
@@ -181,7 +181,7 @@ impl Suite<'_> {
         if !self.is_terse() {
             let done = self.progress().entries.len();
             let seconds = self.started.elapsed().as_secs_f64();
-            println!("progress: {done} of {} tests, {seconds:.0} s", self.total);
+            println!("progress: {done} of {}, {seconds:.0} s", self.total);
         }
     }
 
