@@ -5,6 +5,7 @@ use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, sys};
 use super::array::Array;
 use super::image_descriptors::{self, CopyMemory, CopySize};
 use super::library::check;
+use super::uses::UsedStream;
 use crate::desc::{ImageDesc, ImageKind};
 use crate::error::{Invalid, Result};
 
@@ -79,14 +80,15 @@ impl Array {
         self.check_length(level, to.len())?;
         self.check_memory(to.stream())?;
         let current = self.memory().endpoint().enter_stream(stream)?;
-        self.uses().prepare(&current, stream)?;
+        let used = UsedStream::new(&current, stream);
+        self.uses().prepare(&current, &used)?;
         // cudarc orders the copy after other uses of the memory, and records it when `_use` is
         // dropped.
         let (address, _use) = to.device_ptr_mut(stream);
         // SAFETY: the memory has room for the level, and belongs to this context (checked above);
         // cudarc does not free it before the copy is done.
         unsafe { self.copy(stream, level, false, CopyMemory::Device(address)) }?;
-        self.uses().note(&current, stream);
+        self.uses().note(&current, &used);
         Ok(())
     }
 
@@ -108,11 +110,12 @@ impl Array {
         self.check_length(level, from.len())?;
         self.check_memory(from.stream())?;
         let current = self.memory().endpoint().enter_stream(stream)?;
-        self.uses().prepare(&current, stream)?;
+        let used = UsedStream::new(&current, stream);
+        self.uses().prepare(&current, &used)?;
         let (address, _use) = from.device_ptr(stream);
         // SAFETY: as in `copy_to`; the memory is only read.
         unsafe { self.copy(stream, level, true, CopyMemory::Device(address)) }?;
-        self.uses().note(&current, stream);
+        self.uses().note(&current, &used);
         Ok(())
     }
 

@@ -91,7 +91,7 @@ mod memory;
 mod objects;
 mod semaphore;
 mod texture_options;
-mod uses;
+pub(crate) mod uses;
 
 pub use array::Array;
 pub use buffer::{Buffer, Pod};

@@ -12,7 +12,7 @@ use super::descriptors::{self, signal_params, wait_params};
 use super::endpoint::Endpoint;
 use super::fence::{Event, Fence};
 use super::library::{check, record};
-use super::uses::{OwnStream, Uses};
+use super::uses::{OwnStream, UsedStream, Uses};
 use crate::capabilities::Support;
 use crate::error::{Api, Error, ImportError, ImportResult, Invalid, Missing, Result};
 use crate::fd::{SemaphoreHandleType, check_no_file, transfer_duplicate};
@@ -192,11 +192,12 @@ impl Endpoint {
             |_| Invalid::new("semaphores", format!("{} are more than CUDA accepts", list.len()));
         let count = c_uint::try_from(list.len()).map_err(too_many)?;
         // Everything that can fail comes first, because a submission can't be undone.
+        let used = UsedStream::new(&current, stream);
         for (semaphore, _) in list {
-            semaphore.prepare_use(&current, stream)?;
+            semaphore.prepare_use(&current, &used)?;
         }
         self.enqueue(&current, operation, stream.cu_stream(), list, count)?;
-        list.iter().for_each(|(semaphore, _)| semaphore.note_use(&current, stream));
+        list.iter().for_each(|(semaphore, _)| semaphore.note_use(&current, &used));
         Ok(())
     }
 
@@ -333,12 +334,12 @@ impl Semaphore {
     }
 
     /// Prepares for [`note_use`](Self::note_use), so that less can fail after the submission.
-    pub(crate) fn prepare_use(&self, current: &Current<'_>, stream: &CudaStream) -> Result<()> {
+    pub(crate) fn prepare_use(&self, current: &Current<'_>, stream: &UsedStream<'_>) -> Result<()> {
         self.shared.uses.prepare(current, stream)
     }
 
     /// Records a use that was submitted to `stream`.
-    pub(crate) fn note_use(&self, current: &Current<'_>, stream: &CudaStream) {
+    pub(crate) fn note_use(&self, current: &Current<'_>, stream: &UsedStream<'_>) {
         self.shared.uses.note(current, stream);
     }
 

@@ -28,12 +28,24 @@ pub(super) struct Uses {
 /// Distinguishes streams; `None` for a stream that is used once.
 type StreamId = Option<u64>;
 
+/// A stream, and its identifier, which is queried once per operation.
+pub(crate) struct UsedStream<'a> {
+    stream: &'a CudaStream,
+    id: StreamId,
+}
+
+impl<'a> UsedStream<'a> {
+    pub(crate) fn new(_current: &Current<'_>, stream: &'a CudaStream) -> Self {
+        Self { stream, id: Some(stream_id(stream)) }
+    }
+}
+
 impl Uses {
     /// Creates the event that [`note`](Self::note) records, so that less can fail after the
     /// submission. The stream must not be captured.
-    pub(super) fn prepare(&self, current: &Current<'_>, stream: &CudaStream) -> Result<()> {
+    pub(super) fn prepare(&self, current: &Current<'_>, stream: &UsedStream<'_>) -> Result<()> {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        event_of(&mut events, current, stream)?;
+        event_of(&mut events, current, stream.id)?;
         Ok(())
     }
 
@@ -41,10 +53,10 @@ impl Uses {
     ///
     /// The work is already submitted. Returning an error would make the caller submit it twice, so
     /// it is logged, and the object is leaked, because its last use is no longer known.
-    pub(super) fn note(&self, current: &Current<'_>, stream: &CudaStream) {
+    pub(super) fn note(&self, current: &Current<'_>, stream: &UsedStream<'_>) {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        let noted = event_of(&mut events, current, stream)
-            .and_then(|event| event.record(current, stream.cu_stream()));
+        let noted = event_of(&mut events, current, stream.id)
+            .and_then(|event| event.record(current, stream.stream.cu_stream()));
         self.log(noted);
     }
 
@@ -92,14 +104,13 @@ impl Uses {
     }
 }
 
-/// Returns the event for `stream`; creates it if it is absent, for example because another thread
-/// has removed it since `prepare`.
+/// Returns the event for the stream `id`; creates it if it is absent, for example because another
+/// thread has removed it since `prepare`.
 fn event_of<'a>(
     events: &'a mut Vec<(StreamId, Event)>,
     current: &Current<'_>,
-    stream: &CudaStream,
+    id: StreamId,
 ) -> Result<&'a Event> {
-    let id = Some(stream_id(stream));
     let at = match events.iter().position(|(used, _)| *used == id) {
         Some(at) => at,
         None => {

@@ -6,8 +6,6 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use smallvec::SmallVec;
-
 use super::contents::Contents;
 use super::wait::{HostFence, HostWait};
 use crate::capabilities::SyncMethod;
@@ -125,8 +123,25 @@ pub(crate) enum State {
     /// Its work is not submitted yet.
     Recorded,
     Submitted,
-    /// It is acquired, but the acquire is not submitted yet.
-    Acquiring,
+    /// It is acquired, but the acquire is not submitted yet. Releases that are acquired together
+    /// share the lowest of their sequence numbers.
+    Acquiring(u64),
+}
+
+/// A release in flight.
+#[derive(Debug)]
+struct Pending {
+    number: u64,
+    state: State,
+    /// What its ticket described, if the ticket was dropped or the acquire is not submitted yet.
+    release: Option<Release>,
+}
+
+impl Pending {
+    /// Returns whether the ticket was dropped.
+    fn is_lost(&self) -> bool {
+        self.release.is_some() && !matches!(self.state, State::Acquiring(_))
+    }
 }
 
 /// The releases of one handoff.
@@ -139,11 +154,7 @@ pub(crate) struct InFlight {
     released: u64,
     /// The releases whose acquire is not submitted yet, in ascending order. The allocation is
     /// reused.
-    pending: VecDeque<(u64, State)>,
-    /// Acquires that are not submitted yet: the lowest sequence number, and the releases.
-    acquiring: Vec<(u64, SmallVec<[Release; 1]>)>,
-    /// The releases whose tickets were dropped.
-    lost: Vec<Release>,
+    pending: VecDeque<Pending>,
 }
 
 impl InFlight {
@@ -161,62 +172,32 @@ impl InFlight {
                 .help("release fewer, or open the handoff with a larger in_flight")
                 .into());
         }
-        match self.pending.front() {
-            Some((oldest, state)) if last - *oldest >= limit => {
-                Err(self.refuse(last, (*oldest, *state), limit).into())
-            }
-            _ => {
-                let state = if is_submitted { State::Submitted } else { State::Recorded };
-                let numbers = first..last + 1;
-                self.pending.extend(numbers.clone().map(|number| (number, state)));
-                self.released = last;
-                Ok(numbers)
-            }
+        if let Some(oldest) = self.pending.front().filter(|oldest| last - oldest.number >= limit) {
+            return Err(refuse(last, oldest, limit).into());
         }
-    }
-
-    /// Explains why release `last` can't follow yet.
-    fn refuse(&self, last: u64, (oldest, state): (u64, State), limit: u64) -> Invalid {
-        let (problem, help) = if self.lost.iter().any(|lost| lost.sequence == oldest) {
-            (
-                "the ticket of number {} was dropped",
-                "get a new one from `lost_tickets` and acquire it",
-            )
-        } else {
-            match state {
-                State::Recorded => (
-                    "number {} is not submitted yet",
-                    "submit its SubmitSync, or drop it, which cancels the release",
-                ),
-                State::Submitted => ("number {} is not yet acquired", "acquire it first"),
-                State::Acquiring => (
-                    "the acquire of number {} is not submitted yet",
-                    "submit its SubmitSync, or drop it and get the ticket from `lost_tickets`",
-                ),
-            }
-        };
-        let problem = problem.replace("{}", &oldest.to_string());
-        let more = format!("{limit} may be in flight; or open the handoff with more in_flight");
-        Invalid::new("release", format!("number {last} while {problem}"))
-            .help(format!("{help}: {more}"))
+        let state = if is_submitted { State::Submitted } else { State::Recorded };
+        let numbers = first..last + 1;
+        for number in numbers.clone() {
+            self.pending.push_back(Pending { number, state, release: None });
+        }
+        self.released = last;
+        Ok(numbers)
     }
 
     fn position(&self, number: u64) -> Option<usize> {
         match self.pending.front() {
-            Some((first, _)) if *first == number => Some(0),
-            _ => self.pending.binary_search_by_key(&number, |(number, _)| *number).ok(),
+            Some(first) if first.number == number => Some(0),
+            _ => self.pending.binary_search_by_key(&number, |pending| pending.number).ok(),
         }
+    }
+
+    fn find(&mut self, number: u64) -> Option<&mut Pending> {
+        self.position(number).map(|at| &mut self.pending[at])
     }
 
     /// Returns the state of a release; `None` if it is acquired or was never submitted.
     pub(crate) fn state(&self, number: u64) -> Option<State> {
-        self.position(number).map(|at| self.pending[at].1)
-    }
-
-    fn set_state(&mut self, number: u64, state: State) {
-        if let Some(at) = self.position(number) {
-            self.pending[at].1 = state;
-        }
+        self.position(number).map(|at| self.pending[at].state)
     }
 
     /// Removes a release that was acquired.
@@ -228,13 +209,16 @@ impl InFlight {
 
     /// Marks these releases as submitted.
     pub(crate) fn submitted(&mut self, numbers: &Range<u64>) {
-        numbers.clone().for_each(|number| self.set_state(number, State::Submitted));
+        for number in numbers.clone() {
+            if let Some(pending) = self.find(number) {
+                pending.state = State::Submitted;
+            }
+        }
     }
 
     /// Removes releases that will never be submitted. Their numbers are not used again.
     pub(crate) fn abandon(&mut self, numbers: &Range<u64>) {
         numbers.clone().for_each(|number| self.acquire(number));
-        self.lost.retain(|lost| !numbers.contains(&lost.sequence));
     }
 
     /// Removes releases that failed before they had a ticket. Their numbers are used again.
@@ -245,56 +229,74 @@ impl InFlight {
         }
     }
 
-    /// Marks these releases as acquired by work that is not submitted yet.
-    pub(crate) fn begin_acquire(&mut self, releases: SmallVec<[Release; 1]>) {
-        for release in &releases {
-            self.set_state(release.sequence, State::Acquiring);
-        }
-        if let Some(first) = releases.iter().map(|release| release.sequence).min() {
-            self.acquiring.push((first, releases));
+    /// Marks a release as acquired by work that is not submitted yet. `first` is the lowest
+    /// sequence number of those that are acquired together.
+    pub(crate) fn begin_acquire(&mut self, first: u64, release: Release) {
+        if let Some(pending) = self.find(release.sequence) {
+            pending.state = State::Acquiring(first);
+            pending.release = Some(release);
         }
     }
 
-    fn take_acquiring(&mut self, first: u64) -> SmallVec<[Release; 1]> {
-        let at = self.acquiring.iter().position(|(key, _)| *key == first);
-        at.map(|at| self.acquiring.swap_remove(at).1).unwrap_or_default()
-    }
-
-    /// Marks the acquire as submitted.
+    /// Marks an acquire as submitted.
     pub(crate) fn end_acquire(&mut self, first: u64) {
-        for release in self.take_acquiring(first) {
-            self.acquire(release.sequence);
+        let acquiring = State::Acquiring(first);
+        while self.pending.front().is_some_and(|pending| pending.state == acquiring) {
+            self.pending.pop_front();
         }
+        self.pending.retain(|pending| pending.state != acquiring);
     }
 
     /// Cancels an acquire that will never be submitted: its releases are lost until their tickets
     /// are recovered.
     pub(crate) fn abandon_acquire(&mut self, first: u64) {
-        for release in self.take_acquiring(first) {
-            self.set_state(release.sequence, State::Submitted);
-            self.lost.push(release);
+        for pending in &mut self.pending {
+            if pending.state == State::Acquiring(first) {
+                pending.state = State::Submitted;
+            }
         }
     }
 
     /// Keeps a release whose ticket was dropped, if it can still be acquired.
     pub(crate) fn lose(&mut self, release: Release) {
-        if self.position(release.sequence).is_some() {
-            self.lost.push(release);
+        if let Some(pending) = self.find(release.sequence) {
+            pending.release = Some(release);
         }
     }
 
     /// Removes and returns a release whose ticket was dropped.
     pub(crate) fn take_lost(&mut self, number: u64) -> Option<Release> {
-        let at = self.lost.iter().position(|lost| lost.sequence == number)?;
-        Some(self.lost.swap_remove(at))
+        self.find(number).filter(|pending| pending.is_lost())?.release.take()
     }
 
     /// Removes and returns the releases whose tickets were dropped, oldest first.
     pub(crate) fn drain_lost(&mut self) -> Vec<Release> {
-        let mut lost = std::mem::take(&mut self.lost);
-        lost.sort_by_key(|release| release.sequence);
-        lost
+        let lost = self.pending.iter_mut().filter(|pending| pending.is_lost());
+        lost.filter_map(|pending| pending.release.take()).collect()
     }
+}
+
+/// Explains why release `last` can't follow yet.
+fn refuse(last: u64, oldest: &Pending, limit: u64) -> Invalid {
+    let (problem, help) = match oldest.state {
+        _ if oldest.is_lost() => (
+            "the ticket of number {} was dropped",
+            "get a new one from `lost_tickets` and acquire it",
+        ),
+        State::Recorded => (
+            "number {} is not submitted yet",
+            "submit its SubmitSync, or drop it, which cancels the release",
+        ),
+        State::Submitted => ("number {} is not yet acquired", "acquire it first"),
+        State::Acquiring(_) => (
+            "the acquire of number {} is not submitted yet",
+            "submit its SubmitSync, or drop it and get the ticket from `lost_tickets`",
+        ),
+    };
+    let problem = problem.replace("{}", &oldest.number.to_string());
+    let more = format!("{limit} may be in flight; or open the handoff with more in_flight");
+    Invalid::new("release", format!("number {last} while {problem}"))
+        .help(format!("{help}: {more}"))
 }
 
 /// A failed acquire: the error, and the ticket for another attempt.

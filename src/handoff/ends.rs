@@ -178,7 +178,7 @@ impl<P: HandoffPeer> Acquirer<P> {
         let contents = &ticket.release().contents;
         match self.enqueue(std::iter::once(&ticket), contents, commands.into()) {
             Ok(sync) => {
-                self.acquired(std::iter::once(ticket));
+                self.acquired(ticket.sequence(), std::iter::once(ticket));
                 Ok(sync)
             }
             Err(error) => Err(ImportError::new(ticket, error)),
@@ -229,13 +229,15 @@ impl<P: HandoffPeer> Acquirer<P> {
         &self.channel
     }
 
-    /// Consumes tickets that were acquired.
-    pub(crate) fn acquired(&self, tickets: impl Iterator<Item = Ticket>) {
+    /// Consumes tickets that were acquired; `first` is the lowest of their sequence numbers.
+    pub(crate) fn acquired(&self, first: u64, tickets: impl Iterator<Item = Ticket>) {
         let mut in_flight = self.channel.in_flight();
-        if P::SUBMITS {
-            tickets.for_each(|ticket| in_flight.acquire(ticket.finish().sequence));
-        } else {
-            in_flight.begin_acquire(tickets.map(Ticket::finish).collect());
+        for release in tickets.map(Ticket::finish) {
+            if P::SUBMITS {
+                in_flight.acquire(release.sequence);
+            } else {
+                in_flight.begin_acquire(first, release);
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use super::peer::{SemaphoreOp, semaphore_ops};
 use super::wait::HostFence;
 use crate::capabilities::SyncMethod;
 use crate::cuda::library::failed;
+use crate::cuda::uses::UsedStream;
 use crate::cuda::{Endpoint, Semaphore, SemaphoreNode};
 use crate::error::{ImportError, ImportResult, Invalid, Result};
 use crate::vulkan::{Half, SubmitHandoff as _};
@@ -188,7 +189,9 @@ impl GraphHandoff {
             reserved.end = Some(InFlight::unreserve);
             return Err(ImportError::new(ticket, error));
         }
-        self.acquire.acquirer.acquired(ticket.into_iter());
+        if let Some(ticket) = ticket {
+            self.acquire.acquirer.acquired(ticket.sequence(), std::iter::once(ticket));
+        }
         let released = self.released(sequence, stream);
         if released.is_ok() {
             reserved.end = None;
@@ -213,8 +216,9 @@ impl GraphHandoff {
         }
         let number = ticket.map(Ticket::sequence);
         let current = releaser.endpoint.enter_stream(stream)?;
+        let used = UsedStream::new(&current, stream);
         for semaphore in acquirer.semaphores.iter().chain(&releaser.semaphores) {
-            semaphore.prepare_use(&current, stream)?;
+            semaphore.prepare_use(&current, &used)?;
         }
         if let Some(node) = wait {
             let (semaphore, value) = operation(&acquirer.semaphores, acquirer.method(), number)?;
@@ -235,8 +239,9 @@ impl GraphHandoff {
     fn released(&self, sequence: u64, stream: &CudaStream) -> Result<Ticket> {
         let Releaser { endpoint, channel, semaphores, .. } = &self.releaser;
         let current = endpoint.enter_stream(stream)?;
-        let used = self.acquire.acquirer.semaphores.iter().chain(semaphores);
-        used.for_each(|semaphore| semaphore.note_use(&current, stream));
+        let used = UsedStream::new(&current, stream);
+        let both = self.acquire.acquirer.semaphores.iter().chain(semaphores);
+        both.for_each(|semaphore| semaphore.note_use(&current, &used));
         let host = match channel.method {
             SyncMethod::HostWait => Some(HostFence::Cuda(endpoint.fence(stream)?)),
             _ => None,

@@ -13,7 +13,7 @@ use super::slot::{Batch, PendingRelease, PendingTake, Slot};
 use crate::capabilities::{Capabilities, SyncMethod, SyncPlan, plan_all};
 use crate::desc::BufferDesc;
 use crate::error::{Invalid, Mismatch, Result};
-use crate::handoff::{Acquirer, Contents, Handoff, HandoffOptions, Releaser, open};
+use crate::handoff::{Acquirer, Contents, Handoff, HandoffOptions, Releaser, Ticket, open};
 use crate::vulkan;
 
 /// One endpoint's place in a ring: takes slots from the stage before it and releases them to the
@@ -112,7 +112,8 @@ impl<P: RingPeer> RingStage<P> {
         let Some(mut taken) = self.arrivals.take(wait, &how_many)? else { return Ok(None) };
         let tickets = taken.arrivals.iter().filter_map(|arrival| arrival.ticket.as_ref());
         let mut sync = P::Sync::default();
-        if tickets.clone().next().is_some() {
+        let first = tickets.clone().map(Ticket::sequence).min();
+        if first.is_some() {
             let released = taken.arrivals.iter().filter(|arrival| arrival.ticket.is_some());
             let buffers = released.map(|arrival| &self.buffers[arrival.index]);
             sync = P::with_commands(buffers, commands.into(), |commands| {
@@ -122,11 +123,12 @@ impl<P: RingPeer> RingStage<P> {
         let mut slots = Vec::with_capacity(taken.arrivals.len());
         let (ring, home) = (self.ring, &self.arrivals);
         let (channel, mut acquired) = (self.acquirer.channel().clone(), SmallVec::new());
-        self.acquirer.acquired(taken.arrivals.drain(..).filter_map(|Arrival { index, ticket }| {
+        let tickets = taken.arrivals.drain(..).filter_map(|Arrival { index, ticket }| {
             slots.push(Slot { index, ring, is_new: ticket.is_none(), home: Some(home.clone()) });
             acquired.extend(ticket.as_ref().map(|ticket| (index, ticket.sequence())));
             ticket
-        }));
+        });
+        self.acquirer.acquired(first.unwrap_or(0), tickets);
         if !acquired.is_empty() {
             P::taken(&mut sync, PendingTake { channel, home: home.clone(), slots: acquired });
         }

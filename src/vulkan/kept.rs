@@ -13,7 +13,7 @@ use super::commands::{Commands, OwnCommands};
 use super::endpoint::{Endpoint, KeptForGpu};
 use super::fence::Fence;
 use super::image::Image;
-use super::semaphore::{Semaphore, SemaphoreSignal, SemaphoreWait};
+use super::semaphore::{Semaphore, SemaphoreSignal};
 use crate::error::{Error, Result};
 
 /// What a submit uses.
@@ -22,26 +22,30 @@ pub(super) struct Kept {
     pub(super) fence: Fence,
     /// The ends of handoffs that the submit belongs to.
     pub(super) ends: SmallVec<[u64; 2]>,
-    pub(super) _semaphores: (Vec<SemaphoreWait>, Vec<SemaphoreSignal>),
-    pub(super) objects: SmallVec<[Object; 4]>,
+    pub(super) objects: Objects,
 }
 
-/// An object that commands use.
+/// The objects of one submit. Two handoffs of a buffer each need no allocation.
+pub(super) type Objects = SmallVec<[Object; 4]>;
+
+/// An object that a submit uses.
 #[derive(Debug)]
-pub(crate) enum Object {
+#[expect(dead_code, reason = "some are only kept")]
+pub(super) enum Object {
     Buffer(Buffer),
     Image(Image),
+    Semaphore(Semaphore),
     /// The library's own command buffer.
-    Commands(#[expect(dead_code, reason = "it is only kept")] Commands),
+    Commands(Box<Commands>),
 }
 
 impl Object {
-    /// Returns whether this is the last reference.
+    /// Returns whether this is the last reference to a resource.
     fn is_last(&self) -> bool {
         match self {
             Self::Buffer(buffer) => buffer.0.is_last(),
             Self::Image(image) => image.0.is_last(),
-            Self::Commands(_) => false,
+            Self::Semaphore(_) | Self::Commands(_) => false,
         }
     }
 }

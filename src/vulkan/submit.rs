@@ -10,7 +10,7 @@ use super::commands::Commands;
 use super::conv::VkResultExt;
 use super::endpoint::Endpoint;
 use super::fence::Fence;
-use super::kept::{Kept, KeptList, Object};
+use super::kept::{Kept, KeptList, Object, Objects};
 use super::semaphore::{Semaphore, SemaphoreSignal, SemaphoreWait};
 use super::submit_end::{SubmitEnd, check_device};
 use crate::error::{Error, Result};
@@ -32,8 +32,8 @@ pub struct SubmitSync {
     signals: Vec<SemaphoreSignal>,
     /// A fence that the submit signals, if there is one already.
     fence: Option<Fence>,
-    ends: SmallVec<[SubmitEnd; 2]>,
-    after: SmallVec<[Box<dyn AfterSubmit>; 1]>,
+    ends: Vec<SubmitEnd>,
+    after: Vec<Box<dyn AfterSubmit>>,
     /// The library's own command buffer.
     commands: Option<Commands>,
 }
@@ -77,8 +77,8 @@ impl SubmitSync {
             (Some(fence), Some(other)) => Some(fence.merge(other)),
             (fence, other) => fence.or(other),
         };
-        self.ends.extend(other.ends);
-        self.after.extend(other.after);
+        append(&mut self.ends, other.ends);
+        append(&mut self.after, other.after);
         self.commands = self.commands.take().or(other.commands);
     }
 
@@ -106,13 +106,18 @@ impl SubmitSync {
         command_buffers: &[vk::CommandBuffer],
     ) -> Result<()> {
         let (prepared, fence) = self.prepare(endpoint, queue)?;
-        let Self { waits, signals, .. } = &prepared;
-        let semaphores: List<_> = waits.iter().map(|wait| wait.semaphore.handle()).collect();
-        let stages: List<_> = waits.iter().map(|wait| wait.stage).collect();
-        let signalled: List<_> = signals.iter().map(|s| s.semaphore.handle()).collect();
+        let (mut semaphores, mut stages, mut wait_values) = (List::new(), List::new(), List::new());
+        let (mut signalled, mut signal_values) = (List::new(), List::new());
         // Vulkan ignores the values of binary semaphores, but counts them.
-        let wait_values: List<_> = waits.iter().map(|wait| wait.value.unwrap_or(0)).collect();
-        let signal_values: List<_> = signals.iter().map(|s| s.value.unwrap_or(0)).collect();
+        for wait in &prepared.waits {
+            semaphores.push(wait.semaphore.handle());
+            wait_values.push(wait.value.unwrap_or(0));
+            stages.push(wait.stage);
+        }
+        for signal in &prepared.signals {
+            signalled.push(signal.semaphore.handle());
+            signal_values.push(signal.value.unwrap_or(0));
+        }
         let mut timeline = vk::TimelineSemaphoreSubmitInfo::default()
             .wait_semaphore_values(&wait_values)
             .signal_semaphore_values(&signal_values);
@@ -228,19 +233,15 @@ impl SubmitSync {
     /// Called after the submit: keeps what it uses, and completes the handoffs.
     fn submitted(self, endpoint: &Endpoint, fence: Option<Fence>) {
         let Self { waits, signals, mut ends, after, commands, .. } = self;
+        let mut objects = Objects::new();
+        ends.iter_mut().for_each(|end| end.submitted(&mut objects));
         if let Some(fence) = fence {
-            let mut objects: SmallVec<[Object; 4]> = SmallVec::new();
-            for end in &mut ends {
-                end.submitted(&mut objects);
-            }
-            objects.extend(commands.map(Object::Commands));
+            let waits = waits.into_iter().map(|wait| wait.semaphore);
+            let signals = signals.into_iter().map(|signal| signal.semaphore);
+            objects.extend(waits.chain(signals).map(Object::Semaphore));
+            objects.extend(commands.map(|commands| Object::Commands(Box::new(commands))));
             let ends = ends.iter().map(|end| end.id).collect();
-            KeptList::of(endpoint).push(Kept {
-                fence,
-                ends,
-                _semaphores: (waits, signals),
-                objects,
-            });
+            KeptList::of(endpoint).push(Kept { fence, ends, objects });
         }
         after.into_iter().for_each(|mut after| after.submitted());
     }
@@ -285,11 +286,11 @@ pub(crate) trait AfterSubmit: fmt::Debug + Send + Sync {
 }
 
 /// Adds `more` to `list`. An empty list becomes `more`, without an allocation.
-fn append<T>(list: &mut Vec<T>, more: Vec<T>) {
+fn append<T>(list: &mut Vec<T>, mut more: Vec<T>) {
     if list.is_empty() {
         *list = more;
     } else {
-        list.extend(more);
+        list.append(&mut more);
     }
 }
 

@@ -8,9 +8,9 @@ use smallvec::SmallVec;
 
 use super::accesses::Accesses;
 use super::endpoint::Endpoint;
-use super::kept::Object;
+use super::kept::{Object, Objects};
 use super::ownership::{self, Ownership, Part};
-use crate::error::{Mismatch, Result};
+use crate::error::{Error, Mismatch, Result};
 
 /// The part of a handoff that the submits of its Vulkan ends call.
 pub(crate) trait SubmitHandoff: fmt::Debug + Send + Sync {
@@ -93,15 +93,16 @@ impl SubmitEnd {
         self.handoff.as_ref().map_or(Ok(()), |handoff| handoff.check(&self.half))
     }
 
-    /// Called after the submit, which uses the objects: moves them to `kept`.
-    pub(super) fn submitted(&mut self, kept: &mut SmallVec<[Object; 4]>) {
+    /// Called after the submit: moves what the submit uses to `kept`.
+    pub(super) fn submitted(&mut self, kept: &mut Objects) {
         let Some(handoff) = self.handoff.take() else { return };
-        if matches!(self.half, Half::Acquire(_)) {
-            let half = self.ownership_half();
-            let owned = self.objects.iter().filter_map(Object::ownership);
-            owned.for_each(|ownership| ownership.acquired(half));
+        let half = self.ownership_half();
+        for object in self.objects.drain(..) {
+            if let (Half::Acquire(_), Some(ownership)) = (&self.half, object.ownership()) {
+                ownership.acquired(half);
+            }
+            kept.push(object);
         }
-        kept.extend(self.objects.drain(..));
         handoff.submitted(&self.half);
     }
 }
@@ -121,7 +122,7 @@ impl Object {
         match self {
             Self::Buffer(buffer) => Some(buffer.0.ownership()),
             Self::Image(image) => Some(image.0.ownership()),
-            Self::Commands(_) => None,
+            Self::Semaphore(_) | Self::Commands(_) => None,
         }
     }
 }
@@ -132,11 +133,13 @@ pub(super) fn check_device(
     endpoint: &Endpoint,
     other: &Endpoint,
 ) -> Result<()> {
-    if endpoint.is_same_device(other) {
-        return Ok(());
-    }
+    if endpoint.is_same_device(other) { Ok(()) } else { Err(of_another(field, endpoint, other)) }
+}
+
+#[cold]
+fn of_another(field: &'static str, endpoint: &Endpoint, other: &Endpoint) -> Error {
     let (expected, found) = (endpoint.device().handle(), other.device().handle());
-    Err(Mismatch::new(field, format!("{expected:?}"), format!("{found:?}"))
+    Mismatch::new(field, format!("{expected:?}"), format!("{found:?}"))
         .help("submit with the endpoint, and to a queue, of that device")
-        .into())
+        .into()
 }

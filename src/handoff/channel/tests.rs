@@ -39,14 +39,15 @@ fn a_release_that_is_never_submitted_makes_room_and_its_number_is_not_used_again
 fn an_acquire_that_is_never_submitted_can_be_repeated() {
     let mut in_flight = InFlight::default();
     in_flight.reserve(2, 2, true).unwrap();
-    let releases = [2, 1].map(|sequence| Release { sequence, ..Release::default() });
-    in_flight.begin_acquire(releases.into_iter().collect());
+    for sequence in [2, 1] {
+        in_flight.begin_acquire(1, Release { sequence, ..Release::default() });
+    }
     let refused = in_flight.reserve(1, 2, true).unwrap_err().to_string();
     assert!(refused.contains("the acquire of number 1 is not submitted"), "{refused}");
     in_flight.abandon_acquire(1);
     let found = in_flight.drain_lost();
     assert_eq!(found.iter().map(|lost| lost.sequence).collect::<Vec<_>>(), [1, 2]);
-    in_flight.begin_acquire(found.into_iter().collect());
+    found.into_iter().for_each(|release| in_flight.begin_acquire(1, release));
     in_flight.end_acquire(1);
     assert_eq!(in_flight.reserve(2, 2, true), Ok(3..5));
 }
