@@ -1,6 +1,6 @@
 //! The names of objects, and the names that a share group of contexts has yet to delete.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::c_void;
 use std::mem;
 use std::num::NonZeroU32;
@@ -10,15 +10,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::error::Result;
 
 /// A memory object's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct MemoryName(pub(super) NonZeroU32);
 
 /// A semaphore's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct SemaphoreName(pub(super) NonZeroU32);
 
 /// A sync object: its address, which is only passed back to OpenGL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct FenceName(usize);
 
 impl FenceName {
@@ -33,7 +33,7 @@ impl FenceName {
 }
 
 /// The name of an object of any kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Name {
     Buffer(glow::Buffer),
     Texture(glow::Texture),
@@ -83,8 +83,9 @@ struct Names {
     placed: HashMap<MemoryName, Vec<Placed>>,
     /// The textures among them that are not dropped.
     textures: HashSet<u32>,
-    /// The imported buffers and textures, and the handoff that has released each.
-    imported: HashMap<Name, Option<u64>>,
+    /// The imported buffers and textures, and the handoff that has released each. Each handoff
+    /// searches it: hashing takes longer.
+    imported: BTreeMap<Name, Option<u64>>,
 }
 
 /// A buffer or texture that was placed in memory.
@@ -159,7 +160,9 @@ impl ShareGroup {
     pub(super) fn acquire(&self, listed: impl Iterator<Item = (Name, &'static str)>) {
         let imported = &mut self.names().imported;
         for (name, _) in listed {
-            imported.entry(name).and_modify(|owner| *owner = None);
+            if let Some(owner) = imported.get_mut(&name) {
+                *owner = None;
+            }
         }
     }
 
