@@ -3,7 +3,7 @@
 use gpu_interop::ash::{self, vk};
 use gpu_interop::error::{Api, Invalid, Missing};
 use gpu_interop::format::Aspects;
-use gpu_interop::vulkan::{BufferOptions, ImageOptions};
+use gpu_interop::vulkan::{self, BufferOptions, ImageOptions};
 use gpu_interop::{BufferDesc, ImageDesc, ImageUsage, Result};
 use wgpu::hal::{self, api::Vulkan};
 
@@ -16,14 +16,18 @@ impl Interop {
     /// Creates a buffer in memory that can be exported.
     ///
     /// The wgpu buffer has those usages of `desc` that wgpu has. Its content is zero if the usage
-    /// includes [`TRANSFER_DST`](gpu_interop::BufferUsage::TRANSFER_DST) and the size is a multiple of 4 bytes;
-    /// otherwise it is undefined.
+    /// includes [`TRANSFER_DST`](gpu_interop::BufferUsage::TRANSFER_DST) and the size is a multiple
+    /// of 4 bytes; otherwise it is undefined.
     ///
     /// # Errors
-    /// Same as [`vulkan::Endpoint::create_buffer`](gpu_interop::vulkan::Endpoint::create_buffer).
+    /// Same as [`vulkan::Endpoint::create_buffer`].
     pub fn buffer(&self, desc: &BufferDesc) -> Result<SharedBuffer> {
-        let vulkan = self.endpoint.create_buffer(desc, BufferOptions::default())?;
-        let keep = vulkan.clone();
+        Ok(self.wrap(self.endpoint.create_buffer(desc, BufferOptions::default())?))
+    }
+
+    /// Creates the wgpu buffer over one that was just created.
+    pub(crate) fn wrap(&self, vulkan: vulkan::Buffer) -> SharedBuffer {
+        let (keep, desc) = (vulkan.clone(), *vulkan.desc());
         // SAFETY: the callback keeps the buffer until wgpu no longer uses it.
         let raw = unsafe {
             hal::vulkan::Buffer::from_raw_externally_owned(
@@ -45,7 +49,7 @@ impl Interop {
             encoder.clear_buffer(&wgpu, 0, None);
             self.queue.submit([encoder.finish()]);
         }
-        Ok(SharedBuffer { wgpu, vulkan })
+        SharedBuffer { wgpu, vulkan }
     }
 
     /// Creates a texture in memory that can be exported.
@@ -63,7 +67,7 @@ impl Interop {
     /// # Errors
     /// [`Invalid`] if `home` is not a single use that `desc.usage` allows; [`Missing`] if wgpu or
     /// the device lacks the format; otherwise same as
-    /// [`vulkan::Endpoint::create_image`](gpu_interop::vulkan::Endpoint::create_image).
+    /// [`vulkan::Endpoint::create_image`].
     pub fn texture(&self, desc: &ImageDesc, home: wgpu::TextureUses) -> Result<SharedTexture> {
         let format = self.format(desc)?;
         let needed = hal::vulkan::conv::map_texture_usage(home).as_raw();

@@ -109,27 +109,40 @@ impl Interop {
     }
 
     /// Submits `work` with the semaphores of a handoff.
-    ///
-    /// wgpu-hal adds the semaphores to its next submit, which may be another thread's. That one has
-    /// the waits at the latest with `work`, and the signals at the earliest after it. wgpu-hal
-    /// executes submits one after the other, so both are as good as semaphores of `work` itself.
     fn submit(&self, parts: &SubmitParts, work: [wgpu::CommandBuffer; 2]) -> Result<()> {
         if parts.fence != vk::Fence::null() {
             return Err(Invalid::new("sync", "needs a VkFence, which wgpu can't signal").into());
         }
-        // SAFETY: nothing is destroyed through the guard.
-        let raw = unsafe { self.queue.as_hal::<Vulkan>() }.ok_or_else(not_vulkan)?;
-        for wait in &parts.waits {
-            raw.add_wait_semaphore(wait.semaphore.handle(), wait.value, wait.stage);
-        }
-        self.queue.submit(work);
-        for signal in &parts.signals {
-            raw.add_signal_semaphore(signal.semaphore.handle(), signal.value);
-        }
-        // With the signals, unless another thread's submit already has them.
-        self.queue.submit([]);
-        Ok(())
+        let waits =
+            parts.waits.iter().map(|wait| (wait.semaphore.handle(), wait.value, wait.stage));
+        let signals = parts.signals.iter().map(|signal| (signal.semaphore.handle(), signal.value));
+        submit(&self.queue, waits, work, signals)
     }
+}
+
+/// Submits `work`, which starts after `waits` and ends before `signals`.
+///
+/// wgpu-hal adds the semaphores to its next submit, which may be another thread's. That one has the
+/// waits at the latest with `work`, and the signals at the earliest after it. wgpu-hal executes
+/// submits one after the other, so both are as good as semaphores of `work` itself.
+fn submit(
+    queue: &wgpu::Queue,
+    waits: impl IntoIterator<Item = (vk::Semaphore, Option<u64>, vk::PipelineStageFlags)>,
+    work: impl IntoIterator<Item = wgpu::CommandBuffer>,
+    signals: impl IntoIterator<Item = (vk::Semaphore, Option<u64>)>,
+) -> Result<()> {
+    // SAFETY: nothing is destroyed through the guard.
+    let raw = unsafe { queue.as_hal::<Vulkan>() }.ok_or_else(not_vulkan)?;
+    for (semaphore, value, stage) in waits {
+        raw.add_wait_semaphore(semaphore, value, stage);
+    }
+    queue.submit(work);
+    for (semaphore, value) in signals {
+        raw.add_signal_semaphore(semaphore, value);
+    }
+    // With the signals, unless another thread's submit already has them.
+    queue.submit([]);
+    Ok(())
 }
 
 /// A handoff that is being recorded and submitted.
@@ -186,3 +199,6 @@ fn check_alive(shared: &Shared<'_>) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
