@@ -30,6 +30,7 @@ pub struct CaseOn<F> {
     pub(super) needs: Vec<Need>,
     pub(super) expected_failures: Vec<ExpectedFailure>,
     pub(super) alone: bool,
+    pub(super) slow: bool,
     pub(super) run: CaseFn<F>,
 }
 
@@ -48,6 +49,7 @@ impl<F> CaseOn<F> {
             needs: Vec::new(),
             expected_failures: Vec::new(),
             alone: false,
+            slow: false,
             run: Box::new(run),
         }
     }
@@ -69,6 +71,13 @@ impl<F> CaseOn<F> {
     #[must_use]
     pub fn alone(mut self) -> Self {
         self.alone = true;
+        self
+    }
+
+    /// Marks a case that takes seconds. It runs before the others, so that in the end no job waits for it alone.
+    #[must_use]
+    pub fn slow(mut self) -> Self {
+        self.slow = true;
         self
     }
 

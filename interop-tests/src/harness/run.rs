@@ -55,8 +55,9 @@ fn run_selected<F: Fixture>(cases: &[CaseOn<F>], arguments: &Arguments) -> Resul
         "--logfile and --format=json are not supported; INTEROP_REPORT=FILE writes a report"
     );
     let is_selected = |case: &&CaseOn<F>| !arguments.is_filtered_out(&trial(case));
-    let (alone, beside): (Vec<_>, Vec<_>) =
+    let (alone, mut beside): (Vec<_>, Vec<_>) =
         cases.iter().filter(is_selected).partition(|case| case.alone);
+    beside.sort_by_key(|case| !case.slow);
     let names = |cases: Vec<&CaseOn<F>>| cases.iter().map(|case| case.name.clone()).collect();
     let (alone, beside): (Vec<_>, Vec<_>) = (names(alone), names(beside));
     let total = alone.len() + beside.len();

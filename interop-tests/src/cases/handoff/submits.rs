@@ -40,7 +40,8 @@ pub(crate) fn cases() -> Vec<Case> {
     let name = "vulkan→gl/opaque_fd/handoff/a_buffer_that_is_left_out_is_refused/43";
     cases.push(Case::new(name, left_out).needs(&[Need::Gl]));
     let name = "vulkan→gl/opaque_fd/handoff/the_parts_are_never_submitted/59a";
-    cases.push(Case::new(name, |gpu| gpu.run_child(NEVER_SUBMITTED, &[])).needs(&[Need::Gl]));
+    let never = Case::new(name, |gpu| gpu.run_child(NEVER_SUBMITTED, &[])).needs(&[Need::Gl]);
+    cases.push(never.slow());
     cases
 }
 

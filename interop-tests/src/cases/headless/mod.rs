@@ -32,7 +32,8 @@ pub(crate) fn cases() -> Vec<Case> {
             "a_device_whose_work_does_not_end_is_leaked/63l",
             |gpu| gpu.run_child(ENDLESS, &[]),
             &[],
-        ),
+        )
+        .slow(),
         case("a_gpu_that_is_hidden_from_cuda_opens_without_it/63m", hidden_from_cuda, &[]),
     ]
 }

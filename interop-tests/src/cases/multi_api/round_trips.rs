@@ -35,7 +35,7 @@ pub(in crate::cases) fn cases() -> Vec<Case> {
     };
     let threads = |apis: &str, run: fn(Headless) -> Result<()>| {
         let name = format!("vulkan→{apis}→vulkan/opaque_fd/buffer/two_threads/61");
-        Case::new(name, move |gpu| two_threads(gpu, run))
+        Case::new(name, move |gpu| two_threads(gpu, run)).slow()
     };
     vec![
         any_order("vulkan+gl", [&second[..], &[Importer::Gl]].concat()),

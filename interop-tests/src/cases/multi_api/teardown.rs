@@ -23,7 +23,8 @@ pub(in crate::cases) fn cases() -> Vec<Case> {
     let cuda = [Need::Cuda, Need::Semaphore(Api::Cuda, Timeline)];
     vec![
         Case::new("vulkan→gl/opaque_fd/buffer/teardown_of_devices/59", of_devices)
-            .needs(&[Need::Gl]),
+            .needs(&[Need::Gl])
+            .slow(),
         Case::new("vulkan→gl/opaque_fd/buffer/teardown_of_instances/59", of_instances)
             .needs(&[Need::Gl]),
         Case::new("vulkan→cuda/opaque_fd/buffer+timeline/teardown_in_one_context/59", of_cuda)
