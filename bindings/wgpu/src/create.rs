@@ -55,8 +55,8 @@ impl Interop {
     /// Creates a texture in memory that can be exported.
     ///
     /// `home` is the use in which wgpu has the texture when it is given and when it is taken: one
-    /// that `desc.usage` allows, best that of the first commands after `take`. It is handed over in
-    /// `VK_IMAGE_LAYOUT_GENERAL`.
+    /// that `desc.usage` allows, ideally the one that the first commands after `take` need, which
+    /// saves a transition. The texture is handed over in `VK_IMAGE_LAYOUT_GENERAL`.
     ///
     /// The wgpu texture has those usages of `desc` that wgpu has. Its content is zero if the usage
     /// includes [`TRANSFER_DST`](ImageUsage::TRANSFER_DST) and the format is not compressed;

@@ -122,9 +122,9 @@ impl Interop {
 
 /// Submits `work`, which starts after `waits` and ends before `signals`.
 ///
-/// wgpu-hal adds the semaphores to its next submit, which may be another thread's. That one has the
-/// waits at the latest with `work`, and the signals at the earliest after it. wgpu-hal executes
-/// submits one after the other, so both are as good as semaphores of `work` itself.
+/// wgpu-hal adds the semaphores to its next submit, which may be another thread's. The waits are
+/// therefore submitted with `work` or before it, and the signals after it. Since wgpu-hal makes each
+/// submit wait for the one before, that has the same effect as semaphores of `work` itself.
 fn submit(
     queue: &wgpu::Queue,
     waits: impl IntoIterator<Item = (vk::Semaphore, Option<u64>, vk::PipelineStageFlags)>,

@@ -18,11 +18,11 @@
 //! `give` and `take` submit to wgpu's queue and don't wait for the GPU if both sides support
 //! timeline semaphores. They may be called while other threads submit to the same queue.
 //!
-//! wgpu attaches the semaphores that are added to its queue to the next submit, whichever thread
-//! makes it. `take` therefore adds its waits before it submits its commands: if another thread's
-//! submit has them, that submit waits, and wgpu executes the later one after it. `give` submits its
-//! commands first, then adds its signals, and submits again: any submit that has them comes after
-//! the commands.
+//! wgpu adds the semaphores that are passed to its queue to the next submit, whichever thread makes
+//! it, and makes each submit wait for the one before. `take` therefore passes its waits before it
+//! submits its commands: if another thread's submit gets them, the commands still come after it.
+//! `give` submits its commands first, passes its signals, and submits again: any submit that gets
+//! them comes after the commands.
 
 mod convert;
 mod create;

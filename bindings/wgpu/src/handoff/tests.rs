@@ -26,6 +26,9 @@ impl Opened {
     fn new() -> Self {
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
             backends: wgpu::Backends::VULKAN,
+            // The validation layer (1.3.239) stalls for 10 seconds now and then when the host
+            // signals a timeline semaphore that a queue waits for.
+            flags: wgpu::InstanceFlags::empty(),
             ..wgpu::InstanceDescriptor::new_without_display_handle()
         });
         let adapter = pollster::block_on(instance.request_adapter(&Default::default()))
@@ -97,6 +100,8 @@ impl Opened {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     self.interop.queue.submit([]);
+                    // Otherwise this thread would nearly always hold wgpu's locks.
+                    std::thread::sleep(Duration::from_micros(20));
                 }
             });
             let result = catch_unwind(AssertUnwindSafe(test));
