@@ -70,8 +70,9 @@ pub struct ProcessResources {
 /// 512 at a time (1440 semaphores imported into OpenGL and dropped one by one: between 179 and 672 mappings).
 pub const NVIDIA_UNMAPS_IN_BATCHES: usize = 512;
 
-/// How much the heap, drivers included, may grow, in KiB.
-const HEAP_KIB: u64 = 32 << 10;
+/// How much the heap, drivers included, may grow, in KiB: 32 MiB of use, and the 64 MiB of addresses that glibc
+/// reserves for one more arena if a thread finds the others locked.
+const HEAP_KIB: u64 = (32 + 64) << 10;
 
 impl ProcessResources {
     /// Reads them from `/proc`.

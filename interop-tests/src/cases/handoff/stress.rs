@@ -358,7 +358,8 @@ fn boxes(
 /// The README's function: its `?` drops everything while a long fill runs.
 fn early_return(test_gpu: &TestGpu) -> Result<()> {
     const LONG: u64 = 64 << 20;
-    const FILLS: u32 = 20;
+    // At least 20 ms of work.
+    let fills = if test_gpu.is_hardware() { 2000 } else { 20 };
     let (gpu, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
     let mut kept = Vec::new();
     let mut share = |vulkan: &vulkan::Endpoint| -> gpu_interop::Result<()> {
@@ -370,7 +371,7 @@ fn early_return(test_gpu: &TestGpu) -> Result<()> {
             let used = BufferAccess::transfer(&buffer);
             // SAFETY: the command buffer is being recorded for this family, and lives until the queue is idle.
             unsafe {
-                for value in 0..FILLS {
+                for value in 0..fills {
                     let (handle, all) = (buffer.handle(), vk::WHOLE_SIZE);
                     gpu.device().cmd_fill_buffer(commands, handle, 0, all, value);
                 }

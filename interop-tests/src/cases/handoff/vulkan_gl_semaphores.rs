@@ -67,7 +67,9 @@ impl Drop for Work<'_> {
     }
 }
 
-/// 255 turns each: one semaphore synchronises both ways. The host never waits.
+/// 255 turns each: one semaphore synchronises both ways. With a timeline the host never waits. A binary
+/// semaphore has one state, and a wait takes whichever signal it finds, so the host waits until each side
+/// has taken the other's signal.
 fn one_semaphore(test_gpu: &TestGpu, kind: SemaphoreKind) -> Result<()> {
     let (vulkan, gl) = (test_gpu.vulkan(), test_gpu.gl()?);
     let (ours, theirs) = shared(test_gpu, &BufferDesc::storage(BYTES), BufferOptions::default())?;
@@ -104,12 +106,16 @@ fn one_semaphore(test_gpu: &TestGpu, kind: SemaphoreKind) -> Result<()> {
         let (semaphore, there) = (semaphore.clone(), value(2 * turn + 1));
         sync.merge(SubmitSync::new(Vec::new(), vec![SemaphoreSignal { semaphore, value: there }]));
         vulkan.submit(command, sync)?;
+        if kind == SemaphoreKind::Binary {
+            // OpenGL's wait must not take the signal that this submit waits for.
+            vulkan.vulkan.wait_idle()?;
+        }
 
         gl.endpoint.wait(&imported, there, &[&theirs], &[])?;
         gl.dispatch(Kernel::PingPong { step: step + 1000 }, theirs.name(), BYTES, 0)?;
         gl.endpoint.signal(&imported, value(2 * turn + 2), &[&theirs], &[])?;
         if kind == SemaphoreKind::Binary {
-            // Vulkan's next wait must not consume the signal that OpenGL waits for.
+            // Vulkan's next wait must not take the signal that OpenGL waits for.
             gl.finish();
         }
         turns.then(step);
