@@ -1,14 +1,17 @@
 //! What the kernel reports about a file descriptor or a socket's peer; duplicates; FD_CLOEXEC.
 //!
-//! The only `unsafe` below the peers is in this file: `F_SETSIG` and `SO_PEERCRED`, which rustix
-//! lacks.
+//! The only `unsafe` below the peers is in this file: `F_SETSIG`, `SO_PEERCRED` and `SO_PASSRIGHTS`,
+//! which rustix lacks.
 
 use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, fstatfs, major, minor};
+use rustix::fs::{
+    AtFlags, FileType, OFlags, StatxFlags, fcntl_getfl, fstat, fstatfs, major, minor, statx,
+};
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 use rustix::process::{Resource, getrlimit};
 
@@ -67,15 +70,30 @@ pub(crate) fn failed(call: &'static str) -> impl Fn(Errno) -> Error {
 }
 
 /// Returns the kind of file that `fd` refers to.
+///
+/// The file may be another process's, in a file system that a process serves (FUSE). Therefore the
+/// kernel returns what it has in memory and does not ask that process (`AT_STATX_DONT_SYNC`), which
+/// could let this one wait.
+///
+/// # References
+/// statx(2).
 pub(crate) fn file_kind(fd: BorrowedFd<'_>) -> Result<FileKind> {
-    let stat = fstat(fd).map_err(failed("fstat"))?;
-    Ok(match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => {
-            FileKind::Regular { len: u64::try_from(stat.st_size).unwrap_or(0) }
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let (mode, len, device) = match statx(fd, c"", flags, StatxFlags::BASIC_STATS) {
+        Ok(stat) => {
+            (stat.stx_mode.into(), stat.stx_size, (stat.stx_rdev_major, stat.stx_rdev_minor))
         }
-        FileType::CharacterDevice => {
-            FileKind::CharDevice { major: major(stat.st_rdev), minor: minor(stat.st_rdev) }
+        // Some containers forbid the newer call.
+        Err(Errno::NOSYS | Errno::PERM) => {
+            let stat = fstat(fd).map_err(failed("fstat"))?;
+            let device = (major(stat.st_rdev), minor(stat.st_rdev));
+            (stat.st_mode, u64::try_from(stat.st_size).unwrap_or(0), device)
         }
+        Err(errno) => return Err(failed("statx")(errno)),
+    };
+    Ok(match FileType::from_raw_mode(mode) {
+        FileType::RegularFile => FileKind::Regular { len },
+        FileType::CharacterDevice => FileKind::CharDevice { major: device.0, minor: device.1 },
         FileType::Fifo => FileKind::Pipe,
         FileType::Socket => FileKind::Socket,
         FileType::Directory => FileKind::Directory,
@@ -165,8 +183,12 @@ fn with_high_number(fd: OwnedFd) -> OwnedFd {
 pub(crate) fn reopen(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     if matches!(file_kind(fd)?, FileKind::Regular { .. }) && is_read_write(fd) {
         let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        let reopened = File::options().read(true).write(true).open(path);
-        // Without /proc, or without the permission to open the file, a duplicate is used.
+        // Without O_NONBLOCK, a lease (`F_SETLEASE`) of another process on the file would make this
+        // wait until the lease is broken, after 45 seconds by default.
+        let flags = libc::O_NONBLOCK;
+        let reopened = File::options().read(true).write(true).custom_flags(flags).open(path);
+        // Without /proc, without the permission to open the file, or while there is a lease, a
+        // duplicate is used.
         if let Ok(file) = reopened {
             return Ok(with_high_number(file.into()));
         }
@@ -258,6 +280,35 @@ impl PeerCredentials {
         }
         Ok(Self { pid: found.pid.try_into().unwrap_or(0), uid: found.uid })
     }
+}
+
+/// Makes the kernel refuse descriptors (`SCM_RIGHTS`) that a peer attaches to what it sends to
+/// `socket`: its `sendmsg` fails with EPERM. Connections that a listener accepts inherit this.
+///
+/// Returns whether the kernel has this option, as Linux 6.16 and later do. What is already in the
+/// socket keeps its descriptors.
+///
+/// # References
+/// unix(7), `SO_PASSRIGHTS`.
+#[cfg(feature = "session")]
+pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) -> bool {
+    set_pass_rights(socket, false)
+}
+
+/// Sets `SO_PASSRIGHTS`. Returns whether the kernel has it.
+#[cfg(feature = "session")]
+pub(crate) fn set_pass_rights(socket: BorrowedFd<'_>, value: bool) -> bool {
+    /// Of `asm-generic/socket.h`; libc lacks it. SPARC has numbers of its own.
+    const SO_PASSRIGHTS: libc::c_int = if cfg!(target_arch = "sparc64") { 0x5d } else { 83 };
+    let value = libc::c_int::from(value);
+    // SAFETY: the socket is open while it is borrowed, and `value` is readable and has the given
+    // length. A kernel that does not know the option refuses it.
+    let result = unsafe {
+        let len = size_of_val(&value) as libc::socklen_t;
+        let value = (&raw const value).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_PASSRIGHTS, value, len)
+    };
+    result == 0
 }
 
 #[cfg(test)]

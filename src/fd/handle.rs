@@ -1,7 +1,12 @@
 //! Handle types, the checks of a descriptor, and its transfer to a driver.
 
 use std::fmt;
+#[cfg(feature = "ipc")]
+use std::os::fd::BorrowedFd;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
+
+#[cfg(feature = "ipc")]
+use rustix::fs::{OFlags, SealFlags, fcntl_get_seals, fcntl_getfl};
 
 use super::file::{self as fd, FileKind};
 use crate::error::{Invalid, Result};
@@ -181,10 +186,7 @@ pub(crate) fn check_semaphore_fd(fd: impl AsFd, handle_type: SemaphoreHandleType
 }
 
 /// Refuses a file as a semaphore, for importers whose semaphores are not files.
-#[cfg_attr(
-    not(any(feature = "vulkan", feature = "gl", feature = "cuda", feature = "ipc")),
-    allow(dead_code)
-)]
+#[cfg_attr(not(any(feature = "vulkan", feature = "gl", feature = "cuda")), allow(dead_code))]
 pub(crate) fn check_no_file(fd: impl AsFd) -> Result<()> {
     match fd::file_kind(fd.as_fd())? {
         file @ FileKind::Regular { .. } => not_a_semaphore(file),
@@ -201,6 +203,93 @@ pub(crate) fn check_mapped_file(fd: impl AsFd, bytes: u64, what: &str) -> Result
             let problem = format!("is {other}, not {what} of {bytes} bytes");
             Err(Invalid::new("payload.fd", problem).help(PASS_AS_EXPORTED).into())
         }
+    }
+}
+
+/// Whether [`check_received_memory`] only asks for what the kernel has in memory: the file of `fd`
+/// is a memfd (or another file in memory), which has seals.
+///
+/// # References
+/// fcntl(2), `F_GET_SEALS`, which fails for every other file without asking its file system.
+#[cfg(feature = "ipc")]
+pub(crate) fn can_answer_at_once(fd: impl AsFd) -> bool {
+    fcntl_get_seals(fd).is_ok()
+}
+
+/// Refuses a descriptor from another process that can't be GPU memory, more strictly than
+/// [`check_memory_fd`]: only what a driver exports is accepted.
+///
+/// - A software driver's memory is a memfd. It must be open for reading and writing and not sealed
+///   against writing, since importers map it for both. It must be sealed against shrinking
+///   (`F_SEAL_SHRINK`), as Mesa does: access to pages past the end of a file raises SIGBUS. This
+///   seal is not added here, since that waits for a lock that another process can hold.
+/// - NVIDIA's memory is a character device of its driver.
+/// - Other drivers' memory is a dma-buf.
+///
+/// Seals come first, because for other files some of what follows could wait for another process.
+#[cfg(feature = "ipc")]
+pub(crate) fn check_received_memory(
+    fd: impl AsFd,
+    handle_type: MemoryHandleType,
+    allocation_size: u64,
+) -> Result<()> {
+    let fd = fd.as_fd();
+    let refuse = |problem: String, help: &'static str| {
+        Err(Invalid::new("payload.fd", problem).help(help).into())
+    };
+    let seals = match (handle_type, fcntl_get_seals(fd)) {
+        (MemoryHandleType::OpaqueFd, Ok(seals)) => seals,
+        (MemoryHandleType::DmaBuf, Ok(_)) => {
+            let problem = "is a file in memory and not a dma-buf".to_owned();
+            return refuse(problem, PASS_AS_EXPORTED);
+        }
+        (_, Err(_)) => return check_received_device(fd, handle_type),
+    };
+    let mode = fcntl_getfl(fd).map_err(fd::failed("fcntl(F_GETFL)"))? & OFlags::RWMODE;
+    if mode != OFlags::RDWR {
+        return refuse("is not open for reading and writing".into(), PASS_AS_EXPORTED);
+    }
+    if seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE) {
+        let help = "pass the fd that the exporter returned, unchanged; GPU memory can always be \
+                    written";
+        return refuse("is sealed against writing".into(), help);
+    }
+    if !seals.contains(SealFlags::SHRINK) {
+        let help = "use an exporter that seals its memory against shrinking (F_SEAL_SHRINK), as \
+                    Mesa's drivers do; its owner could shorten it otherwise";
+        return refuse("is a file that is not sealed against shrinking".into(), help);
+    }
+    check_memory_fd(fd, handle_type, allocation_size)
+}
+
+/// Refuses everything but a device of NVIDIA's driver and a dma-buf.
+#[cfg(feature = "ipc")]
+fn check_received_device(fd: BorrowedFd<'_>, handle_type: MemoryHandleType) -> Result<()> {
+    match fd::file_kind(fd)? {
+        FileKind::CharDevice { major: fd::MAJOR_NVIDIA, .. }
+            if handle_type == MemoryHandleType::OpaqueFd =>
+        {
+            Ok(())
+        }
+        // These have no file system that another process serves, so this does not wait.
+        FileKind::Anonymous if fd::is_dma_buf(fd) => Ok(()),
+        kind if handle_type == MemoryHandleType::DmaBuf => {
+            Err(not_memory(&format!("{kind} and not a dma-buf")).into())
+        }
+        FileKind::Regular { .. } => {
+            Err(not_memory("a file that no driver exports (it is not a memfd)").into())
+        }
+        kind => Err(not_memory(&kind.to_string()).into()),
+    }
+}
+
+/// Refuses a descriptor from another process that can't be a semaphore: a file, which its other
+/// owner could corrupt or shorten, and every device but those of NVIDIA's driver.
+#[cfg(feature = "ipc")]
+pub(crate) fn check_received_semaphore(fd: impl AsFd) -> Result<()> {
+    match fd::file_kind(fd.as_fd())? {
+        FileKind::Anonymous | FileKind::CharDevice { major: fd::MAJOR_NVIDIA, .. } => Ok(()),
+        other => not_a_semaphore(other),
     }
 }
 

@@ -15,9 +15,11 @@
 //! use gpu_interop::payload::{MemoryInfo, Payload};
 //! use gpu_interop::{BufferDesc, BufferPayload, Identity, MemoryPayload, Uuid};
 //!
-//! # let memory = tempfile::tempfile()?;
-//! # memory.set_len(8192)?;
-//! // An endpoint's export returns such a payload. Here it is created from a file.
+//! # use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+//! # let memory = memfd_create("memory", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+//! # ftruncate(&memory, 8192)?;
+//! # fcntl_add_seals(&memory, SealFlags::SHRINK)?;
+//! // An endpoint's export returns such a payload. Here it is created from a memfd.
 //! let info = MemoryInfo {
 //!     handle_type: MemoryHandleType::OpaqueFd,
 //!     allocation_size: 8192,
@@ -25,7 +27,7 @@
 //!     dedicated: false,
 //!     identity: Identity { device: Uuid::from_bytes([7; 16]), driver: None, name: "GPU".into() },
 //! };
-//! let memory = MemoryPayload::new(memory.into(), info)?;
+//! let memory = MemoryPayload::new(memory, info)?;
 //! let payload = Payload::from(BufferPayload::new(memory, 4096, BufferDesc::storage(4096))?);
 //!
 //! let (producer, consumer) = UnixStream::pair()?;
@@ -43,8 +45,14 @@
 //! timeout covers a whole message. To end a wait without a timeout, shut the socket down from
 //! another thread ([`UnixStream::shutdown`](std::os::unix::net::UnixStream::shutdown)).
 //!
-//! Leave the socket options `SO_PASSCRED` and `SO_PASSPIDFD` unset: the control messages that they
-//! add are ignored, and each pidfd would stay open.
+//! No system call on a descriptor that a peer has sent runs in the calling thread if it could block. What
+//! was refused is closed by threads named `interop-close`, at most 16, which end when there is nothing
+//! left to close. While 64 descriptors wait for them, nothing more is received. A descriptor that is not
+//! a memfd is examined in a thread named `interop-examine`, for the read timeout or 50 milliseconds. Use
+//! [`close()`] for the socket itself.
+//!
+//! Leave the socket options `SO_PASSCRED`, `SO_PASSSEC` and `SO_PASSPIDFD` unset: a socket that adds
+//! control messages is refused, and a pidfd would stay open.
 //!
 //! # Trust
 //! The peer may send anything. When a payload is received, the following is verified before any
@@ -54,21 +62,20 @@
 //!   without control characters, and the length is exact. No allocation is larger than one message,
 //!   which has at most 4096 bytes.
 //! - *The descriptors.* The announced number arrived, on the first byte. The kernel sets
-//!   FD_CLOEXEC, so that no child of this process inherits them. All descriptors of a refused
-//!   message are closed. A peer can attach up to 253 of them to one byte; during a call each of
-//!   them is open twice.
+//!   FD_CLOEXEC, so that no child of this process inherits them. Of the descriptors that a peer attaches
+//!   (up to 253 to one byte), at most 4 are ever received. The others stay in the socket, and are closed
+//!   with it.
 //! - *The description.* It satisfies [`BufferDesc::validate`](crate::BufferDesc::validate) or
 //!   [`ImageDesc::validate`](crate::ImageDesc::validate). A buffer lies within its allocation, and
 //!   an image begins within it. A linear layout satisfies
 //!   [`ImagePayload::with_linear`](crate::ImagePayload::with_linear): mip level 0 of a linear image
 //!   lies within the allocation.
-//! - *The kind of file.* Memory is not a pipe, socket, directory, block device, or a device such as
-//!   `/dev/null`. The same holds for a semaphore, which is not a regular file either. A dma-buf
-//!   belongs to the file system of dma-bufs.
-//! - *Size and access of memory that is a file*, which software drivers share as an opaque fd. The
-//!   file is at least as long as the allocation size, open for reading and writing, and not sealed
-//!   against writing (`F_SEAL_WRITE`, `F_SEAL_FUTURE_WRITE`). A memfd is sealed against shrinking
-//!   (`F_SEAL_SHRINK`) before its length is compared, unless the exporter forbade further seals.
+//! - *The kind of file*: one that drivers export, as [described](wire#what-a-descriptor-must-be). A file
+//!   in a file system is refused, even with the right content.
+//! - *Size and access of memory that is a memfd*, which software drivers share as an opaque fd. It is
+//!   at least as long as the allocation size, open for reading and writing, and not sealed against
+//!   writing (`F_SEAL_WRITE`, `F_SEAL_FUTURE_WRITE`). It is sealed against shrinking (`F_SEAL_SHRINK`), as
+//!   Mesa does: its other owners can't shorten it, so accessing it never raises SIGBUS for that reason.
 //!
 //! The import then compares the device and driver UUIDs with the importer's own
 //! ([`MemoryPayload::check`](crate::MemoryPayload::check)), and refuses a timeline semaphore that
@@ -85,11 +92,12 @@
 //!   it at any time.
 //! - *The size of memory that is not a file.* NVIDIA's descriptors are devices without a length.
 //!   The driver may compare the size with its own record of the allocation, or may not.
-//! - *Whether a driver created the file.* Mesa's software drivers read the size to map from the
-//!   file itself. A forged file can make them map more than it holds; accessing the excess raises
+//! - *Whether a driver created the memfd.* Mesa's software drivers read the size to map from a header
+//!   in the memfd itself. A forged one can make them map more than it holds; accessing the excess raises
 //!   SIGBUS.
-//! - *Whether a file keeps its length*, if it is not a memfd, or a memfd with `F_SEAL_SEAL` but
-//!   without `F_SEAL_SHRINK`. Its owner can shorten it; accessing the missing part raises SIGBUS.
+//! - *Whether other owners leave the header alone.* Every process that has the memfd can write to it. If one
+//!   changes the header, the next import, in any process, may crash. Imports that were made before are not
+//!   affected.
 //! - *Whether a semaphore is ever signalled.* Wait for a peer's semaphore with a timeout.
 //!
 //! So accept payloads only from processes that you would let read and write your GPU memory:
@@ -101,6 +109,7 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod foreign;
 pub(crate) mod payload;
 mod receiver;
 pub(crate) mod socket;
@@ -109,5 +118,18 @@ pub mod wire;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::os::unix::net::UnixStream;
+
 pub use payload::send;
 pub use receiver::{Receiver, receive};
+
+/// Closes a socket without waiting: in another thread.
+///
+/// close(2) can block if the peer has attached descriptors that have not been received, for as long as
+/// the peer likes: what it attached is closed then, too, and may be a file that the peer serves or a
+/// socket that lingers.
+pub fn close(socket: UnixStream) {
+    // The peer learns it at once.
+    let _ = socket.shutdown(std::net::Shutdown::Both);
+    foreign::close_elsewhere(socket.into());
+}

@@ -1,18 +1,15 @@
 //! Payloads as messages: sending one, and creating one from what a peer sent, with every check that
 //! needs no driver.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
-use rustix::fs::{OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fcntl_getfl};
-
+use super::foreign::{Foreign, examine};
 use super::socket::send_message;
 use super::wire::Message;
-use crate::error::{Invalid, Mismatch, Result};
-use crate::fd::{
-    FileKind, MemoryHandleType, check_memory_fd, check_no_file, check_semaphore_fd, failed,
-    file_kind,
-};
+use crate::error::{Mismatch, Result};
+use crate::fd::{can_answer_at_once, check_received_memory, check_received_semaphore};
 use crate::payload::{
     BufferPayload, ImagePayload, MemoryInfo, MemoryPayload, Payload, SemaphorePayload,
 };
@@ -66,13 +63,19 @@ pub(super) fn message_of(payload: &Payload) -> Message {
     }
 }
 
-/// Creates a payload from a message and the descriptor that accompanied it.
+/// Creates a payload from a message and the descriptor that accompanied it, whose examination may take
+/// as long as `limit`.
 ///
 /// # Errors
 /// `Mismatch` if the message belongs to a session, `Invalid` if the description is invalid or if
 /// the descriptor can't match it.
-pub(crate) fn payload_of(message: Message, descriptor: Option<OwnedFd>) -> Result<Payload> {
+pub(crate) fn payload_of(
+    message: Message,
+    descriptor: Option<Foreign>,
+    limit: Duration,
+) -> Result<Payload> {
     let kind = message.kind();
+    let memory = |fd, info| memory(fd, info, limit);
     let payload = match (message, descriptor) {
         (Message::Memory(info), Some(fd)) => memory(fd, info)?.into(),
         (Message::Buffer { memory: info, offset, desc }, Some(fd)) => {
@@ -86,10 +89,11 @@ pub(crate) fn payload_of(message: Message, descriptor: Option<OwnedFd>) -> Resul
             }
         }
         (Message::Semaphore(info), Some(fd)) => {
-            check_semaphore_fd(&fd, info.handle_type)?;
-            // A semaphore in a file is memory that its other owner can corrupt or shorten.
-            check_no_file(&fd)?;
-            SemaphorePayload::new(fd, info)?.into()
+            let fd = match can_answer_at_once(&fd) {
+                true => check_received_semaphore(&fd).map(|()| fd)?,
+                false => examine(fd, limit, |fd| check_received_semaphore(fd))?,
+            };
+            SemaphorePayload::new(fd.trust(), info)?.into()
         }
         // The messages of a session have no descriptor.
         _ => {
@@ -102,46 +106,16 @@ pub(crate) fn payload_of(message: Message, descriptor: Option<OwnedFd>) -> Resul
     Ok(payload)
 }
 
-/// Creates a memory payload from a peer's descriptor.
-///
-/// An importer maps a file (a software driver's memory) for reading and writing. Accessing pages
-/// past the end of the file raises SIGBUS. So the file must be open for both and not sealed against
-/// writing, and it is sealed against shrinking, if possible, *before* its length is compared.
-fn memory(fd: OwnedFd, info: MemoryInfo) -> Result<MemoryPayload> {
-    let is_file = matches!(file_kind(fd.as_fd())?, FileKind::Regular { .. });
-    // A dma-buf has no seals, and may be shared for reading only.
-    if is_file && info.handle_type == MemoryHandleType::OpaqueFd {
-        check_writable(fd.as_fd())?;
-        seal_length(fd.as_fd());
-    }
-    check_memory_fd(fd.as_fd(), info.handle_type, info.allocation_size)?;
-    Ok(MemoryPayload::new(fd, info)?)
-}
-
-fn check_writable(fd: BorrowedFd<'_>) -> Result<()> {
-    let flags = fcntl_getfl(fd).map_err(failed("fcntl(F_GETFL)"))?;
-    let problem = if flags & OFlags::RWMODE != OFlags::RDWR {
-        "is not open for reading and writing"
-    } else if seals(fd).intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE) {
-        "is sealed against writing"
-    } else {
-        return Ok(());
+/// Creates a memory payload from a peer's descriptor. The examination of a memfd never waits; that of
+/// any other file could, and runs in another thread.
+fn memory(fd: Foreign, info: MemoryInfo, limit: Duration) -> Result<MemoryPayload> {
+    let MemoryInfo { handle_type, allocation_size, .. } = info;
+    let fd = match can_answer_at_once(&fd) {
+        true => check_received_memory(&fd, handle_type, allocation_size).map(|()| fd)?,
+        false => {
+            examine(fd, limit, move |fd| check_received_memory(fd, handle_type, allocation_size))?
+        }
     };
-    let help =
-        "pass the fd that the exporter returned, unchanged; GPU memory can always be written";
-    Err(Invalid::new("payload.fd", problem).help(help).into())
-}
-
-/// Returns the seals of a memfd. Other files can't have any.
-fn seals(fd: BorrowedFd<'_>) -> SealFlags {
-    fcntl_get_seals(fd).unwrap_or(SealFlags::empty())
-}
-
-/// Seals a memfd against shrinking, unless its exporter did (Mesa's drivers do) or forbade it.
-fn seal_length(fd: BorrowedFd<'_>) {
-    if !seals(fd).contains(SealFlags::SHRINK)
-        && let Err(error) = fcntl_add_seals(fd, SealFlags::SHRINK)
-    {
-        tracing::debug!(?fd, %error, "the peer can still shorten this file");
-    }
+    // What was accepted is closed without waiting.
+    Ok(MemoryPayload::new(fd.trust(), info)?)
 }

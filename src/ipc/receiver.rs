@@ -1,11 +1,11 @@
 //! Receiving: a receiver keeps a message that has arrived in part until the rest arrives.
 
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
 
+use super::foreign::{self, Foreign};
 use super::payload::payload_of;
 use super::socket::{self, Arrived, Direction, Wait};
 use super::wire::{HEADER_LEN, Header, Message};
@@ -59,7 +59,10 @@ pub struct Receiver {
     message: Vec<u8>,
     filled: usize,
     header: Option<Header>,
-    descriptors: Vec<OwnedFd>,
+    /// Descriptors that the socket has shown and whose bytes were not taken yet. They may belong to a
+    /// later message.
+    shown: Vec<Foreign>,
+    descriptors: Vec<Foreign>,
     ended: Option<Error>,
 }
 
@@ -124,12 +127,14 @@ impl Receiver {
     /// - [`Error::Driver`]: a system call failed.
     #[doc(alias = "recvmsg")]
     pub fn receive(&mut self, socket: &UnixStream) -> Result<Payload> {
+        let wait = Wait::start(Direction::Read);
+        foreign::wait_for_room(wait.left(socket)?)?;
         let (message, descriptor) = self.message(socket)?;
-        payload_of(message, descriptor)
+        payload_of(message, descriptor, wait.left(socket)?.unwrap_or(Duration::MAX))
     }
 
     /// Receives the next message of any kind with the descriptor that accompanied it.
-    pub(crate) fn message(&mut self, socket: &UnixStream) -> Result<(Message, Option<OwnedFd>)> {
+    pub(crate) fn message(&mut self, socket: &UnixStream) -> Result<(Message, Option<Foreign>)> {
         if let Some(error) = &self.ended {
             return Err(error.clone());
         }
@@ -143,6 +148,7 @@ impl Receiver {
             Err(ReceiveError::Retry(error)) => Err(error),
             Err(ReceiveError::Ended(error)) => {
                 self.clear();
+                self.shown.clear();
                 self.ended = Some(error.clone());
                 Err(error)
             }
@@ -201,58 +207,72 @@ impl Receiver {
         // Exactly: a peer can't cause an allocation that is larger than a message.
         self.message.reserve_exact(expected.saturating_sub(self.message.len()));
         self.message.resize(expected, 0);
-        let mut tries = 0;
         while self.filled < expected {
-            // Descriptors may accompany the first byte. It is read with MSG_PEEK until they have
-            // all arrived, so that none is lost while this process can't have another descriptor.
-            let first = self.filled == 0;
-            let flags = if first { RecvFlags::PEEK } else { RecvFlags::empty() };
-            match socket::receive(socket, &mut self.message[self.filled..], flags) {
-                Ok(arrived) if arrived.truncated && !first => return Err(in_the_middle()),
-                Ok(arrived) if arrived.truncated => {
-                    out_of_descriptors(socket, arrived)?;
-                    tries += 1;
-                    if tries == MAX_TRIES {
-                        return Err(Invalid::new("descriptors", WITHHELD).into());
-                    }
+            // While descriptors that were shown are held, the kernel has only other references to them.
+            let looked = match self.shown.is_empty() {
+                true => Some(self.look(socket, wait)?),
+                false => None,
+            };
+            let bytes = looked.unwrap_or(expected - self.filled);
+            let taken = match socket::take(socket, &mut self.message[self.filled..][..bytes]) {
+                Ok(taken) if looked.is_some_and(|looked| looked != taken.bytes) => {
+                    return Err(Invalid::new("socket", OTHER_READER).help(ONE_READER).into());
                 }
-                Ok(Arrived { bytes: 0, .. }) | Err(Errno::CONNRESET) => {
-                    return Err(self.end_of_stream().into());
+                Ok(taken) if taken.bytes > 0 => taken,
+                Ok(_) | Err(Errno::CONNRESET) => return Err(self.end_of_stream().into()),
+                Err(Errno::AGAIN) => {
+                    until_ready(socket, wait)?;
+                    continue;
                 }
-                Ok(arrived) if first => self.take_first(socket, arrived)?,
-                Ok(arrived) if !arrived.descriptors.is_empty() => return Err(in_the_middle()),
-                Ok(arrived) => self.filled += arrived.bytes,
-                Err(Errno::AGAIN) => wait.until_ready(socket).map_err(|error| match error {
-                    Error::Timeout { .. } => ReceiveError::Retry(error),
-                    error => ReceiveError::Ended(error),
-                })?,
                 Err(errno) => return Err(failed("recvmsg")(errno).into()),
+            };
+            if taken.truncated {
+                if self.shown.is_empty() {
+                    return Err(Invalid::new("socket", OPTIONS).help(OPTIONS_HELP).into());
+                }
+                if self.filled > 0 {
+                    return Err(in_the_middle());
+                }
+                self.descriptors.append(&mut self.shown);
             }
+            self.filled += taken.bytes;
         }
         Ok(())
     }
 
-    /// Removes what MSG_PEEK has shown from the socket.
-    fn take_first(&mut self, socket: &UnixStream, peeked: Arrived) -> Result<()> {
-        let into = &mut self.message[..peeked.bytes];
-        let taken = match socket::receive(socket, into, RecvFlags::empty()) {
-            Ok(taken) if taken.bytes == peeked.bytes => taken,
-            Ok(_) | Err(Errno::AGAIN) => {
-                return Err(Invalid::new("socket", OTHER_READER).help(ONE_READER).into());
+    /// Returns the number of bytes that can be taken, with their descriptors in `shown`.
+    ///
+    /// Nothing is taken before its descriptors are here: none is lost while this process can't have
+    /// another one, and the kernel closes none of them in this thread.
+    fn look(&mut self, socket: &UnixStream, wait: &Wait) -> Result<usize, ReceiveError> {
+        let mut tries = 0;
+        loop {
+            let arrived = match socket::peek(socket, &mut self.message[self.filled..]) {
+                Ok(Arrived { bytes: 0, .. }) | Err(Errno::CONNRESET) => {
+                    return Err(self.end_of_stream().into());
+                }
+                Ok(arrived) => arrived,
+                Err(Errno::AGAIN) => {
+                    until_ready(socket, wait)?;
+                    continue;
+                }
+                Err(errno) => return Err(failed("recvmsg")(errno).into()),
+            };
+            let count = arrived.descriptors.len();
+            if count > MAX_DESCRIPTORS {
+                let problem = format!("more than {MAX_DESCRIPTORS} arrived with one message");
+                return Err(Invalid::new("descriptors", problem).into());
             }
-            Err(errno) => return Err(failed("recvmsg")(errno)),
-        };
-        self.filled = taken.bytes;
-        // Only these descriptors certainly belong to this message: a peek that has all the bytes it
-        // requested continues, and also shows the descriptors of the next message. If there was no
-        // room for a second set of descriptors, the peeked ones are the same files.
-        self.descriptors = if taken.truncated { peeked.descriptors } else { taken.descriptors };
-        let count = self.descriptors.len();
-        if count > MAX_DESCRIPTORS {
-            let problem = format!("{count} arrived, but a message has at most {MAX_DESCRIPTORS}");
-            return Err(Invalid::new("descriptors", problem).into());
+            if !arrived.truncated {
+                self.shown = arrived.descriptors;
+                return Ok(arrived.bytes);
+            }
+            out_of_descriptors(socket, arrived)?;
+            tries += 1;
+            if tries == MAX_TRIES {
+                return Err(Invalid::new("descriptors", WITHHELD).help(OPTIONS_HELP).into());
+            }
         }
-        Ok(())
     }
 
     fn end_of_stream(&self) -> Error {
@@ -265,8 +285,17 @@ impl Receiver {
 
 const WITHHELD: &str = "did not all arrive although this process has room for them; \
                         a security module may withhold them";
+const OPTIONS: &str = "adds control messages of its own";
+const OPTIONS_HELP: &str = "leave SO_PASSCRED, SO_PASSSEC and SO_PASSPIDFD unset";
 const OTHER_READER: &str = "was read by another thread or process at the same time";
 const ONE_READER: &str = "receive from a socket in one place only";
+
+fn until_ready(socket: &UnixStream, wait: &Wait) -> Result<(), ReceiveError> {
+    wait.until_ready(socket).map_err(|error| match error {
+        Error::Timeout { .. } => ReceiveError::Retry(error),
+        error => ReceiveError::Ended(error),
+    })
+}
 
 fn in_the_middle() -> ReceiveError {
     Invalid::new("descriptors", "arrived in the middle of a message")

@@ -5,7 +5,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -17,20 +17,14 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
+use super::foreign::Foreign;
 use super::wire::Message;
 use crate::error::{Error, Invalid, Result};
 use crate::fd::failed;
 
-/// The most descriptors that one message can carry: `SCM_MAX_FD` of the kernel's `net/scm.h`.
-const SCM_MAX_FD: usize = 253;
-
-/// Bytes of the buffer for received control messages.
-///
-/// It has room for all descriptors that the kernel delivers at once, and for the credentials and
-/// the security label that it adds if the socket has asked for them. Therefore every descriptor
-/// that a peer attaches is received and closed, and truncation means that this process can't have
-/// another descriptor.
-const CONTROL_LEN: usize = rustix::cmsg_space!(ScmRights(SCM_MAX_FD)) + 512;
+/// How many descriptors there is room for in one `recvmsg`: more than a message has, to notice too
+/// many. The control buffer's alignment adds room for one or two.
+const MAX_SHOWN: usize = 2;
 
 /// The result of one `recvmsg`.
 #[derive(Debug)]
@@ -38,21 +32,35 @@ pub(crate) struct Arrived {
     /// Number of bytes; 0 at the end of the stream.
     pub(crate) bytes: usize,
     /// The descriptors that accompany them, with FD_CLOEXEC.
-    pub(crate) descriptors: Vec<OwnedFd>,
-    /// Whether the kernel could not deliver all descriptors (MSG_CTRUNC).
+    pub(crate) descriptors: Vec<Foreign>,
+    /// Whether the kernel did not deliver all control messages (MSG_CTRUNC).
     pub(crate) truncated: bool,
 }
 
-/// Calls `recvmsg` without waiting. `into` must not be empty.
+/// Looks at what has arrived, without waiting. `into` must not be empty.
 ///
-/// With `RecvFlags::PEEK` the bytes stay in the socket, and the descriptors are duplicates.
-pub(crate) fn receive(
+/// The bytes stay in the socket (MSG_PEEK), and the descriptors are duplicates: only a few, however
+/// many a peer attached. A peek that has all the bytes it asked for continues
+/// until it finds descriptors, so they may accompany a later byte.
+pub(crate) fn peek(socket: &UnixStream, into: &mut [u8]) -> Result<Arrived, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SHOWN))];
+    receive(socket, into, RecvFlags::PEEK, RecvAncillaryBuffer::new(&mut space))
+}
+
+/// Takes bytes that [`peek`] has shown.
+///
+/// Descriptors are not delivered: `truncated` shows whether there were any. The kernel drops its
+/// reference to them, which never blocks if a duplicate that was shown is still open.
+pub(crate) fn take(socket: &UnixStream, into: &mut [u8]) -> Result<Arrived, Errno> {
+    receive(socket, into, RecvFlags::empty(), RecvAncillaryBuffer::new(&mut []))
+}
+
+fn receive(
     socket: &UnixStream,
     into: &mut [u8],
     flags: RecvFlags,
+    mut control: RecvAncillaryBuffer<'_>,
 ) -> Result<Arrived, Errno> {
-    let mut space = [MaybeUninit::uninit(); CONTROL_LEN];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
     // The kernel sets FD_CLOEXEC, so that a child that another thread starts never inherits them.
     let flags = flags | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
     let received =
@@ -60,7 +68,7 @@ pub(crate) fn receive(
     let mut descriptors = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
-            descriptors.extend(rights);
+            descriptors.extend(rights.map(Foreign::new));
         }
     }
     let truncated = received.flags.contains(ReturnFlags::CTRUNC);
@@ -147,33 +155,41 @@ impl Wait {
         Self { direction, started: Instant::now() }
     }
 
-    /// Returns when the socket can be tried again.
-    pub(crate) fn until_ready(&self, socket: &UnixStream) -> Result<()> {
-        let flags = fcntl_getfl(socket).map_err(failed("fcntl(F_GETFL)"))?;
-        if flags.contains(OFlags::NONBLOCK) {
-            return Err(self.timed_out(Duration::ZERO));
+    /// Returns what is left of the timeout: 0 if the socket is non-blocking, `None` without a limit.
+    pub(crate) fn left(&self, socket: &UnixStream) -> Result<Option<Duration>> {
+        if is_nonblocking(socket)? {
+            return Ok(Some(Duration::ZERO));
         }
         let timeout = match self.direction {
             Direction::Read => socket.read_timeout(),
             Direction::Write => socket.write_timeout(),
         };
         let timeout = timeout.map_err(|error| Error::io("getsockopt", &error))?;
-        let waited = self.started.elapsed();
-        let left = match timeout {
-            None => None,
-            Some(timeout) if timeout > waited => Some(timeout - waited),
-            Some(_) => return Err(self.timed_out(waited)),
-        };
+        Ok(timeout.map(|timeout| timeout.saturating_sub(self.started.elapsed())))
+    }
+
+    /// Returns when the socket can be tried again.
+    pub(crate) fn until_ready(&self, socket: &UnixStream) -> Result<()> {
+        let left = self.left(socket)?;
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(self.timed_out(socket)?);
+        }
         wait(socket, self.direction, left)
     }
 
-    fn timed_out(&self, waited: Duration) -> Error {
+    fn timed_out(&self, socket: &UnixStream) -> Result<Error> {
+        let waited = if is_nonblocking(socket)? { Duration::ZERO } else { self.started.elapsed() };
         let what = match self.direction {
             Direction::Read => "the arrival of a message",
             Direction::Write => "room in the socket",
         };
-        Error::Timeout { what: what.into(), waited }
+        Ok(Error::Timeout { what: what.into(), waited })
     }
+}
+
+fn is_nonblocking(socket: &UnixStream) -> Result<bool> {
+    let flags = fcntl_getfl(socket).map_err(failed("fcntl(F_GETFL)"))?;
+    Ok(flags.contains(OFlags::NONBLOCK))
 }
 
 /// Waits until `fd` is ready or its connection has ended, `limit` has passed, or a signal has

@@ -1,6 +1,6 @@
 //! The consumer: joins a session, receives frames, and releases them.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,10 +13,13 @@ use super::producer_connection::{ProducerConnection, SessionEnd};
 use super::ring::{Ring, check_timeline};
 use super::work::{Deadline, monotonic};
 use crate::error::{Error, Mismatch, Result};
+use crate::fd::refuse_descriptors;
 use crate::ipc::Receiver;
+use crate::ipc::foreign::{self, Foreign};
 use crate::ipc::payload::payload_of;
 use crate::ipc::socket::{self, Direction, send_message};
 use crate::ipc::wire::{FrameToken, Kind, Layouts, LeaveReason, Message, RingInfo, TimelinePoint};
+use crate::payload::Payload;
 
 /// Time between two attempts to connect to a producer that does not listen yet.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
@@ -69,7 +72,7 @@ impl Consumer {
                 (socket, _) => break socket?,
             }
         };
-        Self::start(socket, &options, deadline)
+        Self::start(Foreign::new(socket), &options, deadline)
     }
 
     /// Joins over a connected socket, whose other end a producer [admits](super::Producer::admit).
@@ -77,14 +80,15 @@ impl Consumer {
     /// # Errors
     /// The errors of [`join`](Self::join).
     pub fn join_socket(socket: UnixStream, options: JoinOptions) -> Result<(Self, Ring)> {
-        Self::start(socket, &options, Deadline::after(options.timeout))
+        Self::start(Foreign::new(socket), &options, Deadline::after(options.timeout))
     }
 
     fn start(
-        socket: UnixStream,
+        socket: Foreign<UnixStream>,
         options: &JoinOptions,
         deadline: Deadline,
     ) -> Result<(Self, Ring)> {
+        foreign::wait_for_room(Some(deadline.left().unwrap_or_default()))?;
         options.allowed.check(peer::open(&socket)?)?;
         // A producer that has closed the socket may have sent the reason before.
         match send_message(&socket, &Message::Join { name: options.name.clone() }, None) {
@@ -97,6 +101,8 @@ impl Consumer {
             peer::close(&socket, (!matches!(error, Error::Closed { .. })).then_some(reason));
         })?;
         let receiver = joining.receiver;
+        // The producer sends no descriptors from now on.
+        refuse_descriptors(socket.as_fd());
         let connection = Arc::new(ProducerConnection::new(socket, receiver, &info));
         Ok((Self { connection, drops_frames: info.drops_frames }, ring))
     }
@@ -142,8 +148,9 @@ impl Consumer {
         self.connection.end()
     }
 
-    /// Returns the number of frames that this consumer has missed because it held too many slots.
-    /// Always 0 unless the producer [drops frames](Self::drops_frames).
+    /// Returns the number of frames that this consumer has missed because it held too many slots, by
+    /// their sequence numbers, which are the producer's. Always 0 unless the producer
+    /// [drops frames](Self::drops_frames).
     pub fn missed(&self) -> u64 {
         self.connection.missed()
     }
@@ -197,13 +204,13 @@ impl Joining<'_> {
                 (message @ Message::Semaphore(_), _) => {
                     return Err(unexpected("the payload of a slot", &message));
                 }
-                (message, descriptor) => ring.slots.push(payload_of(message, descriptor)?),
+                (message, descriptor) => ring.slots.push(self.payload(message, descriptor)?),
             }
         }
         for _ in 0..info.semaphores {
             match self.message()? {
                 (message @ Message::Semaphore(_), descriptor) => {
-                    let semaphore = payload_of(message, descriptor)?.into_semaphore()?;
+                    let semaphore = self.payload(message, descriptor)?.into_semaphore()?;
                     check_timeline(&semaphore)?;
                     ring.semaphores.push(semaphore);
                 }
@@ -213,8 +220,12 @@ impl Joining<'_> {
         Ok((info, ring))
     }
 
+    fn payload(&self, message: Message, descriptor: Option<Foreign>) -> Result<Payload> {
+        payload_of(message, descriptor, self.deadline.left().unwrap_or_default())
+    }
+
     /// Returns the next message, within what is left of the timeout.
-    fn message(&mut self) -> Result<(Message, Option<OwnedFd>)> {
+    fn message(&mut self) -> Result<(Message, Option<Foreign>)> {
         loop {
             match self.receiver.message(self.socket) {
                 Ok((Message::Leave(reason), _)) => return Err(SessionEnd::of(reason).error()),

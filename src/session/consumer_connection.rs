@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::peer;
 use super::ring::{HeldSlots, Ring};
-use crate::error::{Error, Invalid, Result};
+use crate::error::{Error, Invalid, Result, counted};
 use crate::fd::PeerCredentials;
+use crate::ipc::foreign::Foreign;
 use crate::ipc::socket::send_message;
 use crate::ipc::wire::{FrameToken, LeaveReason, Message, RingInfo};
 use crate::ipc::{Receiver, send};
@@ -19,6 +20,8 @@ use crate::ipc::{Receiver, send};
 enum Stage {
     /// It has not sent *join* yet.
     Connected,
+    /// It has sent *join* and waits for the answer.
+    Joining,
     /// It is being sent the ring; this many messages have been sent.
     Announcing(usize),
     /// It has the ring and imports it.
@@ -31,6 +34,7 @@ impl Stage {
     const fn description(self) -> &'static str {
         match self {
             Self::Connected => "has not joined yet",
+            Self::Joining => "waits for the ring",
             Self::Announcing(_) => "is being sent the ring",
             Self::Announced => "is not ready yet",
             Self::Ready => "is ready",
@@ -41,7 +45,7 @@ impl Stage {
 /// A message that a consumer sent.
 #[derive(Debug)]
 pub(super) enum ConsumerMessage {
-    /// It joins. [`ConsumerConnection::announce`] sends it the ring.
+    /// It asks to join.
     Join,
     /// It is ready for frames.
     Ready,
@@ -58,18 +62,42 @@ pub(super) enum Disconnect {
     NotJoined(Error),
     /// The connection was closed before *join*. This is not reported.
     Unused,
+    /// The producer has no place for a connection that has not joined. This is not reported.
+    NoPlace,
 }
 
 impl Disconnect {
+    /// Whether the consumer is to blame: it took too long, or violated the protocol.
+    pub(super) fn is_offence(&self) -> bool {
+        match self {
+            Self::Left(LeaveKind::Evicted { .. } | LeaveKind::ProtocolError(_)) => true,
+            Self::NotJoined(Error::Invalid(error)) => error.parameter != FULL,
+            Self::NotJoined(error) => !matches!(error, Error::Closed { .. }),
+            Self::Left(_) | Self::Unused | Self::NoPlace => false,
+        }
+    }
+
     /// Returns the reason that is sent to the consumer.
     pub(super) fn reason(&self) -> Option<LeaveReason> {
         match self {
             Self::Left(kind) => kind.reason(),
             Self::NotJoined(Error::Closed { .. }) | Self::Unused => None,
             Self::NotJoined(Error::Timeout { .. }) => Some(LeaveReason::Evicted),
+            Self::NotJoined(Error::Invalid(error)) if error.parameter == FULL => {
+                Some(LeaveReason::Full)
+            }
+            Self::NoPlace => Some(LeaveReason::Full),
             Self::NotJoined(_) => Some(LeaveReason::ProtocolError),
         }
     }
+}
+
+/// The parameter of the error for a consumer that there is no place for.
+const FULL: &str = "options.max_consumers";
+
+/// Returns the error for a consumer that there is no place for.
+pub(super) fn full(max_consumers: usize) -> Error {
+    Invalid::new(FULL, format!("{} joined already", counted(max_consumers, "consumer"))).into()
 }
 
 #[derive(Debug)]
@@ -78,19 +106,27 @@ pub(super) struct ConsumerConnection {
     pub(super) peer: PeerCredentials,
     pub(super) name: String,
     pub(super) held: HeldSlots,
-    socket: UnixStream,
+    /// Whether a frame was not sent to it since it last released a slot.
+    pub(super) missed: bool,
+    socket: Foreign<UnixStream>,
     receiver: Receiver,
     stage: Stage,
     connected: Instant,
 }
 
 impl ConsumerConnection {
-    pub(super) fn new(id: u64, socket: UnixStream, peer: PeerCredentials, slots: usize) -> Self {
+    pub(super) fn new(
+        id: u64,
+        socket: Foreign<UnixStream>,
+        peer: PeerCredentials,
+        slots: usize,
+    ) -> Self {
         Self {
             id: ConsumerId(id),
             peer,
             name: String::new(),
             held: HeldSlots::new(slots),
+            missed: false,
             socket,
             receiver: Receiver::new(),
             stage: Stage::Connected,
@@ -102,9 +138,36 @@ impl ConsumerConnection {
         self.stage == Stage::Ready
     }
 
+    /// Whether it has no place among the consumers yet.
+    pub(super) fn is_newcomer(&self) -> bool {
+        matches!(self.stage, Stage::Connected | Stage::Joining)
+    }
+
+    /// Whether it waits for the answer to its *join*.
+    pub(super) fn waits_for_ring(&self) -> bool {
+        self.stage == Stage::Joining
+    }
+
+    /// Gives it a place: the ring can be [sent](Self::announce).
+    pub(super) fn accept(&mut self) {
+        if self.stage == Stage::Joining {
+            self.stage = Stage::Announcing(0);
+        }
+    }
+
+    /// Whether it no longer reads.
+    pub(super) fn is_deaf(&self) -> bool {
+        peer::is_deaf(&self.socket)
+    }
+
     /// Returns how long it has been joining, or `None` if it has joined.
     pub(super) fn joining(&self) -> Option<Duration> {
         (!self.is_ready()).then(|| self.connected.elapsed())
+    }
+
+    /// Whether it has released a frame, as only a working consumer does.
+    pub(super) fn is_proven(&self) -> bool {
+        self.held.has_released()
     }
 
     /// Returns the next message, or `None` if none has arrived.
@@ -120,7 +183,7 @@ impl ConsumerConnection {
         match (self.stage, message) {
             (Stage::Connected, Message::Join { name }) => {
                 self.name = name;
-                self.stage = Stage::Announcing(0);
+                self.stage = Stage::Joining;
                 Ok(Some(ConsumerMessage::Join))
             }
             (Stage::Announced, Message::Ready) => {
@@ -129,6 +192,7 @@ impl ConsumerConnection {
             }
             (Stage::Ready, Message::Release(release)) => {
                 let slot = self.held.remove(&release).map_err(|error| self.disconnect(error))?;
+                self.missed = false;
                 Ok(Some(ConsumerMessage::Release(slot)))
             }
             (Stage::Ready, Message::Leave(_)) => Err(Disconnect::Left(LeaveKind::Leave)),
@@ -193,7 +257,7 @@ impl ConsumerConnection {
         match self.stage {
             Stage::Ready if lost => Disconnect::Left(LeaveKind::Died),
             Stage::Ready => Disconnect::Left(LeaveKind::ProtocolError(error)),
-            Stage::Connected if lost => Disconnect::Unused,
+            Stage::Connected | Stage::Joining if lost => Disconnect::Unused,
             _ if lost => Disconnect::NotJoined(closed()),
             _ => Disconnect::NotJoined(error),
         }
@@ -268,7 +332,8 @@ pub enum LeaveKind {
     Leave,
     /// Its socket was closed without *leave*, as happens when its process ends.
     Died,
-    /// It held slots and released none while the producer waited for one, or
+    /// It held slots and released none while the producer waited for one, or for
+    /// [other reasons](super#consumers-that-do-not-work) that make room for others; or
     /// [`evict`](super::Producer::evict) was called.
     Evicted {
         /// Time since its last release, or since it got its first slot.
@@ -289,7 +354,8 @@ impl LeaveKind {
     }
 }
 
-/// Events that the application has not fetched yet. If there are too many, the oldest are dropped.
+/// Events that the application has not fetched yet. If there are too many, the oldest
+/// [`Event::NotJoined`] is dropped, then the oldest of all.
 #[derive(Debug, Default)]
 pub(super) struct Events(VecDeque<Event>);
 
@@ -300,12 +366,19 @@ impl Events {
     pub(super) fn push(&mut self, event: Event) {
         tracing::debug!(?event, "session");
         if self.0.len() == MAX_EVENTS {
-            self.0.pop_front();
+            // Those of connections that came to nothing first: a flood of them hides no consumer.
+            let not_joined = |event: &Event| matches!(event, Event::NotJoined { .. });
+            let oldest = self.0.iter().position(not_joined).unwrap_or(0);
+            self.0.remove(oldest);
         }
         self.0.push_back(event);
     }
 
     pub(super) fn pop(&mut self) -> Option<Event> {
         self.0.pop_front()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }

@@ -8,7 +8,7 @@
 //! it. When all have released it, the slot is free again.
 //!
 //! ```
-//! # use std::os::fd::OwnedFd;
+//! # use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 //! # use gpu_interop::fd::MemoryHandleType;
 //! # use gpu_interop::payload::MemoryInfo;
 //! # use gpu_interop::{BufferDesc, BufferPayload, Identity, MemoryPayload, Uuid};
@@ -65,9 +65,10 @@
 //! #         dedicated: false,
 //! #         identity: Identity { device: Uuid::from_bytes([7; 16]), driver: None, name: "GPU".into() },
 //! #     };
-//! #     let memory = tempfile::tempfile().unwrap();
-//! #     memory.set_len(4096).unwrap();
-//! #     let memory = MemoryPayload::new(OwnedFd::from(memory), info).unwrap();
+//! #     let memory = memfd_create("memory", MemfdFlags::ALLOW_SEALING).unwrap();
+//! #     ftruncate(&memory, 4096).unwrap();
+//! #     fcntl_add_seals(&memory, SealFlags::SHRINK).unwrap();
+//! #     let memory = MemoryPayload::new(memory, info).unwrap();
 //! #     BufferPayload::new(memory, 0, BufferDesc::storage(4096)).unwrap()
 //! # };
 //! # let directory = tempfile::tempdir().unwrap();
@@ -83,14 +84,38 @@
 //! producer or a consumer can be written in another language.
 //!
 //! # Waiting
-//! No thread is started, and every wait has a timeout. All waits also watch the socket, so that
-//! they end at once when the other side is gone.
+//! Every call that waits has a timeout, except that dropping the producer or the consumer and releasing
+//! a frame can wait up to 5 seconds for your own work on the GPU. Waits also watch the socket, so
+//! that they end at once when the other side is gone. Nothing that a peer attaches to a message makes a
+//! call wait longer: descriptors are examined and closed in [threads of their own](crate::ipc#waiting),
+//! which are the only threads, and exist only meanwhile.
 //!
 //! A producer that has no free slot waits for one ([`Producer::free_slot`]). By default no frame is
 //! lost: every consumer that is ready gets every frame, and the producer waits for the slowest one.
-//! With [`SlowConsumer::DropFrames`] a slow consumer misses frames instead. A consumer that
-//! releases nothing for [`evict_after`](ProducerOptions::evict_after) while the producer waits is
-//! evicted. This happens, for example, to a process that was stopped by a debugger or by SIGSTOP.
+//! With [`SlowConsumer::DropFrames`] a slow consumer misses frames instead.
+//!
+//! # Consumers that do not work
+//! A consumer that releases nothing for [`evict_after`](ProducerOptions::evict_after) while the producer
+//! waits for a slot, or [finishes](Producer::finish), is evicted. This happens, for example, to a process
+//! that was stopped by a debugger or by SIGSTOP. Also:
+//!
+//! - A consumer that no longer reads its socket gets no frame and is disconnected when one is sent to it.
+//! - With [`SlowConsumer::DropFrames`], a consumer that misses frames and releases nothing for
+//!   [`join_timeout`](ProducerOptions::join_timeout) is evicted.
+//! - A process that was evicted, did not join in time or violated the protocol can't join again for 250
+//!   milliseconds, and twice as long each further time, up to 30 seconds.
+//! - For 60 seconds, other processes of the same user are *on probation* until they have released their first
+//!   frame. They join one after the other, 10 to 100 milliseconds apart, and together they hold at most a
+//!   quarter of the slots (at least one). So they miss frames at their start, and are evicted after
+//!   `evict_after`. Consumers that have released a frame are not affected.
+//! - If [`max_consumers`](ProducerOptions::max_consumers) are connected and another one asks to join,
+//!   one of these makes room: a consumer that no longer reads; the one that has been silent for longest, for
+//!   `evict_after` at least, and has never released a frame or misses frames; the one that has been joining
+//!   for longest, for a second at least.
+//! - 64 more connections may be waiting that have not asked to join. If there are more, the process that has
+//!   most of them loses its oldest one. At most 16 connections are accepted in 40 milliseconds.
+//!
+//! This process itself is exempt from what concerns processes and users.
 //!
 //! # Synchronisation
 //! A frame without a [`point`](FrameInfo::point) is complete: the producer waited for its work on
@@ -151,8 +176,8 @@
 //! # Trust
 //! The socket's file has mode 0600 from the start. Both sides check the user of the other
 //! (`SO_PEERCRED`), and accept only their own unless [`PeerPolicy`] allows others. A process of the
-//! same user can disturb a session, for example by connecting so often that the producer is full.
-//! But it can't:
+//! same user can disturb a session: it can delay it for [`evict_after`](ProducerOptions::evict_after) as a
+//! consumer that stops, and it can connect so often that others find no place. But it can't:
 //!
 //! - *Make the other side wait indefinitely, spin, or allocate memory.* A message that violates the
 //!   protocol ends the connection with a typed error. The number of other messages is bounded by
@@ -169,9 +194,11 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod consumer;
 mod consumer_connection;
 mod consumers;
+mod newcomers;
 mod options;
 mod peer;
 mod producer;

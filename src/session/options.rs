@@ -8,13 +8,16 @@ use crate::error::{Invalid, Result};
 /// How a producer treats its consumers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProducerOptions {
-    /// Maximum number of connections, including consumers that are joining. Default: 16.
+    /// Maximum number of consumers, including those that are joining. Default: 16.
+    ///
+    /// One that [does not work](super#consumers-that-do-not-work) makes room for another. Up to 64
+    /// connections that have not asked to join are kept in addition.
     pub max_consumers: usize,
     /// A consumer that holds slots and has released none for this long is evicted when the producer
-    /// waits for a slot. Default: 750 milliseconds.
+    /// waits for a slot, or finishes. Default: 750 milliseconds.
     ///
     /// A consumer may hold its slots indefinitely while there is a free slot, or while the producer
-    /// does not ask for one.
+    /// does not ask for one; except in [some cases](super#consumers-that-do-not-work).
     pub evict_after: Duration,
     /// Maximum time from the connection of a consumer to its *ready* message. Default: 10 seconds.
     pub join_timeout: Duration,

@@ -4,7 +4,7 @@
 //! removed at the end.
 //!
 //! # References
-//! unix(7), flock(2).
+//! unix(7).
 
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,16 +15,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock, open as open_file};
+use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock, fstat, open as open_file};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect as connect_to,
-    listen as start_listening, socket_with,
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect as connect_to,
+    listen as start_listening, send, socket_with,
 };
+use rustix::process::geteuid;
 
 use super::work::Deadline;
 use crate::error::{Api, Error, Invalid, Mismatch, Missing, Result};
-use crate::fd::{PeerCredentials, failed};
+use crate::fd::{PeerCredentials, failed, refuse_descriptors};
 use crate::ipc::socket::send_message;
 use crate::ipc::wire::{LeaveReason, Message};
 
@@ -32,9 +33,9 @@ use crate::ipc::wire::{LeaveReason, Message};
 const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 /// Number of connections that wait to be accepted.
-const BACKLOG: i32 = 64;
+pub(super) const BACKLOG: i32 = 64;
 
-/// Timeout for another producer of the same directory to bind or to remove its file.
+/// Timeout for another producer that binds to the same path.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Maximum length of a path, which a terminating 0 follows in the `sockaddr_un`.
@@ -55,17 +56,13 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Between the check and the removal only a producer could replace the file, and a producer
-        // holds the lock. Without the lock the file stays. It is harmless, and the next producer
-        // removes it.
-        let removed = lock_directory(&self.path).and_then(|_lock| {
-            let found =
-                fs::symlink_metadata(&self.path).map_err(|error| Error::io("lstat", &error))?;
-            if id(&found) == self.file {
-                fs::remove_file(&self.path).map_err(|error| Error::io("unlink", &error))?;
-            }
-            Ok(())
-        });
+        // The listener is still open, so another producer does not replace the file: to it, the file
+        // belongs to a producer. No lock is needed, and another user's lock can't delay this.
+        let removed =
+            fs::symlink_metadata(&self.path).and_then(|found| match id(&found) == self.file {
+                true => fs::remove_file(&self.path),
+                false => Ok(()),
+            });
         if let Err(error) = removed {
             tracing::debug!(path = %self.path.display(), %error, "the socket's file stays");
         }
@@ -84,7 +81,7 @@ pub(super) fn listen(path: &Path) -> Result<(UnixListener, SocketFile)> {
     let address = address(path)?;
     // The file is removed later, when the current directory may be another one.
     let path = std::path::absolute(path).map_err(|error| Error::io("getcwd", &error))?;
-    let _lock = lock_directory(&path)?;
+    let _lock = BindLock::take(&path)?;
     remove_stale(&path, &address)?;
     let socket = stream_socket(SocketFlags::NONBLOCK)?;
     fchmod(&socket, MODE).map_err(failed("fchmod"))?;
@@ -97,6 +94,8 @@ pub(super) fn listen(path: &Path) -> Result<(UnixListener, SocketFile)> {
         let permissions = fs::Permissions::from_mode(mode);
         fs::set_permissions(&file.path, permissions).map_err(|error| Error::io("chmod", &error))?;
     }
+    // Connections inherit it. Older kernels do not have it.
+    refuse_descriptors(socket.as_fd());
     start_listening(&socket, BACKLOG).map_err(failed("listen"))?;
     Ok((UnixListener::from(socket), file))
 }
@@ -166,24 +165,62 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<()> {
     }
 }
 
-/// Keeps other producers of the same directory from binding and removing until it is dropped.
-fn lock_directory(path: &Path) -> Result<OwnedFd> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = open_file(directory.unwrap_or(Path::new(".")), flags, Mode::empty());
-    let directory = directory.map_err(failed("open"))?;
-    let deadline = Deadline::after(LOCK_TIMEOUT);
-    loop {
-        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(directory),
-            Err(Errno::INTR) => {}
-            Err(Errno::WOULDBLOCK) if deadline.left().is_some() => {
-                std::thread::sleep(Duration::from_millis(1));
+/// Keeps other producers from binding to the same path until it is dropped: a lock on a file beside
+/// the socket, with the suffix `.lock`, which exists only meanwhile.
+///
+/// The file belongs to the user of this process and has mode 0600, so no other user can lock it. If
+/// another user has created a file of this name, or it can't be created, there is no lock: then two
+/// producers of this user that replace the same abandoned socket at once may both succeed.
+///
+/// # References
+/// flock(2).
+#[derive(Debug)]
+struct BindLock {
+    /// The lock's file, while it is locked.
+    locked: Option<(OwnedFd, PathBuf)>,
+}
+
+impl BindLock {
+    fn take(path: &Path) -> Result<Self> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        let name = PathBuf::from(name);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let deadline = Deadline::after(LOCK_TIMEOUT);
+        loop {
+            let opened = open_file(&name, flags | OFlags::CLOEXEC, MODE);
+            let found = opened.and_then(|file| Ok((fstat(&file)?, file)));
+            let (found, file) = match found {
+                Ok((found, file)) if found.st_uid == geteuid().as_raw() => (found, file),
+                other => {
+                    let error = other.err();
+                    tracing::debug!(name = %name.display(), ?error, "binding without a lock");
+                    return Ok(Self { locked: None });
+                }
+            };
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    // The previous owner may have removed it before it was locked here.
+                    let now = fs::symlink_metadata(&name).map(|now| id(&now));
+                    if now.is_ok_and(|now| now == (found.st_dev, found.st_ino)) {
+                        return Ok(Self { locked: Some((file, name)) });
+                    }
+                }
+                Err(Errno::INTR | Errno::WOULDBLOCK) => {}
+                Err(errno) => return Err(failed("flock")(errno)),
             }
-            Err(Errno::WOULDBLOCK) => {
-                return Err(deadline.error("the lock of the socket's directory"));
+            if deadline.left().is_none() {
+                return Err(deadline.error("another producer that binds to the same path"));
             }
-            Err(errno) => return Err(failed("flock")(errno)),
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for BindLock {
+    fn drop(&mut self) {
+        if let Some((_locked, name)) = &self.locked {
+            let _ = fs::remove_file(name);
         }
     }
 }
@@ -229,7 +266,7 @@ impl PeerPolicy {
             Self::Anyone => return Ok(()),
             Self::Users(users) => users.as_slice(),
             Self::OwnUser => {
-                own = [rustix::process::geteuid().as_raw()];
+                own = [geteuid().as_raw()];
                 &own
             }
         };
@@ -264,6 +301,12 @@ pub(super) fn close(socket: &UnixStream, reason: Option<LeaveReason>) {
     let _ = socket.shutdown(Shutdown::Both);
 }
 
+/// Whether the peer no longer reads, although it may still write (shutdown(2) with SHUT_RD): sending
+/// fails. Sends nothing.
+pub(super) fn is_deaf(socket: &UnixStream) -> bool {
+    matches!(send(socket, &[], SendFlags::DONTWAIT | SendFlags::NOSIGNAL), Err(Errno::PIPE))
+}
+
 /// Classifies a receive error: whether the connection was lost, between two messages or within one.
 /// Every other error is a protocol violation or a failed system call.
 pub(super) fn is_lost(error: &Error) -> bool {
@@ -288,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_process_of_another_user_is_refused_unless_the_user_is_listed() {
-        let own = rustix::process::geteuid().as_raw();
+        let own = geteuid().as_raw();
         let other = PeerCredentials { pid: 1, uid: own + 1 };
         let error = PeerPolicy::OwnUser.check(other).unwrap_err();
         assert!(matches!(&error, Error::Mismatch(m) if m.field == "peer.uid"), "{error:?}");

@@ -5,6 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::{SealFlags, fcntl_add_seals, fcntl_get_seals};
+
 use super::consumer_connection::{ConsumerId, Event};
 use super::consumers::{Consumers, Sent};
 use super::options::{ProducerOptions, SlowConsumer};
@@ -12,6 +14,7 @@ use super::ring::{Ring, SlotTable, WritableSlot};
 use super::work::{Deadline, monotonic};
 use crate::error::{Error, Invalid, Result, counted};
 use crate::ipc::wire::{FrameToken, Layouts, LeaveReason, TimelinePoint};
+use crate::payload::Payload;
 
 /// Interval at which a wait checks the producer's own work on a slot.
 const WORK_INTERVAL: Duration = Duration::from_millis(1);
@@ -35,13 +38,14 @@ pub struct Published {
     pub sequence: u64,
     /// Number of consumers that got the frame.
     pub sent: usize,
-    /// Number of consumers that missed it; always 0 unless [`SlowConsumer::DropFrames`] is set.
+    /// Number of consumers that missed it. 0 unless [`SlowConsumer::DropFrames`] is set, except for
+    /// consumers [on probation](super#consumers-that-do-not-work).
     pub dropped: usize,
 }
 
 /// The side of a session that has the ring and fills it.
 ///
-/// A producer starts no thread and does all its work within its methods. Consumers are not served
+/// A producer does all its work within its methods. Consumers are not served
 /// between calls: call [`poll`](Self::poll) regularly if you call nothing else. The producer's
 /// descriptor ([`AsFd`]) is readable when there is something to do.
 ///
@@ -57,6 +61,8 @@ pub struct Producer {
     sequence: u64,
     /// The last published value of each semaphore.
     values: Vec<u64>,
+    /// Whether `poll` has returned an event since it last returned `None`.
+    is_polled: bool,
 }
 
 impl Producer {
@@ -64,7 +70,8 @@ impl Producer {
     ///
     /// The socket's file gets mode 0600. An existing socket's file at which no process listens is
     /// replaced; any other file is left alone. The file is removed when the producer is dropped.
-    /// A lock on the directory (`flock`) keeps two producers from binding at once.
+    /// While this runs, a lock on a file beside the socket, with the suffix `.lock`, keeps other
+    /// producers of the same user from binding to the same path.
     ///
     /// # Errors
     /// - [`Error::Invalid`]: an invalid ring or invalid options, or a path that
@@ -88,8 +95,9 @@ impl Producer {
         let slots = SlotTable::new(ring.slots.len());
         let values = vec![0; ring.semaphores.len()];
         let info = ring.info(options.slow_consumer != SlowConsumer::Wait)?;
+        ring.slots.iter().for_each(seal);
         let consumers = Consumers::new(path, ring, info)?;
-        Ok(Self { consumers, options, slots, sequence: 0, values })
+        Ok(Self { consumers, options, slots, sequence: 0, values, is_polled: false })
     }
 
     /// Adds a connected socket of a consumer. Its peer is checked as if it had connected to the
@@ -97,8 +105,8 @@ impl Producer {
     ///
     /// # Errors
     /// - [`Error::Mismatch`]: the peer's user may not join (`peer.uid`).
-    /// - [`Error::Invalid`]: there are
-    ///   [`max_consumers`](ProducerOptions::max_consumers) already.
+    /// - [`Error::Timeout`]: the process was disconnected recently and has to wait before it joins
+    ///   again.
     /// - [`Error::Driver`]: a system call failed.
     pub fn admit(&mut self, socket: UnixStream) -> Result<()> {
         self.consumers.admit(socket, &self.options)
@@ -116,10 +124,27 @@ impl Producer {
 
     /// Handles what is pending and returns the next event, or `None` after the timeout.
     ///
+    /// With a timeout of 0, a loop that calls this until it returns `None` ends soon even if processes
+    /// connect all the time: it gets the events that were there at its start, and continues with the
+    /// next call.
+    ///
     /// # Errors
     /// [`Error::Driver`] if a system call failed that affects more than one consumer.
     pub fn poll(&mut self, timeout: Duration) -> Result<Option<Event>> {
-        self.until(timeout, |this| this.consumers.events.pop())
+        // Events that are there come first. Processes that connect all the time cause new ones all the
+        // time, so with a timeout of 0 the last one that was there is followed by `None`.
+        if let Some(event) = self.consumers.events.pop() {
+            self.is_polled = true;
+            return Ok(Some(event));
+        }
+        if std::mem::take(&mut self.is_polled) && timeout.is_zero() {
+            self.progress()?;
+            self.consumers.announce_events()?;
+            return Ok(None);
+        }
+        let event = self.until(timeout, |this| this.consumers.events.pop())?;
+        self.is_polled = event.is_some();
+        Ok(event)
     }
 
     /// Waits until `count` consumers are ready.
@@ -204,11 +229,15 @@ impl Producer {
             published: monotonic().as_nanos().try_into().unwrap_or(u64::MAX),
             tag: frame.tag,
         };
-        let Sent { sent, dropped, lost } = self.consumers.send(&token, self.options.max_held());
+        let Sent { sent, dropped, gone, lost } =
+            self.consumers.send(&token, self.options.max_held());
         self.slots.sent(&slot, sent);
         // Only after this slot was recorded as sent: the lost consumers may hold other slots.
         for (id, disconnect) in lost {
             self.consumers.end(id, disconnect, &mut self.slots);
+        }
+        for id in gone {
+            self.consumers.end_gone(id, &mut self.slots);
         }
         // Ends the connections that were found closed while the frame was sent.
         self.progress()?;
@@ -240,15 +269,30 @@ impl Producer {
 
     /// Accepts no more consumers, waits until all slots have been released, and ends the session.
     ///
+    /// Consumers that hold slots and have released none for
+    /// [`evict_after`](ProducerOptions::evict_after) are evicted, so that they delay no other consumer.
+    ///
     /// # Errors
     /// [`Error::Timeout`] if slots were not released in time. The session ends
     /// nevertheless, and the frames that consumers hold stay valid. Also the errors of
     /// [`poll`](Self::poll).
     pub fn finish(mut self, timeout: Duration) -> Result<()> {
         self.consumers.stop_listening();
-        let released = self.until(timeout, |this| (!this.slots.is_any_sent()).then_some(()))?;
-        let what = "the release of all slots of the ring".into();
-        released.ok_or(Error::Timeout { what, waited: timeout })
+        let (deadline, evict_after) = (Deadline::after(timeout), self.options.evict_after);
+        loop {
+            self.progress()?;
+            if !self.slots.is_any_sent() {
+                return Ok(());
+            }
+            if self.consumers.evict_silent(evict_after, &mut self.slots) {
+                continue;
+            }
+            let Some(left) = deadline.left() else {
+                return Err(deadline.error("the release of all slots of the ring"));
+            };
+            let until = self.consumers.until_silent(evict_after);
+            self.consumers.wait(until.map_or(left, |until| left.min(until)), &self.options)?;
+        }
     }
 
     /// Makes progress until `done` returns a value; `None` after `timeout`.
@@ -270,6 +314,16 @@ impl Producer {
 
     fn progress(&mut self) -> Result<()> {
         self.consumers.progress(&mut self.slots, &self.options)
+    }
+}
+
+/// Seals memory that is a memfd against shrinking, and against further seals: a consumer could
+/// otherwise seal it against writing, and then no other consumer could import it.
+fn seal(slot: &Payload) {
+    if fcntl_get_seals(slot).is_ok_and(|seals| !seals.contains(SealFlags::SEAL))
+        && let Err(error) = fcntl_add_seals(slot, SealFlags::SHRINK | SealFlags::SEAL)
+    {
+        tracing::debug!(%error, "a consumer can add seals to the memory of a slot");
     }
 }
 

@@ -9,6 +9,7 @@ use super::peer;
 use super::work::{Deadline, SlotWork, WORK_TIMEOUT};
 use crate::error::{Error, Invalid, Result, counted};
 use crate::ipc::Receiver;
+use crate::ipc::foreign::Foreign;
 use crate::ipc::socket::{self, Direction, send_message};
 use crate::ipc::wire::{FrameToken, LeaveReason, Message, ReleaseToken, RingInfo};
 
@@ -60,7 +61,7 @@ impl SessionEnd {
 
 #[derive(Debug)]
 pub(super) struct ProducerConnection {
-    socket: UnixStream,
+    socket: Foreign<UnixStream>,
     slots: u32,
     semaphores: u32,
     state: Mutex<State>,
@@ -75,6 +76,8 @@ struct State {
     /// Sequence number of the last frame.
     last: u64,
     missed: u64,
+    /// Whether slow consumers miss frames.
+    drops_frames: bool,
     ready: bool,
     end: Option<(SessionEnd, Error)>,
 }
@@ -91,13 +94,14 @@ struct HeldSlot {
 
 impl ProducerConnection {
     /// Creates it from a socket on which the whole ring has arrived.
-    pub(super) fn new(socket: UnixStream, receiver: Receiver, ring: &RingInfo) -> Self {
+    pub(super) fn new(socket: Foreign<UnixStream>, receiver: Receiver, ring: &RingInfo) -> Self {
         let state = State {
             receiver,
             arrived: VecDeque::new(),
             held: (0..ring.slots).map(|_| HeldSlot::default()).collect(),
             last: 0,
             missed: 0,
+            drops_frames: ring.drops_frames,
             ready: false,
             end: None,
         };
@@ -308,8 +312,8 @@ impl State {
             }
             Some(held) => {
                 *held = true;
-                if self.last != 0 {
-                    self.missed += sequence - self.last - 1;
+                if self.drops_frames && self.last != 0 {
+                    self.missed = self.missed.saturating_add(sequence - self.last - 1);
                 }
                 self.last = sequence;
                 self.arrived.push_back(token);

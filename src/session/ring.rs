@@ -242,17 +242,23 @@ pub(super) struct HeldSlots {
     /// The sequence number of the frame in each slot that it holds.
     frames: Vec<Option<u64>>,
     count: usize,
+    /// Whether it ever released one.
+    has_released: bool,
     /// When it last released a slot, or got one while it held none.
     since: Instant,
 }
 
 impl HeldSlots {
     pub(super) fn new(slots: usize) -> Self {
-        Self { frames: vec![None; slots], count: 0, since: Instant::now() }
+        Self { frames: vec![None; slots], count: 0, has_released: false, since: Instant::now() }
     }
 
     pub(super) fn count(&self) -> usize {
         self.count
+    }
+
+    pub(super) fn has_released(&self) -> bool {
+        self.has_released
     }
 
     /// Returns how long it has released none of its slots, or `None` if it holds none.
@@ -282,6 +288,7 @@ impl HeldSlots {
             Some(frame) if *frame == Some(sequence) => {
                 *frame = None;
                 self.count -= 1;
+                self.has_released = true;
                 self.since = Instant::now();
                 return Ok(index);
             }

@@ -102,6 +102,9 @@ pub fn all() -> Vec<Case> {
         session::kills::cases(),
         session::kills_producers::cases(),
         session::work::cases(),
+        session::attacks::cases(),
+        session::hostile_producers::cases(),
+        session::python::cases(),
         validation::cases(),
     ]
     .into_iter()
@@ -117,6 +120,9 @@ pub fn roles() -> Vec<Role> {
         hostile::images::roles(),
         hostile::semaphores::roles(),
         session::share::roles(),
+        session::attackers::roles(),
+        session::attacks::roles(),
+        session::hostile_producers::roles(),
         session::payloads::roles(),
         session::images::roles(),
         session::peers::roles(),

@@ -31,6 +31,10 @@ pub enum Need {
     Hardware,
     /// The Khronos validation layer.
     Validation,
+    /// Mesa's lavapipe, whose memory a process can map without a GPU API.
+    Lavapipe,
+    /// `python3`.
+    Python,
 }
 
 /// What the cases of a process run on, one after the other: a GPU, except in the tests of this harness.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::RawFd;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -14,8 +16,24 @@ const NAMED: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptors(BTreeMap<RawFd, String>);
 
-/// Returns the descriptors that are open now.
+/// Waits until no thread of the library closes descriptors that a peer has sent, at most for some seconds.
+fn wait_for_closes() {
+    let closes = |task: fs::DirEntry| {
+        let name = fs::read_to_string(task.path().join("comm"));
+        name.is_ok_and(|name| name.trim_end() == "interop-close")
+    };
+    for _ in 0..1000 {
+        let mut tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+        if !tasks.any(closes) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(3));
+    }
+}
+
+/// Returns the descriptors that are open now, except for those that the library is about to close.
 pub fn open_descriptors() -> Descriptors {
+    wait_for_closes();
     let mut found = BTreeMap::new();
     for entry in fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
         let target = fs::read_link(entry.path()).map(|path| path.display().to_string());

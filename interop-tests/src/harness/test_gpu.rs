@@ -1,5 +1,7 @@
 //! The GPU that the suite runs on, opened once in every API.
 
+use std::process::{Command, Stdio};
+
 use anyhow::{Context, Result, ensure};
 use gpu_interop::capabilities::{Capabilities, Plan, plan};
 use gpu_interop::fd::{MemoryHandleType, SemaphoreHandleType};
@@ -252,6 +254,9 @@ impl Fixture for TestGpu {
                 Err(missing) => Some(missing),
             }
             .map(|missing| missing.to_string()),
+            Need::Lavapipe => (!self.driver().contains("llvmpipe"))
+                .then(|| format!("{} is not lavapipe", self.driver())),
+            Need::Python => lacks_python(),
             Need::HostVisibleExport => self.lacks_host_visible_export()?,
             Need::HostVisibleImage(image) => self.lacks_host_visible_image(&image)?,
             Need::MemoryBytes(bytes) => self.lacks_memory(bytes)?,
@@ -272,6 +277,12 @@ impl Fixture for TestGpu {
     fn free_finished(&self) {
         self.free_finished();
     }
+}
+
+fn lacks_python() -> Option<String> {
+    let mut python = Command::new("python3");
+    let run = python.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    (!run.is_ok_and(|status| status.success())).then(|| "python3 is not installed".to_owned())
 }
 
 /// Fails if an API could not be opened for another reason than that something is missing.

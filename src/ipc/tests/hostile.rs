@@ -2,15 +2,13 @@ use std::io::Read as _;
 
 use proptest::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{SealFlags, fcntl_add_seals};
 
 use super::*;
 use crate::desc::{Extent, ImageKind};
 use crate::ipc::wire::HEADER_LEN;
 
 /// Returns the error for `bytes` with `count` descriptors, writing ends of one pipe, on the first
-/// byte. Checks that they are all closed while the socket is still open, and that the error is
-/// final.
+/// byte. Checks that they are all closed with the socket at the latest, and that the error is final.
 fn refuse(bytes: &[u8], count: usize) -> Error {
     let (producer, consumer) = pair();
     let (mut read, write) = pipe();
@@ -22,6 +20,7 @@ fn refuse(bytes: &[u8], count: usize) -> Error {
     assert_eq!(open_here(&read), 2, "one of each end: {error}");
     assert_eq!(receiver.receive(&consumer).unwrap_err(), error, "the error is final");
     drop(write);
+    super::super::close(consumer);
     assert_eq!(read_to_end(&mut read, &error), 0);
     error
 }
@@ -38,7 +37,7 @@ fn read_to_end(read: &mut OwnedFd, error: &Error) -> usize {
 #[test]
 fn a_wrong_number_of_descriptors_is_refused_and_all_are_closed() {
     for (count, found) in
-        [(0, "found 0"), (2, "2 arrived"), (17, "17 arrived"), (250, "250 arrived")]
+        [(0, "found 0"), (2, "more than 1"), (17, "more than 1"), (250, "more than 1")]
     {
         let error = refuse(&valid(), count);
         assert_eq!(field_of(&error), "descriptors", "{error}");
@@ -81,7 +80,7 @@ fn descriptors_in_the_middle_of_a_message_are_refused_and_closed() {
         let error = receiver.receive(&consumer).unwrap_err();
         assert_eq!(field_of(&error), "descriptors", "{error}");
         assert_eq!((open_here(&memory), open_here(&read)), (1, 2), "{error}");
-        drop(write);
+        drop((write, consumer));
         assert_eq!(read_to_end(&mut read, &error), 0);
     }
 }
@@ -188,7 +187,15 @@ fn a_descriptor_that_cannot_be_the_memory_is_refused_alone() {
     let read_only = File::open(path).map(OwnedFd::from).unwrap();
     let (read, write) = pipe();
     let (socket, _other) = UnixStream::pair().unwrap();
-    let cases: [(OwnedFd, &str); 9] = [
+    let on_disk = tempfile::tempfile().unwrap();
+    on_disk.set_len(SIZE).unwrap();
+    let eventfd = semaphore(SemaphoreKind::Timeline).into_parts().0;
+    let terminal = File::options().read(true).write(true).open("/dev/ptmx").unwrap();
+    let cases: [(OwnedFd, &str); 13] = [
+        (on_disk.into(), "no driver exports"),
+        (eventfd, "an anonymous inode"),
+        (terminal.into(), "character device 5:2"),
+        (unsealed_memfd(SIZE), "not sealed against shrinking"),
         (read, "a pipe"),
         (write, "a pipe"),
         (socket.into(), "a socket"),
@@ -215,7 +222,6 @@ fn a_descriptor_that_cannot_be_the_memory_is_refused_alone() {
     // What Mesa's software drivers share is accepted.
     let mesa = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     receive_with(&buffer, sealed(mesa)).unwrap();
-    receive_with(&buffer, sealed(SealFlags::SEAL)).unwrap();
 }
 
 #[test]
@@ -248,6 +254,43 @@ fn the_peer_cannot_shorten_memory_that_has_been_received() {
     received.into_memory().unwrap().check(&[identity()]).unwrap();
 }
 
+/// A TCP socket with unsent data, whose close(2) waits for the other end up to a time limit.
+#[test]
+fn a_descriptor_whose_close_blocks_delays_no_receive() {
+    let time = Duration::from_secs(3);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut lingering = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (_other, _) = listener.accept().unwrap();
+    lingering.set_nonblocking(true).unwrap();
+    while std::io::Write::write(&mut lingering, &[0; 1 << 16]).is_ok() {}
+    lingering.set_nonblocking(false).unwrap();
+    rustix::net::sockopt::set_socket_linger(&lingering, Some(time)).unwrap();
+    let lingering = OwnedFd::from(lingering);
+    let message = Message::Memory(memory_info()).encode();
+    let mut sockets = Vec::new();
+    for (bytes, count, at) in
+        [(&message[..], 1, 0), (&message, 250, 0), (b"GIPC", 1, 0), (&message, 1, 20)]
+    {
+        let (producer, consumer) = pair();
+        let memory = memfd(SIZE);
+        if at > 0 {
+            send_raw(&producer, &bytes[..at], &[memory.as_fd()], SendFlags::empty());
+        }
+        send_raw(&producer, &bytes[at..], &vec![lingering.as_fd(); count], SendFlags::empty());
+        sockets.push(consumer);
+    }
+    // From here on, the last reference is in the sockets.
+    drop(lingering);
+    let started = Instant::now();
+    for consumer in sockets {
+        consumer.set_read_timeout(Some(SHORT)).unwrap();
+        assert!(receive(&consumer).is_err());
+        super::super::close(consumer);
+    }
+    assert!(started.elapsed() < time / 2, "{:?}", started.elapsed());
+    super::super::foreign::settle();
+    assert!(started.elapsed() > time / 2, "the last close did block, elsewhere");
+}
 #[test]
 fn an_invalid_description_is_refused_alone() {
     let with = |offset, size| Message::Buffer {

@@ -15,6 +15,10 @@
 //!
 //! A message has at most 4096 bytes ([`MAX_MESSAGE`]), header included.
 //!
+//! Out-of-band data (`MSG_OOB`) is refused: it ends the connection. So are descriptors on any other byte
+//! and more than one of them. From Linux 6.16 on, a socket on which no descriptor is expected rejects
+//! them (`SO_PASSRIGHTS`): the sender's `sendmsg` fails with EPERM.
+//!
 //! # Conventions
 //! - Integers are little-endian and unsigned, except for `VkFormat` and `VkImageLayout`, which are
 //!   signed.
@@ -23,7 +27,8 @@
 //! - A flag is 0 or 1.
 //! - Reserved bytes are 0. A value whose flag is 0 is 0 as well.
 //! - A text is UTF-8 of at most 256 bytes ([`MAX_NAME`]), without control characters (Unicode
-//!   category Cc) and without a terminating 0. Its length may be 0.
+//!   category Cc: U+0000 to U+001F and U+007F to U+009F) and without a terminating 0. It may contain
+//!   every other character. Its length may be 0.
 //! - Texts follow the fields of fixed length, in the order of their length fields.
 //! - Fields that only some messages of a kind have follow the texts.
 //!
@@ -90,6 +95,9 @@
 //! | 72 | 4 | usage | `VkBufferUsageFlags`, any bits of [`BufferUsage`](crate::BufferUsage) and others |
 //! | 76 | 4 | reserved | 0 |
 //! | 80 | *n* | name | |
+//!
+//! The usage has at least one bit, and offset + size is at most the allocation size. A message that
+//! breaks this is well formed; the receiver refuses the payload.
 //!
 //! # Kind 3, image payload: 144 + *n* + 4 *v* + 40 *r* bytes
 //! | offset | bytes | field | value |
@@ -160,6 +168,26 @@
 //! | 32 | 16 | driver UUID | `VkPhysicalDeviceIDProperties::driverUUID` |
 //! | 48 | *n* | name | |
 //!
+//! # What a descriptor must be
+//! A receiver examines the descriptor before a driver sees it, and refuses the payload if it is
+//! something that no driver exports. Memory with an opaque fd is one of these:
+//! - *A memfd*, as software drivers export. It is open for reading and writing, at least as long as the
+//!   allocation size, sealed against shrinking (`F_SEAL_SHRINK`) and not against writing
+//!   (`F_SEAL_WRITE`, `F_SEAL_FUTURE_WRITE`). A file in a file system is refused.
+//! - *A character device of NVIDIA's driver* (major number 195).
+//! - *A dma-buf*, which is the only memory with the handle type dma-buf.
+//!
+//! A semaphore is a character device of NVIDIA's driver or has no file type, like a sync file. It is not
+//! a file.
+//!
+//! What an opaque fd contains is the driver's matter. Of the drivers without a GPU, lavapipe 22.3 to 25
+//! begins the memfd with a header of 4096 bytes: the file's length as `u64`; the offset of the allocation
+//! in the file as `u64`, 4096; and 16 bytes by which the driver recognises its own memory. The allocation
+//! follows, so the file is longer than the
+//! allocation size. A process without a GPU API can map the file and use the bytes from there on; it must
+//! not change the header, which every later importer trusts. All offsets of this format count from the
+//! start of the allocation, not of the file.
+//!
 //! # Sessions
 //! A [session](crate::session) is one connection between a producer, which listens, and a consumer:
 //!
@@ -178,6 +206,37 @@
 //! Frames that arrived before a *leave* with reason 0 are valid. If the connection ends with
 //! another reason or without *leave*, the producer may already have written over the frames that
 //! the consumer has.
+//!
+//! ## The socket
+//! The producer's socket has mode 0600 unless the application changes it, so processes of other users
+//! can't connect. Both sides also check the user of the other (`SO_PEERCRED`).
+//!
+//! ## Sequence numbers
+//! They are the producer's: it numbers its frames from 1. The first one that a consumer gets may be any
+//! number, since it may have joined late. Each further one is larger. It is larger by 1, unless the
+//! producer left the consumer out: if the ring *drops frames*, while the consumer was too slow; otherwise
+//! only before the consumer has released its first frame.
+//!
+//! ## Leaving
+//! A producer may refuse a connection before it has read *join*. So a consumer may get *leave* instead of
+//! the ring, even if it has not sent anything. After *leave* the sender closes the socket: the next read
+//! ends with 0 bytes, or with ECONNRESET if the sender had not read everything; a write ends with EPIPE.
+//! A side that gets *leave* does not answer it.
+//!
+//! A consumer that can't import the ring sends *leave* with reason 0, as one that is done.
+//!
+//! ## Deadlines
+//! | within | by default | or else |
+//! |---|---|---|
+//! | from connecting to *ready* | 10 s ([`join_timeout`](crate::session::ProducerOptions::join_timeout)) | *leave* with reason 1 |
+//! | from getting a frame to releasing one, while the producer waits for a slot | 750 ms ([`evict_after`](crate::session::ProducerOptions::evict_after)) | *leave* with reason 1 |
+//! | from connecting to the last payload of the ring | 5 s ([`JoinOptions::timeout`](crate::session::JoinOptions::timeout)) | the consumer gives up |
+//!
+//! The second one counts from the last release, or from the first frame if the consumer held none. A
+//! connection that has not sent *join* may be closed after 160 ms, and a consumer that is not ready after 1 s,
+//! if others need its place. Every message but the ring's must fit into the socket at once: a side whose
+//! socket stays full is disconnected. A process that was disconnected with reason 1 or 4 gets reason 1 when
+//! it connects again too early: at first 250 ms, twice as long each time, at most 30 s.
 //!
 //! # Kind 16, join: 4 + *n* bytes
 //! | offset | bytes | field | value |
@@ -229,13 +288,15 @@
 //! |---|---|---|---|
 //! | 0 | 4 | reason | see the next table |
 //!
-//! | reason | meaning |
-//! |---|---|
-//! | 0 | done |
-//! | 1 | evicted: the consumer took too long to join, or to release slots |
-//! | 2 | refused: the peer's user may not take part |
-//! | 3 | full: the producer has as many consumers as it accepts |
-//! | 4 | protocol error: the peer sent a message that it must not send |
+//! | reason | sent by | meaning |
+//! |---|---|---|
+//! | 0 | both | done |
+//! | 1 | producer | evicted: the consumer took too long to join, or to release slots; or it joins again too early |
+//! | 2 | producer | refused: the peer's user may not take part |
+//! | 3 | producer | full: the producer has as many consumers as it accepts |
+//! | 4 | both | protocol error: the peer sent a message that it must not send |
+//!
+//! A receiver accepts every reason from either side, and ends the session.
 //!
 //! # An example
 //! A timeline semaphore of a device named "GPU", in full:
@@ -269,6 +330,65 @@
 //! ];
 //! assert_eq!(message.encode(), bytes);
 //! assert_eq!(Message::decode(&bytes)?, message);
+//! # Ok::<(), gpu_interop::Error>(())
+//! ```
+//!
+//! # A session, byte by byte
+//! A ring named "cam" with one buffer of 64 bytes at the start of an allocation of 8192 bytes, on a device
+//! named "GPU". The consumer "eye" joins, gets one frame, releases it and leaves. `>` was sent by the
+//! consumer and `<` by the producer.
+//! ```
+//! # use gpu_interop::ipc::wire::Message;
+//! let session = "
+//! > join
+//!     47 49 50 43  01 00  10 00  07 00 00 00  00 00  00 00   header: kind 16, 7 bytes follow
+//!     03 00 00 00  65 79 65                                  name: length, eye
+//! < ring
+//!     47 49 50 43  01 00  11 00  19 00 00 00  00 00  00 00   header: kind 17, 25 bytes follow
+//!     01 00 00 00  00 00 00 00                               1 slot, 0 semaphores
+//!     00  00 00 00                                           drops no frames; reserved
+//!     03 00 00 00  02 00 00 00                               length of the name, of the format
+//!     63 61 6d  75 38                                        cam, u8
+//! < buffer, with the descriptor on its first byte
+//!     47 49 50 43  01 00  02 00  53 00 00 00  01 00  00 00   header: kind 2, 83 bytes follow, 1 descriptor
+//!     01 00 00 00  00  01  00  00                            opaque fd; not dedicated; memory type; no driver UUID
+//!     03 00 00 00  03 00 00 00                               memory type index, length of the name
+//!     00 20 00 00 00 00 00 00                                allocation size
+//!     aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa        device UUID
+//!     00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00        driver UUID, absent
+//!     00 00 00 00 00 00 00 00  40 00 00 00 00 00 00 00       offset, size
+//!     20 00 00 00  00 00 00 00                               usage: storage buffer; reserved
+//!     47 50 55                                               GPU
+//! > ready
+//!     47 49 50 43  01 00  12 00  00 00 00 00  00 00  00 00   header: kind 18, nothing follows
+//! < frame
+//!     47 49 50 43  01 00  13 00  38 00 00 00  00 00  00 00   header: kind 19, 56 bytes follow
+//!     00 00 00 00  00  00  00 00                             slot 0; no point, no layouts; reserved
+//!     07 00 00 00 00 00 00 00                                sequence number 7: the consumer joined late
+//!     00 00 00 00  00 00 00 00  00 00 00 00 00 00 00 00      semaphore, reserved, value: absent
+//!     00 00 00 00  00 00 00 00                               old and new layout: absent
+//!     00 ca 9a 3b 00 00 00 00                                published at 1 s
+//!     2a 00 00 00 00 00 00 00                                tag 42
+//! > release
+//!     47 49 50 43  01 00  14 00  10 00 00 00  00 00  00 00   header: kind 20, 16 bytes follow
+//!     00 00 00 00  00 00 00 00  07 00 00 00 00 00 00 00      slot 0, reserved, sequence number 7
+//! > leave
+//!     47 49 50 43  01 00  15 00  04 00 00 00  00 00  00 00   header: kind 21, 4 bytes follow
+//!     00 00 00 00                                            reason 0, done
+//! ";
+//! # let messages: Vec<&str> = session.split(['<', '>']).skip(1).collect();
+//! # let names = ["join", "a ring", "a buffer", "ready", "a frame", "a release", "leave"];
+//! # for (text, name) in messages.iter().zip(names) {
+//! #     // Bytes come first in a line; three spaces end them.
+//! #     let lines = text.lines().skip(1).map(|line| line.trim().split("   ").next().unwrap());
+//! #     let bytes = lines.flat_map(str::split_whitespace).map(|b| u8::from_str_radix(b, 16));
+//! #     let bytes = bytes.collect::<Result<Vec<u8>, _>>().unwrap();
+//! #     let message = Message::decode(&bytes)?;
+//! #     assert_eq!(message.encode(), bytes);
+//! #     let words = name.split(' ').next_back().unwrap();
+//! #     assert!(message.kind().name().contains(words), "{} is not {name}", message.kind().name());
+//! # }
+//! # assert_eq!(messages.len(), names.len());
 //! # Ok::<(), gpu_interop::Error>(())
 //! ```
 

@@ -1,6 +1,7 @@
 //! Peers that violate the protocol: consumers first, then producers.
 
 use super::*;
+use crate::fd::set_pass_rights;
 use crate::ipc::send;
 use crate::ipc::wire::{FrameToken, LeaveReason, ReleaseToken, RingInfo};
 use crate::payload::Payload;
@@ -26,7 +27,10 @@ fn release(slot: u32, sequence: u64) -> Message {
 /// The socket of a hostile consumer that is ready.
 fn hostile(producer: &mut Producer) -> UnixStream {
     let (here, there) = UnixStream::pair().unwrap();
+    let same = here.try_clone().unwrap();
     producer.admit(here).unwrap();
+    // As with an older kernel.
+    set_pass_rights(same.as_fd(), true);
     let count = producer.consumers() + 1;
     send_message(&there, &join_message());
     assert_eq!(producer.poll(SHORT).unwrap(), None);
@@ -138,25 +142,20 @@ fn a_connection_without_a_join_is_dropped_or_times_out() {
     producer.admit(here).unwrap();
     drop(there);
     assert_eq!(producer.poll(SHORT).unwrap(), None);
-    let sockets = [UnixStream::pair().unwrap(), UnixStream::pair().unwrap()];
-    let (mut silent, mut slow) = (Vec::new(), Vec::new());
-    for (here, there) in sockets {
+    // Parts of a join message, and the whole.
+    let mut slow = Vec::new();
+    for bytes in [0, 10, 11, join_message().encode().len()] {
+        let (here, there) = UnixStream::pair().unwrap();
         producer.admit(here).unwrap();
-        // A part of its join message.
-        send_bytes(&there, &join_message().encode()[..slow.len() + 10]);
+        send_bytes(&there, &join_message().encode()[..bytes]);
         slow.push(there);
     }
-    let (here, there) = UnixStream::pair().unwrap();
-    assert_eq!(field_of(&producer.admit(here).unwrap_err()), "options.max_consumers");
-    silent.push(there);
-    let mut errors = Vec::new();
-    for _ in 0..3 {
+    for _ in &slow {
         let event = next_event(&mut producer);
-        let Event::NotJoined { error, .. } = event else { panic!("{event:?}") };
-        errors.push(error);
+        let Event::NotJoined { error: Error::Timeout { .. }, .. } = event else {
+            panic!("{event:?}")
+        };
     }
-    assert!(matches!(errors[0], Error::Invalid(_)), "{errors:?}");
-    assert!(errors[1..].iter().all(|e| matches!(e, Error::Timeout { .. })), "{errors:?}");
     let _consumer = join(&mut producer);
 }
 
@@ -186,6 +185,144 @@ fn a_flood_of_messages_or_connections_costs_neither_memory_nor_time() {
         events += 1;
     }
     assert_eq!(events, 1024, "no more are kept");
+}
+
+#[test]
+fn a_consumer_for_which_there_is_no_place_is_refused() {
+    let options = ProducerOptions { max_consumers: 1, ..Default::default() };
+    let mut producer = producer_with(1, options);
+    let mut good = join(&mut producer);
+    let (here, there) = UnixStream::pair().unwrap();
+    producer.admit(here).unwrap();
+    send_message(&there, &join_message());
+    let event = next_event(&mut producer);
+    let Event::NotJoined { error, .. } = event else { panic!("{event:?}") };
+    assert_eq!(field_of(&error), "options.max_consumers");
+    let (message, _) = crate::ipc::Receiver::new().message(&there).unwrap();
+    assert_eq!(message, Message::Leave(LeaveReason::Full));
+    publish(&mut producer);
+    good.next_frame(LONG).unwrap().release().unwrap();
+}
+
+#[test]
+fn a_consumer_that_no_longer_reads_or_never_releases_makes_room_for_another() {
+    let slow_consumer = SlowConsumer::DropFrames { max_held: 1 };
+    let evict_after = Duration::from_millis(50);
+    let options =
+        ProducerOptions { max_consumers: 1, slow_consumer, evict_after, ..Default::default() };
+    let mut producer = producer_with(2, options);
+    let deaf = hostile(&mut producer);
+    deaf.shutdown(std::net::Shutdown::Read).unwrap();
+    let silent = hostile_in_place_of_another(&mut producer);
+    publish(&mut producer);
+    thread::sleep(2 * evict_after);
+    let mut good = join_after_an_eviction(&mut producer);
+    publish(&mut producer);
+    good.next_frame(LONG).unwrap().release().unwrap();
+    drop((deaf, silent));
+}
+
+/// The socket of a hostile consumer that is ready, after another one was ended to make room for it.
+fn hostile_in_place_of_another(producer: &mut Producer) -> UnixStream {
+    let (here, there) = UnixStream::pair().unwrap();
+    producer.admit(here).unwrap();
+    send_message(&there, &join_message());
+    let event = next_event(producer);
+    assert!(matches!(event, Event::Left { kind: LeaveKind::Died, .. }), "{event:?}");
+    send_message(&there, &Message::Ready);
+    assert!(matches!(next_event(producer), Event::Joined { .. }));
+    there
+}
+
+fn join_after_an_eviction(producer: &mut Producer) -> Consumer {
+    let (here, there) = UnixStream::pair().unwrap();
+    producer.admit(here).unwrap();
+    let joining = thread::spawn(move || {
+        let (mut consumer, _ring) = Consumer::join_socket(there, JoinOptions::default()).unwrap();
+        consumer.ready().unwrap();
+        consumer
+    });
+    let event = next_event(producer);
+    assert!(matches!(event, Event::Left { kind: LeaveKind::Evicted { .. }, .. }), "{event:?}");
+    assert!(matches!(next_event(producer), Event::Joined { .. }));
+    joining.join().unwrap()
+}
+
+#[test]
+fn a_consumer_that_reads_no_more_is_gone_at_the_next_frame() {
+    let mut producer = producer(2);
+    let deaf = hostile(&mut producer);
+    deaf.shutdown(std::net::Shutdown::Read).unwrap();
+    assert_eq!(publish(&mut producer).sent, 0);
+    let event = next_event(&mut producer);
+    assert!(matches!(event, Event::Left { kind: LeaveKind::Died, held: 0, .. }), "{event:?}");
+    assert_eq!(producer.consumers(), 0);
+}
+
+#[test]
+fn a_silent_consumer_does_not_keep_another_from_its_last_frames() {
+    let evict_after = Duration::from_millis(100);
+    let mut producer = producer_with(2, ProducerOptions { evict_after, ..Default::default() });
+    let (mut good, _silent) = (join(&mut producer), hostile(&mut producer));
+    publish(&mut producer);
+    publish(&mut producer);
+    let consuming = thread::spawn(move || {
+        for _ in 0..2 {
+            good.next_frame(LONG).unwrap().release().unwrap();
+        }
+        assert!(is_closed(good.next_frame(LONG)));
+        good.end()
+    });
+    producer.finish(LONG).unwrap();
+    assert_eq!(consuming.join().unwrap(), Some(SessionEnd::Done));
+}
+
+#[test]
+fn polling_ends_although_processes_connect_all_the_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let mut producer = bind(&path).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let Ok(socket) = UnixStream::connect(&path) else { continue };
+                let _ = std::io::Write::write(&mut &socket, b"GET / HTTP/1.1\r\n\r\n");
+            }
+        });
+        let (started, mut events, mut longest) = (Instant::now(), 0, 0);
+        while started.elapsed() < Duration::from_millis(500) {
+            let mut drained = 0;
+            while producer.poll(Duration::ZERO).unwrap().is_some() {
+                drained += 1;
+            }
+            events += drained;
+            longest = longest.max(drained);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(events > 0 && events <= 500, "{events}");
+        assert!(longest <= 100, "{longest}");
+        // Ends the waits of what still connects.
+        drop(producer);
+    });
+}
+
+#[test]
+fn hostile_sequence_numbers_are_no_missed_frames() {
+    for (drops_frames, missed) in [(false, 0), (true, u64::MAX - 3)] {
+        let (here, there) = UnixStream::pair().unwrap();
+        let (name, format) = (String::new(), String::new());
+        let ring = RingInfo { slots: 3, semaphores: 0, drops_frames, name, format };
+        send_message(&here, &Message::Ring(ring));
+        (1..=3).for_each(|size| send(&here, &buffer(size).into()).unwrap());
+        let (mut consumer, _ring) = Consumer::join_socket(there, JoinOptions::default()).unwrap();
+        consumer.ready().unwrap();
+        for (slot, sequence) in [(0, 1), (1, u64::MAX - 1), (2, u64::MAX)] {
+            send_message(&here, &frame(slot, sequence));
+            consumer.next_frame(LONG).unwrap().release().unwrap();
+        }
+        assert_eq!(consumer.missed(), missed);
+    }
 }
 
 #[test]
@@ -229,6 +366,8 @@ fn joined() -> (Consumer, UnixStream) {
     (1..=2).for_each(|size| send(&here, &buffer(size).into()).unwrap());
     send(&here, &semaphore(SemaphoreKind::Timeline).into()).unwrap();
     let (mut consumer, _ring) = Consumer::join_socket(there, JoinOptions::default()).unwrap();
+    // As with an older kernel.
+    set_pass_rights(consumer.as_fd(), true);
     consumer.ready().unwrap();
     (consumer, here)
 }

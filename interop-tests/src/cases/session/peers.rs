@@ -36,6 +36,8 @@ pub(super) struct TestProducer<'a> {
     slots: Slots<'a>,
     /// The number of published frames.
     pub(super) published: u64,
+    /// Added to the tags of frames, whose lower 32 bits are the seed of their bytes.
+    pub(super) tags: u64,
 }
 
 /// The buffers of the ring.
@@ -89,7 +91,7 @@ impl<'a> TestProducer<'a> {
             Some(path) => Producer::bind(path, ring, options)?,
             None => Producer::unbound(ring, options)?,
         };
-        Ok(Self { producer, slots, published: 0 })
+        Ok(Self { producer, slots, published: 0, tags: 0 })
     }
 
     /// Publishes a frame if a slot gets free in time; returns whether it did.
@@ -101,7 +103,7 @@ impl<'a> TestProducer<'a> {
         };
         let tag = self.published + 1;
         self.slots.fill(slot.index(), tag as u32)?;
-        let frame = FrameInfo { tag, ..FrameInfo::default() };
+        let frame = FrameInfo { tag: self.tags + tag, ..FrameInfo::default() };
         self.published = self.producer.publish(slot, frame)?.sequence;
         Ok(true)
     }
@@ -139,14 +141,15 @@ impl<'a> TestConsumer<'a> {
         Ok(Self { gpu, consumer, buffers, semaphores, verified: 0 })
     }
 
-    /// Takes the next frame and checks it.
+    /// Takes the next frame and checks it. Returns its tag.
     ///
     /// # Errors
     /// Those of [`Consumer::next_frame`] and [`Frame::release`], and if a frame is wrong although it was not
     /// taken back.
-    pub(super) fn step(&mut self, timeout: Duration) -> Result<()> {
+    pub(super) fn step(&mut self, timeout: Duration) -> Result<u64> {
         let frame = self.consumer.next_frame(timeout)?;
-        let seed = frame.tag() as u32;
+        let tag = frame.tag();
+        let seed = tag as u32;
         frame.wait(TIMEOUT, |point, timeout| {
             self.semaphores[point.semaphore as usize].wait(point.value, timeout)
         })?;
@@ -155,7 +158,7 @@ impl<'a> TestConsumer<'a> {
         oracle::check(&read, seed, &Passes::default())
             .with_context(|| format!("frame {sequence}, which was not taken back"))?;
         self.verified += 1;
-        Ok(())
+        Ok(tag)
     }
 
     fn read(&self, frame: &Frame) -> Result<Vec<u8>> {
@@ -166,7 +169,7 @@ impl<'a> TestConsumer<'a> {
     fn receive_all(&mut self) -> Result<SessionEnd> {
         loop {
             match self.step(TIMEOUT) {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(error) if is_closed(&error) => {
                     return self.consumer.end().context("closed, but not ended");
                 }
@@ -192,7 +195,7 @@ pub(super) fn directory() -> Result<tempfile::TempDir> {
 pub(super) const CONSUMES: &str = "consumes frames";
 pub(super) const PRODUCES: &str = "produces frames";
 
-const SOCKET: &str = "INTEROP_SOCKET";
+pub(super) const SOCKET: &str = "INTEROP_SOCKET";
 const BREAK_OFF: &str = "INTEROP_BREAK_OFF";
 
 /// The children of these cases.
