@@ -206,8 +206,8 @@ pub(crate) fn check_mapped_file(fd: impl AsFd, bytes: u64, what: &str) -> Result
     }
 }
 
-/// Whether [`check_received_memory`] only asks for what the kernel has in memory: the file of `fd`
-/// is a memfd (or another file in memory), which has seals.
+/// Whether the file of `fd` is a memfd (or another file in memory), which has seals: neither
+/// [`check_received_memory`] nor close(2) asks another process.
 ///
 /// # References
 /// fcntl(2), `F_GET_SEALS`, which fails for every other file without asking its file system.

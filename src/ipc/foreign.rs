@@ -24,6 +24,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::fd::can_answer_at_once;
 
 /// Maximum number of threads that close descriptors, so that some can block.
 const MAX_CLOSERS: usize = 16;
@@ -99,6 +100,7 @@ fn close_all() {
 }
 
 /// Whether so many descriptors wait to be closed that no more should be accepted.
+#[cfg(feature = "session")]
 pub(crate) fn is_congested() -> bool {
     closers().waiting.len() >= MAX_WAITING
 }
@@ -136,7 +138,7 @@ pub(crate) fn settle() {
 }
 
 /// A descriptor that another process has sent, or a socket that it can write to. Dropping it closes
-/// it in another thread.
+/// it in another thread, unless it is a memfd.
 #[derive(Debug)]
 pub(crate) struct Foreign<T: Into<OwnedFd> = OwnedFd>(Option<T>);
 
@@ -170,8 +172,10 @@ impl<T: Into<OwnedFd> + AsFd> AsFd for Foreign<T> {
 
 impl<T: Into<OwnedFd>> Drop for Foreign<T> {
     fn drop(&mut self) {
-        if let Some(descriptor) = self.0.take() {
-            close_elsewhere(descriptor.into());
+        let Some(descriptor) = self.0.take().map(Into::into) else { return };
+        // The close of a memfd does not block.
+        if !can_answer_at_once(&descriptor) {
+            close_elsewhere(descriptor);
         }
     }
 }

@@ -22,12 +22,15 @@ fn wait_for_closes() {
         let name = fs::read_to_string(task.path().join("comm"));
         name.is_ok_and(|name| name.trim_end() == "interop-close")
     };
-    for _ in 0..1000 {
+    // A thread that has just started does not have its name yet, so none must be found several times.
+    let mut without = 0;
+    for _ in 0..5000 {
         let mut tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-        if !tasks.any(closes) {
+        without = if tasks.any(closes) { 0 } else { without + 1 };
+        if without == 3 {
             return;
         }
-        thread::sleep(Duration::from_millis(3));
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
