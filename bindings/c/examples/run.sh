@@ -11,7 +11,7 @@ export PKG_CONFIG_PATH=$prefix/lib/pkgconfig LD_LIBRARY_PATH=$prefix/lib
 read -ra flags < <(pkg-config --cflags --libs gpu-interop-c vulkan egl gl)
 warnings=(-Wall -Wextra -Werror -O1 -g)
 
-for name in share_buffer; do
+for name in share_buffer share_image ring two_processes; do
     cc "${warnings[@]}" contexts.c "$name.c" -o "$out/$name-c" "${flags[@]}"
     c++ -std=c++17 "${warnings[@]}" -x c++ contexts.c "$name.c" -x none -o "$out/$name-cpp" "${flags[@]}"
     for program in "$name-c" "$name-cpp"; do

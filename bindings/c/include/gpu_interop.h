@@ -151,6 +151,48 @@ typedef enum gi_semaphore_kind {
 } gi_semaphore_kind;
 
 /**
+ * How a session ended for a consumer.
+ */
+typedef enum gi_session_end {
+  /**
+   * It continues, as far as calls have noticed.
+   */
+  GI_SESSION_END_NONE = 0,
+  /**
+   * The producer is done. Frames that had arrived are valid.
+   */
+  GI_SESSION_END_DONE = 1,
+  /**
+   * The consumer took too long to join or to release slots. Its frames are not valid.
+   */
+  GI_SESSION_END_EVICTED = 2,
+  /**
+   * The producer does not accept processes of this user.
+   */
+  GI_SESSION_END_REFUSED = 3,
+  /**
+   * The producer has as many consumers as it accepts.
+   */
+  GI_SESSION_END_FULL = 4,
+  /**
+   * One of the two sides violated the protocol.
+   */
+  GI_SESSION_END_PROTOCOL_ERROR = 5,
+  /**
+   * The producer's process ended.
+   */
+  GI_SESSION_END_LOST = 6,
+  /**
+   * The consumer left.
+   */
+  GI_SESSION_END_LEFT = 7,
+  /**
+   * A way that this version of the header doesn't have.
+   */
+  GI_SESSION_END_OTHER = 8,
+} gi_session_end;
+
+/**
  * What the slots of a ring are used for.
  */
 typedef enum gi_slot_use {
@@ -251,6 +293,62 @@ typedef enum gi_wait_mode {
 } gi_wait_mode;
 
 /**
+ * The users whose processes may take part in a session.
+ */
+typedef enum gi_peer_policy {
+  /**
+   * Only the effective user of this process.
+   */
+  GI_PEER_POLICY_OWN_USER = 0,
+  /**
+   * The users of a list. Your own must be listed too.
+   */
+  GI_PEER_POLICY_USERS = 1,
+  /**
+   * All. Nothing is checked.
+   */
+  GI_PEER_POLICY_ANYONE = 2,
+} gi_peer_policy;
+
+/**
+ * What happened in a session.
+ */
+typedef enum gi_event_kind {
+  /**
+   * Nothing within the timeout.
+   */
+  GI_EVENT_KIND_NONE = 0,
+  /**
+   * A consumer joined; `text` is its name.
+   */
+  GI_EVENT_KIND_JOINED = 1,
+  /**
+   * A consumer left.
+   */
+  GI_EVENT_KIND_LEFT = 2,
+  /**
+   * The process of a consumer ended.
+   */
+  GI_EVENT_KIND_DIED = 3,
+  /**
+   * A consumer was evicted.
+   */
+  GI_EVENT_KIND_EVICTED = 4,
+  /**
+   * A consumer violated the protocol; `text` describes how.
+   */
+  GI_EVENT_KIND_PROTOCOL_ERROR = 5,
+  /**
+   * A process did not join; `text` describes why.
+   */
+  GI_EVENT_KIND_NOT_JOINED = 6,
+  /**
+   * An event that this version of the header doesn't have; `text` describes it.
+   */
+  GI_EVENT_KIND_OTHER = 7,
+} gi_event_kind;
+
+/**
  * The end of a handoff that acquires. Used by one thread at a time.
  */
 typedef struct gi_acquirer gi_acquirer;
@@ -266,10 +364,20 @@ typedef struct gi_batch gi_batch;
 typedef struct gi_buffer gi_buffer;
 
 /**
+ * The side of a session that reads frames. Used by one thread at a time.
+ */
+typedef struct gi_consumer gi_consumer;
+
+/**
  * A borrowed context of any API, which exports and imports. Everything that is created from it
  * keeps what it needs of it, but the context itself must live longer than all of that.
  */
 typedef struct gi_endpoint gi_endpoint;
+
+/**
+ * A slot that contains a frame. The producer does not write to it until it is released.
+ */
+typedef struct gi_frame gi_frame;
 
 /**
  * An image of any API in shared memory.
@@ -288,6 +396,12 @@ typedef struct gi_mapping gi_mapping;
 typedef struct gi_payload gi_payload;
 
 /**
+ * The side of a session that has the ring and fills it. It starts no thread: consumers are served
+ * within its calls. Used by one thread at a time.
+ */
+typedef struct gi_producer gi_producer;
+
+/**
  * The end of a handoff that releases. Used by one thread at a time.
  */
 typedef struct gi_releaser gi_releaser;
@@ -296,6 +410,11 @@ typedef struct gi_releaser gi_releaser;
  * A semaphore of any API.
  */
 typedef struct gi_semaphore gi_semaphore;
+
+/**
+ * What a producer announces: the payloads to import, and what a frame contains.
+ */
+typedef struct gi_session_ring gi_session_ring;
 
 /**
  * One endpoint's part of a ring. Used by one thread at a time.
@@ -313,6 +432,11 @@ typedef struct gi_sync gi_sync;
  * `gi_releaser_lost_ticket` returns it again.
  */
 typedef struct gi_ticket gi_ticket;
+
+/**
+ * A slot that only the producer uses, and may write to.
+ */
+typedef struct gi_writable_slot gi_writable_slot;
 
 /**
  * The description of a buffer.
@@ -671,6 +795,188 @@ typedef struct gi_ring_options {
    */
   uint64_t timeout_ns;
 } gi_ring_options;
+
+/**
+ * How a consumer joins. Null means all defaults.
+ */
+typedef struct gi_join_options {
+  /**
+   * `sizeof(gi_join_options)`.
+   */
+  size_t struct_size;
+  /**
+   * The consumer's name in the producer's events, for people to read. Default: empty.
+   */
+  const char *name;
+  /**
+   * Timeout for connecting and receiving the ring together, in nanoseconds. Default: 5 seconds.
+   */
+  uint64_t timeout_ns;
+  /**
+   * 1 to fail at once if no producer listens yet. Default: wait within the timeout.
+   */
+  uint32_t no_wait;
+  /**
+   * A `gi_peer_policy`. Default: the user of this process.
+   */
+  uint32_t allowed;
+  /**
+   * The number of elements in `users`.
+   */
+  size_t user_count;
+  /**
+   * The user IDs of `GI_PEER_POLICY_USERS`.
+   */
+  const uint32_t *users;
+} gi_join_options;
+
+/**
+ * A frame.
+ */
+typedef struct gi_frame_info {
+  /**
+   * `sizeof(gi_frame_info)`.
+   */
+  size_t struct_size;
+  /**
+   * A number with a meaning of the application's own.
+   */
+  uint64_t tag;
+  /**
+   * 1 if the frame is complete when a semaphore of the ring has a value. Otherwise the producer
+   * has waited for its work before it publishes.
+   */
+  uint32_t has_point;
+  /**
+   * The index of this semaphore in the ring.
+   */
+  uint32_t point_semaphore;
+  /**
+   * The value of this semaphore.
+   */
+  uint64_t point_value;
+  /**
+   * 1 if the slot is an image, with the layouts of the release to `VK_QUEUE_FAMILY_EXTERNAL`.
+   */
+  uint32_t has_layouts;
+  /**
+   * The `VkImageLayout` before the release.
+   */
+  int32_t old_layout;
+  /**
+   * The `VkImageLayout` after the release.
+   */
+  int32_t new_layout;
+  /**
+   * The index of the slot. Only consumers read it.
+   */
+  uint32_t slot;
+  /**
+   * The sequence number of the frame in the session, from 1. Only consumers read it.
+   */
+  uint64_t sequence;
+  /**
+   * The time since the frame was published, in nanoseconds. Only consumers read it.
+   */
+  uint64_t age_ns;
+} gi_frame_info;
+
+/**
+ * How a producer treats its consumers. Null means all defaults.
+ */
+typedef struct gi_producer_options {
+  /**
+   * `sizeof(gi_producer_options)`.
+   */
+  size_t struct_size;
+  /**
+   * Maximum number of connections. Default: 16.
+   */
+  uint32_t max_consumers;
+  /**
+   * The number of slots that a consumer may hold before it misses frames. Default: the producer
+   * waits for slow consumers, and no frame is missed.
+   */
+  uint32_t drop_frames_held;
+  /**
+   * A consumer that holds slots and has released none for this long, in nanoseconds, is evicted
+   * when the producer waits for a slot. Default: 750 milliseconds.
+   */
+  uint64_t evict_after_ns;
+  /**
+   * Maximum time from a consumer's connection to `gi_consumer_ready`, in nanoseconds. Default:
+   * 10 seconds.
+   */
+  uint64_t join_timeout_ns;
+  /**
+   * A `gi_peer_policy`. Default: the user of this process.
+   */
+  uint32_t allowed;
+  /**
+   * The number of elements in `users`.
+   */
+  uint32_t user_count;
+  /**
+   * The user IDs of `GI_PEER_POLICY_USERS`.
+   */
+  const uint32_t *users;
+} gi_producer_options;
+
+/**
+ * An event of a session.
+ */
+typedef struct gi_event {
+  /**
+   * `sizeof(gi_event)`.
+   */
+  size_t struct_size;
+  /**
+   * A `gi_event_kind`.
+   */
+  uint32_t kind;
+  /**
+   * The process, for joined and not joined.
+   */
+  uint32_t pid;
+  /**
+   * The effective user of the process, for joined and not joined.
+   */
+  uint32_t uid;
+  /**
+   * The number of slots that the consumer held, if it is gone.
+   */
+  uint32_t held;
+  /**
+   * The consumer's number in this producer, from 1; 0 for not joined.
+   */
+  uint64_t consumer;
+  /**
+   * A text, or empty. Valid until the next event of this producer.
+   */
+  const char *text;
+} gi_event;
+
+/**
+ * What happened to a frame that was published.
+ */
+typedef struct gi_published {
+  /**
+   * `sizeof(gi_published)`.
+   */
+  size_t struct_size;
+  /**
+   * The sequence number of the frame in the session, from 1.
+   */
+  uint64_t sequence;
+  /**
+   * The number of consumers that got the frame.
+   */
+  size_t sent;
+  /**
+   * The number of consumers that missed it.
+   */
+  size_t dropped;
+} gi_published;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1218,6 +1524,226 @@ enum gi_result gi_semaphore_enqueue_signal(const struct gi_endpoint *endpoint,
  * Destroys a semaphore; null is allowed.
  */
 void gi_semaphore_destroy(struct gi_semaphore *semaphore);
+
+/**
+ * Joins the session of the producer that listens at `path`. Import the payloads of `ring`, then
+ * call `gi_consumer_ready`. `join_options` may be null.
+ */
+enum gi_result gi_consumer_join(const char *path,
+                                const struct gi_join_options *join_options,
+                                struct gi_consumer **consumer,
+                                struct gi_session_ring **ring);
+
+/**
+ * Returns the ring's name. It lives as long as the handle.
+ */
+const char *gi_session_ring_name(const struct gi_session_ring *ring);
+
+/**
+ * Returns what a frame contains, as the producer describes it. It lives as long as the handle.
+ */
+const char *gi_session_ring_format(const struct gi_session_ring *ring);
+
+/**
+ * Returns the number of slots; 0 for null.
+ */
+size_t gi_session_ring_slots(const struct gi_session_ring *ring);
+
+/**
+ * Returns the number of semaphores; 0 for null.
+ */
+size_t gi_session_ring_semaphores(const struct gi_session_ring *ring);
+
+/**
+ * Takes the payload of a slot out of the ring, to import it. Each can be taken once.
+ */
+enum gi_result gi_session_ring_take_slot(struct gi_session_ring *ring,
+                                         size_t index,
+                                         struct gi_payload **payload);
+
+/**
+ * Takes the payload of a semaphore out of the ring, to import it. Each can be taken once.
+ */
+enum gi_result gi_session_ring_take_semaphore(struct gi_session_ring *ring,
+                                              size_t index,
+                                              struct gi_payload **payload);
+
+/**
+ * Destroys a ring and the payloads that were not taken; null is allowed.
+ */
+void gi_session_ring_destroy(struct gi_session_ring *ring);
+
+/**
+ * Asks the producer to send frames.
+ */
+enum gi_result gi_consumer_ready(struct gi_consumer *consumer);
+
+/**
+ * Returns a descriptor that is readable when a frame has arrived or the session has ended; -1 for
+ * null. The consumer still owns it. Call `gi_consumer_next_frame` until it times out before you
+ * wait for the descriptor.
+ */
+int gi_consumer_fd(const struct gi_consumer *consumer);
+
+/**
+ * Returns the next frame, in the order of publication. Waits up to `timeout_ns` nanoseconds.
+ * `GI_RESULT_CLOSED` if the session has ended; see `gi_consumer_end`.
+ */
+enum gi_result gi_consumer_next_frame(struct gi_consumer *consumer,
+                                      uint64_t timeout_ns,
+                                      struct gi_frame **frame);
+
+/**
+ * Returns how the session ended, as far as other calls have noticed.
+ */
+enum gi_session_end gi_consumer_end(const struct gi_consumer *consumer);
+
+/**
+ * Returns the number of frames that this consumer has missed; 0 for null.
+ */
+uint64_t gi_consumer_missed(const struct gi_consumer *consumer);
+
+/**
+ * Leaves the session; null is allowed. Frames that were not released count as released.
+ */
+void gi_consumer_destroy(struct gi_consumer *consumer);
+
+/**
+ * Writes the description of a frame.
+ */
+enum gi_result gi_frame_get_info(const struct gi_frame *frame, struct gi_frame_info *info);
+
+/**
+ * Waits on the host until the frame is complete, at most `timeout_ns` nanoseconds. `semaphores`
+ * are the imported semaphores of the ring, of Vulkan.
+ */
+enum gi_result gi_frame_wait(const struct gi_frame *frame,
+                             const struct gi_semaphore *const *semaphores,
+                             size_t semaphore_count,
+                             uint64_t timeout_ns);
+
+/**
+ * Adds submitted work that uses the frame: it is done when the timeline semaphore of Vulkan has
+ * the value. The slot is not released before that.
+ */
+enum gi_result gi_frame_add_work(struct gi_frame *frame,
+                                 const struct gi_semaphore *semaphore,
+                                 uint64_t value);
+
+/**
+ * Checks that nothing that was read from the frame so far was overwritten. `GI_RESULT_CLOSED` if
+ * the producer may have written to the slot.
+ */
+enum gi_result gi_frame_check(const struct gi_frame *frame);
+
+/**
+ * Releases the slot, and checks that the frame was valid to the end. All use of the slot must have
+ * ended on the host's side: if the GPU read it, wait for the fence first.
+ *
+ * Consumes the frame even if it fails: the slot is released nevertheless.
+ */
+enum gi_result gi_frame_release(struct gi_frame **frame);
+
+/**
+ * Releases the slot without a check; null is allowed.
+ */
+void gi_frame_destroy(struct gi_frame *frame);
+
+/**
+ * Announces a ring at `path`, to which only processes of the allowed users can connect.
+ *
+ * `name` is for people to read, and `format` describes what a frame contains. `slots` are the
+ * exports of 1 to 64 buffers or images, `semaphores` those of up to 8 timeline semaphores. If it
+ * succeeds, all of the payloads are consumed and set to null. `producer_options` may be null.
+ */
+enum gi_result gi_producer_bind(const char *path,
+                                const char *name,
+                                const char *format,
+                                struct gi_payload **slots,
+                                size_t slot_count,
+                                struct gi_payload **semaphores,
+                                size_t semaphore_count,
+                                const struct gi_producer_options *producer_options,
+                                struct gi_producer **producer);
+
+/**
+ * Returns a descriptor that is readable when `gi_producer_poll` has something to do; -1 for null.
+ * The producer still owns it.
+ */
+int gi_producer_fd(const struct gi_producer *producer);
+
+/**
+ * Returns the number of consumers that are ready; 0 for null.
+ */
+size_t gi_producer_consumers(const struct gi_producer *producer);
+
+/**
+ * Handles what is pending and writes the next event; `GI_EVENT_KIND_NONE` after `timeout_ns`
+ * nanoseconds. Call it regularly if you call nothing else of the producer.
+ */
+enum gi_result gi_producer_poll(struct gi_producer *producer,
+                                uint64_t timeout_ns,
+                                struct gi_event *event);
+
+/**
+ * Waits until `count` consumers are ready, at most `timeout_ns` nanoseconds.
+ */
+enum gi_result gi_producer_wait_for_consumers(struct gi_producer *producer,
+                                              size_t count,
+                                              uint64_t timeout_ns);
+
+/**
+ * Returns the slot that has been free for longest. Waits for one up to `timeout_ns` nanoseconds.
+ */
+enum gi_result gi_producer_free_slot(struct gi_producer *producer,
+                                     uint64_t timeout_ns,
+                                     struct gi_writable_slot **slot);
+
+/**
+ * Returns the index of a slot: that of its payload in `gi_producer_bind`. 0 for null.
+ */
+size_t gi_writable_slot_index(const struct gi_writable_slot *slot);
+
+/**
+ * Adds submitted work that uses the slot: it is done when the timeline semaphore of Vulkan has the
+ * value. The slot is not free again before that.
+ */
+enum gi_result gi_writable_slot_add_work(struct gi_writable_slot *slot,
+                                         const struct gi_semaphore *semaphore,
+                                         uint64_t value);
+
+/**
+ * Destroys a slot that is not published, which frees it; null is allowed.
+ */
+void gi_writable_slot_destroy(struct gi_writable_slot *slot);
+
+/**
+ * Sends a slot to all consumers that are ready, as the next frame. Never waits. `frame` may be
+ * null: a complete frame with the tag 0. `published` may be null.
+ *
+ * Consumes the slot even if it fails: it is then free again.
+ */
+enum gi_result gi_producer_publish(struct gi_producer *producer,
+                                   struct gi_writable_slot **slot,
+                                   const struct gi_frame_info *frame,
+                                   struct gi_published *published);
+
+/**
+ * Ends the session for one consumer, by its number in `gi_event`, and frees its slots.
+ * `GI_RESULT_INVALID` if it is not connected.
+ */
+enum gi_result gi_producer_evict(struct gi_producer *producer, uint64_t consumer);
+
+/**
+ * Accepts no more consumers, waits up to `timeout_ns` nanoseconds until all slots have been
+ * released, and ends the session. Consumes the producer even if it fails.
+ */
+enum gi_result gi_producer_finish(struct gi_producer **producer, uint64_t timeout_ns);
+
+/**
+ * Ends the session at once, and removes the socket's file; null is allowed.
+ */
+void gi_producer_destroy(struct gi_producer *producer);
 
 #ifdef __cplusplus
 }  // extern "C"

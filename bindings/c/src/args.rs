@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
+use std::ptr;
 use std::slice;
 use std::time::Duration;
 
@@ -148,6 +149,19 @@ pub(crate) unsafe fn options<T: Grows>(from: *const T, name: &'static str) -> Re
     }
     // SAFETY: the caller's promise.
     unsafe { structure(from, name) }
+}
+
+/// Writes to a structure from C as many bytes as it has.
+///
+/// # Safety
+/// [`structure`] has read `to`, which may be written to.
+pub(crate) unsafe fn fill<T: Grows>(to: *mut T, value: &T) {
+    // SAFETY: valid for its `struct_size` bytes, of which no more are written than `value` has.
+    unsafe {
+        let size = to.cast::<usize>().read().min(size_of::<T>());
+        let from = ptr::from_ref(value).cast::<MaybeUninit<u8>>();
+        to.cast::<MaybeUninit<u8>>().copy_from_nonoverlapping(from, size);
+    }
 }
 
 #[cfg(test)]

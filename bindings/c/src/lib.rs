@@ -34,6 +34,7 @@ mod ipc;
 mod payload;
 mod ring;
 mod semaphore;
+mod session;
 
 pub use buffer::*;
 pub use commands::*;
@@ -45,3 +46,4 @@ pub use ipc::*;
 pub use payload::*;
 pub use ring::*;
 pub use semaphore::*;
+pub use session::*;

@@ -36,7 +36,7 @@ enum Semaphore {
 }
 
 impl gi_semaphore {
-    fn vulkan(&self) -> Result<&vulkan::Semaphore> {
+    pub(crate) fn vulkan(&self) -> Result<&vulkan::Semaphore> {
         match &self.0 {
             Semaphore::Vulkan(semaphore) => Ok(semaphore),
             _ => Err(Invalid::new("semaphore", "is not a Vulkan semaphore").into()),
