@@ -11,7 +11,7 @@ use gpu_interop::fd::MemoryHandleType;
 use gpu_interop::ipc;
 use gpu_interop::payload::{MemoryInfo, Payload};
 use gpu_interop::{Error, Identity, MemoryPayload, Uuid};
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 fn payload() -> Payload {
     let identity = Identity { device: Uuid::from_bytes([7; 16]), driver: None, name: "GPU".into() };
@@ -22,8 +22,10 @@ fn payload() -> Payload {
         dedicated: false,
         identity,
     };
-    let memfd = File::from(memfd_create("test memory", MemfdFlags::CLOEXEC).unwrap());
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let memfd = File::from(memfd_create("test memory", flags).unwrap());
     memfd.set_len(4096).unwrap();
+    fcntl_add_seals(&memfd, SealFlags::SHRINK).unwrap();
     MemoryPayload::new(memfd.into(), info).unwrap().into()
 }
 

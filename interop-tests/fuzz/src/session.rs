@@ -12,7 +12,7 @@ use gpu_interop::session::{
 use gpu_interop::{BufferDesc, BufferPayload, Error, Identity, MemoryPayload, Uuid};
 
 use crate::allocations;
-use crate::stream::{Descriptors, FILE_BYTES, lowest_free, next_piece, send_piece};
+use crate::stream::{Descriptors, FILE_BYTES, assert_closed, lowest_free, next_piece, send_piece};
 
 /// Largest allocation that a peer may cause, in bytes: that of a message.
 pub(crate) const LARGEST_ALLOCATION: usize = gpu_interop::ipc::wire::MAX_MESSAGE;
@@ -36,7 +36,7 @@ pub(crate) fn check(script: &[u8]) {
         0 => producer(script, &descriptors),
         _ => consumer(script, &descriptors),
     }
-    assert_eq!(lowest_free(), before, "a descriptor stays open");
+    assert_closed(before);
 }
 
 fn check_typed(error: &Error) {

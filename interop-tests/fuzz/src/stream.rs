@@ -5,12 +5,14 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use gpu_interop::ipc::{self, Receiver};
 use gpu_interop::payload::Payload;
 use gpu_interop::{Error, MemoryPayload};
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::allocations;
@@ -26,8 +28,9 @@ pub(crate) struct Descriptors([OwnedFd; 4]);
 
 impl Descriptors {
     pub(crate) fn new() -> io::Result<Self> {
-        let memory = memfd_create("fuzz", MemfdFlags::CLOEXEC)?;
+        let memory = memfd_create("fuzz", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&memory, FILE_BYTES)?;
+        fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::SEAL)?;
         let event = eventfd(0, EventfdFlags::CLOEXEC)?;
         Ok(Self([memory, event, File::open("/dev/null")?.into(), File::open("/")?.into()]))
     }
@@ -52,7 +55,19 @@ pub(crate) fn check(script: &[u8]) {
     let descriptors = Descriptors::new().expect("files to send");
     let lowest_free = lowest_free();
     run(script, &descriptors).expect("sockets");
-    assert_eq!(self::lowest_free(), lowest_free, "a descriptor stays open");
+    assert_closed(lowest_free);
+}
+
+/// Checks that the number of the next descriptor is `expected` soon: other threads close what was refused.
+///
+/// # Panics
+/// If it is not after some seconds.
+pub(crate) fn assert_closed(expected: RawFd) {
+    let started = Instant::now();
+    while lowest_free() != expected && started.elapsed() < Duration::from_secs(10) {
+        thread::sleep(Duration::from_micros(50));
+    }
+    assert_eq!(lowest_free(), expected, "a descriptor stays open");
 }
 
 /// Returns the pieces of a script.
