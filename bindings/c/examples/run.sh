@@ -1,26 +1,45 @@
 #!/usr/bin/env bash
-# run.sh PREFIX: builds the examples as C and as C++17 against the library that is installed in
-# PREFIX, and runs them; the one that shares a buffer under valgrind, too. Fails if one exits with
-# anything but 0.
+# run.sh PREFIX: builds the examples and the test of failures as C and as C++17, with the library
+# that is installed in PREFIX, and runs them; then those of CMake, and some under valgrind. Fails if
+# one exits with anything but 0.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 prefix=$1
 out=$prefix/examples
 mkdir -p "$out"
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig LD_LIBRARY_PATH=$prefix/lib
-read -ra flags < <(pkg-config --cflags --libs gpu-interop-c vulkan egl gl)
+libraries=(gpu-interop-c vulkan egl gl)
+read -ra flags < <(pkg-config --cflags --libs "${libraries[@]}")
 warnings=(-Wall -Wextra -Werror -O1 -g)
 
-for name in share_buffer share_image ring two_processes; do
-    cc "${warnings[@]}" contexts.c "$name.c" -o "$out/$name-c" "${flags[@]}"
-    c++ -std=c++17 "${warnings[@]}" -x c++ contexts.c "$name.c" -x none -o "$out/$name-cpp" "${flags[@]}"
-    for program in "$name-c" "$name-cpp"; do
-        printf -- '--> %s\n' "$program"
-        timeout 120 "$out/$program"
-    done
-done
+run() {
+    printf -- '--> %s\n' "$*"
+    timeout 300 "$@"
+}
 
-printf -- '--> share_buffer under valgrind\n'
-timeout 300 valgrind --quiet --error-exitcode=1 --leak-check=full --suppressions=valgrind.supp \
-    --show-leak-kinds=definite,indirect,possible --errors-for-leak-kinds=definite,indirect,possible \
-    "$out/share_buffer-c"
+for source in share_buffer.c share_image.c ring.c two_processes.c ../tests/failures.c; do
+    name=$(basename "$source" .c)
+    cc "${warnings[@]}" contexts.c "$source" -o "$out/$name" "${flags[@]}"
+    c++ -std=c++17 "${warnings[@]}" -x c++ contexts.c "$source" -x none -o "$out/$name-cpp" "${flags[@]}"
+    run "$out/$name"
+    run "$out/$name-cpp"
+done
+c++ -std=c++17 "${warnings[@]}" raii.cpp -x c++ contexts.c -x none -o "$out/raii" "${flags[@]}"
+run "$out/raii"
+
+# The static library, with the system's libraries that it needs.
+read -ra private < <(pkg-config --static --libs-only-l gpu-interop-c | sed 's/-lgpu_interop_c//')
+cc "${warnings[@]}" contexts.c share_buffer.c -o "$out/share_buffer-static" -I"$prefix/include" \
+    "$prefix/lib/libgpu_interop_c.a" -lvulkan -lEGL -lGL "${private[@]}"
+LD_LIBRARY_PATH='' run "$out/share_buffer-static"
+
+cmake -S cmake -B "$out/cmake" -DCMAKE_PREFIX_PATH="$prefix" >/dev/null
+cmake --build "$out/cmake" >/dev/null
+run "$out/cmake/share_buffer"
+run "$out/cmake/raii"
+
+for name in share_buffer raii failures; do
+    run valgrind --quiet --error-exitcode=1 --leak-check=full --suppressions=valgrind.supp \
+        --show-leak-kinds=definite,indirect,possible --errors-for-leak-kinds=definite,indirect,possible \
+        "$out/$name"
+done

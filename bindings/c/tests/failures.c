@@ -1,0 +1,190 @@
+/* What calls that fail leave to the caller, and that handles can be destroyed in any order. Exits
+ * with 0 if all checks hold. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../examples/contexts.h"
+
+static int failures;
+
+#define EXPECT(condition)                                                             \
+    do {                                                                              \
+        if (!(condition)) {                                                           \
+            fprintf(stderr, "line %d: not true: %s (last error: %s)\n", __LINE__,     \
+                    #condition, gi_last_error());                                     \
+            failures++;                                                               \
+        }                                                                             \
+    } while (0)
+
+static int is_open(int fd) { return fcntl(fd, F_GETFD) >= 0; }
+
+static int open_descriptors(void) {
+    DIR *folder = opendir("/proc/self/fd");
+    int count = 0;
+    while (readdir(folder)) count++;
+    closedir(folder);
+    return count;
+}
+
+/* An import of the wrong kind leaves the payload, which can be imported rightly afterwards. */
+static void imports(const contexts *gpu, const gi_buffer *buffer) {
+    gi_payload *payload, *second;
+    gi_image *image = NULL;
+    gi_buffer *in_gl = NULL, *other = NULL;
+    int fd;
+    GI(gi_buffer_export(buffer, &payload));
+    GI(gi_payload_clone(payload, &second));
+    fd = gi_payload_fd(payload);
+    EXPECT(fd != gi_payload_fd(second) && is_open(fd) && (fcntl(fd, F_GETFD) & FD_CLOEXEC));
+    EXPECT(gi_payload_get_kind(payload) == GI_PAYLOAD_KIND_BUFFER);
+    EXPECT(gi_image_import(gpu->gl, &payload, &image) == GI_RESULT_MISMATCH);
+    EXPECT(payload && !image && gi_payload_fd(payload) == fd && is_open(fd));
+    EXPECT(gi_buffer_import(gpu->gl, &payload, &in_gl) == GI_RESULT_OK && !payload && in_gl);
+    EXPECT(gi_buffer_size(in_gl) == gi_buffer_size(buffer));
+    EXPECT(gi_buffer_import(gpu->gl, &payload, &other) == GI_RESULT_INVALID && !other);
+    EXPECT(strstr(gi_last_error(), "null handle"));
+    EXPECT(gi_buffer_import(NULL, &second, &other) == GI_RESULT_INVALID && second);
+    fd = gi_payload_fd(second);
+    gi_payload_destroy(second);
+    EXPECT(!is_open(fd));
+    EXPECT(gi_buffer_export(in_gl, &payload) == GI_RESULT_INVALID && !payload);
+    gi_buffer_destroy(in_gl);
+}
+
+static void options(const contexts *gpu) {
+    gi_buffer *buffer = NULL;
+    ZEROED(gi_buffer_desc, desc);
+    desc.size = 64;
+    EXPECT(gi_buffer_create(gpu->vulkan, &desc, NULL, &buffer) == GI_RESULT_INVALID);
+    EXPECT(strstr(gi_last_error(), "sizeof(gi_buffer_desc)"));
+    desc.struct_size = sizeof desc;
+    EXPECT(gi_buffer_create(gpu->gl, &desc, NULL, &buffer) == GI_RESULT_INVALID);
+    OPTIONS(gi_memory_options, memory);
+    memory.location = 7;
+    EXPECT(gi_buffer_create(gpu->vulkan, &desc, &memory, &buffer) == GI_RESULT_INVALID);
+    EXPECT(strstr(gi_last_error(), "7 is not a gi_memory_location"));
+    desc.size = 0;
+    EXPECT(gi_buffer_create(gpu->vulkan, &desc, NULL, &buffer) == GI_RESULT_INVALID && !buffer);
+    OPTIONS(gi_image_desc, image_desc);
+    gi_image *image = NULL;
+    image_desc.format = 999999;
+    image_desc.width = 4;
+    EXPECT(gi_image_create(gpu->vulkan, &image_desc, NULL, &image) != GI_RESULT_OK && !image);
+    gi_endpoint *cuda = NULL;
+    EXPECT(gi_endpoint_cuda(NULL, &cuda) != GI_RESULT_OK && !cuda);
+}
+
+/* A ticket of another handoff is refused and stays; a lost one can be acquired; a release that is
+ * not submitted is cancelled. */
+static void tickets(const contexts *gpu, gi_buffer *buffer) {
+    gi_releaser *release, *other_release;
+    gi_acquirer *acquire, *other_acquire;
+    gi_ticket *ticket, *lost = NULL;
+    gi_sync *sync;
+    gi_buffer *in_gl;
+    gi_payload *payload;
+    VkCommandBuffer commands = commands_begin(gpu);
+    GI(gi_buffer_export(buffer, &payload));
+    GI(gi_buffer_import(gpu->gl, &payload, &in_gl));
+    GI(gi_handoff_open(gpu->vulkan, gpu->vulkan, gpu->gl, NULL, &release, &acquire));
+    GI(gi_handoff_open(gpu->vulkan, gpu->vulkan, gpu->gl, NULL, &other_release, &other_acquire));
+    ZEROED(gi_access, access);
+    access.buffer = buffer;
+    OPTIONS(gi_commands, released);
+    released.command_buffer = commands;
+    released.queue_family = gpu->queue_family;
+    released.used = &access;
+    released.used_count = 1;
+
+    GI(gi_release(release, &released, &ticket, &sync));
+    gi_sync_destroy(sync);
+    gi_ticket_destroy(ticket);
+    VK(vkEndCommandBuffer(commands)); /* dropped with its barrier */
+
+    released.command_buffer = NULL;
+    released.queue = gpu->queue;
+    GI(gi_release(release, &released, &ticket, &sync));
+    EXPECT(!sync && gi_ticket_sequence(ticket) > 0);
+    ZEROED(gi_access, gl_access);
+    gl_access.buffer = in_gl;
+    OPTIONS(gi_commands, acquired);
+    acquired.used = &gl_access;
+    acquired.used_count = 1;
+    EXPECT(gi_acquire(other_acquire, &ticket, &acquired, NULL) != GI_RESULT_OK && ticket);
+    gl_access.buffer = buffer;
+    EXPECT(gi_acquire(acquire, &ticket, &acquired, NULL) == GI_RESULT_INVALID && ticket);
+    gl_access.buffer = NULL;
+    EXPECT(gi_acquire(acquire, &ticket, &acquired, NULL) == GI_RESULT_INVALID && ticket);
+    gl_access.buffer = in_gl;
+    gi_ticket_destroy(ticket);
+    EXPECT(gi_releaser_lost_ticket(release, &lost) == GI_RESULT_OK && lost);
+    EXPECT(gi_acquire(acquire, &lost, &acquired, NULL) == GI_RESULT_OK && !lost);
+    EXPECT(gi_releaser_lost_ticket(release, &lost) == GI_RESULT_INVALID && !lost);
+    GI(gi_endpoint_wait_idle(gpu->vulkan));
+
+    /* Vulkan has released the buffer and doesn't get it back: a second release is refused. */
+    EXPECT(gi_release(release, &released, &lost, &sync) == GI_RESULT_INVALID && !lost);
+    EXPECT(strstr(gi_last_error(), "reclaim"));
+    GI(gi_buffer_reclaim(buffer));
+    gi_buffer_destroy(in_gl);
+    gi_releaser_destroy(release);
+    gi_acquirer_destroy(acquire);
+    gi_acquirer_destroy(other_acquire);
+    gi_releaser_destroy(other_release);
+}
+
+static void sessions(const gi_buffer *buffer) {
+    char path[256];
+    gi_payload *slots[2], *none[1] = {NULL};
+    gi_producer *producer = NULL;
+    gi_consumer *consumer = NULL;
+    gi_session_ring *ring = NULL;
+    GI(gi_buffer_export(buffer, &slots[0]));
+    GI(gi_buffer_export(buffer, &slots[1]));
+    memset(path, 'x', sizeof path);
+    path[0] = '/';
+    path[sizeof path - 1] = 0;
+    EXPECT(gi_producer_bind(path, "a", "b", slots, 2, NULL, 0, NULL, &producer) ==
+           GI_RESULT_INVALID);
+    EXPECT(slots[0] && slots[1] && is_open(gi_payload_fd(slots[0])) && !producer);
+    EXPECT(gi_producer_bind("/tmp/x", "a", "b", none, 1, NULL, 0, NULL, &producer) ==
+           GI_RESULT_INVALID);
+    gi_payload_destroy(slots[0]);
+    gi_payload_destroy(slots[1]);
+    OPTIONS(gi_join_options, join);
+    join.no_wait = 1;
+    EXPECT(gi_consumer_join("/nonexistent/session", &join, &consumer, &ring) == GI_RESULT_MISSING);
+    EXPECT(!consumer && !ring);
+}
+
+int main(void) {
+    contexts gpu;
+    gi_buffer *buffer;
+    int before, round;
+    contexts_open(&gpu);
+    OPTIONS(gi_buffer_desc, desc);
+    desc.size = 4096;
+    GI(gi_buffer_create(gpu.vulkan, &desc, NULL, &buffer));
+    imports(&gpu, buffer); /* what drivers open once is open now */
+    before = open_descriptors();
+    for (round = 0; round < 3; round++) {
+        imports(&gpu, buffer);
+        options(&gpu);
+        tickets(&gpu, buffer);
+        sessions(buffer);
+    }
+    EXPECT(open_descriptors() == before);
+
+    /* The endpoints before what was created from them. */
+    gi_endpoint_destroy(gpu.vulkan);
+    gi_endpoint_destroy(gpu.gl);
+    gpu.vulkan = gpu.gl = NULL;
+    EXPECT(gi_buffer_size(buffer) == 4096);
+    gi_buffer_destroy(buffer);
+    contexts_close(&gpu);
+    printf("%d checks failed\n", failures);
+    return failures != 0;
+}
