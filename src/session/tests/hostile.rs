@@ -109,6 +109,48 @@ fn a_consumer_that_violates_the_protocol_is_refused_alone() {
     assert_eq!(field_of(&error_for(b"!", 0, SendFlags::OOB)), "socket");
 }
 
+/// As with an older kernel, which does not refuse the descriptors: sockets whose close(2) waits.
+#[test]
+fn descriptors_whose_close_blocks_delay_no_call_of_a_producer() {
+    let time = Duration::from_secs(3);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let lingering = || {
+        let mut socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (other, _) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        while std::io::Write::write(&mut socket, &[0; 1 << 16]).is_ok() {}
+        socket.set_nonblocking(false).unwrap();
+        rustix::net::sockopt::set_socket_linger(&socket, Some(time)).unwrap();
+        (socket, other)
+    };
+    let mut producer = producer(2);
+    let mut good = join(&mut producer);
+    let (refused, unread) = (hostile(&mut producer), hostile(&mut producer));
+    let mut others = Vec::new();
+    for hostile in [&refused, &unread] {
+        let (socket, other) = lingering();
+        let bytes = release(0, 1).encode();
+        // The first message ends the connection; the second one is never read.
+        send_bytes(hostile, &bytes);
+        send_raw(hostile, &bytes, &[socket.as_fd(); 200], SendFlags::empty());
+        others.push(other);
+    }
+    let started = Instant::now();
+    for _ in 0..2 {
+        let event = next_event(&mut producer);
+        assert!(
+            matches!(event, Event::Left { kind: LeaveKind::ProtocolError(_), .. }),
+            "{event:?}"
+        );
+    }
+    publish(&mut producer);
+    good.next_frame(LONG).unwrap().release().unwrap();
+    producer.finish(LONG).unwrap();
+    assert!(started.elapsed() < time / 2, "{:?}", started.elapsed());
+    crate::ipc::foreign::settle();
+    assert!(started.elapsed() > time / 2, "the closes did block, elsewhere");
+}
+
 #[test]
 fn a_consumer_that_joins_in_the_wrong_order_is_refused() {
     let cases: [(&[Message], &str); 4] = [
