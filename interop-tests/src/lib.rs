@@ -2,3 +2,5 @@
 
 pub mod cases;
 pub mod harness;
+pub mod matrix;
+pub mod pages;

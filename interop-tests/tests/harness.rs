@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         test("a_leak_fails_the_run", a_leak_fails_the_run),
         test("a_process_that_ends_badly_fails_the_run", a_process_that_ends_badly_fails_the_run),
         test("failures_show_their_reason_and_output", failures_show_their_reason_and_output),
+        test("reports_are_written_shown_and_compared", reports_are_written_shown_and_compared),
         test("two_jobs_run_two_cases_at_once", two_jobs_run_two_cases_at_once),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
@@ -304,6 +305,32 @@ fn failures_show_their_reason_and_output() -> Result<()> {
     ensure!(run.reason(3)?.contains("not the expected failure"), "{}", run.reason(3)?);
     ensure!(run.report["descriptors"]["processes"] == 1, "a failure does not end the process");
     Ok(())
+}
+
+fn reports_are_written_shown_and_compared() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (older, newer, page) = (file("older.json"), file("newer.json"), file("page.html"));
+    suite(&["crash/before", "--report", &older])?;
+    let newer_option = format!("--report={newer}");
+    let run = suite(&["crash/", &newer_option, "--html", &page, "--compare", &older])?;
+    ensure!(!run.succeeded && run.report.is_null(), "--report is used instead of INTEROP_REPORT");
+    let compared = "1 regressions, 0 fixes, 0 no longer run, 0 now run, 1 only in the newer report";
+    run.prints(compared)?;
+    run.prints("    crash/aborts: absent → crashed: its process ended")?;
+    let html = fs::read_to_string(&page)?;
+    for part in ["no driver", "<h2>Failures</h2>", "crash/aborts", "SIGABRT", "1 regressions"] {
+        ensure!(html.contains(part), "'{part}' is not in {html}");
+    }
+    // Without a run.
+    fs::remove_file(&page)?;
+    let shown = suite(&["--from", &newer, "--compare", &older, "--html", &page])?;
+    ensure!(shown.succeeded && !shown.output.contains("test crash/"), "{}", shown.output);
+    shown.prints(compared)?;
+    ensure!(fs::read_to_string(&page)? == html, "the page is the same");
+    ensure!(!suite(&["--from", &newer])?.succeeded, "--from alone has no use");
+    ensure!(!suite(&["--from", &page, "--html", &page])?.succeeded, "a page is no report");
+    suite(&["--help"])?.prints("--compare FILE")
 }
 
 fn two_jobs_run_two_cases_at_once() -> Result<()> {

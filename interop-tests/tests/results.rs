@@ -50,6 +50,22 @@ fn every_report_is_quoted_by_a_document() {
     }
 }
 
+/// With `INTEROP_UPDATE_PAGE=1` the page is written.
+#[test]
+fn the_page_shows_the_committed_reports() {
+    let page = interop_tests::pages::record(&root().join("interop-tests/results")).unwrap();
+    let path = root().join(interop_tests::pages::PAGE);
+    if std::env::var_os("INTEROP_UPDATE_PAGE").is_some() {
+        fs::write(&path, &page).unwrap();
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == page,
+        "{} is older than the reports; INTEROP_UPDATE_PAGE=1 writes it",
+        path.display()
+    );
+}
+
 /// Relative links of the documents lead to files that exist.
 #[test]
 fn every_relative_link_of_the_documents_leads_to_a_file() {

@@ -3,7 +3,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `INTEROP_REQUIRE=vulkan,gl,cuda` | an API that is absent is a failure, not a skip |
-//! | `INTEROP_REPORT=FILE` | write name, verdict and reason of every case as JSON |
+//! | `INTEROP_REPORT=FILE` | write name, verdict and reason of every case as JSON, as `--report` |
 //! | `INTEROP_DEVICE=UUID` | which GPU |
 //! | `INTEROP_JOBS=COUNT` | how many cases run at once, as `--test-threads` (2 with a driver on the CPU, 1 on a GPU) |
 //! | `INTEROP_CASE_LIMIT=SECONDS` | a case that takes longer has failed, and its process is killed (300) |
@@ -11,6 +11,8 @@
 //! | `INTEROP_KILLS=COUNT` | how many consumers and how many producers of sessions are ended (25) |
 //! | `INTEROP_SEED=NUMBER` | seed of the random choices: which of them, when and how |
 //! | `INTEROP_KILLS_REPORT=FILE` | append the results of these cases, one line of JSON per case |
+//!
+//! `--report`, `--html`, `--compare` and `--from` write, show and compare reports; `--help` describes them.
 //!
 //! The run fails if a filter matches no case.
 //!
@@ -24,8 +26,9 @@ mod batch;
 mod case;
 mod fixture;
 mod judge;
+mod options;
 mod process;
-mod report;
+pub(crate) mod report;
 mod run;
 mod test_gpu;
 mod validation;

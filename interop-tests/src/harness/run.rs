@@ -13,6 +13,7 @@ use libtest_mimic::{Arguments, FormatSetting, Trial};
 use super::batch;
 use super::case::CaseOn;
 use super::fixture::Fixture;
+use super::options::Options;
 use super::process::{Role, child_role, run_role};
 use super::report::{DescriptorCounts, Entry, Report, Totals, Verdict};
 use super::worker::{Outcome, Worker};
@@ -33,7 +34,7 @@ pub fn run<F: Fixture>(cases: impl FnOnce() -> Vec<CaseOn<F>>, roles: &[Role]) -
     let (process, result) = match child_role() {
         Some(role) if role == batch::ROLE => (role, batch::serve(cases())),
         Some(role) => (role.clone(), run_role(&role, roles)),
-        None => ("the suite".into(), run_selected(&cases(), &Arguments::from_args())),
+        None => ("the suite".into(), run_suite(cases)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -44,7 +45,22 @@ pub fn run<F: Fixture>(cases: impl FnOnce() -> Vec<CaseOn<F>>, roles: &[Role]) -
     }
 }
 
-fn run_selected<F: Fixture>(cases: &[CaseOn<F>], arguments: &Arguments) -> Result<()> {
+fn run_suite<F: Fixture>(cases: impl FnOnce() -> Vec<CaseOn<F>>) -> Result<()> {
+    let mut arguments = std::env::args();
+    let program = arguments.next().unwrap_or_default();
+    let (options, others) = Options::take(arguments)?;
+    if let Some(report) = options.given()? {
+        return options.publish(&report);
+    }
+    let arguments = Arguments::from_iter([program].into_iter().chain(others));
+    run_selected(&cases(), &arguments, &options)
+}
+
+fn run_selected<F: Fixture>(
+    cases: &[CaseOn<F>],
+    arguments: &Arguments,
+    options: &Options,
+) -> Result<()> {
     let trial = |case: &CaseOn<F>| Trial::test(case.name(), || Ok(()));
     if arguments.list {
         let _ = libtest_mimic::run(arguments, cases.iter().map(trial).collect());
@@ -52,7 +68,7 @@ fn run_selected<F: Fixture>(cases: &[CaseOn<F>], arguments: &Arguments) -> Resul
     }
     ensure!(
         arguments.logfile.is_none() && arguments.format != Some(FormatSetting::Json),
-        "--logfile and --format=json are not supported; INTEROP_REPORT=FILE writes a report"
+        "--logfile and --format=json are not supported; --report FILE writes a report"
     );
     let is_selected = |case: &&CaseOn<F>| !arguments.is_filtered_out(&trial(case));
     let (alone, mut beside): (Vec<_>, Vec<_>) =
@@ -105,9 +121,7 @@ fn run_selected<F: Fixture>(cases: &[CaseOn<F>], arguments: &Arguments) -> Resul
     if unfiltered && totals.passed + totals.failures() + totals.expected_failures == 0 {
         problems.push("no case ran: each was skipped".into());
     }
-    if let Some(path) = std::env::var_os("INTEROP_REPORT") {
-        Report::new(about, descriptors, entries).write(path.as_ref()).context("INTEROP_REPORT")?;
-    }
+    options.publish(&Report::new(about, descriptors, started.elapsed(), entries))?;
     if totals.failures() > 0 {
         problems.push(format!("failed cases: {}", totals.failures()));
     }
