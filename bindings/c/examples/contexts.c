@@ -88,6 +88,7 @@ static void open_vulkan(contexts *made, VkPhysicalDevice physical_device) {
     vkGetDeviceQueue(made->device, made->queue_family, 0, &made->queue);
 
     /* The interop lines: the endpoint over the device. */
+    made->physical_device = physical_device;
     info.device = made->device;
     info.enabled_extension_count = count;
     info.enabled_extensions = extensions;

@@ -33,6 +33,7 @@ void check_vk(VkResult result, const char *call);
 
 typedef struct contexts {
     VkInstance instance;
+    VkPhysicalDevice physical_device;
     VkDevice device;
     VkQueue queue;
     uint32_t queue_family;

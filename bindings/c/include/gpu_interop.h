@@ -593,6 +593,184 @@ typedef struct gi_vulkan_info {
 typedef gi_function (*gi_gl_loader)(const char *name);
 
 /**
+ * The Vulkan memory of an application's own buffer or image, allocated with
+ * `VkExportMemoryAllocateInfo`.
+ */
+typedef struct gi_adopted_memory {
+  /**
+   * `sizeof(gi_adopted_memory)`.
+   */
+  size_t struct_size;
+  /**
+   * The `VkDeviceMemory` that the resource is bound to.
+   */
+  uint64_t memory;
+  /**
+   * The offset at which it is bound, in bytes.
+   */
+  uint64_t offset;
+  /**
+   * `VkMemoryAllocateInfo::allocationSize`: of the whole allocation, if an allocator puts several
+   * resources into one.
+   */
+  uint64_t allocation_size;
+  /**
+   * `VkMemoryAllocateInfo::memoryTypeIndex`.
+   */
+  uint32_t memory_type_index;
+  /**
+   * 1 if it was allocated with `VkMemoryDedicatedAllocateInfo` for this resource.
+   */
+  uint32_t dedicated;
+  /**
+   * A `gi_memory_handle_type`, as which it can be exported. Default: opaque fd.
+   */
+  uint32_t handle_type;
+} gi_adopted_memory;
+
+/**
+ * The description of an image. Exporter and importers create it alike.
+ */
+typedef struct gi_image_desc {
+  /**
+   * `sizeof(gi_image_desc)`.
+   */
+  size_t struct_size;
+  /**
+   * A `gi_image_kind`. Default: two dimensions.
+   */
+  uint32_t kind;
+  /**
+   * The `VkFormat`.
+   */
+  int32_t format;
+  /**
+   * Width of level 0 in texels.
+   */
+  uint32_t width;
+  /**
+   * Height of level 0 in texels. Default: 1.
+   */
+  uint32_t height;
+  /**
+   * Depth of level 0 in texels. Default: 1.
+   */
+  uint32_t depth;
+  /**
+   * Array layers. Default: 1.
+   */
+  uint32_t layers;
+  /**
+   * Mip levels. Default: 1.
+   */
+  uint32_t levels;
+  /**
+   * Samples per texel. Default: 1.
+   */
+  uint32_t samples;
+  /**
+   * 1 for `VK_IMAGE_TILING_LINEAR`. Default: optimal tiling.
+   */
+  uint32_t linear;
+  /**
+   * `VkImageUsageFlags`.
+   */
+  uint32_t usage;
+  /**
+   * `VkImageCreateFlags`. Default: none.
+   */
+  uint32_t flags;
+  /**
+   * 1 if the texel (0, 0) is at the lower left corner of the picture. Default: the upper left.
+   */
+  uint32_t lower_left;
+  /**
+   * The number of view formats, at most 8. Default: views may have any compatible format.
+   */
+  uint32_t view_format_count;
+  /**
+   * The `VkFormat`s of the views.
+   */
+  int32_t view_formats[8];
+} gi_image_desc;
+
+/**
+ * What an importer must know about a memory descriptor.
+ */
+typedef struct gi_memory_info {
+  /**
+   * `sizeof(gi_memory_info)`.
+   */
+  size_t struct_size;
+  /**
+   * Size of the allocation in bytes, which may be more than that of the resource in it.
+   */
+  uint64_t allocation_size;
+  /**
+   * The offset of the resource in the allocation, in bytes.
+   */
+  uint64_t offset;
+  /**
+   * A `gi_memory_handle_type`. Default: opaque fd.
+   */
+  uint32_t handle_type;
+  /**
+   * 1 if the allocation belongs to the resource alone (`VkMemoryDedicatedAllocateInfo`).
+   */
+  uint32_t dedicated;
+  /**
+   * 1 if the exporter is Vulkan, and `memory_type_index` counts.
+   */
+  uint32_t has_memory_type;
+  /**
+   * The exporter's Vulkan memory type.
+   */
+  uint32_t memory_type_index;
+  /**
+   * The exporter's device UUID (`VkPhysicalDeviceIDProperties::deviceUUID`).
+   */
+  uint8_t device_uuid[16];
+  /**
+   * The exporter's driver UUID.
+   */
+  uint8_t driver_uuid[16];
+  /**
+   * 1 if `driver_uuid` counts. CUDA reports none.
+   */
+  uint32_t has_driver_uuid;
+} gi_memory_info;
+
+/**
+ * What an importer must know about a semaphore's descriptor.
+ */
+typedef struct gi_semaphore_info {
+  /**
+   * `sizeof(gi_semaphore_info)`.
+   */
+  size_t struct_size;
+  /**
+   * A `gi_semaphore_kind`. Default: binary.
+   */
+  uint32_t kind;
+  /**
+   * 1 for a sync file (`VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT`). Default: opaque fd.
+   */
+  uint32_t sync_fd;
+  /**
+   * The exporter's device UUID.
+   */
+  uint8_t device_uuid[16];
+  /**
+   * The exporter's driver UUID.
+   */
+  uint8_t driver_uuid[16];
+  /**
+   * 1 if `driver_uuid` counts.
+   */
+  uint32_t has_driver_uuid;
+} gi_semaphore_info;
+
+/**
  * How a handoff works. Null means all defaults.
  */
 typedef struct gi_handoff_options {
@@ -703,72 +881,6 @@ typedef struct gi_commands {
    */
   size_t used_count;
 } gi_commands;
-
-/**
- * The description of an image. Exporter and importers create it alike.
- */
-typedef struct gi_image_desc {
-  /**
-   * `sizeof(gi_image_desc)`.
-   */
-  size_t struct_size;
-  /**
-   * A `gi_image_kind`. Default: two dimensions.
-   */
-  uint32_t kind;
-  /**
-   * The `VkFormat`.
-   */
-  int32_t format;
-  /**
-   * Width of level 0 in texels.
-   */
-  uint32_t width;
-  /**
-   * Height of level 0 in texels. Default: 1.
-   */
-  uint32_t height;
-  /**
-   * Depth of level 0 in texels. Default: 1.
-   */
-  uint32_t depth;
-  /**
-   * Array layers. Default: 1.
-   */
-  uint32_t layers;
-  /**
-   * Mip levels. Default: 1.
-   */
-  uint32_t levels;
-  /**
-   * Samples per texel. Default: 1.
-   */
-  uint32_t samples;
-  /**
-   * 1 for `VK_IMAGE_TILING_LINEAR`. Default: optimal tiling.
-   */
-  uint32_t linear;
-  /**
-   * `VkImageUsageFlags`.
-   */
-  uint32_t usage;
-  /**
-   * `VkImageCreateFlags`. Default: none.
-   */
-  uint32_t flags;
-  /**
-   * 1 if the texel (0, 0) is at the lower left corner of the picture. Default: the upper left.
-   */
-  uint32_t lower_left;
-  /**
-   * The number of view formats, at most 8. Default: views may have any compatible format.
-   */
-  uint32_t view_format_count;
-  /**
-   * The `VkFormat`s of the views.
-   */
-  int32_t view_formats[8];
-} gi_image_desc;
 
 /**
  * How a ring works. Null means all defaults.
@@ -1198,6 +1310,68 @@ const char *gi_last_error(void);
  * if the last call that failed on this thread returned `GI_RESULT_DRIVER`; otherwise 0.
  */
 int64_t gi_last_driver_code(void);
+
+/**
+ * Wraps the application's own `VkBuffer`, to export it. The application still owns the buffer and
+ * its memory, which must live longer than `buffer`.
+ *
+ * Required: `desc` and `memory` describe the buffer correctly.
+ */
+enum gi_result gi_buffer_adopt(const struct gi_endpoint *endpoint,
+                               uint64_t vk_buffer,
+                               const struct gi_buffer_desc *desc,
+                               const struct gi_adopted_memory *memory,
+                               struct gi_buffer **buffer);
+
+/**
+ * Wraps the application's own `VkImage`, to export it. Otherwise like `gi_buffer_adopt`.
+ */
+enum gi_result gi_image_adopt(const struct gi_endpoint *endpoint,
+                              uint64_t vk_image,
+                              const struct gi_image_desc *desc,
+                              const struct gi_adopted_memory *memory,
+                              struct gi_image **image);
+
+/**
+ * Describes a buffer whose descriptor comes from elsewhere. If it succeeds, the payload owns the
+ * descriptor, and `*fd` is set to -1.
+ *
+ * Required: `*fd` is open, and no other code closes it. Import only descriptors from processes
+ * that you trust: what `info` states about an opaque fd can't be checked.
+ */
+enum gi_result gi_payload_new_buffer(int *fd,
+                                     const struct gi_memory_info *info,
+                                     const struct gi_buffer_desc *desc,
+                                     struct gi_payload **payload);
+
+/**
+ * Describes an image whose descriptor comes from elsewhere. Otherwise like
+ * `gi_payload_new_buffer`.
+ */
+enum gi_result gi_payload_new_image(int *fd,
+                                    const struct gi_memory_info *info,
+                                    const struct gi_image_desc *desc,
+                                    struct gi_payload **payload);
+
+/**
+ * Describes a semaphore whose descriptor comes from elsewhere. Otherwise like
+ * `gi_payload_new_buffer`.
+ */
+enum gi_result gi_payload_new_semaphore(int *fd,
+                                        const struct gi_semaphore_info *info,
+                                        struct gi_payload **payload);
+
+/**
+ * Takes the descriptor out of a payload, to pass it to another library. The caller then owns and
+ * closes it. Consumes the payload: ask it for what describes the descriptor first.
+ */
+enum gi_result gi_payload_take_fd(struct gi_payload **payload, int *fd);
+
+/**
+ * Writes what an importer must know about the memory of a buffer or an image.
+ */
+enum gi_result gi_payload_get_memory_info(const struct gi_payload *payload,
+                                          struct gi_memory_info *info);
 
 /**
  * Opens a handoff from one endpoint to another. `owner` is the Vulkan endpoint that creates the

@@ -81,6 +81,14 @@ pub(crate) fn unknown(parameter: &'static str, value: u32, of: &str) -> Error {
     Invalid::new(parameter, format!("{value} is not a {of}")).into()
 }
 
+pub(crate) fn memory_handle_type(value: u32, parameter: &'static str) -> Result<MemoryHandleType> {
+    match value {
+        0 => Ok(MemoryHandleType::OpaqueFd),
+        1 => Ok(MemoryHandleType::DmaBuf),
+        other => Err(unknown(parameter, other, "gi_memory_handle_type")),
+    }
+}
+
 impl gi_buffer_desc {
     pub(crate) fn get(&self) -> BufferDesc {
         let storage = BufferDesc::storage(self.size);
@@ -94,13 +102,7 @@ impl gi_buffer_desc {
 impl gi_memory_options {
     pub(crate) fn get(&self) -> Result<MemoryOptions> {
         Ok(MemoryOptions {
-            handle_type: match self.handle_type {
-                0 => MemoryHandleType::OpaqueFd,
-                1 => MemoryHandleType::DmaBuf,
-                other => {
-                    return Err(unknown("options.handle_type", other, "gi_memory_handle_type"));
-                }
-            },
+            handle_type: memory_handle_type(self.handle_type, "options.handle_type")?,
             memory: match self.location {
                 0 => MemoryLocation::DeviceLocal,
                 1 => MemoryLocation::HostVisible,

@@ -68,7 +68,7 @@ pub struct gi_image_desc {
 grows!(gi_image_desc);
 
 impl gi_image_desc {
-    fn get(&self) -> Result<ImageDesc> {
+    pub(crate) fn get(&self) -> Result<ImageDesc> {
         let Some(format) = Format::from_vulkan(self.format) else {
             let what = format!("VkFormat {} in its table", self.format);
             return Err(Missing::new(Api::Vulkan, what, "the C API").into());

@@ -28,6 +28,7 @@ mod buffer;
 mod commands;
 mod endpoint;
 mod error;
+mod foreign;
 mod handoff;
 mod image;
 mod ipc;
@@ -40,6 +41,7 @@ pub use buffer::*;
 pub use commands::*;
 pub use endpoint::*;
 pub use error::{gi_last_driver_code, gi_last_error, gi_result};
+pub use foreign::*;
 pub use handoff::*;
 pub use image::*;
 pub use ipc::*;
@@ -47,3 +49,22 @@ pub use payload::*;
 pub use ring::*;
 pub use semaphore::*;
 pub use session::*;
+
+/// Handles that a function takes by a pointer to const may be used by several threads at once.
+#[cfg(test)]
+const _: () = {
+    const fn check<T: Send + Sync>() {}
+    check::<gi_endpoint>();
+    check::<gi_buffer>();
+    check::<gi_mapping>();
+    check::<gi_image>();
+    check::<gi_payload>();
+    check::<gi_semaphore>();
+    check::<gi_releaser>();
+    check::<gi_ticket>();
+    check::<gi_stage>();
+    check::<gi_batch>();
+    check::<gi_producer>();
+    check::<gi_consumer>();
+    check::<gi_frame>();
+};
