@@ -6,7 +6,6 @@
 #include <string.h>
 
 #define MAX_DEVICES 16
-#define MAX_EXTENSIONS 64
 
 static void fail(const char *what, const char *why, int status) {
     fprintf(stderr, "%s: %s\n", what, why);
@@ -49,9 +48,8 @@ static int open_gl(contexts *made, EGLDeviceEXT egl_device) {
 
 static void open_vulkan(contexts *made, VkPhysicalDevice physical_device) {
     const float priority = 1.0f;
-    const char *extensions[MAX_EXTENSIONS];
     VkQueueFamilyProperties families[MAX_DEVICES];
-    uint32_t count = MAX_EXTENSIONS, family_count = MAX_DEVICES;
+    uint32_t family_count = MAX_DEVICES;
 
     /* The interop lines: what to enable when the device is created. */
     OPTIONS(gi_vulkan_info, info);
@@ -59,8 +57,11 @@ static void open_vulkan(contexts *made, VkPhysicalDevice physical_device) {
     info.instance = made->instance;
     info.physical_device = physical_device;
     info.api_version = VK_API_VERSION_1_2;
-    GI(gi_vulkan_wanted_extensions(&info, extensions, &count));
+    made->extension_count = MAX_EXTENSIONS;
+    GI(gi_vulkan_wanted_extensions(&info, made->extensions, &made->extension_count));
     GI(gi_vulkan_wanted_features(&info));
+    made->timeline_semaphore = info.timeline_semaphore;
+    made->buffer_device_address = info.buffer_device_address;
 
     vkGetPhysicalDeviceQueueFamilyProperties(physical_device, &family_count, families);
     made->queue_family = 0;
@@ -74,24 +75,24 @@ static void open_vulkan(contexts *made, VkPhysicalDevice physical_device) {
     queue.pQueuePriorities = &priority;
     ZEROED(VkPhysicalDeviceVulkan12Features, features);
     features.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES;
-    features.timelineSemaphore = info.timeline_semaphore;
-    features.bufferDeviceAddress = info.buffer_device_address;
+    features.timelineSemaphore = made->timeline_semaphore;
+    features.bufferDeviceAddress = made->buffer_device_address;
     info.storage_image_multisample = 0; /* not enabled here */
     ZEROED(VkDeviceCreateInfo, create);
     create.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO;
     create.pNext = &features;
     create.queueCreateInfoCount = 1;
     create.pQueueCreateInfos = &queue;
-    create.enabledExtensionCount = count;
-    create.ppEnabledExtensionNames = extensions;
+    create.enabledExtensionCount = made->extension_count;
+    create.ppEnabledExtensionNames = made->extensions;
     VK(vkCreateDevice(physical_device, &create, NULL, &made->device));
     vkGetDeviceQueue(made->device, made->queue_family, 0, &made->queue);
 
     /* The interop lines: the endpoint over the device. */
     made->physical_device = physical_device;
     info.device = made->device;
-    info.enabled_extension_count = count;
-    info.enabled_extensions = extensions;
+    info.enabled_extension_count = made->extension_count;
+    info.enabled_extensions = made->extensions;
     GI(gi_endpoint_vulkan(&info, &made->vulkan));
 }
 

@@ -28,6 +28,8 @@ extern "C" {
 #define GI(call) check_gi((call), #call)
 #define VK(call) check_vk((call), #call)
 
+#define MAX_EXTENSIONS 64
+
 void check_gi(gi_result result, const char *call);
 void check_vk(VkResult result, const char *call);
 
@@ -35,6 +37,10 @@ typedef struct contexts {
     VkInstance instance;
     VkPhysicalDevice physical_device;
     VkDevice device;
+    const char *extensions[MAX_EXTENSIONS]; /* those that are enabled */
+    uint32_t extension_count;
+    uint32_t timeline_semaphore; /* features: 1 if enabled */
+    uint32_t buffer_device_address;
     VkQueue queue;
     uint32_t queue_family;
     VkCommandPool pool;

@@ -22,7 +22,7 @@ run() {
     esac
 }
 
-for source in share_buffer.c share_image.c own_buffer.c ring.c two_processes.c semaphores.c cuda.c ../tests/failures.c; do
+for source in first_buffer.c share_buffer.c share_image.c own_buffer.c ring.c two_processes.c semaphores.c cuda.c ../tests/failures.c; do
     name=$(basename "$source" .c)
     cc "${warnings[@]}" contexts.c "$source" -o "$out/$name" "${flags[@]}"
     c++ -std=c++17 "${warnings[@]}" -x c++ contexts.c "$source" -x none -o "$out/$name-cpp" "${flags[@]}"
