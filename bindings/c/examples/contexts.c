@@ -1,6 +1,5 @@
 #include "contexts.h"
 
-#include <EGL/eglext.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

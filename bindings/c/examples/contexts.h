@@ -4,6 +4,7 @@
 #define CONTEXTS_H
 
 #include <EGL/egl.h>
+#include <EGL/eglext.h>
 #define GL_GLEXT_PROTOTYPES
 #include <GL/gl.h>
 #include <GL/glext.h>

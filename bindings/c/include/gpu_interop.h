@@ -14,7 +14,8 @@
  * - An output (gi_buffer **) is written only if the call succeeds.
  * - Structures with a struct_size can grow: set every byte to 0, then struct_size to their sizeof.
  *   A field of 0 means its default.
- * - gi_last_error describes a call that failed. No panic or exception leaves a function.
+ * - gi_last_error describes a call that failed. No panic of the library leaves a function: it
+ *   returns GI_RESULT_PANIC. A callback must not throw an exception, which ends the process.
  */
 
 #ifndef GPU_INTEROP_H
@@ -1263,6 +1264,24 @@ enum gi_result gi_endpoint_vulkan(const struct gi_vulkan_info *info, struct gi_e
 enum gi_result gi_endpoint_gl(gi_gl_loader loader, struct gi_endpoint **endpoint);
 
 /**
+ * Creates an endpoint over the OpenGL context that is current on this thread and shares objects
+ * with that of `other` (the `share_context` of `eglCreateContext`). Each of the two endpoints
+ * accepts the other's buffers, textures and semaphores. Otherwise like `gi_endpoint_gl`.
+ *
+ * Required: the two contexts share objects, and `loader` is as for `gi_endpoint_gl`.
+ */
+enum gi_result gi_endpoint_gl_shared(const struct gi_endpoint *other,
+                                     gi_gl_loader loader,
+                                     struct gi_endpoint **endpoint);
+
+/**
+ * Frees what handles that were destroyed have left. OpenGL: names of objects that were dropped
+ * while the context was not current; it must be current now. CUDA: what work that is done by now
+ * used. Vulkan needs no call.
+ */
+enum gi_result gi_endpoint_collect(const struct gi_endpoint *endpoint);
+
+/**
  * Creates an endpoint over a `CUcontext`, which must outlive everything that is created from the
  * endpoint. The context need not be current.
  *
@@ -1304,6 +1323,11 @@ enum gi_result gi_endpoint_wait_idle(const struct gi_endpoint *endpoint);
  * The text is valid until the next call of this thread fails.
  */
 const char *gi_last_error(void);
+
+/**
+ * Returns the version of the library, such as `"0.1.0"`.
+ */
+const char *gi_version(void);
 
 /**
  * Returns the code of the driver or the kernel (a `VkResult`, a GL error, a `CUresult`, an errno),

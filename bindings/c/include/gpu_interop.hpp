@@ -100,9 +100,14 @@ public:
     }
     // Over the OpenGL context that is current on this thread.
     static endpoint gl(gi_gl_loader loader) { return make<endpoint>(gi_endpoint_gl, loader); }
+    // Over the current OpenGL context, which shares objects with that of `other`.
+    static endpoint gl_shared(const endpoint &other, gi_gl_loader loader) {
+        return make<endpoint>(gi_endpoint_gl_shared, other.get(), loader);
+    }
     // Over a CUcontext.
     static endpoint cuda(void *context) { return make<endpoint>(gi_endpoint_cuda, context); }
     gi_api api() const { return gi_endpoint_api(get()); }
+    void collect() const { check(gi_endpoint_collect(get())); }
     void wait_idle() const { check(gi_endpoint_wait_idle(get())); }
 };
 

@@ -3,11 +3,12 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::sync::Arc;
 
 use gpu_interop::ash::{self, vk, vk::Handle as _};
 use gpu_interop::error::Invalid;
 use gpu_interop::vulkan::{Features, RawDeviceInfo};
-use gpu_interop::{Peer as _, Result, cuda, gl, vulkan};
+use gpu_interop::{Peer as _, Result, cuda, gl, glow, vulkan};
 
 use crate::args::{grows, list, required, structure, text};
 use crate::error::{gi_result, guard, guard_value};
@@ -253,14 +254,66 @@ pub unsafe extern "C" fn gi_endpoint_gl(
     guard(|| {
         let out = required(endpoint, "endpoint")?;
         let loader = required(loader, "loader")?;
-        let mut load = |name: &CStr| {
-            // SAFETY: the caller's function, called with a name.
-            let found = unsafe { loader(name.as_ptr()) };
-            found.map_or(ptr::null(), |f| f as *const c_void)
-        };
         // SAFETY: the caller's promise.
-        let created = unsafe { gl::Endpoint::load(&mut load, None) }?;
+        let created = unsafe { gl::Endpoint::load(&mut |name| find(loader, name), None) }?;
         out.write(Some(Box::new(gi_endpoint(Endpoint::Gl(created)))));
+        Ok(())
+    })
+}
+
+/// Creates an endpoint over the OpenGL context that is current on this thread and shares objects
+/// with that of `other` (the `share_context` of `eglCreateContext`). Each of the two endpoints
+/// accepts the other's buffers, textures and semaphores. Otherwise like `gi_endpoint_gl`.
+///
+/// Required: the two contexts share objects, and `loader` is as for `gi_endpoint_gl`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gi_endpoint_gl_shared(
+    other: Option<&gi_endpoint>,
+    loader: gi_gl_loader,
+    endpoint: Option<&mut MaybeUninit<Option<Box<gi_endpoint>>>>,
+) -> gi_result {
+    guard(|| {
+        let out = required(endpoint, "endpoint")?;
+        let loader = required(loader, "loader")?;
+        let Endpoint::Gl(other) = &required(other, "other")?.0 else {
+            return Err(Invalid::new("other", "is not an OpenGL endpoint").into());
+        };
+        let mut load = |name: &CStr| find(loader, name);
+        // Refuses a thread without a context, in which glow would panic.
+        // SAFETY: the caller's promise.
+        drop(unsafe { gl::Endpoint::load(&mut load, None) }?);
+        // SAFETY: the caller's promise, and a context is current.
+        let context = unsafe { glow::Context::from_loader_function_cstr(&mut load) };
+        // SAFETY: the caller's promise; `context` was loaded with the same loader.
+        let created = unsafe { other.new_shared(Arc::new(context), &mut load, None) }?;
+        out.write(Some(Box::new(gi_endpoint(Endpoint::Gl(created)))));
+        Ok(())
+    })
+}
+
+/// Calls the application's loader.
+fn find(
+    loader: unsafe extern "C-unwind" fn(name: *const c_char) -> gi_function,
+    name: &CStr,
+) -> *const c_void {
+    // SAFETY: the caller of the C API promises that it returns null or a function of this name.
+    let found = unsafe { loader(name.as_ptr()) };
+    found.map_or(ptr::null(), |f| f as *const c_void)
+}
+
+/// Frees what handles that were destroyed have left. OpenGL: names of objects that were dropped
+/// while the context was not current; it must be current now. CUDA: what work that is done by now
+/// used. Vulkan needs no call.
+#[unsafe(no_mangle)]
+pub extern "C" fn gi_endpoint_collect(endpoint: Option<&gi_endpoint>) -> gi_result {
+    guard(|| {
+        match &required(endpoint, "endpoint")?.0 {
+            Endpoint::Vulkan(_) => {}
+            Endpoint::Gl(gl) => {
+                gl.delete_dropped()?;
+            }
+            Endpoint::Cuda(cuda) => cuda.free_finished(),
+        }
         Ok(())
     })
 }

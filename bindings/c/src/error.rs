@@ -46,6 +46,12 @@ pub extern "C" fn gi_last_error() -> *const c_char {
     MESSAGE.with_borrow(|message| message.as_ptr())
 }
 
+/// Returns the version of the library, such as `"0.1.0"`.
+#[unsafe(no_mangle)]
+pub extern "C" fn gi_version() -> *const c_char {
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
 /// Returns the code of the driver or the kernel (a `VkResult`, a GL error, a `CUresult`, an errno),
 /// if the last call that failed on this thread returned `GI_RESULT_DRIVER`; otherwise 0.
 #[unsafe(no_mangle)]

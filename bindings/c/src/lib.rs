@@ -40,7 +40,7 @@ mod session;
 pub use buffer::*;
 pub use commands::*;
 pub use endpoint::*;
-pub use error::{gi_last_driver_code, gi_last_error, gi_result};
+pub use error::{gi_last_driver_code, gi_last_error, gi_result, gi_version};
 pub use foreign::*;
 pub use handoff::*;
 pub use image::*;

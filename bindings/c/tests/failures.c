@@ -136,6 +136,36 @@ static void tickets(const contexts *gpu, gi_buffer *buffer) {
     gi_releaser_destroy(other_release);
 }
 
+/* A second context that shares objects uses the first one's buffers. What is destroyed while no
+ * context is current is freed later. */
+static void shared_contexts(const contexts *gpu, const gi_buffer *buffer) {
+    const EGLint attributes[] = {EGL_CONTEXT_MAJOR_VERSION, 4, EGL_CONTEXT_MINOR_VERSION, 5,
+                                 EGL_NONE};
+    gi_endpoint *second = NULL;
+    gi_payload *payload;
+    gi_buffer *in_gl;
+    const EGLContext context =
+        eglCreateContext(gpu->display, EGL_NO_CONFIG_KHR, gpu->context, attributes);
+    GI(gi_buffer_export(buffer, &payload));
+    GI(gi_buffer_import(gpu->gl, &payload, &in_gl));
+    const GLuint name = (GLuint)gi_buffer_handle(in_gl);
+    eglMakeCurrent(gpu->display, EGL_NO_SURFACE, EGL_NO_SURFACE, EGL_NO_CONTEXT);
+    EXPECT(gi_endpoint_gl_shared(gpu->gl, eglGetProcAddress, &second) != GI_RESULT_OK && !second);
+    EXPECT(gi_endpoint_collect(gpu->gl) == GI_RESULT_INVALID);
+    eglMakeCurrent(gpu->display, EGL_NO_SURFACE, EGL_NO_SURFACE, context);
+    EXPECT(gi_endpoint_gl_shared(gpu->vulkan, eglGetProcAddress, &second) == GI_RESULT_INVALID);
+    GI(gi_endpoint_gl_shared(gpu->gl, eglGetProcAddress, &second));
+    EXPECT(gi_endpoint_api(second) == GI_API_GL && glIsBuffer(name));
+    eglMakeCurrent(gpu->display, EGL_NO_SURFACE, EGL_NO_SURFACE, EGL_NO_CONTEXT);
+    gi_buffer_destroy(in_gl);
+    eglMakeCurrent(gpu->display, EGL_NO_SURFACE, EGL_NO_SURFACE, context);
+    GI(gi_endpoint_collect(second));
+    EXPECT(!glIsBuffer(name));
+    gi_endpoint_destroy(second);
+    eglMakeCurrent(gpu->display, EGL_NO_SURFACE, EGL_NO_SURFACE, gpu->context);
+    eglDestroyContext(gpu->display, context);
+}
+
 static void sessions(const gi_buffer *buffer) {
     char path[256];
     gi_payload *slots[2], *none[1] = {NULL};
@@ -165,6 +195,7 @@ int main(void) {
     gi_buffer *buffer;
     int before, round;
     contexts_open(&gpu);
+    EXPECT(gi_version()[0] == '0');
     OPTIONS(gi_buffer_desc, desc);
     desc.size = 4096;
     GI(gi_buffer_create(gpu.vulkan, &desc, NULL, &buffer));
@@ -175,6 +206,7 @@ int main(void) {
         options(&gpu);
         tickets(&gpu, buffer);
         sessions(buffer);
+        shared_contexts(&gpu, buffer);
     }
     EXPECT(open_descriptors() == before);
 
