@@ -37,7 +37,7 @@ mod storage;
 mod sync;
 mod target;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod texture;
 pub mod workarounds;
 

@@ -24,6 +24,20 @@ use crate::payload::{
     SemaphorePayload,
 };
 
+/// An endpoint of an OpenGL that records its calls, for the tests of other modules.
+#[cfg(feature = "vulkan")]
+pub(crate) fn recorded_endpoint() -> Endpoint {
+    let gl = endpoint();
+    take_calls();
+    gl
+}
+
+/// Returns the names of the calls since the last time.
+#[cfg(feature = "vulkan")]
+pub(crate) fn recorded_names() -> Vec<&'static str> {
+    take_names()
+}
+
 const SIZE: u64 = 1 << 20;
 const BUFFER: BufferDesc = BufferDesc::storage(4096);
 /// `GL_HANDLE_TYPE_OPAQUE_FD_EXT`.

@@ -224,3 +224,23 @@ fn check_own(endpoint: &Endpoint, commands: &GlCommands<'_>) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::gl::tests::{recorded_endpoint, recorded_names};
+    use crate::handoff::wait::{HostWait, WaitMode};
+
+    #[test]
+    fn a_release_by_host_wait_waits_for_a_fence() {
+        let endpoint = recorded_endpoint();
+        let host = HostWait { mode: WaitMode::Block, timeout: Duration::from_secs(1) };
+        let (_, fence) = release(&endpoint, &().into(), Completion::HostWait(host)).unwrap();
+        assert!(matches!(fence, Some(HostFence::Done)));
+        let calls =
+            ["glMemoryBarrier", "glFenceSync", "glFlush", "glClientWaitSync", "glDeleteSync"];
+        assert_eq!(recorded_names(), calls);
+    }
+}

@@ -200,6 +200,17 @@ mod tests {
     }
 
     #[test]
+    fn a_buffer_ends_with_its_allocation_at_the_latest() {
+        let at =
+            |offset| BufferPayload::new(memory(file(128), 128), offset, BufferDesc::storage(64));
+        at(64).unwrap();
+        for offset in [65, 128, u64::MAX] {
+            let (_, error) = at(offset).unwrap_err().into_parts();
+            assert!(matches!(error, Error::Invalid(ref i) if i.parameter == "offset"), "{error:?}");
+        }
+    }
+
+    #[test]
     fn an_empty_allocation_is_refused_and_its_descriptor_is_returned() {
         let file = file(64);
         let raw = file.as_raw_fd();

@@ -368,6 +368,24 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_supported_as_the_driver_reports_it() {
+        use vk::ExternalMemoryFeatureFlags as Flags;
+        for (features, export, import, dedicated) in [
+            (Flags::empty(), false, false, Dedicated::NotNeeded),
+            (Flags::EXPORTABLE, true, false, Dedicated::NotNeeded),
+            (Flags::IMPORTABLE | Flags::DEDICATED_ONLY, false, true, Dedicated::Required),
+            (Flags::EXPORTABLE | Flags::IMPORTABLE, true, true, Dedicated::NotNeeded),
+        ] {
+            let external_memory_features = features;
+            let found =
+                vk::ExternalMemoryProperties { external_memory_features, ..Default::default() };
+            let support = memory_support(MemoryHandleType::OpaqueFd, found, "a buffer");
+            assert_eq!((support.export.is_ok(), support.import.is_ok()), (export, import));
+            assert_eq!(support.dedicated, dedicated);
+        }
+    }
+
+    #[test]
     fn memory_needs_the_extension_of_its_handle_type() {
         let names = [ash::khr::external_memory_fd::NAME, ash::ext::external_memory_dma_buf::NAME];
         let [memory_fd, dma_buf] = names;

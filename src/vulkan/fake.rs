@@ -165,9 +165,17 @@ fn device_function(name: &CStr) -> *const c_void {
         b"vkWaitForFences" => wait_for_fences: vk::PFN_vkWaitForFences,
         b"vkCreateSemaphore" => create_semaphore: vk::PFN_vkCreateSemaphore,
         b"vkDestroySemaphore" => destroy_semaphore: vk::PFN_vkDestroySemaphore,
+        b"vkFreeMemory" => free_memory: vk::PFN_vkFreeMemory,
         b"vkGetSemaphoreCounterValue" => get_semaphore_counter_value: vk::PFN_vkGetSemaphoreCounterValue,
         b"vkWaitSemaphores" => wait_semaphores: vk::PFN_vkWaitSemaphores,
     })
+}
+
+extern "system" fn free_memory(
+    _: vk::Device,
+    _: vk::DeviceMemory,
+    _: *const vk::AllocationCallbacks<'_>,
+) {
 }
 
 extern "system" fn get_properties(

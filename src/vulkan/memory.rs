@@ -346,3 +346,28 @@ impl Endpoint {
         Ok(Memory::new(self, handle, info, origin, addressable))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vulkan::fake;
+
+    #[test]
+    fn imported_memory_is_not_exported_again() {
+        let endpoint = fake::endpoint();
+        let info = MemoryInfo {
+            handle_type: MemoryHandleType::OpaqueFd,
+            allocation_size: 64,
+            memory_type_index: Some(0),
+            dedicated: false,
+            identity: endpoint.identity().clone(),
+        };
+        let handle = vk::Handle::from_raw(1);
+        let memory = Memory::new(&endpoint, handle, info, Origin::Imported, false);
+        let error = memory.export().unwrap_err();
+        assert!(
+            matches!(error, Error::Invalid(ref invalid) if invalid.parameter == "memory"),
+            "{error:?}"
+        );
+    }
+}

@@ -228,6 +228,23 @@ fn a_fence_that_was_not_submitted_is_destroyed_at_once() {
 }
 
 #[test]
+fn a_merged_submit_waits_and_signals_for_both() {
+    fake::set_work_done(true);
+    let endpoint = fake::endpoint();
+    let timeline = || endpoint.create_private_timeline().unwrap();
+    let (one, other) = (timeline(), timeline());
+    let (mut sync, mut more) = (SubmitSync::default(), SubmitSync::default());
+    sync.add_signal(&one, Some(3));
+    more.add_signal(&other, Some(4));
+    more.add_wait(&one, Some(2));
+    sync.merge(more);
+    let waits = sync.waits().iter().map(|wait| (wait.semaphore.handle(), wait.value));
+    assert_eq!(waits.collect::<Vec<_>>(), [(one.handle(), Some(2))]);
+    submit(sync, &endpoint, 5).unwrap();
+    assert_eq!(submitted().0, [(one.handle(), 3), (other.handle(), 4)]);
+}
+
+#[test]
 fn two_fences_of_one_submit_are_one() {
     fake::set_work_done(false);
     let (endpoint, mut sync, fence) = fence();
