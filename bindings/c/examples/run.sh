@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# run.sh PREFIX: builds the examples and the test of failures as C and as C++17, with the library
+# run.sh PREFIX: builds the examples and the tests as C and as C++17, with the library
 # that is installed in PREFIX, and runs them; then those of CMake, and some under valgrind. Fails if
 # one exits with anything but 0, or 2 for those that need a GPU.
 set -euo pipefail
@@ -10,7 +10,7 @@ mkdir -p "$out"
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig LD_LIBRARY_PATH=$prefix/lib
 libraries=(gpu-interop-c vulkan egl gl)
 read -ra flags < <(pkg-config --cflags --libs "${libraries[@]}")
-warnings=(-Wall -Wextra -Werror -O1 -g)
+warnings=(-Wall -Wextra -Werror -O1 -g -pthread)
 
 run() {
     local status=0
@@ -22,7 +22,8 @@ run() {
     esac
 }
 
-for source in first_buffer.c share_buffer.c share_image.c own_buffer.c ring.c two_processes.c semaphores.c cuda.c ../tests/failures.c; do
+for source in first_buffer.c share_buffer.c share_image.c own_buffer.c ring.c two_processes.c semaphores.c cuda.c \
+    ../tests/failures.c ../tests/events.c; do
     name=$(basename "$source" .c)
     cc "${warnings[@]}" contexts.c "$source" -o "$out/$name" "${flags[@]}"
     c++ -std=c++17 "${warnings[@]}" -x c++ contexts.c "$source" -x none -o "$out/$name-cpp" "${flags[@]}"
@@ -43,7 +44,7 @@ cmake --build "$out/cmake" >/dev/null
 run "$out/cmake/share_buffer"
 run "$out/cmake/raii"
 
-for name in share_buffer raii failures; do
+for name in share_buffer raii failures events; do
     run valgrind --quiet --error-exitcode=1 --leak-check=full --suppressions=valgrind.supp \
         --show-leak-kinds=definite,indirect,possible --errors-for-leak-kinds=definite,indirect,possible \
         "$out/$name"

@@ -90,6 +90,7 @@ static void tickets(const contexts *gpu, gi_buffer *buffer) {
     GI(gi_buffer_export(buffer, &payload));
     GI(gi_buffer_import(gpu->gl, &payload, &in_gl));
     GI(gi_handoff_open(gpu->vulkan, gpu->vulkan, gpu->gl, NULL, &release, &acquire));
+    EXPECT(gi_releaser_method(release) != GI_SYNC_METHOD_AUTO);
     GI(gi_handoff_open(gpu->vulkan, gpu->vulkan, gpu->gl, NULL, &other_release, &other_acquire));
     ZEROED(gi_access, access);
     access.buffer = buffer;
@@ -166,6 +167,89 @@ static void shared_contexts(const contexts *gpu, const gi_buffer *buffer) {
     eglDestroyContext(gpu->display, context);
 }
 
+/* Images, mappings and rings: what the examples don't call. */
+static void others(const contexts *gpu) {
+    gi_image *image, *in_gl;
+    gi_payload *payload;
+    gi_buffer *buffer;
+    gi_mapping *mapping;
+    gi_stage *first, *second;
+    gi_batch *batch;
+    gi_sync *sync;
+    uint32_t extent[3], is_new = 0;
+    size_t slot = 9;
+    int fd, kept;
+    in_gl = NULL;
+    OPTIONS(gi_image_desc, desc);
+    desc.format = VK_FORMAT_R8G8B8A8_UNORM;
+    desc.width = 7;
+    desc.height = 5;
+    desc.usage = VK_IMAGE_USAGE_TRANSFER_DST_BIT | VK_IMAGE_USAGE_SAMPLED_BIT;
+    GI(gi_image_desc_for_gl(gpu->vulkan, &desc));
+    EXPECT(desc.flags & VK_IMAGE_CREATE_MUTABLE_FORMAT_BIT);
+    GI(gi_image_create(gpu->vulkan, &desc, NULL, &image));
+    GI(gi_image_extent(image, &extent));
+    EXPECT(extent[0] == 7 && extent[1] == 5 && extent[2] == 1);
+    GI(gi_image_reclaim(image));
+    /* The payload as a descriptor and its description, and back. */
+    OPTIONS(gi_memory_info, info);
+    GI(gi_image_export(image, &payload));
+    GI(gi_payload_get_memory_info(payload, &info));
+    GI(gi_payload_take_fd(&payload, &fd));
+    info.device_uuid[0] ^= 1;
+    GI(gi_payload_new_image(&fd, &info, &desc, &payload));
+    EXPECT(fd == -1);
+    EXPECT(gi_image_import(gpu->gl, &payload, &in_gl) == GI_RESULT_MISMATCH && payload);
+    EXPECT(strstr(gi_last_error(), "device UUID"));
+    EXPECT(!in_gl);
+    GI(gi_payload_take_fd(&payload, &fd));
+    info.device_uuid[0] ^= 1;
+    info.allocation_size = 0;
+    kept = fd;
+    EXPECT(gi_payload_new_image(&fd, &info, &desc, &payload) == GI_RESULT_INVALID);
+    EXPECT(fd == kept && is_open(fd) && !payload);
+    OPTIONS(gi_semaphore_info, semaphore_info);
+    semaphore_info.kind = 9;
+    EXPECT(gi_payload_new_semaphore(&fd, &semaphore_info, &payload) == GI_RESULT_INVALID);
+    semaphore_info.kind = GI_SEMAPHORE_KIND_TIMELINE;
+    GI(gi_payload_new_semaphore(&fd, &semaphore_info, &payload));
+    EXPECT(gi_payload_get_kind(payload) == GI_PAYLOAD_KIND_SEMAPHORE && fd == -1);
+    EXPECT(gi_payload_get_memory_info(payload, &info) == GI_RESULT_INVALID);
+    gi_payload_destroy(payload);
+    gi_image_destroy(image);
+
+    OPTIONS(gi_buffer_desc, bytes);
+    bytes.size = 256;
+    OPTIONS(gi_memory_options, host);
+    host.location = GI_MEMORY_LOCATION_HOST_VISIBLE;
+    GI(gi_buffer_create(gpu->vulkan, &bytes, &host, &buffer));
+    GI(gi_buffer_map(buffer, &mapping));
+    gi_buffer_destroy(buffer);
+    EXPECT(gi_mapping_size(mapping) == 256);
+    memset(gi_mapping_data(mapping), 1, 256);
+    GI(gi_mapping_flush(mapping));
+    GI(gi_mapping_invalidate(mapping));
+    gi_mapping_destroy(mapping);
+
+    /* A batch that is destroyed returns to its stage. */
+    OPTIONS(gi_commands, commands);
+    GI(gi_ring_pair(gpu->vulkan, gpu->vulkan, gpu->gl, &bytes, NULL, &first, &second));
+    EXPECT(gi_stage_arrived(first) == 4 && gi_stage_arrived(second) == 0);
+    GI(gi_stage_take(first, 0, 1, 1, &commands, &batch, &sync));
+    GI(gi_batch_slot(batch, 0, &slot, &is_new));
+    EXPECT(is_new && gi_stage_buffer_handle(first, slot) && !gi_stage_buffer_handle(first, 4));
+    EXPECT(gi_batch_slot(batch, 1, &slot, NULL) == GI_RESULT_INVALID);
+    gi_sync_destroy(sync);
+    gi_batch_destroy(batch);
+    EXPECT(gi_stage_arrived(first) == 4);
+    batch = NULL;
+    EXPECT(gi_stage_take(second, 1, 1, 1, NULL, &batch, NULL) == GI_RESULT_TIMEOUT && !batch);
+    commands.queue = gpu->queue;
+    EXPECT(gi_stage_take(first, 0, 1, 1, &commands, &batch, &sync) == GI_RESULT_INVALID && !batch);
+    gi_stage_destroy(first);
+    gi_stage_destroy(second);
+}
+
 static void sessions(const gi_buffer *buffer) {
     char path[256];
     gi_payload *slots[2], *none[1] = {NULL};
@@ -205,6 +289,7 @@ int main(void) {
         imports(&gpu, buffer);
         options(&gpu);
         tickets(&gpu, buffer);
+        others(&gpu);
         sessions(buffer);
         shared_contexts(&gpu, buffer);
     }
