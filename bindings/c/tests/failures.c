@@ -1,10 +1,12 @@
 /* What calls that fail leave to the caller, and that handles can be destroyed in any order. Exits
  * with 0 if all checks hold. */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../examples/contexts.h"
 
@@ -231,6 +233,25 @@ static void others(const contexts *gpu) {
     GI(gi_mapping_invalidate(mapping));
     gi_mapping_destroy(mapping);
 
+    uint64_t address = 0;
+    EXPECT(gi_buffer_create(gpu->vulkan, &bytes, NULL, &buffer) == GI_RESULT_OK);
+    EXPECT(gi_buffer_device_address(buffer, &address) == GI_RESULT_INVALID && !address);
+    /* A descriptor that is no socket: the kernel's code. */
+    GI(gi_buffer_export(buffer, &payload));
+    fd = open("/dev/null", O_RDWR);
+    EXPECT(gi_ipc_send(fd, payload) == GI_RESULT_DRIVER && gi_last_driver_code() == ENOTSOCK);
+    EXPECT(gi_ipc_send(-1, payload) == GI_RESULT_INVALID && gi_last_driver_code() == 0);
+    close(fd);
+    gi_payload_destroy(payload);
+    gi_buffer_destroy(buffer);
+    if (gpu->buffer_device_address) {
+        bytes.usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT;
+        GI(gi_buffer_create(gpu->vulkan, &bytes, NULL, &buffer));
+        EXPECT(gi_buffer_device_address(buffer, &address) == GI_RESULT_OK && address);
+        gi_buffer_destroy(buffer);
+        bytes.usage = 0;
+    }
+
     /* A batch that is destroyed returns to its stage. */
     OPTIONS(gi_commands, commands);
     GI(gi_ring_pair(gpu->vulkan, gpu->vulkan, gpu->gl, &bytes, NULL, &first, &second));
@@ -248,6 +269,68 @@ static void others(const contexts *gpu) {
     EXPECT(gi_stage_take(first, 0, 1, 1, &commands, &batch, &sync) == GI_RESULT_INVALID && !batch);
     gi_stage_destroy(first);
     gi_stage_destroy(second);
+}
+
+/* An image that the application created itself. */
+static void own_image(const contexts *gpu) {
+    VkImage vk_image;
+    VkDeviceMemory memory;
+    VkMemoryRequirements needs;
+    gi_image *image = NULL, *in_gl;
+    gi_payload *payload;
+    OPTIONS(gi_image_desc, desc);
+    desc.format = VK_FORMAT_R8G8B8A8_UNORM;
+    desc.width = 7;
+    desc.height = 5;
+    desc.usage = VK_IMAGE_USAGE_TRANSFER_DST_BIT | VK_IMAGE_USAGE_SAMPLED_BIT;
+    GI(gi_image_desc_for_gl(gpu->vulkan, &desc));
+    ZEROED(VkExternalMemoryImageCreateInfo, external);
+    external.sType = VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_IMAGE_CREATE_INFO;
+    external.handleTypes = VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT;
+    ZEROED(VkImageCreateInfo, create);
+    create.sType = VK_STRUCTURE_TYPE_IMAGE_CREATE_INFO;
+    create.pNext = &external;
+    create.flags = desc.flags;
+    create.imageType = VK_IMAGE_TYPE_2D;
+    create.format = VK_FORMAT_R8G8B8A8_UNORM;
+    create.extent.width = desc.width;
+    create.extent.height = desc.height;
+    create.extent.depth = create.mipLevels = create.arrayLayers = 1;
+    create.samples = VK_SAMPLE_COUNT_1_BIT;
+    create.usage = desc.usage;
+    VK(vkCreateImage(gpu->device, &create, NULL, &vk_image));
+    vkGetImageMemoryRequirements(gpu->device, vk_image, &needs);
+    ZEROED(VkMemoryDedicatedAllocateInfo, dedicated);
+    dedicated.sType = VK_STRUCTURE_TYPE_MEMORY_DEDICATED_ALLOCATE_INFO;
+    dedicated.image = vk_image;
+    ZEROED(VkExportMemoryAllocateInfo, exported);
+    exported.sType = VK_STRUCTURE_TYPE_EXPORT_MEMORY_ALLOCATE_INFO;
+    exported.pNext = &dedicated;
+    exported.handleTypes = VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT;
+    ZEROED(VkMemoryAllocateInfo, allocate);
+    allocate.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO;
+    allocate.pNext = &exported;
+    allocate.allocationSize = needs.size;
+    while (!(needs.memoryTypeBits & 1u << allocate.memoryTypeIndex)) allocate.memoryTypeIndex++;
+    VK(vkAllocateMemory(gpu->device, &allocate, NULL, &memory));
+    VK(vkBindImageMemory(gpu->device, vk_image, memory, 0));
+
+    OPTIONS(gi_adopted_memory, adopted);
+    adopted.memory = (uint64_t)memory;
+    adopted.allocation_size = allocate.allocationSize;
+    adopted.memory_type_index = allocate.memoryTypeIndex;
+    adopted.dedicated = 1;
+    EXPECT(gi_image_adopt(gpu->vulkan, 0, &desc, &adopted, &image) == GI_RESULT_INVALID && !image);
+    GI(gi_image_adopt(gpu->vulkan, (uint64_t)vk_image, &desc, &adopted, &image));
+    EXPECT((VkImage)gi_image_handle(image) == vk_image);
+    GI(gi_image_export(image, &payload));
+    GI(gi_image_import(gpu->gl, &payload, &in_gl));
+    EXPECT(glIsTexture((GLuint)gi_image_handle(in_gl)));
+    EXPECT(gi_image_gl_target(in_gl) == GL_TEXTURE_2D && gi_image_gl_target(image) == 0);
+    gi_image_destroy(in_gl);
+    gi_image_destroy(image);
+    vkDestroyImage(gpu->device, vk_image, NULL);
+    vkFreeMemory(gpu->device, memory, NULL);
 }
 
 static void sessions(const gi_buffer *buffer) {
@@ -290,6 +373,7 @@ int main(void) {
         options(&gpu);
         tickets(&gpu, buffer);
         others(&gpu);
+        own_image(&gpu);
         sessions(buffer);
         shared_contexts(&gpu, buffer);
     }
