@@ -227,11 +227,15 @@ fn check_own(endpoint: &Endpoint, commands: &GlCommands<'_>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
+    use crate::capabilities::SyncMethod;
     use crate::gl::tests::{recorded_endpoint, recorded_names};
+    use crate::handoff::channel::Channel;
     use crate::handoff::wait::{HostWait, WaitMode};
+    use crate::vulkan::Half;
 
     #[test]
     fn a_release_by_host_wait_waits_for_a_fence() {
@@ -242,5 +246,17 @@ mod tests {
         let calls =
             ["glMemoryBarrier", "glFenceSync", "glFlush", "glClientWaitSync", "glDeleteSync"];
         assert_eq!(recorded_names(), calls);
+    }
+
+    /// The host has waited, but OpenGL's caches still have what they had.
+    #[test]
+    fn an_acquire_after_a_host_wait_begins_with_a_barrier() {
+        let endpoint = recorded_endpoint();
+        let host = HostWait { mode: WaitMode::Block, timeout: Duration::from_secs(1) };
+        let channel = Channel::new(SyncMethod::HostWait, host, 1, Endpoint::check_layout);
+        let end = End { channel: &Arc::new(channel), half: Half::Acquire(1) };
+        let waits = SemaphoreOps::new();
+        endpoint.enqueue_acquire(().into(), &Contents::UNKNOWN, waits, end).unwrap();
+        assert_eq!(recorded_names(), ["glMemoryBarrier"]);
     }
 }

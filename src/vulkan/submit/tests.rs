@@ -238,8 +238,9 @@ fn a_merged_submit_waits_and_signals_for_both() {
     more.add_signal(&other, Some(4));
     more.add_wait(&one, Some(2));
     sync.merge(more);
-    let waits = sync.waits().iter().map(|wait| (wait.semaphore.handle(), wait.value));
-    assert_eq!(waits.collect::<Vec<_>>(), [(one.handle(), Some(2))]);
+    let waits = sync.waits().iter().map(|wait| (wait.semaphore.handle(), wait.value, wait.stage));
+    let all = vk::PipelineStageFlags::ALL_COMMANDS;
+    assert_eq!(waits.collect::<Vec<_>>(), [(one.handle(), Some(2), all)]);
     submit(sync, &endpoint, 5).unwrap();
     assert_eq!(submitted().0, [(one.handle(), 3), (other.handle(), 4)]);
 }
