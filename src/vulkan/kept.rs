@@ -283,3 +283,17 @@ impl Endpoint {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vulkan::conv::VkResultExt as _;
+
+    #[test]
+    fn work_on_a_lost_device_counts_as_done() {
+        let failed = |code: vk::Result| Err::<bool, _>(code).context("vkGetFenceStatus");
+        assert!(done_or_lost(failed(vk::Result::ERROR_DEVICE_LOST)));
+        assert!(!done_or_lost(failed(vk::Result::ERROR_OUT_OF_HOST_MEMORY)));
+        assert!(done_or_lost(Ok(true)) && !done_or_lost(Ok(false)));
+    }
+}
