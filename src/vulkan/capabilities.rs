@@ -353,6 +353,9 @@ mod tests {
         let (bare, found) = (supported(&[]), supported(&with));
         let (binary, sync_fd) = (SemaphoreKind::Binary, SemaphoreHandleType::SyncFd);
         found.semaphore(binary, sync_fd).unwrap().export.as_ref().unwrap();
+        // Although the driver reports it: the specification forbids it.
+        let timeline = found.semaphore(SemaphoreKind::Timeline, sync_fd).unwrap();
+        assert!(timeline.export.is_err() && timeline.import.is_err(), "{timeline:?}");
         for capabilities in [&bare, &found] {
             let refused = capabilities.semaphores.iter().filter(|entry| entry.export.is_err());
             for entry in refused {
