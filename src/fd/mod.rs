@@ -2,6 +2,8 @@
 
 mod file;
 mod handle;
+#[cfg(feature = "ipc")]
+mod received;
 
 #[cfg(all(test, feature = "session"))]
 pub(crate) use file::set_pass_rights;
@@ -9,7 +11,7 @@ pub(crate) use file::set_pass_rights;
 pub(crate) use file::{PeerCredentials, refuse_descriptors};
 pub use handle::{MemoryHandleType, SemaphoreHandleType};
 #[cfg(feature = "ipc")]
-pub(crate) use handle::{can_answer_at_once, check_received_memory, check_received_semaphore};
+pub(crate) use received::{can_answer_at_once, check_received_memory, check_received_semaphore};
 #[allow(unused_imports)]
 pub(crate) use {
     file::{FileKind, check_descriptor, close_on_exec, duplicate, explain, failed, file_kind},

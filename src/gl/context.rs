@@ -23,8 +23,8 @@ use crate::identity::{Identity, Uuid};
 /// What keeps the context alive.
 pub(super) struct Owner(#[expect(dead_code, reason = "dropped")] pub(super) Option<Box<dyn Any>>);
 
-// SAFETY: an owner is only dropped, once; the caller of `Endpoint::new` promised that any thread may do
-// that.
+// SAFETY: an owner is only dropped, once; the caller of `Endpoint::new` promised that any thread
+// may do that.
 unsafe impl Send for Owner {}
 // SAFETY: nothing is accessed through a shared reference.
 unsafe impl Sync for Owner {}

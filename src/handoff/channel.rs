@@ -241,6 +241,7 @@ impl InFlight {
     /// Marks an acquire as submitted.
     pub(crate) fn end_acquire(&mut self, first: u64) {
         let acquiring = State::Acquiring(first);
+        // They are usually the oldest, and then the others need not be moved.
         while self.pending.front().is_some_and(|pending| pending.state == acquiring) {
             self.pending.pop_front();
         }

@@ -183,6 +183,24 @@ impl<T: Into<OwnedFd>> Drop for Foreign<T> {
 /// Examinations that have not ended.
 static EXAMINATIONS: AtomicUsize = AtomicUsize::new(0);
 
+/// One of them. Dropped when it has ended, also by a panic.
+struct Examination;
+
+impl Examination {
+    /// Returns `None` if there are [`MAX_EXAMINATIONS`].
+    fn begin() -> Option<Self> {
+        let running = EXAMINATIONS.fetch_add(1, Ordering::Relaxed);
+        let this = Self;
+        (running < MAX_EXAMINATIONS).then_some(this)
+    }
+}
+
+impl Drop for Examination {
+    fn drop(&mut self) {
+        EXAMINATIONS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Runs `check` on a descriptor in a thread of its own, for at most `limit`, and returns the
 /// descriptor if it passes.
 ///
@@ -199,21 +217,16 @@ pub(super) fn examine(
         let what = "the examination of a descriptor, which another process may delay".into();
         Error::Timeout { what, waited: limit }
     };
-    if EXAMINATIONS.fetch_add(1, Ordering::Relaxed) >= MAX_EXAMINATIONS {
-        EXAMINATIONS.fetch_sub(1, Ordering::Relaxed);
-        return Err(late());
-    }
+    let examination = Examination::begin().ok_or_else(late)?;
     let (sender, receiver) = mpsc::sync_channel(1);
     let run = move || {
         let result = check(fd.as_fd()).map(|()| fd);
-        EXAMINATIONS.fetch_sub(1, Ordering::Relaxed);
+        drop(examination);
         // If the caller no longer waits, the descriptor is dropped, which closes it.
         let _ = sender.send(result);
     };
-    if let Err(error) = thread::Builder::new().name("interop-examine".into()).spawn(run) {
-        EXAMINATIONS.fetch_sub(1, Ordering::Relaxed);
-        return Err(Error::io("clone", &error));
-    }
+    let started = thread::Builder::new().name("interop-examine".into()).spawn(run);
+    started.map_err(|error| Error::io("clone", &error))?;
     receiver.recv_timeout(limit).unwrap_or_else(|_| Err(late()))
 }
 

@@ -125,7 +125,7 @@ impl Worker {
         }
     }
 
-    /// Waits for the next event. If there is none, the process has ended on return.
+    /// Waits for the next event. Otherwise the process has ended when this returns.
     fn event(&mut self) -> Result<Result<Event, End>> {
         let mut line = Vec::new();
         match self.socket.read_until(b'\n', &mut line) {

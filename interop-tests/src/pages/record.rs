@@ -15,7 +15,7 @@ pub const PAGE: &str = "docs/conformance.html";
 /// Returns the page of the reports `conformance-NAME.json` in a folder.
 ///
 /// # Errors
-/// If one can't be read, or there is none.
+/// If a report can't be read, or the folder has no report.
 pub fn record(folder: &Path) -> Result<String> {
     let mut reports = Vec::new();
     for entry in std::fs::read_dir(folder)? {

@@ -1,7 +1,8 @@
 //! Real sockets and real descriptors within one process. Here: how sessions are opened.
 
 mod frames;
-mod hostile;
+mod hostile_consumers;
+mod hostile_producers;
 mod leaving;
 
 use std::fs;
@@ -22,7 +23,7 @@ use crate::ipc::Receiver;
 use crate::ipc::tests::{
     buffer, field_of, memfd, memory_info, open_here, run_alone, semaphore, send_raw,
 };
-use crate::ipc::wire::Message;
+use crate::ipc::wire::{FrameToken, Message, ReleaseToken, RingInfo};
 use crate::payload::{MemoryPayload, SemaphoreKind};
 
 /// A test that would hang fails instead.
@@ -85,6 +86,20 @@ fn next_event(producer: &mut Producer) -> Event {
 /// Sends a well-formed message without a descriptor.
 fn send_message(socket: &UnixStream, message: &Message) {
     send_raw(socket, &message.encode(), &[], SendFlags::empty());
+}
+
+fn info(slots: u32, semaphores: u32) -> Message {
+    let (name, format) = (String::new(), String::new());
+    Message::Ring(RingInfo { slots, semaphores, drops_frames: false, name, format })
+}
+
+fn frame(slot: u32, sequence: u64) -> Message {
+    let (point, layouts) = (None, None);
+    Message::Frame(FrameToken { slot, sequence, point, layouts, published: 0, tag: 0 })
+}
+
+fn release(slot: u32, sequence: u64) -> Message {
+    Message::Release(ReleaseToken { slot, sequence })
 }
 
 /// Sends bytes without a descriptor.
